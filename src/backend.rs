@@ -1,0 +1,116 @@
+//! What a backend is: the device side of training, evaluation and prediction.
+
+use crate::data::Examples;
+use crate::error::Result;
+use crate::model::Parameters;
+use crate::optimizer::Sgd;
+
+/// What a backend needs to train, beside the initial parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Training<'a> {
+    /// The examples that steps draw from.
+    pub examples: &'a Examples,
+    /// The most examples in a step.
+    pub batch_size: usize,
+    /// The optimizer.
+    pub sgd: Sgd,
+}
+
+/// One training step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Where its batch starts in the epoch's order; a multiple of the batch size.
+    pub first: usize,
+    /// Examples in its batch: the batch size, or less in the last step of an epoch.
+    pub batch: usize,
+    /// Its learning rate.
+    pub learning_rate: f32,
+}
+
+/// What a model makes of a labelled data set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// Mean cross-entropy, in nats.
+    pub loss: f64,
+    /// How many examples were predicted right.
+    pub correct: usize,
+    /// The most probable class of each example, `[examples]`; the lowest where several share the maximum.
+    pub predictions: Vec<u32>,
+}
+
+impl Evaluation {
+    /// Share of examples predicted right, in 0..1.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.predictions.len() as f64
+    }
+}
+
+/// Where a backend runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// `gpu` or `cpu`.
+    pub backend: &'static str,
+    /// The adapter's or processor's name.
+    pub name: String,
+    /// `discrete-gpu`, `integrated-gpu`, `virtual-gpu`, `software` (an adapter that is a program on the CPU)
+    /// or `cpu`.
+    pub device_type: &'static str,
+    /// Driver or library, with its version.
+    pub driver: String,
+}
+
+/// A model on a device, with the data it trains on.
+///
+/// One step is: forward, loss, backward and update. Losses come back in the order of the steps; a backend may
+/// deliver them some steps late, and [`finish`](Self::finish) waits for the rest.
+#[allow(async_fn_in_trait)] // the trainer is generic over its backend and spawns nothing
+pub trait Backend {
+    /// A data set where this backend keeps it.
+    type Set;
+
+    /// Where it runs.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Brings a data set to the device, for [`evaluate`](Self::evaluate) and
+    /// [`probabilities`](Self::probabilities).
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) where features or classes are not the model's, or it does not fit.
+    fn upload(&mut self, examples: &Examples) -> Result<Self::Set>;
+
+    /// Starts an epoch: steps take the training examples in this order.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`], or an index is out of range.
+    fn begin_epoch(&mut self, order: &[u32]) -> Result<()>;
+
+    /// Runs one training step and appends the mean cross-entropies of those steps that finished meanwhile.
+    ///
+    /// # Errors
+    /// What the device reports.
+    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()>;
+
+    /// Waits until every step has run and appends the remaining losses.
+    ///
+    /// # Errors
+    /// What the device reports.
+    async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()>;
+
+    /// Loss and predictions on a data set.
+    ///
+    /// # Errors
+    /// What the device reports.
+    async fn evaluate(&mut self, set: &Self::Set) -> Result<Evaluation>;
+
+    /// The probability of every class for every example, `[examples, classes]`, row-major.
+    ///
+    /// # Errors
+    /// What the device reports.
+    async fn probabilities(&mut self, set: &Self::Set) -> Result<Vec<f32>>;
+
+    /// The parameters as they are now.
+    ///
+    /// # Errors
+    /// What the device reports.
+    async fn parameters(&mut self) -> Result<Parameters>;
+}

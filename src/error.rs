@@ -1,0 +1,85 @@
+//! What can go wrong, said so that a person can act on it.
+
+use std::path::PathBuf;
+
+/// The library's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every error of the library. Each message names what is wrong (file, shape, adapter) and the way out;
+/// causes are in [`std::error::Error::source`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried: "read", "write", "create folder", ….
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+
+    /// A file was read, but its content is not what it should be.
+    #[error("{file}: {problem}")]
+    Format {
+        /// The file's name or path.
+        file: String,
+        /// What is wrong, and where.
+        problem: String,
+    },
+
+    /// A data set could not be downloaded from any of its mirrors.
+    #[error("cannot download {what}: {problem}")]
+    Download {
+        /// The file asked for.
+        what: String,
+        /// What every mirror answered, and the way out.
+        problem: String,
+    },
+
+    /// Settings, shapes or data that do not fit together.
+    #[error("{0}")]
+    Invalid(String),
+
+    /// No adapter answers to what was asked for.
+    #[error("{0}")]
+    NoAdapter(String),
+
+    /// The GPU, its driver or wgpu reported an error.
+    #[error("adapter {adapter}: {problem}")]
+    Gpu {
+        /// The adapter's name.
+        adapter: String,
+        /// What it reported.
+        problem: String,
+    },
+
+    /// The loss of a training step is infinite or not a number: training has diverged.
+    #[error(
+        "the loss of step {step} is {loss}: training diverged at learning rate {learning_rate}; try a smaller one, such as --lr {}",
+        learning_rate / 10.0
+    )]
+    NonFiniteLoss {
+        /// The step, counted from 1.
+        step: usize,
+        /// Its loss.
+        loss: f32,
+        /// Its learning rate.
+        learning_rate: f32,
+    },
+}
+
+impl Error {
+    /// For `map_err`: an [`Error::Io`] about `path`.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// An [`Error::Format`] about `file`.
+    pub fn format(file: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Format { file: file.into(), problem: problem.into() }
+    }
+}

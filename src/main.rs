@@ -1,0 +1,3 @@
+//! The softstep command.
+
+fn main() {}

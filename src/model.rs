@@ -1,0 +1,111 @@
+//! The model: a stack of linear layers with ReLU between them, and its parameters on the host.
+
+use rand::Rng;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// One linear layer: `outputs = [inputs, 1] · values`.
+///
+/// The bias is the last row of the weight matrix, and every layer's input carries a constant 1 as its last
+/// feature. So bias, bias gradient and bias update need no code of their own: they are one more row of the
+/// matrix products.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Input features, without the constant 1.
+    pub inputs: usize,
+    /// Output features.
+    pub outputs: usize,
+    /// `[inputs + 1, outputs]`, row-major; the last row is the bias.
+    pub values: Vec<f32>,
+}
+
+/// The parameters of a model, layer by layer; softmax regression has one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameters {
+    /// From the input to the logits; `layers[i].outputs == layers[i + 1].inputs`.
+    pub layers: Vec<Layer>,
+}
+
+impl Parameters {
+    /// Fresh parameters for layer sizes `[features, hidden…, classes]`.
+    ///
+    /// Weights are uniform in ±√(6 / inputs) in layers that feed a ReLU (He et al. 2015, "Delving deep into
+    /// rectifiers", in its uniform form) and in ±√(3 / inputs) in the last, which keeps the variance of the
+    /// logits at that of the input. Biases are 0. The same seed gives the same bits everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for fewer than two sizes or a size of 0.
+    pub fn new(sizes: &[usize], seed: u64) -> Result<Self> {
+        if sizes.len() < 2 || sizes.contains(&0) {
+            return Err(Error::Invalid(format!("layer sizes {sizes:?}: need at least two, none of them 0")));
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let layers = sizes
+            .windows(2)
+            .enumerate()
+            .map(|(index, pair)| {
+                let (inputs, outputs) = (pair[0], pair[1]);
+                let variance_gain = if index + 2 < sizes.len() { 6.0 } else { 3.0 };
+                let bound = (variance_gain / inputs as f32).sqrt();
+                // 24 random bits: every value in -1..1 is exact in f32.
+                let mut uniform = || (random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
+                let mut values: Vec<f32> = (0..inputs * outputs).map(|_| bound * uniform()).collect();
+                values.resize((inputs + 1) * outputs, 0.0);
+                Layer { inputs, outputs, values }
+            })
+            .collect();
+        Ok(Self { layers })
+    }
+
+    /// Layer sizes `[features, hidden…, classes]`.
+    pub fn sizes(&self) -> Vec<usize> {
+        let inputs = self.layers.first().map(|layer| layer.inputs);
+        inputs.into_iter().chain(self.layers.iter().map(|layer| layer.outputs)).collect()
+    }
+
+    /// Number of weights and biases.
+    pub fn count(&self) -> usize {
+        self.layers.iter().map(|layer| layer.values.len()).sum()
+    }
+
+    /// SHA-256 over all values as little-endian f32, in lower-case hexadecimal: equal hashes mean equal bits.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for value in self.layers.iter().flat_map(|layer| &layer.values) {
+            hash.update(value.to_le_bytes());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initial_weights_have_the_documented_bounds_and_depend_on_the_seed() {
+        let sizes = [300, 200, 10];
+        let parameters = Parameters::new(&sizes, 7).unwrap();
+        assert_eq!(parameters.sizes(), sizes);
+        assert_eq!(parameters.count(), 301 * 200 + 201 * 10);
+        for (layer, bound) in parameters.layers.iter().zip([(6.0f32 / 300.0).sqrt(), (3.0f32 / 200.0).sqrt()]) {
+            let (weights, bias) = layer.values.split_at(layer.inputs * layer.outputs);
+            assert!(bias.iter().all(|&value| value == 0.0));
+            assert!(weights.iter().all(|value| value.abs() <= bound));
+            let mean_square = weights.iter().map(|value| value * value).sum::<f32>() / weights.len() as f32;
+            assert!((mean_square / (bound * bound / 3.0) - 1.0).abs() < 0.1, "{mean_square}");
+        }
+        assert_eq!(parameters.sha256(), Parameters::new(&sizes, 7).unwrap().sha256());
+        assert_ne!(parameters.sha256(), Parameters::new(&sizes, 8).unwrap().sha256());
+    }
+
+    #[test]
+    fn sizes_that_make_no_model_are_refused() {
+        for sizes in [&[][..], &[5], &[5, 0, 3]] {
+            assert!(Parameters::new(sizes, 0).is_err(), "{sizes:?}");
+        }
+    }
+}
