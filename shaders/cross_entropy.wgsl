@@ -1,0 +1,38 @@
+// Cross-entropy of softmax(logits) with the one-hot label, and its gradient. By log-sum-exp, finite for any finite
+// logits: loss = log(sum(exp(z - max))) + max - z[label]. Gradient of the batch's mean loss with respect to the
+// logits: d_logits = (softmax(z) - onehot) / batch. It takes the place of the logits.
+@group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
+@group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one a row, from step.first_row
+
+fn cross_entropy_row(row: u32) {
+    let start = row * OUTPUT_BLOCKS;
+    let label = labels[example_of_row(row)];
+    let largest = row_max(row);
+    let sum = row_sum_exp(row, largest);
+    let logit = outputs[start + label / 4u][label % 4u];
+    let inside = row < step.batch;
+    for (var block = 0u; block < OUTPUT_BLOCKS; block++) {
+        let onehot = select(vec4<f32>(0.0), vec4<f32>(1.0), output_numbers(block) == vec4<u32>(label));
+        let d_logits = (block_exp(row, block, largest) / sum - onehot) / f32(step.batch);
+        // The last block's rows beyond the batch must add nothing to the weight gradient.
+        outputs[start + block] = select(vec4<f32>(0.0), d_logits, inside);
+    }
+    if inside {
+        losses[step.first_row + row] = log(sum) + (largest - logit);
+    }
+}
+
+// One invocation a row.
+@compute @workgroup_size(64)
+fn cross_entropy(@builtin(global_invocation_id) invocation: vec3<u32>) {
+    if invocation.x < 4u * batch_blocks() {
+        cross_entropy_row(invocation.x);
+    }
+}
+
+// Fused into the product that makes the logits, by the invocation that has just stored four rows of them.
+fn finish(row_block: u32) {
+    for (var i = 0u; i < 4u; i++) {
+        cross_entropy_row(4u * row_block + i);
+    }
+}

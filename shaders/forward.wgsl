@@ -1,0 +1,50 @@
+// Forward: outputs = relu(inputs . weights), a product A . B. The bias is the last row of the weights.
+// Inputs come from gather.wgsl or activations.wgsl, the product from a matmul_*.wgsl.
+override HIDDEN: bool; // a hidden layer: apply ReLU, and append the constant 1
+
+@group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>; // [inputs + 1, OUTPUTS]
+
+fn row_blocks() -> u32 {
+    return batch_blocks();
+}
+
+fn column_blocks() -> u32 {
+    return (OUTPUTS + 3u) / 4u;
+}
+
+fn depth_blocks() -> u32 {
+    return INPUT_BLOCKS;
+}
+
+fn locate_a(row_block: u32) -> vec4<u32> {
+    return input_rows(row_block);
+}
+
+fn load_a(at: vec4<u32>, k: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(input(at.x, k), input(at.y, k), input(at.z, k), input(at.w, k));
+}
+
+fn locate_b(column_block: u32) -> vec4<u32> {
+    return vec4<u32>(0u, 1u, 2u, 3u) * column_blocks() + column_block;
+}
+
+fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
+    let row = at + 4u * k * column_blocks();
+    return mat4x4<f32>(weights[row.x], weights[row.y], weights[row.z], weights[row.w]);
+}
+
+fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
+    store_row(4u * row_block, column_block, sums[0]);
+    store_row(4u * row_block + 1u, column_block, sums[1]);
+    store_row(4u * row_block + 2u, column_block, sums[2]);
+    store_row(4u * row_block + 3u, column_block, sums[3]);
+}
+
+fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
+    var output = sums;
+    if HIDDEN {
+        let is_one = output_numbers(column_block) == vec4<u32>(OUTPUTS);
+        output = select(max(sums, vec4<f32>(0.0)), vec4<f32>(1.0), is_one);
+    }
+    outputs[row * OUTPUT_BLOCKS + column_block] = output;
+}

@@ -1,0 +1,21 @@
+// Matrix product C = A . B by blocks of 4 x 4, shared by the ways to compute it: matmul_*.wgsl hold the entry
+// points, and forward, input_gradient and weight_gradient say what A, B and C are, by these functions:
+//
+//   row_blocks(), column_blocks(), depth_blocks()   sizes in blocks: of C, and of the sum over k
+//   locate_a(row_block), locate_b(column_block)     where four rows or columns start, found once
+//   load_a(at, k), load_b(at, k)                    the k-th block there
+//   store(row_block, column_block, sums)            what becomes of a block of C
+//
+// Blocks are kept by rows: block[i] is row i.
+fn multiply_add(a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        multiply_add_row(a[0], b, c[0]),
+        multiply_add_row(a[1], b, c[1]),
+        multiply_add_row(a[2], b, c[2]),
+        multiply_add_row(a[3], b, c[3]),
+    );
+}
+
+fn multiply_add_row(a: vec4<f32>, b: mat4x4<f32>, c: vec4<f32>) -> vec4<f32> {
+    return fma(a.wwww, b[3], fma(a.zzzz, b[2], fma(a.yyyy, b[1], fma(a.xxxx, b[0], c))));
+}

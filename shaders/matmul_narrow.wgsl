@@ -1,0 +1,92 @@
+// C = A . B with at most 16 columns, where a subgroup shares its registers cheaply: 8 lanes compute 8 block rows of
+// C, each lane all the columns of its row. Lane i loads the block of A in its row, and the blocks of B at k + i, which
+// go round by broadcast.
+@compute @workgroup_size(8)
+fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let row = 8u * tile.y + lane;
+    let a_at = locate_a(min(row, row_blocks() - 1u));
+    var c: Row;
+    for (var k = 0u; k < depth_blocks(); k += 8u) {
+        let b = load_b_row(min(k + lane, depth_blocks() - 1u));
+        if k + 0u < depth_blocks() {
+            let a = load_a(a_at, k + 0u);
+            c._0 = multiply_add(a, block_of_lane_0(b._0), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_0(b._1), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_0(b._2), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_0(b._3), c._3); }
+        }
+        if k + 1u < depth_blocks() {
+            let a = load_a(a_at, k + 1u);
+            c._0 = multiply_add(a, block_of_lane_1(b._0), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_1(b._1), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_1(b._2), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_1(b._3), c._3); }
+        }
+        if k + 2u < depth_blocks() {
+            let a = load_a(a_at, k + 2u);
+            c._0 = multiply_add(a, block_of_lane_2(b._0), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_2(b._1), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_2(b._2), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_2(b._3), c._3); }
+        }
+        if k + 3u < depth_blocks() {
+            let a = load_a(a_at, k + 3u);
+            c._0 = multiply_add(a, block_of_lane_3(b._0), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_3(b._1), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_3(b._2), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_3(b._3), c._3); }
+        }
+        if k + 4u < depth_blocks() {
+            let a = load_a(a_at, k + 4u);
+            c._0 = multiply_add(a, block_of_lane_4(b._0), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_4(b._1), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_4(b._2), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_4(b._3), c._3); }
+        }
+        if k + 5u < depth_blocks() {
+            let a = load_a(a_at, k + 5u);
+            c._0 = multiply_add(a, block_of_lane_5(b._0), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_5(b._1), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_5(b._2), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_5(b._3), c._3); }
+        }
+        if k + 6u < depth_blocks() {
+            let a = load_a(a_at, k + 6u);
+            c._0 = multiply_add(a, block_of_lane_6(b._0), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_6(b._1), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_6(b._2), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_6(b._3), c._3); }
+        }
+        if k + 7u < depth_blocks() {
+            let a = load_a(a_at, k + 7u);
+            c._0 = multiply_add(a, block_of_lane_7(b._0), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_7(b._1), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_7(b._2), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_7(b._3), c._3); }
+        }
+    }
+    if row < row_blocks() {
+        store(row, 0u, c._0);
+        if column_blocks() > 1u { store(row, 1u, c._1); }
+        if column_blocks() > 2u { store(row, 2u, c._2); }
+        if column_blocks() > 3u { store(row, 3u, c._3); }
+        finish(row);
+    }
+}
+
+// A row of up to four blocks.
+struct Row {
+    _0: mat4x4<f32>,
+    _1: mat4x4<f32>,
+    _2: mat4x4<f32>,
+    _3: mat4x4<f32>,
+}
+
+fn load_b_row(k: u32) -> Row {
+    var b: Row;
+    b._0 = load_b(locate_b(0u), k);
+    if column_blocks() > 1u { b._1 = load_b(locate_b(1u), k); }
+    if column_blocks() > 2u { b._2 = load_b(locate_b(2u), k); }
+    if column_blocks() > 3u { b._3 = load_b(locate_b(3u), k); }
+    return b;
+}

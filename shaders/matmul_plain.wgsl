@@ -1,0 +1,25 @@
+// C = A . B for any adapter: each invocation computes two blocks of C, one below the other.
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
+    // Beyond the edge the last block is computed again, but not stored: cheaper than an early return.
+    let column = min(invocation.x, column_blocks() - 1u);
+    let row = 2u * invocation.y;
+    let upper_at = locate_a(min(row, row_blocks() - 1u));
+    let lower_at = locate_a(min(row + 1u, row_blocks() - 1u));
+    let b_at = locate_b(column);
+    var upper: mat4x4<f32>;
+    var lower: mat4x4<f32>;
+    for (var k = 0u; k < depth_blocks(); k++) {
+        let b = load_b(b_at, k);
+        upper = multiply_add(load_a(upper_at, k), b, upper);
+        lower = multiply_add(load_a(lower_at, k), b, lower);
+    }
+    if invocation.x < column_blocks() {
+        if row < row_blocks() {
+            store(row, column, upper);
+        }
+        if row + 1u < row_blocks() {
+            store(row + 1u, column, lower);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+// C = A . B for hardware GPUs: 16 x 16 invocations compute 16 x 16 blocks of C, a block each. Four block columns
+// of A and four block rows of B at a time are shared in workgroup memory.
+var<workgroup> a_shared: array<array<mat4x4<f32>, 16>, 4>; // [k][row]
+var<workgroup> b_shared: array<array<mat4x4<f32>, 16>, 4>; // [k][column]
+
+@compute @workgroup_size(16, 16)
+fn main(
+    @builtin(workgroup_id) tile: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let row = 16u * tile.y + local.y;
+    let column = 16u * tile.x + local.x;
+    // Invocations 0..63 load A, 64..127 load B: one block each.
+    let shared_k = (index / 16u) % 4u;
+    let shared_at = index % 16u;
+    let a_at = locate_a(min(16u * tile.y + shared_at, row_blocks() - 1u));
+    let b_at = locate_b(min(16u * tile.x + shared_at, column_blocks() - 1u));
+    var c: mat4x4<f32>;
+    for (var k = 0u; k < depth_blocks(); k += 4u) {
+        if index < 128u {
+            var block: mat4x4<f32>; // zeros beyond the last k
+            if k + shared_k < depth_blocks() {
+                if index < 64u {
+                    block = load_a(a_at, k + shared_k);
+                } else {
+                    block = load_b(b_at, k + shared_k);
+                }
+            }
+            if index < 64u {
+                a_shared[shared_k][shared_at] = block;
+            } else {
+                b_shared[shared_k][shared_at] = block;
+            }
+        }
+        workgroupBarrier();
+        for (var i = 0u; i < 4u; i++) {
+            c = multiply_add(a_shared[i][local.y], b_shared[i][local.x], c);
+        }
+        workgroupBarrier();
+    }
+    if row < row_blocks() && column < column_blocks() {
+        store(row, column, c);
+    }
+}

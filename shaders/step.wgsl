@@ -1,0 +1,14 @@
+// The part of the data that one dispatch works on: the batch of a training step, or a chunk of an evaluation.
+struct Step {
+    first_block: u32,   // where its examples start in the order, in blocks of 4
+    batch: u32,         // examples in it
+    first_row: u32,     // where its results start: losses, predictions, probabilities
+    learning_rate: f32,
+}
+
+@group(0) @binding(0) var<uniform> step: Step;
+
+// Matrices are kept in blocks of 4 x 4, with zeros beyond their edge.
+fn batch_blocks() -> u32 {
+    return (step.batch + 3u) / 4u;
+}

@@ -1,0 +1,401 @@
+//! The GPU backend: everything of a step runs on the device; the host records dispatches and reads losses.
+
+pub mod device;
+pub mod kernel;
+pub mod kernels;
+pub mod matrix;
+pub mod readback;
+
+pub use device::{AdapterChoice, AdapterEntry, Gpu, adapters};
+
+use kernel::{Kernel, StepRecord, StepRecords};
+use kernels::{Inputs, Results, Targets};
+use matrix::Matrix;
+use readback::{Ring, read_buffer};
+
+use crate::backend::{Backend, DeviceInfo, Evaluation, Step, Training};
+use crate::data::Examples;
+use crate::error::{Error, Result};
+use crate::model::{Layer, Parameters};
+
+/// Rows of a chunk in evaluation, where the batch size is not larger.
+const EVALUATION_ROWS: usize = 1024;
+
+/// Bytes of a data set that are handed to the driver at a time, so that its staging memory stays small.
+const UPLOAD_BYTES: usize = 4 << 20;
+
+/// When the losses of training steps come back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readback {
+    /// Up to 8 steps in a submission and 4 submissions under way: a loss arrives at most 40 steps late, and the
+    /// device never waits for the host.
+    #[default]
+    Pipelined,
+    /// Each loss before the next step.
+    Blocking,
+}
+
+impl Readback {
+    /// Steps in a submission, and submissions under way.
+    fn depth(self) -> (usize, usize) {
+        match self {
+            Self::Pipelined => (8, 4),
+            Self::Blocking => (1, 1),
+        }
+    }
+}
+
+/// A data set on the device, and the kernels that read it in evaluation.
+pub struct Set {
+    data: DataSet,
+    losses: wgpu::Buffer,
+    predictions: wgpu::Buffer,
+    correct: wgpu::Buffer,
+    first_layer: Kernel,
+    evaluate: Kernel,
+}
+
+/// Examples, labels and order on the device.
+struct DataSet {
+    examples: wgpu::Buffer,
+    labels: wgpu::Buffer,
+    order: wgpu::Buffer,
+    features: usize,
+    count: usize,
+}
+
+/// The part of the backend that only training needs.
+struct Trainer {
+    data: DataSet,
+    batch_size: usize,
+    /// The dispatches of a step, in order.
+    kernels: Vec<Kernel>,
+    /// Steps of the next submission.
+    pending: Vec<StepRecord>,
+    steps: StepRecords,
+    steps_per_submission: usize,
+    readback: Readback,
+    ring: Ring,
+    order_length: usize,
+}
+
+/// A model on a GPU.
+pub struct GpuBackend {
+    gpu: Gpu,
+    /// Per layer, `[inputs + 1, outputs]`.
+    weights: Vec<Matrix>,
+    /// Outputs of the hidden layers, `[rows, outputs + 1]`.
+    activations: Vec<Matrix>,
+    /// Outputs of the last layer, `[rows, classes]`; then their gradient, or probabilities.
+    logits: Matrix,
+    /// Forward through all layers but the first.
+    later_layers: Vec<Kernel>,
+    softmax: Kernel,
+    steps: StepRecords,
+    rows: usize,
+    trainer: Option<Trainer>,
+}
+
+impl GpuBackend {
+    /// Puts a model on the device, and with `training` its data set, and compiles what they need.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where data and model do not fit together, or something is larger than the adapter allows;
+    /// [`Error::Gpu`] for what the device reports.
+    pub async fn new(
+        gpu: &Gpu,
+        parameters: &Parameters,
+        training: Option<&Training<'_>>,
+        readback: Readback,
+    ) -> Result<Self> {
+        let gpu = gpu.clone();
+        let sizes = parameters.sizes();
+        let rows = training.map_or(0, |training| training.batch_size).max(EVALUATION_ROWS).next_multiple_of(4);
+        let hidden = &sizes[1..sizes.len() - 1];
+        let weights = parameters
+            .layers
+            .iter()
+            .map(|layer| Matrix::from_values(&gpu, "a layer's weights", layer.inputs + 1, layer.outputs, &layer.values))
+            .collect::<Result<Vec<_>>>()?;
+        let activations = hidden
+            .iter()
+            .map(|&outputs| {
+                // The constant 1 that every later layer reads as its last input.
+                let row: Vec<f32> = (0..=outputs).map(|column| f32::from(u8::from(column == outputs))).collect();
+                Matrix::from_values(&gpu, "a layer's activations", rows, outputs + 1, &row.repeat(rows))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let logits = Matrix::new(&gpu, "the logits", rows, sizes[sizes.len() - 1])?;
+
+        let steps = StepRecords::new(&gpu, 1)?;
+        let later_layers = (1..weights.len())
+            .map(|layer| {
+                let inputs = Inputs::Activations(&activations[layer - 1]);
+                let outputs = activations.get(layer).unwrap_or(&logits);
+                kernels::forward(&gpu, &steps, inputs, &weights[layer], outputs, layer < hidden.len())
+            })
+            .collect();
+        let softmax = kernels::softmax(&gpu, &steps, &logits);
+        let mut backend = Self { gpu, weights, activations, logits, later_layers, softmax, steps, rows, trainer: None };
+        if let Some(training) = training {
+            backend.trainer = Some(backend.trainer(training, readback)?);
+        }
+        backend.gpu.check()?;
+        Ok(backend)
+    }
+
+    fn trainer(&self, training: &Training<'_>, readback: Readback) -> Result<Trainer> {
+        let gpu = &self.gpu;
+        let batch_size = training.batch_size;
+        if batch_size == 0 {
+            return Err(Error::Invalid("a batch needs at least one example: --batch-size 1 or more".into()));
+        }
+        let count = training.examples.len();
+        // Each batch starts at a block of 4 in the order.
+        let order_length = count.div_ceil(batch_size) * batch_size.next_multiple_of(4);
+        let data = self.data_set(training.examples, order_length)?;
+        let (steps_per_submission, slots) = readback.depth();
+        let steps = StepRecords::new(gpu, steps_per_submission)?;
+        let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
+
+        let last = self.weights.len() - 1;
+        let inputs =
+            |layer: usize| if layer == 0 { data.inputs() } else { Inputs::Activations(&self.activations[layer - 1]) };
+        let targets = Targets { order: &data.order, labels: &data.labels, losses: &ring.losses };
+        let mut kernels = Vec::new();
+        // Forward.
+        for layer in 0..last {
+            let outputs = &self.activations[layer];
+            kernels.push(kernels::forward(gpu, &steps, inputs(layer), &self.weights[layer], outputs, true));
+        }
+        // Last layer and loss; the gradient takes the place of the logits.
+        let weights = &self.weights[last];
+        match kernels::forward_with_loss(gpu, &steps, inputs(last), weights, &self.logits, targets) {
+            Some(fused) => kernels.push(fused),
+            None => {
+                kernels.push(kernels::forward(gpu, &steps, inputs(last), weights, &self.logits, false));
+                kernels.push(kernels::cross_entropy(gpu, &steps, &self.logits, targets));
+            }
+        }
+        // Backward and update. A layer passes its gradient on before its weights change.
+        let mut d_outputs = None;
+        for layer in (0..=last).rev() {
+            let weights = &self.weights[layer];
+            let d_inputs = if layer == 0 {
+                None
+            } else {
+                let d_inputs = Matrix::new(gpu, "a layer's gradient", self.rows, weights.rows - 1)?;
+                let d_outputs = d_outputs.as_ref().unwrap_or(&self.logits);
+                let activations = &self.activations[layer - 1];
+                kernels.push(kernels::input_gradient(gpu, &steps, d_outputs, weights, activations, &d_inputs));
+                Some(d_inputs)
+            };
+            let has_momentum = training.sgd.momentum > 0.0;
+            let (rows, columns) = if has_momentum { (weights.rows, weights.columns) } else { (1, 1) };
+            let velocity = Matrix::new(gpu, "a layer's velocity", rows, columns)?;
+            let gradient = d_outputs.as_ref().unwrap_or(&self.logits);
+            kernels.push(kernels::weight_gradient(
+                gpu,
+                &steps,
+                inputs(layer),
+                gradient,
+                weights,
+                &velocity,
+                &training.sgd,
+            ));
+            d_outputs = d_inputs;
+        }
+        let pending = Vec::with_capacity(steps_per_submission);
+        Ok(Trainer { data, batch_size, kernels, pending, steps, steps_per_submission, readback, ring, order_length })
+    }
+
+    /// Brings examples to the device, with room for an order of `order_length` numbers.
+    fn data_set(&self, examples: &Examples, order_length: usize) -> Result<DataSet> {
+        let gpu = &self.gpu;
+        let (features, classes) = (self.weights[0].rows - 1, self.logits.columns);
+        if examples.features != features || examples.classes > classes {
+            return Err(Error::Invalid(format!(
+                "the model has {features} features and {classes} classes, the data {} and {}",
+                examples.features, examples.classes
+            )));
+        }
+        let count = examples.len();
+        let stride = (features + 1).next_multiple_of(4);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = gpu.buffer("the data set", (count * stride) as u64, usage)?;
+        let labels = gpu.buffer("the labels", 4 * count as u64, usage)?;
+        let order = gpu.buffer("the order of the examples", 4 * order_length as u64, usage)?;
+
+        let rows_at_once = (UPLOAD_BYTES / stride).max(1);
+        let mut rows = Vec::with_capacity(rows_at_once.min(count) * stride);
+        for first in (0..count).step_by(rows_at_once) {
+            rows.clear();
+            for example in first..count.min(first + rows_at_once) {
+                rows.extend_from_slice(examples.input(example));
+                rows.push(u8::MAX);
+                rows.resize(rows.len().next_multiple_of(4), 0);
+            }
+            gpu.queue.write_buffer(&buffer, (first * stride) as u64, &rows);
+            gpu.queue.submit([]);
+        }
+        gpu.queue.write_buffer(&labels, 0, bytemuck::cast_slice(&examples.labels));
+        gpu.check()?;
+        Ok(DataSet { examples: buffer, labels, order, features, count })
+    }
+
+    /// Runs the model on a data set, chunk by chunk, each followed by `last`.
+    async fn chunks(&mut self, set: &Set, last: Last) -> Result<Vec<f32>> {
+        let mut probabilities = Vec::new();
+        for first in (0..set.data.count).step_by(self.rows) {
+            let batch = self.rows.min(set.data.count - first);
+            let record = StepRecord {
+                first_block: (first / 4) as u32,
+                batch: batch as u32,
+                first_row: first as u32,
+                learning_rate: 0.0,
+            };
+            let last_kernel = match last {
+                Last::Evaluate => &set.evaluate,
+                Last::Softmax => &self.softmax,
+            };
+            let kernels = [&set.first_layer].into_iter().chain(&self.later_layers).chain([last_kernel]);
+            let encoder = self.steps.record(&self.gpu, &[record], kernels);
+            self.gpu.queue.submit([encoder.finish()]);
+            if last == Last::Softmax {
+                probabilities.extend(self.logits.read(&self.gpu, batch).await?);
+            }
+        }
+        Ok(probabilities)
+    }
+}
+
+/// What becomes of the logits in evaluation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Evaluate,
+    Softmax,
+}
+
+impl DataSet {
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs::Examples { examples: &self.examples, order: &self.order, features: self.features }
+    }
+}
+
+impl Trainer {
+    /// Submits the pending steps.
+    async fn submit(&mut self, gpu: &Gpu, losses: &mut Vec<f32>) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let encoder = self.steps.record(gpu, &self.pending, self.kernels.iter());
+        let batches = self.pending.drain(..).map(|step| step.batch as usize).collect();
+        self.ring.submit(gpu, encoder, batches, losses).await
+    }
+}
+
+impl Backend for GpuBackend {
+    type Set = Set;
+
+    fn info(&self) -> &DeviceInfo {
+        self.gpu.info()
+    }
+
+    fn upload(&mut self, examples: &Examples) -> Result<Set> {
+        let gpu = &self.gpu;
+        let count = examples.len();
+        let data = self.data_set(examples, count.next_multiple_of(4))?;
+        let mut order: Vec<u32> = (0..count as u32).collect();
+        order.resize(count.next_multiple_of(4), 0);
+        gpu.queue.write_buffer(&data.order, 0, bytemuck::cast_slice(&order));
+
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let losses = gpu.buffer("the losses", 4 * count as u64, usage)?;
+        let predictions = gpu.buffer("the predictions", 4 * count as u64, usage)?;
+        let correct = gpu.buffer("the count of right predictions", 4, usage)?;
+        let outputs = self.activations.first().unwrap_or(&self.logits);
+        let first_layer =
+            kernels::forward(gpu, &self.steps, data.inputs(), &self.weights[0], outputs, !self.activations.is_empty());
+        let targets = Targets { order: &data.order, labels: &data.labels, losses: &losses };
+        let results = Results { predictions: &predictions, correct: &correct };
+        let evaluate = kernels::evaluate(gpu, &self.steps, &self.logits, targets, results);
+        gpu.check()?;
+        Ok(Set { data, losses, predictions, correct, first_layer, evaluate })
+    }
+
+    fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
+        let Some(trainer) = &mut self.trainer else {
+            return Err(Error::Invalid("this backend was made without training data".into()));
+        };
+        if order.len() > trainer.data.count {
+            return Err(Error::Invalid(format!(
+                "an epoch of {} examples, but there are {}",
+                order.len(),
+                trainer.data.count
+            )));
+        }
+        if let Some(example) = order.iter().find(|&&example| example as usize >= trainer.data.count) {
+            return Err(Error::Invalid(format!("no example {example}: there are {}", trainer.data.count)));
+        }
+        if !trainer.pending.is_empty() {
+            return Err(Error::Invalid("finish the epoch before the next one begins".into()));
+        }
+        let mut padded = Vec::with_capacity(trainer.order_length);
+        for batch in order.chunks(trainer.batch_size) {
+            padded.extend_from_slice(batch);
+            padded.resize(padded.len().next_multiple_of(4), batch[0]);
+        }
+        self.gpu.queue.write_buffer(&trainer.data.order, 0, bytemuck::cast_slice(&padded));
+        Ok(())
+    }
+
+    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
+        let Some(trainer) = &mut self.trainer else {
+            return Err(Error::Invalid("this backend was made without training data".into()));
+        };
+        let blocks = trainer.batch_size.div_ceil(4);
+        trainer.pending.push(StepRecord {
+            first_block: (step.first / trainer.batch_size * blocks) as u32,
+            batch: step.batch as u32,
+            first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
+            learning_rate: step.learning_rate,
+        });
+        if trainer.pending.len() == trainer.steps_per_submission {
+            trainer.submit(&self.gpu, losses).await?;
+            if trainer.readback == Readback::Blocking {
+                trainer.ring.drain(&self.gpu, losses).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
+        let Some(trainer) = &mut self.trainer else { return Ok(()) };
+        trainer.submit(&self.gpu, losses).await?;
+        trainer.ring.drain(&self.gpu, losses).await
+    }
+
+    async fn evaluate(&mut self, set: &Set) -> Result<Evaluation> {
+        self.gpu.queue.write_buffer(&set.correct, 0, &[0; 4]);
+        self.chunks(set, Last::Evaluate).await?;
+        let bytes = 4 * set.data.count as u64;
+        let losses: Vec<f32> = read_buffer(&self.gpu, &set.losses, bytes).await?;
+        let predictions: Vec<u32> = read_buffer(&self.gpu, &set.predictions, bytes).await?;
+        let correct: Vec<u32> = read_buffer(&self.gpu, &set.correct, 4).await?;
+        let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
+        Ok(Evaluation { loss, correct: correct[0] as usize, predictions })
+    }
+
+    async fn probabilities(&mut self, set: &Set) -> Result<Vec<f32>> {
+        self.chunks(set, Last::Softmax).await
+    }
+
+    async fn parameters(&mut self) -> Result<Parameters> {
+        let mut layers = Vec::with_capacity(self.weights.len());
+        for matrix in &self.weights {
+            let values = matrix.read(&self.gpu, matrix.rows).await?;
+            layers.push(Layer { inputs: matrix.rows - 1, outputs: matrix.columns, values });
+        }
+        Ok(Parameters { layers })
+    }
+}

@@ -1,0 +1,196 @@
+//! The one place that makes pipelines and bind groups, and that knows how a dispatch is recorded.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::device::Gpu;
+use crate::error::Result;
+
+/// A WGSL program: files of `shaders/` put together, and the entry point to call.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The kernel's name.
+    pub name: &'static str,
+    /// The function to call.
+    pub entry: &'static str,
+    /// The text of its files, in any order.
+    pub files: Vec<&'static str>,
+}
+
+impl Program {
+    /// The whole text.
+    pub fn source(&self) -> String {
+        self.files.join("\n")
+    }
+}
+
+/// The text of a file of `shaders/`.
+macro_rules! shader {
+    ($name:literal) => {
+        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
+    };
+}
+pub(super) use shader;
+
+/// What a kernel may do to a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// A buffer at a binding number.
+pub(super) type Binding<'a> = (u32, Access, &'a wgpu::Buffer);
+
+/// A compiled program.
+#[derive(Clone)]
+pub(super) struct Pipeline {
+    layout: wgpu::BindGroupLayout,
+    pipeline: wgpu::ComputePipeline,
+}
+
+/// `Step` of `shaders/step.wgsl`.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct StepRecord {
+    /// Where its examples start in the order, in blocks of 4.
+    pub first_block: u32,
+    /// Examples in it.
+    pub batch: u32,
+    /// Where its results start: losses, predictions.
+    pub first_row: u32,
+    /// Learning rate of its update.
+    pub learning_rate: f32,
+}
+
+/// The step records of one submission; each dispatch sees one of them.
+pub struct StepRecords {
+    buffer: wgpu::Buffer,
+    stride: u64,
+    bytes: Vec<u8>,
+}
+
+impl StepRecords {
+    /// Room for `count` of them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if that is more than the adapter allows.
+    pub fn new(gpu: &Gpu, count: usize) -> Result<Self> {
+        let stride = gpu.uniform_stride();
+        let bytes = stride * count as u64;
+        let buffer =
+            gpu.buffer("the step records", bytes, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)?;
+        Ok(Self { buffer, stride, bytes: vec![0; bytes as usize] })
+    }
+
+    /// Records all kernels, in order, on each of `records`, in order. Submit the encoder before the next call:
+    /// it overwrites the records.
+    pub fn record<'a>(
+        &mut self,
+        gpu: &Gpu,
+        records: &[StepRecord],
+        kernels: impl Iterator<Item = &'a Kernel> + Clone,
+    ) -> wgpu::CommandEncoder {
+        let stride = self.stride as usize;
+        for (record, bytes) in records.iter().zip(self.bytes.chunks_mut(stride)) {
+            bytes[..size_of::<StepRecord>()].copy_from_slice(bytemuck::bytes_of(record));
+        }
+        gpu.queue.write_buffer(&self.buffer, 0, &self.bytes[..records.len() * stride]);
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (index, record) in records.iter().enumerate() {
+            for kernel in kernels.clone() {
+                let [x, y] = (kernel.grid)(record.batch);
+                pass.set_pipeline(&kernel.pipeline);
+                pass.set_bind_group(0, &kernel.bind_group, &[(index * stride) as u32]);
+                pass.dispatch_workgroups(x, y, 1);
+            }
+        }
+        drop(pass);
+        encoder
+    }
+}
+
+/// Workgroups of a dispatch, from the number of examples in the batch.
+pub(super) type Grid = Box<dyn Fn(u32) -> [u32; 2]>;
+
+/// A program with its buffers: all that a dispatch needs but the step record.
+pub struct Kernel {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: Grid,
+}
+
+impl Kernel {
+    /// Compiles `program` with these override constants, once for all kernels that share both, and binds buffers.
+    pub(super) fn new(
+        gpu: &Gpu,
+        program: &Program,
+        constants: &[(&str, f64)],
+        steps: &StepRecords,
+        bindings: &[Binding<'_>],
+        grid: Grid,
+    ) -> Self {
+        let key = format!("{} {constants:?} {:?}", program.name, gpu.matmul);
+        let known = lock(gpu).get(&key).cloned();
+        let Pipeline { layout, pipeline } = known.unwrap_or_else(|| {
+            let made = compile(gpu, program, constants, bindings);
+            lock(gpu).insert(key, made.clone());
+            made
+        });
+        let step = wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &steps.buffer,
+                offset: 0,
+                size: wgpu::BufferSize::new(size_of::<StepRecord>() as u64),
+            }),
+        };
+        let buffers = bindings
+            .iter()
+            .map(|&(binding, _, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
+        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(program.name),
+            layout: &layout,
+            entries: &std::iter::once(step).chain(buffers).collect::<Vec<_>>(),
+        });
+        Self { pipeline, bind_group, grid }
+    }
+}
+
+fn lock(gpu: &Gpu) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, Pipeline>> {
+    gpu.pipelines.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn compile(gpu: &Gpu, program: &Program, constants: &[(&str, f64)], bindings: &[Binding<'_>]) -> Pipeline {
+    let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size },
+        count: None,
+    };
+    let step_size = wgpu::BufferSize::new(size_of::<StepRecord>() as u64);
+    let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, step_size)];
+    for &(binding, access, _) in bindings {
+        let ty = wgpu::BufferBindingType::Storage { read_only: access == Access::Read };
+        entries.push(entry(binding, ty, false, None));
+    }
+    let label = Some(program.name);
+    let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label,
+        source: wgpu::ShaderSource::Wgsl(program.source().into()),
+    });
+    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label,
+        layout: Some(&gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        })),
+        module: &module,
+        entry_point: Some(program.entry),
+        compilation_options: wgpu::PipelineCompilationOptions { constants, ..Default::default() },
+        cache: None,
+    });
+    Pipeline { layout, pipeline }
+}

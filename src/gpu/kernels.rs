@@ -1,0 +1,36 @@
+//! The kernels, each under the name of its file in `shaders/`.
+
+mod cross_entropy;
+mod evaluate;
+mod forward;
+mod input_gradient;
+mod matmul;
+mod sgd;
+mod softmax;
+mod weight_gradient;
+
+pub use cross_entropy::{Targets, cross_entropy};
+pub use evaluate::{Results, evaluate};
+pub use forward::{Inputs, forward, forward_with_loss};
+pub use input_gradient::input_gradient;
+pub use matmul::Matmul;
+pub use softmax::softmax;
+pub use weight_gradient::weight_gradient;
+
+use super::kernel::Program;
+
+/// Every program that softstep can run on a device, in every variant.
+pub fn programs() -> Vec<Program> {
+    let mut programs = vec![softmax::program(), cross_entropy::program(), evaluate::program()];
+    for matmul in Matmul::ALL {
+        programs.push(input_gradient::program(matmul));
+        for source in forward::Source::ALL {
+            programs.push(forward::program(source, matmul));
+            programs.push(weight_gradient::program(source, matmul));
+        }
+    }
+    for source in forward::Source::ALL {
+        programs.push(forward::program_with_loss(source));
+    }
+    programs
+}

@@ -1,0 +1,148 @@
+//! Forward through a layer.
+
+use super::cross_entropy::{LOSS_FILES, Targets};
+use super::matmul::Matmul;
+use crate::gpu::device::Gpu;
+use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords, shader};
+use crate::gpu::matrix::Matrix;
+
+/// Where a layer's inputs come from.
+#[derive(Clone, Copy)]
+pub enum Inputs<'a> {
+    /// The data set, in its order.
+    Examples {
+        /// `[examples, features + 1]` bytes, the last of each row 255, rows padded to words with 0.
+        examples: &'a wgpu::Buffer,
+        /// Example numbers; each batch starts at a multiple of 4 and is padded to one with valid numbers.
+        order: &'a wgpu::Buffer,
+        /// Features of an example, without the constant 1.
+        features: usize,
+    },
+    /// The layer before: `[batch, inputs + 1]`.
+    Activations(&'a Matrix),
+}
+
+/// The kind of [`Inputs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Gather,
+    Activations,
+}
+
+impl Source {
+    pub(super) const ALL: [Self; 2] = [Self::Gather, Self::Activations];
+
+    pub(super) fn files(self) -> Vec<&'static str> {
+        match self {
+            Self::Gather => vec![shader!("order"), shader!("gather")],
+            Self::Activations => vec![shader!("activations")],
+        }
+    }
+}
+
+impl<'a> Inputs<'a> {
+    pub(super) fn source(self) -> Source {
+        match self {
+            Self::Examples { .. } => Source::Gather,
+            Self::Activations(_) => Source::Activations,
+        }
+    }
+
+    pub(super) fn blocks(self) -> usize {
+        match self {
+            Self::Examples { features, .. } => (features + 1).div_ceil(4),
+            Self::Activations(matrix) => matrix.column_blocks(),
+        }
+    }
+
+    pub(super) fn bindings(self) -> Vec<Binding<'a>> {
+        match self {
+            Self::Examples { examples, order, .. } => {
+                vec![(1, Access::Read, examples), (2, Access::Read, order)]
+            }
+            Self::Activations(matrix) => vec![(1, Access::Read, &matrix.buffer)],
+        }
+    }
+}
+
+pub(super) fn program(source: Source, matmul: Matmul) -> Program {
+    let name = match source {
+        Source::Gather => "forward_from_examples",
+        Source::Activations => "forward",
+    };
+    let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
+    files.extend(source.files());
+    files.extend(matmul.files());
+    if matmul == Matmul::Narrow {
+        files.push(shader!("finish_nothing"));
+    }
+    Program { name, entry: "main", files }
+}
+
+pub(super) fn program_with_loss(source: Source) -> Program {
+    let name = match source {
+        Source::Gather => "forward_with_loss_from_examples",
+        Source::Activations => "forward_with_loss",
+    };
+    let mut files = vec![shader!("step"), shader!("order"), shader!("outputs"), shader!("forward")];
+    files.extend(source.files().into_iter().filter(|&file| file != shader!("order")));
+    files.extend(Matmul::Narrow.files());
+    files.extend(LOSS_FILES);
+    Program { name, entry: "main", files }
+}
+
+/// `outputs = relu([inputs, 1] · weights)`, `[batch, outputs]`; with the constant 1 as last column if `hidden`,
+/// without either otherwise.
+pub fn forward(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    inputs: Inputs<'_>,
+    weights: &Matrix,
+    outputs: &Matrix,
+    hidden: bool,
+) -> Kernel {
+    let matmul = gpu.matmul.for_columns(weights.columns);
+    kernel(gpu, steps, &program(inputs.source(), matmul), matmul, (inputs, weights, outputs, hidden), &[])
+}
+
+/// The last layer fused with [`cross_entropy`](super::cross_entropy()); `None` where the way to multiply matrices
+/// cannot do that.
+pub fn forward_with_loss(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    inputs: Inputs<'_>,
+    weights: &Matrix,
+    outputs: &Matrix,
+    targets: Targets<'_>,
+) -> Option<Kernel> {
+    let matmul = gpu.matmul.for_columns(weights.columns);
+    let mut bindings = targets.bindings();
+    if inputs.source() == Source::Gather {
+        bindings.retain(|&(binding, ..)| binding != 2);
+    }
+    (matmul == Matmul::Narrow).then(|| {
+        let program = program_with_loss(inputs.source());
+        kernel(gpu, steps, &program, matmul, (inputs, weights, outputs, false), &bindings)
+    })
+}
+
+fn kernel(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    program: &Program,
+    matmul: Matmul,
+    (inputs, weights, outputs, hidden): (Inputs<'_>, &Matrix, &Matrix, bool),
+    more: &[Binding<'_>],
+) -> Kernel {
+    let constants = [
+        ("INPUT_BLOCKS", inputs.blocks() as f64),
+        ("OUTPUTS", weights.columns as f64),
+        ("OUTPUT_BLOCKS", outputs.column_blocks() as f64),
+        ("HIDDEN", f64::from(hidden)),
+    ];
+    let mut bindings = inputs.bindings();
+    bindings.push((3, Access::Read, &weights.buffer));
+    bindings.push((4, Access::ReadWrite, &outputs.buffer));
+    bindings.extend(more);
+    Kernel::new(gpu, program, &constants, steps, &bindings, matmul.grid_of_batch(weights.column_blocks()))
+}

@@ -1,0 +1,40 @@
+//! Backward to a layer's inputs.
+
+use super::matmul::Matmul;
+use crate::gpu::device::Gpu;
+use crate::gpu::kernel::{Access, Kernel, Program, StepRecords, shader};
+use crate::gpu::matrix::Matrix;
+
+pub(super) fn program(matmul: Matmul) -> Program {
+    let mut files = vec![shader!("step"), shader!("input_gradient")];
+    files.extend(matmul.files());
+    if matmul == Matmul::Narrow {
+        files.push(shader!("finish_nothing"));
+    }
+    Program { name: "input_gradient", entry: "main", files }
+}
+
+/// `d_inputs = d_outputs · weightsᵀ` where `activations > 0`, `[batch, inputs]`.
+pub fn input_gradient(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    d_outputs: &Matrix,
+    weights: &Matrix,
+    activations: &Matrix,
+    d_inputs: &Matrix,
+) -> Kernel {
+    let matmul = gpu.matmul.for_columns(d_inputs.columns);
+    let constants = [
+        ("INPUTS", d_inputs.columns as f64),
+        ("INPUT_BLOCKS", activations.column_blocks() as f64),
+        ("OUTPUT_BLOCKS", d_outputs.column_blocks() as f64),
+    ];
+    let bindings = [
+        (1, Access::Read, &activations.buffer),
+        (3, Access::Read, &weights.buffer),
+        (4, Access::Read, &d_outputs.buffer),
+        (5, Access::ReadWrite, &d_inputs.buffer),
+    ];
+    let grid = matmul.grid_of_batch(d_inputs.column_blocks());
+    Kernel::new(gpu, &program(matmul), &constants, steps, &bindings, grid)
+}

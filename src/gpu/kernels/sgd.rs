@@ -1,0 +1,14 @@
+//! The update of the weights, part of [`weight_gradient`](super::weight_gradient()).
+
+use crate::gpu::kernel::shader;
+use crate::optimizer::Sgd;
+
+pub(super) const FILE: &str = shader!("sgd");
+
+pub(super) fn constants(sgd: &Sgd) -> [(&'static str, f64); 3] {
+    [
+        ("MOMENTUM", f64::from(sgd.momentum)),
+        ("NESTEROV", f64::from(sgd.nesterov)),
+        ("WEIGHT_DECAY", f64::from(sgd.weight_decay)),
+    ]
+}

@@ -1,0 +1,27 @@
+//! Row-wise softmax.
+
+use crate::gpu::device::Gpu;
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords, shader};
+use crate::gpu::matrix::Matrix;
+
+/// What a kernel needs that works on rows of logits.
+pub(super) const FILES: [&str; 3] = [shader!("step"), shader!("outputs"), shader!("softmax")];
+
+pub(super) fn program() -> Program {
+    Program { name: "softmax", entry: "softmax", files: FILES.to_vec() }
+}
+
+/// Logits become probabilities in place, `[batch, classes]`.
+pub fn softmax(gpu: &Gpu, steps: &StepRecords, logits: &Matrix) -> Kernel {
+    let bindings = [(4, Access::ReadWrite, &logits.buffer)];
+    Kernel::new(gpu, &program(), &constants(logits), steps, &bindings, row_grid())
+}
+
+pub(super) fn constants(logits: &Matrix) -> [(&'static str, f64); 2] {
+    [("OUTPUTS", logits.columns as f64), ("OUTPUT_BLOCKS", logits.column_blocks() as f64)]
+}
+
+/// One invocation a row, blocks of rows whole.
+pub(super) fn row_grid() -> Grid {
+    Box::new(|batch| [batch.next_multiple_of(4).div_ceil(64), 1])
+}

@@ -1,0 +1,68 @@
+//! Matrices on the device.
+
+use super::device::Gpu;
+use super::readback::read_buffer;
+use crate::error::Result;
+
+/// An f32 matrix `[rows, columns]` on the device, row-major, both sizes padded to multiples of 4 with zeros, so
+/// that kernels work on whole blocks of 4 × 4.
+pub struct Matrix {
+    pub(super) buffer: wgpu::Buffer,
+    /// Rows, without padding.
+    pub rows: usize,
+    /// Columns, without padding.
+    pub columns: usize,
+}
+
+impl Matrix {
+    /// A matrix of zeros; `what` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if the adapter does not allow one that large.
+    pub fn new(gpu: &Gpu, what: &str, rows: usize, columns: usize) -> Result<Self> {
+        let bytes = 4 * rows.next_multiple_of(4) as u64 * columns.next_multiple_of(4) as u64;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        Ok(Self { buffer: gpu.buffer(what, bytes, usage)?, rows, columns })
+    }
+
+    /// A matrix with these values, `[rows, columns]`.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn from_values(gpu: &Gpu, what: &str, rows: usize, columns: usize, values: &[f32]) -> Result<Self> {
+        let matrix = Self::new(gpu, what, rows, columns)?;
+        let mut padded = Vec::with_capacity(rows * matrix.stride());
+        for row in values.chunks_exact(columns) {
+            padded.extend_from_slice(row);
+            padded.resize(padded.len().next_multiple_of(4), 0.0);
+        }
+        gpu.queue.write_buffer(&matrix.buffer, 0, bytemuck::cast_slice(&padded));
+        Ok(matrix)
+    }
+
+    /// The first `rows` rows, `[rows, columns]`.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub async fn read(&self, gpu: &Gpu, rows: usize) -> Result<Vec<f32>> {
+        let padded: Vec<f32> = read_buffer(gpu, &self.buffer, 4 * (rows * self.stride()) as u64).await?;
+        Ok(padded.chunks_exact(self.stride()).flat_map(|row| &row[..self.columns]).copied().collect())
+    }
+
+    /// Every number of the buffer, padding included, `[rows, columns]` rounded up to multiples of 4.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub async fn read_padded(&self, gpu: &Gpu) -> Result<Vec<f32>> {
+        read_buffer(gpu, &self.buffer, self.buffer.size()).await
+    }
+
+    /// Blocks of 4 in a row.
+    pub(super) fn column_blocks(&self) -> usize {
+        self.columns.div_ceil(4)
+    }
+
+    fn stride(&self) -> usize {
+        4 * self.column_blocks()
+    }
+}

@@ -1,0 +1,144 @@
+//! The way home: buffers read back once, and the ring that brings every step's losses to the host.
+
+use std::collections::VecDeque;
+
+use futures_channel::oneshot;
+
+use super::device::Gpu;
+use crate::error::Result;
+
+/// How long a submission may take before the device counts as hung.
+#[cfg(not(target_arch = "wasm32"))]
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
+
+const STAGING: wgpu::BufferUsages = wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
+
+type Mapped = oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>;
+
+/// Starts to map the first `bytes` of a staging buffer.
+fn map(staging: &wgpu::Buffer, bytes: u64) -> Mapped {
+    let (sender, receiver) = oneshot::channel();
+    // The receiver is gone only if nobody wants the result any more.
+    staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| drop(sender.send(result)));
+    receiver
+}
+
+/// Waits for a submission, and for the mapping that follows it.
+async fn wait(gpu: &Gpu, submission: wgpu::SubmissionIndex, mapped: Mapped) -> Result<()> {
+    // A browser runs the device by itself; natively somebody has to ask.
+    #[cfg(not(target_arch = "wasm32"))]
+    if let Err(error) =
+        gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) })
+    {
+        gpu.check()?;
+        return Err(gpu.error(format!("waited {} s for a submission: {error}", TIMEOUT.as_secs())));
+    }
+    #[cfg(target_arch = "wasm32")]
+    drop(submission);
+    let result = mapped.await;
+    gpu.check()?;
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(gpu.error(format!("cannot read results back: {error}"))),
+        Err(_) => Err(gpu.error("the device went away before its results came back")),
+    }
+}
+
+fn mapped_values<T: bytemuck::Pod>(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64) -> Result<Vec<T>> {
+    let view =
+        staging.get_mapped_range(..bytes).map_err(|error| gpu.error(format!("cannot read results back: {error}")))?;
+    Ok(bytemuck::pod_collect_to_vec::<u8, T>(&view))
+}
+
+/// Reads the first `bytes` of a buffer and waits for them.
+pub(super) async fn read_buffer<T: bytemuck::Pod>(
+    gpu: &Gpu,
+    buffer: &wgpu::Buffer,
+    bytes: u64,
+) -> Result<Vec<T>> {
+    let staging = gpu.buffer("a staging buffer", bytes, STAGING)?;
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
+    let submission = gpu.queue.submit([encoder.finish()]);
+    let mapped = map(&staging, bytes);
+    wait(gpu, submission, mapped).await?;
+    mapped_values(gpu, &staging, bytes)
+}
+
+/// Brings the losses of each submission home while later ones run: a ring of staging buffers, taken in turn.
+pub(super) struct Ring {
+    /// One loss an example, `[steps of a submission, stride]`, written by the kernels.
+    pub losses: wgpu::Buffer,
+    stride: usize,
+    staging: Vec<wgpu::Buffer>,
+    next: usize,
+    in_flight: VecDeque<InFlight>,
+}
+
+struct InFlight {
+    slot: usize,
+    submission: wgpu::SubmissionIndex,
+    mapped: Mapped,
+    /// Examples of each step.
+    batches: Vec<usize>,
+}
+
+impl Ring {
+    /// A ring of `slots` submissions of at most `steps` steps with at most `stride` examples.
+    pub fn new(gpu: &Gpu, slots: usize, steps: usize, stride: usize) -> Result<Self> {
+        let bytes = 4 * (steps * stride) as u64;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let losses = gpu.buffer("the losses", bytes, usage)?;
+        let staging = (0..slots).map(|_| gpu.buffer("a staging buffer", bytes, STAGING)).collect::<Result<_>>()?;
+        Ok(Self { losses, stride, staging, next: 0, in_flight: VecDeque::new() })
+    }
+
+    /// Row of the loss buffer where the losses of a submission's step start.
+    pub fn first_row(&self, step: usize) -> usize {
+        step * self.stride
+    }
+
+    /// Submits the recorded steps with the copy of their losses. If the ring was full, first waits for its oldest
+    /// submission and appends that one's losses.
+    pub async fn submit(
+        &mut self,
+        gpu: &Gpu,
+        mut encoder: wgpu::CommandEncoder,
+        batches: Vec<usize>,
+        losses: &mut Vec<f32>,
+    ) -> Result<()> {
+        if self.in_flight.len() == self.staging.len() {
+            self.take_oldest(gpu, losses).await?;
+        }
+        let slot = self.next;
+        self.next = (slot + 1) % self.staging.len();
+        let bytes = 4 * (batches.len() * self.stride) as u64;
+        encoder.copy_buffer_to_buffer(&self.losses, 0, &self.staging[slot], 0, bytes);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        let mapped = map(&self.staging[slot], bytes);
+        self.in_flight.push_back(InFlight { slot, submission, mapped, batches });
+        gpu.check()
+    }
+
+    /// Waits for all submissions and appends their losses.
+    pub async fn drain(&mut self, gpu: &Gpu, losses: &mut Vec<f32>) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.take_oldest(gpu, losses).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_oldest(&mut self, gpu: &Gpu, losses: &mut Vec<f32>) -> Result<()> {
+        let Some(InFlight { slot, submission, mapped, batches }) = self.in_flight.pop_front() else { return Ok(()) };
+        wait(gpu, submission, mapped).await?;
+        let bytes = 4 * (batches.len() * self.stride) as u64;
+        let rows: Vec<f32> = mapped_values(gpu, &self.staging[slot], bytes)?;
+        self.staging[slot].unmap();
+        for (step, &batch) in batches.iter().enumerate() {
+            let rows = &rows[self.first_row(step)..][..batch];
+            // In f64 and in order: the same bits whatever the adapter's own way to sum.
+            losses.push((rows.iter().map(|&loss| f64::from(loss)).sum::<f64>() / batch as f64) as f32);
+        }
+        Ok(())
+    }
+}
