@@ -8,11 +8,11 @@
 fn argmax(row: u32) -> u32 {
     var best = 0u;
     var largest = outputs[row * OUTPUT_BLOCKS].x;
-    for (var class = 1u; class < OUTPUTS; class++) {
-        let logit = outputs[row * OUTPUT_BLOCKS + class / 4u][class % 4u];
+    for (var candidate = 1u; candidate < OUTPUTS; candidate++) {
+        let logit = outputs[row * OUTPUT_BLOCKS + candidate / 4u][candidate % 4u];
         if logit > largest {
             largest = logit;
-            best = class;
+            best = candidate;
         }
     }
     return best;
@@ -27,9 +27,9 @@ fn evaluate(@builtin(global_invocation_id) invocation: vec3<u32>) {
         let largest = row_max(row);
         let logit = outputs[row * OUTPUT_BLOCKS + label / 4u][label % 4u];
         losses[step.first_row + row] = log(row_sum_exp(row, largest)) + (largest - logit);
-        let class = argmax(row);
-        predictions[step.first_row + row] = class;
-        if class == label {
+        let prediction = argmax(row);
+        predictions[step.first_row + row] = prediction;
+        if prediction == label {
             atomicAdd(&correct, 1u);
         }
     }

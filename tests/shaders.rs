@@ -1,0 +1,81 @@
+//! The shaders, without any adapter: every program that can run is valid WGSL for naga and for tint.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use softstep::gpu::kernel::{Program, StepRecord};
+use softstep::gpu::kernels::programs;
+
+fn parse(program: &Program) -> naga::Module {
+    naga::front::wgsl::parse_str(&program.source())
+        .unwrap_or_else(|error| panic!("{}: {}", program.name, error.emit_to_string(&program.source())))
+}
+
+#[test]
+fn every_program_is_valid_for_naga() {
+    for program in programs() {
+        let module = parse(&program);
+        Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP)
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{}: {}", program.name, error.emit_to_string(&program.source())));
+        assert!(
+            module.entry_points.iter().any(|entry| entry.name == program.entry),
+            "{}: no entry point {}",
+            program.name,
+            program.entry
+        );
+    }
+}
+
+/// tint is the compiler of browsers. Unlike naga it wants subgroups enabled in the text, and it rejects a broadcast
+/// that not every lane is sure to reach.
+#[test]
+fn every_program_is_valid_for_tint() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        println!("skipped: tint is not on the PATH");
+        return;
+    }
+    for program in programs() {
+        let mut tint = Command::new("tint")
+            .args(["--format", "wgsl", "--input-format", "wgsl", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let source = format!("enable subgroups;\n{}", program.source());
+        tint.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
+        let output = tint.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}: {}", program.name, String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn every_shader_file_is_used_by_a_program() {
+    let programs = programs();
+    let used: BTreeSet<&str> = programs.iter().flat_map(|program| program.files.iter().copied()).collect();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(used.contains(text.as_str()), "no program uses {}", path.display());
+    }
+}
+
+#[test]
+fn the_step_record_has_the_layout_of_the_shaders_struct() {
+    let module = parse(&programs()[0]);
+    let step = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Step")).unwrap().1;
+    let naga::TypeInner::Struct { members, span } = &step.inner else { panic!("Step is no struct") };
+    let offsets: Vec<(&str, usize)> =
+        members.iter().map(|member| (member.name.as_deref().unwrap(), member.offset as usize)).collect();
+    let expected = [
+        ("first_block", std::mem::offset_of!(StepRecord, first_block)),
+        ("batch", std::mem::offset_of!(StepRecord, batch)),
+        ("first_row", std::mem::offset_of!(StepRecord, first_row)),
+        ("learning_rate", std::mem::offset_of!(StepRecord, learning_rate)),
+    ];
+    assert_eq!(offsets, expected);
+    assert_eq!(*span as usize, size_of::<StepRecord>());
+}
