@@ -70,8 +70,10 @@ pub enum AdapterChoice {
 /// A device, its queue, and the pipelines compiled for it so far.
 #[derive(Clone)]
 pub struct Gpu {
-    pub(super) device: wgpu::Device,
-    pub(super) queue: wgpu::Queue,
+    /// wgpu's device.
+    pub device: wgpu::Device,
+    /// wgpu's queue.
+    pub queue: wgpu::Queue,
     pub(super) matmul: Matmul,
     pub(super) pipelines: Arc<Mutex<HashMap<String, super::kernel::Pipeline>>>,
     info: DeviceInfo,
@@ -183,7 +185,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Invalid`] if it is larger than the adapter allows; `what` tells what it holds and how to make it
     /// smaller.
-    pub(super) fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    pub fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let most = if usage.contains(wgpu::BufferUsages::STORAGE) {
             self.limits.max_buffer_size.min(self.limits.max_storage_buffer_binding_size)
         } else {
@@ -213,7 +215,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Gpu`] with that error.
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         match &*self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             None => Ok(()),
             Some(problem) => Err(self.error(problem.clone())),

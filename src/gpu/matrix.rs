@@ -7,7 +7,8 @@ use crate::error::Result;
 /// An f32 matrix `[rows, columns]` on the device, row-major, both sizes padded to multiples of 4 with zeros, so
 /// that kernels work on whole blocks of 4 × 4.
 pub struct Matrix {
-    pub(super) buffer: wgpu::Buffer,
+    /// The padded values.
+    pub buffer: wgpu::Buffer,
     /// Rows, without padding.
     pub rows: usize,
     /// Columns, without padding.

@@ -51,11 +51,10 @@ fn mapped_values<T: bytemuck::Pod>(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64
 }
 
 /// Reads the first `bytes` of a buffer and waits for them.
-pub(super) async fn read_buffer<T: bytemuck::Pod>(
-    gpu: &Gpu,
-    buffer: &wgpu::Buffer,
-    bytes: u64,
-) -> Result<Vec<T>> {
+///
+/// # Errors
+/// What the device reports.
+pub async fn read_buffer<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<T>> {
     let staging = gpu.buffer("a staging buffer", bytes, STAGING)?;
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);

@@ -1,0 +1,58 @@
+use softstep::gpu::kernels::{Inputs, weight_gradient};
+use softstep::optimizer::Sgd;
+
+use super::*;
+
+/// At learning rate 1, without momentum and decay, from weights of 0, the update is minus the gradient.
+const PLAIN: Sgd = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+
+#[test]
+fn weight_gradient_matches_oracle_with_the_bias_in_its_last_row() {
+    Bench::new().for_each_matmul(|bench| {
+        for [rows, inputs, outputs] in matmul::SHAPES {
+            let x = oracle::with_ones(&oracle::f64s(&bench.values(rows * inputs, 1.0)), inputs);
+            let d_out = bench.values(rows * outputs, 1.0);
+            let x_transposed = oracle::transpose(&x, rows, inputs + 1);
+            let expected = oracle::matmul(&x_transposed, &oracle::f64s(&d_out), inputs + 1, rows, outputs);
+
+            let activations: Vec<f32> = x.iter().map(|&value| value as f32).collect();
+            let activations = bench.matrix(rows, inputs + 1, &activations);
+            check(bench, Inputs::Activations(&activations), &d_out, rows, &expected);
+        }
+    });
+}
+
+#[test]
+fn weight_gradient_of_gathered_examples_matches_oracle() {
+    Bench::new().for_each_matmul(|bench| {
+        for [rows, features, outputs] in matmul::SHAPES {
+            let examples = rows + 5;
+            let bytes = bench.bytes(examples * features);
+            let order = bench.below(rows, examples);
+            let x: Vec<f64> = order
+                .iter()
+                .flat_map(|&example| &bytes[example as usize * features..][..features])
+                .map(|&byte| f64::from(byte) / 255.0)
+                .collect();
+            let x_transposed = oracle::transpose(&oracle::with_ones(&x, features), rows, features + 1);
+            let d_out = bench.values(rows * outputs, 1.0);
+            let expected = oracle::matmul(&x_transposed, &oracle::f64s(&d_out), features + 1, rows, outputs);
+
+            let examples = bench.buffer(&gather::packed(&bytes, features));
+            let order = bench.buffer(&padded(&order));
+            check(bench, Inputs::Examples { examples: &examples, order: &order, features }, &d_out, rows, &expected);
+        }
+    });
+}
+
+fn check(bench: &mut Bench, inputs: Inputs<'_>, d_out: &[f32], rows: usize, expected: &[f64]) {
+    let outputs = d_out.len() / rows;
+    let d_outputs = bench.matrix(rows, outputs, d_out);
+    let weights = bench.matrix(expected.len() / outputs, outputs, &vec![0.0; expected.len()]);
+    let velocity = bench.unwritten(1, 1);
+    let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, &weights, &velocity, &PLAIN);
+    bench.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) });
+    let name = bench.name(format!("weight_gradient {rows}x{}x{outputs}", weights.rows - 1));
+    oracle::assert_close(&name, &bench.read(&weights), expected, 1e-5, 2e-5);
+    assert_eq!(bench.read(&velocity), [SENTINEL], "{name}: no momentum, no velocity");
+}
