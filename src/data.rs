@@ -16,7 +16,7 @@ mod store;
 
 pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
-pub use store::{Progress, Set, Store, Timeouts, load};
+pub use store::{DownloadLimits, Progress, Set, Store, load};
 
 /// Labelled examples.
 ///

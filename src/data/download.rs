@@ -6,11 +6,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::hexadecimal;
-use super::store::{Progress, Timeouts};
+use super::store::{DownloadLimits, Progress};
 use crate::error::{Error, Result};
-
-/// The most bytes a file may have; the largest known one has 26 MB.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// Downloads `file` into `folder`, from the first of the mirrors (base URLs) that gives it with this SHA-256.
 ///
@@ -21,14 +18,13 @@ pub(super) fn download(
     file: &str,
     sha256: &str,
     folder: &Path,
-    timeouts: Timeouts,
+    limits: DownloadLimits,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
     let mut failures = Vec::new();
     for _ in 0..mirrors.len() {
         let url = format!("{}/{file}", mirrors[0].trim_end_matches('/'));
-        match from_mirror(&url, file, sha256, folder, timeouts, progress)? {
+        match from_mirror(&url, file, sha256, folder, limits, progress)? {
             Ok(()) => return Ok(()),
             Err(failure) => failures.push(format!("{url}: {failure}")),
         }
@@ -43,19 +39,20 @@ fn from_mirror(
     file: &str,
     sha256: &str,
     folder: &Path,
-    timeouts: Timeouts,
+    limits: DownloadLimits,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<std::result::Result<(), String>> {
-    let response = match agent(timeouts).get(url).call() {
+    let response = match agent(limits).get(url).call() {
         Ok(response) => response,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let total = response.body().content_length();
-    let too_long = || Ok(Err(format!("it sends more than the {MAX_BYTES} bytes that a file may have")));
-    if total.is_some_and(|total| total > MAX_BYTES) {
+    let too_long = || Ok(Err(format!("it sends more than {} bytes, the limit of a file", limits.bytes)));
+    if total.is_some_and(|total| total > limits.bytes) {
         return too_long();
     }
     let mut body = response.into_body().into_reader();
+    std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
     let mut target = temporary_file(folder)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; 64 << 10];
@@ -67,7 +64,7 @@ fn from_mirror(
             Err(error) => return Ok(Err(format!("after {received} bytes: {error}"))),
         };
         received += count as u64;
-        if received > MAX_BYTES {
+        if received > limits.bytes {
             return too_long();
         }
         hash.update(&chunk[..count]);
@@ -82,14 +79,14 @@ fn from_mirror(
     Ok(Ok(()))
 }
 
-fn agent(timeouts: Timeouts) -> ureq::Agent {
+fn agent(limits: DownloadLimits) -> ureq::Agent {
     ureq::Agent::config_builder()
         .user_agent(concat!("softstep/", env!("CARGO_PKG_VERSION")))
-        .timeout_resolve(Some(timeouts.connect))
-        .timeout_connect(Some(timeouts.connect))
-        .timeout_recv_response(Some(timeouts.stall))
-        .timeout_per_read(Some(timeouts.stall))
-        .timeout_per_write(Some(timeouts.stall))
+        .timeout_resolve(Some(limits.connect))
+        .timeout_connect(Some(limits.connect))
+        .timeout_recv_response(Some(limits.stall))
+        .timeout_per_read(Some(limits.stall))
+        .timeout_per_write(Some(limits.stall))
         .build()
         .into()
 }
@@ -156,7 +153,8 @@ mod tests {
         /// Downloads into an empty folder.
         fn of(bases: &[String]) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let timeouts = Timeouts { connect: Duration::from_secs(2), stall: Duration::from_millis(300) };
+            let limits =
+                DownloadLimits { connect: Duration::from_secs(2), stall: Duration::from_millis(300), bytes: 1 << 20 };
             let mut mirrors: Vec<_> = bases.iter().map(|base| format!("{base}/some/set/")).collect();
             let mut events = Vec::new();
             let mut progress = |event: Progress<'_>| match event {
@@ -164,7 +162,7 @@ mod tests {
                 other => panic!("{other:?}"),
             };
             let sha256 = hexadecimal(&Sha256::digest(CONTENT));
-            let result = download(&mut mirrors, "file.gz", &sha256, folder.path(), timeouts, &mut progress);
+            let result = download(&mut mirrors, "file.gz", &sha256, folder.path(), limits, &mut progress);
             Self { result, mirrors, progress: events, folder }
         }
 
@@ -262,15 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_end_is_cut_off() {
-        let endless = serve(|_, stream| {
-            respond(stream, "200 OK", 1 << 40, b"");
-            let zeros = vec![0; 1 << 20];
-            while stream.write_all(&zeros).is_ok() {}
-        });
-        let outcome = Outcome::of(&[endless]);
-        outcome.assert_failure("more than");
-        assert!(outcome.progress.is_empty(), "{:?}", outcome.progress.last());
+    fn a_body_beyond_the_limit_is_cut_off() {
+        for length in ["Content-Length: 99999999999\r\n", ""] {
+            let endless = serve(move |_, stream| {
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\n{length}Connection: close\r\n\r\n");
+                while stream.write_all(&[0; 1 << 16]).is_ok() {}
+            });
+            let outcome = Outcome::of(&[endless]);
+            outcome.assert_failure("more than 1048576 bytes");
+            assert!(outcome.progress.iter().all(|&(received, total)| received <= 1 << 20 && total.is_none()));
+        }
     }
 
     #[test]
@@ -284,8 +283,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let timeouts = Timeouts::default();
-        let error = download(&mut [good()], "x", "", &file.join("set"), timeouts, &mut |_| {}).unwrap_err();
+        let limits = DownloadLimits::default();
+        let error = download(&mut [good()], "x", "", &file.join("set"), limits, &mut |_| {}).unwrap_err();
         assert!(error.to_string().starts_with("cannot create folder"), "{error}");
     }
 }

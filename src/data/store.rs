@@ -88,24 +88,30 @@ pub enum Progress<'a> {
 
 /// When a mirror is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
+pub struct DownloadLimits {
     /// To look up its name, and again to connect.
     pub connect: Duration,
     /// Without a byte from it.
     pub stall: Duration,
+    /// The most bytes that a file may have.
+    pub bytes: u64,
 }
 
-impl Default for Timeouts {
-    /// 10 and 20 seconds.
+impl Default for DownloadLimits {
+    /// 10 and 20 seconds, and 64 MiB; the largest known file has 26 MB.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(20) }
+        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(20), bytes: 64 << 20 }
     }
 }
 
-impl Timeouts {
+impl DownloadLimits {
     /// For data that there is a substitute for: at most 2 seconds to connect and 5 without a byte.
     fn impatient(self) -> Self {
-        Self { connect: self.connect.min(Duration::from_secs(2)), stall: self.stall.min(Duration::from_secs(5)) }
+        Self {
+            connect: self.connect.min(Duration::from_secs(2)),
+            stall: self.stall.min(Duration::from_secs(5)),
+            ..self
+        }
     }
 }
 
@@ -130,7 +136,7 @@ pub struct Store {
     /// Base URL to download from instead of the known mirrors; `<set>/<file>` follows it.
     pub mirror: Option<String>,
     /// When a mirror is given up.
-    pub timeouts: Timeouts,
+    pub limits: DownloadLimits,
 }
 
 impl Store {
@@ -144,7 +150,7 @@ impl Store {
         Self {
             folders: folders.into_iter().flatten().collect(),
             mirror: variable("SOFTSTEP_MIRROR").map(|url| url.to_string_lossy().into_owned()),
-            timeouts: Timeouts::default(),
+            limits: DownloadLimits::default(),
         }
     }
 
@@ -179,7 +185,7 @@ impl Store {
         let mnist = &SETS[0];
         let paths = match self.find(mnist) {
             Some(paths) => Ok(paths),
-            None => Self { timeouts: self.timeouts.impatient(), ..self.clone() }.fetch(mnist, progress),
+            None => Self { limits: self.limits.impatient(), ..self.clone() }.fetch(mnist, progress),
         };
         match paths {
             Ok(paths) => folder::read(mnist.name, &paths, Some(mnist)),
@@ -216,7 +222,7 @@ impl Store {
         };
         for (file, sha256) in folder::FILES.into_iter().zip(set.gz_sha256) {
             if folder::find_file(&folder, file).is_none() {
-                download(&mut mirrors, &format!("{file}.gz"), sha256, &folder, self.timeouts, progress).map_err(
+                download(&mut mirrors, &format!("{file}.gz"), sha256, &folder, self.limits, progress).map_err(
                     |error| match error {
                         Error::Download { what, problem } => Error::Download {
                             what: format!("{} ({what})", set.name),
