@@ -262,16 +262,24 @@ fn a_missing_set_is_downloaded_once_into_the_first_folder() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut store = store([&first.path().join("new"), second.path()]);
     store.mirror = Some(serve(files.clone()));
-    let mut downloaded = Vec::new();
-    let data = store.load_set(&set, &mut |progress| match progress {
-        Progress::Download { file, received, total } if Some(received) == total => downloaded.push(file.to_string()),
-        Progress::Download { .. } => {}
-        other => panic!("{other:?}"),
-    });
-    assert_is_standard(&data.unwrap());
-    assert_eq!(downloaded, files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
-    assert_eq!(first.path().join("new/mnist").read_dir().unwrap().count(), 4);
+    let download = || {
+        let mut downloaded: Vec<String> = Vec::new();
+        let data = store.load_set(&set, &mut |progress| match progress {
+            Progress::Download { file, received, total } if Some(received) == total => downloaded.push(file.into()),
+            Progress::Download { .. } => {}
+            other => panic!("{other:?}"),
+        });
+        assert_is_standard(&data.unwrap());
+        downloaded
+    };
+    let names: Vec<String> = files.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(download(), names);
+    let target = first.path().join("new/mnist");
+    assert_eq!(target.read_dir().unwrap().count(), 4);
     assert_eq!(second.path().read_dir().unwrap().count(), 0);
+    // What is there is kept.
+    std::fs::remove_file(target.join(&names[1])).unwrap();
+    assert_eq!(download(), names[1..2]);
     // Now it is found, with no network, and also behind a folder that lacks it.
     store.mirror = None;
     store.folders.rotate_left(1);

@@ -84,7 +84,6 @@ fn agent(limits: DownloadLimits) -> ureq::Agent {
         .user_agent(concat!("softstep/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(Some(limits.connect))
         .timeout_connect(Some(limits.connect))
-        .timeout_recv_response(Some(limits.stall))
         .timeout_per_read(Some(limits.stall))
         .timeout_per_write(Some(limits.stall))
         .build()
@@ -283,8 +282,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
+        let mut mirrors = [format!("{}/some/set", good())];
         let limits = DownloadLimits::default();
-        let error = download(&mut [good()], "x", "", &file.join("set"), limits, &mut |_| {}).unwrap_err();
+        let error = download(&mut mirrors, "file.gz", "", &file.join("set"), limits, &mut |_| {}).unwrap_err();
         assert!(error.to_string().starts_with("cannot create folder"), "{error}");
     }
 }

@@ -8,7 +8,7 @@ use mnist::{Mnist, MnistBuilder};
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::idx::Idx;
+use super::idx::{Idx, shape_text};
 use super::store::Set;
 use super::{Data, Examples, hexadecimal};
 use crate::error::{Error, Result};
@@ -50,17 +50,18 @@ pub(super) fn find(folder: &Path) -> Result<[PathBuf; 4]> {
 pub(super) fn read(name: &str, paths: &[PathBuf; 4], set: Option<&Set>) -> Result<Data> {
     let [train_images, train_labels, test_images, test_labels] = paths.each_ref().map(|path| open(path));
     let idx = [train_images?, train_labels?, test_images?, test_labels?];
-    let standard = idx.iter().zip(STANDARD_SHAPES).all(|(idx, shape)| idx.shape() == shape);
-    if let Some(set) = set.filter(|_| !standard) {
-        let (wrong, shape) =
-            idx.iter().zip(STANDARD_SHAPES).find(|(idx, shape)| idx.shape() != *shape).expect("one is");
-        return Err(wrong.error(format!("its shape is {}, but {}'s is {}", wrong.shape_text(), set.name, text(shape))));
+    let odd = idx.iter().zip(STANDARD_SHAPES).find(|(idx, shape)| idx.shape() != *shape);
+    if let (Some(set), Some((idx, shape))) = (set, odd) {
+        let problem = format!("its shape is {}, but {}'s is {}", shape_text(idx.shape()), set.name, shape_text(shape));
+        return Err(idx.error(problem));
     }
+    let standard = odd.is_none();
     for [images, labels] in [[&idx[0], &idx[1]], [&idx[2], &idx[3]]] {
-        if images.shape().len() < 2 || labels.shape().len() != 1 {
-            let (wrong, want) =
-                if labels.shape().len() != 1 { (labels, "[labels]") } else { (images, "[images, …]") };
-            return Err(wrong.error(format!("its shape is {}, not {want}", wrong.shape_text())));
+        if images.shape().len() < 2 {
+            return Err(images.error(format!("its shape is {}, not [images, …]", shape_text(images.shape()))));
+        }
+        if labels.shape().len() != 1 {
+            return Err(labels.error(format!("its shape is {}, not [labels]", shape_text(labels.shape()))));
         }
         if images.shape()[0] != labels.shape()[0] {
             return Err(labels.error(format!("{} labels for {} images", labels.shape()[0], images.shape()[0])));
@@ -90,10 +91,6 @@ type Part = (Vec<u8>, Vec<u8>);
 fn open(path: &Path) -> Result<Idx<'static>> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     Idx::new(path.display().to_string(), BufReader::new(file))
-}
-
-fn text(shape: &[usize]) -> String {
-    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
 fn read_any(idx: [Idx; 4]) -> Result<[Part; 2]> {

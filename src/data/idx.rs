@@ -61,10 +61,10 @@ impl<'a> Idx<'a> {
         idx.header = [magic, sizes].concat();
         idx.bytes = match bytes.filter(|&bytes| bytes <= MAX_BYTES).map(usize::try_from) {
             _ if dimensions == 0 => return Err(idx.error("it announces no dimension")),
-            Some(Ok(0)) => return Err(idx.error(format!("its shape {} holds no data", idx.shape_text()))),
+            Some(Ok(0)) => return Err(idx.error(format!("its shape {} holds no data", shape_text(&idx.shape)))),
             Some(Ok(bytes)) => bytes,
             _ => {
-                let shape = idx.shape_text();
+                let shape = shape_text(&idx.shape);
                 return Err(idx.error(format!("its shape {shape} is over the limit of {MAX_BYTES} bytes")));
             }
         };
@@ -115,7 +115,7 @@ impl<'a> Idx<'a> {
             if chunk.is_empty() {
                 return Err(self.error(format!(
                     "truncated: its shape {} needs {} bytes of data and there are {}",
-                    self.shape_text(),
+                    shape_text(&self.shape),
                     self.bytes,
                     self.bytes - left
                 )));
@@ -126,7 +126,7 @@ impl<'a> Idx<'a> {
         chunk.clear();
         self.take(1, &mut chunk)?;
         if !chunk.is_empty() {
-            return Err(self.error(format!("it holds more than the {} its header announces", self.shape_text())));
+            return Err(self.error(format!("it holds more than the {} its header announces", shape_text(&self.shape))));
         }
         Ok(())
     }
@@ -134,11 +134,6 @@ impl<'a> Idx<'a> {
     /// The bytes up to the first element.
     pub(super) fn header(&self) -> &[u8] {
         &self.header
-    }
-
-    /// The shape as people write it, such as `60000x28x28`.
-    pub(super) fn shape_text(&self) -> String {
-        self.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
     }
 
     /// An [`Error::Format`] about this file.
@@ -157,6 +152,11 @@ impl<'a> Idx<'a> {
         })?;
         Ok(())
     }
+}
+
+/// A shape as people write it, such as `60000x28x28`.
+pub(super) fn shape_text(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
 #[cfg(test)]
