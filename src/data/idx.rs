@@ -132,7 +132,7 @@ impl<'a> Idx<'a> {
     }
 
     /// The bytes up to the first element.
-    pub(super) fn header(&self) -> &[u8] {
+    pub fn header(&self) -> &[u8] {
         &self.header
     }
 
