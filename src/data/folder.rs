@@ -1,0 +1,174 @@
+//! A data set in a folder of four IDX files.
+
+use std::fs::File;
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use mnist::{Mnist, MnistBuilder};
+use sha2::{Digest, Sha256};
+use tempfile::{NamedTempFile, TempPath};
+
+use super::idx::{Idx, shape_text};
+use super::store::Set;
+use super::{Data, Examples, hexadecimal};
+use crate::error::{Error, Result};
+
+/// The four files: images and labels to train on, images and labels to test with.
+pub(super) const FILES: [&str; 4] =
+    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+
+/// What MNIST and the sets made in its likeness hold, file by file; the `mnist` crate knows no other size.
+const STANDARD_SHAPES: [&[usize]; 4] = [&[60_000, 28, 28], &[60_000], &[10_000, 28, 28], &[10_000]];
+const STANDARD_CLASSES: usize = 10;
+
+/// Where one of the [`FILES`] lies in a folder: under that name or with a dot (`train-images.idx3-ubyte`), either
+/// with or without `.gz`.
+pub(super) fn find_file(folder: &Path, file: &str) -> Option<PathBuf> {
+    names(file).into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+fn names(file: &str) -> [String; 4] {
+    let dotted = file.replace("-idx", ".idx");
+    [file.into(), format!("{file}.gz"), dotted.clone(), format!("{dotted}.gz")]
+}
+
+/// Where the four files lie in a folder.
+pub(super) fn find(folder: &Path) -> Result<[PathBuf; 4]> {
+    let found = FILES.map(|file| find_file(folder, file).ok_or(file));
+    let missing: Vec<_> = found.iter().filter_map(|path| path.as_ref().err().copied()).collect();
+    if let Some(first) = missing.first() {
+        return Err(Error::format(
+            folder.display().to_string(),
+            format!("this folder has no {} (looked for {})", missing.join(", no "), names(first).join(", ")),
+        ));
+    }
+    Ok(found.map(|path| path.expect("none is missing")))
+}
+
+/// Reads a data set from its four files. For a standard `set` they must be that set's, otherwise any size will do
+/// and the number of classes is the highest label plus 1.
+pub(super) fn read(name: &str, paths: &[PathBuf; 4], set: Option<&Set>) -> Result<Data> {
+    let [train_images, train_labels, test_images, test_labels] = paths.each_ref().map(|path| open(path));
+    let idx = [train_images?, train_labels?, test_images?, test_labels?];
+    let odd = idx.iter().zip(STANDARD_SHAPES).find(|(idx, shape)| idx.shape() != *shape);
+    if let (Some(set), Some((idx, shape))) = (set, odd) {
+        let problem = format!("its shape is {}, but {}'s is {}", shape_text(idx.shape()), set.name, shape_text(shape));
+        return Err(idx.error(problem));
+    }
+    let standard = odd.is_none();
+    for [images, labels] in [[&idx[0], &idx[1]], [&idx[2], &idx[3]]] {
+        if images.shape().len() < 2 {
+            return Err(images.error(format!("its shape is {}, not [images, …]", shape_text(images.shape()))));
+        }
+        if labels.shape().len() != 1 {
+            return Err(labels.error(format!("its shape is {}, not [labels]", shape_text(labels.shape()))));
+        }
+        if images.shape()[0] != labels.shape()[0] {
+            return Err(labels.error(format!("{} labels for {} images", labels.shape()[0], images.shape()[0])));
+        }
+    }
+    let features = idx[0].features();
+    if idx[2].features() != features {
+        let problem = format!("its images have {} features, the training images {features}", idx[2].features());
+        return Err(idx[2].error(problem));
+    }
+
+    let [train, test] = if standard { read_standard(idx, paths, set)? } else { read_any(idx)? };
+    let classes = match set {
+        Some(_) => STANDARD_CLASSES,
+        None => 1 + usize::from(train.1.iter().chain(&test.1).copied().max().unwrap_or(0)),
+    };
+    let examples = |(inputs, labels): (Vec<u8>, Vec<u8>)| {
+        Examples::new(inputs, labels.into_iter().map(u32::from).collect(), features, classes)
+            .map_err(|error| Error::format(name, error.to_string()))
+    };
+    Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)? })
+}
+
+/// Inputs and labels.
+type Part = (Vec<u8>, Vec<u8>);
+
+fn open(path: &Path) -> Result<Idx<'static>> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    Idx::new(path.display().to_string(), BufReader::new(file))
+}
+
+fn read_any(idx: [Idx; 4]) -> Result<[Part; 2]> {
+    let [train_images, train_labels, test_images, test_labels] = idx;
+    Ok([(train_images.read()?, train_labels.read()?), (test_images.read()?, test_labels.read()?)])
+}
+
+/// Lets the `mnist` crate read files of the standard shapes. It panics on bad files, and trusts lengths and labels,
+/// so it sees only files that have passed every check.
+fn read_standard(idx: [Idx; 4], paths: &[PathBuf; 4], set: Option<&Set>) -> Result<[Part; 2]> {
+    let mut plain = Vec::new();
+    for (index, (idx, path)) in idx.into_iter().zip(paths).enumerate() {
+        let sha256 = set.and_then(|set| set.sha256).map(|hashes| hashes[index]);
+        let classes = set.filter(|_| STANDARD_SHAPES[index].len() == 1).map(|_| STANDARD_CLASSES);
+        plain.push(check(idx, path, sha256, classes)?);
+    }
+    let Mnist { mut trn_img, trn_lbl, tst_img, tst_lbl, .. } = MnistBuilder::new()
+        .base_path("")
+        .training_images_filename(&plain[0].name)
+        .training_labels_filename(&plain[1].name)
+        .test_images_filename(&plain[2].name)
+        .test_labels_filename(&plain[3].name)
+        .finalize();
+    trn_img.shrink_to_fit(); // the crate held the test images behind them for a while
+    Ok([(trn_img, trn_lbl), (tst_img, tst_lbl)])
+}
+
+/// A sound file that is not gzipped: the original, or a temporary one, which goes when this is dropped.
+struct Plain {
+    name: String,
+    _temporary: Option<TempPath>,
+}
+
+/// Checks a file's length, hash and labels in one pass that keeps nothing in memory, and unpacks it where needed.
+fn check(idx: Idx, path: &Path, sha256: Option<&str>, classes: Option<usize>) -> Result<Plain> {
+    let file = path.display().to_string();
+    // The `mnist` crate takes names as text, so a file whose path is none is copied too.
+    let original = path.to_str().filter(|_| !idx.is_gzipped()).map(String::from);
+    let mut temporary = match original {
+        Some(_) => None,
+        None => Some(NamedTempFile::new().map_err(Error::io("make a temporary file in", std::env::temp_dir()))?),
+    };
+    let mut hash = sha256.map(|_| Sha256::new());
+    let mut pass_on = |bytes: &[u8]| {
+        if let Some(hash) = &mut hash {
+            hash.update(bytes);
+        }
+        match &mut temporary {
+            Some(copy) => copy.write_all(bytes).map_err(Error::io("write to", std::env::temp_dir())),
+            None => Ok(()),
+        }
+    };
+
+    pass_on(idx.header())?;
+    let mut example = 0;
+    idx.stream(|chunk| {
+        let out_of_range = classes.and_then(|classes| chunk.iter().position(|&label| usize::from(label) >= classes));
+        if let Some(at) = out_of_range {
+            let problem = format!("label {} of example {} is not in 0..{STANDARD_CLASSES}", chunk[at], example + at);
+            return Err(Error::format(&file, problem));
+        }
+        example += chunk.len();
+        pass_on(chunk)
+    })?;
+
+    let digest = hash.map(|hash| hexadecimal(&hash.finalize()));
+    if digest.as_deref() != sha256 {
+        return Err(Error::format(
+            file,
+            "its content is not the published one (by its SHA-256): delete it to have it downloaded again, or name \
+             its folder in --data to use it as it is",
+        ));
+    }
+    let temporary = temporary.map(NamedTempFile::into_temp_path);
+    let name = match (original, &temporary) {
+        (Some(name), _) => Some(name),
+        (None, copy) => copy.as_ref().and_then(|copy| copy.to_str()).map(String::from),
+    };
+    let no_text = || Error::Invalid(format!("the temporary folder's name {:?} is not UTF-8", std::env::temp_dir()));
+    Ok(Plain { name: name.ok_or_else(no_text)?, _temporary: temporary })
+}

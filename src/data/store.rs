@@ -1,0 +1,254 @@
+//! Data sets by name: where they lie, and how they get there.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+
+use super::download::download;
+use super::{Data, digits, folder};
+use crate::error::{Error, Result};
+
+/// A set of 60,000 training and 10,000 test images of 28×28 in ten classes, in four IDX files.
+#[derive(Clone, Copy, Debug)]
+pub struct Set<'a> {
+    /// What `--data` calls it; also the name of its folder.
+    pub name: &'a str,
+    /// Base URLs, the files' names follow; tried in this order.
+    pub mirrors: &'a [&'a str],
+    /// SHA-256 of the published `.gz` files: training images and labels, test images and labels.
+    pub gz_sha256: [&'a str; 4],
+    /// SHA-256 of the unpacked files, where it is known.
+    pub sha256: Option<[&'a str; 4]>,
+}
+
+const SETS: [Set; 3] = [
+    Set {
+        name: "mnist",
+        mirrors: &[
+            "https://storage.googleapis.com/cvdf-datasets/mnist",
+            "https://ossci-datasets.s3.amazonaws.com/mnist",
+        ],
+        gz_sha256: [
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        ],
+        sha256: Some([
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ]),
+    },
+    Set {
+        name: "fashion-mnist",
+        mirrors: &[
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        ],
+        gz_sha256: [
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        ],
+        sha256: None,
+    },
+    Set {
+        name: "kmnist",
+        mirrors: &["https://codh.rois.ac.jp/kmnist/dataset/kmnist", "http://codh.rois.ac.jp/kmnist/dataset/kmnist"],
+        gz_sha256: [
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        ],
+        sha256: None,
+    },
+];
+
+/// What happens while data is loaded; nothing is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// A line that the person should read.
+    Notice(&'a str),
+    /// A file is being downloaded. The count starts anew where another mirror takes over.
+    Download {
+        /// The file's name.
+        file: &'a str,
+        /// Bytes received so far.
+        received: u64,
+        /// Bytes in all, where the server says so.
+        total: Option<u64>,
+    },
+}
+
+/// When a mirror is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DownloadLimits {
+    /// To look up its name, and again to connect.
+    pub connect: Duration,
+    /// Without a byte from it.
+    pub stall: Duration,
+    /// The most bytes that a file may have.
+    pub bytes: u64,
+}
+
+impl Default for DownloadLimits {
+    /// 10 and 20 seconds, and 64 MiB; the largest known file has 26 MB.
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(20), bytes: 64 << 20 }
+    }
+}
+
+impl DownloadLimits {
+    /// For data that there is a substitute for: at most 2 seconds to connect and 5 without a byte.
+    fn impatient(self) -> Self {
+        Self {
+            connect: self.connect.min(Duration::from_secs(2)),
+            stall: self.stall.min(Duration::from_secs(5)),
+            ..self
+        }
+    }
+}
+
+/// Loads what `--data` names: `auto`, `mnist`, `fashion-mnist`, `kmnist`, `digits`, or a folder of four IDX files.
+///
+/// A standard set is looked for in the folders of [`Store::new`] and downloaded where it is in none of them. `auto`
+/// is MNIST, or the bundled digits where there is none to be had. A set's name goes before a folder of that name;
+/// `./mnist` means the folder.
+///
+/// # Errors
+/// [`Error::Invalid`] for a name that is none of these; [`Error::Format`] for a bad file, which it names;
+/// [`Error::Io`]; [`Error::Download`].
+pub fn load(spec: &str, data_dir: Option<&Path>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
+    Store::new(data_dir).load(spec, progress)
+}
+
+/// Where standard sets are kept and how they are downloaded.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Folders to look in, in this order, each for a folder of the set's name. Downloads go to the first.
+    pub folders: Vec<PathBuf>,
+    /// Base URL to download from instead of the known mirrors; `<set>/<file>` follows it.
+    pub mirror: Option<String>,
+    /// When a mirror is given up.
+    pub limits: DownloadLimits,
+}
+
+impl Store {
+    /// The folders `data_dir`, `$SOFTSTEP_DATA_DIR` and the platform's cache folder, and the mirror
+    /// `$SOFTSTEP_MIRROR`, as far as they are given.
+    pub fn new(data_dir: Option<&Path>) -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        let cache =
+            etcetera::base_strategy::choose_native_strategy().ok().map(|base| base.cache_dir().join("softstep"));
+        let folders = [data_dir.map(PathBuf::from), variable("SOFTSTEP_DATA_DIR").map(PathBuf::from), cache];
+        Self {
+            folders: folders.into_iter().flatten().collect(),
+            mirror: variable("SOFTSTEP_MIRROR").map(|url| url.to_string_lossy().into_owned()),
+            limits: DownloadLimits::default(),
+        }
+    }
+
+    /// As [`load`].
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self, spec: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
+        match spec {
+            "auto" => self.load_auto(progress),
+            "digits" => digits(),
+            _ => match SETS.iter().find(|set| set.name == spec) {
+                Some(set) => self.load_set(set, progress),
+                None => load_folder(spec),
+            },
+        }
+    }
+
+    /// Loads a standard set, downloading what is missing.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load_set(&self, set: &Set, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
+        let paths = match self.find(set) {
+            Some(paths) => paths,
+            None => self.fetch(set, progress)?,
+        };
+        folder::read(set.name, &paths, Some(set))
+    }
+
+    fn load_auto(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
+        let mnist = &SETS[0];
+        let paths = match self.find(mnist) {
+            Some(paths) => Ok(paths),
+            None => Self { limits: self.limits.impatient(), ..self.clone() }.fetch(mnist, progress),
+        };
+        match paths {
+            Ok(paths) => folder::read(mnist.name, &paths, Some(mnist)),
+            Err(error) => {
+                log::info!("{error}");
+                let place = match self.folders.first() {
+                    Some(folder) => format!("put its four .gz files into {}", folder.join(mnist.name).display()),
+                    None => "put its four .gz files into a folder and name that with --data".into(),
+                };
+                progress(Progress::Notice(&format!(
+                    "MNIST is not on this machine and could not be downloaded: using the bundled digits (1,797 real \
+                     images of 8x8) instead. To use MNIST, {place}"
+                )));
+                digits()
+            }
+        }
+    }
+
+    fn find(&self, set: &Set) -> Option<[PathBuf; 4]> {
+        self.folders.iter().find_map(|folder| folder::find(&folder.join(set.name)).ok())
+    }
+
+    /// Downloads those files of a set that the first folder lacks.
+    fn fetch(&self, set: &Set, progress: &mut dyn FnMut(Progress<'_>)) -> Result<[PathBuf; 4]> {
+        let Some(folder) = self.folders.first().map(|folder| folder.join(set.name)) else {
+            return Err(Error::Invalid(format!(
+                "there is no folder to keep {} in: name one with --data-dir",
+                set.name
+            )));
+        };
+        let mut mirrors: Vec<String> = match &self.mirror {
+            Some(base) => vec![format!("{}/{}", base.trim_end_matches('/'), set.name)],
+            None => set.mirrors.iter().map(|&url| url.into()).collect(),
+        };
+        for (file, sha256) in folder::FILES.into_iter().zip(set.gz_sha256) {
+            if folder::find_file(&folder, file).is_none() {
+                download(&mut mirrors, &format!("{file}.gz"), sha256, &folder, self.limits, progress).map_err(
+                    |error| match error {
+                        Error::Download { what, problem } => Error::Download {
+                            what: format!("{} ({what})", set.name),
+                            problem: format!(
+                                "{problem}. Put its four .gz files into {}, or name another mirror in SOFTSTEP_MIRROR",
+                                folder.display()
+                            ),
+                        },
+                        other => other,
+                    },
+                )?;
+            }
+        }
+        folder::find(&folder)
+    }
+}
+
+fn load_folder(spec: &str) -> Result<Data> {
+    let folder = Path::new(spec);
+    if folder.is_dir() {
+        return folder::read(spec, &folder::find(folder)?, None);
+    }
+    let problem = if folder.exists() { "is a file, not a folder" } else { "is neither a known set nor a folder" };
+    let names: Vec<_> = SETS.iter().map(|set| set.name).collect();
+    Err(Error::Invalid(format!(
+        "--data {spec} {problem}: give auto, {}, digits, or a folder with the four IDX files",
+        names.join(", ")
+    )))
+}
