@@ -119,11 +119,7 @@ impl GpuBackend {
             .collect::<Result<Vec<_>>>()?;
         let activations = hidden
             .iter()
-            .map(|&outputs| {
-                // The constant 1 that every later layer reads as its last input.
-                let row: Vec<f32> = (0..=outputs).map(|column| f32::from(u8::from(column == outputs))).collect();
-                Matrix::from_values(&gpu, "a layer's activations", rows, outputs + 1, &row.repeat(rows))
-            })
+            .map(|&outputs| Matrix::with_ones(&gpu, "a layer's activations", rows, outputs + 1))
             .collect::<Result<Vec<_>>>()?;
         let logits = Matrix::new(&gpu, "the logits", rows, sizes[sizes.len() - 1])?;
 

@@ -41,6 +41,18 @@ impl Matrix {
         Ok(matrix)
     }
 
+    /// A matrix of zeros whose last column is 1: the constant that a layer's bias is multiplied with.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn with_ones(gpu: &Gpu, what: &str, rows: usize, columns: usize) -> Result<Self> {
+        let matrix = Self::new(gpu, what, rows, columns)?;
+        let mut values = vec![0.0f32; rows * matrix.stride()];
+        values.iter_mut().skip(columns - 1).step_by(matrix.stride()).for_each(|value| *value = 1.0);
+        gpu.queue.write_buffer(&matrix.buffer, 0, bytemuck::cast_slice(&values));
+        Ok(matrix)
+    }
+
     /// The first `rows` rows, `[rows, columns]`.
     ///
     /// # Errors

@@ -1,0 +1,255 @@
+//! The GPU backend as a whole, beside the CPU backend and the oracle.
+
+mod oracle;
+
+use pollster::block_on;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use softstep::backend::{Backend, Step, Training};
+use softstep::cpu::CpuBackend;
+use softstep::data::{self, Examples};
+use softstep::gpu::kernels::Matmul;
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::model::Parameters;
+use softstep::optimizer::Sgd;
+
+fn gpu() -> Gpu {
+    block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README")
+}
+
+/// Random examples; a new seed each run, named in failures.
+fn random_examples(count: usize, features: usize, classes: usize) -> (Examples, u64) {
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let inputs = (0..count * features).map(|_| random.next_u32() as u8).collect();
+    let labels = (0..count).map(|_| random.next_u32() % classes as u32).collect();
+    (Examples::new(inputs, labels, features, classes).unwrap(), seed)
+}
+
+/// Trains `steps` steps over the examples in order, ragged last batches included; gives their losses.
+fn train<B: Backend>(backend: &mut B, examples: &Examples, batch_size: usize, steps: usize, rate: f32) -> Vec<f32> {
+    let order: Vec<u32> = (0..examples.len() as u32).rev().collect();
+    let mut losses = Vec::new();
+    block_on(async {
+        while losses.len() < steps {
+            backend.begin_epoch(&order).unwrap();
+            for first in (0..order.len()).step_by(batch_size).take(steps - losses.len()) {
+                let batch = batch_size.min(order.len() - first);
+                backend.step(Step { first, batch, learning_rate: rate }, &mut losses).await.unwrap();
+            }
+            backend.finish(&mut losses).await.unwrap();
+        }
+    });
+    losses
+}
+
+fn sgd(momentum: f32, nesterov: bool, weight_decay: f32) -> Sgd {
+    Sgd { momentum, nesterov, weight_decay }
+}
+
+fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> GpuBackend {
+    block_on(GpuBackend::new(gpu, parameters, Some(training), Readback::Pipelined)).unwrap()
+}
+
+fn agree(hidden: &[usize], tolerance: f32) {
+    let data = data::digits().unwrap();
+    let gpu = gpu();
+    for batch_size in [64, 50] {
+        let sizes = [&[64], hidden, &[10]].concat();
+        let parameters = Parameters::new(&sizes, 3).unwrap();
+        let training = Training { examples: &data.train, batch_size, sgd: sgd(0.9, true, 1e-4) };
+        let expected =
+            train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, 0.05);
+        for &matmul in gpu.matmul_choices() {
+            let gpu = gpu.clone().with_matmul(matmul).unwrap();
+            let losses = train(&mut gpu_backend(&gpu, &parameters, &training), &data.train, batch_size, 100, 0.05);
+            assert_eq!(losses.len(), 100);
+            for (step, (gpu, cpu)) in losses.iter().zip(&expected).enumerate() {
+                assert!(
+                    (gpu - cpu).abs() <= tolerance * cpu.abs(),
+                    "{matmul:?}, step {step}: {gpu} on the GPU, {cpu} on the CPU"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_of_softmax_regression_agree_with_the_cpu_for_100_steps() {
+    agree(&[], 1e-4);
+}
+
+#[test]
+fn losses_of_a_network_agree_with_the_cpu_for_100_steps() {
+    agree(&[128], 1e-3);
+    agree(&[33, 31], 1e-3);
+}
+
+/// The oracle's mean loss of a whole network.
+fn oracle_loss(layers: &[Vec<f64>], sizes: &[usize], inputs: &[f64], labels: &[u32]) -> f64 {
+    let rows = labels.len();
+    let mut values = inputs.to_vec();
+    for (layer, pair) in layers.iter().zip(sizes.windows(2)) {
+        values = oracle::matmul(&oracle::with_ones(&values, pair[0]), layer, rows, pair[0] + 1, pair[1]);
+        if pair[1] != sizes[sizes.len() - 1] || !std::ptr::eq(layer, layers.last().unwrap()) {
+            values.iter_mut().for_each(|value| *value = value.max(0.0));
+        }
+    }
+    oracle::cross_entropy(&values, labels, sizes[sizes.len() - 1]).iter().sum::<f64>() / rows as f64
+}
+
+#[test]
+fn every_gradient_agrees_with_finite_differences_in_f64() {
+    let gpu = gpu();
+    for (sizes, batch) in [
+        (vec![1, 2], 1),
+        (vec![7, 10], 5),
+        (vec![33, 11], 33),
+        (vec![5, 4, 3], 6),
+        (vec![9, 17, 10], 31),
+        (vec![6, 33, 15, 10], 34),
+    ] {
+        let (examples, seed) = random_examples(batch, sizes[0], sizes[sizes.len() - 1]);
+        let parameters = Parameters::new(&sizes, seed).unwrap();
+        let before: Vec<Vec<f64>> = parameters.layers.iter().map(|layer| oracle::f64s(&layer.values)).collect();
+        let inputs: Vec<f64> = examples.inputs.iter().map(|&byte| f64::from(byte) / 255.0).collect();
+        let step = 1e-6;
+        let mut expected = Vec::new();
+        for layer in 0..before.len() {
+            for at in 0..before[layer].len() {
+                let mut moved = |by: f64| {
+                    let mut layers = before.clone();
+                    layers[layer][at] += by;
+                    oracle_loss(&layers, &sizes, &inputs, &examples.labels)
+                };
+                expected.push((moved(step) - moved(-step)) / (2.0 * step));
+            }
+        }
+        for &matmul in gpu.matmul_choices() {
+            let gpu = gpu.clone().with_matmul(matmul).unwrap();
+            let training = Training { examples: &examples, batch_size: batch, sgd: sgd(0.0, false, 0.0) };
+            let mut backend = gpu_backend(&gpu, &parameters, &training);
+            // At learning rate 1 the update is the gradient.
+            train(&mut backend, &examples, batch, 1, 1.0);
+            let after = block_on(backend.parameters()).unwrap();
+            let values = |parameters: &Parameters| -> Vec<f32> {
+                parameters.layers.iter().flat_map(|layer| layer.values.clone()).collect()
+            };
+            let gradient: Vec<f32> = values(&parameters).iter().zip(values(&after)).map(|(b, a)| b - a).collect();
+            let name = format!("gradient of {sizes:?}, batch {batch}, {matmul:?}, seed {seed}");
+            oracle::assert_close(&name, &gradient, &expected, 1e-4, 2e-6);
+        }
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
+    let data = data::digits().unwrap();
+    let gpu = gpu();
+    let parameters = Parameters::new(&[64, 37, 10], 5).unwrap();
+    let training = Training { examples: &data.train, batch_size: 30, sgd: sgd(0.9, false, 1e-3) };
+    let run = |readback| {
+        let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
+        let losses = train(&mut backend, &data.train, 30, 101, 0.1);
+        (losses, block_on(backend.parameters()).unwrap().sha256())
+    };
+    let first = run(Readback::Pipelined);
+    assert_eq!(first, run(Readback::Pipelined));
+    assert_eq!(first, run(Readback::Blocking));
+    assert_ne!(first.1, parameters.sha256());
+}
+
+#[test]
+fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_40_late() {
+    let data = data::digits().unwrap();
+    let gpu = gpu();
+    let parameters = Parameters::new(&[64, 10], 5).unwrap();
+    let training = Training { examples: &data.train, batch_size: 8, sgd: Sgd::default() };
+    for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
+        let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
+        let order: Vec<u32> = (0..1438).collect();
+        backend.begin_epoch(&order).unwrap();
+        let mut losses = Vec::new();
+        for index in 0..100 {
+            let step = Step { first: 8 * index, batch: 8, learning_rate: 0.1 };
+            block_on(backend.step(step, &mut losses)).unwrap();
+            assert!(
+                index + 1 - losses.len() <= latest,
+                "{readback:?}: {} losses after {} steps",
+                losses.len(),
+                index + 1
+            );
+        }
+        block_on(backend.finish(&mut losses)).unwrap();
+        assert_eq!(losses.len(), 100);
+    }
+}
+
+#[test]
+fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
+    let (examples, seed) = random_examples(37, 5, 10);
+    for scale in [1e4, -1e4] {
+        let mut parameters = Parameters::new(&[5, 10], seed).unwrap();
+        parameters.layers[0].values.iter_mut().for_each(|value| *value = value.signum() * scale);
+        let training = Training { examples: &examples, batch_size: 37, sgd: Sgd::default() };
+        let mut backend = gpu_backend(&gpu(), &parameters, &training);
+        let losses = train(&mut backend, &examples, 37, 3, 0.1);
+        assert!(losses.iter().all(|loss| loss.is_finite()) && losses[0] > 100.0, "seed {seed}: {losses:?}");
+        let after = block_on(backend.parameters()).unwrap();
+        assert!(after.layers[0].values.iter().all(|value| value.is_finite()), "seed {seed}");
+    }
+}
+
+#[test]
+fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() {
+    let (examples, seed) = random_examples(2051, 11, 7);
+    let parameters = Parameters::new(&[11, 18, 7], seed).unwrap();
+    let mut cpu = CpuBackend::new(&parameters, None).unwrap();
+    let set = cpu.upload(&examples).unwrap();
+    let expected = block_on(cpu.evaluate(&set)).unwrap();
+    let expected_probabilities = oracle::f64s(&block_on(cpu.probabilities(&set)).unwrap());
+
+    let mut backend = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+    let set = backend.upload(&examples).unwrap();
+    for _ in 0..2 {
+        let actual = block_on(backend.evaluate(&set)).unwrap();
+        assert!((actual.loss - expected.loss).abs() <= 1e-5 * expected.loss, "seed {seed}: {actual:?}");
+        let differing = actual.predictions.iter().zip(&expected.predictions).filter(|(a, b)| a != b).count();
+        assert!(differing <= 2, "seed {seed}: {differing} predictions differ");
+        assert!(actual.correct.abs_diff(expected.correct) <= differing, "seed {seed}");
+    }
+    let probabilities = block_on(backend.probabilities(&set)).unwrap();
+    oracle::assert_close(&format!("probabilities, seed {seed}"), &probabilities, &expected_probabilities, 1e-4, 1e-6);
+    for row in probabilities.chunks(7) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() <= 1e-5);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let (examples, _) = random_examples(10, 4, 3);
+    let gpu = gpu();
+    let refused = |sizes: &[usize], batch_size| {
+        let parameters = Parameters::new(sizes, 0).unwrap();
+        let training = Training { examples: &examples, batch_size, sgd: Sgd::default() };
+        match block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)) {
+            Ok(_) => panic!("{sizes:?}, batch {batch_size} was accepted"),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert!(refused(&[5, 3], 2).contains("5 features"));
+    assert!(refused(&[4, 2], 2).contains("2 classes"));
+    assert!(refused(&[4, 3], 0).contains("--batch-size"));
+    assert!(refused(&[4, 6000, 6000, 3], 2).contains("--hidden"));
+    assert!(refused(&[4, 512, 3], 1 << 30).contains("--batch-size"));
+
+    let parameters = Parameters::new(&[4, 3], 0).unwrap();
+    let training = Training { examples: &examples, batch_size: 2, sgd: Sgd::default() };
+    let mut backend = gpu_backend(&gpu, &parameters, &training);
+    assert!(backend.begin_epoch(&[0, 10]).unwrap_err().to_string().contains("10"));
+    assert!(gpu.with_matmul(Matmul::Narrow).is_err());
+    let mut without = block_on(GpuBackend::new(&self::gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+    assert!(without.begin_epoch(&[0]).is_err());
+    let step = Step { first: 0, batch: 1, learning_rate: 0.1 };
+    assert!(block_on(without.step(step, &mut Vec::new())).is_err());
+}
