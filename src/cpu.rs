@@ -236,11 +236,16 @@ impl Network {
         let width = set.features + 1;
         let input = &mut self.inputs[0][..rows * width];
         workers.for_each_block(GATHER_COST * input.len(), width, input, |rows, block| {
-            for (row, input) in rows.zip(block.chunks_exact_mut(width)) {
-                for (value, &byte) in input.iter_mut().zip(set.input(example(row))) {
-                    *value = f32::from(byte) * (1.0 / 255.0);
-                }
-            }
+            workers.arch.dispatch(
+                #[inline(always)]
+                || {
+                    for (row, input) in rows.zip(block.chunks_exact_mut(width)) {
+                        for (value, &byte) in input.iter_mut().zip(set.input(example(row))) {
+                            *value = f32::from(byte) * (1.0 / 255.0);
+                        }
+                    }
+                },
+            );
         });
     }
 
@@ -394,7 +399,7 @@ impl Workers {
         let rows = self.rows_per_block(operations, values.len() / width);
         let work = |(block, values): (usize, &mut [f32])| {
             let first = block * rows;
-            self.arch.dispatch(|| work(first..first + values.len() / width, values));
+            work(first..first + values.len() / width, values);
         };
         if rows * width == values.len() {
             work((0, values));

@@ -111,10 +111,12 @@ fn a_step_matches_the_oracle_on_one_thread_and_on_several() {
     // The last two have enough work to be shared, in blocks that do not come out even.
     for (sizes, batch) in [(vec![5, 3], 3), (vec![63, 17, 11], 33), (vec![784, 10], 129), (vec![200, 61, 35, 10], 131)]
     {
-        let examples = random_examples(batch, sizes[0], *sizes.last().unwrap(), 6);
-        let parameters = random_parameters(&sizes, 7);
+        let examples = random_examples(batch, sizes[0], *sizes.last().unwrap(), 3);
         let order: Vec<u32> = (0..batch as u32).rev().collect();
-        assert!(Model::new(&parameters).nearest_kink(&oracle::inputs(&examples, &order)) > 5e-6);
+        // Parameters for which f32 leaves no doubt which ReLUs let through.
+        let inputs = oracle::inputs(&examples, &order);
+        let mut candidates = (4..).map(|seed| random_parameters(&sizes, seed));
+        let parameters = candidates.find(|candidate| Model::new(candidate).nearest_kink(&inputs) > 2e-5).unwrap();
         for sgd in [Sgd::default(), Sgd { momentum: 0.5, ..Sgd::default() }] {
             let (losses, actual) = train(&parameters, &examples, &order, (batch, 1), sgd, 0.5);
             let (expected_losses, expected) = train_oracle(&parameters, &examples, &order, (batch, 1), sgd, 0.5);
