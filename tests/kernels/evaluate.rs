@@ -27,7 +27,7 @@ fn evaluate_matches_oracle_and_takes_the_lowest_of_equal_classes() {
         let name = bench.name(format!("evaluate {rows}x{classes}"));
         assert_eq!(bench.read_buffer::<u32>(&predictions, rows + 4)[4..], expected, "{name}: predictions");
         assert_eq!(bench.read_buffer::<u32>(&correct, 1), [7 + right as u32], "{name}: added to the count");
-        let expected = oracle::cross_entropy(&oracle::f64s(&logits), &labels, classes);
+        let expected = oracle::cross_entropies(&oracle::widen(&logits), &labels, classes);
         oracle::assert_close(&name, &bench.read_buffer::<f32>(&losses, rows + 4)[4..], &expected, 1e-5, 1e-6);
     }
 }

@@ -9,8 +9,8 @@ fn forward_matches_oracle_with_and_without_relu() {
             for hidden in [false, true] {
                 let x = bench.values(rows * inputs, 1.0);
                 let w = bench.values((inputs + 1) * outputs, 1.0);
-                let x_ones = oracle::with_ones(&oracle::f64s(&x), inputs);
-                let mut expected = oracle::matmul(&x_ones, &oracle::f64s(&w), rows, inputs + 1, outputs);
+                let x_ones = oracle::with_ones(&oracle::widen(&x), inputs);
+                let mut expected = oracle::matmul(&x_ones, &oracle::widen(&w), [rows, inputs + 1, outputs]);
                 if hidden {
                     expected = expected.iter().map(|value| value.max(0.0)).collect();
                 }
@@ -49,10 +49,10 @@ fn forward_fused_with_the_loss_gives_what_both_kernels_give() {
         for (rows, inputs, classes) in [(1, 1, 2), (3, 5, 3), (31, 33, 10), (32, 31, 15), (65, 784, 16)] {
             let order = bench.below(rows, 40);
             let labels = bench.below(40, classes);
-            let x = oracle::with_ones(&oracle::f64s(&bench.values(rows * inputs, 1.0)), inputs);
+            let x = oracle::with_ones(&oracle::widen(&bench.values(rows * inputs, 1.0)), inputs);
             let w = bench.values((inputs + 1) * classes, 1.0);
             let row_labels: Vec<u32> = order.iter().map(|&example| labels[example as usize]).collect();
-            let logits = oracle::matmul(&x, &oracle::f64s(&w), rows, inputs + 1, classes);
+            let logits = oracle::matmul(&x, &oracle::widen(&w), [rows, inputs + 1, classes]);
 
             let activations: Vec<f32> = x.iter().map(|&value| value as f32).collect();
             let activations = bench.matrix(rows, inputs + 1, &activations);
@@ -69,11 +69,11 @@ fn forward_fused_with_the_loss_gives_what_both_kernels_give() {
             bench.run(&kernel, StepRecord { first_row: 3, ..batch(rows) });
 
             let name = bench.name(format!("forward with loss {rows}x{inputs}x{classes}"));
-            let expected = oracle::d_logits(&logits, &row_labels, classes);
+            let expected = oracle::cross_entropy_backward(&logits, &row_labels, classes);
             oracle::assert_close(&name, &bench.read(&outputs), &expected, 1e-4, 1e-5);
             let losses = bench.read_buffer::<f32>(&losses, rows + 3);
             assert_eq!(losses[..3], [SENTINEL; 3], "{name}: losses before the first row");
-            let expected = oracle::cross_entropy(&logits, &row_labels, classes);
+            let expected = oracle::cross_entropies(&logits, &row_labels, classes);
             oracle::assert_close(&name, &losses[3..], &expected, 1e-5, 2e-5);
         }
     });

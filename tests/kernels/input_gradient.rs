@@ -9,8 +9,8 @@ fn input_gradient_matches_oracle_and_stops_where_relu_did() {
             let d_out = bench.values(rows * outputs, 1.0);
             let w = bench.values((inputs + 1) * outputs, 1.0);
             let x = relu(&bench.values(rows * inputs, 1.0));
-            let w_transposed = oracle::transpose(&oracle::f64s(&w[..inputs * outputs]), inputs, outputs);
-            let mut expected = oracle::matmul(&oracle::f64s(&d_out), &w_transposed, rows, outputs, inputs);
+            let w_transposed = oracle::transpose(&oracle::widen(&w[..inputs * outputs]), inputs, outputs);
+            let mut expected = oracle::matmul(&oracle::widen(&d_out), &w_transposed, [rows, outputs, inputs]);
             for (gradient, &input) in expected.iter_mut().zip(&x) {
                 *gradient = if input > 0.0 { *gradient } else { 0.0 };
             }

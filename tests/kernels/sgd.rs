@@ -10,10 +10,9 @@ fn sgd_matches_oracle_over_five_steps_with_momentum_nesterov_and_decay() {
     for (momentum, nesterov, weight_decay) in settings {
         // A batch of one whose only input is the constant 1: the gradient is d_outputs.
         let outputs = 37;
-        let optimizer = Sgd { momentum: momentum as f32, nesterov, weight_decay: weight_decay as f32 };
-        let settings = (f64::from(optimizer.momentum), nesterov, f64::from(optimizer.weight_decay));
+        let optimizer = Sgd { momentum, nesterov, weight_decay };
         let start = bench.values(2 * outputs, 1.0);
-        let mut expected = oracle::f64s(&start);
+        let mut expected = oracle::widen(&start);
         let mut expected_velocity = vec![0.0; 2 * outputs];
         let activations = bench.matrix(1, 2, &[0.0, 1.0]);
         let weights = bench.matrix(2, outputs, &start);
@@ -21,9 +20,9 @@ fn sgd_matches_oracle_over_five_steps_with_momentum_nesterov_and_decay() {
         for step in 0..5 {
             let d_out = bench.values(outputs, 1.0);
             let mut gradient = vec![0.0; outputs];
-            gradient.extend(oracle::f64s(&d_out));
+            gradient.extend(oracle::widen(&d_out));
             let learning_rate = 0.1 + 0.05 * step as f32;
-            oracle::sgd(&mut expected, &mut expected_velocity, &gradient, f64::from(learning_rate), settings);
+            oracle::sgd_update(&optimizer, f64::from(learning_rate), &mut expected, &gradient, &mut expected_velocity);
 
             let d_outputs = bench.matrix(1, outputs, &d_out);
             let inputs = Inputs::Activations(&activations);

@@ -10,10 +10,10 @@ const PLAIN: Sgd = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
 fn weight_gradient_matches_oracle_with_the_bias_in_its_last_row() {
     Bench::new().for_each_matmul(|bench| {
         for [rows, inputs, outputs] in matmul::SHAPES {
-            let x = oracle::with_ones(&oracle::f64s(&bench.values(rows * inputs, 1.0)), inputs);
+            let x = oracle::with_ones(&oracle::widen(&bench.values(rows * inputs, 1.0)), inputs);
             let d_out = bench.values(rows * outputs, 1.0);
             let x_transposed = oracle::transpose(&x, rows, inputs + 1);
-            let expected = oracle::matmul(&x_transposed, &oracle::f64s(&d_out), inputs + 1, rows, outputs);
+            let expected = oracle::matmul(&x_transposed, &oracle::widen(&d_out), [inputs + 1, rows, outputs]);
 
             let activations: Vec<f32> = x.iter().map(|&value| value as f32).collect();
             let activations = bench.matrix(rows, inputs + 1, &activations);
@@ -36,7 +36,7 @@ fn weight_gradient_of_gathered_examples_matches_oracle() {
                 .collect();
             let x_transposed = oracle::transpose(&oracle::with_ones(&x, features), rows, features + 1);
             let d_out = bench.values(rows * outputs, 1.0);
-            let expected = oracle::matmul(&x_transposed, &oracle::f64s(&d_out), features + 1, rows, outputs);
+            let expected = oracle::matmul(&x_transposed, &oracle::widen(&d_out), [features + 1, rows, outputs]);
 
             let examples = bench.buffer(&gather::packed(&bytes, features));
             let order = bench.buffer(&padded(&order));

@@ -1,93 +1,287 @@
-//! The oracle: the arithmetic of a training step, naive and in f64, and the comparison with it.
+//! The oracle: everything a training step computes, in f64 and as plainly as the formulas read.
+#![allow(dead_code)] // each test file uses its own part
 
-#![allow(dead_code)] // each test program uses its part
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use softstep::data::Examples;
+use softstep::model::Parameters;
+use softstep::optimizer::Sgd;
 
-/// `a · b` for row-major `[m, k]` and `[k, n]`.
-pub fn matmul(a: &[f64], b: &[f64], m: usize, k: usize, n: usize) -> Vec<f64> {
-    let mut c = vec![0.0; m * n];
-    for row in 0..m {
-        for column in 0..n {
-            c[row * n + column] = (0..k).map(|i| a[row * k + i] * b[i * n + column]).sum();
+/// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
+pub fn matmul(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    assert_eq!([a.len(), b.len()], [m * k, k * n]);
+    let mut out = vec![0.0; m * n];
+    for i in 0..m {
+        for l in 0..k {
+            for j in 0..n {
+                out[i * n + j] += a[i * k + l] * b[l * n + j];
+            }
         }
     }
-    c
+    out
 }
 
-/// The transpose of `[rows, columns]`.
+/// `aᵀ · b`: `[k, m]ᵀ · [k, n] -> [m, n]`.
+pub fn matmul_at_b(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    matmul(&transpose(a, k, m), b, [m, k, n])
+}
+
+/// `a · bᵀ`: `[m, k] · [n, k]ᵀ -> [m, n]`.
+pub fn matmul_a_bt(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    matmul(a, &transpose(b, n, k), [m, k, n])
+}
+
+/// `[rows, columns] -> [columns, rows]`.
 pub fn transpose(values: &[f64], rows: usize, columns: usize) -> Vec<f64> {
-    (0..columns * rows).map(|i| values[i % rows * columns + i / rows]).collect()
+    assert_eq!(values.len(), rows * columns);
+    (0..columns).flat_map(|j| (0..rows).map(move |i| values[i * columns + j])).collect()
 }
 
-/// `[rows, columns]` with a last column of ones.
-pub fn with_ones(values: &[f64], columns: usize) -> Vec<f64> {
-    values.chunks_exact(columns).flat_map(|row| row.iter().copied().chain([1.0])).collect()
+/// A constant 1 after every row: `[rows, width] -> [rows, width + 1]`.
+pub fn with_ones(values: &[f64], width: usize) -> Vec<f64> {
+    values.chunks_exact(width).flat_map(|row| row.iter().copied().chain([1.0])).collect()
 }
 
-/// Row-wise softmax of `[rows, classes]`.
+/// `max(x, 0)`, which a NaN passes.
+pub fn relu(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|&x| if x < 0.0 { 0.0 } else { x }).collect()
+}
+
+/// The gradient by a ReLU's input, from that by its output and the output itself.
+pub fn relu_backward(d_output: &[f64], output: &[f64]) -> Vec<f64> {
+    assert_eq!(d_output.len(), output.len());
+    d_output.iter().zip(output).map(|(&d, &x)| if x > 0.0 { d } else { 0.0 }).collect()
+}
+
+/// log Σ exp of a row.
+fn log_sum_exp(row: &[f64]) -> f64 {
+    let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
+}
+
+/// Probabilities from logits, both `[rows, classes]`.
 pub fn softmax(logits: &[f64], classes: usize) -> Vec<f64> {
-    let row = |row: &[f64]| {
-        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let exps: Vec<f64> = row.iter().map(|logit| (logit - largest).exp()).collect();
-        let sum: f64 = exps.iter().sum();
-        exps.into_iter().map(move |exp| exp / sum)
-    };
-    logits.chunks_exact(classes).flat_map(row).collect()
+    logits.chunks_exact(classes).flat_map(|row| row.iter().map(|x| (x - log_sum_exp(row)).exp())).collect()
 }
 
-/// The cross-entropy of each row of logits `[rows, classes]`.
-pub fn cross_entropy(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
-    let row = |(row, &label): (&[f64], &u32)| {
-        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        row.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln() + largest - row[label as usize]
-    };
-    logits.chunks_exact(classes).zip(labels).map(row).collect()
+/// The cross-entropy of each row, `[rows]`, in nats.
+pub fn cross_entropies(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
+    assert_eq!(logits.len(), labels.len() * classes);
+    logits.chunks_exact(classes).zip(labels).map(|(row, &label)| log_sum_exp(row) - row[label as usize]).collect()
 }
 
-/// Gradient of the mean cross-entropy with respect to logits `[rows, classes]`: (softmax − onehot) / rows.
-pub fn d_logits(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
-    let mut gradient = softmax(logits, classes);
-    for (row, &label) in gradient.chunks_exact_mut(classes).zip(labels) {
+/// The mean cross-entropy, in nats.
+pub fn cross_entropy(logits: &[f64], labels: &[u32], classes: usize) -> f64 {
+    cross_entropies(logits, labels, classes).iter().sum::<f64>() / labels.len() as f64
+}
+
+/// The gradient of the mean cross-entropy by the logits, `[rows, classes]`.
+pub fn cross_entropy_backward(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
+    let mut d_logits = softmax(logits, classes);
+    for (row, &label) in d_logits.chunks_exact_mut(classes).zip(labels) {
         row[label as usize] -= 1.0;
     }
-    gradient.iter().map(|value| value / labels.len() as f64).collect()
+    d_logits.iter().map(|d| d / labels.len() as f64).collect()
 }
 
-/// One update by SGD; `velocity` has the shape of `weights`.
-pub fn sgd(
-    weights: &mut [f64],
-    velocity: &mut [f64],
-    gradient: &[f64],
-    learning_rate: f64,
-    (momentum, nesterov, weight_decay): (f64, bool, f64),
-) {
-    for ((weight, velocity), gradient) in weights.iter_mut().zip(velocity).zip(gradient) {
-        let gradient = gradient + weight_decay * *weight;
-        *velocity = momentum * *velocity + gradient;
-        *weight -= learning_rate * if nesterov { gradient + momentum * *velocity } else { *velocity };
+/// The class with the largest logit of each row, the lowest of equals.
+pub fn argmax(logits: &[f64], classes: usize) -> Vec<u32> {
+    let largest = |row: &[f64]| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    logits.chunks_exact(classes).map(|row| row.iter().position(|&x| x == largest(row)).unwrap() as u32).collect()
+}
+
+/// One update by stochastic gradient descent; all three are shaped alike.
+pub fn sgd_update(sgd: &Sgd, learning_rate: f64, values: &mut [f64], gradient: &[f64], velocity: &mut [f64]) {
+    assert_eq!([values.len(), velocity.len()], [gradient.len(); 2]);
+    let (momentum, weight_decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
+    for ((w, g), v) in values.iter_mut().zip(gradient).zip(velocity) {
+        let g = g + weight_decay * *w;
+        *v = momentum * *v + g;
+        *w -= learning_rate * if sgd.nesterov { g + momentum * *v } else { *v };
     }
 }
 
-/// To f64, for the oracle.
-pub fn f64s(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&value| f64::from(value)).collect()
+/// A layer of the oracle, as [`softstep::model::Layer`].
+#[derive(Clone, Debug)]
+pub struct Layer {
+    pub inputs: usize,
+    pub outputs: usize,
+    /// `[inputs + 1, outputs]`; the last row is the bias.
+    pub values: Vec<f64>,
+    /// The same shape; starts at 0.
+    pub velocity: Vec<f64>,
 }
 
-/// Fails unless every value is within `absolute + relative · |expected|` of what is expected; a NaN never is.
+/// The model in f64, with the optimizer's velocities.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub layers: Vec<Layer>,
+}
+
+/// What a batch gives on its way through the model and back.
+#[derive(Debug)]
+pub struct Pass {
+    /// `[batch, classes]`
+    pub logits: Vec<f64>,
+    pub loss: f64,
+    /// Per layer, `[inputs + 1, outputs]`.
+    pub gradients: Vec<Vec<f64>>,
+}
+
+impl Model {
+    pub fn new(parameters: &Parameters) -> Self {
+        let layers = parameters.layers.iter().map(|layer| Layer {
+            inputs: layer.inputs,
+            outputs: layer.outputs,
+            values: widen(&layer.values),
+            velocity: vec![0.0; layer.values.len()],
+        });
+        Self { layers: layers.collect() }
+    }
+
+    pub fn classes(&self) -> usize {
+        self.layers.last().unwrap().outputs
+    }
+
+    /// What each layer reads, `[batch, inputs + 1]`, and after them the logits, `[batch, classes]`.
+    pub fn forward(&self, inputs: &[f64]) -> Vec<Vec<f64>> {
+        let batch = inputs.len() / self.layers[0].inputs;
+        let mut values = vec![with_ones(inputs, self.layers[0].inputs)];
+        for (index, layer) in self.layers.iter().enumerate() {
+            let output = matmul(&values[index], &layer.values, [batch, layer.inputs + 1, layer.outputs]);
+            let last = index + 1 == self.layers.len();
+            values.push(if last { output } else { with_ones(&relu(&output), layer.outputs) });
+        }
+        values
+    }
+
+    /// `[batch, features] -> [batch, classes]`.
+    pub fn logits(&self, inputs: &[f64]) -> Vec<f64> {
+        self.forward(inputs).pop().unwrap()
+    }
+
+    /// How near to 0 the input of a ReLU comes: nearer than f32 can tell, the sign may be another there, and then the
+    /// gradients are.
+    pub fn nearest_kink(&self, inputs: &[f64]) -> f64 {
+        let hidden = &self.layers[..self.layers.len() - 1];
+        let nearest = |(layer, input): (&Layer, &Vec<f64>)| {
+            let batch = input.len() / (layer.inputs + 1);
+            let output = matmul(input, &layer.values, [batch, layer.inputs + 1, layer.outputs]);
+            output.iter().map(|x| x.abs()).fold(f64::INFINITY, f64::min)
+        };
+        hidden.iter().zip(&self.forward(inputs)).map(nearest).fold(f64::INFINITY, f64::min)
+    }
+
+    pub fn loss(&self, inputs: &[f64], labels: &[u32]) -> f64 {
+        cross_entropy(&self.logits(inputs), labels, self.classes())
+    }
+
+    /// The gradient of the loss by every value, per layer, from central differences.
+    pub fn finite_differences(&mut self, inputs: &[f64], labels: &[u32]) -> Vec<Vec<f64>> {
+        let h = 1e-6;
+        let mut gradients = Vec::new();
+        for layer in 0..self.layers.len() {
+            let mut gradient = Vec::new();
+            for at in 0..self.layers[layer].values.len() {
+                let value = self.layers[layer].values[at];
+                let mut loss_at = |value: f64| {
+                    self.layers[layer].values[at] = value;
+                    self.loss(inputs, labels)
+                };
+                gradient.push((loss_at(value + h) - loss_at(value - h)) / (2.0 * h));
+                self.layers[layer].values[at] = value;
+            }
+            gradients.push(gradient);
+        }
+        gradients
+    }
+
+    pub fn pass(&self, inputs: &[f64], labels: &[u32]) -> Pass {
+        let batch = labels.len();
+        let mut read = self.forward(inputs);
+        let logits = read.pop().unwrap();
+        let mut d_output = cross_entropy_backward(&logits, labels, self.classes());
+        let mut gradients = Vec::new();
+        for (layer, input) in self.layers.iter().zip(&read).rev() {
+            let (inputs, outputs) = (layer.inputs, layer.outputs);
+            gradients.insert(0, matmul_at_b(input, &d_output, [inputs + 1, batch, outputs]));
+            let d_input = matmul_a_bt(&d_output, &layer.values, [batch, outputs, inputs + 1]);
+            let d_input = relu_backward(&d_input, input);
+            d_output = d_input.chunks_exact(inputs + 1).flat_map(|row| row[..inputs].to_vec()).collect();
+        }
+        Pass { loss: cross_entropy(&logits, labels, self.classes()), logits, gradients }
+    }
+
+    /// Forward, backward and update; returns the loss before the update.
+    pub fn train_step(&mut self, inputs: &[f64], labels: &[u32], sgd: &Sgd, learning_rate: f32) -> f64 {
+        let pass = self.pass(inputs, labels);
+        for (layer, gradient) in self.layers.iter_mut().zip(&pass.gradients) {
+            sgd_update(sgd, f64::from(learning_rate), &mut layer.values, gradient, &mut layer.velocity);
+        }
+        pass.loss
+    }
+}
+
+pub fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+/// The inputs of some examples as the model sees them, `[indices, features]`.
+pub fn inputs(examples: &Examples, indices: &[u32]) -> Vec<f64> {
+    indices.iter().flat_map(|&index| examples.input(index as usize)).map(|&byte| f64::from(byte) / 255.0).collect()
+}
+
+/// The labels of some examples.
+pub fn labels(examples: &Examples, indices: &[u32]) -> Vec<u32> {
+    indices.iter().map(|&index| examples.labels[index as usize]).collect()
+}
+
+/// Examples of random bytes and labels; the same seed gives the same.
+pub fn random_examples(count: usize, features: usize, classes: usize, seed: u64) -> Examples {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut inputs = vec![0; count * features];
+    random.fill_bytes(&mut inputs);
+    let labels = (0..count).map(|_| random.next_u32() % classes as u32).collect();
+    Examples::new(inputs, labels, features, classes).unwrap()
+}
+
+/// Parameters whose biases are random too.
+pub fn random_parameters(sizes: &[usize], seed: u64) -> Parameters {
+    let mut parameters = Parameters::new(sizes, seed).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(!seed);
+    for layer in &mut parameters.layers {
+        let weights = layer.inputs * layer.outputs;
+        layer.values[weights..].fill_with(|| random.next_u32() as f32 / u32::MAX as f32 - 0.5);
+    }
+    parameters
+}
+
+/// Fails unless every value is within `absolute + relative · |expected|` of what is expected. A NaN is not.
 #[track_caller]
 pub fn assert_close(name: &str, actual: &[f32], expected: &[f64], relative: f64, absolute: f64) {
-    assert_eq!(actual.len(), expected.len(), "{name}: number of values");
-    let excess = |i: usize| {
-        let error = (f64::from(actual[i]) - expected[i]).abs() - relative * expected[i].abs();
-        if error.is_nan() { f64::INFINITY } else { error }
+    assert_eq!(actual.len(), expected.len(), "{name}: lengths");
+    // How many times the tolerance a value is off; infinite where that is no number.
+    let excess = |(&actual, &expected): (&f32, &f64)| {
+        let excess = (f64::from(actual) - expected).abs() / (absolute + relative * expected.abs());
+        if excess.is_nan() { f64::INFINITY } else { excess }
     };
-    let Some(worst) = (0..actual.len()).max_by(|&a, &b| excess(a).total_cmp(&excess(b))) else { return };
+    let excesses = actual.iter().zip(expected).map(excess);
+    let Some((at, excess)) = excesses.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b)) else { return };
+    let (actual, expected) = (actual[at], expected[at]);
+    let error = (f64::from(actual) - expected).abs();
     assert!(
-        excess(worst) <= absolute,
-        "{name}: worst at {worst} of {}: {} instead of {} (error {:e}, relative {:e})",
-        actual.len(),
-        actual[worst],
-        expected[worst],
-        (f64::from(actual[worst]) - expected[worst]).abs(),
-        ((f64::from(actual[worst]) - expected[worst]) / expected[worst]).abs(),
+        excess <= 1.0,
+        "{name}: worst at {at}: {actual} is not {expected}; off by {error:.3e}, relatively {:.3e} \
+         (allowed: {absolute:.1e} + {relative:.1e} relative)",
+        error / expected.abs()
     );
+}
+
+/// [`assert_close`] for every layer of a model.
+#[track_caller]
+pub fn assert_parameters_close(name: &str, actual: &Parameters, expected: &Model, relative: f64, absolute: f64) {
+    assert_eq!(actual.layers.len(), expected.layers.len(), "{name}: layers");
+    for (index, (actual, expected)) in actual.layers.iter().zip(&expected.layers).enumerate() {
+        assert_close(&format!("{name}, layer {index}"), &actual.values, &expected.values, relative, absolute);
+    }
 }

@@ -1,0 +1,570 @@
+//! The CPU backend: the baseline that a GPU has to beat, and the fallback where there is none.
+//!
+//! The matrix products are those of the `gemm` library, one thread each. What threads share is the rows of a
+//! product's result, and they are dealt out here rather than by the library: that was faster at every shape
+//! measured, and the pass over the result (ReLU, its mask, the update) finds the rows still in its core's cache.
+
+use std::ops::Range;
+
+use gemm_common::Parallelism;
+use pulp::Arch;
+use rayon::prelude::*;
+
+use crate::backend::{Backend, DeviceInfo, Evaluation, Step, Training};
+use crate::data::Examples;
+use crate::error::{Error, Result};
+use crate::model::{Layer, Parameters};
+use crate::optimizer::Sgd;
+
+/// Examples that evaluation passes through the model at a time.
+const EVALUATION_ROWS: usize = 1_000;
+
+/// Below this many floating-point operations one thread does a whole step: it takes about 12 µs to wake another,
+/// in which one core does a million of them.
+const PARALLEL_STEP: usize = 5_000_000;
+
+/// The same for one pass within a step that is shared among threads; the others are awake then.
+const PARALLEL_PASS: usize = 1_000_000;
+
+/// What gathering a byte costs, in floating-point operations of a product: it waits for memory.
+const GATHER_COST: usize = 25;
+
+/// A model on the CPU, with its own copy of the training examples.
+pub struct CpuBackend {
+    info: DeviceInfo,
+    network: Network,
+    training: Option<TrainingState>,
+}
+
+struct TrainingState {
+    examples: Examples,
+    batch_size: usize,
+    /// The epoch's order, `[examples]`; empty before the first epoch.
+    order: Vec<u32>,
+    optimizer: Optimizer,
+}
+
+impl CpuBackend {
+    /// A backend with these parameters, and with what training needs where it is to train.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for layers that do not follow on each other, examples whose features or classes are not
+    /// the model's, or a batch size of 0.
+    pub fn new(parameters: &Parameters, training: Option<&Training>) -> Result<Self> {
+        check_parameters(parameters)?;
+        let batch_size = training.map_or(0, |training| training.batch_size.min(training.examples.len()));
+        let network = Network::new(parameters.layers.clone(), batch_size.max(EVALUATION_ROWS));
+        let training = match training {
+            None => None,
+            Some(Training { batch_size: 0, .. }) => {
+                return Err(Error::Invalid("the batch size is 0: a step needs at least one example".into()));
+            }
+            Some(training) => {
+                network.check(training.examples)?;
+                Some(TrainingState {
+                    examples: training.examples.clone(),
+                    batch_size,
+                    order: Vec::new(),
+                    optimizer: Optimizer::new(training.sgd, &parameters.layers),
+                })
+            }
+        };
+        let threads = rayon::current_num_threads();
+        let info = DeviceInfo {
+            backend: "cpu",
+            name: processor_name(),
+            device_type: "cpu",
+            driver: format!("gemm 0.19, {threads} {}", if threads == 1 { "thread" } else { "threads" }),
+        };
+        Ok(Self { info, network, training })
+    }
+
+    /// Passes `set` through the model in parts: `visit` gets a part's logits, `[rows, classes]`, and labels, `[rows]`.
+    fn for_each_part(&mut self, set: &Examples, mut visit: impl FnMut(&mut [f32], &[u32])) -> Result<()> {
+        self.network.check(set)?;
+        let network = &mut self.network;
+        for (part, labels) in set.labels.chunks(EVALUATION_ROWS).enumerate() {
+            let rows = labels.len();
+            let workers = Workers::new(network.forward_operations(rows));
+            workers.run(|| {
+                network.gather(workers, set, rows, |row| part * EVALUATION_ROWS + row);
+                network.forward(workers, rows);
+            });
+            visit(network.logits(rows), labels);
+        }
+        Ok(())
+    }
+}
+
+impl Backend for CpuBackend {
+    type Set = Examples;
+
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn upload(&mut self, examples: &Examples) -> Result<Examples> {
+        self.network.check(examples)?;
+        Ok(examples.clone())
+    }
+
+    fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(no_training)?;
+        let examples = training.examples.len();
+        if let Some(index) = order.iter().find(|&&index| index as usize >= examples) {
+            return Err(Error::Invalid(format!(
+                "the epoch's order names example {index}, but there are {examples} training examples, counted from 0"
+            )));
+        }
+        training.order.clear();
+        training.order.extend_from_slice(order);
+        Ok(())
+    }
+
+    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
+        let training = self.training.as_mut().ok_or_else(no_training)?;
+        let (network, examples) = (&mut self.network, &training.examples);
+        let Step { first, batch, learning_rate } = step;
+        if batch == 0 || batch > training.batch_size {
+            return Err(Error::Invalid(format!(
+                "a step on {batch} examples does not fit the batch size, {}",
+                training.batch_size
+            )));
+        }
+        let order = first.checked_add(batch).and_then(|end| training.order.get(first..end)).ok_or_else(|| {
+            Error::Invalid(format!(
+                "a step on {batch} examples from {first} on does not fit the epoch's order of {}: begin an epoch first",
+                training.order.len()
+            ))
+        })?;
+        // As many operations again for the gradients of the weights, and almost as many for those of the inputs.
+        let workers = Workers::new(3 * network.forward_operations(batch));
+        let loss = workers.run(|| {
+            network.gather(workers, examples, batch, |row| order[row] as usize);
+            network.forward(workers, batch);
+            let labels = order.iter().map(|&example| examples.labels[example as usize]);
+            let loss = network.cross_entropy(workers, batch, labels);
+            for index in (0..network.layers.len()).rev() {
+                network.backward_input(workers, batch, index);
+                network.update(workers, batch, index, &mut training.optimizer, learning_rate);
+            }
+            loss
+        });
+        losses.push(loss);
+        Ok(())
+    }
+
+    async fn finish(&mut self, _losses: &mut Vec<f32>) -> Result<()> {
+        Ok(()) // every step has run and told its loss
+    }
+
+    async fn evaluate(&mut self, set: &Examples) -> Result<Evaluation> {
+        let classes = self.network.classes();
+        let mut loss = 0.0;
+        let mut predictions = Vec::with_capacity(set.len());
+        self.for_each_part(set, |logits, labels| {
+            predictions.extend(logits.chunks_exact(classes).map(argmax));
+            loss += Arch::new().dispatch(|| softmax(logits, classes, labels.iter().copied(), |_, _| ()));
+        })?;
+        let correct = predictions.iter().zip(&set.labels).filter(|(prediction, label)| prediction == label).count();
+        Ok(Evaluation { loss: loss / set.len() as f64, correct, predictions })
+    }
+
+    async fn probabilities(&mut self, set: &Examples) -> Result<Vec<f32>> {
+        let classes = self.network.classes();
+        let mut probabilities = Vec::with_capacity(set.len() * classes);
+        self.for_each_part(set, |logits, labels| {
+            Arch::new().dispatch(|| softmax(logits, classes, labels.iter().copied(), |_, _| ()));
+            probabilities.extend_from_slice(logits);
+        })?;
+        Ok(probabilities)
+    }
+
+    async fn parameters(&mut self) -> Result<Parameters> {
+        Ok(Parameters { layers: self.network.layers.clone() })
+    }
+}
+
+/// The layers, and room for what a batch leaves behind on its way through them and back.
+struct Network {
+    layers: Vec<Layer>,
+    /// What each layer reads, `[rows, inputs + 1]`; the last column is 1.
+    inputs: Vec<Vec<f32>>,
+    /// The gradient of the loss by what each layer gives, `[rows, outputs]`. The last one starts as the logits.
+    d_outputs: Vec<Vec<f32>>,
+}
+
+impl Network {
+    fn new(layers: Vec<Layer>, rows: usize) -> Self {
+        let inputs = layers.iter().map(|layer| {
+            let mut input = vec![0.0; rows * (layer.inputs + 1)];
+            input.chunks_exact_mut(layer.inputs + 1).for_each(|row| row[layer.inputs] = 1.0);
+            input
+        });
+        let d_outputs = layers.iter().map(|layer| vec![0.0; rows * layer.outputs]);
+        Self { inputs: inputs.collect(), d_outputs: d_outputs.collect(), layers }
+    }
+
+    fn classes(&self) -> usize {
+        self.layers[self.layers.len() - 1].outputs
+    }
+
+    fn logits(&mut self, rows: usize) -> &mut [f32] {
+        let last = self.layers.len() - 1;
+        &mut self.d_outputs[last][..rows * self.layers[last].outputs]
+    }
+
+    /// Whether the model can read these examples.
+    fn check(&self, examples: &Examples) -> Result<()> {
+        let (features, classes) = (self.layers[0].inputs, self.classes());
+        if (examples.features, examples.classes) != (features, classes) {
+            return Err(Error::Invalid(format!(
+                "the data has {} features and {} classes, the model {features} and {classes}",
+                examples.features, examples.classes
+            )));
+        }
+        Ok(())
+    }
+
+    /// Floating-point operations of [`forward`](Self::forward).
+    fn forward_operations(&self, rows: usize) -> usize {
+        self.layers.iter().map(|layer| 2 * rows * layer.values.len()).sum()
+    }
+
+    /// Fills row `row` of the first layer's input with example `example(row)`.
+    fn gather(&mut self, workers: Workers, set: &Examples, rows: usize, example: impl Fn(usize) -> usize + Sync) {
+        let width = set.features + 1;
+        let input = &mut self.inputs[0][..rows * width];
+        workers.for_each_block(GATHER_COST * input.len(), width, input, |rows, block| {
+            workers.arch.dispatch(
+                #[inline(always)]
+                || {
+                    for (row, input) in rows.zip(block.chunks_exact_mut(width)) {
+                        for (value, &byte) in input.iter_mut().zip(set.input(example(row))) {
+                            *value = f32::from(byte) * (1.0 / 255.0);
+                        }
+                    }
+                },
+            );
+        });
+    }
+
+    /// From the first layer's input to the logits.
+    fn forward(&mut self, workers: Workers, rows: usize) {
+        let last = self.layers.len() - 1;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let (before, after) = self.inputs.split_at_mut(index + 1);
+            let input = Matrix::new(&before[index], rows, layer.inputs + 1);
+            let weights = Matrix::new(&layer.values, layer.inputs + 1, layer.outputs);
+            // A hidden layer's output is the next one's input, and leaves the constant 1 there alone.
+            let (output, width) = match after.first_mut() {
+                Some(next) => (next, layer.outputs + 1),
+                None => (&mut self.d_outputs[index], layer.outputs),
+            };
+            let operations = 2 * rows * layer.values.len();
+            workers.for_each_block(operations, width, &mut output[..rows * width], |rows, block| {
+                matmul(block, width, 0.0, 1.0, input.rows(rows), weights);
+                if index < last {
+                    // Not `max`, which would hide a NaN. The constant 1 passes.
+                    block.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+                }
+            });
+        }
+    }
+
+    /// Turns the logits into the gradient of the mean cross-entropy by them, and returns that mean.
+    fn cross_entropy(&mut self, workers: Workers, rows: usize, labels: impl Iterator<Item = u32> + Clone) -> f32 {
+        let classes = self.classes();
+        let logits = self.logits(rows);
+        let scale = 1.0 / rows as f32;
+        let d_logits = |probabilities: &mut [f32], label: usize| {
+            probabilities[label] -= 1.0;
+            probabilities.iter_mut().for_each(|value| *value *= scale);
+        };
+        let sum = workers.arch.dispatch(|| softmax(logits, classes, labels, d_logits));
+        (sum / rows as f64) as f32
+    }
+
+    /// From the gradient by a layer's output to that by the output of the layer before: `d_output · weightsᵀ`, where
+    /// the ReLU between them let through.
+    fn backward_input(&mut self, workers: Workers, rows: usize, index: usize) {
+        let layer = &self.layers[index];
+        let (before, after) = self.d_outputs.split_at_mut(index);
+        let Some(d_input) = before.last_mut() else { return };
+        let d_output = Matrix::new(&after[0], rows, layer.outputs);
+        let weights = Matrix::new(&layer.values, layer.inputs, layer.outputs);
+        let (width, input) = (layer.inputs, &self.inputs[index]);
+        let operations = 2 * rows * layer.values.len();
+        workers.for_each_block(operations, width, &mut d_input[..rows * width], |rows, block| {
+            let input = input[rows.start * (width + 1)..].chunks_exact(width + 1);
+            matmul(block, width, 0.0, 1.0, d_output.rows(rows), weights.transposed());
+            for (d_row, row) in block.chunks_exact_mut(width).zip(input) {
+                d_row.iter_mut().zip(row).for_each(|(d, &value)| *d = if value > 0.0 { *d } else { 0.0 });
+            }
+        });
+    }
+
+    /// Moves a layer's values against their gradient, `inputᵀ · d_output`.
+    fn update(&mut self, workers: Workers, rows: usize, index: usize, optimizer: &mut Optimizer, learning_rate: f32) {
+        let layer = &mut self.layers[index];
+        let input = Matrix::new(&self.inputs[index], rows, layer.inputs + 1);
+        let d_output = Matrix::new(&self.d_outputs[index], rows, layer.outputs);
+        optimizer.update(workers, index, &mut layer.values, input.transposed(), d_output, learning_rate);
+    }
+}
+
+/// SGD and what it remembers.
+struct Optimizer {
+    sgd: Sgd,
+    /// Per layer, shaped like its values; empty without momentum.
+    velocities: Vec<Vec<f32>>,
+    /// Room for the gradient of the largest layer; empty without momentum.
+    gradient: Vec<f32>,
+}
+
+impl Optimizer {
+    fn new(sgd: Sgd, layers: &[Layer]) -> Self {
+        let sizes = layers.iter().map(|layer| if sgd.momentum == 0.0 { 0 } else { layer.values.len() });
+        let gradient = vec![0.0; sizes.clone().max().unwrap_or(0)];
+        Self { sgd, velocities: sizes.map(|size| vec![0.0; size]).collect(), gradient }
+    }
+
+    /// One update of layer `index`, whose gradient is `a · b`.
+    fn update(&mut self, workers: Workers, index: usize, values: &mut [f32], a: Matrix, b: Matrix, learning_rate: f32) {
+        let Sgd { momentum, nesterov, weight_decay } = self.sgd;
+        let (width, operations) = (b.columns, 2 * a.columns * values.len());
+        if momentum == 0.0 {
+            // The gradient is never written down: the product goes into the values.
+            workers.for_each_block(operations, width, values, |rows, block| {
+                if weight_decay != 0.0 {
+                    block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
+                }
+                matmul(block, width, 1.0, -learning_rate, a.rows(rows), b);
+            });
+            return;
+        }
+        let block_length = width * workers.rows_per_block(operations, a.rows);
+        values
+            .par_chunks_mut(block_length)
+            .zip(self.velocities[index].par_chunks_mut(block_length))
+            .zip(self.gradient.par_chunks_mut(block_length))
+            .enumerate()
+            .for_each(|(block, ((values, velocity), gradient))| {
+                let gradient = &mut gradient[..values.len()];
+                let first = block * (block_length / width);
+                matmul(gradient, width, 0.0, 1.0, a.rows(first..first + values.len() / width), b);
+                workers.arch.dispatch(|| {
+                    for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
+                        let gradient = *gradient + weight_decay * *value;
+                        *velocity = momentum * *velocity + gradient;
+                        let direction = if nesterov { gradient + momentum * *velocity } else { *velocity };
+                        *value -= learning_rate * direction;
+                    }
+                });
+            });
+    }
+}
+
+/// Who does the work: the best instruction set the processor has, on one thread or all of the pool.
+#[derive(Clone, Copy)]
+struct Workers {
+    arch: Arch,
+    threads: usize,
+}
+
+impl Workers {
+    /// Those worth calling for so many floating-point operations.
+    fn new(operations: usize) -> Self {
+        let threads = if operations < PARALLEL_STEP { 1 } else { rayon::current_num_threads() };
+        Self { arch: Arch::new(), threads }
+    }
+
+    /// Runs `work` on a thread of the pool, if more than one is to share it: from there, sharing costs little.
+    fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> T {
+        if self.threads > 1 { rayon::scope(|_| work()) } else { work() }
+    }
+
+    fn rows_per_block(self, operations: usize, rows: usize) -> usize {
+        if operations < PARALLEL_PASS { rows } else { rows.div_ceil(self.threads) }
+    }
+
+    /// Deals out the rows of `values`, `[rows, width]`, in blocks: `work` gets which rows, and their values.
+    fn for_each_block(
+        self,
+        operations: usize,
+        width: usize,
+        values: &mut [f32],
+        work: impl Fn(Range<usize>, &mut [f32]) + Sync,
+    ) {
+        let rows = self.rows_per_block(operations, values.len() / width);
+        let work = |(block, values): (usize, &mut [f32])| {
+            let first = block * rows;
+            work(first..first + values.len() / width, values);
+        };
+        if rows * width == values.len() {
+            work((0, values));
+        } else {
+            values.par_chunks_mut(rows * width).enumerate().for_each(work);
+        }
+    }
+}
+
+/// A matrix in memory that someone else owns.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The first rows of a row-major buffer.
+    fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { values: &values[..rows * columns], rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    fn transposed(self) -> Self {
+        let Self { values, rows, columns, row_stride, column_stride } = self;
+        Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+    }
+
+    fn rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.start < rows.end && rows.end <= self.rows);
+        Self { values: &self.values[rows.start * self.row_stride..], rows: rows.len(), ..self }
+    }
+}
+
+/// `out = keep · out + scale · a · b`, for the first `b.columns` columns of `out`, `[a.rows, out_stride]`.
+#[allow(unsafe_code)] // the library takes pointers
+fn matmul(out: &mut [f32], out_stride: usize, keep: f32, scale: f32, a: Matrix, b: Matrix) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    let last = |matrix: &Matrix| (matrix.rows - 1) * matrix.row_stride + (matrix.columns - 1) * matrix.column_stride;
+    assert!(m > 0 && k > 0 && n > 0 && k == b.rows && n <= out_stride && (m - 1) * out_stride + n <= out.len());
+    assert!(last(&a) < a.values.len() && last(&b) < b.values.len());
+    // A factor, as the library wants it: pointer, stride between columns, stride between rows.
+    let factor = |x: Matrix| (x.values.as_ptr(), x.column_stride as isize, x.row_stride as isize);
+    let product = gemm_f32::gemm::f32::get_gemm_fn();
+    let mut call = |m, n, out_strides: (isize, isize), left: Matrix, right: Matrix| {
+        let ((left, left_columns, left_rows), (right, right_columns, right_rows)) = (factor(left), factor(right));
+        // SAFETY: every element of the three matrices lies within its slice, as asserted above; the borrows see to
+        // it that `out` overlaps neither factor, and the strides that no two of its elements are one.
+        unsafe {
+            product(
+                m,
+                n,
+                k,
+                out.as_mut_ptr(),
+                out_strides.0,
+                out_strides.1,
+                keep != 0.0,
+                left,
+                left_columns,
+                left_rows,
+                right,
+                right_columns,
+                right_rows,
+                keep,
+                scale,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    };
+    // The lanes of a vector hold the left factor's rows, which had better lie side by side in memory. As `b`'s columns
+    // mostly do, the product is turned round: outᵀ = bᵀ · aᵀ.
+    if b.column_stride == 1 {
+        call(n, m, (out_stride as isize, 1), b.transposed(), a.transposed());
+    } else {
+        call(m, n, (1, out_stride as isize), a, b);
+    }
+}
+
+/// Turns logits, `[rows, classes]`, into probabilities and returns the sum of the rows' cross-entropies, in nats:
+/// log Σ exp(logit) − logit of the label. `finish` gets every row of probabilities and its label.
+#[inline(always)]
+fn softmax(
+    logits: &mut [f32],
+    classes: usize,
+    labels: impl Iterator<Item = u32> + Clone,
+    finish: impl Fn(&mut [f32], usize),
+) -> f64 {
+    let mut sum = 0.0;
+    // Less the row's largest, no exponential overflows and one of them is 1.
+    for (row, label) in logits.chunks_exact_mut(classes).zip(labels.clone()) {
+        let largest =
+            row.iter().fold(f32::NEG_INFINITY, |largest, &logit| if logit > largest { logit } else { largest });
+        row.iter_mut().for_each(|logit| *logit -= largest);
+        sum -= f64::from(row[label as usize]);
+    }
+    logits.iter_mut().for_each(|logit| *logit = exp(*logit));
+    for (row, label) in logits.chunks_exact_mut(classes).zip(labels) {
+        let total: f32 = row.iter().sum();
+        sum += f64::from(total).ln();
+        row.iter_mut().for_each(|exponential| *exponential /= total);
+        finish(row, label as usize);
+    }
+    sum
+}
+
+/// e^x for x ≤ 0, within 2 units in the last place; 0 where that is below 1e-37. Unlike the standard library's, a loop
+/// over it compiles to vector instructions. The polynomial is that of `expf` in the Cephes library.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // e^x = 2^n · e^r: adding 1.5 · 2^23 rounds x / ln 2 to the integer n and leaves it in the lowest bits. ln 2 is in
+    // two parts, of which the first has few enough digits that n times it is exact.
+    const ROUND: f32 = 12_582_912.0;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * r + coefficient;
+    }
+    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
+    // A NaN is not below, and stays one.
+    if x < -85.0 { 0.0 } else { (p * (r * r) + r + 1.0) * power }
+}
+
+/// The position of the largest logit, the first of equals.
+fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (class, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = class;
+        }
+    }
+    best as u32
+}
+
+fn check_parameters(parameters: &Parameters) -> Result<()> {
+    let layers = &parameters.layers;
+    let shapes_fit = layers.iter().all(|layer| {
+        let (inputs, outputs) = (layer.inputs, layer.outputs);
+        inputs > 0 && outputs > 0 && (inputs + 1).checked_mul(outputs) == Some(layer.values.len())
+    });
+    if layers.is_empty() || !shapes_fit || layers.windows(2).any(|pair| pair[0].outputs != pair[1].inputs) {
+        let shapes: Vec<_> = layers.iter().map(|layer| (layer.inputs, layer.outputs, layer.values.len())).collect();
+        return Err(Error::Invalid(format!(
+            "layers with (inputs, outputs, values) {shapes:?} make no model: each needs (inputs + 1) · outputs values, \
+             and as many inputs as the one before has outputs"
+        )));
+    }
+    Ok(())
+}
+
+fn no_training() -> Error {
+    Error::Invalid("this backend was made without training data: it can evaluate and predict, not train".into())
+}
+
+/// What the processor calls itself, or else its architecture.
+fn processor_name() -> String {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    if let Some(brand) = raw_cpuid::CpuId::new().get_processor_brand_string() {
+        return brand.as_str().trim().to_owned();
+    }
+    std::env::consts::ARCH.to_owned()
+}
