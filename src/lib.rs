@@ -3,7 +3,10 @@
 pub mod backend;
 pub mod data;
 pub mod error;
+pub mod metrics;
 pub mod model;
+pub mod model_file;
 pub mod optimizer;
+pub mod trainer;
 
 pub use error::{Error, Result};
