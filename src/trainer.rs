@@ -29,8 +29,9 @@ pub struct TrainingConfig {
     pub schedule: Schedule,
     /// Seed of the initial parameters, the order of the examples and the choice of the validation part.
     pub seed: u64,
-    /// Share of the training examples that is held out for validation, in 0..1; see [`hold_out`].
-    pub validation: f32,
+    /// Share of the training examples that is held out for validation, in 0..1;
+    /// see [`Examples::split`].
+    pub validation: f64,
 }
 
 impl Default for TrainingConfig {
@@ -85,6 +86,11 @@ impl TrainingConfig {
             Some((_, flag, value, rule)) => Err(Error::Invalid(format!("{flag} {value}: must be {rule}"))),
             None => Ok(()),
         }
+    }
+
+    /// Training steps of a run on this many examples.
+    pub fn steps(&self, examples: usize) -> usize {
+        Plan::new(self, examples).steps()
     }
 
     /// Layer sizes `[features, hidden…, classes]` for this data.
@@ -195,47 +201,19 @@ pub async fn train<B: Backend>(
     summary.ok_or_else(|| Error::Invalid("--epochs 0: must be 1 or more".into()))
 }
 
+/// How many epochs do well where nothing else is asked for: 10, or on small data as many as make 1,500 steps.
+pub fn default_epochs(examples: usize, batch_size: usize) -> usize {
+    let steps_per_epoch = examples.div_ceil(batch_size.max(1)).max(1);
+    1500_usize.div_ceil(steps_per_epoch).max(10)
+}
+
 /// The order in which an epoch (from 1) takes the training examples: a permutation of `0..examples`.
 ///
 /// Each epoch draws from its own stream of the seed, so its order needs no history.
 pub fn epoch_order(seed: u64, epoch: usize, examples: usize) -> Vec<u32> {
-    shuffled(seed, epoch as u64, examples)
-}
-
-/// Splits off a validation part of `share` of the examples (at least one), chosen at random by `seed`; both parts
-/// keep the order they had. A share of 0 holds nothing out.
-///
-/// # Errors
-/// [`Error::Invalid`] if the share is not in 0..1 or leaves nothing to train on.
-pub fn hold_out(examples: Examples, share: f32, seed: u64) -> Result<(Examples, Option<Examples>)> {
-    if share == 0.0 {
-        return Ok((examples, None));
-    }
-    let count = ((examples.len() as f64 * f64::from(share)).round() as usize).max(1);
-    if !(0.0..1.0).contains(&share) || count >= examples.len() {
-        return Err(Error::Invalid(format!(
-            "--validation {share} of {} training examples leaves nothing to train on: choose a smaller share",
-            examples.len()
-        )));
-    }
-    // Epochs draw from the streams that follow 0, initial parameters from 0; this one is out of their way.
-    let mut chosen = vec![false; examples.len()];
-    for &index in &shuffled(seed, u64::MAX, examples.len())[..count] {
-        chosen[index as usize] = true;
-    }
-    let part = |held_out: bool| {
-        let indices = (0..examples.len()).filter(|&index| chosen[index] == held_out);
-        let inputs = indices.clone().flat_map(|index| examples.input(index)).copied().collect();
-        let labels = indices.map(|index| examples.labels[index]).collect();
-        Examples::new(inputs, labels, examples.features, examples.classes)
-    };
-    Ok((part(false)?, Some(part(true)?)))
-}
-
-fn shuffled(seed: u64, stream: u64, count: usize) -> Vec<u32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(stream);
-    let mut order: Vec<u32> = (0..count as u32).collect();
+    random.set_stream(epoch as u64);
+    let mut order: Vec<u32> = (0..examples as u32).collect();
     order.shuffle(&mut random);
     order
 }
@@ -453,23 +431,6 @@ mod tests {
         let config = TrainingConfig { epochs: 2, seed: 3, ..Default::default() };
         run(&mut backend, &config, 100).0.unwrap();
         assert_eq!(backend.orders, [epoch_order(3, 1, 100), epoch_order(3, 2, 100)]);
-    }
-
-    #[test]
-    fn holding_out_splits_the_examples_without_loss_or_overlap() {
-        let examples = Examples::new((0..20).collect(), vec![0, 1, 1, 0, 1, 0, 1, 1, 0, 1], 2, 2).unwrap();
-        let (train, validation) = hold_out(examples.clone(), 0.3, 9).unwrap();
-        let validation = validation.unwrap();
-        assert_eq!((train.len(), validation.len()), (7, 3));
-        let mut rows: Vec<_> = [&train, &validation]
-            .iter()
-            .flat_map(|part| (0..part.len()).map(|index| (part.input(index).to_vec(), part.labels[index])))
-            .collect();
-        rows.sort();
-        let all: Vec<_> = (0..10).map(|index| (examples.input(index).to_vec(), examples.labels[index])).collect();
-        assert_eq!(rows, all);
-        assert_eq!(hold_out(examples.clone(), 0.0, 9).unwrap(), (examples.clone(), None));
-        assert!(hold_out(examples, 0.99, 9).is_err());
     }
 
     #[test]
