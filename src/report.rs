@@ -541,5 +541,5 @@ fn print(text: &str) -> softstep::Result<()> {
 
 fn print_error_line(text: &str) {
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }

@@ -41,7 +41,7 @@ impl Default for TrainingConfig {
             hidden: Vec::new(),
             epochs: 10,
             batch_size: 64,
-            learning_rate: 0.1,
+            learning_rate: 0.15,
             sgd: Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
             schedule: Schedule::Cosine,
             seed: 0,
@@ -192,7 +192,7 @@ pub async fn train<B: Backend>(
         observe(Event::EpochEvaluated { epoch, train_loss, validation: validation.as_ref(), test: &test })?;
         if !test.loss.is_finite() {
             return Err(Error::Invalid(format!(
-                "the test loss after epoch {epoch} is {}: training diverged at --lr {}; try a smaller one",
+                "the test loss after epoch {epoch} is {}: training diverged at --lr {:?}; try a smaller one",
                 test.loss, config.learning_rate
             )));
         }
