@@ -254,3 +254,17 @@ fn usage(command: &str, kind: ErrorKind, problem: impl std::fmt::Display) -> cla
         None => cli.error(kind, problem),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_has_the_library_defaults() {
+        Cli::command().debug_assert();
+        let cli = parse(["softstep", "train"].map(OsString::from)).unwrap();
+        let Command::Train(train) = cli.command else { panic!("{cli:?}") };
+        let defaults = TrainingConfig::default();
+        assert_eq!(train.config(|_| defaults.epochs), defaults);
+    }
+}

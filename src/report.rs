@@ -351,8 +351,8 @@ impl<'a> TrainReport<'a> {
                 self.examples += batch;
                 if !self.bar.is_hidden() {
                     let seconds = (self.trained + self.epoch_started.elapsed()).as_secs_f64();
-                    self.bar.set_message(format!("loss {loss:.4}, {} images/s", rate(self.examples, seconds)));
                     self.bar.inc(1);
+                    self.bar.set_message(format!("loss {loss:.4}, {} images/s", rate(self.examples, seconds)));
                 }
             }
             Event::EpochTrained { .. } => self.trained += self.epoch_started.elapsed(),

@@ -434,6 +434,13 @@ mod tests {
     }
 
     #[test]
+    fn small_data_gets_more_epochs_by_default() {
+        assert_eq!(default_epochs(60_000, 64), 10);
+        assert_eq!(default_epochs(1_438, 64), 66); // of 23 steps
+        assert_eq!(default_epochs(1, 64), 1500);
+    }
+
+    #[test]
     fn settings_out_of_range_are_refused_by_the_name_of_their_flag() {
         let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay };
         let good = TrainingConfig::default();
