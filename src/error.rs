@@ -58,7 +58,7 @@ pub enum Error {
 
     /// The loss of a training step is infinite or not a number: training has diverged.
     #[error(
-        "the loss of step {step} is {loss}: training diverged at learning rate {learning_rate}; try a smaller one, such as --lr {}",
+        "the loss of step {step} is {loss}: training diverged at learning rate {learning_rate:?}; try a smaller one, such as --lr {:?}",
         learning_rate / 10.0
     )]
     NonFiniteLoss {

@@ -5,7 +5,10 @@ pub mod cpu;
 pub mod data;
 pub mod error;
 pub mod gpu;
+pub mod metrics;
 pub mod model;
+pub mod model_file;
 pub mod optimizer;
+pub mod trainer;
 
 pub use error::{Error, Result};

@@ -1,3 +1,33 @@
 //! The softstep command.
 
-fn main() {}
+mod cli;
+mod commands;
+mod report;
+mod run_folder;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use cli::Command;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        // --help and --version also come this way, with exit code 0.
+        Err(error) => return report::usage_error(&error),
+    };
+    let done = match &cli.command {
+        Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
+        Command::Eval(args) => pollster::block_on(commands::eval::run(args)),
+        Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The command line: arguments become checked options, and nothing else happens here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use softstep::optimizer::{Schedule, Sgd};
+use softstep::trainer::TrainingConfig;
+
+/// Train softmax classifiers on any GPU
+#[derive(Debug, Parser)]
+#[command(name = "softstep", version, arg_required_else_help = true, after_long_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  softstep train                              softmax regression on MNIST, or on bundled digits where offline
+  softstep train --hidden 128                 the same with a hidden layer
+  softstep train --data fashion-mnist --hidden 512,512 --epochs 20
+  softstep train --data path/to/idx-folder --validation 0.1
+  softstep eval --model runs/<run> --data mnist
+  softstep adapters                           the GPUs and software adapters of this machine
+
+Results go to standard output, progress and notices to standard error. With --json, standard output is
+JSON Lines; `softstep train --help` describes them.
+Set RUST_LOG=info (or debug) to see what the graphics stack logs.";
+
+const TRAIN_HELP: &str = "\
+Examples:
+  softstep train --data digits                bundled data, no download, seconds
+  softstep train --data mnist --hidden 128 --seed 7 --out runs/mlp
+  softstep train --backend cpu                without a GPU
+  softstep train --adapter 1                  the second of `softstep adapters`
+  softstep train --json | tail -1             one line that says it all
+
+A run folder holds:
+  config.json         the settings
+  metrics.jsonl       a line for every step (step, epoch, loss, lr) and every epoch
+  model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear)
+
+--json prints, one JSON object a line:
+  {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings
+  {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy and, if held out, validation_*
+  {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
+                         parameters_sha256, first_loss_seconds (since the program's start), out
+Losses are mean cross-entropies in nats; one that is not finite is null.";
+
+const EVAL_HELP: &str = "\
+Examples:
+  softstep eval --model runs/mlp --data mnist
+  softstep eval --model model.safetensors --data digits --json
+
+--json prints one JSON object: loss, accuracy, correct, examples, per_class (precision, recall, f1, support; null
+where undefined) and confusion, whose rows are labels and whose columns are predictions.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model
+    #[command(after_long_help = TRAIN_HELP)]
+    Train(TrainArgs),
+    /// Measure a trained model on a test set
+    #[command(after_long_help = EVAL_HELP)]
+    Eval(EvalArgs),
+    /// List the adapters that --adapter can name
+    Adapters(AdaptersArgs),
+}
+
+/// Which data.
+#[derive(Args, Debug)]
+pub struct DataArgs {
+    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), or a folder of four IDX files
+    #[arg(long, value_name = "SET|FOLDER", default_value = "auto")]
+    pub data: String,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Where to compute.
+#[derive(Args, Debug)]
+pub struct DeviceArgs {
+    /// auto takes the GPU, else a software adapter, else the CPU
+    #[arg(long, value_enum, default_value = "auto")]
+    pub backend: BackendChoice,
+    /// Number or part of the name of an adapter; see `softstep adapters`
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+}
+
+/// `--backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// The first of the others that there is.
+    Auto,
+    /// An adapter, through wgpu.
+    Gpu,
+    /// The processor.
+    Cpu,
+}
+
+/// `--schedule`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ScheduleChoice {
+    /// The same rate at every step
+    Constant,
+    /// Half a cosine, from --lr to 0
+    Cosine,
+    /// Divided by 10 after each third of the run
+    Step,
+}
+
+/// `--readback`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ReadbackChoice {
+    /// Some steps late, so that the GPU never waits
+    Pipelined,
+    /// Before the next step
+    Blocking,
+}
+
+/// Options of `softstep train`.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// The data.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
+    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    hidden: Vec<usize>,
+    /// Passes over the training data [default: 10, or what makes 1500 steps if that is more]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Examples in a training step
+    #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size)]
+    batch_size: usize,
+    /// Learning rate that the schedule starts from
+    #[arg(long = "lr", value_name = "RATE", allow_negative_numbers = true,
+          default_value_t = TrainingConfig::default().learning_rate)]
+    learning_rate: f32,
+    /// Momentum, 0 to below 1
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true,
+          default_value_t = TrainingConfig::default().sgd.momentum)]
+    momentum: f32,
+    /// Use Nesterov's momentum
+    #[arg(long)]
+    nesterov: bool,
+    /// L2 penalty on weights and biases
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0)]
+    weight_decay: f32,
+    /// How the learning rate changes over the run
+    #[arg(long, value_enum, default_value = "cosine")]
+    schedule: ScheduleChoice,
+    /// Seed of the initial parameters and of every shuffle: the same seed, the same run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Share of the training data to hold out for validation
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0)]
+    validation: f64,
+    /// When the losses come back from the GPU
+    #[arg(long, value_enum, default_value = "pipelined")]
+    pub readback: ReadbackChoice,
+    /// Run folder, new or empty [default: runs/<time>-<data>]
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// No progress: results, notices and errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print JSON Lines for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TrainArgs {
+    /// The settings of the run. Without `--epochs` their number depends on the data, so it comes last.
+    pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize) -> TrainingConfig {
+        TrainingConfig {
+            hidden: self.hidden.clone(),
+            epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            sgd: Sgd { momentum: self.momentum, nesterov: self.nesterov, weight_decay: self.weight_decay },
+            schedule: match self.schedule {
+                ScheduleChoice::Constant => Schedule::Constant,
+                ScheduleChoice::Cosine => Schedule::Cosine,
+                ScheduleChoice::Step => Schedule::Step,
+            },
+            seed: self.seed,
+            validation: self.validation,
+        }
+    }
+}
+
+/// Options of `softstep eval`.
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// The model: a model.safetensors, or a run folder that holds one
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub model: PathBuf,
+    /// The data.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `softstep adapters`.
+#[derive(Args, Debug)]
+pub struct AdaptersArgs {
+    /// Print JSON Lines, one adapter a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Parses and checks the arguments, the program's name first.
+///
+/// # Errors
+/// A wrong argument, by the name of its flag; also `--help` and `--version`, which clap handles as errors.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(arguments)?;
+    let device = match &cli.command {
+        Command::Train(train) => {
+            train.config(|_| 1).check().map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
+            Some(("train", &train.device))
+        }
+        Command::Eval(eval) => Some(("eval", &eval.device)),
+        Command::Adapters(_) => None,
+    };
+    if let Some((command, DeviceArgs { backend: BackendChoice::Cpu, adapter: Some(_) })) = device {
+        let problem = "--adapter chooses a GPU and does not go with --backend cpu";
+        return Err(usage(command, ErrorKind::ArgumentConflict, problem));
+    }
+    Ok(cli)
+}
+
+/// An error that is followed by the usage of `command`.
+fn usage(command: &str, kind: ErrorKind, problem: impl std::fmt::Display) -> clap::Error {
+    let mut cli = Cli::command();
+    cli.build();
+    match cli.find_subcommand_mut(command) {
+        Some(command) => command.error(kind, problem),
+        None => cli.error(kind, problem),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_has_the_library_defaults() {
+        Cli::command().debug_assert();
+        let cli = parse(["softstep", "train"].map(OsString::from)).unwrap();
+        let Command::Train(train) = cli.command else { panic!("{cli:?}") };
+        let defaults = TrainingConfig::default();
+        assert_eq!(train.config(|_| defaults.epochs), defaults);
+    }
+}

@@ -1,0 +1,42 @@
+//! The commands, one file each; here is what they share: loading data and opening a device.
+
+pub mod adapters;
+pub mod eval;
+pub mod train;
+
+use anyhow::Result;
+use softstep::Error;
+use softstep::data::{self, Data};
+use softstep::gpu::{AdapterChoice, Gpu};
+
+use crate::cli::{BackendChoice, DataArgs, DeviceArgs};
+use crate::report;
+
+/// Loads what `--data` names, with downloads shown where `progress` is wanted.
+fn load_data(args: &DataArgs, progress: bool) -> Result<Data> {
+    let mut downloads = report::Downloads::new(progress);
+    Ok(data::load(&args.data, args.data_dir.as_deref(), &mut |event| downloads.show(event))?)
+}
+
+/// Opens the GPU that the arguments ask for; `None` is the CPU. What they leave open is decided here and said.
+async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
+    let choice = match &args.adapter {
+        Some(name) => AdapterChoice::Named(name.clone()),
+        None => AdapterChoice::Auto,
+    };
+    let gpu = match (args.backend, &choice) {
+        (BackendChoice::Cpu, _) => return Ok(None),
+        (BackendChoice::Auto, AdapterChoice::Auto) => match Gpu::open(&choice).await {
+            Err(Error::NoAdapter(problem)) => {
+                report::notice(&format!("{problem}; computing on the CPU meanwhile"));
+                return Ok(None);
+            }
+            opened => opened?,
+        },
+        _ => Gpu::open(&choice).await?,
+    };
+    if gpu.info().device_type == "software" {
+        report::notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));
+    }
+    Ok(Some(gpu))
+}

@@ -1,0 +1,41 @@
+//! `softstep eval`: a trained model on a test set.
+
+use anyhow::{Result, bail};
+use softstep::backend::{Backend, Evaluation};
+use softstep::cpu::CpuBackend;
+use softstep::data::Examples;
+use softstep::gpu::{GpuBackend, Readback};
+use softstep::metrics::Confusion;
+
+use crate::cli::EvalArgs;
+use crate::{report, run_folder};
+
+/// Evaluates the model on the data's test part.
+pub async fn run(args: &EvalArgs) -> Result<()> {
+    let (file, parameters, _) = run_folder::read_model(&args.model)?;
+    let data = super::load_data(&args.data, !args.json)?;
+    let sizes = parameters.sizes();
+    let (features, classes) = (sizes[0], sizes[sizes.len() - 1]);
+    if (features, classes) != (data.test.features, data.test.classes) {
+        bail!(
+            "{} takes {features} features and tells {classes} classes apart, but {} has {} features and {} classes: \
+             choose the --data that it was trained on",
+            file.display(),
+            data.name,
+            data.test.features,
+            data.test.classes
+        );
+    }
+    let (info, evaluation) = match super::open_gpu(&args.device).await? {
+        Some(gpu) => evaluate(GpuBackend::new(&gpu, &parameters, None, Readback::default()).await?, &data.test).await?,
+        None => evaluate(CpuBackend::new(&parameters, None)?, &data.test).await?,
+    };
+    let confusion = Confusion::new(&data.test.labels, &evaluation.predictions, classes)?;
+    report::evaluation(&report::Evaluated { file: &file, data: &data, info: &info, evaluation, confusion }, args.json)
+}
+
+async fn evaluate<B: Backend>(mut backend: B, test: &Examples) -> Result<(softstep::backend::DeviceInfo, Evaluation)> {
+    let set = backend.upload(test)?;
+    let evaluation = backend.evaluate(&set).await?;
+    Ok((backend.info().clone(), evaluation))
+}

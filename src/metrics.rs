@@ -1,0 +1,109 @@
+//! How good predictions are, class by class.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// How often each class was taken for each class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confusion {
+    /// Number of classes.
+    pub classes: usize,
+    /// `[classes, classes]`, row-major: the row is an example's label, the column what was predicted.
+    pub counts: Vec<usize>,
+}
+
+/// One class of a [`Confusion`]. A measure that would divide by zero is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ClassMetrics {
+    /// The class.
+    pub class: usize,
+    /// Share of its predictions that were right; `None` if it was never predicted.
+    pub precision: Option<f64>,
+    /// Share of its examples that were found; `None` if it has no example.
+    pub recall: Option<f64>,
+    /// Harmonic mean of precision and recall, `None` where one of them is; 0 if both are.
+    pub f1: Option<f64>,
+    /// Number of its examples.
+    pub support: usize,
+}
+
+impl Confusion {
+    /// Counts labels against predictions, `[examples]` each.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if their lengths differ or a class is not below `classes`.
+    pub fn new(labels: &[u32], predictions: &[u32], classes: usize) -> Result<Self> {
+        if labels.len() != predictions.len() {
+            return Err(Error::Invalid(format!("{} predictions for {} labels", predictions.len(), labels.len())));
+        }
+        let mut counts = vec![0; classes * classes];
+        for (&label, &prediction) in labels.iter().zip(predictions) {
+            let (label, prediction) = (label as usize, prediction as usize);
+            if label.max(prediction) >= classes {
+                return Err(Error::Invalid(format!(
+                    "class {} is not below {classes}, the number of classes",
+                    label.max(prediction)
+                )));
+            }
+            counts[label * classes + prediction] += 1;
+        }
+        Ok(Self { classes, counts })
+    }
+
+    /// The rows, one for each label: `[classes]` counts of what its examples were taken for.
+    pub fn rows(&self) -> impl Iterator<Item = &[usize]> {
+        self.counts.chunks(self.classes.max(1))
+    }
+
+    /// Precision, recall, F1 and support of every class.
+    pub fn per_class(&self) -> Vec<ClassMetrics> {
+        let share = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
+        self.rows()
+            .enumerate()
+            .map(|(class, row)| {
+                let right = row[class];
+                let support = row.iter().sum();
+                let predicted = self.rows().map(|row| row[class]).sum();
+                let (precision, recall) = (share(right, predicted), share(right, support));
+                let f1 = precision.and(recall).and_then(|_| share(2 * right, predicted + support));
+                ClassMetrics { class, precision, recall, f1, support }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_match_a_count_by_hand() {
+        // Class 2 is never predicted, class 3 has no example.
+        let confusion = Confusion::new(&[0, 0, 0, 1, 1, 2], &[0, 0, 1, 1, 3, 0], 4).unwrap();
+        assert_eq!(confusion.counts, [2, 1, 0, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
+        let class = |class, precision, recall, f1, support| ClassMetrics { class, precision, recall, f1, support };
+        assert_eq!(
+            confusion.per_class(),
+            [
+                class(0, Some(2.0 / 3.0), Some(2.0 / 3.0), Some(2.0 / 3.0), 3),
+                class(1, Some(0.5), Some(0.5), Some(0.5), 2),
+                class(2, None, Some(0.0), None, 1),
+                class(3, Some(0.0), None, None, 0),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_class_always_mistaken_has_an_f1_of_0() {
+        let confusion = Confusion::new(&[0, 1], &[1, 0], 2).unwrap();
+        assert!(confusion.per_class().iter().all(|class| class.f1 == Some(0.0)));
+    }
+
+    #[test]
+    fn classes_out_of_range_and_missing_predictions_are_refused() {
+        assert!(Confusion::new(&[0, 1], &[0], 2).is_err());
+        assert!(Confusion::new(&[0, 2], &[0, 0], 2).is_err());
+        assert!(Confusion::new(&[0, 0], &[0, 9], 2).is_err());
+    }
+}

@@ -1,0 +1,545 @@
+//! What people and programs see; the only place that prints.
+//!
+//! Results go to standard output; progress, notices and errors to standard error. A standard output that was closed
+//! (`| head`) silences the results and nothing else: a training run still ends with its model.
+//!
+//! With `--json`, standard output is JSON Lines. `softstep train` prints objects with an `event`:
+//!
+//! - `start`: `version`, `backend` (`gpu`, `cpu`), `adapter`, `device_type`, `driver`, `data`, `train_examples`,
+//!   `test_examples`, `sizes` (`[features, hidden…, classes]`), `out`, and the settings as in `config.json`;
+//! - `epoch`: `epoch`, `train_loss`, `validation_loss` and `validation_accuracy` (only with `--validation`),
+//!   `test_loss`, `test_accuracy`;
+//! - `done`: `backend`, `adapter`, `device_type`, `driver`, `data`, `sizes`, `epochs`, `batch_size`, `seed`, `steps`,
+//!   `seconds` (spent in training steps, without loading and evaluation), `steps_per_second` and `images_per_second`
+//!   (over these seconds), `first_loss_seconds` and `total_seconds` (since the program's start), `train_loss`,
+//!   `validation_*`, `test_loss`, `test_accuracy`, `parameters_sha256`, `out`.
+//!
+//! Losses are mean cross-entropies in nats, accuracies shares in 0..1; a number that is not finite is `null`.
+//! `softstep eval` prints one object, [`Evaluated`] as JSON; `softstep adapters` one object for each adapter.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use serde_json::json;
+use softstep::Error;
+use softstep::backend::{DeviceInfo, Evaluation};
+use softstep::data::{Data, Progress};
+use softstep::gpu::AdapterEntry;
+use softstep::metrics::Confusion;
+use softstep::trainer::{Event, Summary, TrainingConfig};
+
+/// What stands for an undefined number.
+const UNDEFINED: &str = "–";
+
+/// Prints a wrong usage, or the help or version that was asked for; says how to exit.
+pub fn usage_error(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Prints an error and what caused it.
+pub fn error(error: &anyhow::Error) {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text += &format!("\n  caused by: {cause}");
+    }
+    print_error_line(&text);
+}
+
+/// Prints a line that the person should read.
+pub fn notice(text: &str) {
+    print_error_line(&format!("note: {text}"));
+}
+
+/// Lists adapters.
+pub fn adapters(entries: &[AdapterEntry], json: bool) -> Result<()> {
+    if json {
+        for AdapterEntry { index, name, device_type, api, driver, .. } in entries {
+            print_json(&json!({
+                "index": index, "name": name, "device_type": device_type, "api": api, "driver": driver
+            }))?;
+        }
+        return Ok(());
+    }
+    if entries.is_empty() {
+        notice(
+            "no adapter found: install a GPU driver, or on Debian and Ubuntu the software adapter of \
+             mesa-vulkan-drivers; meanwhile softstep computes on the CPU",
+        );
+        return Ok(());
+    }
+    let mut table = table(&["#", "adapter", "type", "api", "driver"]);
+    for AdapterEntry { index, name, device_type, api, driver, .. } in entries {
+        table.add_row([&index.to_string(), name, *device_type, api, driver]);
+    }
+    Ok(print(&table.to_string())?)
+}
+
+/// A model measured on a test set.
+#[derive(Debug)]
+pub struct Evaluated<'a> {
+    /// The model's file.
+    pub file: &'a Path,
+    /// What it was measured on.
+    pub data: &'a Data,
+    /// Where.
+    pub info: &'a DeviceInfo,
+    /// Loss and predictions.
+    pub evaluation: Evaluation,
+    /// Labels against predictions.
+    pub confusion: Confusion,
+}
+
+/// Prints loss, accuracy, the classes and the confusion matrix.
+pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
+    let Evaluated { file, data, info, evaluation, confusion } = evaluated;
+    let per_class = confusion.per_class();
+    let examples = evaluation.predictions.len();
+    if json {
+        return Ok(print_json(&json!({
+            "event": "eval",
+            "model": file.display().to_string(),
+            "data": data.name,
+            "backend": info.backend,
+            "adapter": info.name,
+            "device_type": info.device_type,
+            "driver": info.driver,
+            "examples": examples,
+            "correct": evaluation.correct,
+            "loss": evaluation.loss,
+            "accuracy": evaluation.accuracy(),
+            "per_class": per_class,
+            "confusion": confusion.rows().collect::<Vec<_>>(),
+        }))?);
+    }
+    let share = |share: Option<f64>| share.map_or_else(|| UNDEFINED.into(), |share| format!("{:.2} %", 100.0 * share));
+    let mut classes = table(&["class", "precision", "recall", "F1", "examples"]);
+    for class in &per_class {
+        classes.add_row(right([
+            class.class.to_string(),
+            share(class.precision),
+            share(class.recall),
+            share(class.f1),
+            count(class.support),
+        ]));
+    }
+    let mut matrix = table(&["label ↓ predicted →"]);
+    matrix.set_header(right(
+        std::iter::once("label ↓ predicted →".to_string()).chain((0..confusion.classes).map(|class| class.to_string())),
+    ));
+    for (label, row) in confusion.rows().enumerate() {
+        let counts = row.iter().map(|&times| if times == 0 { "·".to_string() } else { count(times) });
+        matrix.add_row(right(std::iter::once(label.to_string()).chain(counts)));
+    }
+    let summary = format!(
+        "{}\n{}\nloss      {:.4}\naccuracy  {}: {} of {} right",
+        device_line(info),
+        field("data", &format!("{}, test part", data.name)),
+        evaluation.loss,
+        percent(evaluation.accuracy()),
+        count(evaluation.correct),
+        count(examples),
+    );
+    Ok(print(&format!("{summary}\n\n{classes}\n\n{matrix}"))?)
+}
+
+/// Shows what happens while data is loaded.
+#[derive(Debug)]
+pub struct Downloads {
+    bar: ProgressBar,
+    file: String,
+}
+
+impl Downloads {
+    /// Shows downloads where `progress` is wanted and standard error is a terminal; notices in any case.
+    pub fn new(progress: bool) -> Self {
+        let bar = if progress { ProgressBar::no_length() } else { ProgressBar::hidden() };
+        Self { bar, file: String::new() }
+    }
+
+    /// Shows one report of the loader.
+    pub fn show(&mut self, progress: Progress<'_>) {
+        match progress {
+            Progress::Notice(text) => self.bar.suspend(|| notice(text)),
+            Progress::Download { file, received, total } => {
+                if self.file != file {
+                    self.file = file.to_string();
+                    self.bar.set_prefix(self.file.clone());
+                }
+                let total = total.map_or_else(String::new, |total| format!(" of {}", HumanBytes(total)));
+                self.bar.set_style(style("downloading {prefix}: {msg}"));
+                self.bar.set_message(format!("{}{total}", HumanBytes(received)));
+                self.bar.tick();
+            }
+        }
+    }
+}
+
+impl Drop for Downloads {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A training run, for its header and its last line.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Where it computes.
+    pub info: DeviceInfo,
+    /// Its data, without what is held out.
+    pub data: &'a Data,
+    /// Layer sizes `[features, hidden…, classes]`.
+    pub sizes: Vec<usize>,
+    /// Its settings.
+    pub config: &'a TrainingConfig,
+    /// Its folder.
+    pub out: &'a Path,
+}
+
+/// One epoch's line in `metrics.jsonl` and, as the event `epoch`, on standard output.
+#[derive(Clone, Debug, Serialize)]
+pub struct EpochLine {
+    epoch: usize,
+    train_loss: f64,
+    #[serde(flatten)]
+    validation: Option<ValidationLine>,
+    test_loss: f64,
+    test_accuracy: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ValidationLine {
+    validation_loss: f64,
+    validation_accuracy: f64,
+}
+
+impl EpochLine {
+    /// The line of an evaluated epoch.
+    pub fn new(epoch: usize, train_loss: f64, validation: Option<&Evaluation>, test: &Evaluation) -> Self {
+        Self {
+            epoch,
+            train_loss,
+            validation: validation.map(ValidationLine::new),
+            test_loss: test.loss,
+            test_accuracy: test.accuracy(),
+        }
+    }
+}
+
+impl ValidationLine {
+    fn new(validation: &Evaluation) -> Self {
+        Self { validation_loss: validation.loss, validation_accuracy: validation.accuracy() }
+    }
+}
+
+/// Shows a training run while it goes on.
+#[derive(Debug)]
+pub struct TrainReport<'a> {
+    run: Run<'a>,
+    json: bool,
+    quiet: bool,
+    bar: ProgressBar,
+    /// When the program started.
+    started: Instant,
+    first_loss: Option<Duration>,
+    epoch_started: Instant,
+    /// Time in training steps, in epochs that are over.
+    trained: Duration,
+    examples: usize,
+}
+
+impl<'a> TrainReport<'a> {
+    /// Begins with the header. `steps` is the length of the run.
+    pub fn new(run: Run<'a>, steps: usize, json: bool, quiet: bool, started: Instant) -> softstep::Result<Self> {
+        let bar = ProgressBar::with_draw_target(
+            Some(steps as u64),
+            if quiet || !io::stderr().is_terminal() {
+                ProgressDrawTarget::hidden()
+            } else {
+                ProgressDrawTarget::stderr()
+            },
+        );
+        bar.set_style(style("{prefix}  {bar:24} {percent:>3} %  {msg}, {eta} left"));
+        let report = Self {
+            run,
+            json,
+            quiet,
+            bar,
+            started,
+            first_loss: None,
+            epoch_started: started,
+            trained: Duration::ZERO,
+            examples: 0,
+        };
+        report.header(steps)?;
+        Ok(report)
+    }
+
+    fn header(&self, steps: usize) -> softstep::Result<()> {
+        let Run { info, data, sizes, config, out } = &self.run;
+        if self.json {
+            return print_event(
+                "start",
+                &StartLine {
+                    version: env!("CARGO_PKG_VERSION"),
+                    device: DeviceLine::new(info),
+                    data: &data.name,
+                    train_examples: data.train.len(),
+                    test_examples: data.test.len(),
+                    sizes,
+                    out: out.display().to_string(),
+                    config,
+                },
+            );
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        let parameters = |pair: &[usize]| (pair[0] + 1) * pair[1];
+        let mut lines = vec![
+            device_line(info),
+            field(
+                "data",
+                &format!(
+                    "{}: {} training and {} test examples, {} features, {} classes",
+                    data.name,
+                    count(data.train.len()),
+                    count(data.test.len()),
+                    data.train.features,
+                    data.train.classes
+                ),
+            ),
+            field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))),
+        ];
+        for (index, pair) in sizes.windows(2).enumerate() {
+            let activation = if index + 2 < sizes.len() { "ReLU" } else { "softmax" };
+            let shape = format!("[{}, {}]", pair[0], pair[1]);
+            lines.push(field(
+                "",
+                &format!("linear {shape:>12} + bias, {activation:7}  {:>10}", count(parameters(pair))),
+            ));
+        }
+        lines.push(field(
+            "training",
+            &format!(
+                "{} epochs of {} steps, batches of {}, learning rate {}, seed {}",
+                config.epochs,
+                count(steps / config.epochs),
+                config.batch_size,
+                config.learning_rate,
+                config.seed
+            ),
+        ));
+        print(&lines.join("\n"))
+    }
+
+    /// Shows an event of the trainer.
+    pub fn show(&mut self, event: Event<'_>) -> softstep::Result<()> {
+        match event {
+            Event::EpochStarted { epoch } => {
+                self.epoch_started = Instant::now();
+                self.bar.set_prefix(format!("epoch {epoch}/{}", self.run.config.epochs));
+            }
+            Event::Step { batch, loss, .. } => {
+                self.first_loss.get_or_insert_with(|| self.started.elapsed());
+                self.examples += batch;
+                if !self.bar.is_hidden() {
+                    let seconds = (self.trained + self.epoch_started.elapsed()).as_secs_f64();
+                    self.bar.inc(1);
+                    self.bar.set_message(format!("loss {loss:.4}, {} images/s", rate(self.examples, seconds)));
+                }
+            }
+            Event::EpochTrained { .. } => self.trained += self.epoch_started.elapsed(),
+            Event::EpochEvaluated { epoch, train_loss, validation, test } => {
+                if self.json {
+                    return self
+                        .bar
+                        .suspend(|| print_event("epoch", &EpochLine::new(epoch, train_loss, validation, test)));
+                }
+                if !self.quiet {
+                    let epochs = self.run.config.epochs.to_string();
+                    let validation = validation.map_or_else(String::new, |validation| {
+                        format!("  validation loss {:.4}, {}", validation.loss, percent(validation.accuracy()))
+                    });
+                    let line = format!(
+                        "epoch {epoch:>width$}/{epochs}  train loss {train_loss:.4}{validation}  test loss {:.4}, {}",
+                        test.loss,
+                        percent(test.accuracy()),
+                        width = epochs.len()
+                    );
+                    self.bar.suspend(|| print(&line))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the progress bar, however training ended.
+    pub fn close(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Ends with what the run came to.
+    pub fn done(&self, summary: &Summary, model: &Path, parameters_sha256: String) -> softstep::Result<()> {
+        let Run { info, data, sizes, config, out } = &self.run;
+        let Summary { steps, train_loss, ref validation, ref test } = *summary;
+        let seconds = self.trained.as_secs_f64();
+        if self.json {
+            return print_event(
+                "done",
+                &DoneLine {
+                    device: DeviceLine::new(info),
+                    data: &data.name,
+                    sizes,
+                    epochs: config.epochs,
+                    batch_size: config.batch_size,
+                    seed: config.seed,
+                    steps,
+                    seconds,
+                    steps_per_second: steps as f64 / seconds,
+                    images_per_second: self.examples as f64 / seconds,
+                    first_loss_seconds: self.first_loss.map(|time| time.as_secs_f64()),
+                    total_seconds: self.started.elapsed().as_secs_f64(),
+                    train_loss,
+                    validation: validation.as_ref().map(ValidationLine::new),
+                    test_loss: test.loss,
+                    test_accuracy: test.accuracy(),
+                    parameters_sha256,
+                    out: out.display().to_string(),
+                },
+            );
+        }
+        let examples = test.predictions.len();
+        print(&format!(
+            "test accuracy {}: {} of {} wrong\ntrained {} steps in {seconds:.1} s: {} steps/s, {} images/s\nmodel in {}",
+            percent(test.accuracy()),
+            count(examples - test.correct),
+            count(examples),
+            count(steps),
+            rate(steps, seconds),
+            rate(self.examples, seconds),
+            model.display()
+        ))
+    }
+}
+
+#[derive(Serialize)]
+struct DeviceLine<'a> {
+    backend: &'a str,
+    adapter: &'a str,
+    device_type: &'a str,
+    driver: &'a str,
+}
+
+impl<'a> DeviceLine<'a> {
+    fn new(info: &'a DeviceInfo) -> Self {
+        Self { backend: info.backend, adapter: &info.name, device_type: info.device_type, driver: &info.driver }
+    }
+}
+
+#[derive(Serialize)]
+struct StartLine<'a> {
+    version: &'a str,
+    #[serde(flatten)]
+    device: DeviceLine<'a>,
+    data: &'a str,
+    train_examples: usize,
+    test_examples: usize,
+    sizes: &'a [usize],
+    out: String,
+    #[serde(flatten)]
+    config: &'a TrainingConfig,
+}
+
+#[derive(Serialize)]
+struct DoneLine<'a> {
+    #[serde(flatten)]
+    device: DeviceLine<'a>,
+    data: &'a str,
+    sizes: &'a [usize],
+    epochs: usize,
+    batch_size: usize,
+    seed: u64,
+    steps: usize,
+    seconds: f64,
+    steps_per_second: f64,
+    images_per_second: f64,
+    first_loss_seconds: Option<f64>,
+    total_seconds: f64,
+    train_loss: f64,
+    #[serde(flatten)]
+    validation: Option<ValidationLine>,
+    test_loss: f64,
+    test_accuracy: f64,
+    parameters_sha256: String,
+    out: String,
+}
+
+fn device_line(info: &DeviceInfo) -> String {
+    field("device", &format!("{} ({}; {})", info.name, info.device_type, info.driver))
+}
+
+fn field(name: &str, value: &str) -> String {
+    format!("{name:8}  {value}")
+}
+
+fn count(number: usize) -> String {
+    HumanCount(number as u64).to_string()
+}
+
+fn rate(number: usize, seconds: f64) -> String {
+    count((number as f64 / seconds).round() as usize)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    table
+}
+
+fn right(cells: impl IntoIterator<Item = String>) -> Vec<Cell> {
+    cells.into_iter().map(|cell| Cell::new(cell).set_alignment(CellAlignment::Right)).collect()
+}
+
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    event: &'static str,
+    #[serde(flatten)]
+    line: &'a T,
+}
+
+fn print_event(event: &'static str, line: &impl Serialize) -> softstep::Result<()> {
+    print_json(&Tagged { event, line })
+}
+
+fn print_json(line: &impl Serialize) -> softstep::Result<()> {
+    print(&serde_json::to_string(line).map_err(|error| Error::io("write", "standard output")(error.into()))?)
+}
+
+/// Prints a result. That nobody reads any more is no error.
+fn print(text: &str) -> softstep::Result<()> {
+    let mut output = io::stdout().lock();
+    match writeln!(output, "{text}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Error::io("write", "standard output")),
+    }
+}
+
+fn print_error_line(text: &str) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+}

@@ -1,0 +1,465 @@
+//! The training loop: epochs of shuffled mini-batches, a learning rate for every step, and events that tell an
+//! observer what happened. It knows backends by their trait alone, prints nothing and reads no clock.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{Backend, Evaluation, Step};
+use crate::data::Examples;
+use crate::error::{Error, Result};
+use crate::optimizer::{Schedule, Sgd};
+
+/// Everything that decides a training run, beside the data. The same settings and data give the same steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingConfig {
+    /// Sizes of the hidden layers; none is softmax regression.
+    pub hidden: Vec<usize>,
+    /// Passes over the training examples.
+    pub epochs: usize,
+    /// Examples in a step.
+    pub batch_size: usize,
+    /// The learning rate that the schedule starts from.
+    pub learning_rate: f32,
+    /// The optimizer.
+    #[serde(flatten)]
+    pub sgd: Sgd,
+    /// How the learning rate changes over the run.
+    pub schedule: Schedule,
+    /// Seed of the initial parameters, the order of the examples and the choice of the validation part.
+    pub seed: u64,
+    /// Share of the training examples that is held out for validation, in 0..1;
+    /// see [`Examples::split`].
+    pub validation: f64,
+}
+
+impl Default for TrainingConfig {
+    /// Settings that do well on digit-like data, with and without hidden layers.
+    fn default() -> Self {
+        Self {
+            hidden: Vec::new(),
+            epochs: 10,
+            batch_size: 64,
+            learning_rate: 0.15,
+            sgd: Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+            schedule: Schedule::Cosine,
+            seed: 0,
+            validation: 0.0,
+        }
+    }
+}
+
+impl TrainingConfig {
+    /// Checks every setting's range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first setting out of range, by its flag of `softstep train`.
+    pub fn check(&self) -> Result<()> {
+        let Sgd { momentum, nesterov, weight_decay } = self.sgd;
+        let rules = [
+            (!self.hidden.contains(&0), "--hidden", format!("{:?}", self.hidden), "sizes of 1 or more"),
+            (self.epochs >= 1, "--epochs", self.epochs.to_string(), "1 or more"),
+            (self.batch_size >= 1, "--batch-size", self.batch_size.to_string(), "1 or more"),
+            (
+                self.learning_rate > 0.0 && self.learning_rate.is_finite(),
+                "--lr",
+                self.learning_rate.to_string(),
+                "above 0 and finite",
+            ),
+            ((0.0..1.0).contains(&momentum), "--momentum", momentum.to_string(), "at least 0 and below 1"),
+            (!nesterov || momentum > 0.0, "--nesterov with --momentum", momentum.to_string(), "a momentum above 0"),
+            (
+                weight_decay >= 0.0 && weight_decay.is_finite(),
+                "--weight-decay",
+                weight_decay.to_string(),
+                "at least 0 and finite",
+            ),
+            (
+                (0.0..1.0).contains(&self.validation),
+                "--validation",
+                self.validation.to_string(),
+                "a share: at least 0 and below 1",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, flag, value, rule)) => Err(Error::Invalid(format!("{flag} {value}: must be {rule}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Training steps of a run on this many examples.
+    pub fn steps(&self, examples: usize) -> usize {
+        Plan::new(self, examples).steps()
+    }
+
+    /// Layer sizes `[features, hidden…, classes]` for this data.
+    pub fn sizes(&self, examples: &Examples) -> Vec<usize> {
+        let mut sizes = vec![examples.features];
+        sizes.extend(&self.hidden);
+        sizes.push(examples.classes);
+        sizes
+    }
+}
+
+/// What happens during training, in order: for each epoch `EpochStarted`, its `Step`s, `EpochTrained`,
+/// `EpochEvaluated`. Epochs and steps count from 1.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// An epoch begins.
+    EpochStarted {
+        /// Which one.
+        epoch: usize,
+    },
+    /// The loss of a step came in. A backend may deliver it some steps late, but always in order.
+    Step {
+        /// Which step, over the whole run.
+        step: usize,
+        /// The epoch it belongs to.
+        epoch: usize,
+        /// Examples in its batch.
+        batch: usize,
+        /// Mean cross-entropy over its batch, in nats, before its update.
+        loss: f32,
+        /// Its learning rate.
+        learning_rate: f32,
+    },
+    /// Every step of the epoch has run and its loss came in; evaluation begins.
+    EpochTrained {
+        /// Which one.
+        epoch: usize,
+    },
+    /// The epoch was evaluated.
+    EpochEvaluated {
+        /// Which one.
+        epoch: usize,
+        /// Mean of the losses that the epoch's steps reported, over its examples, in nats.
+        train_loss: f64,
+        /// What the model makes of the validation part, if there is one.
+        validation: Option<&'a Evaluation>,
+        /// What the model makes of the test part.
+        test: &'a Evaluation,
+    },
+}
+
+/// What a finished run came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Training steps of the run.
+    pub steps: usize,
+    /// Mean training loss of the last epoch, in nats.
+    pub train_loss: f64,
+    /// The final evaluation on the validation part, if there is one.
+    pub validation: Option<Evaluation>,
+    /// The final evaluation on the test part.
+    pub test: Evaluation,
+}
+
+/// Trains for `config.epochs` epochs on the `examples` training examples that the backend was made with.
+///
+/// # Errors
+/// [`Error::Invalid`] for settings out of range; [`Error::NonFiniteLoss`] at the first step whose loss is infinite
+/// or not a number, after its event; [`Error::Invalid`] if an epoch's test loss is; what the backend or the observer reports.
+pub async fn train<B: Backend>(
+    backend: &mut B,
+    config: &TrainingConfig,
+    examples: usize,
+    validation: Option<&B::Set>,
+    test: &B::Set,
+    mut observe: impl FnMut(Event<'_>) -> Result<()>,
+) -> Result<Summary> {
+    config.check()?;
+    let plan = Plan::new(config, examples);
+    let mut ledger = Ledger::new(&plan);
+    let mut summary = None;
+    for epoch in 1..=config.epochs {
+        observe(Event::EpochStarted { epoch })?;
+        backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
+        for index in plan.steps_of(epoch) {
+            backend.step(plan.step(index), &mut ledger.arrived).await?;
+            ledger.settle(&mut observe)?;
+        }
+        backend.finish(&mut ledger.arrived).await?;
+        ledger.settle(&mut observe)?;
+        let train_loss = ledger.close(epoch)?;
+        observe(Event::EpochTrained { epoch })?;
+
+        let validation = match validation {
+            Some(set) => Some(backend.evaluate(set).await?),
+            None => None,
+        };
+        let test = backend.evaluate(test).await?;
+        observe(Event::EpochEvaluated { epoch, train_loss, validation: validation.as_ref(), test: &test })?;
+        if !test.loss.is_finite() {
+            return Err(Error::Invalid(format!(
+                "the test loss after epoch {epoch} is {}: training diverged at --lr {:?}; try a smaller one",
+                test.loss, config.learning_rate
+            )));
+        }
+        summary = Some(Summary { steps: plan.steps(), train_loss, validation, test });
+    }
+    summary.ok_or_else(|| Error::Invalid("--epochs 0: must be 1 or more".into()))
+}
+
+/// How many epochs do well where nothing else is asked for: 10, or on small data as many as make 1,500 steps.
+pub fn default_epochs(examples: usize, batch_size: usize) -> usize {
+    let steps_per_epoch = examples.div_ceil(batch_size.max(1)).max(1);
+    1500_usize.div_ceil(steps_per_epoch).max(10)
+}
+
+/// The order in which an epoch (from 1) takes the training examples: a permutation of `0..examples`.
+///
+/// Each epoch draws from its own stream of the seed, so its order needs no history.
+pub fn epoch_order(seed: u64, epoch: usize, examples: usize) -> Vec<u32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(epoch as u64);
+    let mut order: Vec<u32> = (0..examples as u32).collect();
+    order.shuffle(&mut random);
+    order
+}
+
+/// Every step of a run by its index, from 0. The last batch of an epoch may be smaller.
+struct Plan<'a> {
+    config: &'a TrainingConfig,
+    examples: usize,
+    steps_per_epoch: usize,
+}
+
+impl<'a> Plan<'a> {
+    fn new(config: &'a TrainingConfig, examples: usize) -> Self {
+        Self { config, examples, steps_per_epoch: examples.div_ceil(config.batch_size) }
+    }
+
+    fn steps(&self) -> usize {
+        self.config.epochs.saturating_mul(self.steps_per_epoch)
+    }
+
+    fn steps_of(&self, epoch: usize) -> std::ops::Range<usize> {
+        (epoch - 1) * self.steps_per_epoch..epoch * self.steps_per_epoch
+    }
+
+    fn step(&self, index: usize) -> Step {
+        let first = index % self.steps_per_epoch * self.config.batch_size;
+        Step {
+            first,
+            batch: self.config.batch_size.min(self.examples - first),
+            learning_rate: self.config.schedule.learning_rate(self.config.learning_rate, index, self.steps()),
+        }
+    }
+}
+
+/// Matches losses, as they arrive, with their steps.
+struct Ledger<'a> {
+    plan: &'a Plan<'a>,
+    arrived: Vec<f32>,
+    settled: usize,
+    epoch_sum: f64,
+}
+
+impl<'a> Ledger<'a> {
+    fn new(plan: &'a Plan<'a>) -> Self {
+        Self { plan, arrived: Vec::new(), settled: 0, epoch_sum: 0.0 }
+    }
+
+    fn settle(&mut self, observe: &mut impl FnMut(Event<'_>) -> Result<()>) -> Result<()> {
+        for loss in self.arrived.drain(..) {
+            let Step { batch, learning_rate, .. } = self.plan.step(self.settled);
+            let epoch = self.settled / self.plan.steps_per_epoch + 1;
+            self.settled += 1;
+            let step = self.settled;
+            observe(Event::Step { step, epoch, batch, loss, learning_rate })?;
+            if !loss.is_finite() {
+                return Err(Error::NonFiniteLoss { step, loss, learning_rate });
+            }
+            self.epoch_sum += f64::from(loss) * batch as f64;
+        }
+        Ok(())
+    }
+
+    /// The mean loss over the epoch's examples.
+    fn close(&mut self, epoch: usize) -> Result<f64> {
+        let ran = self.plan.steps_of(epoch).end;
+        if self.settled != ran {
+            return Err(Error::Invalid(format!(
+                "the backend reported {} losses for {ran} steps: this is an error in softstep",
+                self.settled
+            )));
+        }
+        Ok(std::mem::take(&mut self.epoch_sum) / self.plan.examples as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::backend::DeviceInfo;
+    use crate::model::Parameters;
+
+    /// Reports the loss `1 / index` for the step with that index (from 1), `delay` steps late, and records its calls.
+    #[derive(Default)]
+    struct Recorder {
+        delay: usize,
+        broken_step: Option<usize>,
+        orders: Vec<Vec<u32>>,
+        steps: Vec<Step>,
+        pending: VecDeque<f32>,
+    }
+
+    impl Backend for Recorder {
+        type Set = ();
+
+        fn info(&self) -> &DeviceInfo {
+            unimplemented!()
+        }
+
+        fn upload(&mut self, _: &Examples) -> Result<()> {
+            Ok(())
+        }
+
+        fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
+            self.orders.push(order.to_vec());
+            Ok(())
+        }
+
+        async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
+            self.steps.push(step);
+            let index = self.steps.len();
+            self.pending.push_back(if self.broken_step == Some(index) { f32::NAN } else { 1.0 / index as f32 });
+            while self.pending.len() > self.delay {
+                losses.extend(self.pending.pop_front());
+            }
+            Ok(())
+        }
+
+        async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
+            losses.extend(self.pending.drain(..));
+            Ok(())
+        }
+
+        async fn evaluate(&mut self, (): &()) -> Result<Evaluation> {
+            Ok(Evaluation { loss: 0.5, correct: 1, predictions: vec![0, 1] })
+        }
+
+        async fn probabilities(&mut self, (): &()) -> Result<Vec<f32>> {
+            unimplemented!()
+        }
+
+        async fn parameters(&mut self) -> Result<Parameters> {
+            unimplemented!()
+        }
+    }
+
+    fn run(backend: &mut Recorder, config: &TrainingConfig, examples: usize) -> (Result<Summary>, Vec<String>) {
+        let mut log = Vec::new();
+        let summary = pollster::block_on(train(backend, config, examples, None, &(), |event| {
+            log.push(match event {
+                Event::EpochStarted { epoch } => format!("start {epoch}"),
+                Event::Step { step, epoch, batch, loss, learning_rate } => {
+                    assert!(loss.is_nan() || loss == 1.0 / step as f32);
+                    assert_eq!(learning_rate, backend_rate(config, examples, step));
+                    format!("step {step} of {epoch}, {batch}")
+                }
+                Event::EpochTrained { epoch } => format!("trained {epoch}"),
+                Event::EpochEvaluated { epoch, train_loss, .. } => format!("evaluated {epoch}: {train_loss:.6}"),
+            });
+            Ok(())
+        }));
+        (summary, log)
+    }
+
+    fn backend_rate(config: &TrainingConfig, examples: usize, step: usize) -> f32 {
+        let steps = config.epochs * examples.div_ceil(config.batch_size);
+        config.schedule.learning_rate(config.learning_rate, step - 1, steps)
+    }
+
+    #[test]
+    fn every_loss_meets_its_step_however_late_it_comes() {
+        let config = TrainingConfig { epochs: 2, batch_size: 4, ..Default::default() };
+        // Means over 10 examples in batches of 4, 4 and 2.
+        let mean = |a: f64, b: f64, c: f64| (4.0 / a + 4.0 / b + 2.0 / c) / 10.0;
+        let expected = [
+            "start 1".into(),
+            "step 1 of 1, 4".into(),
+            "step 2 of 1, 4".into(),
+            "step 3 of 1, 2".into(),
+            "trained 1".into(),
+            format!("evaluated 1: {:.6}", mean(1.0, 2.0, 3.0)),
+            "start 2".into(),
+            "step 4 of 2, 4".into(),
+            "step 5 of 2, 4".into(),
+            "step 6 of 2, 2".into(),
+            "trained 2".into(),
+            format!("evaluated 2: {:.6}", mean(4.0, 5.0, 6.0)),
+        ];
+        for delay in [0, 2, 100] {
+            let mut backend = Recorder { delay, ..Default::default() };
+            let (summary, log) = run(&mut backend, &config, 10);
+            assert_eq!(log, expected, "losses {delay} steps late");
+            assert_eq!(summary.unwrap().steps, 6);
+            let batches: Vec<_> = backend.steps.iter().map(|step| (step.first, step.batch)).collect();
+            assert_eq!(batches, [(0, 4), (4, 4), (8, 2), (0, 4), (4, 4), (8, 2)]);
+            for (index, step) in backend.steps.iter().enumerate() {
+                assert_eq!(step.learning_rate, backend_rate(&config, 10, index + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_non_finite_loss_stops_training_with_its_own_step_and_rate() {
+        let config = TrainingConfig { epochs: 2, batch_size: 4, ..Default::default() };
+        for delay in [0, 2, 100] {
+            let mut backend = Recorder { delay, broken_step: Some(5), ..Default::default() };
+            let (summary, log) = run(&mut backend, &config, 10);
+            let Err(Error::NonFiniteLoss { step, loss, learning_rate }) = summary else { panic!("{summary:?}") };
+            assert_eq!((step, learning_rate), (5, backend_rate(&config, 10, 5)));
+            assert!(loss.is_nan());
+            assert_eq!(log.last().unwrap(), "step 5 of 2, 4");
+        }
+    }
+
+    #[test]
+    fn each_epoch_has_its_own_reproducible_order_of_all_examples() {
+        let mut sorted = epoch_order(3, 1, 100);
+        sorted.sort_unstable();
+        assert!(sorted.iter().copied().eq(0..100));
+        assert_eq!(epoch_order(3, 2, 100), epoch_order(3, 2, 100));
+        assert_ne!(epoch_order(3, 1, 100), epoch_order(3, 2, 100));
+        assert_ne!(epoch_order(3, 1, 100), epoch_order(4, 1, 100));
+        let mut backend = Recorder::default();
+        let config = TrainingConfig { epochs: 2, seed: 3, ..Default::default() };
+        run(&mut backend, &config, 100).0.unwrap();
+        assert_eq!(backend.orders, [epoch_order(3, 1, 100), epoch_order(3, 2, 100)]);
+    }
+
+    #[test]
+    fn small_data_gets_more_epochs_by_default() {
+        assert_eq!(default_epochs(60_000, 64), 10);
+        assert_eq!(default_epochs(1_438, 64), 66); // of 23 steps
+        assert_eq!(default_epochs(1, 64), 1500);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_the_name_of_their_flag() {
+        let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay };
+        let good = TrainingConfig::default();
+        good.check().unwrap();
+        for (flag, config) in [
+            ("--hidden", TrainingConfig { hidden: vec![8, 0], ..good.clone() }),
+            ("--epochs", TrainingConfig { epochs: 0, ..good.clone() }),
+            ("--batch-size", TrainingConfig { batch_size: 0, ..good.clone() }),
+            ("--lr", TrainingConfig { learning_rate: 0.0, ..good.clone() }),
+            ("--lr", TrainingConfig { learning_rate: f32::NAN, ..good.clone() }),
+            ("--lr", TrainingConfig { learning_rate: f32::INFINITY, ..good.clone() }),
+            ("--momentum", TrainingConfig { sgd: sgd(1.0, false, 0.0), ..good.clone() }),
+            ("--momentum", TrainingConfig { sgd: sgd(f32::NAN, false, 0.0), ..good.clone() }),
+            ("--nesterov", TrainingConfig { sgd: sgd(0.0, true, 0.0), ..good.clone() }),
+            ("--weight-decay", TrainingConfig { sgd: sgd(0.9, true, -1.0), ..good.clone() }),
+            ("--validation", TrainingConfig { validation: 1.0, ..good.clone() }),
+        ] {
+            let message = config.check().unwrap_err().to_string();
+            assert!(message.starts_with(flag), "{message}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Runs the softstep binary.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// What a run of the binary came to.
+#[derive(Debug)]
+pub struct Run {
+    /// The exit code; -1 where a signal ended it.
+    pub code: i32,
+    /// What it printed as results.
+    pub stdout: String,
+    /// What it printed as notices, progress and errors, without what Mesa says about the environment.
+    pub stderr: String,
+}
+
+impl Run {
+    /// The JSON Lines on standard output.
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}\n{self:?}")))
+            .collect()
+    }
+
+    /// The last of them.
+    pub fn last_json(&self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.json_lines().pop().expect("a line on standard output")
+    }
+}
+
+/// The binary in `folder`, with these arguments and none of the caller's settings.
+pub fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_softstep"));
+    command.current_dir(folder).args(arguments).stdin(Stdio::null());
+    for variable in ["RUST_LOG", "SOFTSTEP_DATA_DIR", "SOFTSTEP_MIRROR"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Runs it to its end.
+pub fn softstep(folder: &Path, arguments: &[&str]) -> Run {
+    finished(command(folder, arguments).output().unwrap())
+}
+
+/// The same for a command that was made or started elsewhere.
+pub fn finished(output: Output) -> Run {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let stderr =
+        text(output.stderr).lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).collect::<Vec<_>>().join("\n");
+    Run { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr }
+}

@@ -1,0 +1,323 @@
+//! The command as people and programs use it.
+
+mod binary;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use binary::{Run, command, finished, softstep};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A short training run on the CPU.
+const TRAIN: [&str; 10] =
+    ["train", "--data", "digits", "--backend", "cpu", "--hidden", "16", "--epochs", "3", "--validation=0.1"];
+/// Steps of that run: 1,438 examples less 144, in batches of 64.
+const STEPS: usize = 3 * 21;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [arguments, more].concat()
+}
+
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn keys(object: &Value) -> BTreeSet<&str> {
+    object.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn training_prints_json_lines_and_leaves_a_whole_run_folder() {
+    let folder = folder();
+    let run = softstep(folder.path(), &with(&TRAIN, &["--json", "--out", "run"]));
+    let done = run.last_json();
+    assert_eq!(run.stderr, "");
+    let events: Vec<_> = run.json_lines().iter().map(|line| line["event"].as_str().unwrap().to_string()).collect();
+    assert_eq!(events, ["start", "epoch", "epoch", "epoch", "done"]);
+    let expected = "event backend adapter device_type driver data sizes epochs batch_size seed steps seconds \
+        steps_per_second images_per_second first_loss_seconds total_seconds train_loss validation_loss \
+        validation_accuracy test_loss test_accuracy parameters_sha256 out";
+    assert_eq!(keys(&done), expected.split_whitespace().collect());
+    assert!(done.as_object().unwrap().values().all(|value| !value.is_null()), "{done}");
+    assert_eq!(done["sizes"], serde_json::json!([64, 16, 10]));
+    assert_eq!((&done["steps"], &done["backend"], &done["device_type"]), (&STEPS.into(), &"cpu".into(), &"cpu".into()));
+    let rate = done["steps_per_second"].as_f64().unwrap() * done["seconds"].as_f64().unwrap();
+    assert!((rate - STEPS as f64).abs() < 1e-6, "{done}");
+    assert!(done["first_loss_seconds"].as_f64() <= done["total_seconds"].as_f64());
+    assert!(done["seconds"].as_f64() <= done["total_seconds"].as_f64());
+    assert!(done["test_accuracy"].as_f64().unwrap() > 0.8, "{done}");
+
+    let out = folder.path().join("run");
+    let mut files: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["config.json", "metrics.jsonl", "model.safetensors"]);
+
+    let config: Value = serde_json::from_slice(&fs::read(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!((&config["data"], &config["epochs"], &config["momentum"]), (&"digits".into(), &3.into(), &0.9.into()));
+
+    let metrics = metrics(&out);
+    let (steps, epochs): (Vec<_>, Vec<_>) = metrics.iter().partition(|line| line.get("step").is_some());
+    assert!(steps.iter().enumerate().all(|(index, line)| line["step"] == index + 1));
+    assert_eq!((steps.len(), epochs.len()), (STEPS, 3));
+    assert!(steps.iter().all(|line| keys(line) == BTreeSet::from(["step", "epoch", "loss", "lr"])));
+    assert_eq!(epochs[2]["test_loss"], done["test_loss"]);
+}
+
+#[test]
+fn the_same_command_gives_the_same_bits_and_another_seed_gives_others() {
+    let folder = folder();
+    let train = |out, seed| {
+        let run = softstep(folder.path(), &with(&TRAIN, &["--json", "--out", out, "--seed", seed]));
+        let file = |name| fs::read(folder.path().join(out).join(name)).unwrap();
+        (run.last_json()["parameters_sha256"].clone(), file("metrics.jsonl"), file("model.safetensors"))
+    };
+    let first = train("a", "3");
+    assert_eq!(first, train("b", "3"));
+    assert_ne!(first.0, train("c", "4").0);
+}
+
+#[test]
+fn the_defaults_learn_the_digits() {
+    let folder = folder();
+    let done = softstep(folder.path(), &["train", "--data", "digits", "--backend", "cpu", "--json"]).last_json();
+    assert!(done["test_accuracy"].as_f64().unwrap() >= 0.95, "{done}");
+}
+
+#[test]
+fn results_go_to_stdout_and_quiet_leaves_only_them() {
+    let folder = folder();
+    let run = softstep(folder.path(), &TRAIN);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    for part in [
+        "digits: 1,294 training and 359 test examples",
+        "[64, 16]",
+        "epoch 3/3",
+        "validation loss",
+        "test accuracy",
+        "model in runs",
+    ] {
+        assert!(run.stdout.contains(part), "{part:?} is not in\n{}", run.stdout);
+    }
+    let run = softstep(folder.path(), &with(&TRAIN, &["-q"]));
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 3, "{}", run.stdout);
+}
+
+#[test]
+fn runs_without_a_name_get_folders_of_their_own() {
+    let folder = folder();
+    let train = || softstep(folder.path(), &with(&TRAIN, &["--json"])).last_json()["out"].clone();
+    let outs: BTreeSet<_> = (0..3).map(|_| train().as_str().unwrap().to_string()).collect();
+    assert_eq!(outs.len(), 3);
+    for out in outs {
+        assert!(out.contains("-digits"), "{out}");
+        assert!(folder.path().join(out).join("model.safetensors").is_file());
+    }
+}
+
+#[test]
+fn a_folder_that_holds_something_is_refused_and_an_empty_one_is_used() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("run")).unwrap();
+    assert_eq!(softstep(folder.path(), &with(&TRAIN, &["--out", "run"])).code, 0);
+    let before = fs::read(folder.path().join("run/model.safetensors")).unwrap();
+    let run = softstep(folder.path(), &with(&TRAIN, &["--out", "run", "--seed", "9"]));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    assert!(run.stderr.contains("--out run: the folder is not empty; name a new one"), "{}", run.stderr);
+    assert_eq!(fs::read(folder.path().join("run/model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn each_wrong_argument_is_named() {
+    let folder = folder();
+    for (flag, argument) in [
+        ("--hidden", "--hidden=8,0"),
+        ("--hidden", "--hidden=x"),
+        ("--epochs", "--epochs=0"),
+        ("--batch-size", "--batch-size=0"),
+        ("--batch-size", "--batch-size=-4"),
+        ("--lr", "--lr=0"),
+        ("--lr", "--lr=-1"),
+        ("--lr", "--lr=inf"),
+        ("--lr", "--lr=NaN"),
+        ("--momentum", "--momentum=1"),
+        ("--weight-decay", "--weight-decay=-0.1"),
+        ("--validation", "--validation=1"),
+        ("--schedule", "--schedule=linear"),
+        ("--readback", "--readback=never"),
+        ("--backend", "--backend=tpu"),
+        ("--seed", "--seed=-1"),
+        ("--nope", "--nope"),
+    ] {
+        let run = softstep(folder.path(), &["train", "--data=digits", argument]);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{argument}: {run:?}");
+        let first = run.stderr.lines().next().unwrap();
+        assert!(first.starts_with("error: ") && first.contains(flag), "{argument}: {}", run.stderr);
+    }
+    for (word, arguments) in [
+        ("--nesterov", &["train", "--nesterov", "--momentum", "0"][..]),
+        ("--lr", &["train", "--lr", "-1"]),
+        ("--model", &["eval", "--data", "digits"]),
+        ("--adapter", &["eval", "--model", "run", "--backend", "cpu", "--adapter", "0"]),
+        ("fly", &["fly"]),
+    ] {
+        let run = softstep(folder.path(), arguments);
+        assert!(run.code == 2 && run.stderr.contains(word), "{arguments:?}: {run:?}");
+    }
+    let run = softstep(folder.path(), &["train", "--backend", "cpu", "--adapter", "0"]);
+    assert!(run.code == 2 && run.stderr.contains("--adapter"), "{run:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a refused run leaves nothing behind");
+}
+
+#[test]
+fn missing_files_are_named() {
+    let folder = folder();
+    let run = softstep(folder.path(), &["train", "--data", "no/such/folder", "--backend", "cpu"]);
+    assert!(run.code == 1 && run.stderr.starts_with("error: ") && run.stderr.contains("no/such/folder"), "{run:?}");
+    let run = softstep(folder.path(), &["eval", "--model", "no.safetensors", "--data", "digits"]);
+    assert!(run.code == 1 && run.stderr.contains("cannot read no.safetensors\n  caused by: "), "{run:?}");
+    fs::write(folder.path().join("bad.safetensors"), "bad").unwrap();
+    let run = softstep(folder.path(), &["eval", "--model", "bad.safetensors", "--data", "digits"]);
+    assert!(run.code == 1 && run.stderr.contains("bad.safetensors: not a whole safetensors file"), "{run:?}");
+}
+
+#[test]
+fn a_run_that_diverges_says_where_and_keeps_its_metrics() {
+    let folder = folder();
+    let run = softstep(folder.path(), &with(&TRAIN, &["--lr", "1e30", "--schedule", "constant", "--out", "run"]));
+    assert_eq!(run.code, 1);
+    let metrics = metrics(&folder.path().join("run"));
+    let last = metrics.last().unwrap();
+    assert!(last["loss"].is_null() && metrics[..metrics.len() - 1].iter().all(|line| line["loss"].is_f64()));
+    assert!(run.stderr.starts_with(&format!("error: the loss of step {} is ", metrics.len())), "{}", run.stderr);
+    assert_eq!(last["step"], metrics.len());
+    assert!(run.stderr.contains("learning rate 1e30; try a smaller one, such as --lr 1e29"), "{}", run.stderr);
+    assert!(!folder.path().join("run/model.safetensors").exists());
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_stop_the_run() {
+    let folder = folder();
+    let mut child = command(folder.path(), &with(&TRAIN, &["--out", "run"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let run = finished(child.wait_with_output().unwrap());
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    assert!(folder.path().join("run/model.safetensors").is_file());
+}
+
+#[test]
+fn eval_measures_what_training_reported() {
+    let folder = folder();
+    let done = softstep(folder.path(), &with(&TRAIN, &["--json", "--out", "run"])).last_json();
+    let eval = ["eval", "--data", "digits", "--backend", "cpu", "--model"];
+    let by_folder = softstep(folder.path(), &with(&eval, &["run", "--json"])).last_json();
+    let by_file = softstep(folder.path(), &with(&eval, &["run/model.safetensors", "--json"])).last_json();
+    assert_eq!(by_folder["confusion"], by_file["confusion"]);
+    assert_eq!((&by_file["accuracy"], &by_file["loss"]), (&done["test_accuracy"], &done["test_loss"]));
+    let sum = |rows: &Value| -> u64 {
+        rows.as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap()).map(|n| n.as_u64().unwrap()).sum()
+    };
+    assert_eq!((sum(&by_file["confusion"]), &by_file["examples"]), (359, &359.into()));
+    assert_eq!(by_file["per_class"].as_array().unwrap().len(), 10);
+    assert!(keys(&by_file["per_class"][0]).is_superset(&BTreeSet::from(["precision", "recall", "f1", "support"])));
+
+    let run = softstep(folder.path(), &with(&eval, &["run"]));
+    for part in ["accuracy", "precision", "recall", "F1", "predicted"] {
+        assert!(run.stdout.contains(part), "{part:?} is not in\n{}", run.stdout);
+    }
+}
+
+#[test]
+fn eval_refuses_data_of_another_shape_and_names_both() {
+    let folder = folder();
+    assert_eq!(softstep(folder.path(), &with(&TRAIN, &["--out", "run"])).code, 0);
+    let data = folder.path().join("tiny");
+    write_idx_folder(&data);
+    let run =
+        softstep(folder.path(), &["eval", "--model", "run", "--backend", "cpu", "--data", data.to_str().unwrap()]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("64 features") && run.stderr.contains("10 classes"), "{}", run.stderr);
+    assert!(run.stderr.contains("4 features") && run.stderr.contains("3 classes"), "{}", run.stderr);
+}
+
+/// Six training and three test images of 2×2 in three classes.
+fn write_idx_folder(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    for (part, count) in [("train", 6u8), ("t10k", 3)] {
+        let images =
+            [&[0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 2, 0, 0, 0, 2][..], &vec![7; 4 * usize::from(count)]].concat();
+        let labels = [&[0, 0, 8, 1, 0, 0, 0, count][..], &(0..count).map(|at| at % 3).collect::<Vec<_>>()].concat();
+        fs::write(folder.join(format!("{part}-images-idx3-ubyte")), images).unwrap();
+        fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), labels).unwrap();
+    }
+}
+
+/// Runs without any Vulkan driver.
+#[cfg(target_os = "linux")]
+fn without_adapter(folder: &Path, arguments: &[&str]) -> Run {
+    let mut command = command(folder, arguments);
+    for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        command.env(variable, "/nonexistent");
+    }
+    finished(command.env_remove("VK_ADD_DRIVER_FILES").output().unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_an_adapter_auto_computes_on_the_cpu_and_gpu_says_what_to_install() {
+    let folder = folder();
+    let train = ["train", "--data", "digits", "--epochs", "1", "--json"];
+    let run = without_adapter(folder.path(), &train);
+    assert_eq!(run.last_json()["backend"], "cpu");
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    let gpu = without_adapter(folder.path(), &with(&train, &["--backend", "gpu"]));
+    assert_eq!((gpu.code, gpu.stdout.as_str()), (1, ""));
+    let named = without_adapter(folder.path(), &with(&train, &["--adapter", "0"]));
+    assert_eq!((named.code, named.stdout.as_str()), (1, ""));
+    for run in [run, gpu, named, without_adapter(folder.path(), &["adapters"])] {
+        assert!(run.stderr.contains("driver") && run.stderr.contains("mesa-vulkan-drivers"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn help_teaches_by_example_and_no_arguments_show_the_short_one() {
+    let folder = folder();
+    let short = softstep(folder.path(), &[]);
+    assert!(short.code == 2 && short.stderr.contains("Usage: softstep"), "{short:?}");
+    for arguments in [&["--help"][..], &["train", "--help"], &["eval", "--help"]] {
+        let long = softstep(folder.path(), arguments);
+        assert!(long.code == 0 && long.stdout.contains("Examples:"), "{long:?}");
+    }
+}
+
+#[test]
+fn python_reads_the_model_and_measures_the_same_accuracy() {
+    let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
+    let python = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();
+    if !python(&["-c", "import numpy, safetensors"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this needs python3 (or what PYTHON names) with the packages numpy and safetensors");
+        return;
+    }
+    let folder = folder();
+    assert_eq!(softstep(folder.path(), &with(&TRAIN, &["--out", "run"])).code, 0);
+    let eval = ["eval", "--data", "digits", "--backend", "cpu", "--json", "--model", "run"];
+    let ours = softstep(folder.path(), &eval).last_json();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/check_model.py");
+    let model = folder.path().join("run/model.safetensors");
+    let theirs = finished(python(&[script, model.to_str().unwrap()]).unwrap()).last_json();
+    assert_eq!((&theirs["accuracy"], &theirs["correct"]), (&ours["accuracy"], &ours["correct"]));
+    let (theirs, ours) = (theirs["loss"].as_f64().unwrap(), ours["loss"].as_f64().unwrap());
+    assert!((theirs - ours).abs() < 1e-4 * ours, "{theirs} {ours}");
+}
