@@ -12,6 +12,7 @@ use cli::Command;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    keep_mesa_quiet();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
@@ -29,5 +30,15 @@ fn main() -> ExitCode {
             report::error(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// On a machine without a desktop, Mesa's device selection layer looks for one and prints `error: XDG_RUNTIME_DIR …`
+/// for each adapter. softstep sorts the adapters itself and can do without the layer.
+#[allow(unsafe_code)] // the environment can be set by nothing else
+fn keep_mesa_quiet() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }

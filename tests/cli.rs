@@ -1,6 +1,7 @@
 //! The command as people and programs use it.
 
 mod binary;
+mod skip;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,6 +10,7 @@ use std::process::Stdio;
 
 use binary::{Run, command, finished, softstep};
 use serde_json::Value;
+use skip::skipped_outside_ci;
 use tempfile::TempDir;
 
 /// A short training run on the CPU.
@@ -307,7 +309,7 @@ fn python_reads_the_model_and_measures_the_same_accuracy() {
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     let python = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();
     if !python(&["-c", "import numpy, safetensors"]).is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this needs python3 (or what PYTHON names) with the packages numpy and safetensors");
+        skipped_outside_ci("this needs python3 (or what PYTHON names) with the packages numpy and safetensors");
         return;
     }
     let folder = folder();

@@ -1,5 +1,7 @@
 //! Data sets from folders, from the store and by download.
 
+mod skip;
+
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
+use skip::skipped_outside_ci;
 use softstep::data::{Data, DownloadLimits, Progress, Set, Store};
 use softstep::{Error, Result};
 use tempfile::TempDir;
@@ -326,7 +329,7 @@ fn real_mnist() -> Option<PathBuf> {
     let folder = std::env::var_os("SOFTSTEP_DATA_DIR").map(|folder| Path::new(&folder).join("mnist"));
     let folder = folder.filter(|folder| folder.join(format!("{}.gz", FILES[0])).is_file());
     if folder.is_none() {
-        println!("skipped: MNIST not found, set SOFTSTEP_DATA_DIR");
+        skipped_outside_ci("MNIST not found, set SOFTSTEP_DATA_DIR");
     }
     folder
 }

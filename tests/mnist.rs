@@ -1,0 +1,63 @@
+//! Real MNIST, trained with the defaults of the command line, end to end through the binary.
+//!
+//! Needs `$SOFTSTEP_DATA_DIR/mnist`; without it the tests say that they were skipped.
+
+mod binary;
+mod skip;
+
+use serde_json::Value;
+
+/// Trains with these arguments; gives the last line, or `None` where there is no MNIST.
+fn train(arguments: &[&str]) -> Option<Value> {
+    let Some(data) =
+        std::env::var_os("SOFTSTEP_DATA_DIR").filter(|data| std::path::Path::new(data).join("mnist").is_dir())
+    else {
+        skip::skipped_outside_ci("MNIST not found, set SOFTSTEP_DATA_DIR");
+        return None;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [&["train", "--data", "mnist", "--json", "-q", "--out", "run"], arguments].concat();
+    let mut command = binary::command(folder.path(), &arguments);
+    let done = binary::finished(command.env("SOFTSTEP_DATA_DIR", data).output().unwrap()).last_json();
+    println!("{done}");
+    Some(done)
+}
+
+#[track_caller]
+fn reaches(least: f64, arguments: &[&str]) {
+    let Some(done) = train(arguments) else { return };
+    let accuracy = done["test_accuracy"].as_f64().unwrap();
+    assert!(accuracy >= least, "{arguments:?} reached {accuracy}, not {least}: {done}");
+}
+
+#[test]
+fn softmax_regression_reaches_92_3_percent_on_the_adapter() {
+    reaches(0.923, &["--backend", "gpu"]);
+}
+
+#[test]
+fn a_hidden_layer_of_128_reaches_97_8_percent_on_the_adapter() {
+    reaches(0.978, &["--backend", "gpu", "--hidden", "128"]);
+}
+
+#[test]
+fn hidden_layers_of_512_and_512_reach_98_2_percent_on_the_adapter() {
+    reaches(0.982, &["--backend", "gpu", "--hidden", "512,512"]);
+}
+
+#[test]
+fn the_cpu_reaches_the_same() {
+    reaches(0.923, &["--backend", "cpu"]);
+    reaches(0.978, &["--backend", "cpu", "--hidden", "128"]);
+    reaches(0.982, &["--backend", "cpu", "--hidden", "512,512"]);
+}
+
+#[test]
+fn the_same_command_gives_the_same_bits_on_the_adapter() {
+    let run = |readback| train(&["--backend", "gpu", "--hidden", "32", "--epochs", "1", "--readback", readback]);
+    let Some(first) = run("pipelined") else { return };
+    for readback in ["pipelined", "blocking"] {
+        let second = run(readback).unwrap();
+        assert_eq!(first["parameters_sha256"], second["parameters_sha256"], "{readback}");
+    }
+}
