@@ -1,4 +1,53 @@
 //! softstep trains softmax classifiers on any GPU, with hand-written WGSL kernels on wgpu.
+//!
+//! # From data to report
+//!
+//! ```text
+//! data → batches → backend (GPU or CPU) → losses → report
+//! ```
+//!
+//! [`data`] loads [`Examples`](data::Examples): one-byte features and labels. [`trainer::train`] shuffles them into
+//! batches and hands each to a [`Backend`](backend::Backend) as a [`Step`](backend::Step); what comes back is the
+//! loss of every step, in order. The trainer tells an observer, and the binary's `report` prints.
+//!
+//! # A step
+//!
+//! Every training step is forward, loss, backward and update. On the GPU each is a kernel, under the same name in
+//! `shaders/`, [`gpu::kernels`] and `tests/kernels/`:
+//!
+//! | | kernel | what it computes |
+//! |---|---|---|
+//! | forward | `forward` | `outputs = relu([inputs, 1] · weights)`; the first layer gathers its batch from the data set |
+//! | loss | `cross_entropy` | softmax, −log p\[label\] by log-sum-exp, and its gradient (p − onehot) / batch |
+//! | backward | `input_gradient` | `d_inputs = d_outputs · weightsᵀ`, where the ReLU let through |
+//! | | `weight_gradient` | `d_weights = [inputs, 1]ᵀ · d_outputs` |
+//! | update | `sgd` | `weights −= learning_rate · direction`, fused into `weight_gradient` |
+//!
+//! Evaluation and prediction end in `evaluate` and `softmax` instead. Three kernels are matrix products; they say
+//! what is multiplied, and `shaders/matmul_*.wgsl` how: [`gpu::kernels::Matmul`].
+//!
+//! # Code map
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits |
+//! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD and learning-rate schedules |
+//! | [`backend`] | the trait that GPU and CPU share |
+//! | [`gpu`] | the GPU backend: `device` opens adapters, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home |
+//! | [`cpu`] | the CPU backend: the baseline, and the fallback |
+//! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision, recall |
+//! | [`model_file`] | models as safetensors |
+//! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all that is printed |
+//!
+//! # What never happens
+//!
+//! - Only `gpu` uses wgpu. `data`, `model` and `cpu` know nothing of it.
+//! - Only `gpu::kernel` makes pipelines and bind groups, and only before the first step.
+//! - A training step creates no buffer, bind group or pipeline; it records dispatches.
+//! - The library prints nothing and blocks nowhere but in `gpu::readback`, where a native device needs to be polled;
+//!   it is async throughout, and builds for `wasm32-unknown-unknown`. Files, network and clocks are in native parts.
+//! - No size of MNIST appears outside `data`.
+//! - No float is added atomically: the same adapter, seed and settings give the same bits.
 
 pub mod backend;
 pub mod cpu;
