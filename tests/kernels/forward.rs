@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn forward_matches_oracle_with_and_without_relu() {
     Bench::new().for_each_matmul(|bench| {
-        for [rows, inputs, outputs] in matmul::SHAPES {
+        for [rows, inputs, outputs] in matmul::shapes(bench) {
             for hidden in [false, true] {
                 let x = bench.values(rows * inputs, 1.0);
                 let w = bench.values((inputs + 1) * outputs, 1.0);

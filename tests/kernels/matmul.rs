@@ -1,11 +1,12 @@
 use super::*;
 
 /// Batch, inputs and outputs where tiles of 4, 8, 16, 32 and 64 end early, exactly or late, and narrow ones.
-pub const SHAPES: [[usize; 3]; 12] = [
+const SHAPES: [[usize; 3]; 13] = [
     [1, 1, 2],
     [2, 3, 1],
     [3, 4, 5],
     [5, 7, 10],
+    [27, 26, 12],
     [31, 33, 31],
     [32, 32, 32],
     [33, 31, 33],
@@ -15,6 +16,16 @@ pub const SHAPES: [[usize; 3]; 12] = [
     [7, 784, 10],
     [130, 129, 67],
 ];
+
+/// The same, and some at random.
+pub fn shapes(bench: &mut Bench) -> Vec<[usize; 3]> {
+    let mut shapes = SHAPES.to_vec();
+    for limit in [15, 40, 70, 70] {
+        let random = bench.below(3, limit);
+        shapes.push([0, 1, 2].map(|i| 1 + random[i] as usize));
+    }
+    shapes
+}
 
 #[test]
 fn the_adapter_offers_a_plain_matmul_and_chooses_one_it_can_run() {

@@ -9,7 +9,7 @@ const PLAIN: Sgd = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
 #[test]
 fn weight_gradient_matches_oracle_with_the_bias_in_its_last_row() {
     Bench::new().for_each_matmul(|bench| {
-        for [rows, inputs, outputs] in matmul::SHAPES {
+        for [rows, inputs, outputs] in matmul::shapes(bench) {
             let x = oracle::with_ones(&oracle::widen(&bench.values(rows * inputs, 1.0)), inputs);
             let d_out = bench.values(rows * outputs, 1.0);
             let x_transposed = oracle::transpose(&x, rows, inputs + 1);
@@ -25,7 +25,7 @@ fn weight_gradient_matches_oracle_with_the_bias_in_its_last_row() {
 #[test]
 fn weight_gradient_of_gathered_examples_matches_oracle() {
     Bench::new().for_each_matmul(|bench| {
-        for [rows, features, outputs] in matmul::SHAPES {
+        for [rows, features, outputs] in matmul::shapes(bench) {
             let examples = rows + 5;
             let bytes = bench.bytes(examples * features);
             let order = bench.below(rows, examples);
