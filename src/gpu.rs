@@ -76,7 +76,8 @@ struct Trainer {
     steps_per_submission: usize,
     readback: Readback,
     ring: Ring,
-    order_length: usize,
+    /// Examples of the epoch that was begun.
+    epoch: usize,
 }
 
 /// A model on a GPU.
@@ -202,7 +203,7 @@ impl GpuBackend {
             d_outputs = d_inputs;
         }
         let pending = Vec::with_capacity(steps_per_submission);
-        Ok(Trainer { data, batch_size, kernels, pending, steps, steps_per_submission, readback, ring, order_length })
+        Ok(Trainer { data, batch_size, kernels, pending, steps, steps_per_submission, readback, ring, epoch: 0 })
     }
 
     /// Brings examples to the device, with room for an order of `order_length` numbers.
@@ -336,12 +337,13 @@ impl Backend for GpuBackend {
         if !trainer.pending.is_empty() {
             return Err(Error::Invalid("finish the epoch before the next one begins".into()));
         }
-        let mut padded = Vec::with_capacity(trainer.order_length);
+        let mut padded = Vec::with_capacity(trainer.data.order.size() as usize / 4);
         for batch in order.chunks(trainer.batch_size) {
             padded.extend_from_slice(batch);
             padded.resize(padded.len().next_multiple_of(4), batch[0]);
         }
         self.gpu.queue.write_buffer(&trainer.data.order, 0, bytemuck::cast_slice(&padded));
+        trainer.epoch = order.len();
         Ok(())
     }
 
@@ -349,10 +351,17 @@ impl Backend for GpuBackend {
         let Some(trainer) = &mut self.trainer else {
             return Err(Error::Invalid("this backend was made without training data".into()));
         };
-        let blocks = trainer.batch_size.div_ceil(4);
+        let Step { first, batch, .. } = step;
+        let (epoch, batch_size) = (trainer.epoch, trainer.batch_size);
+        if batch == 0 || batch > batch_size || first % batch_size != 0 || first.saturating_add(batch) > epoch {
+            return Err(Error::Invalid(format!(
+                "a step on {batch} examples from {first} on does not fit an epoch of {epoch} in batches of {batch_size}"
+            )));
+        }
+        let blocks = batch_size.div_ceil(4);
         trainer.pending.push(StepRecord {
-            first_block: (step.first / trainer.batch_size * blocks) as u32,
-            batch: step.batch as u32,
+            first_block: (first / batch_size * blocks) as u32,
+            batch: batch as u32,
             first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
             learning_rate: step.learning_rate,
         });

@@ -224,6 +224,15 @@ fn what_does_not_fit_is_refused_by_name() {
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
     let training = Training { examples: &examples, batch_size: 2, sgd: Sgd::default() };
     let mut backend = gpu_backend(&gpu, &parameters, &training);
+    let misfit = |backend: &mut GpuBackend, first, batch| {
+        let step = Step { first, batch, learning_rate: 0.1 };
+        block_on(backend.step(step, &mut Vec::new())).unwrap_err().to_string()
+    };
+    assert!(misfit(&mut backend, 0, 2).contains("an epoch of 0"));
+    backend.begin_epoch(&[0, 1, 2, 3]).unwrap();
+    for (first, batch) in [(4, 1), (1, 2), (2, 3), (0, 0)] {
+        assert!(misfit(&mut backend, first, batch).contains("batches of 2"), "{first}, {batch}");
+    }
     assert!(backend.begin_epoch(&[0, 10]).unwrap_err().to_string().contains("10"));
     assert!(gpu.with_matmul(Matmul::Narrow).is_err());
     let mut without = block_on(GpuBackend::new(&self::gpu(), &parameters, None, Readback::Pipelined)).unwrap();

@@ -87,10 +87,15 @@ fn the_same_command_gives_the_same_bits_and_another_seed_gives_others() {
 }
 
 #[test]
-fn the_defaults_learn_the_digits() {
+fn the_digits_are_learned_to_95_percent_with_the_defaults_and_97_with_a_hidden_layer() {
     let folder = folder();
-    let done = softstep(folder.path(), &["train", "--data", "digits", "--backend", "cpu", "--json"]).last_json();
-    assert!(done["test_accuracy"].as_f64().unwrap() >= 0.95, "{done}");
+    for backend in ["cpu", "gpu"] {
+        for (least, settings) in [(0.95, &[][..]), (0.97, &["--hidden", "128", "--lr", "0.3"])] {
+            let run = with(&["train", "--data", "digits", "--json", "--backend", backend], settings);
+            let done = softstep(folder.path(), &run).last_json();
+            assert!(done["test_accuracy"].as_f64().unwrap() >= least, "{done}");
+        }
+    }
 }
 
 #[test]
