@@ -59,6 +59,17 @@ pub struct DeviceInfo {
     pub driver: String,
 }
 
+/// What one kernel of a training step took so far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelTime {
+    /// The kernel.
+    pub name: &'static str,
+    /// How often it ran.
+    pub dispatches: u64,
+    /// How long, in all.
+    pub seconds: f64,
+}
+
 /// A model on a device, with the data it trains on.
 ///
 /// One step is: forward, loss, backward and update. Losses come back in the order of the steps; a backend may
@@ -113,4 +124,9 @@ pub trait Backend {
     /// # Errors
     /// What the device reports.
     async fn parameters(&mut self) -> Result<Parameters>;
+
+    /// What each kernel of a training step took, in the order they run; empty where that was not measured.
+    fn profile(&self) -> &[KernelTime] {
+        &[]
+    }
 }

@@ -46,6 +46,7 @@ A run folder holds:
 --json prints, one JSON object a line:
   {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings
   {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy and, if held out, validation_*
+  {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
   {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
                          parameters_sha256, first_loss_seconds (since the program's start), out
 Losses are mean cross-entropies in nats; one that is not finite is null.";
@@ -168,6 +169,9 @@ pub struct TrainArgs {
     /// When the losses come back from the GPU
     #[arg(long, value_enum, default_value = "pipelined")]
     pub readback: ReadbackChoice,
+    /// Measure where the time of a step goes, kernel by kernel; needs a GPU, and slows it down
+    #[arg(long)]
+    pub profile: bool,
     /// Run folder, new or empty [default: runs/<time>-<data>]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,

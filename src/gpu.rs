@@ -4,6 +4,7 @@ pub mod device;
 pub mod kernel;
 pub mod kernels;
 pub mod matrix;
+pub mod profile;
 pub mod readback;
 
 pub use device::{AdapterChoice, AdapterEntry, Gpu, adapters};
@@ -11,9 +12,10 @@ pub use device::{AdapterChoice, AdapterEntry, Gpu, adapters};
 use kernel::{Kernel, StepRecord, StepRecords};
 use kernels::{Inputs, Results, Targets};
 use matrix::Matrix;
+use profile::Profiler;
 use readback::{Ring, read_buffer};
 
-use crate::backend::{Backend, DeviceInfo, Evaluation, Step, Training};
+use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::{Layer, Parameters};
@@ -78,6 +80,7 @@ struct Trainer {
     ring: Ring,
     /// Examples of the epoch that was begun.
     epoch: usize,
+    profiler: Option<Profiler>,
 }
 
 /// A model on a GPU.
@@ -139,6 +142,17 @@ impl GpuBackend {
         }
         backend.gpu.check()?;
         Ok(backend)
+    }
+
+    /// The same, with [`profile`](Backend::profile) measured: every submission is then waited for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the adapter has no timestamp queries, or the backend was made without training data.
+    pub fn with_profile(mut self) -> Result<Self> {
+        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
+        let names = trainer.kernels.iter().map(|kernel| kernel.name);
+        trainer.profiler = Some(Profiler::new(&self.gpu, trainer.steps_per_submission, names)?);
+        Ok(self)
     }
 
     fn trainer(&self, training: &Training<'_>, readback: Readback) -> Result<Trainer> {
@@ -203,7 +217,18 @@ impl GpuBackend {
             d_outputs = d_inputs;
         }
         let pending = Vec::with_capacity(steps_per_submission);
-        Ok(Trainer { data, batch_size, kernels, pending, steps, steps_per_submission, readback, ring, epoch: 0 })
+        Ok(Trainer {
+            data,
+            batch_size,
+            kernels,
+            pending,
+            steps,
+            steps_per_submission,
+            readback,
+            ring,
+            epoch: 0,
+            profiler: None,
+        })
     }
 
     /// Brings examples to the device, with room for an order of `order_length` numbers.
@@ -256,7 +281,7 @@ impl GpuBackend {
                 Last::Softmax => &self.softmax,
             };
             let kernels = [&set.first_layer].into_iter().chain(&self.later_layers).chain([last_kernel]);
-            let encoder = self.steps.record(&self.gpu, &[record], kernels);
+            let encoder = self.steps.record(&self.gpu, &[record], kernels, None);
             self.gpu.queue.submit([encoder.finish()]);
             if last == Last::Softmax {
                 probabilities.extend(self.logits.read(&self.gpu, batch).await?);
@@ -279,15 +304,24 @@ impl DataSet {
     }
 }
 
+fn no_training() -> Error {
+    Error::Invalid("this backend was made without training data: it can evaluate and predict, not train".into())
+}
+
 impl Trainer {
     /// Submits the pending steps.
     async fn submit(&mut self, gpu: &Gpu, losses: &mut Vec<f32>) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let encoder = self.steps.record(gpu, &self.pending, self.kernels.iter());
-        let batches = self.pending.drain(..).map(|step| step.batch as usize).collect();
-        self.ring.submit(gpu, encoder, batches, losses).await
+        let encoder = self.steps.record(gpu, &self.pending, self.kernels.iter(), self.profiler.as_ref());
+        let batches: Vec<usize> = self.pending.drain(..).map(|step| step.batch as usize).collect();
+        let steps = batches.len();
+        self.ring.submit(gpu, encoder, batches, losses).await?;
+        match &mut self.profiler {
+            Some(profiler) => profiler.add(gpu, steps).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -321,9 +355,7 @@ impl Backend for GpuBackend {
     }
 
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
-        let Some(trainer) = &mut self.trainer else {
-            return Err(Error::Invalid("this backend was made without training data".into()));
-        };
+        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
         if order.len() > trainer.data.count {
             return Err(Error::Invalid(format!(
                 "an epoch of {} examples, but there are {}",
@@ -348,9 +380,7 @@ impl Backend for GpuBackend {
     }
 
     async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
-        let Some(trainer) = &mut self.trainer else {
-            return Err(Error::Invalid("this backend was made without training data".into()));
-        };
+        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
         let Step { first, batch, .. } = step;
         let (epoch, batch_size) = (trainer.epoch, trainer.batch_size);
         if batch == 0 || batch > batch_size || first % batch_size != 0 || first.saturating_add(batch) > epoch {
@@ -402,5 +432,9 @@ impl Backend for GpuBackend {
             layers.push(Layer { inputs: matrix.rows - 1, outputs: matrix.columns, values });
         }
         Ok(Parameters { layers })
+    }
+
+    fn profile(&self) -> &[KernelTime] {
+        self.trainer.as_ref().and_then(|trainer| trainer.profiler.as_ref()).map_or(&[], Profiler::kernels)
     }
 }

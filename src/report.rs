@@ -9,6 +9,8 @@
 //!   `test_examples`, `sizes` (`[features, hidden…, classes]`), `out`, and the settings as in `config.json`;
 //! - `epoch`: `epoch`, `train_loss`, `validation_loss` and `validation_accuracy` (only with `--validation`),
 //!   `test_loss`, `test_accuracy`;
+//! - `profile` (only with `--profile`): `kernels`, each with `name`, `dispatches` and `seconds`, in the order of a step,
+//!   and `host_seconds`, what training took beyond them;
 //! - `done`: `backend`, `adapter`, `device_type`, `driver`, `data`, `sizes`, `epochs`, `batch_size`, `seed`, `steps`,
 //!   `seconds` (spent in training steps, without loading and evaluation), `steps_per_second` and `images_per_second`
 //!   (over these seconds), `first_loss_seconds` and `total_seconds` (since the program's start), `train_loss`,
@@ -28,7 +30,7 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, Progres
 use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
-use softstep::backend::{DeviceInfo, Evaluation};
+use softstep::backend::{DeviceInfo, Evaluation, KernelTime};
 use softstep::data::{Data, Progress};
 use softstep::gpu::AdapterEntry;
 use softstep::metrics::Confusion;
@@ -383,6 +385,27 @@ impl<'a> TrainReport<'a> {
     /// Removes the progress bar, however training ended.
     pub fn close(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// Where the time of the steps went, if it was measured.
+    pub fn profile(&self, kernels: &[KernelTime], steps: usize) -> softstep::Result<()> {
+        if kernels.is_empty() {
+            return Ok(());
+        }
+        let seconds = self.trained.as_secs_f64();
+        let host_seconds = seconds - kernels.iter().map(|kernel| kernel.seconds).sum::<f64>();
+        if self.json {
+            let line = |kernel: &KernelTime| json!({ "name": kernel.name, "dispatches": kernel.dispatches, "seconds": kernel.seconds });
+            let kernels: Vec<_> = kernels.iter().map(line).collect();
+            return print_event("profile", &json!({ "kernels": kernels, "host_seconds": host_seconds }));
+        }
+        let mut table = table(&["kernel", "µs a step", "share"]);
+        let rows = kernels.iter().map(|kernel| (kernel.name, kernel.seconds));
+        for (name, part) in rows.chain([("host, and waiting", host_seconds)]) {
+            let [time, share] = [format!("{:.1}", part * 1e6 / steps as f64), percent(part / seconds)];
+            table.add_row([vec![Cell::new(name)], right([time, share])].concat());
+        }
+        print(&table.to_string())
     }
 
     /// Ends with what the run came to.

@@ -99,6 +99,28 @@ fn the_digits_are_learned_to_95_percent_with_the_defaults_and_97_with_a_hidden_l
 }
 
 #[test]
+fn a_profile_times_every_kernel_of_a_step_and_changes_no_bit() {
+    let folder = folder();
+    let train = ["train", "--data", "digits", "--backend", "gpu", "--hidden", "9", "--epochs", "2", "--json"];
+    let run = softstep(folder.path(), &with(&train, &["--profile"]));
+    let done = run.last_json();
+    let lines = run.json_lines();
+    let profile = lines.iter().find(|line| line["event"] == "profile").expect("a profile");
+    let kernels = profile["kernels"].as_array().unwrap();
+    let names: Vec<_> = kernels.iter().map(|kernel| kernel["name"].as_str().unwrap()).collect();
+    assert!(names.first().unwrap().starts_with("forward"), "{names:?}");
+    assert!(names.last().unwrap().starts_with("weight_gradient"), "{names:?}");
+    let kernel_seconds: f64 = kernels.iter().map(|kernel| kernel["seconds"].as_f64().unwrap()).sum();
+    let seconds = done["seconds"].as_f64().unwrap();
+    assert!(kernel_seconds > 0.0 && kernel_seconds <= seconds, "{profile} of {seconds} s");
+    assert!(kernels.iter().all(|kernel| kernel["dispatches"] == done["steps"]), "{profile}");
+    assert_eq!(softstep(folder.path(), &train).last_json()["parameters_sha256"], done["parameters_sha256"]);
+
+    let refused = softstep(folder.path(), &["train", "--data", "digits", "--backend", "cpu", "--profile"]);
+    assert!(refused.code == 1 && refused.stderr.contains("--profile"), "{refused:?}");
+}
+
+#[test]
 fn results_go_to_stdout_and_quiet_leaves_only_them() {
     let folder = folder();
     let run = softstep(folder.path(), &TRAIN);

@@ -39,8 +39,10 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<()> {
                 ReadbackChoice::Pipelined => Readback::Pipelined,
                 ReadbackChoice::Blocking => Readback::Blocking,
             };
-            job.train(GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?).await
+            let backend = GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?;
+            job.train(if args.profile { backend.with_profile()? } else { backend }).await
         }
+        None if args.profile => anyhow::bail!("--profile times the kernels of a GPU, and this run has none"),
         None => job.train(CpuBackend::new(&parameters, Some(&training))?).await,
     }
 }
@@ -80,6 +82,7 @@ impl Job<'_> {
 
         let parameters = backend.parameters().await?;
         let model = folder.write_model(&parameters, &Metadata::new(&parameters, &data.name, config.seed))?;
+        report.profile(backend.profile(), summary.steps)?;
         report.done(&summary, &model, parameters.sha256())?;
         Ok(())
     }

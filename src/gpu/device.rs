@@ -112,7 +112,7 @@ impl Gpu {
     async fn open_entry(entry: AdapterEntry) -> Result<Self> {
         let AdapterEntry { name, device_type, driver, adapter, api, .. } = entry;
         let limits = adapter.limits();
-        let features = adapter.features() & wgpu::Features::SUBGROUP;
+        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("softstep"),
             required_features: features,

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::device::Gpu;
+use super::profile::Profiler;
 use crate::error::Result;
 
 /// A WGSL program: files of `shaders/` put together, and the entry point to call.
@@ -83,12 +84,13 @@ impl StepRecords {
     }
 
     /// Records all kernels, in order, on each of `records`, in order. Submit the encoder before the next call:
-    /// it overwrites the records.
+    /// it overwrites the records. With a profiler, each dispatch is timed in a pass of its own; else all are one pass.
     pub fn record<'a>(
         &mut self,
         gpu: &Gpu,
         records: &[StepRecord],
         kernels: impl Iterator<Item = &'a Kernel> + Clone,
+        profiler: Option<&Profiler>,
     ) -> wgpu::CommandEncoder {
         let stride = self.stride as usize;
         for (record, bytes) in records.iter().zip(self.bytes.chunks_mut(stride)) {
@@ -96,16 +98,27 @@ impl StepRecords {
         }
         gpu.queue.write_buffer(&self.buffer, 0, &self.bytes[..records.len() * stride]);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for (index, record) in records.iter().enumerate() {
-            for kernel in kernels.clone() {
-                let [x, y] = (kernel.grid)(record.batch);
-                pass.set_pipeline(&kernel.pipeline);
-                pass.set_bind_group(0, &kernel.bind_group, &[(index * stride) as u32]);
-                pass.dispatch_workgroups(x, y, 1);
+        let dispatches = records.iter().enumerate().flat_map(|(index, record)| {
+            kernels.clone().map(move |kernel| (kernel, (index * stride) as u32, record.batch))
+        });
+        match profiler {
+            None => {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                dispatches.for_each(|(kernel, offset, batch)| kernel.dispatch(&mut pass, offset, batch));
+            }
+            Some(profiler) => {
+                let mut count = 0;
+                for (kernel, offset, batch) in dispatches {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: Some(kernel.name),
+                        timestamp_writes: Some(profiler.writes(count)),
+                    });
+                    kernel.dispatch(&mut pass, offset, batch);
+                    count += 1;
+                }
+                profiler.resolve(&mut encoder, count);
             }
         }
-        drop(pass);
         encoder
     }
 }
@@ -115,6 +128,7 @@ pub(super) type Grid = Box<dyn Fn(u32) -> [u32; 2]>;
 
 /// A program with its buffers: all that a dispatch needs but the step record.
 pub struct Kernel {
+    pub(super) name: &'static str,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     grid: Grid,
@@ -153,7 +167,16 @@ impl Kernel {
             layout: &layout,
             entries: &std::iter::once(step).chain(buffers).collect::<Vec<_>>(),
         });
-        Self { pipeline, bind_group, grid }
+        Self { name: program.name, pipeline, bind_group, grid }
+    }
+}
+
+impl Kernel {
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, offset: u32, batch: u32) {
+        let [x, y] = (self.grid)(batch);
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[offset]);
+        pass.dispatch_workgroups(x, y, 1);
     }
 }
 

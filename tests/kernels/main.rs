@@ -93,7 +93,7 @@ impl Bench {
     }
 
     fn run(&mut self, kernel: &Kernel, record: StepRecord) {
-        let encoder = self.steps.record(&self.gpu, &[record], [kernel].into_iter());
+        let encoder = self.steps.record(&self.gpu, &[record], [kernel].into_iter(), None);
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.check().unwrap();
     }
