@@ -1,0 +1,3 @@
+//! Each kernel by itself.
+
+fn main() {}
