@@ -538,6 +538,12 @@ impl BenchReport {
     }
 }
 
+impl Drop for BenchReport {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Layer sizes as in `784-128-10`.
 fn model_name(sizes: &[usize]) -> String {
     sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("-")
