@@ -1,6 +1,7 @@
 //! The commands, one file each; here is what they share: loading data and opening a device.
 
 pub mod adapters;
+pub mod bench;
 pub mod eval;
 pub mod train;
 

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)),
+        Command::Bench(args) => pollster::block_on(commands::bench::run(args)),
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)),
     };
     match done {

@@ -81,6 +81,14 @@ impl Parameters {
     }
 }
 
+/// Floating-point operations in the matrix products of one training step, for layer sizes `[features, hidden…, classes]`:
+/// forward and the gradient of the weights for every layer, and the gradient of the inputs for all but the first.
+/// Biases, activations, loss and update, which are few beside them, do not count.
+pub fn step_operations(sizes: &[usize], batch: usize) -> usize {
+    let weights = || sizes.windows(2).map(|pair| pair[0] * pair[1]);
+    2 * batch * (2 * weights().sum::<usize>() + weights().skip(1).sum::<usize>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +108,12 @@ mod tests {
         }
         assert_eq!(parameters.sha256(), Parameters::new(&sizes, 7).unwrap().sha256());
         assert_ne!(parameters.sha256(), Parameters::new(&sizes, 8).unwrap().sha256());
+    }
+
+    #[test]
+    fn a_step_multiplies_each_weight_thrice_and_those_of_the_first_layer_twice() {
+        assert_eq!(step_operations(&[784, 10], 64), 2 * 64 * 2 * 7840);
+        assert_eq!(step_operations(&[4, 3, 2], 5), 2 * 5 * (2 * (12 + 6) + 6));
     }
 
     #[test]

@@ -17,7 +17,8 @@
 //!   `validation_*`, `test_loss`, `test_accuracy`, `parameters_sha256`, `out`.
 //!
 //! Losses are mean cross-entropies in nats, accuracies shares in 0..1; a number that is not finite is `null`.
-//! `softstep eval` prints one object, [`Evaluated`] as JSON; `softstep adapters` one object for each adapter.
+//! `softstep eval` prints one object, [`Evaluated`] as JSON; `softstep bench` one for each configuration, [`Comparison`]
+//! as JSON; `softstep adapters` one for each adapter.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -450,6 +451,130 @@ impl<'a> TrainReport<'a> {
             model.display()
         ))
     }
+}
+
+/// How fast a backend trains a configuration.
+#[derive(Debug, Serialize)]
+pub struct Speed {
+    /// Median over the rounds.
+    pub steps_per_second: f64,
+    /// The same in examples.
+    pub images_per_second: f64,
+    /// The same in 10⁹ floating-point operations of matrix products.
+    pub gflop_per_second: f64,
+    /// From opening the device to the first loss on the host.
+    pub first_loss_seconds: f64,
+    /// Steps per second in each round.
+    pub rounds: Vec<f64>,
+    /// Where it ran.
+    #[serde(flatten, serialize_with = "serialize_device")]
+    pub device: DeviceInfo,
+}
+
+fn serialize_device<S: serde::Serializer>(info: &DeviceInfo, serializer: S) -> Result<S::Ok, S::Error> {
+    DeviceLine::new(info).serialize(serializer)
+}
+
+/// A configuration on both backends.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// Layer sizes `[features, hidden…, classes]`.
+    pub sizes: Vec<usize>,
+    /// Examples in a step.
+    pub batch_size: usize,
+    /// `None` where there is no adapter.
+    pub gpu: Option<Speed>,
+    /// The processor.
+    pub cpu: Speed,
+    /// Median over the rounds of the GPU's steps per second by the CPU's.
+    pub gpu_per_cpu: Option<f64>,
+    /// The backend to train this configuration on: the faster.
+    #[serde(rename = "use")]
+    pub best: &'static str,
+}
+
+/// Shows a benchmark while it goes on.
+#[derive(Debug)]
+pub struct BenchReport {
+    json: bool,
+    bar: ProgressBar,
+    rows: Vec<Comparison>,
+}
+
+impl BenchReport {
+    /// Begins, with this many configurations to come.
+    pub fn new(configurations: usize, json: bool) -> Self {
+        let bar = ProgressBar::new(configurations as u64);
+        bar.set_style(style("measuring {msg}  {bar:24} {pos}/{len}"));
+        Self { json, bar, rows: Vec::new() }
+    }
+
+    /// Shows which configuration is under way.
+    pub fn begin(&self, sizes: &[usize], batch_size: usize) {
+        self.bar.set_message(format!("{}, batches of {batch_size}", model_name(sizes)));
+        self.bar.tick();
+    }
+
+    /// Takes a configuration's result.
+    pub fn measured(&mut self, row: Comparison) -> softstep::Result<()> {
+        self.bar.inc(1);
+        if self.json {
+            self.bar.suspend(|| print_json(&row))?;
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Ends with the table.
+    pub fn done(&self) -> softstep::Result<()> {
+        self.bar.finish_and_clear();
+        let Some(first) = self.rows.first().filter(|_| !self.json) else { return Ok(()) };
+        let mut devices = String::new();
+        for (name, speed) in [("GPU", first.gpu.as_ref()), ("CPU", Some(&first.cpu))] {
+            if let Some(DeviceInfo { name: adapter, device_type, driver, .. }) = speed.map(|speed| &speed.device) {
+                devices += &format!("{}\n", field(name, &format!("{adapter} ({device_type}; {driver})")));
+            }
+        }
+        let has_gpu = first.gpu.is_some();
+        let backends = if has_gpu { &["GPU", "CPU"][..] } else { &["CPU"] };
+        let figures = ["steps/s", "images/s", "GFLOP/s", "first loss"];
+        let mut header = vec!["model".to_string(), "batch".to_string()];
+        header.extend(figures.iter().flat_map(|figure| backends.iter().map(move |name| format!("{figure}\n{name}"))));
+        if has_gpu {
+            header.extend(["GPU/CPU", "use"].map(String::from));
+        }
+        let mut table = table(&[]);
+        table.set_header(right(header));
+        for row in &self.rows {
+            let speeds: Vec<&Speed> = row.gpu.iter().chain([&row.cpu]).collect();
+            let mut cells = vec![model_name(&row.sizes), row.batch_size.to_string()];
+            cells.extend(speeds.iter().map(|speed| short(speed.steps_per_second)));
+            cells.extend(speeds.iter().map(|speed| short(speed.images_per_second)));
+            cells.extend(speeds.iter().map(|speed| short(speed.gflop_per_second)));
+            cells.extend(speeds.iter().map(|speed| format!("{} ms", short(1e3 * speed.first_loss_seconds))));
+            if let Some(ratio) = row.gpu_per_cpu {
+                cells.extend([format!("{ratio:.2}"), row.best.to_string()]);
+            }
+            table.add_row(right(cells));
+        }
+        print(&format!("{devices}\n{table}"))
+    }
+}
+
+impl Drop for BenchReport {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Layer sizes as in `784-128-10`.
+fn model_name(sizes: &[usize]) -> String {
+    sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("-")
+}
+
+/// A measured number, with as many digits as mean something.
+fn short(number: f64) -> String {
+    if number < 100.0 { format!("{number:.1}") } else { count(number.round() as usize) }
 }
 
 #[derive(Serialize)]

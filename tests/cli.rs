@@ -315,8 +315,62 @@ fn without_an_adapter_auto_computes_on_the_cpu_and_gpu_says_what_to_install() {
     assert_eq!((gpu.code, gpu.stdout.as_str()), (1, ""));
     let named = without_adapter(folder.path(), &with(&train, &["--adapter", "0"]));
     assert_eq!((named.code, named.stdout.as_str()), (1, ""));
-    for run in [run, gpu, named, without_adapter(folder.path(), &["adapters"])] {
+    let bench = without_adapter(folder.path(), &with(&BENCH, &["--json"]));
+    let line = bench.last_json();
+    assert!(line["gpu"].is_null() && line["gpu_per_cpu"].is_null() && line["use"] == "cpu", "{line}");
+    assert!(line["cpu"]["steps_per_second"].as_f64().unwrap() > 0.0, "{line}");
+    for run in [run, bench, gpu, named, without_adapter(folder.path(), &["adapters"])] {
         assert!(run.stderr.contains("driver") && run.stderr.contains("mesa-vulkan-drivers"), "{}", run.stderr);
+    }
+}
+
+/// The shortest benchmark.
+const BENCH: [&str; 7] = ["bench", "--batch-size", "64", "--hidden", "16", "--seconds", "0.01"];
+
+#[test]
+fn bench_measures_both_backends_and_names_the_faster() {
+    let folder = folder();
+    let run = softstep(folder.path(), &with(&BENCH, &["--json"]));
+    assert_eq!(run.code, 0, "{run:?}");
+    let lines = run.json_lines();
+    assert_eq!(lines.len(), 1, "{run:?}");
+    let line = &lines[0];
+    assert_eq!(keys(line), "sizes batch_size gpu cpu gpu_per_cpu use".split(' ').collect());
+    assert_eq!((&line["sizes"], &line["batch_size"]), (&serde_json::json!([784, 16, 10]), &64.into()));
+    for backend in ["gpu", "cpu"] {
+        let speed = &line[backend];
+        let expected = "steps_per_second images_per_second gflop_per_second first_loss_seconds rounds backend adapter \
+            device_type driver";
+        assert_eq!(keys(speed), expected.split_whitespace().collect());
+        assert_eq!(speed["backend"], backend);
+        let mut rounds: Vec<_> =
+            speed["rounds"].as_array().unwrap().iter().map(|rate| rate.as_f64().unwrap()).collect();
+        rounds.sort_by(f64::total_cmp);
+        assert!(rounds.len() == 5 && rounds[0] > 0.0, "{speed}");
+        assert_eq!(speed["steps_per_second"], rounds[2]);
+        let per_step = |figure: &str| speed[figure].as_f64().unwrap() / rounds[2];
+        assert!((per_step("images_per_second") - 64.0).abs() <= 1e-6, "{speed}");
+        let gflop = 2.0 * 64.0 * (2.0 * (784.0 * 16.0 + 160.0) + 160.0) / 1e9;
+        assert!((per_step("gflop_per_second") - gflop).abs() <= 1e-6 * gflop, "{speed}");
+        assert!(speed["first_loss_seconds"].as_f64().unwrap() > 0.0);
+    }
+    let faster = if line["gpu_per_cpu"].as_f64().unwrap() > 1.0 { "gpu" } else { "cpu" };
+    assert_eq!(line["use"], faster);
+}
+
+#[test]
+fn bench_shows_a_table_and_names_wrong_arguments() {
+    let folder = folder();
+    let run = softstep(folder.path(), &["bench", "--hidden", "--batch-size", "8,16", "--seconds", "0.01"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    for part in ["GPU", "CPU", "784-10", "steps/s", "images/s", "GFLOP/s", "first loss", "GPU/CPU"] {
+        assert!(run.stdout.contains(part), "{part:?} is not in\n{}", run.stdout);
+    }
+    assert_eq!(run.stdout.matches("784-10").count(), 2, "{}", run.stdout);
+    for argument in ["--hidden=0", "--batch-size=0", "--batch-size=60001", "--seconds=0", "--seconds=NaN"] {
+        let run = softstep(folder.path(), &["bench", argument]);
+        let flag = argument.split('=').next().unwrap();
+        assert!(run.code == 2 && run.stderr.starts_with("error: ") && run.stderr.contains(flag), "{run:?}");
     }
 }
 
@@ -325,7 +379,7 @@ fn help_teaches_by_example_and_no_arguments_show_the_short_one() {
     let folder = folder();
     let short = softstep(folder.path(), &[]);
     assert!(short.code == 2 && short.stderr.contains("Usage: softstep"), "{short:?}");
-    for arguments in [&["--help"][..], &["train", "--help"], &["eval", "--help"]] {
+    for arguments in [&["--help"][..], &["train", "--help"], &["eval", "--help"], &["bench", "--help"]] {
         let long = softstep(folder.path(), arguments);
         assert!(long.code == 0 && long.stdout.contains("Examples:"), "{long:?}");
     }

@@ -1,0 +1,212 @@
+//! `softstep bench`: how fast this machine trains, GPU beside CPU.
+//!
+//! Machines are noisy and get slower when they get hot, so the backends take turns in short rounds, and medians count.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use softstep::backend::{Backend, DeviceInfo, Step, Training};
+use softstep::cpu::CpuBackend;
+use softstep::data::Examples;
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::model::{Parameters, step_operations};
+use softstep::optimizer::Sgd;
+use softstep::trainer::epoch_order;
+
+use crate::cli::{BENCH_EXAMPLES, BackendChoice, BenchArgs, DeviceArgs};
+use crate::report::{BenchReport, Comparison, Speed};
+
+const FEATURES: usize = 784;
+const CLASSES: usize = 10;
+/// Hidden layers of the models that are measured where none is asked for.
+const MODELS: [&[usize]; 3] = [&[], &[128], &[512, 512]];
+/// Turns of each backend.
+const ROUNDS: usize = 5;
+const LEARNING_RATE: f32 = 0.01;
+
+/// Measures every configuration that the arguments leave.
+pub async fn run(args: &BenchArgs) -> Result<()> {
+    let device = DeviceArgs { backend: BackendChoice::Auto, adapter: args.adapter.clone() };
+    let adapter = super::open_gpu(&device).await?.map(|_| match &args.adapter {
+        Some(name) => AdapterChoice::Named(name.clone()),
+        None => AdapterChoice::Auto,
+    });
+    let models = match &args.hidden {
+        Some(hidden) => vec![hidden.as_slice()],
+        None => MODELS.to_vec(),
+    };
+    let examples = random_examples()?;
+    let order = epoch_order(0, 1, BENCH_EXAMPLES);
+    let mut report = BenchReport::new(models.len() * args.batch_sizes.len(), args.json);
+    for hidden in models {
+        let sizes = [&[FEATURES], hidden, &[CLASSES]].concat();
+        for &batch_size in &args.batch_sizes {
+            report.begin(&sizes, batch_size);
+            let job = Job { sizes: &sizes, batch_size, examples: &examples, order: &order };
+            report.measured(job.compare(adapter.as_ref(), args.seconds).await?)?;
+        }
+    }
+    Ok(report.done()?)
+}
+
+/// Random bytes and labels: what they are makes no difference to the time.
+fn random_examples() -> softstep::Result<Examples> {
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let mut inputs = vec![0; BENCH_EXAMPLES * FEATURES];
+    random.fill_bytes(&mut inputs);
+    let labels = (0..BENCH_EXAMPLES).map(|_| random.next_u32() % CLASSES as u32).collect();
+    Examples::new(inputs, labels, FEATURES, CLASSES)
+}
+
+/// One configuration.
+struct Job<'a> {
+    sizes: &'a [usize],
+    batch_size: usize,
+    examples: &'a Examples,
+    order: &'a [u32],
+}
+
+impl<'a> Job<'a> {
+    /// Measures it on both backends, or on the CPU alone where there is no adapter, for about `seconds`.
+    async fn compare(&self, adapter: Option<&AdapterChoice>, seconds: f64) -> Result<Comparison> {
+        let parameters = Parameters::new(self.sizes, 0)?;
+        let training = Training { examples: self.examples, batch_size: self.batch_size, sgd: Sgd::default() };
+        let started = Instant::now();
+        let mut gpu = match adapter {
+            Some(adapter) => {
+                let gpu = Gpu::open(adapter).await?;
+                let backend = GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined).await?;
+                Some(Lane::new(backend, self, started).await?)
+            }
+            None => None,
+        };
+        let started = Instant::now();
+        let mut cpu = Lane::new(CpuBackend::new(&parameters, Some(&training))?, self, started).await?;
+        if let Some(gpu) = &gpu {
+            let (gpu, cpu) = (gpu.first_loss, cpu.first_loss);
+            let agree = (gpu - cpu).abs() <= 1e-3 * cpu;
+            if !agree {
+                bail!("the backends do not compute the same: the first loss is {gpu} on the GPU and {cpu} on the CPU");
+            }
+        }
+
+        let backends = 1 + usize::from(gpu.is_some());
+        let turn = seconds / (ROUNDS * backends) as f64;
+        if let Some(gpu) = &mut gpu {
+            gpu.warm_up(turn).await?;
+        }
+        cpu.warm_up(turn).await?;
+        for _ in 0..ROUNDS {
+            if let Some(gpu) = &mut gpu {
+                gpu.round().await?;
+            }
+            cpu.round().await?;
+        }
+
+        let gpu = gpu.map(Lane::speed);
+        let cpu = cpu.speed();
+        let gpu_per_cpu =
+            gpu.as_ref().map(|gpu| median(gpu.rounds.iter().zip(&cpu.rounds).map(|(gpu, cpu)| gpu / cpu)));
+        let best = if gpu_per_cpu.is_some_and(|ratio| ratio > 1.0) { "gpu" } else { "cpu" };
+        Ok(Comparison { sizes: self.sizes.to_vec(), batch_size: self.batch_size, gpu, cpu, gpu_per_cpu, best })
+    }
+}
+
+/// A backend in the benchmark.
+struct Lane<'a, B> {
+    backend: B,
+    job: &'a Job<'a>,
+    /// Where the next step starts in the order.
+    next: usize,
+    losses: Vec<f32>,
+    first_loss: f32,
+    first_loss_seconds: f64,
+    /// Steps of a round.
+    steps: usize,
+    /// Steps per second in each round.
+    rounds: Vec<f64>,
+}
+
+impl<'a, B: Backend> Lane<'a, B> {
+    /// Runs the first step; `started` is when the making of the backend did.
+    async fn new(mut backend: B, job: &'a Job<'a>, started: Instant) -> Result<Self> {
+        backend.begin_epoch(job.order)?;
+        let mut lane = Self {
+            backend,
+            job,
+            next: 0,
+            losses: Vec::new(),
+            first_loss: f32::NAN,
+            first_loss_seconds: 0.0,
+            steps: 1,
+            rounds: Vec::new(),
+        };
+        lane.run().await?;
+        lane.first_loss = lane.losses[0];
+        lane.first_loss_seconds = started.elapsed().as_secs_f64();
+        Ok(lane)
+    }
+
+    /// Runs as many steps as a round has, with their losses; returns the seconds they took.
+    async fn run(&mut self) -> Result<f64> {
+        let Job { batch_size, order, .. } = *self.job;
+        self.losses.clear();
+        let started = Instant::now();
+        for _ in 0..self.steps {
+            if self.next + batch_size > order.len() {
+                self.backend.finish(&mut self.losses).await?;
+                self.backend.begin_epoch(order)?;
+                self.next = 0;
+            }
+            let step = Step { first: self.next, batch: batch_size, learning_rate: LEARNING_RATE };
+            self.backend.step(step, &mut self.losses).await?;
+            self.next += batch_size;
+        }
+        self.backend.finish(&mut self.losses).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        if self.losses.len() != self.steps || !self.losses.iter().all(|loss| loss.is_finite()) {
+            let DeviceInfo { name, .. } = self.backend.info();
+            bail!("{name} gave a wrong number of losses, or one that is not finite: its times mean nothing");
+        }
+        Ok(seconds)
+    }
+
+    /// Runs until the pace is steady, and finds the number of steps that take `turn` seconds.
+    async fn warm_up(&mut self, turn: f64) -> Result<()> {
+        loop {
+            let seconds = self.run().await?;
+            if seconds >= turn / 2.0 {
+                self.steps = ((self.steps as f64 * turn / seconds).round() as usize).max(1);
+                return Ok(());
+            }
+            self.steps *= 2;
+        }
+    }
+
+    /// Measures one round.
+    async fn round(&mut self) -> Result<()> {
+        let seconds = self.run().await?;
+        self.rounds.push(self.steps as f64 / seconds);
+        Ok(())
+    }
+
+    fn speed(self) -> Speed {
+        let steps_per_second = median(self.rounds.iter().copied());
+        Speed {
+            steps_per_second,
+            images_per_second: steps_per_second * self.job.batch_size as f64,
+            gflop_per_second: steps_per_second * step_operations(self.job.sizes, self.job.batch_size) as f64 / 1e9,
+            first_loss_seconds: self.first_loss_seconds,
+            device: self.backend.info().clone(),
+            rounds: self.rounds,
+        }
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
