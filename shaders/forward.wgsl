@@ -44,7 +44,9 @@ fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
     var output = sums;
     if HIDDEN {
         let is_one = output_numbers(column_block) == vec4<u32>(OUTPUTS);
-        output = select(max(sums, vec4<f32>(0.0)), vec4<f32>(1.0), is_one);
+        // Not max(), which would turn a NaN into 0 and hide it.
+        let relu = select(sums, vec4<f32>(0.0), sums < vec4<f32>(0.0));
+        output = select(relu, vec4<f32>(1.0), is_one);
     }
     outputs[row * OUTPUT_BLOCKS + column_block] = output;
 }

@@ -1,7 +1,7 @@
 //! What a backend is: the device side of training, evaluation and prediction.
 
 use crate::data::Examples;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::optimizer::Sgd;
 
@@ -129,4 +129,52 @@ pub trait Backend {
     fn profile(&self) -> &[KernelTime] {
         &[]
     }
+}
+
+/// The steps that an epoch allows. Backends share it, so that they refuse the same in the same words.
+#[derive(Debug)]
+pub(crate) struct Epoch {
+    examples: usize,
+    batch_size: usize,
+    /// Examples of the epoch that was begun; 0 before the first.
+    length: usize,
+}
+
+impl Epoch {
+    pub fn new(training: &Training<'_>) -> Result<Self> {
+        if training.batch_size == 0 {
+            return Err(Error::Invalid("a step needs at least one example: --batch-size 1 or more".into()));
+        }
+        Ok(Self { examples: training.examples.len(), batch_size: training.batch_size, length: 0 })
+    }
+
+    pub fn begin(&mut self, order: &[u32]) -> Result<()> {
+        let examples = self.examples;
+        if order.len() > examples {
+            return Err(Error::Invalid(format!("an epoch of {} examples, but there are {examples}", order.len())));
+        }
+        if let Some(index) = order.iter().find(|&&index| index as usize >= examples) {
+            return Err(Error::Invalid(format!(
+                "the epoch's order names example {index}, but there are {examples}, counted from 0"
+            )));
+        }
+        self.length = order.len();
+        Ok(())
+    }
+
+    pub fn check(&self, step: Step) -> Result<()> {
+        let Step { first, batch, .. } = step;
+        let Self { batch_size, length, .. } = *self;
+        if batch == 0 || batch > batch_size || first % batch_size != 0 || first.saturating_add(batch) > length {
+            return Err(Error::Invalid(format!(
+                "a step on {batch} examples from {first} on does not fit an epoch of {length} in batches of {batch_size}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What a backend says to a step if it was made without [`Training`].
+pub(crate) fn no_training() -> Error {
+    Error::Invalid("this backend was made without training data: it can evaluate and predict, not train".into())
 }

@@ -28,7 +28,7 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
     let gpu = match (args.backend, &choice) {
         (BackendChoice::Cpu, _) => return Ok(None),
         (BackendChoice::Auto, AdapterChoice::Auto) => match Gpu::open(&choice).await {
-            Err(Error::NoAdapter(problem)) => {
+            Err(problem @ (Error::NoAdapter(_) | Error::Gpu { .. })) => {
                 report::notice(&format!("{problem}; computing on the CPU meanwhile"));
                 return Ok(None);
             }

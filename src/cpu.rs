@@ -10,10 +10,10 @@ use gemm_common::Parallelism;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::backend::{Backend, DeviceInfo, Evaluation, Step, Training};
+use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_training};
 use crate::data::Examples;
-use crate::error::{Error, Result};
-use crate::model::{Layer, Parameters};
+use crate::error::Result;
+use crate::model::{Layer, Parameters, check_fit};
 use crate::optimizer::Sgd;
 
 /// Examples that evaluation passes through the model at a time.
@@ -38,7 +38,7 @@ pub struct CpuBackend {
 
 struct TrainingState {
     examples: Examples,
-    batch_size: usize,
+    epoch: Epoch,
     /// The epoch's order, `[examples]`; empty before the first epoch.
     order: Vec<u32>,
     optimizer: Optimizer,
@@ -51,19 +51,16 @@ impl CpuBackend {
     /// [`Error::Invalid`] for layers that do not follow on each other, examples whose features or classes are not
     /// the model's, or a batch size of 0.
     pub fn new(parameters: &Parameters, training: Option<&Training>) -> Result<Self> {
-        check_parameters(parameters)?;
+        parameters.check()?;
         let batch_size = training.map_or(0, |training| training.batch_size.min(training.examples.len()));
-        let network = Network::new(parameters.layers.clone(), batch_size.max(EVALUATION_ROWS));
+        let network = Network::new(parameters.clone(), batch_size.max(EVALUATION_ROWS));
         let training = match training {
             None => None,
-            Some(Training { batch_size: 0, .. }) => {
-                return Err(Error::Invalid("the batch size is 0: a step needs at least one example".into()));
-            }
             Some(training) => {
                 network.check(training.examples)?;
                 Some(TrainingState {
                     examples: training.examples.clone(),
-                    batch_size,
+                    epoch: Epoch::new(training)?,
                     order: Vec::new(),
                     optimizer: Optimizer::new(training.sgd, &parameters.layers),
                 })
@@ -110,12 +107,7 @@ impl Backend for CpuBackend {
 
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
         let training = self.training.as_mut().ok_or_else(no_training)?;
-        let examples = training.examples.len();
-        if let Some(index) = order.iter().find(|&&index| index as usize >= examples) {
-            return Err(Error::Invalid(format!(
-                "the epoch's order names example {index}, but there are {examples} training examples, counted from 0"
-            )));
-        }
+        training.epoch.begin(order)?;
         training.order.clear();
         training.order.extend_from_slice(order);
         Ok(())
@@ -125,18 +117,8 @@ impl Backend for CpuBackend {
         let training = self.training.as_mut().ok_or_else(no_training)?;
         let (network, examples) = (&mut self.network, &training.examples);
         let Step { first, batch, learning_rate } = step;
-        if batch == 0 || batch > training.batch_size {
-            return Err(Error::Invalid(format!(
-                "a step on {batch} examples does not fit the batch size, {}",
-                training.batch_size
-            )));
-        }
-        let order = first.checked_add(batch).and_then(|end| training.order.get(first..end)).ok_or_else(|| {
-            Error::Invalid(format!(
-                "a step on {batch} examples from {first} on does not fit the epoch's order of {}: begin an epoch first",
-                training.order.len()
-            ))
-        })?;
+        training.epoch.check(step)?;
+        let order = &training.order[first..first + batch];
         // As many operations again for the gradients of the weights, and almost as many for those of the inputs.
         let workers = Workers::new(3 * network.forward_operations(batch));
         let loss = workers.run(|| {
@@ -144,7 +126,7 @@ impl Backend for CpuBackend {
             network.forward(workers, batch);
             let labels = order.iter().map(|&example| examples.labels[example as usize]);
             let loss = network.cross_entropy(workers, batch, labels);
-            for index in (0..network.layers.len()).rev() {
+            for index in (0..network.parameters.layers.len()).rev() {
                 network.backward_input(workers, batch, index);
                 network.update(workers, batch, index, &mut training.optimizer, learning_rate);
             }
@@ -181,13 +163,13 @@ impl Backend for CpuBackend {
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {
-        Ok(Parameters { layers: self.network.layers.clone() })
+        Ok(self.network.parameters.clone())
     }
 }
 
-/// The layers, and room for what a batch leaves behind on its way through them and back.
+/// The parameters, and room for what a batch leaves behind on its way through them and back.
 struct Network {
-    layers: Vec<Layer>,
+    parameters: Parameters,
     /// What each layer reads, `[rows, inputs + 1]`; the last column is 1.
     inputs: Vec<Vec<f32>>,
     /// The gradient of the loss by what each layer gives, `[rows, outputs]`. The last one starts as the logits.
@@ -195,40 +177,33 @@ struct Network {
 }
 
 impl Network {
-    fn new(layers: Vec<Layer>, rows: usize) -> Self {
+    fn new(parameters: Parameters, rows: usize) -> Self {
+        let layers = &parameters.layers;
         let inputs = layers.iter().map(|layer| {
             let mut input = vec![0.0; rows * (layer.inputs + 1)];
             input.chunks_exact_mut(layer.inputs + 1).for_each(|row| row[layer.inputs] = 1.0);
             input
         });
         let d_outputs = layers.iter().map(|layer| vec![0.0; rows * layer.outputs]);
-        Self { inputs: inputs.collect(), d_outputs: d_outputs.collect(), layers }
+        Self { inputs: inputs.collect(), d_outputs: d_outputs.collect(), parameters }
     }
 
     fn classes(&self) -> usize {
-        self.layers[self.layers.len() - 1].outputs
+        self.parameters.layers[self.parameters.layers.len() - 1].outputs
     }
 
     fn logits(&mut self, rows: usize) -> &mut [f32] {
-        let last = self.layers.len() - 1;
-        &mut self.d_outputs[last][..rows * self.layers[last].outputs]
+        let last = self.parameters.layers.len() - 1;
+        &mut self.d_outputs[last][..rows * self.parameters.layers[last].outputs]
     }
 
-    /// Whether the model can read these examples.
     fn check(&self, examples: &Examples) -> Result<()> {
-        let (features, classes) = (self.layers[0].inputs, self.classes());
-        if (examples.features, examples.classes) != (features, classes) {
-            return Err(Error::Invalid(format!(
-                "the data has {} features and {} classes, the model {features} and {classes}",
-                examples.features, examples.classes
-            )));
-        }
-        Ok(())
+        check_fit(self.parameters.layers[0].inputs, self.classes(), examples)
     }
 
     /// Floating-point operations of [`forward`](Self::forward).
     fn forward_operations(&self, rows: usize) -> usize {
-        self.layers.iter().map(|layer| 2 * rows * layer.values.len()).sum()
+        self.parameters.layers.iter().map(|layer| 2 * rows * layer.values.len()).sum()
     }
 
     /// Fills row `row` of the first layer's input with example `example(row)`.
@@ -251,8 +226,8 @@ impl Network {
 
     /// From the first layer's input to the logits.
     fn forward(&mut self, workers: Workers, rows: usize) {
-        let last = self.layers.len() - 1;
-        for (index, layer) in self.layers.iter().enumerate() {
+        let last = self.parameters.layers.len() - 1;
+        for (index, layer) in self.parameters.layers.iter().enumerate() {
             let (before, after) = self.inputs.split_at_mut(index + 1);
             let input = Matrix::new(&before[index], rows, layer.inputs + 1);
             let weights = Matrix::new(&layer.values, layer.inputs + 1, layer.outputs);
@@ -288,7 +263,7 @@ impl Network {
     /// From the gradient by a layer's output to that by the output of the layer before: `d_output · weightsᵀ`, where
     /// the ReLU between them let through.
     fn backward_input(&mut self, workers: Workers, rows: usize, index: usize) {
-        let layer = &self.layers[index];
+        let layer = &self.parameters.layers[index];
         let (before, after) = self.d_outputs.split_at_mut(index);
         let Some(d_input) = before.last_mut() else { return };
         let d_output = Matrix::new(&after[0], rows, layer.outputs);
@@ -306,7 +281,7 @@ impl Network {
 
     /// Moves a layer's values against their gradient, `inputᵀ · d_output`.
     fn update(&mut self, workers: Workers, rows: usize, index: usize, optimizer: &mut Optimizer, learning_rate: f32) {
-        let layer = &mut self.layers[index];
+        let layer = &mut self.parameters.layers[index];
         let input = Matrix::new(&self.inputs[index], rows, layer.inputs + 1);
         let d_output = Matrix::new(&self.d_outputs[index], rows, layer.outputs);
         optimizer.update(workers, index, &mut layer.values, input.transposed(), d_output, learning_rate);
@@ -538,26 +513,6 @@ fn argmax(logits: &[f32]) -> u32 {
         }
     }
     best as u32
-}
-
-fn check_parameters(parameters: &Parameters) -> Result<()> {
-    let layers = &parameters.layers;
-    let shapes_fit = layers.iter().all(|layer| {
-        let (inputs, outputs) = (layer.inputs, layer.outputs);
-        inputs > 0 && outputs > 0 && (inputs + 1).checked_mul(outputs) == Some(layer.values.len())
-    });
-    if layers.is_empty() || !shapes_fit || layers.windows(2).any(|pair| pair[0].outputs != pair[1].inputs) {
-        let shapes: Vec<_> = layers.iter().map(|layer| (layer.inputs, layer.outputs, layer.values.len())).collect();
-        return Err(Error::Invalid(format!(
-            "layers with (inputs, outputs, values) {shapes:?} make no model: each needs (inputs + 1) · outputs values, \
-             and as many inputs as the one before has outputs"
-        )));
-    }
-    Ok(())
-}
-
-fn no_training() -> Error {
-    Error::Invalid("this backend was made without training data: it can evaluate and predict, not train".into())
 }
 
 /// What the processor calls itself, or else its architecture.

@@ -58,8 +58,9 @@ pub enum Error {
 
     /// The loss of a training step is infinite or not a number: training has diverged.
     #[error(
-        "the loss of step {step} is {loss}: training diverged at learning rate {learning_rate:?}; try a smaller one, such as --lr {:?}",
-        learning_rate / 10.0
+        "the loss of step {step} is {loss}: training diverged at learning rate {learning_rate:?}; \
+         try a smaller one, such as --lr {:?}",
+        base_rate / 10.0
     )]
     NonFiniteLoss {
         /// The step, counted from 1.
@@ -68,6 +69,8 @@ pub enum Error {
         loss: f32,
         /// Its learning rate.
         learning_rate: f32,
+        /// The learning rate that the run's schedule started from.
+        base_rate: f32,
     },
 }
 

@@ -7,18 +7,18 @@ pub mod matrix;
 pub mod profile;
 pub mod readback;
 
-pub use device::{AdapterChoice, AdapterEntry, Gpu, adapters};
+pub use device::{AdapterChoice, AdapterEntry, Gpu, REMEDY, adapters};
 
 use kernel::{Kernel, StepRecord, StepRecords};
 use kernels::{Inputs, Results, Targets};
 use matrix::Matrix;
 use profile::Profiler;
-use readback::{Ring, read_buffer};
+use readback::{Ring, poll, read_buffer};
 
-use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
+use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, Training, no_training};
 use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::model::{Layer, Parameters};
+use crate::model::{Layer, Parameters, check_fit};
 
 /// Rows of a chunk in evaluation, where the batch size is not larger.
 const EVALUATION_ROWS: usize = 1024;
@@ -78,8 +78,7 @@ struct Trainer {
     steps_per_submission: usize,
     readback: Readback,
     ring: Ring,
-    /// Examples of the epoch that was begun.
-    epoch: usize,
+    epoch: Epoch,
     profiler: Option<Profiler>,
 }
 
@@ -112,6 +111,7 @@ impl GpuBackend {
         training: Option<&Training<'_>>,
         readback: Readback,
     ) -> Result<Self> {
+        parameters.check()?;
         let gpu = gpu.clone();
         let sizes = parameters.sizes();
         let rows = training.map_or(0, |training| training.batch_size).max(EVALUATION_ROWS).next_multiple_of(4);
@@ -158,9 +158,7 @@ impl GpuBackend {
     fn trainer(&self, training: &Training<'_>, readback: Readback) -> Result<Trainer> {
         let gpu = &self.gpu;
         let batch_size = training.batch_size;
-        if batch_size == 0 {
-            return Err(Error::Invalid("a batch needs at least one example: --batch-size 1 or more".into()));
-        }
+        let epoch = Epoch::new(training)?;
         let count = training.examples.len();
         // Each batch starts at a block of 4 in the order.
         let order_length = count.div_ceil(batch_size) * batch_size.next_multiple_of(4);
@@ -226,7 +224,7 @@ impl GpuBackend {
             steps_per_submission,
             readback,
             ring,
-            epoch: 0,
+            epoch,
             profiler: None,
         })
     }
@@ -234,13 +232,8 @@ impl GpuBackend {
     /// Brings examples to the device, with room for an order of `order_length` numbers.
     fn data_set(&self, examples: &Examples, order_length: usize) -> Result<DataSet> {
         let gpu = &self.gpu;
-        let (features, classes) = (self.weights[0].rows - 1, self.logits.columns);
-        if examples.features != features || examples.classes > classes {
-            return Err(Error::Invalid(format!(
-                "the model has {features} features and {classes} classes, the data {} and {}",
-                examples.features, examples.classes
-            )));
-        }
+        let features = self.weights[0].rows - 1;
+        check_fit(features, self.logits.columns, examples)?;
         let count = examples.len();
         let stride = (features + 1).next_multiple_of(4);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -282,7 +275,8 @@ impl GpuBackend {
             };
             let kernels = [&set.first_layer].into_iter().chain(&self.later_layers).chain([last_kernel]);
             let encoder = self.steps.record(&self.gpu, &[record], kernels, None);
-            self.gpu.queue.submit([encoder.finish()]);
+            let submission = self.gpu.queue.submit([encoder.finish()]);
+            poll(&self.gpu, submission)?;
             if last == Last::Softmax {
                 probabilities.extend(self.logits.read(&self.gpu, batch).await?);
             }
@@ -302,10 +296,6 @@ impl DataSet {
     fn inputs(&self) -> Inputs<'_> {
         Inputs::Examples { examples: &self.examples, order: &self.order, features: self.features }
     }
-}
-
-fn no_training() -> Error {
-    Error::Invalid("this backend was made without training data: it can evaluate and predict, not train".into())
 }
 
 impl Trainer {
@@ -356,42 +346,26 @@ impl Backend for GpuBackend {
 
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
         let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
-        if order.len() > trainer.data.count {
-            return Err(Error::Invalid(format!(
-                "an epoch of {} examples, but there are {}",
-                order.len(),
-                trainer.data.count
-            )));
-        }
-        if let Some(example) = order.iter().find(|&&example| example as usize >= trainer.data.count) {
-            return Err(Error::Invalid(format!("no example {example}: there are {}", trainer.data.count)));
-        }
         if !trainer.pending.is_empty() {
             return Err(Error::Invalid("finish the epoch before the next one begins".into()));
         }
+        trainer.epoch.begin(order)?;
         let mut padded = Vec::with_capacity(trainer.data.order.size() as usize / 4);
         for batch in order.chunks(trainer.batch_size) {
             padded.extend_from_slice(batch);
             padded.resize(padded.len().next_multiple_of(4), batch[0]);
         }
         self.gpu.queue.write_buffer(&trainer.data.order, 0, bytemuck::cast_slice(&padded));
-        trainer.epoch = order.len();
         Ok(())
     }
 
     async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
         let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
-        let Step { first, batch, .. } = step;
-        let (epoch, batch_size) = (trainer.epoch, trainer.batch_size);
-        if batch == 0 || batch > batch_size || first % batch_size != 0 || first.saturating_add(batch) > epoch {
-            return Err(Error::Invalid(format!(
-                "a step on {batch} examples from {first} on does not fit an epoch of {epoch} in batches of {batch_size}"
-            )));
-        }
-        let blocks = batch_size.div_ceil(4);
+        trainer.epoch.check(step)?;
+        let blocks = trainer.batch_size.div_ceil(4);
         trainer.pending.push(StepRecord {
-            first_block: (first / batch_size * blocks) as u32,
-            batch: batch as u32,
+            first_block: (step.first / trainer.batch_size * blocks) as u32,
+            batch: step.batch as u32,
             first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
             learning_rate: step.learning_rate,
         });

@@ -5,6 +5,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
+use crate::data::Examples;
 use crate::error::{Error, Result};
 
 /// One linear layer: `outputs = [inputs, 1] · values`.
@@ -37,27 +38,46 @@ impl Parameters {
     /// logits at that of the input. Biases are 0. The same seed gives the same bits everywhere.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for fewer than two sizes or a size of 0.
+    /// [`Error::Invalid`] for fewer than two sizes, a size of 0, or more parameters than there is memory for.
     pub fn new(sizes: &[usize], seed: u64) -> Result<Self> {
         if sizes.len() < 2 || sizes.contains(&0) {
             return Err(Error::Invalid(format!("layer sizes {sizes:?}: need at least two, none of them 0")));
         }
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let layers = sizes
-            .windows(2)
-            .enumerate()
-            .map(|(index, pair)| {
-                let (inputs, outputs) = (pair[0], pair[1]);
-                let variance_gain = if index + 2 < sizes.len() { 6.0 } else { 3.0 };
-                let bound = (variance_gain / inputs as f32).sqrt();
-                // 24 random bits: every value in -1..1 is exact in f32.
-                let mut uniform = || (random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
-                let mut values: Vec<f32> = (0..inputs * outputs).map(|_| bound * uniform()).collect();
-                values.resize((inputs + 1) * outputs, 0.0);
-                Layer { inputs, outputs, values }
-            })
-            .collect();
+        let mut layers = Vec::new();
+        for (index, pair) in sizes.windows(2).enumerate() {
+            let (inputs, outputs) = (pair[0], pair[1]);
+            let mut values = room(inputs, outputs)?;
+            let variance_gain = if index + 2 < sizes.len() { 6.0 } else { 3.0 };
+            let bound = (variance_gain / inputs as f32).sqrt();
+            // 24 random bits: every value in -1..1 is exact in f32.
+            let mut uniform = || (random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
+            values.extend((0..inputs * outputs).map(|_| bound * uniform()));
+            values.resize((inputs + 1) * outputs, 0.0);
+            layers.push(Layer { inputs, outputs, values });
+        }
         Ok(Self { layers })
+    }
+
+    /// Checks that each layer's values have its shape, and that the layers follow on each other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the shapes.
+    pub fn check(&self) -> Result<()> {
+        let layers = &self.layers;
+        let fits = |layer: &Layer| {
+            let count = layer.inputs.checked_add(1).and_then(|rows| rows.checked_mul(layer.outputs));
+            layer.inputs > 0 && layer.outputs > 0 && count == Some(layer.values.len())
+        };
+        let follow = layers.windows(2).all(|pair| pair[0].outputs == pair[1].inputs);
+        if layers.is_empty() || !follow || !layers.iter().all(fits) {
+            let shapes: Vec<_> = layers.iter().map(|layer| (layer.inputs, layer.outputs, layer.values.len())).collect();
+            return Err(Error::Invalid(format!(
+                "layers with (inputs, outputs, values) {shapes:?} make no model: each needs (inputs + 1) · outputs \
+                 values, and as many inputs as the one before has outputs"
+            )));
+        }
+        Ok(())
     }
 
     /// Layer sizes `[features, hidden…, classes]`.
@@ -87,6 +107,32 @@ impl Parameters {
 pub fn step_operations(sizes: &[usize], batch: usize) -> usize {
     let weights = || sizes.windows(2).map(|pair| pair[0] * pair[1]);
     2 * batch * (2 * weights().sum::<usize>() + weights().skip(1).sum::<usize>())
+}
+
+/// Checks that a model with so many features and classes can read these examples; they may have fewer classes.
+///
+/// # Errors
+/// [`Error::Invalid`] with both shapes.
+pub fn check_fit(features: usize, classes: usize, examples: &Examples) -> Result<()> {
+    if examples.features != features || examples.classes > classes {
+        return Err(Error::Invalid(format!(
+            "the data has {} features and {} classes, the model {features} features and {classes} classes",
+            examples.features, examples.classes
+        )));
+    }
+    Ok(())
+}
+
+/// Room for the values of a layer.
+fn room(inputs: usize, outputs: usize) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    let count = inputs.checked_add(1).and_then(|rows| rows.checked_mul(outputs));
+    match count.map(|count| values.try_reserve_exact(count)) {
+        Some(Ok(())) => Ok(values),
+        _ => Err(Error::Invalid(format!(
+            "no memory for a layer of {inputs} inputs and {outputs} outputs: choose smaller --hidden layers"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +166,10 @@ mod tests {
     fn sizes_that_make_no_model_are_refused() {
         for sizes in [&[][..], &[5], &[5, 0, 3]] {
             assert!(Parameters::new(sizes, 0).is_err(), "{sizes:?}");
+        }
+        for huge in [usize::MAX, usize::MAX / 64, 1 << 50] {
+            let error = Parameters::new(&[64, huge, 10], 0).unwrap_err();
+            assert!(error.to_string().contains("--hidden"), "{error}");
         }
     }
 }

@@ -269,7 +269,12 @@ impl<'a> Ledger<'a> {
             let step = self.settled;
             observe(Event::Step { step, epoch, batch, loss, learning_rate })?;
             if !loss.is_finite() {
-                return Err(Error::NonFiniteLoss { step, loss, learning_rate });
+                return Err(Error::NonFiniteLoss {
+                    step,
+                    loss,
+                    learning_rate,
+                    base_rate: self.plan.config.learning_rate,
+                });
             }
             self.epoch_sum += f64::from(loss) * batch as f64;
         }
@@ -412,8 +417,11 @@ mod tests {
         for delay in [0, 2, 100] {
             let mut backend = Recorder { delay, broken_step: Some(5), ..Default::default() };
             let (summary, log) = run(&mut backend, &config, 10);
-            let Err(Error::NonFiniteLoss { step, loss, learning_rate }) = summary else { panic!("{summary:?}") };
+            let Err(Error::NonFiniteLoss { step, loss, learning_rate, base_rate }) = summary else {
+                panic!("{summary:?}")
+            };
             assert_eq!((step, learning_rate), (5, backend_rate(&config, 10, 5)));
+            assert_eq!(base_rate, config.learning_rate);
             assert!(loss.is_nan());
             assert_eq!(log.last().unwrap(), "step 5 of 2, 4");
         }

@@ -46,17 +46,22 @@ fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> G
 }
 
 fn agree(hidden: &[usize], tolerance: f32) {
+    agree_at(hidden, tolerance, 0.15, sgd(0.9, false, 0.0)); // the command's defaults
+    agree_at(hidden, tolerance, 0.05, sgd(0.9, true, 1e-4));
+}
+
+fn agree_at(hidden: &[usize], tolerance: f32, rate: f32, sgd: Sgd) {
     let data = data::digits().unwrap();
     let gpu = gpu();
     for batch_size in [64, 50] {
         let sizes = [&[64], hidden, &[10]].concat();
         let parameters = Parameters::new(&sizes, 3).unwrap();
-        let training = Training { examples: &data.train, batch_size, sgd: sgd(0.9, true, 1e-4) };
+        let training = Training { examples: &data.train, batch_size, sgd };
         let expected =
-            train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, 0.05);
+            train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
             let gpu = gpu.clone().with_matmul(matmul).unwrap();
-            let losses = train(&mut gpu_backend(&gpu, &parameters, &training), &data.train, batch_size, 100, 0.05);
+            let losses = train(&mut gpu_backend(&gpu, &parameters, &training), &data.train, batch_size, 100, rate);
             assert_eq!(losses.len(), 100);
             for (step, (gpu, cpu)) in losses.iter().zip(&expected).enumerate() {
                 assert!(
@@ -202,41 +207,91 @@ fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() 
     }
 }
 
+/// What both backends refuse, in the same words.
+fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> softstep::Result<B>) -> Vec<String> {
+    let examples = oracle::random_examples(10, 4, 3, 0);
+    let parameters = Parameters::new(&[4, 3], 0).unwrap();
+    let training = |batch_size| Training { examples: &examples, batch_size, sgd: Sgd::default() };
+    let mut said = Vec::new();
+    let mut refused = |what: &str, result: softstep::Result<()>| match result {
+        Ok(()) => panic!("accepted: {what}"),
+        Err(error) => said.push(format!("{what}: {error}")),
+    };
+    for sizes in [[5, 3], [4, 2]] {
+        refused("another shape", new(&Parameters::new(&sizes, 0).unwrap(), Some(&training(2))).map(drop));
+    }
+    refused("no layers", new(&Parameters { layers: vec![] }, None).map(drop));
+    let mut short = parameters.clone();
+    short.layers[0].values.pop();
+    refused("a value short", new(&short, None).map(drop));
+    refused("no batch", new(&parameters, Some(&training(0))).map(drop));
+
+    let mut backend = new(&parameters, Some(&training(2))).unwrap();
+    let wide = oracle::random_examples(10, 5, 3, 0);
+    refused("a set of another shape", backend.upload(&wide).map(drop));
+    let mut losses = Vec::new();
+    let mut step =
+        |backend: &mut B, first, batch| block_on(backend.step(Step { first, batch, learning_rate: 0.1 }, &mut losses));
+    refused("before the first epoch", step(&mut backend, 0, 2));
+    refused("an example that is not there", backend.begin_epoch(&[0, 10]));
+    refused("more than there are", backend.begin_epoch(&[0; 11]));
+    backend.begin_epoch(&[0, 1, 2, 3]).unwrap();
+    for (first, batch) in [(4, 1), (1, 2), (2, 3), (0, 0), (usize::MAX - 1, 2)] {
+        refused("a step that does not fit", step(&mut backend, first, batch));
+    }
+    let mut without = new(&parameters, None).unwrap();
+    refused("no training data", without.begin_epoch(&[0]));
+    refused("no training data", step(&mut without, 0, 1));
+    said
+}
+
 #[test]
-fn what_does_not_fit_is_refused_by_name() {
+fn both_backends_refuse_the_same_in_the_same_words() {
+    let gpu = gpu();
+    let on_gpu =
+        refusals(|parameters, training| block_on(GpuBackend::new(&gpu, parameters, training, Readback::Pipelined)));
+    assert_eq!(on_gpu, refusals(CpuBackend::new));
+}
+
+#[test]
+fn what_the_adapter_does_not_allow_is_refused_by_name() {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let gpu = gpu();
-    let refused = |sizes: &[usize], batch_size| {
-        let parameters = Parameters::new(sizes, 0).unwrap();
-        let training = Training { examples: &examples, batch_size, sgd: Sgd::default() };
-        match block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)) {
-            Ok(_) => panic!("{sizes:?}, batch {batch_size} was accepted"),
-            Err(error) => error.to_string(),
-        }
-    };
-    assert!(refused(&[5, 3], 2).contains("5 features"));
-    assert!(refused(&[4, 2], 2).contains("2 classes"));
-    assert!(refused(&[4, 3], 0).contains("--batch-size"));
     let most = gpu.device.limits().max_storage_buffer_binding_size;
-    let message = refused(&[4, 3], most as usize);
-    assert!(message.contains("--batch-size") && message.contains(&most.to_string()), "{message}");
-
+    let training = Training { examples: &examples, batch_size: most as usize, sgd: Sgd::default() };
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
-    let training = Training { examples: &examples, batch_size: 2, sgd: Sgd::default() };
-    let mut backend = gpu_backend(&gpu, &parameters, &training);
-    let misfit = |backend: &mut GpuBackend, first, batch| {
-        let step = Step { first, batch, learning_rate: 0.1 };
-        block_on(backend.step(step, &mut Vec::new())).unwrap_err().to_string()
+    let Err(error) = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)) else {
+        panic!("a batch of {most} was accepted");
     };
-    assert!(misfit(&mut backend, 0, 2).contains("an epoch of 0"));
-    backend.begin_epoch(&[0, 1, 2, 3]).unwrap();
-    for (first, batch) in [(4, 1), (1, 2), (2, 3), (0, 0)] {
-        assert!(misfit(&mut backend, first, batch).contains("batches of 2"), "{first}, {batch}");
-    }
-    assert!(backend.begin_epoch(&[0, 10]).unwrap_err().to_string().contains("10"));
+    let message = error.to_string();
+    assert!(message.contains("--batch-size") && message.contains(&most.to_string()), "{message}");
     assert!(gpu.with_matmul(Matmul::Narrow).is_err());
-    let mut without = block_on(GpuBackend::new(&self::gpu(), &parameters, None, Readback::Pipelined)).unwrap();
-    assert!(without.begin_epoch(&[0]).is_err());
-    let step = Step { first: 0, batch: 1, learning_rate: 0.1 };
-    assert!(block_on(without.step(step, &mut Vec::new())).is_err());
+}
+
+#[test]
+fn fewer_classes_than_the_models_are_evaluated() {
+    let examples = oracle::random_examples(10, 4, 3, 0);
+    let parameters = Parameters::new(&[4, 7], 0).unwrap();
+    let mut cpu = CpuBackend::new(&parameters, None).unwrap();
+    let set = cpu.upload(&examples).unwrap();
+    let expected = block_on(cpu.evaluate(&set)).unwrap();
+    let mut gpu = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+    let set = gpu.upload(&examples).unwrap();
+    assert_eq!(block_on(gpu.evaluate(&set)).unwrap().predictions, expected.predictions);
+}
+
+#[test]
+fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
+    let data = data::digits().unwrap();
+    let parameters = Parameters::new(&[64, 64, 64, 10], 0).unwrap();
+    let training = Training { examples: &data.train, batch_size: 64, sgd: Sgd::default() };
+    let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());
+    let mut cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();
+    let expected = first(train(&mut cpu, &data.train, 64, 20, 1e6));
+    let gpu = gpu();
+    assert!(expected.is_some());
+    for &matmul in gpu.matmul_choices() {
+        let mut backend = gpu_backend(&gpu.clone().with_matmul(matmul).unwrap(), &parameters, &training);
+        assert_eq!(first(train(&mut backend, &data.train, 64, 20, 1e6)), expected, "{matmul:?}");
+    }
 }

@@ -9,6 +9,11 @@ use serde_json::Value;
 
 /// Trains with these arguments; gives the last line, or `None` where there is no MNIST.
 fn train(arguments: &[&str]) -> Option<Value> {
+    train_with_losses(arguments).map(|(done, _)| done)
+}
+
+/// The same, with the loss of each step.
+fn train_with_losses(arguments: &[&str]) -> Option<(Value, Vec<f64>)> {
     let Some(data) =
         std::env::var_os("SOFTSTEP_DATA_DIR").filter(|data| std::path::Path::new(data).join("mnist").is_dir())
     else {
@@ -19,8 +24,9 @@ fn train(arguments: &[&str]) -> Option<Value> {
     let arguments = [&["train", "--data", "mnist", "--json", "-q", "--out", "run"], arguments].concat();
     let mut command = binary::command(folder.path(), &arguments);
     let done = binary::finished(command.env("SOFTSTEP_DATA_DIR", data).output().unwrap()).last_json();
-    println!("{done}");
-    Some(done)
+    let metrics = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    Some((done, lines.filter(|line| line.get("step").is_some()).map(|line| line["loss"].as_f64().unwrap()).collect()))
 }
 
 #[track_caller]
@@ -50,6 +56,18 @@ fn the_cpu_reaches_the_same() {
     reaches(0.923, &["--backend", "cpu"]);
     reaches(0.978, &["--backend", "cpu", "--hidden", "128"]);
     reaches(0.982, &["--backend", "cpu", "--hidden", "512,512"]);
+}
+
+#[test]
+fn losses_of_the_first_100_steps_agree_between_adapter_and_cpu() {
+    for (hidden, tolerance) in [(&[][..], 1e-4), (&["--hidden", "128"], 1e-3)] {
+        let run = |backend| train_with_losses(&[&["--epochs", "1", "--backend", backend], hidden].concat());
+        let Some((_, gpu)) = run("gpu") else { return };
+        let (_, cpu) = run("cpu").unwrap();
+        for (step, (gpu, cpu)) in gpu.iter().zip(&cpu).take(100).enumerate() {
+            assert!((gpu - cpu).abs() <= tolerance * cpu, "{hidden:?}, step {step}: {gpu} and {cpu}");
+        }
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `softstep eval`: a trained model on a test set.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use softstep::backend::{Backend, Evaluation};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::metrics::Confusion;
+use softstep::model::check_fit;
 
 use crate::cli::EvalArgs;
 use crate::{report, run_folder};
@@ -16,16 +17,9 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
     let data = super::load_data(&args.data, !args.json)?;
     let sizes = parameters.sizes();
     let (features, classes) = (sizes[0], sizes[sizes.len() - 1]);
-    if (features, classes) != (data.test.features, data.test.classes) {
-        bail!(
-            "{} takes {features} features and tells {classes} classes apart, but {} has {} features and {} classes: \
-             choose the --data that it was trained on",
-            file.display(),
-            data.name,
-            data.test.features,
-            data.test.classes
-        );
-    }
+    check_fit(features, classes, &data.test).with_context(|| {
+        format!("{} does not fit {}: choose the --data it was trained on", file.display(), data.name)
+    })?;
     let (info, evaluation) = match super::open_gpu(&args.device).await? {
         Some(gpu) => evaluate(GpuBackend::new(&gpu, &parameters, None, Readback::default()).await?, &data.test).await?,
         None => evaluate(CpuBackend::new(&parameters, None)?, &data.test).await?,

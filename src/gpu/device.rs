@@ -8,7 +8,7 @@ use crate::backend::DeviceInfo;
 use crate::error::{Error, Result};
 
 /// What to install where there is no adapter.
-const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapter (on Debian and Ubuntu: \
+pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapter (on Debian and Ubuntu: \
                       apt install mesa-vulkan-drivers libvulkan1)";
 
 /// An adapter of this machine: a GPU, or a program that acts as one.
@@ -88,25 +88,32 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`] where there is none, or none of that name; [`Error::Gpu`] if it does not open.
     pub async fn open(choice: &AdapterChoice) -> Result<Self> {
-        let mut entries = adapters().await;
+        let entries = adapters().await;
         if entries.is_empty() {
             return Err(Error::NoAdapter(format!("no GPU adapter found: {REMEDY}")));
         }
-        let position = match choice {
-            AdapterChoice::Auto => Some(0),
-            AdapterChoice::Named(name) => entries.iter().position(|entry| {
-                name.parse().map_or_else(
-                    |_| entry.name.to_lowercase().contains(&name.to_lowercase()),
-                    |index: usize| index == entry.index,
-                )
-            }),
+        let AdapterChoice::Named(name) = choice else {
+            // The best that opens.
+            let mut failure = None;
+            for entry in entries {
+                match Self::open_entry(entry).await {
+                    Ok(gpu) => return Ok(gpu),
+                    Err(error) => {
+                        log::warn!("{error}");
+                        failure.get_or_insert(error);
+                    }
+                }
+            }
+            return Err(failure.expect("there are entries, and none opened"));
         };
-        let Some(position) = position else {
-            let AdapterChoice::Named(name) = choice else { unreachable!("only a name can fail to match") };
-            let list: Vec<String> = entries.iter().map(|entry| format!("{} ({})", entry.index, entry.name)).collect();
-            return Err(Error::NoAdapter(format!("no adapter matches {name:?}; there are: {}", list.join(", "))));
-        };
-        Self::open_entry(entries.swap_remove(position)).await
+        let list: Vec<String> = entries.iter().map(|entry| format!("{} ({})", entry.index, entry.name)).collect();
+        let part = name.trim().to_lowercase();
+        let by_index = entries.iter().position(|entry| entry.index.to_string() == part);
+        let by_name = entries.iter().position(|entry| !part.is_empty() && entry.name.to_lowercase().contains(&part));
+        match by_index.or(by_name).and_then(|position| entries.into_iter().nth(position)) {
+            Some(entry) => Self::open_entry(entry).await,
+            None => Err(Error::NoAdapter(format!("no adapter matches {name:?}; there are: {}", list.join(", ")))),
+        }
     }
 
     async fn open_entry(entry: AdapterEntry) -> Result<Self> {

@@ -3,6 +3,7 @@
 mod cross_entropy;
 mod evaluate;
 mod forward;
+mod gather;
 mod input_gradient;
 mod matmul;
 mod sgd;
@@ -11,7 +12,8 @@ mod weight_gradient;
 
 pub use cross_entropy::{Targets, cross_entropy};
 pub use evaluate::{Results, evaluate};
-pub use forward::{Inputs, forward, forward_with_loss};
+pub use forward::{forward, forward_with_loss};
+pub use gather::Inputs;
 pub use input_gradient::input_gradient;
 pub use matmul::Matmul;
 pub use softmax::softmax;
@@ -24,12 +26,12 @@ pub fn programs() -> Vec<Program> {
     let mut programs = vec![softmax::program(), cross_entropy::program(), evaluate::program()];
     for matmul in Matmul::ALL {
         programs.push(input_gradient::program(matmul));
-        for source in forward::Source::ALL {
+        for source in gather::Source::ALL {
             programs.push(forward::program(source, matmul));
             programs.push(weight_gradient::program(source, matmul));
         }
     }
-    for source in forward::Source::ALL {
+    for source in gather::Source::ALL {
         programs.push(forward::program_with_loss(source));
     }
     programs

@@ -23,9 +23,8 @@ fn map(staging: &wgpu::Buffer, bytes: u64) -> Mapped {
     receiver
 }
 
-/// Waits for a submission, and for the mapping that follows it.
-async fn wait(gpu: &Gpu, submission: wgpu::SubmissionIndex, mapped: Mapped) -> Result<()> {
-    // A browser runs the device by itself; natively somebody has to ask.
+/// Natively, runs the device until a submission is done; a browser runs it by itself.
+pub(super) fn poll(gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<()> {
     #[cfg(not(target_arch = "wasm32"))]
     if let Err(error) =
         gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) })
@@ -35,6 +34,12 @@ async fn wait(gpu: &Gpu, submission: wgpu::SubmissionIndex, mapped: Mapped) -> R
     }
     #[cfg(target_arch = "wasm32")]
     drop(submission);
+    gpu.check()
+}
+
+/// Waits for a submission, and for the mapping that follows it.
+async fn wait(gpu: &Gpu, submission: wgpu::SubmissionIndex, mapped: Mapped) -> Result<()> {
+    poll(gpu, submission)?;
     let result = mapped.await;
     gpu.check()?;
     match result {

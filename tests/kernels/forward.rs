@@ -44,6 +44,24 @@ fn forward_matches_oracle_with_and_without_relu() {
 }
 
 #[test]
+fn relu_lets_a_nan_through() {
+    Bench::new().for_each_matmul(|bench| {
+        let (rows, inputs, outputs) = (5, 3, 21);
+        let mut x = oracle::with_ones(&vec![0.5; rows * inputs], inputs).iter().map(|&x| x as f32).collect::<Vec<_>>();
+        x[2 * (inputs + 1) + 1] = f32::NAN;
+        let activations = bench.matrix(rows, inputs + 1, &x);
+        let weights = bench.matrix(inputs + 1, outputs, &vec![1.0; (inputs + 1) * outputs]);
+        let result = bench.unwritten(rows, outputs + 1);
+        let kernel = forward(&bench.gpu, &bench.steps, Inputs::Activations(&activations), &weights, &result, true);
+        bench.run(&kernel, batch(rows));
+        for (row, values) in bench.read(&result).chunks(outputs + 1).enumerate() {
+            let nans = values[..outputs].iter().filter(|value| value.is_nan()).count();
+            assert_eq!(nans, if row == 2 { outputs } else { 0 }, "row {row}, {:?}", bench.gpu.matmul());
+        }
+    });
+}
+
+#[test]
 fn forward_fused_with_the_loss_gives_what_both_kernels_give() {
     Bench::new().for_each_matmul(|bench| {
         for (rows, inputs, classes) in [(1, 1, 2), (3, 5, 3), (31, 33, 10), (32, 31, 15), (65, 784, 16)] {

@@ -1,69 +1,11 @@
 //! Forward through a layer.
 
 use super::cross_entropy::{LOSS_FILES, Targets};
+use super::gather::{Inputs, Source};
 use super::matmul::Matmul;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords, shader};
 use crate::gpu::matrix::Matrix;
-
-/// Where a layer's inputs come from.
-#[derive(Clone, Copy)]
-pub enum Inputs<'a> {
-    /// The data set, in its order.
-    Examples {
-        /// `[examples, features + 1]` bytes, the last of each row 255, rows padded to words with 0.
-        examples: &'a wgpu::Buffer,
-        /// Example numbers; each batch starts at a multiple of 4 and is padded to one with valid numbers.
-        order: &'a wgpu::Buffer,
-        /// Features of an example, without the constant 1.
-        features: usize,
-    },
-    /// The layer before: `[batch, inputs + 1]`.
-    Activations(&'a Matrix),
-}
-
-/// The kind of [`Inputs`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    Gather,
-    Activations,
-}
-
-impl Source {
-    pub(super) const ALL: [Self; 2] = [Self::Gather, Self::Activations];
-
-    pub(super) fn files(self) -> Vec<&'static str> {
-        match self {
-            Self::Gather => vec![shader!("order"), shader!("gather")],
-            Self::Activations => vec![shader!("activations")],
-        }
-    }
-}
-
-impl<'a> Inputs<'a> {
-    pub(super) fn source(self) -> Source {
-        match self {
-            Self::Examples { .. } => Source::Gather,
-            Self::Activations(_) => Source::Activations,
-        }
-    }
-
-    pub(super) fn blocks(self) -> usize {
-        match self {
-            Self::Examples { features, .. } => (features + 1).div_ceil(4),
-            Self::Activations(matrix) => matrix.column_blocks(),
-        }
-    }
-
-    pub(super) fn bindings(self) -> Vec<Binding<'a>> {
-        match self {
-            Self::Examples { examples, order, .. } => {
-                vec![(1, Access::Read, examples), (2, Access::Read, order)]
-            }
-            Self::Activations(matrix) => vec![(1, Access::Read, &matrix.buffer)],
-        }
-    }
-}
 
 pub(super) fn program(source: Source, matmul: Matmul) -> Program {
     let name = match source {
@@ -72,10 +14,7 @@ pub(super) fn program(source: Source, matmul: Matmul) -> Program {
     };
     let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
     files.extend(source.files());
-    files.extend(matmul.files());
-    if matmul == Matmul::Narrow {
-        files.push(shader!("finish_nothing"));
-    }
+    files.extend(matmul.files(false));
     Program { name, entry: "main", files }
 }
 
@@ -84,9 +23,12 @@ pub(super) fn program_with_loss(source: Source) -> Program {
         Source::Gather => "forward_with_loss_from_examples",
         Source::Activations => "forward_with_loss",
     };
-    let mut files = vec![shader!("step"), shader!("order"), shader!("outputs"), shader!("forward")];
-    files.extend(source.files().into_iter().filter(|&file| file != shader!("order")));
-    files.extend(Matmul::Narrow.files());
+    let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
+    files.extend(source.files());
+    if source == Source::Activations {
+        files.push(shader!("order")); // for the labels; a gather brings it along
+    }
+    files.extend(Matmul::Narrow.files(true));
     files.extend(LOSS_FILES);
     Program { name, entry: "main", files }
 }
@@ -118,7 +60,7 @@ pub fn forward_with_loss(
     let matmul = gpu.matmul.for_columns(weights.columns);
     let mut bindings = targets.bindings();
     if inputs.source() == Source::Gather {
-        bindings.retain(|&(binding, ..)| binding != 2);
+        bindings.retain(|&(binding, ..)| binding != 2); // the order: a gather brings it along
     }
     (matmul == Matmul::Narrow).then(|| {
         let program = program_with_loss(inputs.source());

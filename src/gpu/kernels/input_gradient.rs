@@ -7,10 +7,7 @@ use crate::gpu::matrix::Matrix;
 
 pub(super) fn program(matmul: Matmul) -> Program {
     let mut files = vec![shader!("step"), shader!("input_gradient")];
-    files.extend(matmul.files());
-    if matmul == Matmul::Narrow {
-        files.push(shader!("finish_nothing"));
-    }
+    files.extend(matmul.files(false));
     Program { name: "input_gradient", entry: "main", files }
 }
 

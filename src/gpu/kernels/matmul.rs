@@ -24,7 +24,8 @@ impl Matmul {
         if self == Self::Subgroup && columns <= 16 { Self::Narrow } else { self }
     }
 
-    pub(super) fn files(self) -> Vec<&'static str> {
+    /// Its files; `fused` is whether another file says what follows a narrow product.
+    pub(super) fn files(self, fused: bool) -> Vec<&'static str> {
         let mut files = vec![shader!("matmul")];
         files.extend(match self {
             Self::Plain => vec![shader!("matmul_plain")],
@@ -32,6 +33,9 @@ impl Matmul {
             Self::Subgroup => vec![shader!("broadcast"), shader!("matmul_subgroup")],
             Self::Narrow => vec![shader!("broadcast"), shader!("matmul_narrow")],
         });
+        if self == Self::Narrow && !fused {
+            files.push(shader!("finish_nothing"));
+        }
         files
     }
 

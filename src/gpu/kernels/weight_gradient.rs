@@ -1,6 +1,6 @@
 //! Backward to a layer's weights, fused with their update.
 
-use super::forward::{Inputs, Source};
+use super::gather::{Inputs, Source};
 use super::matmul::Matmul;
 use super::sgd;
 use crate::gpu::device::Gpu;
@@ -15,10 +15,7 @@ pub(super) fn program(source: Source, matmul: Matmul) -> Program {
     };
     let mut files = vec![shader!("step"), shader!("weight_gradient"), sgd::FILE];
     files.extend(source.files());
-    files.extend(matmul.files());
-    if matmul == Matmul::Narrow {
-        files.push(shader!("finish_nothing"));
-    }
+    files.extend(matmul.files(false));
     Program { name, entry: "main", files }
 }
 
