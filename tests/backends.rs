@@ -251,6 +251,11 @@ fn both_backends_refuse_the_same_in_the_same_words() {
     let on_gpu =
         refusals(|parameters, training| block_on(GpuBackend::new(&gpu, parameters, training, Readback::Pipelined)));
     assert_eq!(on_gpu, refusals(CpuBackend::new));
+    for words in
+        ["5 features", "2 classes", "make no model", "--batch-size", "an epoch of 0", "example 10", "batches of 2"]
+    {
+        assert!(on_gpu.iter().any(|refusal| refusal.contains(words)), "{words}: {on_gpu:#?}");
+    }
 }
 
 #[test]

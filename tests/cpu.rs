@@ -245,51 +245,6 @@ fn a_run_repeats_bit_by_bit() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_that_says_so() {
-    let parameters = random_parameters(&[4, 3], 0);
-    let examples = random_examples(8, 4, 3, 0);
-    let training = |examples, batch_size| Training { examples, batch_size, sgd: Sgd::default() };
-    let refused = |parameters: &Parameters, training: Option<&Training>| {
-        CpuBackend::new(parameters, training).err().expect("an error").to_string()
-    };
-    let (wide, more_classes) = (random_examples(8, 5, 3, 0), random_examples(8, 4, 9, 0));
-    assert!(refused(&parameters, Some(&training(&wide, 2))).contains("5 features and 3 classes, the model 4 and 3"));
-    assert!(refused(&parameters, Some(&training(&more_classes, 2))).contains("9 classes"));
-    assert!(refused(&parameters, Some(&training(&examples, 0))).contains("batch size is 0"));
-    assert!(refused(&Parameters { layers: vec![] }, None).contains("make no model"));
-    let mut short = parameters.clone();
-    short.layers[0].values.pop();
-    assert!(refused(&short, None).contains("(4, 3, 14)"));
-    let torn = Parameters { layers: [&parameters.layers[..], &parameters.layers[..]].concat() };
-    assert!(refused(&torn, None).contains("make no model"));
-
-    let mut backend = CpuBackend::new(&parameters, Some(&training(&examples, 4))).unwrap();
-    assert!(backend.upload(&wide).is_err());
-    assert!(block_on(backend.evaluate(&more_classes)).is_err());
-    assert!(block_on(backend.probabilities(&wide)).is_err());
-
-    let mut losses = Vec::new();
-    let mut step = |backend: &mut CpuBackend, first, batch| {
-        let result = block_on(backend.step(Step { first, batch, learning_rate: 0.1 }, &mut losses));
-        result.err().map(|error| error.to_string())
-    };
-    assert!(step(&mut backend, 0, 4).unwrap().contains("begin an epoch"));
-    assert!(backend.begin_epoch(&[0, 1, 8]).unwrap_err().to_string().contains("example 8"));
-    backend.begin_epoch(&[0, 1, 2, 3, 4, 5]).unwrap();
-    assert!(step(&mut backend, 0, 0).unwrap().contains("0 examples"));
-    assert!(step(&mut backend, 0, 5).unwrap().contains("batch size, 4"));
-    assert!(step(&mut backend, 4, 4).is_some());
-    assert!(step(&mut backend, usize::MAX, 4).is_some());
-    assert_eq!(step(&mut backend, 4, 2), None);
-    assert_eq!(losses.len(), 1);
-
-    let mut predictor = CpuBackend::new(&parameters, None).unwrap();
-    assert!(predictor.begin_epoch(&[0]).unwrap_err().to_string().contains("without training data"));
-    let step = Step { first: 0, batch: 1, learning_rate: 0.1 };
-    assert!(block_on(predictor.step(step, &mut losses)).is_err());
-}
-
-#[test]
 fn the_processor_has_a_name() {
     let backend = CpuBackend::new(&random_parameters(&[4, 3], 0), None).unwrap();
     let info = backend.info();
