@@ -43,7 +43,8 @@
 //!
 //! - Only `gpu` uses wgpu. `data`, `model` and `cpu` know nothing of it.
 //! - Only `gpu::kernel` makes pipelines and bind groups, and only before the first step.
-//! - A training step creates no buffer, bind group or pipeline; it records dispatches.
+//! - A training step creates no buffer, bind group or pipeline: it adds a record, and every eighth one writes the
+//!   records to the device, records the dispatches and submits them.
 //! - The library prints nothing and blocks nowhere but in `gpu::readback`, where a native device needs to be polled;
 //!   it is async throughout, and builds for `wasm32-unknown-unknown`. Files, network and clocks are in native parts.
 //! - No size of MNIST appears outside `data`.
