@@ -5,6 +5,8 @@ mod skip;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -216,6 +218,39 @@ fn missing_files_are_named() {
     fs::write(folder.path().join("bad.safetensors"), "bad").unwrap();
     let run = softstep(folder.path(), &["eval", "--model", "bad.safetensors", "--data", "digits"]);
     assert!(run.code == 1 && run.stderr.contains("bad.safetensors: not a whole safetensors file"), "{run:?}");
+}
+
+/// A mirror that has every file, with a wrong content.
+fn wrong_mirror() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            lines.map_while(|line| line.ok().filter(|line| !line.is_empty())).for_each(drop);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nwrong");
+        }
+    });
+    base
+}
+
+#[test]
+fn a_download_is_a_line_on_stderr_unless_quiet_and_one_that_fails_is_an_error() {
+    let folder = folder();
+    let mirror = wrong_mirror();
+    let train = |more: &[&str]| {
+        let mut command =
+            command(folder.path(), &with(&["train", "--data", "kmnist", "--backend", "cpu", "--data-dir", "d"], more));
+        finished(command.env("SOFTSTEP_MIRROR", &mirror).env("XDG_CACHE_HOME", folder.path()).output().unwrap())
+    };
+    let run = train(&[]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+    let lines: Vec<_> = run.stderr.lines().collect();
+    assert!(lines.len() == 2 && lines[1].starts_with("error: cannot download kmnist"), "{run:?}");
+    assert_eq!(lines[0], "downloading train-images-idx3-ubyte.gz");
+    let quiet = train(&["-q"]);
+    assert_eq!((quiet.code, quiet.stderr.lines().count()), (1, 1), "{quiet:?}");
 }
 
 #[test]
