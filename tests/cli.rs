@@ -414,6 +414,9 @@ fn help_teaches_by_example_and_no_arguments_show_the_short_one() {
     let folder = folder();
     let short = softstep(folder.path(), &[]);
     assert!(short.code == 2 && short.stderr.contains("Usage: softstep"), "{short:?}");
+    let examples = short.stderr.split("Examples:").nth(1).expect("examples");
+    let count = examples.lines().filter(|line| line.starts_with("  softstep ")).count();
+    assert!((3..=4).contains(&count), "{short:?}");
     for arguments in [&["--help"][..], &["train", "--help"], &["eval", "--help"], &["bench", "--help"]] {
         let long = softstep(folder.path(), arguments);
         assert!(long.code == 0 && long.stdout.contains("Examples:"), "{long:?}");
