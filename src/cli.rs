@@ -19,16 +19,16 @@ pub struct Cli {
 
 const SHORT_EXAMPLES: &str = "\
 Examples:
-  softstep train                              softmax regression on MNIST, or on bundled digits where offline
-  softstep train --hidden 128                 the same with a hidden layer
+  softstep train                 softmax regression on MNIST; on digits if offline
+  softstep train --hidden 128    the same with a hidden layer
   softstep eval --model runs/<run> --data mnist
-  softstep bench                              how fast this machine trains, GPU beside CPU
+  softstep bench                 how fast this machine trains, GPU beside CPU
 
-More with --help, also of each command.";
+More with --help, also after a command.";
 
 const EXAMPLES: &str = "\
 Examples:
-  softstep train                              softmax regression on MNIST, or on bundled digits where offline
+  softstep train                              softmax regression on MNIST; on bundled digits if offline
   softstep train --hidden 128                 the same with a hidden layer
   softstep train --data fashion-mnist --hidden 512,512 --epochs 20
   softstep train --data path/to/idx-folder --validation 0.1

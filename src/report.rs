@@ -287,7 +287,7 @@ impl<'a> TrainReport<'a> {
                 ProgressDrawTarget::stderr()
             },
         );
-        bar.set_style(style("{prefix}  {bar:24} {percent:>3} %  {msg}, {eta} left"));
+        bar.set_style(style("{prefix}  {bar:16} {percent:>3} %"));
         let report = Self {
             run,
             json,
@@ -350,9 +350,9 @@ impl<'a> TrainReport<'a> {
         lines.push(field(
             "training",
             &format!(
-                "{} epochs of {} steps, batches of {}, learning rate {}, seed {}",
-                config.epochs,
-                count(steps / config.epochs),
+                "{} of {}, batches of {}, learning rate {}, seed {}",
+                counted(config.epochs, "epoch"),
+                counted(steps / config.epochs, "step"),
                 config.batch_size,
                 config.learning_rate,
                 config.seed
@@ -369,13 +369,16 @@ impl<'a> TrainReport<'a> {
                 self.bar.set_prefix(format!("epoch {epoch}/{}", self.run.config.epochs));
             }
             Event::Step { batch, loss, .. } => {
-                self.first_loss.get_or_insert_with(|| self.started.elapsed());
                 self.examples += batch;
                 if !self.bar.is_hidden() {
                     let seconds = (self.trained + self.epoch_started.elapsed()).as_secs_f64();
-                    self.bar.inc(1);
                     self.bar.set_message(format!("loss {loss:.4}, {} images/s", rate(self.examples, seconds)));
                 }
+                if self.first_loss.is_none() {
+                    self.first_loss = Some(self.started.elapsed());
+                    self.bar.set_style(style("{prefix}  {bar:16} {percent:>3} %  {msg}, {eta} left"));
+                }
+                self.bar.inc(1);
             }
             Event::EpochTrained { .. } => self.trained += self.epoch_started.elapsed(),
             Event::EpochEvaluated { epoch, train_loss, validation, test } => {
@@ -460,11 +463,11 @@ impl<'a> TrainReport<'a> {
         }
         let examples = test.predictions.len();
         print(&format!(
-            "test accuracy {}: {} of {} wrong\ntrained {} steps in {seconds:.1} s: {} steps/s, {} images/s\nmodel in {}",
+            "test accuracy {}: {} of {} wrong\ntrained {} in {seconds:.1} s: {} steps/s, {} images/s\nmodel in {}",
             percent(test.accuracy()),
             count(examples - test.correct),
             count(examples),
-            count(steps),
+            counted(steps, "step"),
             rate(steps, seconds),
             rate(self.examples, seconds),
             model.display()
@@ -654,6 +657,11 @@ fn device_line(info: &DeviceInfo) -> String {
 
 fn field(name: &str, value: &str) -> String {
     format!("{name:8}  {value}")
+}
+
+/// As in `1 step` and `2 steps`.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 fn count(number: usize) -> String {

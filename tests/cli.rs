@@ -128,6 +128,7 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
     let run = softstep(folder.path(), &TRAIN);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     for part in [
+        "3 epochs of 21 steps,",
         "digits: 1,294 training and 359 test examples",
         "[64, 16]",
         "epoch 3/3",
@@ -137,6 +138,8 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
     ] {
         assert!(run.stdout.contains(part), "{part:?} is not in\n{}", run.stdout);
     }
+    let run = softstep(folder.path(), &["train", "--data=digits", "--backend=cpu", "--epochs=1", "--batch-size=2000"]);
+    assert!(run.stdout.contains("1 epoch of 1 step,") && run.stdout.contains("trained 1 step in"), "{}", run.stdout);
     let run = softstep(folder.path(), &with(&TRAIN, &["-q"]));
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 3, "{}", run.stdout);
@@ -164,6 +167,9 @@ fn a_folder_that_holds_something_is_refused_and_an_empty_one_is_used() {
     assert_eq!((run.code, run.stdout.as_str()), (1, ""));
     assert!(run.stderr.contains("--out run: the folder is not empty; name a new one"), "{}", run.stderr);
     assert_eq!(fs::read(folder.path().join("run/model.safetensors")).unwrap(), before);
+    let run = softstep(folder.path(), &with(&TRAIN, &["--out", "run/config.json"]));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    assert!(run.stderr.contains("--out run/config.json is a file: --out needs a folder"), "{}", run.stderr);
 }
 
 #[test]
