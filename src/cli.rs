@@ -10,16 +10,25 @@ use softstep::trainer::TrainingConfig;
 
 /// Train softmax classifiers on any GPU
 #[derive(Debug, Parser)]
-#[command(name = "softstep", version, arg_required_else_help = true, after_long_help = EXAMPLES)]
+#[command(name = "softstep", version, arg_required_else_help = true, after_help = SHORT_EXAMPLES, after_long_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
+const SHORT_EXAMPLES: &str = "\
+Examples:
+  softstep train                 softmax regression on MNIST; on digits if offline
+  softstep train --hidden 128    the same with a hidden layer
+  softstep eval --model runs/<run> --data mnist
+  softstep bench                 how fast this machine trains, GPU beside CPU
+
+More with --help, also after a command.";
+
 const EXAMPLES: &str = "\
 Examples:
-  softstep train                              softmax regression on MNIST, or on bundled digits where offline
+  softstep train                              softmax regression on MNIST; on bundled digits if offline
   softstep train --hidden 128                 the same with a hidden layer
   softstep train --data fashion-mnist --hidden 512,512 --epochs 20
   softstep train --data path/to/idx-folder --validation 0.1
@@ -264,7 +273,7 @@ pub struct BenchArgs {
 impl BenchArgs {
     fn check(&self) -> Result<(), String> {
         if self.hidden.as_ref().is_some_and(|hidden| hidden.contains(&0)) {
-            return Err(format!("--hidden {:?}: must be sizes of 1 or more", self.hidden.as_deref().unwrap_or(&[])));
+            return Err("--hidden: the size of a layer must be 1 or more".into());
         }
         if let Some(size) = self.batch_sizes.iter().find(|&&size| !(1..=BENCH_EXAMPLES).contains(&size)) {
             return Err(format!(

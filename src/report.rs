@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
@@ -155,33 +155,52 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 /// Shows what happens while data is loaded.
 #[derive(Debug)]
 pub struct Downloads {
+    progress: bool,
+    /// Of the file under way; hidden where standard error is no terminal, and before the first.
     bar: ProgressBar,
     file: String,
 }
 
 impl Downloads {
-    /// Shows downloads where `progress` is wanted and standard error is a terminal; notices in any case.
+    /// Shows downloads where `progress` is wanted, as a bar on a terminal and as a line for each file elsewhere;
+    /// notices in any case.
     pub fn new(progress: bool) -> Self {
-        let bar = if progress { ProgressBar::no_length() } else { ProgressBar::hidden() };
-        Self { bar, file: String::new() }
+        Self { progress, bar: ProgressBar::hidden(), file: String::new() }
     }
 
     /// Shows one report of the loader.
     pub fn show(&mut self, progress: Progress<'_>) {
         match progress {
             Progress::Notice(text) => self.bar.suspend(|| notice(text)),
-            Progress::Download { file, received, total } => {
-                if self.file != file {
-                    self.file = file.to_string();
-                    self.bar.set_prefix(self.file.clone());
+            Progress::Download { file, received, total } if self.progress => {
+                let next = self.file != file;
+                // Another mirror starts the file anew.
+                if next || received < self.bar.position() {
+                    self.bar.finish_and_clear();
+                    self.bar = download_bar(file, total);
                 }
-                let total = total.map_or_else(String::new, |total| format!(" of {}", HumanBytes(total)));
-                self.bar.set_style(style("downloading {prefix}: {msg}"));
-                self.bar.set_message(format!("{}{total}", HumanBytes(received)));
-                self.bar.tick();
+                if next {
+                    self.file = file.to_string();
+                    if self.bar.is_hidden() {
+                        print_error_line(&format!("downloading {file}"));
+                    }
+                }
+                self.bar.set_position(received);
             }
+            Progress::Download { .. } => {}
         }
     }
+}
+
+/// Shown from its first position on; it fits 80 columns.
+fn download_bar(file: &str, total: Option<u64>) -> ProgressBar {
+    let template = match total {
+        Some(_) => "{prefix} {bar:12} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
+        None => "{prefix} {decimal_bytes} {decimal_bytes_per_sec}",
+    };
+    ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr())
+        .with_style(style(template))
+        .with_prefix(file.to_string())
 }
 
 impl Drop for Downloads {
@@ -268,7 +287,7 @@ impl<'a> TrainReport<'a> {
                 ProgressDrawTarget::stderr()
             },
         );
-        bar.set_style(style("{prefix}  {bar:24} {percent:>3} %  {msg}, {eta} left"));
+        bar.set_style(style("{prefix}  {bar:16} {percent:>3} %"));
         let report = Self {
             run,
             json,
@@ -331,9 +350,9 @@ impl<'a> TrainReport<'a> {
         lines.push(field(
             "training",
             &format!(
-                "{} epochs of {} steps, batches of {}, learning rate {}, seed {}",
-                config.epochs,
-                count(steps / config.epochs),
+                "{} of {}, batches of {}, learning rate {}, seed {}",
+                counted(config.epochs, "epoch"),
+                counted(steps / config.epochs, "step"),
                 config.batch_size,
                 config.learning_rate,
                 config.seed
@@ -350,13 +369,16 @@ impl<'a> TrainReport<'a> {
                 self.bar.set_prefix(format!("epoch {epoch}/{}", self.run.config.epochs));
             }
             Event::Step { batch, loss, .. } => {
-                self.first_loss.get_or_insert_with(|| self.started.elapsed());
                 self.examples += batch;
                 if !self.bar.is_hidden() {
                     let seconds = (self.trained + self.epoch_started.elapsed()).as_secs_f64();
-                    self.bar.inc(1);
                     self.bar.set_message(format!("loss {loss:.4}, {} images/s", rate(self.examples, seconds)));
                 }
+                if self.first_loss.is_none() {
+                    self.first_loss = Some(self.started.elapsed());
+                    self.bar.set_style(style("{prefix}  {bar:16} {percent:>3} %  {msg}, {eta} left"));
+                }
+                self.bar.inc(1);
             }
             Event::EpochTrained { .. } => self.trained += self.epoch_started.elapsed(),
             Event::EpochEvaluated { epoch, train_loss, validation, test } => {
@@ -441,11 +463,11 @@ impl<'a> TrainReport<'a> {
         }
         let examples = test.predictions.len();
         print(&format!(
-            "test accuracy {}: {} of {} wrong\ntrained {} steps in {seconds:.1} s: {} steps/s, {} images/s\nmodel in {}",
+            "test accuracy {}: {} of {} wrong\ntrained {} in {seconds:.1} s: {} steps/s, {} images/s\nmodel in {}",
             percent(test.accuracy()),
             count(examples - test.correct),
             count(examples),
-            count(steps),
+            counted(steps, "step"),
             rate(steps, seconds),
             rate(self.examples, seconds),
             model.display()
@@ -635,6 +657,11 @@ fn device_line(info: &DeviceInfo) -> String {
 
 fn field(name: &str, value: &str) -> String {
     format!("{name:8}  {value}")
+}
+
+/// As in `1 step` and `2 steps`.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 fn count(number: usize) -> String {

@@ -82,8 +82,11 @@ pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters, Metadata)> {
     Ok((path, parameters, metadata))
 }
 
-/// Refuses an `--out` that holds something.
+/// Refuses an `--out` that holds something, or is a file.
 pub fn check_free(out: &Path) -> Result<()> {
+    if out.exists() && !out.is_dir() {
+        bail!("--out {} is a file: --out needs a folder, new or empty", out.display());
+    }
     if out.is_dir() && fs::read_dir(out).map_err(Error::io("read folder", out))?.next().is_some() {
         bail!("--out {}: the folder is not empty; name a new one, or remove it first", out.display());
     }

@@ -5,6 +5,8 @@ mod skip;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -126,6 +128,7 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
     let run = softstep(folder.path(), &TRAIN);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     for part in [
+        "3 epochs of 21 steps,",
         "digits: 1,294 training and 359 test examples",
         "[64, 16]",
         "epoch 3/3",
@@ -135,6 +138,8 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
     ] {
         assert!(run.stdout.contains(part), "{part:?} is not in\n{}", run.stdout);
     }
+    let run = softstep(folder.path(), &["train", "--data=digits", "--backend=cpu", "--epochs=1", "--batch-size=2000"]);
+    assert!(run.stdout.contains("1 epoch of 1 step,") && run.stdout.contains("trained 1 step in"), "{}", run.stdout);
     let run = softstep(folder.path(), &with(&TRAIN, &["-q"]));
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 3, "{}", run.stdout);
@@ -162,6 +167,9 @@ fn a_folder_that_holds_something_is_refused_and_an_empty_one_is_used() {
     assert_eq!((run.code, run.stdout.as_str()), (1, ""));
     assert!(run.stderr.contains("--out run: the folder is not empty; name a new one"), "{}", run.stderr);
     assert_eq!(fs::read(folder.path().join("run/model.safetensors")).unwrap(), before);
+    let run = softstep(folder.path(), &with(&TRAIN, &["--out", "run/config.json"]));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    assert!(run.stderr.contains("--out run/config.json is a file: --out needs a folder"), "{}", run.stderr);
 }
 
 #[test]
@@ -216,6 +224,39 @@ fn missing_files_are_named() {
     fs::write(folder.path().join("bad.safetensors"), "bad").unwrap();
     let run = softstep(folder.path(), &["eval", "--model", "bad.safetensors", "--data", "digits"]);
     assert!(run.code == 1 && run.stderr.contains("bad.safetensors: not a whole safetensors file"), "{run:?}");
+}
+
+/// A mirror that has every file, with a wrong content.
+fn wrong_mirror() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            lines.map_while(|line| line.ok().filter(|line| !line.is_empty())).for_each(drop);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nwrong");
+        }
+    });
+    base
+}
+
+#[test]
+fn a_download_is_a_line_on_stderr_unless_quiet_and_one_that_fails_is_an_error() {
+    let folder = folder();
+    let mirror = wrong_mirror();
+    let train = |more: &[&str]| {
+        let mut command =
+            command(folder.path(), &with(&["train", "--data", "kmnist", "--backend", "cpu", "--data-dir", "d"], more));
+        finished(command.env("SOFTSTEP_MIRROR", &mirror).env("XDG_CACHE_HOME", folder.path()).output().unwrap())
+    };
+    let run = train(&[]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+    let lines: Vec<_> = run.stderr.lines().collect();
+    assert!(lines.len() == 2 && lines[1].starts_with("error: cannot download kmnist"), "{run:?}");
+    assert_eq!(lines[0], "downloading train-images-idx3-ubyte.gz");
+    let quiet = train(&["-q"]);
+    assert_eq!((quiet.code, quiet.stderr.lines().count()), (1, 1), "{quiet:?}");
 }
 
 #[test]
@@ -379,6 +420,9 @@ fn help_teaches_by_example_and_no_arguments_show_the_short_one() {
     let folder = folder();
     let short = softstep(folder.path(), &[]);
     assert!(short.code == 2 && short.stderr.contains("Usage: softstep"), "{short:?}");
+    let examples = short.stderr.split("Examples:").nth(1).expect("examples");
+    let count = examples.lines().filter(|line| line.starts_with("  softstep ")).count();
+    assert!((3..=4).contains(&count), "{short:?}");
     for arguments in [&["--help"][..], &["train", "--help"], &["eval", "--help"], &["bench", "--help"]] {
         let long = softstep(folder.path(), arguments);
         assert!(long.code == 0 && long.stdout.contains("Examples:"), "{long:?}");

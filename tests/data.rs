@@ -234,6 +234,18 @@ fn a_label_beyond_the_ten_classes_of_a_standard_set_is_refused() {
     assert!(message.contains("t10k-labels-idx1-ubyte: label 10 of example 8765"), "{message}");
 }
 
+#[test]
+fn a_damaged_file_of_a_standard_set_is_refused_with_a_way_out() {
+    let folder = standard();
+    let path = folder.path().join(FILES[1]);
+    let mut labels = gzip(&std::fs::read(&path).unwrap());
+    labels.truncate(labels.len() / 2);
+    std::fs::write(path, labels).unwrap();
+    let message = load_standard(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("train-labels-idx1-ubyte: its gzip data is damaged"), "{message}");
+    assert!(message.ends_with("; to have it downloaded again, delete it"), "{message}");
+}
+
 /// Serves `/mnist/<file>.gz` on localhost, every connection once.
 fn serve(files: Vec<(String, Vec<u8>)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -314,6 +326,23 @@ fn auto_falls_back_to_the_bundled_digits_and_says_so_in_one_line() {
     let [notice] = &notices[..] else { panic!("{notices:?}") };
     assert!(notice.contains("digits") && !notice.contains('\n'), "{notice}");
     assert!(notice.contains(&folder.path().join("mnist").display().to_string()), "{notice}");
+    assert!(notice.contains("train-images-idx3-ubyte.gz: ") && notice.contains("refused"), "{notice}");
+}
+
+#[test]
+fn auto_names_a_folder_it_cannot_write_to_as_what_keeps_mnist_away() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut store = store([file.path()]);
+    store.mirror = Some(serve(vec![(format!("{}.gz", FILES[0]), vec![0])]));
+    let mut notice = String::new();
+    let data = store.load("auto", &mut |progress| match progress {
+        Progress::Notice(line) => notice = line.to_string(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(data.unwrap().name, "digits");
+    let folder = file.path().join("mnist").display().to_string();
+    assert!(notice.contains(&format!("(cannot create folder {folder}: ")) && !notice.contains('\n'), "{notice}");
+    assert!(notice.contains("--data-dir"), "{notice}");
 }
 
 #[test]

@@ -48,6 +48,15 @@ pub(super) fn find(folder: &Path) -> Result<[PathBuf; 4]> {
 /// Reads a data set from its four files. For a standard `set` they must be that set's, otherwise any size will do
 /// and the number of classes is the highest label plus 1.
 pub(super) fn read(name: &str, paths: &[PathBuf; 4], set: Option<&Set>) -> Result<Data> {
+    read_checked(name, paths, set).map_err(|error| match (error, set) {
+        (Error::Format { file, problem }, Some(_)) => {
+            Error::Format { file, problem: format!("{problem}; to have it downloaded again, delete it") }
+        }
+        (other, _) => other,
+    })
+}
+
+fn read_checked(name: &str, paths: &[PathBuf; 4], set: Option<&Set>) -> Result<Data> {
     let [train_images, train_labels, test_images, test_labels] = paths.each_ref().map(|path| open(path));
     let idx = [train_images?, train_labels?, test_images?, test_labels?];
     let odd = idx.iter().zip(STANDARD_SHAPES).find(|(idx, shape)| idx.shape() != *shape);
@@ -160,8 +169,7 @@ fn check(idx: Idx, path: &Path, sha256: Option<&str>, classes: Option<usize>) ->
     if digest.as_deref() != sha256 {
         return Err(Error::format(
             file,
-            "its content is not the published one (by its SHA-256): delete it to have it downloaded again, or name \
-             its folder in --data to use it as it is",
+            "its content is not the published one (by its SHA-256); to use it as it is, name its folder in --data",
         ));
     }
     let temporary = temporary.map(NamedTempFile::into_temp_path);

@@ -176,7 +176,19 @@ impl Store {
     pub fn load_set(&self, set: &Set, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
         let paths = match self.find(set) {
             Some(paths) => paths,
-            None => self.fetch(set, progress)?,
+            None => self.fetch(set, progress).map_err(|error| match error {
+                Error::Download { what, problem } => Error::Download {
+                    what: format!("{} ({what})", set.name),
+                    problem: match self.folders.first() {
+                        Some(folder) => format!(
+                            "{problem}. Put its four .gz files into {}, or name another mirror in SOFTSTEP_MIRROR",
+                            folder.join(set.name).display()
+                        ),
+                        None => problem,
+                    },
+                },
+                other => other,
+            })?,
         };
         folder::read(set.name, &paths, Some(set))
     }
@@ -191,13 +203,16 @@ impl Store {
             Ok(paths) => folder::read(mnist.name, &paths, Some(mnist)),
             Err(error) => {
                 log::info!("{error}");
-                let place = match self.folders.first() {
-                    Some(folder) => format!("put its four .gz files into {}", folder.join(mnist.name).display()),
-                    None => "put its four .gz files into a folder and name that with --data".into(),
+                let remedy = match (&error, self.folders.first()) {
+                    (Error::Download { .. }, Some(folder)) => {
+                        format!("put its four .gz files into {}", folder.join(mnist.name).display())
+                    }
+                    _ => "name a folder that can be written to with --data-dir".into(),
                 };
                 progress(Progress::Notice(&format!(
-                    "MNIST is not on this machine and could not be downloaded: using the bundled digits (1,797 real \
-                     images of 8x8) instead. To use MNIST, {place}"
+                    "MNIST is not on this machine and could not be downloaded ({}): using the bundled digits (1,797 \
+                     real images of 8x8) instead. To use MNIST, {remedy}",
+                    cause(&error)
                 )));
                 digits()
             }
@@ -222,21 +237,19 @@ impl Store {
         };
         for (file, sha256) in folder::FILES.into_iter().zip(set.gz_sha256) {
             if folder::find_file(&folder, file).is_none() {
-                download(&mut mirrors, &format!("{file}.gz"), sha256, &folder, self.limits, progress).map_err(
-                    |error| match error {
-                        Error::Download { what, problem } => Error::Download {
-                            what: format!("{} ({what})", set.name),
-                            problem: format!(
-                                "{problem}. Put its four .gz files into {}, or name another mirror in SOFTSTEP_MIRROR",
-                                folder.display()
-                            ),
-                        },
-                        other => other,
-                    },
-                )?;
+                download(&mut mirrors, &format!("{file}.gz"), sha256, &folder, self.limits, progress)?;
             }
         }
         folder::find(&folder)
+    }
+}
+
+/// The cause of a failed download in a few words: of several mirrors', the first one's.
+fn cause(error: &Error) -> String {
+    match error {
+        Error::Download { problem, .. } => problem.split("; ").next().unwrap_or(problem).into(),
+        Error::Io { source, .. } => format!("{error}: {source}"),
+        other => other.to_string(),
     }
 }
 
