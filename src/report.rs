@@ -33,7 +33,7 @@ use serde_json::json;
 use softstep::Error;
 use softstep::backend::{DeviceInfo, Evaluation, KernelTime};
 use softstep::data::{Data, Progress};
-use softstep::gpu::AdapterEntry;
+use softstep::gpu::{AdapterEntry, REMEDY};
 use softstep::metrics::Confusion;
 use softstep::trainer::{Event, Summary, TrainingConfig};
 
@@ -71,10 +71,7 @@ pub fn adapters(entries: &[AdapterEntry], json: bool) -> Result<()> {
         return Ok(());
     }
     if entries.is_empty() {
-        notice(
-            "no adapter found: install a GPU driver, or on Debian and Ubuntu the software adapter of \
-             mesa-vulkan-drivers; meanwhile softstep computes on the CPU",
-        );
+        notice(&format!("no adapter found: {REMEDY}; meanwhile softstep computes on the CPU"));
         return Ok(());
     }
     let mut table = table(&["#", "adapter", "type", "api", "driver"]);

@@ -58,7 +58,12 @@ impl TrainingConfig {
     pub fn check(&self) -> Result<()> {
         let Sgd { momentum, nesterov, weight_decay } = self.sgd;
         let rules = [
-            (!self.hidden.contains(&0), "--hidden", format!("{:?}", self.hidden), "sizes of 1 or more"),
+            (
+                !self.hidden.contains(&0),
+                "--hidden",
+                self.hidden.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+                "sizes of 1 or more",
+            ),
             (self.epochs >= 1, "--epochs", self.epochs.to_string(), "1 or more"),
             (self.batch_size >= 1, "--batch-size", self.batch_size.to_string(), "1 or more"),
             (
