@@ -48,8 +48,8 @@ impl CpuBackend {
     /// A backend with these parameters, and with what training needs where it is to train.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for layers that do not follow on each other, examples whose features or classes are not
-    /// the model's, or a batch size of 0.
+    /// [`Invalid`](crate::Error::Invalid) for layers that do not follow on each other, examples with other features or
+    /// more classes than the model's, or a batch size of 0.
     pub fn new(parameters: &Parameters, training: Option<&Training>) -> Result<Self> {
         parameters.check()?;
         let batch_size = training.map_or(0, |training| training.batch_size.min(training.examples.len()));
