@@ -1,12 +1,11 @@
 //! The command as people and programs use it.
 
 mod binary;
+mod server;
 mod skip;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -226,25 +225,11 @@ fn missing_files_are_named() {
     assert!(run.code == 1 && run.stderr.contains("bad.safetensors: not a whole safetensors file"), "{run:?}");
 }
 
-/// A mirror that has every file, with a wrong content.
-fn wrong_mirror() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            lines.map_while(|line| line.ok().filter(|line| !line.is_empty())).for_each(drop);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nwrong");
-        }
-    });
-    base
-}
-
 #[test]
 fn a_download_is_a_line_on_stderr_unless_quiet_and_one_that_fails_is_an_error() {
     let folder = folder();
-    let mirror = wrong_mirror();
+    // A mirror that has every file, with a wrong content.
+    let mirror = server::serve(|_| Some(b"wrong".to_vec()));
     let train = |more: &[&str]| {
         let mut command =
             command(folder.path(), &with(&["train", "--data", "kmnist", "--backend", "cpu", "--data-dir", "d"], more));

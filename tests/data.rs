@@ -1,8 +1,9 @@
 //! Data sets from folders, from the store and by download.
 
+mod server;
 mod skip;
 
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -246,22 +247,12 @@ fn a_damaged_file_of_a_standard_set_is_refused_with_a_way_out() {
     assert!(message.ends_with("; to have it downloaded again, delete it"), "{message}");
 }
 
-/// Serves `/mnist/<file>.gz` on localhost, every connection once.
+/// Serves `/mnist/<file>.gz` on localhost.
 fn serve(files: Vec<(String, Vec<u8>)>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let request: Vec<String> = lines.map_while(|line| line.ok().filter(|line| !line.is_empty())).collect();
-            let file = files.iter().find(|(name, _)| request[0] == format!("GET /mnist/{name} HTTP/1.1"));
-            let (status, body) = file.map_or(("404 Not Found", &[][..]), |(_, body)| ("200 OK", body));
-            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            let _ = stream.write_all(body);
-        }
-    });
-    base
+    server::serve(move |path| {
+        let name = path.strip_prefix("/mnist/")?;
+        files.iter().find(|(file, _)| file == name).map(|(_, body)| body.clone())
+    })
 }
 
 #[test]
