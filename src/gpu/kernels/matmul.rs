@@ -45,7 +45,7 @@ impl Matmul {
             Self::Plain => (16, 8),
             Self::Workgroup => (16, 16),
             Self::Subgroup => (8, 8),
-            Self::Narrow => (16, columns),
+            Self::Narrow => (8, columns),
         };
         [columns.div_ceil(tile_columns), rows.div_ceil(tile_rows)]
     }
