@@ -19,6 +19,7 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, T
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::{Layer, Parameters, check_fit};
+use crate::optimizer::{Sgd, TrainingState};
 
 /// Rows of a chunk in evaluation, where the batch size is not larger.
 const EVALUATION_ROWS: usize = 1024;
@@ -70,6 +71,9 @@ struct DataSet {
 struct Trainer {
     data: DataSet,
     batch_size: usize,
+    sgd: Sgd,
+    /// Per layer, shaped like its weights; without momentum nobody reads them.
+    velocities: Vec<Matrix>,
     /// The dispatches of a step, in order.
     kernels: Vec<Kernel>,
     /// Steps of the next submission.
@@ -187,6 +191,15 @@ impl GpuBackend {
             }
         }
         // Backward and update. A layer passes its gradient on before its weights change.
+        let velocities = self
+            .weights
+            .iter()
+            .map(|weights| {
+                let has_momentum = training.sgd.moments() > 0;
+                let (rows, columns) = if has_momentum { (weights.rows, weights.columns) } else { (1, 1) };
+                Matrix::new(gpu, "a layer's velocity", rows, columns)
+            })
+            .collect::<Result<Vec<_>>>()?;
         let mut d_outputs = None;
         for layer in (0..=last).rev() {
             let weights = &self.weights[layer];
@@ -199,9 +212,6 @@ impl GpuBackend {
                 kernels.push(kernels::input_gradient(gpu, &steps, d_outputs, weights, activations, &d_inputs));
                 Some(d_inputs)
             };
-            let has_momentum = training.sgd.momentum > 0.0;
-            let (rows, columns) = if has_momentum { (weights.rows, weights.columns) } else { (1, 1) };
-            let velocity = Matrix::new(gpu, "a layer's velocity", rows, columns)?;
             let gradient = d_outputs.as_ref().unwrap_or(&self.logits);
             kernels.push(kernels::weight_gradient(
                 gpu,
@@ -209,7 +219,7 @@ impl GpuBackend {
                 inputs(layer),
                 gradient,
                 weights,
-                &velocity,
+                &velocities[layer],
                 &training.sgd,
             ));
             d_outputs = d_inputs;
@@ -218,6 +228,8 @@ impl GpuBackend {
         Ok(Trainer {
             data,
             batch_size,
+            sgd: training.sgd,
+            velocities,
             kernels,
             pending,
             steps,
@@ -315,6 +327,24 @@ impl Trainer {
     }
 }
 
+/// Reads a matrix for each layer.
+async fn read_layers(gpu: &Gpu, matrices: &[Matrix]) -> Result<Parameters> {
+    let mut layers = Vec::with_capacity(matrices.len());
+    for matrix in matrices {
+        let values = matrix.read(gpu, matrix.rows).await?;
+        layers.push(Layer { inputs: matrix.rows - 1, outputs: matrix.columns, values });
+    }
+    Ok(Parameters { layers })
+}
+
+/// Writes a matrix for each layer.
+fn write_layers(gpu: &Gpu, matrices: &[Matrix], values: &Parameters) {
+    for (matrix, layer) in matrices.iter().zip(&values.layers) {
+        matrix.write(gpu, &layer.values);
+    }
+    gpu.queue.submit([]);
+}
+
 impl Backend for GpuBackend {
     type Set = Set;
 
@@ -400,12 +430,29 @@ impl Backend for GpuBackend {
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {
-        let mut layers = Vec::with_capacity(self.weights.len());
-        for matrix in &self.weights {
-            let values = matrix.read(&self.gpu, matrix.rows).await?;
-            layers.push(Layer { inputs: matrix.rows - 1, outputs: matrix.columns, values });
+        read_layers(&self.gpu, &self.weights).await
+    }
+
+    async fn state(&mut self) -> Result<TrainingState> {
+        let Some(trainer) = &self.trainer else { return Err(no_training()) };
+        let parameters = read_layers(&self.gpu, &self.weights).await?;
+        let mut moments = Vec::new();
+        if trainer.sgd.moments() > 0 {
+            moments.push(read_layers(&self.gpu, &trainer.velocities).await?);
         }
-        Ok(Parameters { layers })
+        Ok(TrainingState { parameters, moments })
+    }
+
+    fn restore(&mut self, state: &TrainingState) -> Result<()> {
+        let Some(trainer) = &self.trainer else { return Err(no_training()) };
+        let mut sizes = vec![self.weights[0].rows - 1];
+        sizes.extend(self.weights.iter().map(|weights| weights.columns));
+        state.check(&sizes, trainer.sgd.moments())?;
+        write_layers(&self.gpu, &self.weights, &state.parameters);
+        if let Some(velocity) = state.moments.first() {
+            write_layers(&self.gpu, &trainer.velocities, velocity);
+        }
+        self.gpu.check()
     }
 
     fn profile(&self) -> &[KernelTime] {

@@ -32,13 +32,18 @@ impl Matrix {
     /// As [`Matrix::new`].
     pub fn from_values(gpu: &Gpu, what: &str, rows: usize, columns: usize, values: &[f32]) -> Result<Self> {
         let matrix = Self::new(gpu, what, rows, columns)?;
-        let mut padded = Vec::with_capacity(rows * matrix.stride());
-        for row in values.chunks_exact(columns) {
+        matrix.write(gpu, values);
+        Ok(matrix)
+    }
+
+    /// Takes these values, `[rows, columns]`, after everything that was submitted before.
+    pub fn write(&self, gpu: &Gpu, values: &[f32]) {
+        let mut padded = Vec::with_capacity(self.rows * self.stride());
+        for row in values.chunks_exact(self.columns) {
             padded.extend_from_slice(row);
             padded.resize(padded.len().next_multiple_of(4), 0.0);
         }
-        gpu.queue.write_buffer(&matrix.buffer, 0, bytemuck::cast_slice(&padded));
-        Ok(matrix)
+        gpu.queue.write_buffer(&self.buffer, 0, bytemuck::cast_slice(&padded));
     }
 
     /// A matrix of zeros whose last column is 1: the constant that a layer's bias is multiplied with.
