@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::reference::Deviation;
+
 /// The library's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -90,6 +92,20 @@ pub enum Error {
         adapter: String,
         /// How long it was waited for.
         seconds: f64,
+    },
+
+    /// A training step came out otherwise than on the CPU.
+    #[error(
+        "step {step} is wrong on adapter {adapter}: {deviation}. The device, its driver or a kernel computes wrong \
+         numbers: `softstep doctor` tests every kernel, and --backend cpu does without them"
+    )]
+    WrongStep {
+        /// The step, counted from 1.
+        step: usize,
+        /// The adapter's name.
+        adapter: String,
+        /// The number that is furthest off.
+        deviation: Deviation,
     },
 
     /// The loss of a training step is infinite or not a number: training has diverged.

@@ -6,6 +6,7 @@ pub mod kernels;
 pub mod matrix;
 pub mod profile;
 pub mod readback;
+pub mod self_test;
 
 pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
 
