@@ -167,7 +167,7 @@ impl std::fmt::Display for Deviation {
         let off = (actual - expected).abs();
         write!(
             f,
-            "{tensor} [{row}, {column}]: {actual:e} {relation} {expected:e}, off by {off:.1e} where {tolerance:.1e} is allowed"
+            "{tensor} [{row}, {column}]: {actual:.6e} {relation} {expected:.6e}, off by {off:.1e} where {tolerance:.1e} is allowed"
         )
     }
 }

@@ -19,6 +19,9 @@ const EPSILON: f64 = f32::EPSILON as f64;
 /// Beyond this a run is about to diverge, and f32 cannot hold what f64 can.
 const TOO_LARGE: f64 = 1e36;
 
+/// What gets lost where f32 runs out of small numbers, many times over.
+const UNDERFLOW: f64 = 1e-33;
+
 /// The error of a sum of so many products in f32, by the sum of their magnitudes.
 fn rounding(products: usize) -> f64 {
     EPSILON * (4.0 + 2.0 * (products as f64).sqrt())
@@ -215,10 +218,10 @@ fn check(
             }
         };
         let name = |what| format!("{what} of layer {} of {count}", index + 1);
-        let tolerance = |at: usize| update.gradient_errors[at];
+        let tolerance = |at: usize| update.gradient_errors[at] + UNDERFLOW;
         let found = Deviation::worst(&name("the gradient"), layer.outputs, &derived, &gradient.values, tolerance);
         keep(&mut worst_gradient, found);
-        let tolerance = |at: usize| update.parameters.errors[at];
+        let tolerance = |at: usize| update.parameters.errors[at] + UNDERFLOW;
         let found =
             Deviation::worst(&name("the parameters"), layer.outputs, &new, &update.parameters.values, tolerance);
         keep(&mut worst_parameter, found);

@@ -174,10 +174,13 @@ fn work_is_split_into_short_submissions_without_changing_a_bit() {
 fn the_command_refuses_what_the_adapter_does_not_allow_and_leaves_no_run_folder() {
     let folder = tempfile::tempdir().unwrap();
     let train = ["train", "--data", "digits", "--backend", "gpu", "--epochs", "1", "--hidden"];
+    let gpu = gpu();
+    let most = gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size);
+    // Weights of [65, hidden], and activations of [1438, hidden], too large for a buffer.
+    let (wide, high) = ((most / (4 * 65) + 4).to_string(), (most / (4 * 1438) + 4).to_string());
     for (settings, flag) in [
-        (&["100000000"][..], "--hidden"),
-        (&["30000000", "--batch-size", "1"], "--hidden"),
-        (&["3000000", "--batch-size", "1438"], "--batch-size"),
+        (&[wide.as_str()][..], "use smaller --hidden layers"),
+        (&[&high, "--batch-size", "1438"], "use a smaller --batch-size"),
     ] {
         let run = binary::softstep(folder.path(), &[&train[..], settings].concat());
         assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");

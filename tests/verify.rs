@@ -91,6 +91,12 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
 }
 
 #[test]
+fn a_run_to_the_end_verifies_when_gradients_have_all_but_vanished() {
+    let found = verified(&gpu(), &[64, 128, 10], MOMENTUM, 30, 1500).unwrap();
+    assert_eq!(found.steps, 50);
+}
+
+#[test]
 fn verification_changes_no_bit_of_the_run() {
     let digits = data::digits().unwrap();
     let gpu = gpu();
