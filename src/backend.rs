@@ -3,7 +3,8 @@
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use crate::optimizer::Sgd;
+use crate::optimizer::{Sgd, TrainingState};
+use crate::verify::Verification;
 
 /// What a backend needs to train, beside the initial parameters.
 #[derive(Clone, Copy, Debug)]
@@ -125,9 +126,28 @@ pub trait Backend {
     /// What the device reports.
     async fn parameters(&mut self) -> Result<Parameters>;
 
+    /// Everything that the steps so far changed. Call it after [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`]; what the device reports.
+    async fn state(&mut self) -> Result<TrainingState>;
+
+    /// Goes on from this state: the next steps give the same bits as those of the backend it was taken from.
+    /// Call it after [`finish`](Self::finish); the epoch that was begun goes on.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`], or the state is that of another
+    /// model or optimizer.
+    fn restore(&mut self, state: &TrainingState) -> Result<()>;
+
     /// What each kernel of a training step took, in the order they run; empty where that was not measured.
     fn profile(&self) -> &[KernelTime] {
         &[]
+    }
+
+    /// What was verified of its steps, if any were to be.
+    fn verification(&self) -> Option<&Verification> {
+        None
     }
 }
 

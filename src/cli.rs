@@ -1,6 +1,7 @@
 //! The command line: arguments become checked options, and nothing else happens here.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -35,6 +36,7 @@ Examples:
   softstep eval --model runs/<run> --data mnist
   softstep bench                              how fast this machine trains, GPU beside CPU
   softstep adapters                           the GPUs and software adapters of this machine
+  softstep doctor                             whether training works here; the text for a bug report
 
 Results go to standard output, progress and notices to standard error. With --json, standard output is
 JSON Lines; `softstep train --help` describes them.
@@ -57,6 +59,8 @@ A run folder holds:
   {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings
   {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy and, if held out, validation_*
   {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
+  {\"event\":\"verification\", …} with --verify: steps that were verified, and for loss, gradients and parameters the worst
+                         number: step, tensor, row, column, gpu, cpu, error, tolerance
   {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
                          parameters_sha256, first_loss_seconds (since the program's start), out
 Losses are mean cross-entropies in nats; one that is not finite is null.";
@@ -68,6 +72,19 @@ Examples:
 
 --json prints one JSON object: loss, accuracy, correct, examples, per_class (precision, recall, f1, support; null
 where undefined) and confusion, whose rows are labels and whose columns are predictions.";
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  softstep doctor                             the device that `softstep train` would take
+  softstep doctor --adapter 1                 another one
+  softstep doctor --json
+
+Tests every kernel on the adapter against known answers, in each way to multiply matrices that the adapter can run,
+trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
+data and runs. The exit code is 0 only if training would work. Put what it prints into a bug report.
+
+--json prints one JSON object: version, os, processor, threads, adapters, auto, device (limits, kernels, costs), training,
+folders and problems, which is empty if training works.";
 
 const BENCH_HELP: &str = "\
 Examples:
@@ -100,6 +117,9 @@ pub enum Command {
     Bench(BenchArgs),
     /// List the adapters that --adapter can name
     Adapters(AdaptersArgs),
+    /// Test whether training works here
+    #[command(after_long_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
 }
 
 /// Which data.
@@ -202,6 +222,9 @@ pub struct TrainArgs {
     /// Measure where the time of a step goes, kernel by kernel; needs a GPU, and slows it down
     #[arg(long)]
     pub profile: bool,
+    /// Have the CPU compute every N-th step again, in f64, and stop where the GPU is wrong [default: 100 where N is left out]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100")]
+    pub verify: Option<NonZeroUsize>,
     /// Run folder, new or empty [default: runs/<time>-<data>]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
@@ -298,6 +321,23 @@ pub struct AdaptersArgs {
     pub json: bool,
 }
 
+/// Options of `softstep doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Number or part of the name of an adapter; see `softstep adapters`
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder of the runs
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    pub out: PathBuf,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Parses and checks the arguments, the program's name first.
 ///
 /// # Errors
@@ -314,7 +354,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             bench.check().map_err(|error| usage("bench", ErrorKind::ValueValidation, error))?;
             None
         }
-        Command::Adapters(_) => None,
+        Command::Adapters(_) | Command::Doctor(_) => None,
     };
     if let Some((command, DeviceArgs { backend: BackendChoice::Cpu, adapter: Some(_) })) = device {
         let problem = "--adapter chooses a GPU and does not go with --backend cpu";

@@ -14,7 +14,7 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_
 use crate::data::Examples;
 use crate::error::Result;
 use crate::model::{Layer, Parameters, check_fit};
-use crate::optimizer::Sgd;
+use crate::optimizer::{Sgd, TrainingState};
 
 /// Examples that evaluation passes through the model at a time.
 const EVALUATION_ROWS: usize = 1_000;
@@ -33,10 +33,11 @@ const GATHER_COST: usize = 25;
 pub struct CpuBackend {
     info: DeviceInfo,
     network: Network,
-    training: Option<TrainingState>,
+    training: Option<Trainer>,
 }
 
-struct TrainingState {
+/// The part of the backend that only training needs.
+struct Trainer {
     examples: Examples,
     epoch: Epoch,
     /// The epoch's order, `[examples]`; empty before the first epoch.
@@ -58,7 +59,7 @@ impl CpuBackend {
             None => None,
             Some(training) => {
                 network.check(training.examples)?;
-                Some(TrainingState {
+                Some(Trainer {
                     examples: training.examples.clone(),
                     epoch: Epoch::new(training)?,
                     order: Vec::new(),
@@ -164,6 +165,28 @@ impl Backend for CpuBackend {
 
     async fn parameters(&mut self) -> Result<Parameters> {
         Ok(self.network.parameters.clone())
+    }
+
+    async fn state(&mut self) -> Result<TrainingState> {
+        let training = self.training.as_ref().ok_or_else(no_training)?;
+        let parameters = &self.network.parameters;
+        let velocity = |optimizer: &Optimizer| Parameters {
+            layers: (parameters.layers.iter().zip(&optimizer.velocities))
+                .map(|(layer, velocity)| Layer { values: velocity.clone(), ..*layer })
+                .collect(),
+        };
+        let moments = (0..training.optimizer.sgd.moments()).map(|_| velocity(&training.optimizer)).collect();
+        Ok(TrainingState { parameters: parameters.clone(), moments })
+    }
+
+    fn restore(&mut self, state: &TrainingState) -> Result<()> {
+        let optimizer = &mut self.training.as_mut().ok_or_else(no_training)?.optimizer;
+        state.check(&self.network.parameters.sizes(), optimizer.sgd.moments())?;
+        self.network.parameters.clone_from(&state.parameters);
+        if let Some(velocity) = state.moments.first() {
+            optimizer.velocities = velocity.layers.iter().map(|layer| layer.values.clone()).collect();
+        }
+        Ok(())
     }
 }
 

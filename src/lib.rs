@@ -59,6 +59,8 @@ pub mod metrics;
 pub mod model;
 pub mod model_file;
 pub mod optimizer;
+pub mod reference;
 pub mod trainer;
+pub mod verify;
 
 pub use error::{Error, Result};

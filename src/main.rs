@@ -24,6 +24,10 @@ fn main() -> ExitCode {
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)),
         Command::Bench(args) => pollster::block_on(commands::bench::run(args)),
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)),
+        Command::Doctor(args) => match pollster::block_on(commands::doctor::run(args)) {
+            Ok(false) => return ExitCode::FAILURE,
+            done => done.map(drop),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

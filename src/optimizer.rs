@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+use crate::model::Parameters;
+
 /// Stochastic gradient descent, with the semantics of PyTorch's `torch.optim.SGD` (dampening 0):
 ///
 /// ```text
@@ -20,6 +23,47 @@ pub struct Sgd {
     pub nesterov: bool,
     /// L2 penalty: each step also pulls every parameter towards 0 by this share of itself.
     pub weight_decay: f32,
+}
+
+impl Sgd {
+    /// How many numbers it remembers for each parameter: 1 with momentum, the velocity, else none.
+    pub fn moments(&self) -> usize {
+        usize::from(self.momentum > 0.0)
+    }
+}
+
+/// All that training changes. A backend that goes on from here takes the very same steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingState {
+    /// The model as it is now.
+    pub parameters: Parameters,
+    /// What the optimizer remembers, [`Sgd::moments`] times the shape of the parameters.
+    pub moments: Vec<Parameters>,
+}
+
+impl TrainingState {
+    /// Checks that a model with these layer sizes and an optimizer with so many moments can go on from here.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with both layer sizes, or both numbers of moments.
+    pub fn check(&self, sizes: &[usize], moments: usize) -> Result<()> {
+        for part in std::iter::once(&self.parameters).chain(&self.moments) {
+            part.check()?;
+            if part.sizes() != sizes {
+                return Err(Error::Invalid(format!(
+                    "a training state with layer sizes {:?} does not fit a model with {sizes:?}",
+                    part.sizes()
+                )));
+            }
+        }
+        if self.moments.len() != moments {
+            return Err(Error::Invalid(format!(
+                "a training state with {} moments does not fit an optimizer with {moments}",
+                self.moments.len()
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// How the learning rate changes over a run.

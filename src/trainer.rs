@@ -306,6 +306,7 @@ mod tests {
     use super::*;
     use crate::backend::DeviceInfo;
     use crate::model::Parameters;
+    use crate::optimizer::TrainingState;
 
     /// Reports the loss `1 / index` for the step with that index (from 1), `delay` steps late, and records its calls.
     #[derive(Default)]
@@ -357,6 +358,14 @@ mod tests {
         }
 
         async fn parameters(&mut self) -> Result<Parameters> {
+            unimplemented!()
+        }
+
+        async fn state(&mut self) -> Result<TrainingState> {
+            unimplemented!()
+        }
+
+        fn restore(&mut self, _: &TrainingState) -> Result<()> {
             unimplemented!()
         }
     }

@@ -9,7 +9,7 @@ use softstep::data::{self, Examples};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::model::Parameters;
-use softstep::optimizer::Sgd;
+use softstep::optimizer::{Sgd, TrainingState};
 
 fn gpu() -> Gpu {
     block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README")
@@ -141,6 +141,58 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
     assert_ne!(first.1, parameters.sha256());
 }
 
+/// Trains 40 steps, in the middle of an epoch hands the state to a fresh backend with other parameters, and goes on
+/// there: losses and final state must be those of a run that nothing disturbed.
+fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
+    let data = data::digits().unwrap();
+    for sgd in [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3)] {
+        let training = Training { examples: &data.train, batch_size: 50, sgd };
+        let fresh = |seed| new(&Parameters::new(&[64, 37, 10], seed).unwrap(), &training);
+        let run = |handover: Option<usize>| {
+            let order: Vec<u32> = (0..data.train.len() as u32).rev().collect();
+            let mut backend = fresh(5);
+            let mut losses = Vec::new();
+            block_on(async {
+                backend.begin_epoch(&order).unwrap();
+                for step in 0..28 {
+                    if handover == Some(step) {
+                        backend.finish(&mut losses).await.unwrap();
+                        let state = backend.state().await.unwrap();
+                        assert_eq!(state.moments.len(), sgd.moments());
+                        backend = fresh(6);
+                        backend.begin_epoch(&order).unwrap();
+                        backend.restore(&state).unwrap();
+                        assert_eq!(backend.state().await.unwrap(), state);
+                    }
+                    backend.step(Step { first: 50 * step, batch: 50, learning_rate: 0.1 }, &mut losses).await.unwrap();
+                }
+                backend.finish(&mut losses).await.unwrap();
+                (losses, backend.state().await.unwrap())
+            })
+        };
+        let undisturbed = run(None);
+        for handover in [1, 13] {
+            assert!(run(Some(handover)) == undisturbed, "after {handover} steps with {sgd:?}");
+        }
+        let other = |layers: &[usize], moments| {
+            let part = Parameters::new(layers, 0).unwrap();
+            TrainingState { parameters: part.clone(), moments: vec![part; moments] }
+        };
+        let mut backend = fresh(5);
+        let refusal = backend.restore(&other(&[64, 36, 10], sgd.moments())).unwrap_err().to_string();
+        assert!(refusal.contains("[64, 36, 10]") && refusal.contains("[64, 37, 10]"), "{refusal}");
+        let refusal = backend.restore(&other(&[64, 37, 10], sgd.moments() + 1)).unwrap_err().to_string();
+        assert!(refusal.contains("moments"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_fresh_backend_goes_on_from_a_state_with_the_same_bits() {
+    goes_on(|parameters, training| CpuBackend::new(parameters, Some(training)).unwrap());
+    let gpu = gpu();
+    goes_on(|parameters, training| gpu_backend(&gpu, parameters, training));
+}
+
 #[test]
 fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_40_late() {
     let data = data::digits().unwrap();
@@ -244,6 +296,9 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
     let mut without = new(&parameters, None).unwrap();
     refused("no training data", without.begin_epoch(&[0]));
     refused("no training data", step(&mut without, 0, 1));
+    refused("no training data", block_on(without.state()).map(drop));
+    let state = TrainingState { parameters, moments: vec![] };
+    refused("no training data", without.restore(&state));
     said
 }
 

@@ -11,6 +11,7 @@ use softstep::gpu::{GpuBackend, Readback};
 use softstep::model::Parameters;
 use softstep::model_file::Metadata;
 use softstep::trainer::{self, Event, TrainingConfig};
+use softstep::verify::Verified;
 
 use crate::cli::{ReadbackChoice, TrainArgs};
 use crate::report::{EpochLine, Run, TrainReport};
@@ -40,7 +41,14 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<()> {
                 ReadbackChoice::Blocking => Readback::Blocking,
             };
             let backend = GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?;
-            job.train(if args.profile { backend.with_profile()? } else { backend }).await
+            let backend = if args.profile { backend.with_profile()? } else { backend };
+            match args.verify {
+                Some(every) => job.train(Verified::new(backend, training, every.get(), 0)).await,
+                None => job.train(backend).await,
+            }
+        }
+        None if args.verify.is_some() => {
+            anyhow::bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
         }
         None if args.profile => anyhow::bail!("--profile times the kernels of a GPU, and this run has none"),
         None => job.train(CpuBackend::new(&parameters, Some(&training))?).await,
@@ -83,6 +91,7 @@ impl Job<'_> {
         let parameters = backend.parameters().await?;
         let model = folder.write_model(&parameters, &Metadata::new(&parameters, &data.name, config.seed))?;
         report.profile(backend.profile(), summary.steps)?;
+        report.verification(backend.verification(), summary.steps)?;
         report.done(&summary, &model, parameters.sha256())?;
         Ok(())
     }

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::device::Gpu;
 use super::profile::Profiler;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A WGSL program: files of `shaders/` put together, and the entry point to call.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ impl Kernel {
         let key = format!("{} {constants:?} {:?}", program.name, gpu.matmul);
         let known = lock(gpu).get(&key).cloned();
         let Pipeline { layout, pipeline } = known.unwrap_or_else(|| {
-            let made = compile(gpu, program, constants, bindings);
+            let made = gpu.making(&format!("kernel {}", program.name), || compile(gpu, program, constants, bindings));
             lock(gpu).insert(key, made.clone());
             made
         });
@@ -162,16 +162,33 @@ impl Kernel {
         let buffers = bindings
             .iter()
             .map(|&(binding, _, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
-        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(program.name),
-            layout: &layout,
-            entries: &std::iter::once(step).chain(buffers).collect::<Vec<_>>(),
+        let bind_group = gpu.making(&format!("the bindings of kernel {}", program.name), || {
+            gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(program.name),
+                layout: &layout,
+                entries: &std::iter::once(step).chain(buffers).collect::<Vec<_>>(),
+            })
         });
         Self { name: program.name, pipeline, bind_group, grid }
     }
 }
 
 impl Kernel {
+    /// Refuses a batch that needs more workgroups along a side than the adapter allows.
+    pub(super) fn check_grid(&self, gpu: &Gpu, batch: usize) -> Result<()> {
+        let most = gpu.limits().max_compute_workgroups_per_dimension;
+        let workgroups = (self.grid)(batch as u32);
+        if let Some(count) = workgroups.into_iter().find(|&count| count > most) {
+            return Err(Error::Invalid(format!(
+                "kernel {} would need {count} workgroups along a side for a batch of {batch}, and adapter {} allows \
+                 {most}; use a smaller --batch-size or smaller --hidden layers, or --backend cpu",
+                self.name,
+                gpu.info().name
+            )));
+        }
+        Ok(())
+    }
+
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, offset: u32, batch: u32) {
         let [x, y] = (self.grid)(batch);
         pass.set_pipeline(&self.pipeline);
@@ -201,7 +218,7 @@ fn compile(gpu: &Gpu, program: &Program, constants: &[(&str, f64)], bindings: &[
     let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
     let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label,
-        source: wgpu::ShaderSource::Wgsl(program.source().into()),
+        source: wgpu::ShaderSource::Wgsl(gpu.altered(program.source()).into()),
     });
     let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,
