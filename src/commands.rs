@@ -37,6 +37,10 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
         },
         _ => Gpu::open(&choice).await?,
     };
+    let gpu = match data::cache_folder() {
+        Some(folder) => gpu.with_pipeline_cache(&folder.join("pipelines")),
+        None => gpu,
+    };
     let gpu = alter_shaders(gpu);
     if gpu.info().device_type == "software" {
         report::notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));

@@ -4,6 +4,8 @@ pub mod device;
 pub mod kernel;
 pub mod kernels;
 pub mod matrix;
+#[cfg(not(target_arch = "wasm32"))]
+mod pipeline_cache;
 pub mod profile;
 pub mod readback;
 pub mod self_test;
@@ -113,7 +115,8 @@ pub struct GpuBackend {
 }
 
 impl GpuBackend {
-    /// Puts a model on the device, and with `training` its data set, and compiles what they need.
+    /// Puts a model on the device, and with `training` its data set, and compiles what a training step needs; what evaluation needs is compiled when it
+    /// is.
     ///
     /// # Errors
     /// [`Error::Invalid`] where data and model do not fit together, or something is larger than the adapter allows;
@@ -247,6 +250,7 @@ impl GpuBackend {
             d_outputs = d_inputs;
         }
         check_grids(gpu, &kernels, batch_size)?;
+        kernel::compile(gpu, &kernels);
         let pending = Vec::with_capacity(steps_per_submission);
         Ok(Trainer {
             data,

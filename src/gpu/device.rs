@@ -118,7 +118,12 @@ pub struct Gpu {
     /// wgpu's queue.
     pub queue: wgpu::Queue,
     pub(super) matmul: Matmul,
-    pub(super) pipelines: Arc<Mutex<HashMap<String, super::kernel::Pipeline>>>,
+    pub(super) pipelines: Arc<Mutex<HashMap<String, Arc<super::kernel::Pipeline>>>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) pipeline_cache: Option<Arc<super::pipeline_cache::PipelineCache>>,
+    /// Name for a file of what its driver compiles, where the driver gives that away.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) pipeline_cache_key: Option<String>,
     info: DeviceInfo,
     limits: wgpu::Limits,
     /// Bytes of memory, where that is known.
@@ -168,7 +173,8 @@ impl Gpu {
     async fn open_entry(entry: AdapterEntry) -> Result<Self> {
         let AdapterEntry { name, device_type, driver, adapter, api, .. } = entry;
         let limits = adapter.limits();
-        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+        let features = adapter.features()
+            & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("softstep"),
             required_features: features,
@@ -208,6 +214,13 @@ impl Gpu {
             queue,
             matmul,
             pipelines,
+            #[cfg(not(target_arch = "wasm32"))]
+            pipeline_cache: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            pipeline_cache_key: features
+                .contains(wgpu::Features::PIPELINE_CACHE)
+                .then(|| wgpu::util::pipeline_cache_key(&adapter_info))
+                .flatten(),
             info,
             limits,
             memory: if device_type == "software" { available_memory() } else { None },
