@@ -143,7 +143,7 @@ fn noise(random: &mut ChaCha8Rng, name: &str) -> Vec<u8> {
         (1, "model_file") => safetensors(&String::from_utf8_lossy(&bytes), &[]),
         (2, "model_file") => {
             let json: String =
-                bytes.iter().map(|&byte| char::from(b"{}[]\",:0123456789a_\\"[byte as usize % 21])).collect();
+                bytes.iter().map(|&byte| char::from(b"{}[]\",:0123456789a_\\"[byte as usize % 20])).collect();
             safetensors(&json, &bytes)
         }
         _ => bytes,
@@ -249,8 +249,8 @@ fn a_model_file_whose_header_lies_is_refused_with_the_reason() {
         (changed(r#""shape":[3]"#, r#""shape":[3],"shape":[3]"#), "duplicate field `shape`"),
         (changed("[0,12]", "[0,16]"), "invalid offset"),
         (changed("[0,12]", "[12,0]"), "invalid offset"),
-        (changed("[12,20]", "[8,20]"), "invalid offset"),
-        (changed("[12,20]", "[12,4000]"), "the data of tensor 2.bias would end at 4000"),
+        (changed("[60,68]", "[56,68]"), "invalid offset"),
+        (changed("[60,68]", "[60,4000]"), "the data of tensor 2.bias would end at 4000"),
         (changed("[3,4]", "[9223372036854775808,4]"), "overflow"),
         (changed("[3,4]", "[3,-4]"), "tensor 0.weight: invalid value"),
         (changed("[4,3,2]", "[4,18446744073709551615,2]"), "0.weight is F32 [3, 4]"),
@@ -357,7 +357,7 @@ fn a_bomb_of_ten_gigabytes_is_refused_at_once_in_little_memory() {
     for (header, expected) in [
         (idx(&[6, 2, 2], &[]), "it holds more than the 6x2x2 its header announces"),
         (idx(&[6, 1 << 15, 1 << 16], &[]), "over the limit of 4294967296 bytes: its shape is 6x32768x65536"),
-        (vec![], "neither an IDX file nor a gzipped one"),
+        (vec![], "its elements are of type 0x00, not 0x08"),
     ] {
         let bomb = bomb(&header, 10 << 30);
         assert!(bomb.len() < 12 << 20, "{}", bomb.len());
