@@ -340,7 +340,7 @@ fn within(mebibytes: usize, folder: &Path, arguments: &[&str]) -> binary::Run {
     binary::finished(command.env("RAYON_NUM_THREADS", "2").output().unwrap())
 }
 
-/// The address space that the runs below may take: they need 100 MiB for the program itself.
+/// The address space in MiB that the runs below may take; a small bomb was refused in 24.
 #[cfg(target_os = "linux")]
 const SPACE: usize = 256;
 
