@@ -375,6 +375,9 @@ fn usage(command: &str, kind: ErrorKind, problem: impl std::fmt::Display) -> cla
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use softstep::trainer::default_epochs;
+
     use super::*;
 
     #[test]
@@ -385,4 +388,54 @@ mod tests {
         let defaults = TrainingConfig::default();
         assert_eq!(train.config(|_| defaults.epochs), defaults);
     }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn whatever_the_settings_they_are_refused_or_make_a_run_that_adds_up(
+            settings in prop::collection::vec(
+                (prop::sample::select(&FLAGS[..]), prop_oneof![prop::sample::select(&VALUES[..]).prop_map(String::from),
+                 any::<f64>().prop_map(|value| value.to_string()), any::<u64>().prop_map(|value| value.to_string()),
+                 ".{0,12}"]),
+                1..4,
+            ),
+            examples in prop_oneof![1usize..100, Just(u32::MAX as usize)],
+        ) {
+            let arguments = settings.iter().map(|(flag, value)| format!("{flag}={value}"));
+            let all = ["softstep", "train"].map(String::from).into_iter().chain(arguments).map(OsString::from);
+            match parse(all) {
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+                Ok(Cli { command: Command::Train(train) }) => {
+                    let config = train.config(|batch_size| default_epochs(examples, batch_size));
+                    prop_assert!(config.check().is_ok());
+                    let steps = config.steps(examples);
+                    prop_assert!(steps >= config.epochs);
+                    for step in [0, steps / 2, steps - 1] {
+                        let rate = config.schedule.learning_rate(config.learning_rate, step, steps);
+                        prop_assert!((0.0..=config.learning_rate).contains(&rate), "{} at {}", rate, step);
+                    }
+                }
+                Ok(other) => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+
+    const FLAGS: [&str; 8] =
+        ["--hidden", "--epochs", "--batch-size", "--lr", "--momentum", "--weight-decay", "--validation", "--seed"];
+    const VALUES: [&str; 14] = [
+        "0",
+        "1",
+        "-1",
+        "18446744073709551615",
+        "18446744073709551616",
+        "9223372036854775808",
+        "nan",
+        "inf",
+        "1e-50",
+        "1e39",
+        "0.5",
+        "1,1,1,1,1,1,1,1",
+        "8,,8",
+        "",
+    ];
 }

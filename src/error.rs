@@ -133,8 +133,16 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
-    /// An [`Error::Format`] about `file`.
+    /// An [`Error::Format`] about `file`. A problem may quote what the file holds: here it becomes safe to print, at
+    /// most 1000 characters and none that a terminal obeys.
     pub fn format(file: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Format { file: file.into(), problem: problem.into() }
+        let problem = problem.into();
+        let mut characters =
+            problem.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
+        let mut printable: String = characters.by_ref().take(1000).collect();
+        if characters.next().is_some() {
+            printable.push('…');
+        }
+        Self::Format { file: file.into(), problem: printable }
     }
 }

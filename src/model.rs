@@ -38,11 +38,9 @@ impl Parameters {
     /// logits at that of the input. Biases are 0. The same seed gives the same bits everywhere.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for fewer than two sizes, a size of 0, or more parameters than there is memory for.
+    /// [`Error::Invalid`] as of [`check_sizes`], or for more parameters than there is memory for.
     pub fn new(sizes: &[usize], seed: u64) -> Result<Self> {
-        if sizes.len() < 2 || sizes.contains(&0) {
-            return Err(Error::Invalid(format!("layer sizes {sizes:?}: need at least two, none of them 0")));
-        }
+        check_sizes(sizes)?;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut layers = Vec::new();
         for (index, pair) in sizes.windows(2).enumerate() {
@@ -99,6 +97,24 @@ impl Parameters {
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// The most layers a model may have; deep networks of plain layers stop learning long before.
+pub const MAX_LAYERS: usize = 1000;
+
+/// Checks that there are at least two layer sizes `[features, hidden…, classes]`, none of them 0, and at most
+/// [`MAX_LAYERS`] layers.
+///
+/// # Errors
+/// [`Error::Invalid`] with the sizes.
+pub fn check_sizes(sizes: &[usize]) -> Result<()> {
+    if sizes.len() > MAX_LAYERS + 1 {
+        return Err(Error::Invalid(format!("{} layers: the limit is {MAX_LAYERS}", sizes.len() - 1)));
+    }
+    if sizes.len() < 2 || sizes.contains(&0) {
+        return Err(Error::Invalid(format!("layer sizes {sizes:?}: need at least two, none of them 0")));
+    }
+    Ok(())
 }
 
 /// Floating-point operations in the matrix products of one training step, for layer sizes `[features, hidden…, classes]`:

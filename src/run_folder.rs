@@ -77,6 +77,13 @@ impl RunFolder {
 /// Reads a model from a file, or from a run folder that holds one; also says which file that was.
 pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters, Metadata)> {
     let path = if model.is_dir() { model.join(MODEL) } else { model.to_path_buf() };
+    let metadata = fs::metadata(&path).map_err(Error::io("read", &path))?;
+    if !metadata.is_file() {
+        bail!("{} is not a file: --model needs a model.safetensors, or a run folder that holds one", path.display());
+    }
+    if metadata.len() > model_file::MAX_BYTES {
+        bail!("{} has {} bytes: the limit is {}", path.display(), metadata.len(), model_file::MAX_BYTES);
+    }
     let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
     let (parameters, metadata) = model_file::from_safetensors(&path.display().to_string(), &bytes)?;
     Ok((path, parameters, metadata))
