@@ -385,11 +385,11 @@ async fn read_layers(gpu: &Gpu, matrices: &[Matrix]) -> Result<Parameters> {
 }
 
 /// Writes a matrix for each layer.
-fn write_layers(gpu: &Gpu, matrices: &[Matrix], values: &Parameters) {
+fn write_layers(gpu: &Gpu, matrices: &[Matrix], values: &Parameters) -> Result<()> {
     for (matrix, layer) in matrices.iter().zip(&values.layers) {
         matrix.write(gpu, &layer.values);
     }
-    gpu.queue.submit([]);
+    gpu.submit([]).map(drop)
 }
 
 impl Backend for GpuBackend {
@@ -496,9 +496,9 @@ impl Backend for GpuBackend {
         let mut sizes = vec![self.weights[0].rows - 1];
         sizes.extend(self.weights.iter().map(|weights| weights.columns));
         state.check(&sizes, trainer.sgd.moments())?;
-        write_layers(&self.gpu, &self.weights, &state.parameters);
+        write_layers(&self.gpu, &self.weights, &state.parameters)?;
         if let Some(velocity) = state.moments.first() {
-            write_layers(&self.gpu, &trainer.velocities, velocity);
+            write_layers(&self.gpu, &trainer.velocities, velocity)?;
         }
         self.gpu.check()
     }

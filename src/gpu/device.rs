@@ -104,6 +104,7 @@ impl From<&'static str> for Content {
 enum Trouble {
     Lost(String),
     Memory(String),
+    Hung,
     Other(String),
 }
 
@@ -357,7 +358,7 @@ impl Gpu {
     /// Reports the first error that wgpu or the driver has raised.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::DeviceMemory`], or [`Error::Gpu`] for anything else.
+    /// [`Error::DeviceLost`], [`Error::DeviceMemory`], [`Error::DeviceHung`], or [`Error::Gpu`] for anything else.
     pub fn check(&self) -> Result<()> {
         let adapter = || self.info.name.clone();
         let mut trouble = lock(&self.trouble).clone();
@@ -370,14 +371,16 @@ impl Gpu {
             None => return Ok(()),
             Some(Trouble::Lost(reason)) => Error::DeviceLost { adapter: adapter(), reason },
             Some(Trouble::Memory(what)) => Error::DeviceMemory { adapter: adapter(), what },
+            Some(Trouble::Hung) => Error::DeviceHung { adapter: adapter(), seconds: self.timeout.as_secs_f64() },
             Some(Trouble::Other(problem)) => self.error(problem),
         })
     }
 
-    /// What to report when a wait has timed out. A device that hangs is never dropped: dropping waits for it.
-    pub(super) fn hung(&self) -> Error {
+    /// Gives the device up after a wait that timed out. It is never dropped: dropping would wait for it.
+    pub(super) fn give_up(&self) -> Result<()> {
+        note(&self.trouble, Trouble::Hung);
         std::mem::forget(self.clone());
-        Error::DeviceHung { adapter: self.info.name.clone(), seconds: self.timeout.as_secs_f64() }
+        self.check()
     }
 
     pub(super) fn error(&self, problem: impl Into<String>) -> Error {
