@@ -18,7 +18,7 @@ pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapte
 /// one for too long (Windows after 2 s, by default), and this much takes even a slow integrated GPU less than one. What is
 /// more goes in several submissions: evaluation in smaller chunks, training with fewer steps in each, or kernel by
 /// kernel. No kernel is split; a model for which a single one takes seconds needs a smaller batch.
-const SUBMISSION_OPERATIONS: usize = 10_000_000_000;
+const SUBMISSION_OPERATIONS: u64 = 10_000_000_000;
 
 /// How long a submission may take before the device counts as hung. Each is kept to about a second of work.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -104,6 +104,7 @@ impl From<&'static str> for Content {
 enum Trouble {
     Lost(String),
     Memory(String),
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code))] // a browser is not waited for
     Hung,
     Other(String),
 }
@@ -127,7 +128,7 @@ pub struct Gpu {
     matmul_choices: Vec<Matmul>,
     trouble: Arc<FirstTrouble>,
     pub(super) timeout: Duration,
-    pub(super) submission_operations: usize,
+    pub(super) submission_operations: u64,
     /// Text of the shaders that is replaced by another.
     alteration: Option<(String, String)>,
 }
@@ -254,7 +255,7 @@ impl Gpu {
     }
 
     /// Keeps submissions to so many floating-point operations, and not the 10¹⁰ that it is by default.
-    pub fn with_submission_operations(mut self, operations: usize) -> Self {
+    pub fn with_submission_operations(mut self, operations: u64) -> Self {
         self.submission_operations = operations;
         self
     }
@@ -377,6 +378,7 @@ impl Gpu {
     }
 
     /// Gives the device up after a wait that timed out. It is never dropped: dropping would wait for it.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn give_up(&self) -> Result<()> {
         note(&self.trouble, Trouble::Hung);
         std::mem::forget(self.clone());
