@@ -100,7 +100,7 @@ fn a_hang_is_an_error_after_the_time_out_and_not_before() {
     assert!(waited >= timeout && waited < 10 * timeout, "{waited:?}");
     // From here on it is given up at once.
     assert!(matches!(block_on(backend.parameters()), Err(Error::DeviceHung { .. })));
-    drop(backend);
+    drop((backend, gpu));
     assert!(started.elapsed() < 10 * timeout, "dropping it waited for the device");
 }
 
