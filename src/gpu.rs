@@ -187,7 +187,8 @@ impl GpuBackend {
         let mut sizes = vec![self.weights[0].rows - 1];
         sizes.extend(self.weights.iter().map(|weights| weights.columns));
         let operations = step_operations(&sizes, batch_size);
-        let steps_per_submission = (gpu.submission_operations / operations).clamp(1, steps_per_submission);
+        let steps_per_submission =
+            (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
         let steps = StepRecords::new(gpu, steps_per_submission)?;
         let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
 
@@ -301,8 +302,9 @@ impl GpuBackend {
 
     /// Rows of a chunk in evaluation; whole blocks of 4.
     fn rows_at_once(&self) -> usize {
-        let row_operations = self.weights.iter().map(|weights| 2 * weights.rows * weights.columns).sum::<usize>();
-        (self.gpu.submission_operations / row_operations / 4 * 4).clamp(4, self.rows)
+        let row_operations: u64 =
+            self.weights.iter().map(|weights| 2 * weights.rows as u64 * weights.columns as u64).sum();
+        (self.gpu.submission_operations / row_operations / 4 * 4).clamp(4, self.rows as u64) as usize
     }
 
     /// Runs the model on a data set, chunk by chunk, each followed by `last`.
@@ -389,11 +391,11 @@ async fn read_layers(gpu: &Gpu, matrices: &[Matrix]) -> Result<Parameters> {
 }
 
 /// Writes a matrix for each layer.
-fn write_layers(gpu: &Gpu, matrices: &[Matrix], values: &Parameters) {
+fn write_layers(gpu: &Gpu, matrices: &[Matrix], values: &Parameters) -> Result<()> {
     for (matrix, layer) in matrices.iter().zip(&values.layers) {
         matrix.write(gpu, &layer.values);
     }
-    gpu.queue.submit([]);
+    gpu.submit([]).map(drop)
 }
 
 impl Backend for GpuBackend {
@@ -500,9 +502,9 @@ impl Backend for GpuBackend {
         let mut sizes = vec![self.weights[0].rows - 1];
         sizes.extend(self.weights.iter().map(|weights| weights.columns));
         state.check(&sizes, trainer.sgd.moments())?;
-        write_layers(&self.gpu, &self.weights, &state.parameters);
+        write_layers(&self.gpu, &self.weights, &state.parameters)?;
         if let Some(velocity) = state.moments.first() {
-            write_layers(&self.gpu, &trainer.velocities, velocity);
+            write_layers(&self.gpu, &trainer.velocities, velocity)?;
         }
         self.gpu.check()
     }

@@ -120,9 +120,9 @@ pub fn check_sizes(sizes: &[usize]) -> Result<()> {
 /// Floating-point operations in the matrix products of one training step, for layer sizes `[features, hidden…, classes]`:
 /// forward and the gradient of the weights for every layer, and the gradient of the inputs for all but the first.
 /// Biases, activations, loss and update, which are few beside them, do not count.
-pub fn step_operations(sizes: &[usize], batch: usize) -> usize {
-    let weights = || sizes.windows(2).map(|pair| pair[0] * pair[1]);
-    2 * batch * (2 * weights().sum::<usize>() + weights().skip(1).sum::<usize>())
+pub fn step_operations(sizes: &[usize], batch: usize) -> u64 {
+    let weights = || sizes.windows(2).map(|pair| pair[0] as u64 * pair[1] as u64);
+    2 * batch as u64 * (2 * weights().sum::<u64>() + weights().skip(1).sum::<u64>())
 }
 
 /// Checks that a model with so many features and classes can read these examples; they may have fewer classes.

@@ -142,7 +142,12 @@ impl Deviation {
         })
     }
 
-    /// How far off it is, by the tolerance: at most 1 is right. Infinite where a number is none.
+    /// Whether it is right.
+    pub fn is_within_tolerance(&self) -> bool {
+        self.excess() <= 1.0
+    }
+
+    /// How far off it is, by the tolerance. Infinite where a number is none.
     pub fn excess(&self) -> f64 {
         excess(self.actual, self.expected, self.tolerance)
     }
@@ -163,7 +168,7 @@ impl std::fmt::Display for Deviation {
     /// As in `gradient of layer 0 [3, 17]: 0.25 is not 0.24, off by 1.0e-2 where 1.0e-6 is allowed`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { tensor, at: [row, column], actual, expected, tolerance } = self;
-        let relation = if self.excess() <= 1.0 { "for" } else { "is not" };
+        let relation = if self.is_within_tolerance() { "for" } else { "is not" };
         let off = (actual - expected).abs();
         write!(
             f,

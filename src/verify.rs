@@ -83,7 +83,7 @@ impl<'a, B: Backend> Verified<'a, B> {
         let Some(found) = check(&self.training, rows, step.learning_rate, &before, &after, loss) else {
             return Ok(());
         };
-        if let Some(wrong) = found.iter().find(|deviation| !(deviation.excess() <= 1.0)) {
+        if let Some(wrong) = found.iter().find(|deviation| !deviation.is_within_tolerance()) {
             return Err(Error::WrongStep {
                 step: self.steps,
                 adapter: self.backend.info().name.clone(),

@@ -66,7 +66,7 @@ fn sane(what: &str, found: &Verification, steps: usize) {
     for (step, deviation) in &found.worst {
         // Rounding shows; a tolerance that it comes nowhere near would let bugs through.
         let excess = deviation.excess();
-        assert!(excess <= 1.0 && excess >= 1e-4, "{what}, step {step}: {excess} of the tolerance, {deviation}");
+        assert!((1e-4..=1.0).contains(&excess), "{what}, step {step}: {excess} of the tolerance, {deviation}");
     }
 }
 

@@ -233,7 +233,8 @@ async fn train<B: Backend>(backend: B, training: Training<'_>) -> softstep::Resu
     backend.finish(&mut losses).await?;
     let (first_loss, last_loss) = (losses[0], losses[losses.len() - 1]);
     let device = backend.info().name.clone();
-    if !(last_loss < 0.8 * first_loss) {
+    let learned = last_loss < 0.8 * first_loss;
+    if !learned {
         return Err(Error::Gpu {
             adapter: device,
             problem: format!("the loss of a test training went from {first_loss} to {last_loss} in {STEPS} steps"),

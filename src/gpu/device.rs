@@ -18,7 +18,7 @@ pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapte
 /// one for too long (Windows after 2 s, by default), and this much takes even a slow integrated GPU less than one. What is
 /// more goes in several submissions: evaluation in smaller chunks, training with fewer steps in each, or kernel by
 /// kernel. No kernel is split; a model for which a single one takes seconds needs a smaller batch.
-const SUBMISSION_OPERATIONS: usize = 10_000_000_000;
+const SUBMISSION_OPERATIONS: u64 = 10_000_000_000;
 
 /// How long a submission may take before the device counts as hung. Each is kept to about a second of work.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -104,6 +104,8 @@ impl From<&'static str> for Content {
 enum Trouble {
     Lost(String),
     Memory(String),
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code))] // a browser is not waited for
+    Hung,
     Other(String),
 }
 
@@ -131,7 +133,7 @@ pub struct Gpu {
     matmul_choices: Vec<Matmul>,
     trouble: Arc<FirstTrouble>,
     pub(super) timeout: Duration,
-    pub(super) submission_operations: usize,
+    pub(super) submission_operations: u64,
     /// Text of the shaders that is replaced by another.
     alteration: Option<(String, String)>,
 }
@@ -266,7 +268,7 @@ impl Gpu {
     }
 
     /// Keeps submissions to so many floating-point operations, and not the 10¹⁰ that it is by default.
-    pub fn with_submission_operations(mut self, operations: usize) -> Self {
+    pub fn with_submission_operations(mut self, operations: u64) -> Self {
         self.submission_operations = operations;
         self
     }
@@ -370,7 +372,7 @@ impl Gpu {
     /// Reports the first error that wgpu or the driver has raised.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::DeviceMemory`], or [`Error::Gpu`] for anything else.
+    /// [`Error::DeviceLost`], [`Error::DeviceMemory`], [`Error::DeviceHung`], or [`Error::Gpu`] for anything else.
     pub fn check(&self) -> Result<()> {
         let adapter = || self.info.name.clone();
         let mut trouble = lock(&self.trouble).clone();
@@ -383,14 +385,17 @@ impl Gpu {
             None => return Ok(()),
             Some(Trouble::Lost(reason)) => Error::DeviceLost { adapter: adapter(), reason },
             Some(Trouble::Memory(what)) => Error::DeviceMemory { adapter: adapter(), what },
+            Some(Trouble::Hung) => Error::DeviceHung { adapter: adapter(), seconds: self.timeout.as_secs_f64() },
             Some(Trouble::Other(problem)) => self.error(problem),
         })
     }
 
-    /// What to report when a wait has timed out. A device that hangs is never dropped: dropping waits for it.
-    pub(super) fn hung(&self) -> Error {
+    /// Gives the device up after a wait that timed out. It is never dropped: dropping would wait for it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn give_up(&self) -> Result<()> {
+        note(&self.trouble, Trouble::Hung);
         std::mem::forget(self.clone());
-        Error::DeviceHung { adapter: self.info.name.clone(), seconds: self.timeout.as_secs_f64() }
+        self.check()
     }
 
     pub(super) fn error(&self, problem: impl Into<String>) -> Error {

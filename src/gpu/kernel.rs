@@ -77,7 +77,7 @@ impl StepRecords {
     /// Room for `count` of them.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if that is more than the adapter allows.
+    /// [`Error::Invalid`] if that is more than the adapter allows.
     pub fn new(gpu: &Gpu, count: usize) -> Result<Self> {
         let stride = gpu.uniform_stride();
         let bytes = stride * count as u64;

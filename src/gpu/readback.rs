@@ -32,7 +32,7 @@ pub(super) fn poll(gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<()> {
         };
         if waited.is_err() {
             gpu.check()?;
-            return Err(gpu.hung());
+            return gpu.give_up();
         }
     }
     #[cfg(target_arch = "wasm32")]

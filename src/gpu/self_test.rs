@@ -1,5 +1,5 @@
 //! Known-answer tests: every kernel on a device, in every way to multiply matrices that it can run, against
-//! [`reference`](crate::reference). `softstep doctor` runs them.
+//! [`mod@reference`]. `softstep doctor` runs them.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -37,7 +37,7 @@ pub struct KernelTest {
 impl KernelTest {
     /// Whether every number was right.
     pub fn passed(&self) -> bool {
-        self.worst.excess() <= 1.0
+        self.worst.is_within_tolerance()
     }
 }
 
