@@ -36,7 +36,7 @@
 //! | [`gpu`] | the GPU backend: `device` opens adapters, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home |
 //! | [`cpu`] | the CPU backend: the baseline, and the fallback |
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision, recall |
-//! | [`model_file`] | models as safetensors |
+//! | [`model_file`], [`checkpoint`] | models, and runs that may go on, as safetensors |
 //! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all that is printed |
 //!
 //! # What never happens
@@ -51,6 +51,7 @@
 //! - No float is added atomically: the same adapter, seed and settings give the same bits.
 
 pub mod backend;
+pub mod checkpoint;
 pub mod cpu;
 pub mod data;
 pub mod error;

@@ -21,12 +21,12 @@ fn main() -> ExitCode {
     };
     let done = match &cli.command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
-        Command::Eval(args) => pollster::block_on(commands::eval::run(args)),
-        Command::Bench(args) => pollster::block_on(commands::bench::run(args)),
-        Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)),
+        Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => pollster::block_on(commands::bench::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report::error(&error);
             ExitCode::FAILURE

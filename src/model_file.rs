@@ -13,9 +13,10 @@
 //! The file's metadata has one entry, `softstep`: a JSON object with the fields of [`Metadata`]. (One entry, because
 //! safetensors writes several in random order; so equal models make equal files.)
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -89,31 +90,7 @@ pub fn to_safetensors(parameters: &Parameters, metadata: &Metadata) -> Result<Ve
             parameters.sizes()
         )));
     }
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = parameters
-        .layers
-        .iter()
-        .enumerate()
-        .flat_map(|(index, layer)| {
-            let (weights, bias) = layer.values.split_at(layer.inputs * layer.outputs);
-            let transposed = (0..layer.outputs).flat_map(|output| weights[output..].iter().step_by(layer.outputs));
-            [
-                (weight_name(index), vec![layer.outputs, layer.inputs], to_bytes(transposed)),
-                (bias_name(index), vec![layer.outputs], to_bytes(bias.iter())),
-            ]
-        })
-        .collect();
-    for (name, _, bytes) in &tensors {
-        finite(name, bytes).map_err(Error::Invalid)?;
-    }
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view =
-            TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|error| Error::Invalid(error.to_string()))?;
-        Ok((name.as_str(), view))
-    });
-    let json = serde_json::to_string(metadata).map_err(|error| Error::Invalid(error.to_string()))?;
-    let entries = HashMap::from([(ENTRY.to_string(), json)]);
-    safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(entries))
-        .map_err(|error| Error::Invalid(error.to_string()))
+    serialize(&layer_tensors("", parameters)?, ENTRY, metadata)
 }
 
 /// Reads the bytes of a model file; `file` is its name for messages.
@@ -127,46 +104,115 @@ pub fn from_safetensors(file: &str, bytes: &[u8]) -> Result<(Parameters, Metadat
 }
 
 fn read(bytes: &[u8]) -> std::result::Result<(Parameters, Metadata), String> {
-    let not_safetensors = |error| format!("not a whole safetensors file: {error}");
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
-    let entry = header.metadata().as_ref().and_then(|entries| entries.get(ENTRY));
-    let entry = entry.ok_or("no softstep model: its metadata have no entry \"softstep\"")?;
-    let metadata: Metadata =
-        serde_json::from_str(entry).map_err(|error| format!("its metadata entry \"softstep\" is damaged: {error}"))?;
+    let (mut tensors, metadata): (_, Metadata) = deserialize(bytes, "model", ENTRY)?;
     metadata.check()?;
-
-    let layers = metadata.sizes.windows(2).enumerate().map(|(index, pair)| {
-        let (inputs, outputs) = (pair[0], pair[1]);
-        let weights = tensor(&tensors, &weight_name(index), &[outputs, inputs])?;
-        let bias = tensor(&tensors, &bias_name(index), &[outputs])?;
-        let mut values: Vec<f32> =
-            (0..inputs).flat_map(|input| weights[input..].iter().step_by(inputs)).copied().collect();
-        values.extend(bias);
-        Ok(Layer { inputs, outputs, values })
-    });
-    let layers = layers.collect::<std::result::Result<Vec<_>, String>>()?;
-    let known = |name: &str| (0..layers.len()).any(|index| name == weight_name(index) || name == bias_name(index));
-    let mut unknown: Vec<_> = tensors.names().into_iter().filter(|name| !known(name)).collect();
-    unknown.sort_unstable();
-    match unknown.first() {
+    let parameters = tensors.layers("", &metadata.sizes)?;
+    match tensors.unread() {
         Some(name) => Err(format!("tensor {name} is none of a model with layer sizes {:?}", metadata.sizes)),
-        None => Ok((Parameters { layers }, metadata)),
+        None => Ok((parameters, metadata)),
     }
 }
 
-/// The values of a tensor that must be f32, finite and of this shape.
-fn tensor(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
-    let view = tensors.tensor(name).map_err(|_| format!("tensor {name} is missing"))?;
-    if view.dtype() != Dtype::F32 || view.shape() != shape {
-        return Err(format!(
-            "tensor {name} is {} {:?}: its layer sizes want F32 {shape:?}",
-            view.dtype(),
-            view.shape()
-        ));
+/// A tensor to write.
+pub(crate) struct Tensor {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+/// Weights and biases of each layer, as the module says, their names behind `prefix`.
+pub(crate) fn layer_tensors(prefix: &str, parameters: &Parameters) -> Result<Vec<Tensor>> {
+    let mut tensors = Vec::new();
+    for (index, layer) in parameters.layers.iter().enumerate() {
+        let (weights, bias) = layer.values.split_at(layer.inputs * layer.outputs);
+        let transposed = (0..layer.outputs).flat_map(|output| weights[output..].iter().step_by(layer.outputs));
+        for (name, shape, bytes) in [
+            (weight_name(prefix, index), vec![layer.outputs, layer.inputs], to_bytes(transposed)),
+            (bias_name(prefix, index), vec![layer.outputs], to_bytes(bias.iter())),
+        ] {
+            finite(&name, &bytes).map_err(Error::Invalid)?;
+            tensors.push(Tensor { name, dtype: Dtype::F32, shape, bytes });
+        }
     }
-    finite(name, view.data())?;
-    Ok(from_bytes(view.data()).collect())
+    Ok(tensors)
+}
+
+/// A safetensors file with one metadata entry.
+pub(crate) fn serialize(tensors: &[Tensor], entry: &str, metadata: &impl Serialize) -> Result<Vec<u8>> {
+    let views = tensors.iter().map(|Tensor { name, dtype, shape, bytes }| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok((name.as_str(), view))
+    });
+    let json = serde_json::to_string(metadata).map_err(|error| Error::Invalid(error.to_string()))?;
+    let entries = HashMap::from([(entry.to_string(), json)]);
+    safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(entries))
+        .map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// The tensors of a file, and its metadata entry; `what` it should be is for messages.
+pub(crate) fn deserialize<'a, M: DeserializeOwned>(
+    bytes: &'a [u8],
+    what: &str,
+    entry: &str,
+) -> std::result::Result<(Tensors<'a>, M), String> {
+    let not_safetensors = |error| format!("not a whole safetensors file: {error}");
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
+    let text = header.metadata().as_ref().and_then(|entries| entries.get(entry));
+    let text = text.ok_or_else(|| format!("no softstep {what}: its metadata have no entry {entry:?}"))?;
+    let metadata =
+        serde_json::from_str(text).map_err(|error| format!("its metadata entry {entry:?} is damaged: {error}"))?;
+    Ok((Tensors { file: tensors, read: BTreeSet::new() }, metadata))
+}
+
+/// The tensors of a file, and which of them were read.
+pub(crate) struct Tensors<'a> {
+    file: SafeTensors<'a>,
+    read: BTreeSet<String>,
+}
+
+impl Tensors<'_> {
+    /// Reads what [`layer_tensors`] wrote.
+    pub fn layers(&mut self, prefix: &str, sizes: &[usize]) -> std::result::Result<Parameters, String> {
+        let layers = sizes.windows(2).enumerate().map(|(index, pair)| {
+            let (inputs, outputs) = (pair[0], pair[1]);
+            let weights = self.values(weight_name(prefix, index), &[outputs, inputs])?;
+            let bias = self.values(bias_name(prefix, index), &[outputs])?;
+            let mut values: Vec<f32> =
+                (0..inputs).flat_map(|input| weights[input..].iter().step_by(inputs)).copied().collect();
+            values.extend(bias);
+            Ok(Layer { inputs, outputs, values })
+        });
+        Ok(Parameters { layers: layers.collect::<std::result::Result<_, String>>()? })
+    }
+
+    /// The bytes of a tensor that must have this type and shape.
+    pub fn bytes(&mut self, name: String, dtype: Dtype, shape: &[usize]) -> std::result::Result<Vec<u8>, String> {
+        let view = self.file.tensor(&name).map_err(|_| format!("tensor {name} is missing"))?;
+        if view.dtype() != dtype || view.shape() != shape {
+            return Err(format!(
+                "tensor {name} is {} {:?}: its layer sizes want {dtype} {shape:?}",
+                view.dtype(),
+                view.shape()
+            ));
+        }
+        let bytes = view.data().to_vec();
+        self.read.insert(name);
+        Ok(bytes)
+    }
+
+    /// The values of a tensor that must be f32, finite and of this shape.
+    fn values(&mut self, name: String, shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
+        let bytes = self.bytes(name.clone(), Dtype::F32, shape)?;
+        finite(&name, &bytes)?;
+        Ok(from_bytes(&bytes).collect())
+    }
+
+    /// The first tensor by name that was not read.
+    pub fn unread(&self) -> Option<&str> {
+        self.file.names().into_iter().filter(|&name| !self.read.contains(name)).min()
+    }
 }
 
 fn finite(name: &str, bytes: &[u8]) -> std::result::Result<(), String> {
@@ -177,12 +223,12 @@ fn finite(name: &str, bytes: &[u8]) -> std::result::Result<(), String> {
 }
 
 /// Position of layer `index` in `nn.Sequential(Linear, ReLU, Linear, …)`.
-fn weight_name(index: usize) -> String {
-    format!("{}.weight", 2 * index)
+fn weight_name(prefix: &str, index: usize) -> String {
+    format!("{prefix}{}.weight", 2 * index)
 }
 
-fn bias_name(index: usize) -> String {
-    format!("{}.bias", 2 * index)
+fn bias_name(prefix: &str, index: usize) -> String {
+    format!("{prefix}{}.bias", 2 * index)
 }
 
 fn to_bytes<'a>(values: impl Iterator<Item = &'a f32>) -> Vec<u8> {
