@@ -2,13 +2,14 @@
 //! `model.safetensors`.
 //!
 //! A checkpoint is written under a temporary name, synced and renamed, and the folder synced; only then are those before
-//! the last two removed. So at any moment there is a whole one. Where it cannot be written, the run moves: see
+//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written, the run moves: see
 //! [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead process, keeps a second
 //! run out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -38,8 +39,10 @@ pub struct RunFolder {
     metrics: Metrics,
     /// The step of the last checkpoint here.
     saved: Option<usize>,
-    /// A checkpoint that could not be written.
+    /// The last checkpoint, as long as it is not here.
     unsaved: Option<(usize, Vec<u8>)>,
+    /// Writes it, and gives its step.
+    writing: Option<JoinHandle<softstep::Result<usize>>>,
     _lock: File,
 }
 
@@ -58,7 +61,7 @@ impl RunFolder {
         let metrics = path.join(METRICS);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&metrics);
         let metrics = Metrics { file: file.map_err(Error::io("create", &metrics))?, written: 0, pending: Vec::new() };
-        Ok(Self { path, config: Vec::new(), metrics, saved: None, unsaved: None, _lock: lock })
+        Ok(Self { path, config: Vec::new(), metrics, saved: None, unsaved: None, writing: None, _lock: lock })
     }
 
     /// Where it is.
@@ -101,32 +104,53 @@ impl RunFolder {
 
     /// Saves a checkpoint, and with that of the end of the run its model. `metadata` need not know the length of the
     /// metrics.
-    pub fn save(&mut self, mut metadata: checkpoint::Metadata, state: &TrainingState) -> softstep::Result<()> {
-        metadata.metrics_bytes = self.metrics.written + self.metrics.pending.len() as u64;
-        let bytes = checkpoint::to_safetensors(&metadata, state)?;
-        let written = self.write(&metadata, state, &bytes);
-        match &written {
-            Ok(()) => (self.saved, self.unsaved) = (Some(metadata.step), None),
-            Err(_) => self.unsaved = Some((metadata.step, bytes)),
+    ///
+    /// Training goes on while the disk is at work. A checkpoint that comes before the last one is written is left out,
+    /// unless it is to be `awaited`.
+    pub fn save(
+        &mut self,
+        mut metadata: checkpoint::Metadata,
+        state: &TrainingState,
+        awaited: bool,
+    ) -> softstep::Result<()> {
+        if !awaited && self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return Ok(());
         }
-        written
+        metadata.metrics_bytes = self.metrics.written + self.metrics.pending.len() as u64;
+        let step = metadata.step;
+        let bytes = checkpoint::to_safetensors(&metadata, state)?;
+        let mut begin = || {
+            self.wait()?;
+            self.flush()?;
+            let mut files = vec![(self.path.join(checkpoint_name(step)), bytes.clone())];
+            if metadata.finished() {
+                // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
+                let parameters = &state.parameters;
+                let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed);
+                files.insert(0, (self.model(), model_file::to_safetensors(parameters, &described)?));
+            }
+            let metrics = self.path.join(METRICS);
+            let file = self.metrics.file.try_clone().map_err(Error::io("open", &metrics))?;
+            let folder = self.path.clone();
+            self.writing = Some(std::thread::spawn(move || {
+                file.sync_data().map_err(Error::io("write", metrics))?;
+                write_checkpoint(&folder, &files)?;
+                Ok(step)
+            }));
+            if awaited { self.wait() } else { Ok(()) }
+        };
+        let begun = begin();
+        // Kept until the disk has it, or a later one.
+        self.unsaved = (self.saved != Some(step)).then_some((step, bytes));
+        begun
     }
 
-    fn write(&mut self, metadata: &checkpoint::Metadata, state: &TrainingState, bytes: &[u8]) -> softstep::Result<()> {
-        self.flush()?;
-        self.metrics.file.sync_data().map_err(Error::io("write", self.path.join(METRICS)))?;
-        if metadata.finished() {
-            // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
-            let parameters = &state.parameters;
-            let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed);
-            write_whole(&self.model(), &model_file::to_safetensors(parameters, &described)?)?;
-        }
-        write_whole(&self.path.join(checkpoint_name(metadata.step)), bytes)?;
-        for (step, old) in checkpoints(&self.path)?.into_iter().skip(KEPT) {
-            if let Err(error) = fs::remove_file(&old) {
-                log::warn!("cannot remove the checkpoint of step {step}, {}: {error}", old.display());
-            }
-        }
+    /// Waits until the disk has the last checkpoint.
+    pub fn wait(&mut self) -> softstep::Result<()> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        let step = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.saved = Some(step);
+        self.unsaved.take_if(|(unsaved, _)| *unsaved == step);
         Ok(())
     }
 
@@ -157,6 +181,19 @@ impl RunFolder {
         write_whole(&folder.join(METRICS), &metrics)?;
         write_whole(&folder.join(checkpoint_name(step)), checkpoint)
     }
+}
+
+/// Writes these files in order, the last of them a checkpoint, and removes the checkpoints before the last [`KEPT`].
+fn write_checkpoint(folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> softstep::Result<()> {
+    for (path, bytes) in files {
+        write_whole(path, bytes)?;
+    }
+    for (step, old) in checkpoints(folder)?.into_iter().skip(KEPT) {
+        if let Err(error) = fs::remove_file(&old) {
+            log::warn!("cannot remove the checkpoint of step {step}, {}: {error}", old.display());
+        }
+    }
+    Ok(())
 }
 
 /// `metrics.jsonl`, of which nothing is lost where it cannot be written.
@@ -239,7 +276,7 @@ impl Stopped {
         let written = length.min(metadata.metrics_bytes);
         file.set_len(written).map_err(Error::io("write", &name))?;
         let metrics = Metrics { file, written, pending: Vec::new() };
-        Ok(RunFolder { path, config, metrics, saved: Some(metadata.step), unsaved: None, _lock: lock })
+        Ok(RunFolder { path, config, metrics, saved: Some(metadata.step), unsaved: None, writing: None, _lock: lock })
     }
 }
 

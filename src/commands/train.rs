@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -251,7 +251,8 @@ impl Job<'_> {
             match event {
                 Event::Checkpoint { position, state } => {
                     let step = position.step(config, examples);
-                    folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state)?;
+                    let awaited = step == steps || stop.load(Ordering::Relaxed);
+                    folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state, awaited)?;
                 }
                 _ => record(&mut folder, event)?,
             }
@@ -260,6 +261,7 @@ impl Job<'_> {
         let trained =
             trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await;
         report.close();
+        let trained = trained.and_then(|ended| folder.wait().map(|()| ended));
         match trained {
             Ok(Some(summary)) => {
                 let parameters = backend.parameters().await?;
@@ -275,6 +277,7 @@ impl Job<'_> {
             Err(error) => {
                 // The lines up to here tell what happened; what matters more has been said if they fail.
                 let _ = folder.flush();
+                let _ = folder.wait();
                 let diverged = matches!(error, Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. });
                 report::error(&error.into());
                 report::notice(&way_on(&mut folder, diverged, args));
