@@ -48,6 +48,7 @@
 //! - The library prints nothing and blocks nowhere but in `gpu::readback`, where a native device needs to be polled;
 //!   it is async throughout, and builds for `wasm32-unknown-unknown`. Files, network and clocks are in native parts.
 //! - No size of MNIST appears outside `data`.
+//! - A checkpoint changes no bit: it waits for the steps under way, and there is no random state but seed and position.
 //! - No float is added atomically: the same adapter, seed and settings give the same bits.
 
 pub mod backend;

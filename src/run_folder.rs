@@ -188,7 +188,8 @@ fn write_checkpoint(folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> softstep::Re
     for (path, bytes) in files {
         write_whole(path, bytes)?;
     }
-    for (step, old) in checkpoints(folder)?.into_iter().skip(KEPT) {
+    // The run can do without this; what is wrong with the folder shows at the next checkpoint.
+    for (step, old) in checkpoints(folder).unwrap_or_default().into_iter().skip(KEPT) {
         if let Err(error) = fs::remove_file(&old) {
             log::warn!("cannot remove the checkpoint of step {step}, {}: {error}", old.display());
         }
