@@ -9,6 +9,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Result, bail};
@@ -32,6 +33,9 @@ const KEPT: usize = 2;
 /// Bytes of metrics that are gathered before they are written.
 const METRICS_BUFFER: usize = 1 << 16;
 
+/// A checkpoint on its way to the disk.
+type Saving = (checkpoint::Metadata, TrainingState);
+
 /// A run folder that belongs to this run alone.
 pub struct RunFolder {
     path: PathBuf,
@@ -40,7 +44,7 @@ pub struct RunFolder {
     /// The step of the last checkpoint here.
     saved: Option<usize>,
     /// The last checkpoint, as long as it is not here.
-    unsaved: Option<(usize, Vec<u8>)>,
+    unsaved: Option<Arc<Saving>>,
     /// Writes it, and gives its step.
     writing: Option<JoinHandle<softstep::Result<usize>>>,
     _lock: File,
@@ -105,7 +109,7 @@ impl RunFolder {
     /// Saves a checkpoint, and with that of the end of the run its model. `metadata` need not know the length of the
     /// metrics.
     ///
-    /// Training goes on while the disk is at work. A checkpoint that comes before the last one is written is left out,
+    /// Training goes on meanwhile, with a copy of the state for the thread that writes. A checkpoint that comes before the last one is written is left out,
     /// unless it is to be `awaited`.
     pub fn save(
         &mut self,
@@ -117,32 +121,26 @@ impl RunFolder {
             return Ok(());
         }
         metadata.metrics_bytes = self.metrics.written + self.metrics.pending.len() as u64;
-        let step = metadata.step;
-        let bytes = checkpoint::to_safetensors(&metadata, state)?;
-        let mut begin = || {
-            self.wait()?;
-            self.flush()?;
-            let mut files = vec![(self.path.join(checkpoint_name(step)), bytes.clone())];
-            if metadata.finished() {
-                // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
-                let parameters = &state.parameters;
-                let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed);
-                files.insert(0, (self.model(), model_file::to_safetensors(parameters, &described)?));
-            }
-            let metrics = self.path.join(METRICS);
-            let file = self.metrics.file.try_clone().map_err(Error::io("open", &metrics))?;
-            let folder = self.path.clone();
-            self.writing = Some(std::thread::spawn(move || {
-                file.sync_data().map_err(Error::io("write", metrics))?;
-                write_checkpoint(&folder, &files)?;
-                Ok(step)
-            }));
-            if awaited { self.wait() } else { Ok(()) }
-        };
-        let begun = begin();
+        let saving = Arc::new((metadata, state.clone()));
+        let written = self.begin(&saving).and_then(|()| if awaited { self.wait() } else { Ok(()) });
         // Kept until the disk has it, or a later one.
-        self.unsaved = (self.saved != Some(step)).then_some((step, bytes));
-        begun
+        self.unsaved = (self.saved != Some(saving.0.step)).then_some(saving);
+        written
+    }
+
+    /// Begins to write a checkpoint, once the one before is written.
+    fn begin(&mut self, saving: &Arc<Saving>) -> softstep::Result<()> {
+        self.wait()?;
+        self.flush()?;
+        let metrics = self.path.join(METRICS);
+        let file = self.metrics.file.try_clone().map_err(Error::io("open", &metrics))?;
+        let (folder, saving) = (self.path.clone(), Arc::clone(saving));
+        self.writing = Some(std::thread::spawn(move || {
+            file.sync_data().map_err(Error::io("write", metrics))?;
+            write_checkpoint(&folder, &saving)?;
+            Ok(saving.0.step)
+        }));
+        Ok(())
     }
 
     /// Waits until the disk has the last checkpoint.
@@ -150,25 +148,25 @@ impl RunFolder {
         let Some(writing) = self.writing.take() else { return Ok(()) };
         let step = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         self.saved = Some(step);
-        self.unsaved.take_if(|(unsaved, _)| *unsaved == step);
+        self.unsaved.take_if(|unsaved| unsaved.0.step == step);
         Ok(())
     }
 
     /// Puts the run, with the checkpoint that could not be written here, into a folder elsewhere that `--resume` takes.
     /// `None` if there was no such checkpoint, `Some(None)` if there is no place.
     pub fn rescue(&mut self) -> Option<Option<(usize, PathBuf)>> {
-        let (step, bytes) = self.unsaved.take()?;
+        let saving = self.unsaved.take()?;
         let places = [Some(std::env::temp_dir()), self.path.parent().map(Path::to_path_buf), etcetera::home_dir().ok()];
         let place = places.into_iter().flatten().find_map(|place| {
             let place = if place.as_os_str().is_empty() { PathBuf::from(".") } else { place };
             let folder = tempfile::Builder::new().prefix("softstep-run-").tempdir_in(place).ok()?;
-            self.copy_to(folder.path(), step, &bytes).ok()?;
+            self.copy_to(folder.path(), &saving).ok()?;
             Some(folder.keep())
         });
-        Some(place.map(|place| (step, place)))
+        Some(place.map(|place| (saving.0.step, place)))
     }
 
-    fn copy_to(&mut self, folder: &Path, step: usize, checkpoint: &[u8]) -> softstep::Result<()> {
+    fn copy_to(&mut self, folder: &Path, saving: &Saving) -> softstep::Result<()> {
         write_whole(&folder.join(CONFIG), &self.config)?;
         // Through the open file, which is there even where its name is not.
         let mut metrics = Vec::new();
@@ -179,15 +177,20 @@ impl RunFolder {
         all.map_err(Error::io("read", self.path.join(METRICS)))?;
         metrics.extend_from_slice(&self.metrics.pending);
         write_whole(&folder.join(METRICS), &metrics)?;
-        write_whole(&folder.join(checkpoint_name(step)), checkpoint)
+        write_checkpoint(folder, saving)
     }
 }
 
-/// Writes these files in order, the last of them a checkpoint, and removes the checkpoints before the last [`KEPT`].
-fn write_checkpoint(folder: &Path, files: &[(PathBuf, Vec<u8>)]) -> softstep::Result<()> {
-    for (path, bytes) in files {
-        write_whole(path, bytes)?;
+/// Writes a checkpoint, and with that of the end of the run its model; then removes those before the last [`KEPT`].
+fn write_checkpoint(folder: &Path, (metadata, state): &Saving) -> softstep::Result<()> {
+    if metadata.finished() {
+        // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
+        let parameters = &state.parameters;
+        let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed);
+        write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
     }
+    let bytes = checkpoint::to_safetensors(metadata, state)?;
+    write_whole(&folder.join(checkpoint_name(metadata.step)), &bytes)?;
     // The run can do without this; what is wrong with the folder shows at the next checkpoint.
     for (step, old) in checkpoints(folder).unwrap_or_default().into_iter().skip(KEPT) {
         if let Err(error) = fs::remove_file(&old) {
