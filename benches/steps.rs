@@ -43,7 +43,7 @@ fn steps(criterion: &mut Criterion) {
         group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
         for batch_size in BATCH_SIZES {
             let training = Training { examples: &examples, batch_size, sgd: Sgd::default() };
-            group.throughput(Throughput::Elements(step_operations(sizes, batch_size) as u64));
+            group.throughput(Throughput::Elements(step_operations(sizes, batch_size)));
             let mut first_losses = Vec::new();
             if let Some(gpu) = &gpu {
                 let backend = block_on(GpuBackend::new(gpu, &parameters, Some(&training), Readback::Pipelined));

@@ -8,61 +8,12 @@ fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id)
     var c: Row;
     for (var k = 0u; k < depth_blocks(); k += 8u) {
         let b = load_b_row(min(k + lane, depth_blocks() - 1u));
-        if k + 0u < depth_blocks() {
-            let a = load_a(a_at, k + 0u);
-            c._0 = multiply_add(a, block_of_lane_0(b._0), c._0);
-            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_0(b._1), c._1); }
-            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_0(b._2), c._2); }
-            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_0(b._3), c._3); }
-        }
-        if k + 1u < depth_blocks() {
-            let a = load_a(a_at, k + 1u);
-            c._0 = multiply_add(a, block_of_lane_1(b._0), c._0);
-            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_1(b._1), c._1); }
-            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_1(b._2), c._2); }
-            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_1(b._3), c._3); }
-        }
-        if k + 2u < depth_blocks() {
-            let a = load_a(a_at, k + 2u);
-            c._0 = multiply_add(a, block_of_lane_2(b._0), c._0);
-            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_2(b._1), c._1); }
-            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_2(b._2), c._2); }
-            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_2(b._3), c._3); }
-        }
-        if k + 3u < depth_blocks() {
-            let a = load_a(a_at, k + 3u);
-            c._0 = multiply_add(a, block_of_lane_3(b._0), c._0);
-            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_3(b._1), c._1); }
-            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_3(b._2), c._2); }
-            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_3(b._3), c._3); }
-        }
-        if k + 4u < depth_blocks() {
-            let a = load_a(a_at, k + 4u);
-            c._0 = multiply_add(a, block_of_lane_4(b._0), c._0);
-            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_4(b._1), c._1); }
-            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_4(b._2), c._2); }
-            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_4(b._3), c._3); }
-        }
-        if k + 5u < depth_blocks() {
-            let a = load_a(a_at, k + 5u);
-            c._0 = multiply_add(a, block_of_lane_5(b._0), c._0);
-            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_5(b._1), c._1); }
-            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_5(b._2), c._2); }
-            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_5(b._3), c._3); }
-        }
-        if k + 6u < depth_blocks() {
-            let a = load_a(a_at, k + 6u);
-            c._0 = multiply_add(a, block_of_lane_6(b._0), c._0);
-            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_6(b._1), c._1); }
-            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_6(b._2), c._2); }
-            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_6(b._3), c._3); }
-        }
-        if k + 7u < depth_blocks() {
-            let a = load_a(a_at, k + 7u);
-            c._0 = multiply_add(a, block_of_lane_7(b._0), c._0);
-            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane_7(b._1), c._1); }
-            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane_7(b._2), c._2); }
-            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane_7(b._3), c._3); }
+        for (var i = 0u; i < min(8u, depth_blocks() - k); i++) {
+            let a = load_a(a_at, k + i);
+            c._0 = multiply_add(a, block_of_lane(b._0, i), c._0);
+            if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane(b._1, i), c._1); }
+            if column_blocks() > 2u { c._2 = multiply_add(a, block_of_lane(b._2, i), c._2); }
+            if column_blocks() > 3u { c._3 = multiply_add(a, block_of_lane(b._3, i), c._3); }
         }
     }
     if row < row_blocks() {

@@ -1,6 +1,6 @@
 // C = A . B where memory is slow and a subgroup shares its registers cheaply (software adapters): 8 lanes compute
 // 8 x 8 blocks of C. Lane i loads block row i of A and block column i of B, and owns column i of C; the blocks of
-// A go round by broadcast, which needs constant lane numbers.
+// A go round by broadcast.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let row = 8u * tile.y;
@@ -11,29 +11,33 @@ fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id)
     for (var k = 0u; k < depth_blocks(); k++) {
         let a = load_a(a_at, k);
         let b = load_b(b_at, k);
-        c[0] = multiply_add(block_of_lane_0(a), b, c[0]);
-        c[1] = multiply_add(block_of_lane_1(a), b, c[1]);
-        c[2] = multiply_add(block_of_lane_2(a), b, c[2]);
-        c[3] = multiply_add(block_of_lane_3(a), b, c[3]);
-        c[4] = multiply_add(block_of_lane_4(a), b, c[4]);
-        c[5] = multiply_add(block_of_lane_5(a), b, c[5]);
-        c[6] = multiply_add(block_of_lane_6(a), b, c[6]);
-        c[7] = multiply_add(block_of_lane_7(a), b, c[7]);
+        c[0] = multiply_add(block_of_lane(a, 0u), b, c[0]);
+        c[1] = multiply_add(block_of_lane(a, 1u), b, c[1]);
+        c[2] = multiply_add(block_of_lane(a, 2u), b, c[2]);
+        c[3] = multiply_add(block_of_lane(a, 3u), b, c[3]);
+        c[4] = multiply_add(block_of_lane(a, 4u), b, c[4]);
+        c[5] = multiply_add(block_of_lane(a, 5u), b, c[5]);
+        c[6] = multiply_add(block_of_lane(a, 6u), b, c[6]);
+        c[7] = multiply_add(block_of_lane(a, 7u), b, c[7]);
     }
     if column < column_blocks() {
-        store_inside(row + 0u, column, c[0]);
-        store_inside(row + 1u, column, c[1]);
-        store_inside(row + 2u, column, c[2]);
-        store_inside(row + 3u, column, c[3]);
-        store_inside(row + 4u, column, c[4]);
-        store_inside(row + 5u, column, c[5]);
-        store_inside(row + 6u, column, c[6]);
-        store_inside(row + 7u, column, c[7]);
+        for (var i = 0u; i < 8u && row + i < row_blocks(); i++) {
+            store(row + i, column, block_of(c, i));
+        }
     }
 }
 
-fn store_inside(row: u32, column: u32, sums: mat4x4<f32>) {
-    if row < row_blocks() {
-        store(row, column, sums);
+// c[i]. An array that is indexed by a variable would leave the registers; and with the loop above, store() is
+// compiled once and not eight times.
+fn block_of(c: array<mat4x4<f32>, 8>, i: u32) -> mat4x4<f32> {
+    switch i {
+        case 0u: { return c[0]; }
+        case 1u: { return c[1]; }
+        case 2u: { return c[2]; }
+        case 3u: { return c[3]; }
+        case 4u: { return c[4]; }
+        case 5u: { return c[5]; }
+        case 6u: { return c[6]; }
+        default: { return c[7]; }
     }
 }

@@ -4,6 +4,7 @@ use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::optimizer::{Sgd, TrainingState};
+use crate::verify::Verification;
 
 /// What a backend needs to train, beside the initial parameters.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +143,11 @@ pub trait Backend {
     /// What each kernel of a training step took, in the order they run; empty where that was not measured.
     fn profile(&self) -> &[KernelTime] {
         &[]
+    }
+
+    /// What was verified of its steps, if any were to be.
+    fn verification(&self) -> Option<&Verification> {
+        None
     }
 }
 

@@ -17,6 +17,9 @@ use crate::trainer::{Position, TrainingConfig};
 
 /// The version of this format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
+/// The longest file that is read: a model file's [`MAX_BYTES`](crate::model_file::MAX_BYTES) for the parameters, and for
+/// each of two moments.
+pub const MAX_BYTES: u64 = 3 * crate::model_file::MAX_BYTES;
 /// The metadata entry.
 const ENTRY: &str = "softstep-checkpoint";
 /// The last tensor of the file: tensors of bytes come after those of floats.

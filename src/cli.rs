@@ -39,6 +39,7 @@ Examples:
   softstep eval --model runs/<run> --data mnist
   softstep bench                              how fast this machine trains, GPU beside CPU
   softstep adapters                           the GPUs and software adapters of this machine
+  softstep doctor                             whether training works here; the text for a bug report
 
 Results go to standard output, progress and notices to standard error. With --json, standard output is
 JSON Lines; `softstep train --help` describes them.
@@ -68,6 +69,8 @@ they go on elsewhere, with the same data and settings but not with the same bits
   {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings
   {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy and, if held out, validation_*
   {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
+  {\"event\":\"verification\", …} with --verify: steps that were verified, and for loss, gradients and parameters the worst
+                         number: step, tensor, row, column, gpu, cpu, error, tolerance
   {\"event\":\"stopped\", …} instead of done, if the run was stopped: step, steps, out
   {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
                          parameters_sha256, first_loss_seconds (since the program's start), out
@@ -80,6 +83,19 @@ Examples:
 
 --json prints one JSON object: loss, accuracy, correct, examples, per_class (precision, recall, f1, support; null
 where undefined) and confusion, whose rows are labels and whose columns are predictions.";
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  softstep doctor                             the device that `softstep train` would take
+  softstep doctor --adapter 1                 another one
+  softstep doctor --json
+
+Tests every kernel on the adapter against known answers, in each way to multiply matrices that the adapter can run,
+trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
+data and runs. The exit code is 0 only if training would work. Put what it prints into a bug report.
+
+--json prints one JSON object: version, os, processor, threads, adapters, auto, device (limits, kernels, costs), training,
+folders and problems, which is empty if training works.";
 
 const BENCH_HELP: &str = "\
 Examples:
@@ -112,6 +128,9 @@ pub enum Command {
     Bench(BenchArgs),
     /// List the adapters that --adapter can name
     Adapters(AdaptersArgs),
+    /// Test whether training works here
+    #[command(after_long_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
 }
 
 /// Which data.
@@ -214,6 +233,9 @@ pub struct TrainArgs {
     /// Measure where the time of a step goes, kernel by kernel; needs a GPU, and slows it down
     #[arg(long)]
     pub profile: bool,
+    /// Have the CPU compute every N-th step again, in f64, and stop where the GPU is wrong [default: 100 where N is left out]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100")]
+    pub verify: Option<NonZeroUsize>,
     /// Run folder, new or empty [default: runs/<time>-<data>]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
@@ -343,6 +365,23 @@ pub struct AdaptersArgs {
     pub json: bool,
 }
 
+/// Options of `softstep doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Number or part of the name of an adapter; see `softstep adapters`
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder of the runs
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    pub out: PathBuf,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Parses and checks the arguments, the program's name first.
 ///
 /// # Errors
@@ -363,7 +402,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             bench.check().map_err(|error| usage("bench", ErrorKind::ValueValidation, error))?;
             None
         }
-        Command::Adapters(_) => None,
+        Command::Adapters(_) | Command::Doctor(_) => None,
     };
     if let Some((command, DeviceArgs { backend: BackendChoice::Cpu, adapter: Some(_) })) = device {
         let problem = "--adapter chooses a GPU and does not go with --backend cpu";
@@ -396,6 +435,9 @@ fn usage(command: &str, kind: ErrorKind, problem: impl std::fmt::Display) -> cla
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use softstep::trainer::default_epochs;
+
     use super::*;
 
     #[test]
@@ -418,4 +460,54 @@ mod tests {
             assert!(options.contains(&field.as_str()), "{field}");
         }
     }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn whatever_the_settings_they_are_refused_or_make_a_run_that_adds_up(
+            settings in prop::collection::vec(
+                (prop::sample::select(&FLAGS[..]), prop_oneof![prop::sample::select(&VALUES[..]).prop_map(String::from),
+                 any::<f64>().prop_map(|value| value.to_string()), any::<u64>().prop_map(|value| value.to_string()),
+                 ".{0,12}"]),
+                1..4,
+            ),
+            examples in prop_oneof![1usize..100, Just(u32::MAX as usize)],
+        ) {
+            let arguments = settings.iter().map(|(flag, value)| format!("{flag}={value}"));
+            let all = ["softstep", "train"].map(String::from).into_iter().chain(arguments).map(OsString::from);
+            match parse(all) {
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+                Ok(Cli { command: Command::Train(train) }) => {
+                    let config = train.config(|batch_size| default_epochs(examples, batch_size));
+                    prop_assert!(config.check().is_ok());
+                    let steps = config.steps(examples);
+                    prop_assert!(steps >= config.epochs);
+                    for step in [0, steps / 2, steps - 1] {
+                        let rate = config.schedule.learning_rate(config.learning_rate, step, steps);
+                        prop_assert!((0.0..=config.learning_rate).contains(&rate), "{} at {}", rate, step);
+                    }
+                }
+                Ok(other) => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+
+    const FLAGS: [&str; 8] =
+        ["--hidden", "--epochs", "--batch-size", "--lr", "--momentum", "--weight-decay", "--validation", "--seed"];
+    const VALUES: [&str; 14] = [
+        "0",
+        "1",
+        "-1",
+        "18446744073709551615",
+        "18446744073709551616",
+        "9223372036854775808",
+        "nan",
+        "inf",
+        "1e-50",
+        "1e39",
+        "0.5",
+        "1,1,1,1,1,1,1,1",
+        "8,,8",
+        "",
+    ];
 }

@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod bench;
+pub mod doctor;
 pub mod eval;
 pub mod train;
 
@@ -36,8 +37,27 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
         },
         _ => Gpu::open(&choice).await?,
     };
+    let gpu = match data::cache_folder() {
+        Some(folder) => gpu.with_pipeline_cache(&folder.join("pipelines")),
+        None => gpu,
+    };
+    let gpu = alter_shaders(gpu);
     if gpu.info().device_type == "software" {
         report::notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));
     }
     Ok(Some(gpu))
+}
+
+/// For tests that plant a bug: a debug build replaces text of its shaders as `SOFTSTEP_ALTER_SHADERS=text=>other` says.
+fn alter_shaders(gpu: Gpu) -> Gpu {
+    if cfg!(debug_assertions)
+        && let Ok(alteration) = std::env::var("SOFTSTEP_ALTER_SHADERS")
+        && let Some((text, other)) = alteration.split_once("=>")
+    {
+        report::notice(
+            "SOFTSTEP_ALTER_SHADERS is set: the shaders are not those of softstep, and results may be wrong",
+        );
+        return gpu.with_altered_shaders(text, other);
+    }
+    gpu
 }

@@ -17,7 +17,7 @@ mod store;
 
 pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
-pub use store::{DownloadLimits, Progress, Set, Store, load};
+pub use store::{DownloadLimits, Progress, Set, Store, cache_folder, load};
 
 /// Labelled examples.
 ///

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::reference::Deviation;
+
 /// The library's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -56,6 +58,56 @@ pub enum Error {
         problem: String,
     },
 
+    /// The device went away: a reset by its driver, a crash, a GPU that was unplugged.
+    #[error(
+        "adapter {adapter} was lost: {reason}. Its driver may have reset it: start again, with a smaller --batch-size if \
+         that happens again, or with --backend cpu"
+    )]
+    DeviceLost {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver said.
+        reason: String,
+    },
+
+    /// The device has no memory left.
+    #[error(
+        "adapter {adapter} has no memory left for {what}: close other programs that use it, or use a smaller \
+         --batch-size, smaller --hidden layers, less data or --backend cpu"
+    )]
+    DeviceMemory {
+        /// The adapter's name.
+        adapter: String,
+        /// What was to be made, and its size where that is known.
+        what: String,
+    },
+
+    /// The device did not finish its work in time.
+    #[error(
+        "adapter {adapter} hangs: nothing came back for {seconds} s. Start again, with a smaller --batch-size if that \
+         happens again, or with --backend cpu"
+    )]
+    DeviceHung {
+        /// The adapter's name.
+        adapter: String,
+        /// How long it was waited for.
+        seconds: f64,
+    },
+
+    /// A training step came out otherwise than on the CPU.
+    #[error(
+        "step {step} is wrong on adapter {adapter}: {deviation}. The device, its driver or a kernel computes wrong \
+         numbers: `softstep doctor` tests every kernel, and --backend cpu does without them"
+    )]
+    WrongStep {
+        /// The step, counted from 1.
+        step: usize,
+        /// The adapter's name.
+        adapter: String,
+        /// The number that is furthest off.
+        deviation: Deviation,
+    },
+
     /// The loss of a training step is infinite or not a number: training has diverged.
     #[error(
         "the loss of step {step} is {loss}: training diverged at learning rate {learning_rate:?}; \
@@ -98,8 +150,16 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
-    /// An [`Error::Format`] about `file`.
+    /// An [`Error::Format`] about `file`. A problem may quote what the file holds: here it becomes safe to print, at
+    /// most 1000 characters and none that a terminal obeys.
     pub fn format(file: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Format { file: file.into(), problem: problem.into() }
+        let problem = problem.into();
+        let mut characters =
+            problem.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
+        let mut printable: String = characters.by_ref().take(1000).collect();
+        if characters.next().is_some() {
+            printable.push('…');
+        }
+        Self::Format { file: file.into(), problem: printable }
     }
 }

@@ -4,10 +4,13 @@ pub mod device;
 pub mod kernel;
 pub mod kernels;
 pub mod matrix;
+#[cfg(not(target_arch = "wasm32"))]
+mod pipeline_cache;
 pub mod profile;
 pub mod readback;
+pub mod self_test;
 
-pub use device::{AdapterChoice, AdapterEntry, Gpu, REMEDY, adapters};
+pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
 
 use kernel::{Kernel, StepRecord, StepRecords};
 use kernels::{Inputs, Results, Targets};
@@ -18,11 +21,17 @@ use readback::{Ring, poll, read_buffer};
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, Training, no_training};
 use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::model::{Layer, Parameters, check_fit};
+use crate::model::{Layer, Parameters, check_fit, step_operations};
 use crate::optimizer::{Sgd, TrainingState};
 
 /// Rows of a chunk in evaluation, where the batch size is not larger.
 const EVALUATION_ROWS: usize = 1024;
+
+const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller --hidden layers" };
+const ACTIVATIONS: Content =
+    Content { name: "a layer's activations", remedy: "a smaller --batch-size or smaller --hidden layers" };
+const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch-size" };
+const EXAMPLES: Content = Content { name: "the data set", remedy: "fewer examples" };
 
 /// Bytes of a data set that are handed to the driver at a time, so that its staging memory stays small.
 const UPLOAD_BYTES: usize = 4 << 20;
@@ -80,6 +89,8 @@ struct Trainer {
     pending: Vec<StepRecord>,
     steps: StepRecords,
     steps_per_submission: usize,
+    /// Whether a step is so long that each of its kernels is submitted alone.
+    kernel_by_kernel: bool,
     readback: Readback,
     ring: Ring,
     epoch: Epoch,
@@ -104,7 +115,8 @@ pub struct GpuBackend {
 }
 
 impl GpuBackend {
-    /// Puts a model on the device, and with `training` its data set, and compiles what they need.
+    /// Puts a model on the device, and with `training` its data set, and compiles what a training step needs; what evaluation needs is compiled when it
+    /// is.
     ///
     /// # Errors
     /// [`Error::Invalid`] where data and model do not fit together, or something is larger than the adapter allows;
@@ -118,18 +130,21 @@ impl GpuBackend {
         parameters.check()?;
         let gpu = gpu.clone();
         let sizes = parameters.sizes();
-        let rows = training.map_or(0, |training| training.batch_size).max(EVALUATION_ROWS).next_multiple_of(4);
+        let rows = training.map_or(0, |training| training.batch_size).max(EVALUATION_ROWS);
+        let rows = rows
+            .checked_next_multiple_of(4)
+            .ok_or_else(|| Error::Invalid(format!("--batch-size {rows}: more than there can be; use a smaller one")))?;
         let hidden = &sizes[1..sizes.len() - 1];
         let weights = parameters
             .layers
             .iter()
-            .map(|layer| Matrix::from_values(&gpu, "a layer's weights", layer.inputs + 1, layer.outputs, &layer.values))
+            .map(|layer| Matrix::from_values(&gpu, WEIGHTS, layer.inputs + 1, layer.outputs, &layer.values))
             .collect::<Result<Vec<_>>>()?;
         let activations = hidden
             .iter()
-            .map(|&outputs| Matrix::with_ones(&gpu, "a layer's activations", rows, outputs + 1))
+            .map(|&outputs| Matrix::with_ones(&gpu, ACTIVATIONS, rows, outputs + 1))
             .collect::<Result<Vec<_>>>()?;
-        let logits = Matrix::new(&gpu, "the logits", rows, sizes[sizes.len() - 1])?;
+        let logits = Matrix::new(&gpu, LOGITS, rows, sizes[sizes.len() - 1])?;
 
         let steps = StepRecords::new(&gpu, 1)?;
         let later_layers = (1..weights.len())
@@ -141,6 +156,7 @@ impl GpuBackend {
             .collect();
         let softmax = kernels::softmax(&gpu, &steps, &logits);
         let mut backend = Self { gpu, weights, activations, logits, later_layers, softmax, steps, rows, trainer: None };
+        check_grids(&backend.gpu, backend.later_layers.iter().chain([&backend.softmax]), rows)?;
         if let Some(training) = training {
             backend.trainer = Some(backend.trainer(training, readback)?);
         }
@@ -168,6 +184,11 @@ impl GpuBackend {
         let order_length = count.div_ceil(batch_size) * batch_size.next_multiple_of(4);
         let data = self.data_set(training.examples, order_length)?;
         let (steps_per_submission, slots) = readback.depth();
+        let mut sizes = vec![self.weights[0].rows - 1];
+        sizes.extend(self.weights.iter().map(|weights| weights.columns));
+        let operations = step_operations(&sizes, batch_size);
+        let steps_per_submission =
+            (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
         let steps = StepRecords::new(gpu, steps_per_submission)?;
         let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
 
@@ -197,7 +218,7 @@ impl GpuBackend {
             .map(|weights| {
                 let has_momentum = training.sgd.moments() > 0;
                 let (rows, columns) = if has_momentum { (weights.rows, weights.columns) } else { (1, 1) };
-                Matrix::new(gpu, "a layer's velocity", rows, columns)
+                Matrix::new(gpu, Content { name: "a layer's velocity", ..WEIGHTS }, rows, columns)
             })
             .collect::<Result<Vec<_>>>()?;
         let mut d_outputs = None;
@@ -206,7 +227,12 @@ impl GpuBackend {
             let d_inputs = if layer == 0 {
                 None
             } else {
-                let d_inputs = Matrix::new(gpu, "a layer's gradient", self.rows, weights.rows - 1)?;
+                let d_inputs = Matrix::new(
+                    gpu,
+                    Content { name: "a layer's gradient", ..ACTIVATIONS },
+                    self.rows,
+                    weights.rows - 1,
+                )?;
                 let d_outputs = d_outputs.as_ref().unwrap_or(&self.logits);
                 let activations = &self.activations[layer - 1];
                 kernels.push(kernels::input_gradient(gpu, &steps, d_outputs, weights, activations, &d_inputs));
@@ -224,6 +250,8 @@ impl GpuBackend {
             ));
             d_outputs = d_inputs;
         }
+        check_grids(gpu, &kernels, batch_size)?;
+        kernel::compile(gpu, &kernels);
         let pending = Vec::with_capacity(steps_per_submission);
         Ok(Trainer {
             data,
@@ -234,6 +262,7 @@ impl GpuBackend {
             pending,
             steps,
             steps_per_submission,
+            kernel_by_kernel: operations > gpu.submission_operations,
             readback,
             ring,
             epoch,
@@ -249,9 +278,10 @@ impl GpuBackend {
         let count = examples.len();
         let stride = (features + 1).next_multiple_of(4);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = gpu.buffer("the data set", (count * stride) as u64, usage)?;
-        let labels = gpu.buffer("the labels", 4 * count as u64, usage)?;
-        let order = gpu.buffer("the order of the examples", 4 * order_length as u64, usage)?;
+        let buffer = gpu.buffer(EXAMPLES, (count * stride) as u64, usage)?;
+        let labels = gpu.buffer(Content { name: "the labels", ..EXAMPLES }, 4 * count as u64, usage)?;
+        let order =
+            gpu.buffer(Content { name: "the order of the examples", ..EXAMPLES }, 4 * order_length as u64, usage)?;
 
         let rows_at_once = (UPLOAD_BYTES / stride).max(1);
         let mut rows = Vec::with_capacity(rows_at_once.min(count) * stride);
@@ -263,18 +293,26 @@ impl GpuBackend {
                 rows.resize(rows.len().next_multiple_of(4), 0);
             }
             gpu.queue.write_buffer(&buffer, (first * stride) as u64, &rows);
-            gpu.queue.submit([]);
+            gpu.submit([])?;
         }
         gpu.queue.write_buffer(&labels, 0, bytemuck::cast_slice(&examples.labels));
         gpu.check()?;
         Ok(DataSet { examples: buffer, labels, order, features, count })
     }
 
+    /// Rows of a chunk in evaluation; whole blocks of 4.
+    fn rows_at_once(&self) -> usize {
+        let row_operations: u64 =
+            self.weights.iter().map(|weights| 2 * weights.rows as u64 * weights.columns as u64).sum();
+        (self.gpu.submission_operations / row_operations / 4 * 4).clamp(4, self.rows as u64) as usize
+    }
+
     /// Runs the model on a data set, chunk by chunk, each followed by `last`.
     async fn chunks(&mut self, set: &Set, last: Last) -> Result<Vec<f32>> {
         let mut probabilities = Vec::new();
-        for first in (0..set.data.count).step_by(self.rows) {
-            let batch = self.rows.min(set.data.count - first);
+        let rows = self.rows_at_once();
+        for first in (0..set.data.count).step_by(rows) {
+            let batch = rows.min(set.data.count - first);
             let record = StepRecord {
                 first_block: (first / 4) as u32,
                 batch: batch as u32,
@@ -287,7 +325,7 @@ impl GpuBackend {
             };
             let kernels = [&set.first_layer].into_iter().chain(&self.later_layers).chain([last_kernel]);
             let encoder = self.steps.record(&self.gpu, &[record], kernels, None);
-            let submission = self.gpu.queue.submit([encoder.finish()]);
+            let submission = self.gpu.submit([encoder.finish()])?;
             poll(&self.gpu, submission)?;
             if last == Last::Softmax {
                 probabilities.extend(self.logits.read(&self.gpu, batch).await?);
@@ -316,7 +354,17 @@ impl Trainer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let encoder = self.steps.record(gpu, &self.pending, self.kernels.iter(), self.profiler.as_ref());
+        let mut kernels = &self.kernels[..];
+        if self.kernel_by_kernel && self.profiler.is_none() {
+            while let [first, rest @ ..] = kernels
+                && !rest.is_empty()
+            {
+                let encoder = self.steps.record(gpu, &self.pending, [first].into_iter(), None);
+                gpu.submit([encoder.finish()])?;
+                kernels = rest;
+            }
+        }
+        let encoder = self.steps.record(gpu, &self.pending, kernels.iter(), self.profiler.as_ref());
         let batches: Vec<usize> = self.pending.drain(..).map(|step| step.batch as usize).collect();
         let steps = batches.len();
         self.ring.submit(gpu, encoder, batches, losses).await?;
@@ -325,6 +373,11 @@ impl Trainer {
             None => Ok(()),
         }
     }
+}
+
+/// Refuses a batch that is too large for one of these kernels.
+fn check_grids<'a>(gpu: &Gpu, kernels: impl IntoIterator<Item = &'a Kernel>, batch: usize) -> Result<()> {
+    kernels.into_iter().try_for_each(|kernel| kernel.check_grid(gpu, batch))
 }
 
 /// Reads a matrix for each layer.
@@ -338,11 +391,11 @@ async fn read_layers(gpu: &Gpu, matrices: &[Matrix]) -> Result<Parameters> {
 }
 
 /// Writes a matrix for each layer.
-fn write_layers(gpu: &Gpu, matrices: &[Matrix], values: &Parameters) {
+fn write_layers(gpu: &Gpu, matrices: &[Matrix], values: &Parameters) -> Result<()> {
     for (matrix, layer) in matrices.iter().zip(&values.layers) {
         matrix.write(gpu, &layer.values);
     }
-    gpu.queue.submit([]);
+    gpu.submit([]).map(drop)
 }
 
 impl Backend for GpuBackend {
@@ -361,8 +414,8 @@ impl Backend for GpuBackend {
         gpu.queue.write_buffer(&data.order, 0, bytemuck::cast_slice(&order));
 
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let losses = gpu.buffer("the losses", 4 * count as u64, usage)?;
-        let predictions = gpu.buffer("the predictions", 4 * count as u64, usage)?;
+        let losses = gpu.buffer(Content { name: "the losses", ..EXAMPLES }, 4 * count as u64, usage)?;
+        let predictions = gpu.buffer(Content { name: "the predictions", ..EXAMPLES }, 4 * count as u64, usage)?;
         let correct = gpu.buffer("the count of right predictions", 4, usage)?;
         let outputs = self.activations.first().unwrap_or(&self.logits);
         let first_layer =
@@ -370,6 +423,7 @@ impl Backend for GpuBackend {
         let targets = Targets { order: &data.order, labels: &data.labels, losses: &losses };
         let results = Results { predictions: &predictions, correct: &correct };
         let evaluate = kernels::evaluate(gpu, &self.steps, &self.logits, targets, results);
+        check_grids(gpu, [&first_layer, &evaluate], self.rows_at_once())?;
         gpu.check()?;
         Ok(Set { data, losses, predictions, correct, first_layer, evaluate })
     }
@@ -448,9 +502,9 @@ impl Backend for GpuBackend {
         let mut sizes = vec![self.weights[0].rows - 1];
         sizes.extend(self.weights.iter().map(|weights| weights.columns));
         state.check(&sizes, trainer.sgd.moments())?;
-        write_layers(&self.gpu, &self.weights, &state.parameters);
+        write_layers(&self.gpu, &self.weights, &state.parameters)?;
         if let Some(velocity) = state.moments.first() {
-            write_layers(&self.gpu, &trainer.velocities, velocity);
+            write_layers(&self.gpu, &trainer.velocities, velocity)?;
         }
         self.gpu.check()
     }

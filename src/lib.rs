@@ -33,8 +33,9 @@
 //! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits |
 //! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD and learning-rate schedules |
 //! | [`backend`] | the trait that GPU and CPU share |
-//! | [`gpu`] | the GPU backend: `device` opens adapters, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home |
+//! | [`gpu`] | the GPU backend: `device` opens adapters and notices their trouble, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home, `self_test` has known answers |
 //! | [`cpu`] | the CPU backend: the baseline, and the fallback |
+//! | [`mod@reference`], [`verify`] | everything that kernels compute, in f64; a backend whose steps are checked by it |
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision, recall |
 //! | [`model_file`], [`checkpoint`] | models, and runs that may go on, as safetensors |
 //! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all that is printed |
@@ -43,6 +44,7 @@
 //!
 //! - Only `gpu` uses wgpu. `data`, `model` and `cpu` know nothing of it.
 //! - Only `gpu::kernel` makes pipelines and bind groups, and only before the first step.
+//! - Only `Gpu::submit` submits work, and it looks whether the device is still there.
 //! - A training step creates no buffer, bind group or pipeline: it adds a record, and every eighth one writes the
 //!   records to the device, records the dispatches and submits them.
 //! - The library prints nothing and blocks nowhere but in `gpu::readback`, where a native device needs to be polled;
@@ -61,6 +63,8 @@ pub mod metrics;
 pub mod model;
 pub mod model_file;
 pub mod optimizer;
+pub mod reference;
 pub mod trainer;
+pub mod verify;
 
 pub use error::{Error, Result};

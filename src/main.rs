@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => pollster::block_on(commands::bench::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))
+            .map(|fit| if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     };
     match done {
         Ok(code) => code,

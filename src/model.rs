@@ -38,11 +38,9 @@ impl Parameters {
     /// logits at that of the input. Biases are 0. The same seed gives the same bits everywhere.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for fewer than two sizes, a size of 0, or more parameters than there is memory for.
+    /// [`Error::Invalid`] as of [`check_sizes`], or for more parameters than there is memory for.
     pub fn new(sizes: &[usize], seed: u64) -> Result<Self> {
-        if sizes.len() < 2 || sizes.contains(&0) {
-            return Err(Error::Invalid(format!("layer sizes {sizes:?}: need at least two, none of them 0")));
-        }
+        check_sizes(sizes)?;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut layers = Vec::new();
         for (index, pair) in sizes.windows(2).enumerate() {
@@ -101,12 +99,30 @@ impl Parameters {
     }
 }
 
+/// The most layers a model may have; deep networks of plain layers stop learning long before.
+pub const MAX_LAYERS: usize = 1000;
+
+/// Checks that there are at least two layer sizes `[features, hidden…, classes]`, none of them 0, and at most
+/// [`MAX_LAYERS`] layers.
+///
+/// # Errors
+/// [`Error::Invalid`] with the sizes.
+pub fn check_sizes(sizes: &[usize]) -> Result<()> {
+    if sizes.len() > MAX_LAYERS + 1 {
+        return Err(Error::Invalid(format!("{} layers: the limit is {MAX_LAYERS}", sizes.len() - 1)));
+    }
+    if sizes.len() < 2 || sizes.contains(&0) {
+        return Err(Error::Invalid(format!("layer sizes {sizes:?}: need at least two, none of them 0")));
+    }
+    Ok(())
+}
+
 /// Floating-point operations in the matrix products of one training step, for layer sizes `[features, hidden…, classes]`:
 /// forward and the gradient of the weights for every layer, and the gradient of the inputs for all but the first.
 /// Biases, activations, loss and update, which are few beside them, do not count.
-pub fn step_operations(sizes: &[usize], batch: usize) -> usize {
-    let weights = || sizes.windows(2).map(|pair| pair[0] * pair[1]);
-    2 * batch * (2 * weights().sum::<usize>() + weights().skip(1).sum::<usize>())
+pub fn step_operations(sizes: &[usize], batch: usize) -> u64 {
+    let weights = || sizes.windows(2).map(|pair| pair[0] as u64 * pair[1] as u64);
+    2 * batch as u64 * (2 * weights().sum::<u64>() + weights().skip(1).sum::<u64>())
 }
 
 /// Checks that a model with so many features and classes can read these examples; they may have fewer classes.

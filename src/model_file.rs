@@ -13,19 +13,27 @@
 //! The file's metadata has one entry, `softstep`: a JSON object with the fields of [`Metadata`]. (One entry, because
 //! safetensors writes several in random order; so equal models make equal files.)
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::marker::PhantomData;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::de::DeserializeOwned;
+use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
-use crate::model::{Layer, Parameters};
+use crate::model::{Layer, Parameters, check_sizes};
 
 /// The version of this format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
 /// The metadata entry.
 const ENTRY: &str = "softstep";
+
+/// The longest file that is read: 4 GiB.
+pub const MAX_BYTES: u64 = 4 << 30;
+/// The longest header that is read: 1 MiB, several times what the most layers need.
+const MAX_HEADER_BYTES: usize = 1 << 20;
 
 /// What a model file says about its model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +71,10 @@ impl Metadata {
     fn check(&self) -> std::result::Result<(), String> {
         let Self { format, sizes, activation, normalization, .. } = self;
         if *format != FORMAT {
-            return Err(format!("its format version is {format}, and softstep {} reads {FORMAT}", self.version));
+            let version = &self.version;
+            return Err(format!(
+                "its format version is {format}, written by softstep {version:?}; this softstep reads {FORMAT}"
+            ));
         }
         if (activation.as_str(), normalization.as_str()) != ("relu", "byte/255") {
             return Err(format!(
@@ -71,10 +82,7 @@ impl Metadata {
                  softstep knows \"relu\" and \"byte/255\""
             ));
         }
-        if sizes.len() < 2 || sizes.contains(&0) {
-            return Err(format!("its layer sizes {sizes:?} make no model: need at least two, none of them 0"));
-        }
-        Ok(())
+        check_sizes(sizes).map_err(|error| format!("its metadata make no model: {error}"))
     }
 }
 
@@ -156,14 +164,70 @@ pub(crate) fn deserialize<'a, M: DeserializeOwned>(
     what: &str,
     entry: &str,
 ) -> std::result::Result<(Tensors<'a>, M), String> {
-    let not_safetensors = |error| format!("not a whole safetensors file: {error}");
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
-    let text = header.metadata().as_ref().and_then(|entries| entries.get(entry));
-    let text = text.ok_or_else(|| format!("no softstep {what}: its metadata have no entry {entry:?}"))?;
+    let (file, entries) = open(bytes)?;
+    let text = entries.get(entry).ok_or_else(|| format!("no softstep {what}: its metadata have no entry {entry:?}"))?;
     let metadata =
         serde_json::from_str(text).map_err(|error| format!("its metadata entry {entry:?} is damaged: {error}"))?;
-    Ok((Tensors { file: tensors, read: BTreeSet::new() }, metadata))
+    Ok((Tensors { file, read: BTreeSet::new() }, metadata))
+}
+
+/// The tensors and the metadata entries of a safetensors file.
+///
+/// Stricter than the `safetensors` crate: no header beyond [`MAX_HEADER_BYTES`], and no name twice, of which each
+/// reader might take another. And no sizes beyond the file, at which the crate's sums overflow.
+fn open(bytes: &[u8]) -> std::result::Result<(SafeTensors<'_>, BTreeMap<String, String>), String> {
+    let not_safetensors = |problem: String| format!("not a whole safetensors file: {problem}");
+    let length = bytes.first_chunk().map_or(0, |&length| u64::from_le_bytes(length));
+    if length > MAX_HEADER_BYTES as u64 {
+        let problem = format!("it announces a header of {length} bytes, and the limit is {MAX_HEADER_BYTES}");
+        return Err(not_safetensors(problem));
+    }
+    let Some(header) = bytes.get(8..8 + length as usize) else {
+        return Err(not_safetensors("it ends inside its header".into()));
+    };
+    let in_header = |error| not_safetensors(format!("invalid header: {error}"));
+    let mut header: Distinct<&RawValue> = serde_json::from_slice(header).map_err(in_header)?;
+    let entries = match header.0.remove("__metadata__") {
+        Some(entries) => serde_json::from_str::<Distinct<String>>(entries.get()).map_err(in_header)?.0,
+        None => BTreeMap::new(),
+    };
+    for (name, info) in header.0 {
+        let TensorInfo { data_offsets: (_, end), .. } = serde_json::from_str(info.get())
+            .map_err(|error| not_safetensors(format!("invalid header: tensor {name}: {error}")))?;
+        if end > bytes.len() {
+            return Err(not_safetensors(format!("the data of tensor {name} would end at {end}, beyond the file")));
+        }
+    }
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| not_safetensors(error.to_string()))?;
+    Ok((tensors, entries))
+}
+
+/// A JSON object that has no name twice; serde's own maps take the last.
+struct Distinct<V>(BTreeMap<String, V>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Distinct<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = Distinct<V>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Distinct<V>, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, V>()? {
+                    if entries.contains_key(&name) {
+                        return Err(de::Error::custom(format!("{name} is there twice")));
+                    }
+                    entries.insert(name, value);
+                }
+                Ok(Distinct(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
 }
 
 /// The tensors of a file, and which of them were read.
@@ -172,8 +236,8 @@ pub(crate) struct Tensors<'a> {
     read: BTreeSet<String>,
 }
 
-impl Tensors<'_> {
-    /// Reads what [`layer_tensors`] wrote.
+impl<'a> Tensors<'a> {
+    /// Reads what [`layer_tensors`] wrote. Only tensors that are there, in the right shape, take memory.
     pub fn layers(&mut self, prefix: &str, sizes: &[usize]) -> std::result::Result<Parameters, String> {
         let layers = sizes.windows(2).enumerate().map(|(index, pair)| {
             let (inputs, outputs) = (pair[0], pair[1]);
@@ -188,7 +252,7 @@ impl Tensors<'_> {
     }
 
     /// The bytes of a tensor that must have this type and shape.
-    pub fn bytes(&mut self, name: String, dtype: Dtype, shape: &[usize]) -> std::result::Result<Vec<u8>, String> {
+    pub fn bytes(&mut self, name: String, dtype: Dtype, shape: &[usize]) -> std::result::Result<&'a [u8], String> {
         let view = self.file.tensor(&name).map_err(|_| format!("tensor {name} is missing"))?;
         if view.dtype() != dtype || view.shape() != shape {
             return Err(format!(
@@ -197,16 +261,15 @@ impl Tensors<'_> {
                 view.shape()
             ));
         }
-        let bytes = view.data().to_vec();
         self.read.insert(name);
-        Ok(bytes)
+        Ok(view.data())
     }
 
     /// The values of a tensor that must be f32, finite and of this shape.
     fn values(&mut self, name: String, shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
         let bytes = self.bytes(name.clone(), Dtype::F32, shape)?;
-        finite(&name, &bytes)?;
-        Ok(from_bytes(&bytes).collect())
+        finite(&name, bytes)?;
+        Ok(from_bytes(bytes).collect())
     }
 
     /// The first tensor by name that was not read.

@@ -30,15 +30,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{DecimalBytes, HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
 use softstep::backend::{DeviceInfo, Evaluation, KernelTime};
 use softstep::data::{Data, Progress};
+use softstep::gpu::kernels::Matmul;
+use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
 use softstep::metrics::Confusion;
+use softstep::reference::Deviation;
 use softstep::trainer::{Event, Summary, TrainingConfig};
+use softstep::verify::Verification;
+
+use crate::commands::doctor::{Device, Diagnosis, Folder, TestTraining};
 
 /// What stands for an undefined number.
 const UNDEFINED: &str = "–";
@@ -66,22 +72,113 @@ pub fn notice(text: &str) {
 /// Lists adapters.
 pub fn adapters(entries: &[AdapterEntry], json: bool) -> Result<()> {
     if json {
-        for AdapterEntry { index, name, device_type, api, driver, .. } in entries {
-            print_json(&json!({
-                "index": index, "name": name, "device_type": device_type, "api": api, "driver": driver
-            }))?;
-        }
+        entries.iter().try_for_each(|entry| print_json(&adapter_line(entry)))?;
         return Ok(());
     }
     if entries.is_empty() {
         notice(&format!("no adapter found: {REMEDY}; meanwhile softstep computes on the CPU"));
         return Ok(());
     }
+    Ok(print(&adapter_table(entries))?)
+}
+
+fn adapter_line(entry: &AdapterEntry) -> serde_json::Value {
+    let AdapterEntry { index, name, device_type, api, driver, .. } = entry;
+    json!({ "index": index, "name": name, "device_type": device_type, "api": api, "driver": driver })
+}
+
+fn adapter_table(entries: &[AdapterEntry]) -> String {
     let mut table = table(&["#", "adapter", "type", "api", "driver"]);
     for AdapterEntry { index, name, device_type, api, driver, .. } in entries {
         table.add_row([&index.to_string(), name, *device_type, api, driver]);
     }
-    Ok(print(&table.to_string())?)
+    table.to_string()
+}
+
+/// For serde: adapters as `softstep adapters --json` has them.
+pub fn serialize_adapters<S: serde::Serializer>(entries: &[AdapterEntry], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(entries.iter().map(adapter_line))
+}
+
+/// Prints what `softstep doctor` found.
+pub fn diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
+    if json {
+        return Ok(print_json(diagnosis)?);
+    }
+    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems } = diagnosis;
+    let mut lines = vec![
+        field("softstep", &format!("{version}, {os}")),
+        field("processor", &format!("{processor}, {}", counted(*threads, "thread"))),
+    ];
+    if !adapters.is_empty() {
+        lines.extend(["".into(), adapter_table(adapters), "".into()]);
+    }
+    lines.push(field("auto", &format!("takes {auto}")));
+    if let Some(Device { info, limits, matmul, matmul_choices, kernels, costs }) = device {
+        lines.push(device_line(info));
+        lines.push(field(
+            "limits",
+            &format!(
+                "{} in a binding, {} in a buffer, {} workgroups along a side, {} of workgroup memory, {}timestamps",
+                HumanBytes(limits.binding_bytes),
+                HumanBytes(limits.buffer_bytes),
+                count(limits.workgroups_per_dimension as usize),
+                HumanBytes(u64::from(limits.workgroup_bytes)),
+                if limits.timestamps { "" } else { "no " },
+            ),
+        ));
+        let right = kernels.iter().filter(|test| test.passed()).count();
+        let numbers = kernels.iter().map(|test| test.numbers).sum();
+        let worst = kernels.iter().max_by(|a, b| a.worst.excess().total_cmp(&b.worst.excess()));
+        let choices: Vec<String> = matmul_choices.iter().map(|&choice| matmul_name(choice)).collect();
+        lines.push(field(
+            "kernels",
+            &format!(
+                "{right} of {} right: {} numbers; matmul {} (takes {})",
+                counted(kernels.len(), "test"),
+                count(numbers),
+                choices.join(", "),
+                matmul_name(*matmul)
+            ),
+        ));
+        if let Some(KernelTest { kernel, matmul, worst, .. }) = worst {
+            lines.push(field("", &format!("worst: {kernel}{}, {worst}", by_matmul(*matmul))));
+        }
+        if let Some(Costs { dispatch_seconds, readback_seconds }) = costs {
+            let (dispatch, readback) = (1e6 * dispatch_seconds, 1e6 * readback_seconds);
+            let text = format!("a dispatch {dispatch:.1} µs, one submitted and read back {readback:.0} µs");
+            lines.push(field("costs", &text));
+        }
+    }
+    if let Some(TestTraining { device, steps, verified, first_loss, last_loss }) = training {
+        lines.push(field(
+            "training",
+            &format!(
+                "{steps} steps on {device}: loss {first_loss:.3} to {last_loss:.3}, {} right by the CPU",
+                counted(*verified, "step")
+            ),
+        ));
+    }
+    for Folder { what, path, free_bytes, problem, .. } in folders {
+        let free = free_bytes.map_or_else(String::new, |bytes| format!(", {} free", DecimalBytes(bytes)));
+        let state = problem.as_deref().unwrap_or("can be written");
+        lines.push(field(what, &format!("{}: {state}{free}", path.display())));
+    }
+    let verdict = match problems.as_slice() {
+        [] => "training works here".into(),
+        problems => format!("training would fail here, or come out wrong\n  {}", problems.join("\n  ")),
+    };
+    lines.push(field("verdict", &verdict));
+    Ok(print(&lines.join("\n"))?)
+}
+
+/// As in ` by matmul plain`.
+pub fn by_matmul(matmul: Option<Matmul>) -> String {
+    matmul.map_or_else(String::new, |matmul| format!(" by matmul {}", matmul_name(matmul)))
+}
+
+fn matmul_name(matmul: Matmul) -> String {
+    format!("{matmul:?}").to_lowercase()
 }
 
 /// A model measured on a test set.
@@ -422,6 +519,27 @@ impl<'a> TrainReport<'a> {
         self.bar.finish_and_clear();
     }
 
+    /// What was verified, if anything was to be.
+    pub fn verification(&self, found: Option<&Verification>, steps: usize) -> softstep::Result<()> {
+        let Some(Verification { steps: verified, worst }) = found else { return Ok(()) };
+        if self.json {
+            let line = |(step, worst): &(usize, Deviation)| {
+                json!({
+                    "step": step, "tensor": worst.tensor, "row": worst.at[0], "column": worst.at[1], "gpu": worst.actual,
+                    "cpu": worst.expected, "error": (worst.actual - worst.expected).abs(), "tolerance": worst.tolerance
+                })
+            };
+            let worst: Vec<_> = worst.iter().map(line).collect();
+            return print_event("verification", &json!({ "steps": verified, "worst": worst }));
+        }
+        let mut lines = vec![field(
+            "verified",
+            &format!("{} of {}, computed again on the CPU: all right", count(*verified), counted(steps, "step")),
+        )];
+        lines.extend(worst.iter().map(|(step, worst)| field("", &format!("worst in step {step}: {worst}"))));
+        print(&lines.join("\n"))
+    }
+
     /// Where the time of the steps went, if it was measured.
     pub fn profile(&self, kernels: &[KernelTime]) -> softstep::Result<()> {
         if kernels.is_empty() {
@@ -523,7 +641,8 @@ pub struct Speed {
     pub device: DeviceInfo,
 }
 
-fn serialize_device<S: serde::Serializer>(info: &DeviceInfo, serializer: S) -> Result<S::Ok, S::Error> {
+/// For serde: a device as every line of JSON has it.
+pub fn serialize_device<S: serde::Serializer>(info: &DeviceInfo, serializer: S) -> Result<S::Ok, S::Error> {
     DeviceLine::new(info).serialize(serializer)
 }
 

@@ -292,7 +292,7 @@ pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters)> {
         let (_, state) = last_checkpoint(model, &mut Vec::new())?;
         return Ok((model.to_path_buf(), state.parameters));
     }
-    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let bytes = read_file(&path)?;
     let name = path.display().to_string();
     let parameters = if checkpoint::is_checkpoint(&bytes) {
         checkpoint::from_safetensors(&name, &bytes)?.1.parameters
@@ -302,11 +302,28 @@ pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters)> {
     Ok((path, parameters))
 }
 
+/// Reads a model file or a checkpoint, if it is no larger than these may be.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+    if !metadata.is_file() {
+        bail!("{} is not a file: a model is a model.safetensors, or a run folder that holds one", path.display());
+    }
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(4096).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    let limit = if checkpoint::is_checkpoint(&bytes) { checkpoint::MAX_BYTES } else { model_file::MAX_BYTES };
+    if metadata.len() > limit {
+        bail!("{} has {} bytes: the limit is {limit}", path.display(), metadata.len());
+    }
+    file.take(limit - bytes.len() as u64).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
+}
+
 /// The last checkpoint that is good. Damaged ones after it are named in a notice and added to `damaged`.
 fn last_checkpoint(folder: &Path, damaged: &mut Vec<PathBuf>) -> Result<(checkpoint::Metadata, TrainingState)> {
     let mut problems = Vec::new();
     for (_, path) in checkpoints(folder)? {
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let bytes = read_file(&path)?;
         match checkpoint::from_safetensors(&path.display().to_string(), &bytes) {
             Ok(good) => {
                 for problem in problems {

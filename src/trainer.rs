@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::{Backend, Evaluation, Step};
 use crate::data::Examples;
 use crate::error::{Error, Result};
+use crate::model::MAX_LAYERS;
 use crate::optimizer::{Schedule, Sgd, TrainingState};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
@@ -61,6 +62,12 @@ impl TrainingConfig {
     pub fn check(&self) -> Result<()> {
         let Sgd { momentum, nesterov, weight_decay } = self.sgd;
         let rules = [
+            (
+                self.hidden.len() < MAX_LAYERS,
+                "--hidden with",
+                format!("{} layers", self.hidden.len()),
+                "fewer than 1000 layers",
+            ),
             (
                 !self.hidden.contains(&0),
                 "--hidden",
@@ -329,7 +336,7 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(config: &'a TrainingConfig, examples: usize) -> Self {
-        Self { config, examples, steps_per_epoch: examples.div_ceil(config.batch_size) }
+        Self { config, examples, steps_per_epoch: examples.div_ceil(config.batch_size.max(1)) }
     }
 
     fn steps(&self) -> usize {

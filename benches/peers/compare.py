@@ -21,6 +21,8 @@ PEERS = {
     "pytorch_by_hand": [sys.executable, HERE / "pytorch_by_hand.py"],
     "jax_jit": [sys.executable, HERE / "jax_jit.py"],
     "candle": [HERE / "candle/target/release/softstep-peer-candle"],
+    "burn_flex": [HERE / "burn/target/release/softstep-peer-burn", "flex"],
+    "burn_wgpu": [HERE / "burn/target/release/softstep-peer-burn", "wgpu"],
 }
 
 

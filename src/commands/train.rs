@@ -17,6 +17,7 @@ use softstep::data::{Data, Examples};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::model::Parameters;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
+use softstep::verify::Verified;
 
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
 use crate::report::{self, EpochLine, Run, TrainReport};
@@ -82,7 +83,17 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
                 ReadbackChoice::Blocking => Readback::Blocking,
             };
             let backend = GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?;
-            job.train(if args.profile { backend.with_profile()? } else { backend }, stopped).await
+            let backend = if args.profile { backend.with_profile()? } else { backend };
+            match args.verify {
+                Some(every) => {
+                    let before = stopped.as_ref().map_or(0, |stopped| stopped.metadata.step);
+                    job.train(Verified::new(backend, training, every.get(), before), stopped).await
+                }
+                None => job.train(backend, stopped).await,
+            }
+        }
+        None if args.verify.is_some() => {
+            bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
         }
         None if args.profile => bail!("--profile times the kernels of a GPU, and this run has none"),
         None => job.train(CpuBackend::new(&parameters, Some(&training))?, stopped).await,
@@ -266,6 +277,7 @@ impl Job<'_> {
             Ok(Some(summary)) => {
                 let parameters = backend.parameters().await?;
                 report.profile(backend.profile())?;
+                report.verification(backend.verification(), summary.steps)?;
                 report.done(&summary, &folder.model(), parameters.sha256())?;
                 Ok(ExitCode::SUCCESS)
             }

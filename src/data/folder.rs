@@ -8,9 +8,9 @@ use mnist::{Mnist, MnistBuilder};
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::idx::{Idx, shape_text};
+use super::idx::{self, Idx, Part, assemble, check_together, shape_text};
 use super::store::Set;
-use super::{Data, Examples, hexadecimal};
+use super::{Data, hexadecimal};
 use crate::error::{Error, Result};
 
 /// The four files: images and labels to train on, images and labels to test with.
@@ -65,46 +65,16 @@ fn read_checked(name: &str, paths: &[PathBuf; 4], set: Option<&Set>) -> Result<D
         return Err(idx.error(problem));
     }
     let standard = odd.is_none();
-    for [images, labels] in [[&idx[0], &idx[1]], [&idx[2], &idx[3]]] {
-        if images.shape().len() < 2 {
-            return Err(images.error(format!("its shape is {}, not [images, …]", shape_text(images.shape()))));
-        }
-        if labels.shape().len() != 1 {
-            return Err(labels.error(format!("its shape is {}, not [labels]", shape_text(labels.shape()))));
-        }
-        if images.shape()[0] != labels.shape()[0] {
-            return Err(labels.error(format!("{} labels for {} images", labels.shape()[0], images.shape()[0])));
-        }
+    if !standard {
+        return idx::data(name, idx);
     }
-    let features = idx[0].features();
-    if idx[2].features() != features {
-        let problem = format!("its images have {} features, the training images {features}", idx[2].features());
-        return Err(idx[2].error(problem));
-    }
-
-    let [train, test] = if standard { read_standard(idx, paths, set)? } else { read_any(idx)? };
-    let classes = match set {
-        Some(_) => STANDARD_CLASSES,
-        None => 1 + usize::from(train.1.iter().chain(&test.1).copied().max().unwrap_or(0)),
-    };
-    let examples = |(inputs, labels): (Vec<u8>, Vec<u8>)| {
-        Examples::new(inputs, labels.into_iter().map(u32::from).collect(), features, classes)
-            .map_err(|error| Error::format(name, error.to_string()))
-    };
-    Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)? })
+    let features = check_together(&idx)?;
+    assemble(name, read_standard(idx, paths, set)?, features, set.map(|_| STANDARD_CLASSES))
 }
-
-/// Inputs and labels.
-type Part = (Vec<u8>, Vec<u8>);
 
 fn open(path: &Path) -> Result<Idx<'static>> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     Idx::new(path.display().to_string(), BufReader::new(file))
-}
-
-fn read_any(idx: [Idx; 4]) -> Result<[Part; 2]> {
-    let [train_images, train_labels, test_images, test_labels] = idx;
-    Ok([(train_images.read()?, train_labels.read()?), (test_images.read()?, test_labels.read()?)])
 }
 
 /// Lets the `mnist` crate read files of the standard shapes. It panics on bad files, and trusts lengths and labels,

@@ -8,6 +8,7 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::{Data, Examples};
 use crate::error::{Error, Result};
 
 /// The most elements a file may announce: 4 GiB.
@@ -65,7 +66,7 @@ impl<'a> Idx<'a> {
             Some(Ok(bytes)) => bytes,
             _ => {
                 let shape = shape_text(&idx.shape);
-                return Err(idx.error(format!("its shape {shape} is over the limit of {MAX_BYTES} bytes")));
+                return Err(idx.error(format!("it is over the limit of {MAX_BYTES} bytes: its shape is {shape}")));
             }
         };
         Ok(idx)
@@ -91,9 +92,12 @@ impl<'a> Idx<'a> {
     /// # Errors
     /// As of [`stream`](Self::stream).
     pub fn read(self) -> Result<Vec<u8>> {
+        let (file, bytes) = (self.file.clone(), self.bytes);
+        let no_memory = |_| Error::format(&file, format!("there is no memory for its {bytes} bytes of data"));
         let mut elements = Vec::new();
-        elements.reserve_exact(self.bytes.min(TRUSTED));
+        elements.try_reserve_exact(bytes.min(TRUSTED)).map_err(no_memory)?;
         self.stream(|chunk| {
+            elements.try_reserve(chunk.len()).map_err(no_memory)?;
             elements.extend_from_slice(chunk);
             Ok(())
         })?;
@@ -152,6 +156,54 @@ impl<'a> Idx<'a> {
         })?;
         Ok(())
     }
+}
+
+/// A data set of four IDX files: training images and labels, test images and labels. Any size will do; the number of
+/// classes is the highest label plus 1.
+///
+/// # Errors
+/// [`Error::Format`] naming the file that is damaged or does not fit the others, or `name` where the set is not one to
+/// learn from; [`Error::Io`].
+pub fn data(name: &str, files: [Idx<'_>; 4]) -> Result<Data> {
+    let features = check_together(&files)?;
+    let [train_images, train_labels, test_images, test_labels] = files;
+    let parts = [(train_images.read()?, train_labels.read()?), (test_images.read()?, test_labels.read()?)];
+    assemble(name, parts, features, None)
+}
+
+/// Checks that the shapes of the four files fit together; gives the number of features.
+pub(super) fn check_together(files: &[Idx<'_>; 4]) -> Result<usize> {
+    for [images, labels] in [[&files[0], &files[1]], [&files[2], &files[3]]] {
+        if images.shape().len() < 2 {
+            return Err(images.error(format!("its shape is {}, not [images, …]", shape_text(images.shape()))));
+        }
+        if labels.shape().len() != 1 {
+            return Err(labels.error(format!("its shape is {}, not [labels]", shape_text(labels.shape()))));
+        }
+        if images.shape()[0] != labels.shape()[0] {
+            return Err(labels.error(format!("{} labels for {} images", labels.shape()[0], images.shape()[0])));
+        }
+    }
+    let features = files[0].features();
+    if files[2].features() != features {
+        let problem = format!("its images have {} features, the training images {features}", files[2].features());
+        return Err(files[2].error(problem));
+    }
+    Ok(features)
+}
+
+/// Inputs and labels.
+pub(super) type Part = (Vec<u8>, Vec<u8>);
+
+/// The data set of a training and a test part; without a number of classes it is the highest label plus 1.
+pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, classes: Option<usize>) -> Result<Data> {
+    let highest = || train.1.iter().chain(&test.1).copied().max().unwrap_or(0);
+    let classes = classes.unwrap_or_else(|| 1 + usize::from(highest()));
+    let examples = |(inputs, labels): Part| {
+        Examples::new(inputs, labels.into_iter().map(u32::from).collect(), features, classes)
+            .map_err(|error| Error::format(name, error.to_string()))
+    };
+    Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)? })
 }
 
 /// A shape as people write it, such as `60000x28x28`.

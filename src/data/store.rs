@@ -139,14 +139,17 @@ pub struct Store {
     pub limits: DownloadLimits,
 }
 
+/// softstep's part of the platform's cache folder.
+pub fn cache_folder() -> Option<PathBuf> {
+    etcetera::base_strategy::choose_native_strategy().ok().map(|base| base.cache_dir().join("softstep"))
+}
+
 impl Store {
     /// The folders `data_dir`, `$SOFTSTEP_DATA_DIR` and the platform's cache folder, and the mirror
     /// `$SOFTSTEP_MIRROR`, as far as they are given.
     pub fn new(data_dir: Option<&Path>) -> Self {
         let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
-        let cache =
-            etcetera::base_strategy::choose_native_strategy().ok().map(|base| base.cache_dir().join("softstep"));
-        let folders = [data_dir.map(PathBuf::from), variable("SOFTSTEP_DATA_DIR").map(PathBuf::from), cache];
+        let folders = [data_dir.map(PathBuf::from), variable("SOFTSTEP_DATA_DIR").map(PathBuf::from), cache_folder()];
         Self {
             folders: folders.into_iter().flatten().collect(),
             mirror: variable("SOFTSTEP_MIRROR").map(|url| url.to_string_lossy().into_owned()),

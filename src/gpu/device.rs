@@ -1,7 +1,10 @@
 //! Adapters, and the device opened on one of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::kernels::Matmul;
 use crate::backend::DeviceInfo;
@@ -10,6 +13,15 @@ use crate::error::{Error, Result};
 /// What to install where there is no adapter.
 pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapter (on Debian and Ubuntu: \
                       apt install mesa-vulkan-drivers libvulkan1)";
+
+/// Floating-point operations in the matrix products of a submission, at most. Drivers reset a device that is busy with
+/// one for too long (Windows after 2 s, by default), and this much takes even a slow integrated GPU less than one. What is
+/// more goes in several submissions: evaluation in smaller chunks, training with fewer steps in each, or kernel by
+/// kernel. No kernel is split; a model for which a single one takes seconds needs a smaller batch.
+const SUBMISSION_OPERATIONS: u64 = 10_000_000_000;
+
+/// How long a submission may take before the device counts as hung. Each is kept to about a second of work.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An adapter of this machine: a GPU, or a program that acts as one.
 #[derive(Clone, Debug)]
@@ -32,6 +44,11 @@ pub async fn adapters() -> Vec<AdapterEntry> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
         flags: wgpu::InstanceFlags::empty().with_env(),
+        // Where the driver tells how much memory is free, what does not fit is refused and not swapped.
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+            for_resource_creation: Some(95),
+            for_device_loss: None,
+        },
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
@@ -67,6 +84,34 @@ pub enum AdapterChoice {
     Named(String),
 }
 
+/// What a buffer holds, and how to make it smaller.
+#[derive(Clone, Copy, Debug)]
+pub struct Content {
+    /// What it holds.
+    pub name: &'static str,
+    /// What the person can do, as in "a smaller --batch-size".
+    pub remedy: &'static str,
+}
+
+impl From<&'static str> for Content {
+    fn from(name: &'static str) -> Self {
+        Self { name, remedy: "less data, a smaller --batch-size or smaller --hidden layers" }
+    }
+}
+
+/// What wgpu or the driver reported.
+#[derive(Clone, Debug)]
+enum Trouble {
+    Lost(String),
+    Memory(String),
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code))] // a browser is not waited for
+    Hung,
+    Other(String),
+}
+
+/// The trouble to report: the first, as later ones are mostly its consequences, but the loss of the device before any.
+type FirstTrouble = Mutex<Option<Trouble>>;
+
 /// A device, its queue, and the pipelines compiled for it so far.
 #[derive(Clone)]
 pub struct Gpu {
@@ -75,11 +120,22 @@ pub struct Gpu {
     /// wgpu's queue.
     pub queue: wgpu::Queue,
     pub(super) matmul: Matmul,
-    pub(super) pipelines: Arc<Mutex<HashMap<String, super::kernel::Pipeline>>>,
+    pub(super) pipelines: Arc<Mutex<HashMap<String, Arc<super::kernel::Pipeline>>>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) pipeline_cache: Option<Arc<super::pipeline_cache::PipelineCache>>,
+    /// Name for a file of what its driver compiles, where the driver gives that away.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) pipeline_cache_key: Option<String>,
     info: DeviceInfo,
     limits: wgpu::Limits,
+    /// Bytes of memory, where that is known.
+    memory: Option<u64>,
     matmul_choices: Vec<Matmul>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<FirstTrouble>,
+    pub(super) timeout: Duration,
+    pub(super) submission_operations: u64,
+    /// Text of the shaders that is replaced by another.
+    alteration: Option<(String, String)>,
 }
 
 impl Gpu {
@@ -119,7 +175,8 @@ impl Gpu {
     async fn open_entry(entry: AdapterEntry) -> Result<Self> {
         let AdapterEntry { name, device_type, driver, adapter, api, .. } = entry;
         let limits = adapter.limits();
-        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+        let features = adapter.features()
+            & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("softstep"),
             required_features: features,
@@ -133,15 +190,12 @@ impl Gpu {
             .map_err(|error| Error::Gpu { adapter: name.clone(), problem: format!("cannot open it: {error}") })?;
 
         // wgpu reports errors to callbacks, by default a panic; `check` passes the first one on.
-        let trouble = Arc::new(Mutex::new(None));
-        let note = |trouble: &Mutex<Option<String>>, problem: String| {
-            trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(problem);
-        };
+        let trouble = Arc::<FirstTrouble>::default();
         let for_errors = trouble.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&for_errors, error.to_string())));
+        device.on_uncaptured_error(Arc::new(move |error| note(&for_errors, Trouble::new("a command", &error))));
         let for_loss = trouble.clone();
         device.set_device_lost_callback(move |reason, message| {
-            note(&for_loss, format!("the device was lost ({reason:?}): {message}"));
+            note(&for_loss, Trouble::Lost(format!("{message} ({reason:?})")));
         });
 
         let adapter_info = adapter.get_info();
@@ -157,7 +211,27 @@ impl Gpu {
         };
         let info = DeviceInfo { backend: "gpu", name, device_type, driver: format!("{api}, {driver}") };
         let pipelines = Arc::default();
-        Ok(Self { device, queue, matmul, pipelines, info, limits, matmul_choices, trouble })
+        Ok(Self {
+            device,
+            queue,
+            matmul,
+            pipelines,
+            #[cfg(not(target_arch = "wasm32"))]
+            pipeline_cache: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            pipeline_cache_key: features
+                .contains(wgpu::Features::PIPELINE_CACHE)
+                .then(|| wgpu::util::pipeline_cache_key(&adapter_info))
+                .flatten(),
+            info,
+            limits,
+            memory: if device_type == "software" { available_memory() } else { None },
+            matmul_choices,
+            trouble,
+            timeout: TIMEOUT,
+            submission_operations: SUBMISSION_OPERATIONS,
+            alteration: None,
+        })
     }
 
     /// The adapter it runs on.
@@ -187,12 +261,46 @@ impl Gpu {
         Ok(self)
     }
 
+    /// Waits so long for a submission, and not the minute that it is by default.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Keeps submissions to so many floating-point operations, and not the 10¹⁰ that it is by default.
+    pub fn with_submission_operations(mut self, operations: u64) -> Self {
+        self.submission_operations = operations;
+        self
+    }
+
+    /// Compiles every shader with `text` replaced by `other`: how tests plant a bug.
+    #[doc(hidden)]
+    pub fn with_altered_shaders(mut self, text: &str, other: &str) -> Self {
+        self.alteration = Some((text.to_owned(), other.to_owned()));
+        self.pipelines = Arc::default();
+        self
+    }
+
+    /// The text of a shader as it is compiled.
+    pub(super) fn altered(&self, source: String) -> String {
+        match &self.alteration {
+            None => source,
+            Some((text, other)) => source.replace(text, other),
+        }
+    }
+
+    /// What the adapter allows.
+    pub fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
     /// A buffer, zeroed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is larger than the adapter allows; `what` tells what it holds and how to make it
-    /// smaller.
-    pub fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    /// [`Error::Invalid`] if it is larger than the adapter allows, with how to make it smaller;
+    /// [`Error::DeviceMemory`] if it has no room for it.
+    pub fn buffer(&self, content: impl Into<Content>, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let Content { name, remedy } = content.into();
         let most = if usage.contains(wgpu::BufferUsages::STORAGE) {
             self.limits.max_buffer_size.min(self.limits.max_storage_buffer_binding_size)
         } else {
@@ -200,17 +308,60 @@ impl Gpu {
         };
         if bytes > most {
             return Err(Error::Invalid(format!(
-                "{what} would take {bytes} bytes, and adapter {} allows {most} in one buffer; \
-                 use less data, a smaller --batch-size or smaller --hidden layers, or --backend cpu",
+                "{name} would take {bytes} bytes, {:.1} times the {most} that adapter {} allows in one buffer; \
+                 use {remedy}, or --backend cpu",
+                bytes as f64 / most as f64,
                 self.info.name
             )));
         }
-        Ok(self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(what),
-            size: bytes.next_multiple_of(16).max(16),
-            usage,
-            mapped_at_creation: false,
-        }))
+        if let Some(memory) = self.memory {
+            // Mesa's software adapter grants what there is not, and the system then kills the process.
+            let taken = self.device.generate_allocator_report().map_or(0, |report| report.total_allocated_bytes);
+            if taken.saturating_add(bytes) > memory {
+                let what = format!("{name} ({bytes} bytes; {taken} of {memory} are taken)");
+                return Err(Error::DeviceMemory { adapter: self.info.name.clone(), what });
+            }
+        }
+        let buffer = self.making(&format!("{name} ({bytes} bytes)"), || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(name),
+                size: bytes.next_multiple_of(16).max(16),
+                usage,
+                mapped_at_creation: false,
+            })
+        });
+        self.check()?;
+        Ok(buffer)
+    }
+
+    /// Has `make` make `what` on the device. If wgpu objects, [`check`](Self::check) says so by that name.
+    pub(super) fn making<T>(&self, what: &str, make: impl FnOnce() -> T) -> T {
+        // A browser tells later, and not who was meant: there all errors go to the callback.
+        if cfg!(target_arch = "wasm32") {
+            return make();
+        }
+        let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
+        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let made = make();
+        for scope in scopes.into_iter().rev() {
+            let popped = std::pin::pin!(scope.pop()).poll(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(Some(error)) = popped {
+                note(&self.trouble, Trouble::new(what, &error));
+            }
+        }
+        made
+    }
+
+    /// Submits commands, and looks whether the device is still there: after its loss submissions seem to succeed, and
+    /// the callback that tells comes from polling.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn submit(&self, commands: impl IntoIterator<Item = wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
+        let submission = self.queue.submit(commands);
+        let _ = self.device.poll(wgpu::PollType::Poll); // can fail only where it waits
+        self.check()?;
+        Ok(submission)
     }
 
     /// Distance of the records in a uniform buffer that are chosen by a dynamic offset, in bytes.
@@ -221,15 +372,70 @@ impl Gpu {
     /// Reports the first error that wgpu or the driver has raised.
     ///
     /// # Errors
-    /// [`Error::Gpu`] with that error.
+    /// [`Error::DeviceLost`], [`Error::DeviceMemory`], [`Error::DeviceHung`], or [`Error::Gpu`] for anything else.
     pub fn check(&self) -> Result<()> {
-        match &*self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            None => Ok(()),
-            Some(problem) => Err(self.error(problem.clone())),
+        let adapter = || self.info.name.clone();
+        let mut trouble = lock(&self.trouble).clone();
+        if matches!(trouble, Some(Trouble::Memory(_) | Trouble::Other(_))) {
+            // Was that the loss of the device? It tells when nothing is under way any more.
+            let _ = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout) });
+            trouble = lock(&self.trouble).clone();
         }
+        Err(match trouble {
+            None => return Ok(()),
+            Some(Trouble::Lost(reason)) => Error::DeviceLost { adapter: adapter(), reason },
+            Some(Trouble::Memory(what)) => Error::DeviceMemory { adapter: adapter(), what },
+            Some(Trouble::Hung) => Error::DeviceHung { adapter: adapter(), seconds: self.timeout.as_secs_f64() },
+            Some(Trouble::Other(problem)) => self.error(problem),
+        })
+    }
+
+    /// Gives the device up after a wait that timed out. It is never dropped: dropping would wait for it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn give_up(&self) -> Result<()> {
+        note(&self.trouble, Trouble::Hung);
+        std::mem::forget(self.clone());
+        self.check()
     }
 
     pub(super) fn error(&self, problem: impl Into<String>) -> Error {
         Error::Gpu { adapter: self.info.name.clone(), problem: problem.into() }
+    }
+}
+
+/// Bytes that this machine could still give to programs when the device was opened, where the system tells.
+fn available_memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+impl Trouble {
+    /// What wgpu says to the making of `what`, in one line.
+    fn new(what: &str, error: &wgpu::Error) -> Self {
+        match error {
+            wgpu::Error::OutOfMemory { .. } => Self::Memory(what.to_owned()),
+            error => {
+                let text = error.to_string();
+                Self::Other(format!("{what}: {}", text.split_whitespace().collect::<Vec<_>>().join(" ")))
+            }
+        }
+    }
+}
+
+fn lock(trouble: &FirstTrouble) -> MutexGuard<'_, Option<Trouble>> {
+    trouble.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn note(trouble: &FirstTrouble, problem: Trouble) {
+    let mut first = lock(trouble);
+    // A lost device makes other trouble before it tells.
+    if first.is_none() || matches!(problem, Trouble::Lost(_)) {
+        *first = Some(problem);
     }
 }

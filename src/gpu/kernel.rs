@@ -1,10 +1,12 @@
 //! The one place that makes pipelines and bind groups, and that knows how a dispatch is recorded.
 
+use std::sync::{Arc, OnceLock};
+
 use bytemuck::{Pod, Zeroable};
 
 use super::device::Gpu;
 use super::profile::Profiler;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A WGSL program: files of `shaders/` put together, and the entry point to call.
 #[derive(Clone, Debug)]
@@ -42,11 +44,12 @@ pub(super) enum Access {
 /// A buffer at a binding number.
 pub(super) type Binding<'a> = (u32, Access, &'a wgpu::Buffer);
 
-/// A compiled program.
-#[derive(Clone)]
+/// A program with its constants, compiled when it is first needed.
 pub(super) struct Pipeline {
+    program: Program,
+    constants: Vec<(&'static str, f64)>,
     layout: wgpu::BindGroupLayout,
-    pipeline: wgpu::ComputePipeline,
+    compiled: OnceLock<wgpu::ComputePipeline>,
 }
 
 /// `Step` of `shaders/step.wgsl`.
@@ -74,7 +77,7 @@ impl StepRecords {
     /// Room for `count` of them.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if that is more than the adapter allows.
+    /// [`Error::Invalid`] if that is more than the adapter allows.
     pub fn new(gpu: &Gpu, count: usize) -> Result<Self> {
         let stride = gpu.uniform_stride();
         let bytes = stride * count as u64;
@@ -104,7 +107,7 @@ impl StepRecords {
         match profiler {
             None => {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                dispatches.for_each(|(kernel, offset, batch)| kernel.dispatch(&mut pass, offset, batch));
+                dispatches.for_each(|(kernel, offset, batch)| kernel.dispatch(gpu, &mut pass, offset, batch));
             }
             Some(profiler) => {
                 let mut count = 0;
@@ -113,7 +116,7 @@ impl StepRecords {
                         label: Some(kernel.name),
                         timestamp_writes: Some(profiler.writes(count)),
                     });
-                    kernel.dispatch(&mut pass, offset, batch);
+                    kernel.dispatch(gpu, &mut pass, offset, batch);
                     count += 1;
                 }
                 profiler.resolve(&mut encoder, count);
@@ -129,28 +132,26 @@ pub(super) type Grid = Box<dyn Fn(u32) -> [u32; 2]>;
 /// A program with its buffers: all that a dispatch needs but the step record.
 pub struct Kernel {
     pub(super) name: &'static str,
-    pipeline: wgpu::ComputePipeline,
+    pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     grid: Grid,
 }
 
 impl Kernel {
-    /// Compiles `program` with these override constants, once for all kernels that share both, and binds buffers.
+    /// Binds buffers to `program` with these override constants. Kernels that share both share what is compiled.
     pub(super) fn new(
         gpu: &Gpu,
         program: &Program,
-        constants: &[(&str, f64)],
+        constants: &[(&'static str, f64)],
         steps: &StepRecords,
         bindings: &[Binding<'_>],
         grid: Grid,
     ) -> Self {
         let key = format!("{} {constants:?} {:?}", program.name, gpu.matmul);
-        let known = lock(gpu).get(&key).cloned();
-        let Pipeline { layout, pipeline } = known.unwrap_or_else(|| {
-            let made = compile(gpu, program, constants, bindings);
-            lock(gpu).insert(key, made.clone());
-            made
-        });
+        let pipeline = {
+            let mut pipelines = gpu.pipelines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            pipelines.entry(key).or_insert_with(|| Arc::new(Pipeline::new(gpu, program, constants, bindings))).clone()
+        };
         let step = wgpu::BindGroupEntry {
             binding: 0,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -162,58 +163,103 @@ impl Kernel {
         let buffers = bindings
             .iter()
             .map(|&(binding, _, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
-        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(program.name),
-            layout: &layout,
-            entries: &std::iter::once(step).chain(buffers).collect::<Vec<_>>(),
+        let bind_group = gpu.making(&format!("the bindings of kernel {}", program.name), || {
+            gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(program.name),
+                layout: &pipeline.layout,
+                entries: &std::iter::once(step).chain(buffers).collect::<Vec<_>>(),
+            })
         });
         Self { name: program.name, pipeline, bind_group, grid }
     }
 }
 
 impl Kernel {
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, offset: u32, batch: u32) {
+    /// Refuses a batch that needs more workgroups along a side than the adapter allows.
+    pub(super) fn check_grid(&self, gpu: &Gpu, batch: usize) -> Result<()> {
+        let most = gpu.limits().max_compute_workgroups_per_dimension;
+        let workgroups = (self.grid)(batch as u32);
+        if let Some(count) = workgroups.into_iter().find(|&count| count > most) {
+            return Err(Error::Invalid(format!(
+                "kernel {} would need {count} workgroups along a side for a batch of {batch}, and adapter {} allows \
+                 {most}; use a smaller --batch-size or smaller --hidden layers, or --backend cpu",
+                self.name,
+                gpu.info().name
+            )));
+        }
+        Ok(())
+    }
+
+    fn dispatch(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, offset: u32, batch: u32) {
         let [x, y] = (self.grid)(batch);
-        pass.set_pipeline(&self.pipeline);
+        pass.set_pipeline(self.pipeline.get(gpu));
         pass.set_bind_group(0, &self.bind_group, &[offset]);
         pass.dispatch_workgroups(x, y, 1);
     }
 }
 
-fn lock(gpu: &Gpu) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, Pipeline>> {
-    gpu.pipelines.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+impl Pipeline {
+    fn new(gpu: &Gpu, program: &Program, constants: &[(&'static str, f64)], bindings: &[Binding<'_>]) -> Self {
+        let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size },
+            count: None,
+        };
+        let step_size = wgpu::BufferSize::new(size_of::<StepRecord>() as u64);
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, step_size)];
+        for &(binding, access, _) in bindings {
+            let ty = wgpu::BufferBindingType::Storage { read_only: access == Access::Read };
+            entries.push(entry(binding, ty, false, None));
+        }
+        let label = Some(program.name);
+        let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        Self { program: program.clone(), constants: constants.to_vec(), layout, compiled: OnceLock::new() }
+    }
+
+    fn get(&self, gpu: &Gpu) -> &wgpu::ComputePipeline {
+        let what = || format!("kernel {}", self.program.name);
+        self.compiled.get_or_init(|| gpu.making(&what(), || self.compile(gpu)))
+    }
+
+    fn compile(&self, gpu: &Gpu) -> wgpu::ComputePipeline {
+        let Program { name, entry, .. } = self.program;
+        let label = Some(name);
+        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(gpu.altered(self.program.source()).into()),
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        let cache = gpu.pipeline_cache.as_ref().map(|cache| &cache.cache);
+        #[cfg(target_arch = "wasm32")]
+        let cache = None;
+        gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label,
+                bind_group_layouts: &[Some(&self.layout)],
+                immediate_size: 0,
+            })),
+            module: &module,
+            entry_point: Some(entry),
+            compilation_options: wgpu::PipelineCompilationOptions { constants: &self.constants, ..Default::default() },
+            cache,
+        })
+    }
 }
 
-fn compile(gpu: &Gpu, program: &Program, constants: &[(&str, f64)], bindings: &[Binding<'_>]) -> Pipeline {
-    let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size },
-        count: None,
-    };
-    let step_size = wgpu::BufferSize::new(size_of::<StepRecord>() as u64);
-    let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, step_size)];
-    for &(binding, access, _) in bindings {
-        let ty = wgpu::BufferBindingType::Storage { read_only: access == Access::Read };
-        entries.push(entry(binding, ty, false, None));
+/// Compiles what these kernels need, natively on all cores; [`Gpu::check`] tells what went wrong.
+pub(super) fn compile(gpu: &Gpu, kernels: &[Kernel]) {
+    let pipelines: Vec<&Pipeline> = kernels.iter().map(|kernel| &*kernel.pipeline).collect();
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        use rayon::prelude::*;
+        pipelines.into_par_iter().for_each(|pipeline| {
+            pipeline.get(gpu);
+        });
     }
-    let label = Some(program.name);
-    let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label,
-        source: wgpu::ShaderSource::Wgsl(program.source().into()),
+    #[cfg(target_arch = "wasm32")]
+    pipelines.into_iter().for_each(|pipeline| {
+        pipeline.get(gpu);
     });
-    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label,
-        layout: Some(&gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label,
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        })),
-        module: &module,
-        entry_point: Some(program.entry),
-        compilation_options: wgpu::PipelineCompilationOptions { constants, ..Default::default() },
-        cache: None,
-    });
-    Pipeline { layout, pipeline }
 }

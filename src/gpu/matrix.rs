@@ -1,6 +1,6 @@
 //! Matrices on the device.
 
-use super::device::Gpu;
+use super::device::{Content, Gpu};
 use super::readback::read_buffer;
 use crate::error::Result;
 
@@ -20,8 +20,9 @@ impl Matrix {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the adapter does not allow one that large.
-    pub fn new(gpu: &Gpu, what: &str, rows: usize, columns: usize) -> Result<Self> {
-        let bytes = 4 * rows.next_multiple_of(4) as u64 * columns.next_multiple_of(4) as u64;
+    pub fn new(gpu: &Gpu, what: impl Into<Content>, rows: usize, columns: usize) -> Result<Self> {
+        let padded = |size: usize| (size as u64).div_ceil(4).saturating_mul(4);
+        let bytes = padded(rows).saturating_mul(padded(columns)).saturating_mul(4);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         Ok(Self { buffer: gpu.buffer(what, bytes, usage)?, rows, columns })
     }
@@ -30,7 +31,13 @@ impl Matrix {
     ///
     /// # Errors
     /// As [`Matrix::new`].
-    pub fn from_values(gpu: &Gpu, what: &str, rows: usize, columns: usize, values: &[f32]) -> Result<Self> {
+    pub fn from_values(
+        gpu: &Gpu,
+        what: impl Into<Content>,
+        rows: usize,
+        columns: usize,
+        values: &[f32],
+    ) -> Result<Self> {
         let matrix = Self::new(gpu, what, rows, columns)?;
         matrix.write(gpu, values);
         Ok(matrix)
@@ -50,7 +57,7 @@ impl Matrix {
     ///
     /// # Errors
     /// As [`Matrix::new`].
-    pub fn with_ones(gpu: &Gpu, what: &str, rows: usize, columns: usize) -> Result<Self> {
+    pub fn with_ones(gpu: &Gpu, what: impl Into<Content>, rows: usize, columns: usize) -> Result<Self> {
         let matrix = Self::new(gpu, what, rows, columns)?;
         let mut values = vec![0.0f32; rows * matrix.stride()];
         values.iter_mut().skip(columns - 1).step_by(matrix.stride()).for_each(|value| *value = 1.0);

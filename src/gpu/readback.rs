@@ -4,12 +4,8 @@ use std::collections::VecDeque;
 
 use futures_channel::oneshot;
 
-use super::device::Gpu;
+use super::device::{Content, Gpu};
 use crate::error::Result;
-
-/// How long a submission may take before the device counts as hung.
-#[cfg(not(target_arch = "wasm32"))]
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
 
 const STAGING: wgpu::BufferUsages = wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
 
@@ -26,11 +22,18 @@ fn map(staging: &wgpu::Buffer, bytes: u64) -> Mapped {
 /// Natively, runs the device until a submission is done; a browser runs it by itself.
 pub(super) fn poll(gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<()> {
     #[cfg(not(target_arch = "wasm32"))]
-    if let Err(error) =
-        gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) })
     {
-        gpu.check()?;
-        return Err(gpu.error(format!("waited {} s for a submission: {error}", TIMEOUT.as_secs())));
+        let wait =
+            |submission_index| gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(gpu.timeout) });
+        let waited = match wait(Some(submission)) {
+            // The device took no more commands. What it did take is over first, and then it tells why.
+            Err(wgpu::PollError::WrongSubmissionIndex(..)) => wait(None),
+            waited => waited,
+        };
+        if waited.is_err() {
+            gpu.check()?;
+            return gpu.give_up();
+        }
     }
     #[cfg(target_arch = "wasm32")]
     drop(submission);
@@ -63,7 +66,7 @@ pub async fn read_buffer<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer, byt
     let staging = gpu.buffer("a staging buffer", bytes, STAGING)?;
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
-    let submission = gpu.queue.submit([encoder.finish()]);
+    let submission = gpu.submit([encoder.finish()])?;
     let mapped = map(&staging, bytes);
     wait(gpu, submission, mapped).await?;
     mapped_values(gpu, &staging, bytes)
@@ -92,7 +95,8 @@ impl Ring {
     pub fn new(gpu: &Gpu, slots: usize, steps: usize, stride: usize) -> Result<Self> {
         let bytes = 4 * (steps * stride) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let losses = gpu.buffer("the losses", bytes, usage)?;
+        let content = Content { name: "the losses of a submission", remedy: "a smaller --batch-size" };
+        let losses = gpu.buffer(content, bytes, usage)?;
         let staging = (0..slots).map(|_| gpu.buffer("a staging buffer", bytes, STAGING)).collect::<Result<_>>()?;
         Ok(Self { losses, stride, staging, next: 0, in_flight: VecDeque::new() })
     }
@@ -118,10 +122,10 @@ impl Ring {
         self.next = (slot + 1) % self.staging.len();
         let bytes = 4 * (batches.len() * self.stride) as u64;
         encoder.copy_buffer_to_buffer(&self.losses, 0, &self.staging[slot], 0, bytes);
-        let submission = gpu.queue.submit([encoder.finish()]);
+        let submission = gpu.submit([encoder.finish()])?;
         let mapped = map(&self.staging[slot], bytes);
         self.in_flight.push_back(InFlight { slot, submission, mapped, batches });
-        gpu.check()
+        Ok(())
     }
 
     /// Waits for all submissions and appends their losses.

@@ -1,4 +1,4 @@
-//! The oracle: everything a training step computes, in f64 and as plainly as the formulas read.
+//! The oracle: a model that trains in f64, made of [`softstep::reference`], and finite differences to check it by.
 #![allow(dead_code)] // each test file uses its own part
 
 use rand::{Rng, SeedableRng};
@@ -7,99 +7,7 @@ use softstep::data::Examples;
 use softstep::model::Parameters;
 use softstep::optimizer::Sgd;
 
-/// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
-pub fn matmul(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
-    assert_eq!([a.len(), b.len()], [m * k, k * n]);
-    let mut out = vec![0.0; m * n];
-    for i in 0..m {
-        for l in 0..k {
-            for j in 0..n {
-                out[i * n + j] += a[i * k + l] * b[l * n + j];
-            }
-        }
-    }
-    out
-}
-
-/// `aᵀ · b`: `[k, m]ᵀ · [k, n] -> [m, n]`.
-pub fn matmul_at_b(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
-    matmul(&transpose(a, k, m), b, [m, k, n])
-}
-
-/// `a · bᵀ`: `[m, k] · [n, k]ᵀ -> [m, n]`.
-pub fn matmul_a_bt(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
-    matmul(a, &transpose(b, n, k), [m, k, n])
-}
-
-/// `[rows, columns] -> [columns, rows]`.
-pub fn transpose(values: &[f64], rows: usize, columns: usize) -> Vec<f64> {
-    assert_eq!(values.len(), rows * columns);
-    (0..columns).flat_map(|j| (0..rows).map(move |i| values[i * columns + j])).collect()
-}
-
-/// A constant 1 after every row: `[rows, width] -> [rows, width + 1]`.
-pub fn with_ones(values: &[f64], width: usize) -> Vec<f64> {
-    values.chunks_exact(width).flat_map(|row| row.iter().copied().chain([1.0])).collect()
-}
-
-/// `max(x, 0)`, which a NaN passes.
-pub fn relu(values: &[f64]) -> Vec<f64> {
-    values.iter().map(|&x| if x < 0.0 { 0.0 } else { x }).collect()
-}
-
-/// The gradient by a ReLU's input, from that by its output and the output itself.
-pub fn relu_backward(d_output: &[f64], output: &[f64]) -> Vec<f64> {
-    assert_eq!(d_output.len(), output.len());
-    d_output.iter().zip(output).map(|(&d, &x)| if x > 0.0 { d } else { 0.0 }).collect()
-}
-
-/// log Σ exp of a row.
-fn log_sum_exp(row: &[f64]) -> f64 {
-    let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
-}
-
-/// Probabilities from logits, both `[rows, classes]`.
-pub fn softmax(logits: &[f64], classes: usize) -> Vec<f64> {
-    logits.chunks_exact(classes).flat_map(|row| row.iter().map(|x| (x - log_sum_exp(row)).exp())).collect()
-}
-
-/// The cross-entropy of each row, `[rows]`, in nats.
-pub fn cross_entropies(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
-    assert_eq!(logits.len(), labels.len() * classes);
-    logits.chunks_exact(classes).zip(labels).map(|(row, &label)| log_sum_exp(row) - row[label as usize]).collect()
-}
-
-/// The mean cross-entropy, in nats.
-pub fn cross_entropy(logits: &[f64], labels: &[u32], classes: usize) -> f64 {
-    cross_entropies(logits, labels, classes).iter().sum::<f64>() / labels.len() as f64
-}
-
-/// The gradient of the mean cross-entropy by the logits, `[rows, classes]`.
-pub fn cross_entropy_backward(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
-    let mut d_logits = softmax(logits, classes);
-    for (row, &label) in d_logits.chunks_exact_mut(classes).zip(labels) {
-        row[label as usize] -= 1.0;
-    }
-    d_logits.iter().map(|d| d / labels.len() as f64).collect()
-}
-
-/// The class with the largest logit of each row, the lowest of equals.
-pub fn argmax(logits: &[f64], classes: usize) -> Vec<u32> {
-    let largest = |row: &[f64]| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    logits.chunks_exact(classes).map(|row| row.iter().position(|&x| x == largest(row)).unwrap() as u32).collect()
-}
-
-/// One update by stochastic gradient descent; all three are shaped alike.
-pub fn sgd_update(sgd: &Sgd, learning_rate: f64, values: &mut [f64], gradient: &[f64], velocity: &mut [f64]) {
-    assert_eq!([values.len(), velocity.len()], [gradient.len(); 2]);
-    let (momentum, weight_decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
-    for ((w, g), v) in values.iter_mut().zip(gradient).zip(velocity) {
-        let g = g + weight_decay * *w;
-        *v = momentum * *v + g;
-        *w -= learning_rate * if sgd.nesterov { g + momentum * *v } else { *v };
-    }
-}
+pub use softstep::reference::*;
 
 /// A layer of the oracle, as [`softstep::model::Layer`].
 #[derive(Clone, Debug)]
@@ -220,10 +128,6 @@ impl Model {
         }
         pass.loss
     }
-}
-
-pub fn widen(values: &[f32]) -> Vec<f64> {
-    values.iter().copied().map(f64::from).collect()
 }
 
 /// The inputs of some examples as the model sees them, `[indices, features]`.

@@ -3,7 +3,8 @@
 use super::super::kernel::{Grid, shader};
 
 /// A way to multiply matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Matmul {
     /// Registers only; for any adapter.
     Plain,

@@ -1,0 +1,269 @@
+//! `softstep doctor`: would training work here, and does the device compute the right thing?
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Serialize, Serializer};
+use softstep::backend::{Backend, DeviceInfo, Step, Training};
+use softstep::cpu::CpuBackend;
+use softstep::data::{self, Store};
+use softstep::gpu::kernels::Matmul;
+use softstep::gpu::self_test::{Costs, KernelTest, self_test};
+use softstep::gpu::{self, AdapterChoice, AdapterEntry, Gpu, GpuBackend, REMEDY, Readback};
+use softstep::model::Parameters;
+use softstep::optimizer::Sgd;
+use softstep::trainer::epoch_order;
+use softstep::verify::Verified;
+use softstep::{Error, backend};
+
+use crate::cli::DoctorArgs;
+use crate::report;
+
+/// Steps of the test training, and how many of them the CPU computes again.
+const STEPS: usize = 40;
+const VERIFIED: usize = 4;
+
+/// What is written to a folder to see whether that works.
+const PROBE_BYTES: usize = 1 << 20;
+
+/// All that `softstep doctor` finds out.
+#[derive(Debug, Serialize)]
+pub struct Diagnosis {
+    pub version: &'static str,
+    /// System, architecture, distribution.
+    pub os: String,
+    pub processor: String,
+    pub threads: usize,
+    #[serde(serialize_with = "report::serialize_adapters")]
+    pub adapters: Vec<AdapterEntry>,
+    /// What `--backend auto` takes, and why.
+    pub auto: String,
+    /// The device that was tested; none on a machine without an adapter.
+    pub device: Option<Device>,
+    /// The test training; none where it failed.
+    pub training: Option<TestTraining>,
+    pub folders: Vec<Folder>,
+    /// Why training would fail; empty if it works.
+    pub problems: Vec<String>,
+}
+
+/// A device and what its tests came to.
+#[derive(Debug, Serialize)]
+pub struct Device {
+    #[serde(flatten, serialize_with = "report::serialize_device")]
+    pub info: DeviceInfo,
+    pub limits: Limits,
+    /// How it would multiply matrices, and how it could.
+    pub matmul: Matmul,
+    pub matmul_choices: Vec<Matmul>,
+    #[serde(serialize_with = "kernel_lines")]
+    pub kernels: Vec<KernelTest>,
+    pub costs: Option<Costs>,
+}
+
+/// The limits that decide how much a device can train.
+#[derive(Debug, Serialize)]
+pub struct Limits {
+    pub buffer_bytes: u64,
+    pub binding_bytes: u64,
+    pub workgroups_per_dimension: u32,
+    pub workgroup_bytes: u32,
+    pub timestamps: bool,
+}
+
+/// Some steps on the bundled digits, where `auto` or `--adapter` would train.
+#[derive(Debug, Serialize)]
+pub struct TestTraining {
+    pub device: String,
+    pub steps: usize,
+    pub verified: usize,
+    pub first_loss: f32,
+    pub last_loss: f32,
+}
+
+/// A folder that softstep writes to.
+#[derive(Debug, Serialize)]
+pub struct Folder {
+    pub what: &'static str,
+    pub path: PathBuf,
+    /// Whether a file could be written there.
+    pub writable: bool,
+    pub free_bytes: Option<u64>,
+    pub problem: Option<String>,
+}
+
+#[derive(Serialize)]
+struct KernelLine<'a> {
+    #[serde(flatten)]
+    test: &'a KernelTest,
+    passed: bool,
+    /// The error of the worst number, by its tolerance; null where that is infinite.
+    excess: f64,
+    worst: String,
+}
+
+fn kernel_lines<S: Serializer>(tests: &[KernelTest], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(tests.iter().map(|test| KernelLine {
+        test,
+        passed: test.passed(),
+        excess: test.worst.excess(),
+        worst: test.worst.to_string(),
+    }))
+}
+
+/// Examines this machine; says whether training would work.
+pub async fn run(args: &DoctorArgs) -> Result<bool> {
+    let adapters = gpu::adapters().await;
+    let mut problems = Vec::new();
+    let choice = args.adapter.clone().map_or(AdapterChoice::Auto, AdapterChoice::Named);
+    let opened = Gpu::open(&choice).await.map(super::alter_shaders);
+    let auto = match (&opened, &choice) {
+        (Ok(gpu), AdapterChoice::Auto) => {
+            let DeviceInfo { name, device_type, .. } = gpu.info();
+            match *device_type {
+                "software" => {
+                    format!("{name}: there is no hardware GPU; --backend cpu is faster than a software adapter")
+                }
+                _ => format!("{name}: the first hardware GPU that opens"),
+            }
+        }
+        (Err(error), AdapterChoice::Auto) => format!("the CPU: {error}"),
+        _ => match adapters.first() {
+            Some(first) => format!("{}: the first adapter", first.name),
+            None => format!("the CPU: no adapter found: {REMEDY}"),
+        },
+    };
+    let (device, gpu) = match opened {
+        Ok(gpu) => (Some(examine(&gpu, &mut problems).await), Some(gpu)),
+        // Without an adapter training falls back to the CPU; not if one was asked for.
+        Err(error) => {
+            if choice != AdapterChoice::Auto {
+                problems.push(error.to_string());
+            }
+            (None, None)
+        }
+    };
+    let training = match test_training(gpu.as_ref()).await {
+        Ok(training) => Some(training),
+        Err(error) => {
+            problems.push(error.to_string());
+            None
+        }
+    };
+
+    let mut folders = Vec::new();
+    if let Some(path) = Store::new(args.data_dir.as_deref()).folders.first() {
+        folders.push(probe("data", path)); // where nothing can be written, what is there is read all the same
+    }
+    let runs = probe("runs", &args.out);
+    problems.extend(runs.problem.as_ref().map(|problem| format!("{}: {problem}", runs.path.display())));
+    folders.push(runs);
+
+    let cpu = CpuBackend::new(&Parameters::new(&[1, 2], 0)?, None)?;
+    let diagnosis = Diagnosis {
+        version: env!("CARGO_PKG_VERSION"),
+        os: system(),
+        processor: backend::Backend::info(&cpu).name.clone(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        adapters,
+        auto,
+        device,
+        training,
+        folders,
+        problems,
+    };
+    report::diagnosis(&diagnosis, args.json)?;
+    Ok(diagnosis.problems.is_empty())
+}
+
+/// Tests every kernel, and measures.
+async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
+    let limits = gpu.limits();
+    let limits = Limits {
+        buffer_bytes: limits.max_buffer_size,
+        binding_bytes: limits.max_storage_buffer_binding_size,
+        workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        timestamps: gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY),
+    };
+    let mut kernels = Vec::new();
+    match self_test(gpu, gpu.matmul_choices()).await {
+        Ok(tests) => kernels = tests,
+        Err(error) => problems.push(format!("the kernels could not be tested: {error}")),
+    }
+    for test in kernels.iter().filter(|test| !test.passed()) {
+        problems.push(format!("kernel {} is wrong{}: {}", test.kernel, report::by_matmul(test.matmul), test.worst));
+    }
+    let costs = match Costs::measure(gpu).await {
+        Ok(costs) => Some(costs),
+        Err(error) => {
+            problems.push(format!("the device could not be timed: {error}"));
+            None
+        }
+    };
+    let matmul_choices = gpu.matmul_choices().to_vec();
+    Device { info: gpu.info().clone(), limits, matmul: gpu.matmul(), matmul_choices, kernels, costs }
+}
+
+/// Trains for some steps where `softstep train` would, on the digits in the binary.
+async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
+    let digits = data::digits()?.train;
+    let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
+    let training = Training { examples: &digits, batch_size: 32, sgd };
+    let parameters = Parameters::new(&[digits.features, 32, digits.classes], 0)?;
+    match gpu {
+        Some(gpu) => {
+            let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;
+            train(backend, training).await
+        }
+        None => train(CpuBackend::new(&parameters, Some(&training))?, training).await,
+    }
+}
+
+async fn train<B: Backend>(backend: B, training: Training<'_>) -> softstep::Result<TestTraining> {
+    let mut backend = Verified::new(backend, training, STEPS / VERIFIED, 0);
+    let order = epoch_order(0, 1, training.examples.len());
+    backend.begin_epoch(&order)?;
+    let mut losses = Vec::new();
+    for index in 0..STEPS {
+        let batch = training.batch_size;
+        backend.step(Step { first: index * batch, batch, learning_rate: 0.1 }, &mut losses).await?;
+    }
+    backend.finish(&mut losses).await?;
+    let (first_loss, last_loss) = (losses[0], losses[losses.len() - 1]);
+    let device = backend.info().name.clone();
+    let learned = last_loss < 0.8 * first_loss;
+    if !learned {
+        return Err(Error::Gpu {
+            adapter: device,
+            problem: format!("the loss of a test training went from {first_loss} to {last_loss} in {STEPS} steps"),
+        });
+    }
+    let verified = backend.verification().map_or(0, |found| found.steps);
+    Ok(TestTraining { device, steps: STEPS, verified, first_loss, last_loss })
+}
+
+/// Writes to a folder, or to where it would be made.
+fn probe(what: &'static str, path: &Path) -> Folder {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::tempfile_in(existing)?;
+        file.write_all(&vec![0; PROBE_BYTES])?;
+        file.sync_all()
+    };
+    let problem = write().err().map(|error| format!("cannot write to {}: {error}", existing.display()));
+    let free_bytes = fs4::available_space(existing).ok();
+    Folder { what, path, writable: problem.is_none(), free_bytes, problem }
+}
+
+/// As in `linux x86_64, Debian GNU/Linux 12 (bookworm)`.
+fn system() -> String {
+    let mut system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    if let Some(name) = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")) {
+        system += &format!(", {}", name.trim_matches('"'));
+    }
+    system
+}

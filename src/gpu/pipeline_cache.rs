@@ -1,0 +1,74 @@
+//! What the driver compiled, kept in a file: where the driver supports it, the next start compiles nothing again.
+//!
+//! One file for each kind of adapter, `[SHA-256 of the rest][what wgpu gave]`. A file with another hash is not used, and
+//! wgpu and the driver check in what is left that it is theirs. The file may be deleted at any time.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::device::Gpu;
+
+const HASH_BYTES: usize = 32;
+
+/// A pipeline cache and its file, which is written when the last user of the device drops it.
+pub(super) struct PipelineCache {
+    pub cache: wgpu::PipelineCache,
+    path: PathBuf,
+    loaded: Option<Vec<u8>>,
+}
+
+impl Gpu {
+    /// Keeps what the driver compiles in a file of `folder`, and takes what is there; without effect where the adapter
+    /// does not support that. A file that cannot be read or written only costs the time to compile.
+    pub fn with_pipeline_cache(mut self, folder: &Path) -> Self {
+        if let Some(key) = &self.pipeline_cache_key {
+            let path = folder.join(key);
+            let loaded = read(&path);
+            // SAFETY: the data come from `get_data`, as far as a hash can tell, and from an adapter with the same key.
+            #[allow(unsafe_code)]
+            let cache = unsafe {
+                self.device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+                    label: Some("softstep"),
+                    data: loaded.as_deref(),
+                    fallback: true,
+                })
+            };
+            self.pipeline_cache = Some(std::sync::Arc::new(PipelineCache { cache, path, loaded }));
+        }
+        self
+    }
+}
+
+impl Drop for PipelineCache {
+    fn drop(&mut self) {
+        if let Some(data) = self.cache.get_data()
+            && self.loaded.as_ref() != Some(&data)
+            && let Err(error) = write(&self.path, &data)
+        {
+            log::info!("cannot keep compiled kernels in {}: {error}", self.path.display());
+        }
+    }
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = std::fs::read(path).ok()?;
+    let hash: Vec<u8> = bytes.drain(..HASH_BYTES.min(bytes.len())).collect();
+    if hash != Sha256::digest(&bytes)[..] {
+        log::info!("{} is damaged: kernels are compiled anew", path.display());
+        return None;
+    }
+    Some(bytes)
+}
+
+/// The file is there whole or not at all.
+fn write(path: &Path, data: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&Sha256::digest(data))?;
+    file.write_all(data)?;
+    file.persist(path)?;
+    Ok(())
+}

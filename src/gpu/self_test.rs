@@ -1,0 +1,339 @@
+//! Known-answer tests: every kernel on a device, in every way to multiply matrices that it can run, against
+//! [`mod@reference`]. `softstep doctor` runs them.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::device::Gpu;
+use super::kernel::{Kernel, StepRecord, StepRecords};
+use super::kernels::{self, Inputs, Matmul, Results, Targets};
+use super::matrix::Matrix;
+use super::readback::read_buffer;
+use crate::error::Result;
+use crate::optimizer::Sgd;
+use crate::reference::{self, Deviation, widen};
+
+/// Batch, inputs and outputs of the tests: ragged in every tile, and narrow.
+const SHAPES: [[usize; 3]; 2] = [[37, 33, 35], [66, 70, 10]];
+
+/// Written to outputs before a kernel runs, so that a number that was not written shows.
+const SENTINEL: f32 = 12345.0;
+
+/// What a kernel made of its tests.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelTest {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// How it multiplied matrices, if it did.
+    pub matmul: Option<Matmul>,
+    /// Numbers that were compared.
+    pub numbers: usize,
+    /// The one that came nearest to its tolerance, or furthest beyond it.
+    #[serde(skip)]
+    pub worst: Deviation,
+}
+
+impl KernelTest {
+    /// Whether every number was right.
+    pub fn passed(&self) -> bool {
+        self.worst.is_within_tolerance()
+    }
+}
+
+/// Runs every test, the same each time, in these ways to multiply matrices:
+/// [`Gpu::matmul_choices`] are all that the adapter can run.
+///
+/// # Errors
+/// What the device reports; a wrong number is no error.
+pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>> {
+    let steps = StepRecords::new(gpu, 1)?;
+    let random = ChaCha8Rng::seed_from_u64(0);
+    let mut bench = Bench { gpu: gpu.clone(), steps, random, matmul: None, tests: Vec::new() };
+    for [batch, _, classes] in SHAPES {
+        bench.losses(batch, classes).await?;
+    }
+    for &matmul in matmuls {
+        bench.gpu = gpu.clone().with_matmul(matmul)?;
+        bench.matmul = Some(matmul);
+        for shape in SHAPES {
+            bench.layer(shape).await?;
+        }
+    }
+    Ok(bench.tests)
+}
+
+struct Bench {
+    gpu: Gpu,
+    steps: StepRecords,
+    random: ChaCha8Rng,
+    matmul: Option<Matmul>,
+    tests: Vec<KernelTest>,
+}
+
+impl Bench {
+    /// Softmax, loss and evaluation of random logits.
+    async fn losses(&mut self, batch: usize, classes: usize) -> Result<()> {
+        let values = self.values(batch * classes, 8.0);
+        let logits = widen(&values);
+        let labels = self.below(batch, classes);
+        let order = blocks((0..batch as u32).rev());
+        let row_labels: Vec<u32> = labels.iter().rev().copied().collect();
+        let record = record(batch);
+        let losses = reference::cross_entropies(&logits, &row_labels, classes);
+        let (order, labels) = (self.buffer(&order)?, self.buffer(&labels)?);
+
+        let matrix = self.matrix(batch, classes, &values)?;
+        self.run(&kernels::softmax(&self.gpu, &self.steps, &matrix), record)?;
+        let actual = matrix.read(&self.gpu, batch).await?;
+        self.expect("softmax", "probability", classes, &actual, &reference::softmax(&logits, classes), [2e-5, 1e-7]);
+
+        let loss_buffer = self.buffer(&vec![SENTINEL; batch])?;
+        let targets = Targets { order: &order, labels: &labels, losses: &loss_buffer };
+        let matrix = self.matrix(batch, classes, &values)?;
+        self.run(&kernels::cross_entropy(&self.gpu, &self.steps, &matrix, targets), record)?;
+        let actual = read_buffer(&self.gpu, &loss_buffer, 4 * batch as u64).await?;
+        self.expect("cross_entropy", "loss", 1, &actual, &losses, [1e-5, 1e-5]);
+        let actual = matrix.read(&self.gpu, batch).await?;
+        let expected = reference::cross_entropy_backward(&logits, &row_labels, classes);
+        self.expect("cross_entropy", "d_logits", classes, &actual, &expected, [2e-5, 1e-7]);
+
+        let loss_buffer = self.buffer(&vec![SENTINEL; batch])?;
+        let (predictions, correct) = (self.buffer(&vec![u32::MAX; batch])?, self.buffer(&[0u32])?);
+        let targets = Targets { order: &order, labels: &labels, losses: &loss_buffer };
+        let results = Results { predictions: &predictions, correct: &correct };
+        let matrix = self.matrix(batch, classes, &values)?;
+        self.run(&kernels::evaluate(&self.gpu, &self.steps, &matrix, targets, results), record)?;
+        let actual = read_buffer(&self.gpu, &loss_buffer, 4 * batch as u64).await?;
+        self.expect("evaluate", "loss", 1, &actual, &losses, [1e-5, 1e-5]);
+        let as_floats = |numbers: Vec<u32>| numbers.into_iter().map(|number| number as f32).collect::<Vec<_>>();
+        let actual = as_floats(read_buffer(&self.gpu, &predictions, 4 * batch as u64).await?);
+        let best = reference::argmax(&logits, classes);
+        let expected: Vec<f64> = best.iter().map(|&class| f64::from(class)).collect();
+        self.expect("evaluate", "prediction", 1, &actual, &expected, [0.0, 0.5]);
+        let right = best.iter().zip(&row_labels).filter(|(best, label)| best == label).count();
+        let actual = as_floats(read_buffer(&self.gpu, &correct, 4).await?);
+        self.expect("evaluate", "number of right ones", 1, &actual, &[right as f64], [0.0, 0.5]);
+        Ok(())
+    }
+
+    /// A layer, forward and backward: on activations and on examples of a data set.
+    async fn layer(&mut self, [batch, inputs, outputs]: [usize; 3]) -> Result<()> {
+        let weights = self.values((inputs + 1) * outputs, 1.0);
+        let d_outputs = self.values(batch * outputs, 1.0);
+        let activations: Vec<f32> = self.values(batch * inputs, 1.0).iter().map(|value| value.max(0.0)).collect();
+        let activations = reference::with_ones(&widen(&activations), inputs);
+        let count = batch + 5;
+        let (bytes, order) = (self.bytes(count * inputs), self.below(batch, count));
+        let gathered = order.iter().flat_map(|&example| &bytes[example as usize * inputs..][..inputs]);
+        let gathered: Vec<f64> = gathered.map(|&byte| f64::from(byte) / 255.0).collect();
+        let gathered = reference::with_ones(&gathered, inputs);
+
+        let activation_matrix = self.matrix(batch, inputs + 1, &narrow(&activations))?;
+        let examples = self.buffer(&packed(&bytes, inputs))?;
+        let order_buffer = self.buffer(&blocks(order.iter().copied()))?;
+        let from_examples = Inputs::Examples { examples: &examples, order: &order_buffer, features: inputs };
+        let sources = [
+            (
+                Inputs::Activations(&activation_matrix),
+                &activations,
+                ["forward", "forward_with_loss", "weight_gradient"],
+            ),
+            (
+                from_examples,
+                &gathered,
+                ["forward_from_examples", "forward_with_loss_from_examples", "weight_gradient_from_examples"],
+            ),
+        ];
+        let labels = self.below(count, outputs);
+        let row_labels: Vec<u32> = order.iter().map(|&example| labels[example as usize]).collect();
+        let labels = self.buffer(&labels)?;
+        let weight_matrix = self.matrix(inputs + 1, outputs, &weights)?;
+        let d_output_matrix = self.matrix(batch, outputs, &d_outputs)?;
+        for (source, values, [forward, forward_with_loss, weight_gradient]) in sources {
+            let logits = reference::matmul(values, &widen(&weights), [batch, inputs + 1, outputs]);
+            let scale = [1e-5, 1e-6 * (inputs as f64).sqrt()];
+
+            let result = self.unwritten(batch, outputs + 1)?;
+            self.run(&kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, true), record(batch))?;
+            let actual: Vec<f32> = result.read(&self.gpu, batch).await?;
+            let actual: Vec<f32> = actual.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect();
+            self.expect(forward, "output", outputs, &actual, &reference::relu(&logits), scale);
+
+            let losses = self.buffer(&vec![SENTINEL; batch])?;
+            let targets = Targets { order: &order_buffer, labels: &labels, losses: &losses };
+            let result = self.unwritten(batch, outputs)?;
+            let fused = kernels::forward_with_loss(&self.gpu, &self.steps, source, &weight_matrix, &result, targets);
+            if let Some(fused) = fused {
+                self.run(&fused, record(batch))?;
+                let actual = read_buffer(&self.gpu, &losses, 4 * batch as u64).await?;
+                let expected = reference::cross_entropies(&logits, &row_labels, outputs);
+                self.expect(forward_with_loss, "loss", 1, &actual, &expected, [1e-5, 2e-5]);
+                let actual = result.read(&self.gpu, batch).await?;
+                let expected = reference::cross_entropy_backward(&logits, &row_labels, outputs);
+                self.expect(forward_with_loss, "d_logits", outputs, &actual, &expected, [1e-4, 1e-5]);
+            }
+
+            let gradient = reference::matmul_at_b(values, &widen(&d_outputs), [inputs + 1, batch, outputs]);
+            for sgd in [Sgd::default(), Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }] {
+                let start = self.values((inputs + 1) * outputs, 1.0);
+                let (mut expected, mut expected_velocity) = (widen(&start), widen(&start));
+                let matrix = self.matrix(inputs + 1, outputs, &start)?;
+                let velocity = self.matrix(inputs + 1, outputs, &start)?;
+                let d_output = &d_output_matrix;
+                let kernel =
+                    kernels::weight_gradient(&self.gpu, &self.steps, source, d_output, &matrix, &velocity, &sgd);
+                self.run(&kernel, StepRecord { learning_rate: 0.5, ..record(batch) })?;
+                reference::sgd_update(&sgd, 0.5, &mut expected, &gradient, &mut expected_velocity);
+                let actual = matrix.read(&self.gpu, inputs + 1).await?;
+                self.expect(weight_gradient, "weight", outputs, &actual, &expected, [1e-5, 2e-5]);
+                if sgd.momentum > 0.0 {
+                    let actual = velocity.read(&self.gpu, inputs + 1).await?;
+                    self.expect(weight_gradient, "velocity", outputs, &actual, &expected_velocity, [1e-5, 2e-5]);
+                }
+            }
+        }
+
+        let gpu = &self.gpu;
+        let d_inputs = self.unwritten(batch, inputs)?;
+        let d_output = &d_output_matrix;
+        let kernel = kernels::input_gradient(gpu, &self.steps, d_output, &weight_matrix, &activation_matrix, &d_inputs);
+        self.run(&kernel, record(batch))?;
+        let shape = [batch, outputs, inputs];
+        let expected = reference::matmul_a_bt(&widen(&d_outputs), &widen(&weights[..inputs * outputs]), shape);
+        let passed: Vec<f64> = activations.chunks_exact(inputs + 1).flat_map(|row| &row[..inputs]).copied().collect();
+        let expected = reference::relu_backward(&expected, &passed);
+        let actual = d_inputs.read(&self.gpu, batch).await?;
+        self.expect("input_gradient", "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
+        Ok(())
+    }
+
+    /// Compares, and keeps the worst number of each kernel.
+    fn expect(
+        &mut self,
+        kernel: &'static str,
+        what: &str,
+        columns: usize,
+        actual: &[f32],
+        expected: &[f64],
+        [relative, absolute]: [f64; 2],
+    ) {
+        let tolerance = |at: usize| absolute + relative * expected[at].abs();
+        let tensor = format!("{what} of {}×{columns}", expected.len() / columns);
+        let Some(worst) = Deviation::worst(&tensor, columns, &widen(actual), expected, tolerance) else { return };
+        let matmul = self.matmul;
+        let known = self.tests.iter_mut().find(|test| test.kernel == kernel && test.matmul == matmul);
+        match known {
+            None => self.tests.push(KernelTest { kernel, matmul, numbers: actual.len(), worst }),
+            Some(test) => {
+                test.numbers += actual.len();
+                if worst.excess() > test.worst.excess() {
+                    test.worst = worst;
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, kernel: &Kernel, record: StepRecord) -> Result<()> {
+        let encoder = self.steps.record(&self.gpu, &[record], [kernel].into_iter(), None);
+        self.gpu.submit([encoder.finish()]).map(drop)
+    }
+
+    fn buffer<T: bytemuck::Pod>(&self, values: &[T]) -> Result<wgpu::Buffer> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let buffer = self.gpu.buffer("a test buffer", bytes.len() as u64, usage)?;
+        self.gpu.queue.write_buffer(&buffer, 0, bytes);
+        Ok(buffer)
+    }
+
+    fn matrix(&self, rows: usize, columns: usize, values: &[f32]) -> Result<Matrix> {
+        Matrix::from_values(&self.gpu, "a test matrix", rows, columns, values)
+    }
+
+    fn unwritten(&self, rows: usize, columns: usize) -> Result<Matrix> {
+        self.matrix(rows, columns, &vec![SENTINEL; rows * columns])
+    }
+
+    /// Uniform in ±`scale`.
+    fn values(&mut self, count: usize, scale: f32) -> Vec<f32> {
+        (0..count).map(|_| scale * ((self.random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0)).collect()
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.random.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    fn below(&mut self, count: usize, limit: usize) -> Vec<u32> {
+        (0..count).map(|_| self.random.next_u32() % limit as u32).collect()
+    }
+}
+
+/// What a dispatch and the way back of a number cost on a device, in seconds.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Costs {
+    /// A dispatch among many in a submission.
+    pub dispatch_seconds: f64,
+    /// A submission with one dispatch, waited for, and its result read back.
+    pub readback_seconds: f64,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Costs {
+    /// Measures them; medians of 31.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub async fn measure(gpu: &Gpu) -> Result<Self> {
+        const DISPATCHES: usize = 64;
+        let mut steps = StepRecords::new(gpu, DISPATCHES)?;
+        let logits = Matrix::from_values(gpu, "a test matrix", 1, 2, &[0.0, 1.0])?;
+        let kernel = kernels::softmax(gpu, &steps, &logits);
+        let mut seconds = [Vec::new(), Vec::new()];
+        for _ in 0..32 {
+            for (records, seconds) in [DISPATCHES, 1].into_iter().zip(&mut seconds) {
+                let started = std::time::Instant::now();
+                let encoder = steps.record(gpu, &vec![record(1); records], [&kernel].into_iter(), None);
+                gpu.submit([encoder.finish()])?;
+                logits.read(gpu, 1).await?;
+                seconds.push(started.elapsed().as_secs_f64());
+            }
+        }
+        let [many, one] = seconds.map(|mut seconds| {
+            seconds.remove(0); // compiles
+            seconds.sort_by(f64::total_cmp);
+            seconds[seconds.len() / 2]
+        });
+        Ok(Self { dispatch_seconds: (many - one).max(0.0) / (DISPATCHES - 1) as f64, readback_seconds: one })
+    }
+}
+
+/// A batch at the start of the order.
+fn record(batch: usize) -> StepRecord {
+    StepRecord { batch: batch as u32, ..StepRecord::default() }
+}
+
+/// An order padded to whole blocks of 4.
+fn blocks(order: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut order: Vec<u32> = order.collect();
+    order.resize(order.len().next_multiple_of(4), 0);
+    order
+}
+
+/// Examples as they lie on the device: features, 255, zeros up to a word.
+fn packed(bytes: &[u8], features: usize) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for row in bytes.chunks_exact(features) {
+        packed.extend_from_slice(row);
+        packed.push(u8::MAX);
+        packed.resize(packed.len().next_multiple_of(4), 0);
+    }
+    packed
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}

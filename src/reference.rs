@@ -1,0 +1,178 @@
+//! Everything that the kernels compute, in f64 and as plainly as the formulas read: what tests, `softstep doctor` and
+//! `--verify` compare with. All matrices are row-major.
+//!
+//! The functions panic where lengths do not fit the shapes.
+
+use crate::optimizer::Sgd;
+
+/// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
+pub fn matmul(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    assert_eq!([a.len(), b.len()], [m * k, k * n], "[{m}, {k}] · [{k}, {n}]");
+    let mut out = vec![0.0; m * n];
+    for (out, a) in out.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
+        for (&a, b) in a.iter().zip(b.chunks_exact(n)) {
+            out.iter_mut().zip(b).for_each(|(out, b)| *out += a * b);
+        }
+    }
+    out
+}
+
+/// `aᵀ · b`: `[k, m]ᵀ · [k, n] -> [m, n]`.
+pub fn matmul_at_b(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    matmul(&transpose(a, k, m), b, [m, k, n])
+}
+
+/// `a · bᵀ`: `[m, k] · [n, k]ᵀ -> [m, n]`.
+pub fn matmul_a_bt(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    matmul(a, &transpose(b, n, k), [m, k, n])
+}
+
+/// `[rows, columns] -> [columns, rows]`.
+pub fn transpose(values: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+    assert_eq!(values.len(), rows * columns);
+    (0..columns).flat_map(|j| (0..rows).map(move |i| values[i * columns + j])).collect()
+}
+
+/// A constant 1 after every row: `[rows, width] -> [rows, width + 1]`.
+pub fn with_ones(values: &[f64], width: usize) -> Vec<f64> {
+    values.chunks_exact(width).flat_map(|row| row.iter().copied().chain([1.0])).collect()
+}
+
+/// `max(x, 0)`, which a NaN passes.
+pub fn relu(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|&x| if x < 0.0 { 0.0 } else { x }).collect()
+}
+
+/// The gradient by a ReLU's input, from that by its output and the output itself.
+pub fn relu_backward(d_output: &[f64], output: &[f64]) -> Vec<f64> {
+    assert_eq!(d_output.len(), output.len());
+    d_output.iter().zip(output).map(|(&d, &x)| if x > 0.0 { d } else { 0.0 }).collect()
+}
+
+/// log Σ exp of a row.
+pub fn log_sum_exp(row: &[f64]) -> f64 {
+    let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
+}
+
+/// Probabilities from logits, both `[rows, classes]`.
+pub fn softmax(logits: &[f64], classes: usize) -> Vec<f64> {
+    let row = |row: &'_ [f64]| {
+        let log_sum = log_sum_exp(row);
+        row.iter().map(|x| (x - log_sum).exp()).collect::<Vec<_>>()
+    };
+    logits.chunks_exact(classes).flat_map(row).collect()
+}
+
+/// The cross-entropy of each row, `[rows]`, in nats.
+pub fn cross_entropies(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
+    assert_eq!(logits.len(), labels.len() * classes);
+    logits.chunks_exact(classes).zip(labels).map(|(row, &label)| log_sum_exp(row) - row[label as usize]).collect()
+}
+
+/// The mean cross-entropy, in nats.
+pub fn cross_entropy(logits: &[f64], labels: &[u32], classes: usize) -> f64 {
+    cross_entropies(logits, labels, classes).iter().sum::<f64>() / labels.len() as f64
+}
+
+/// The gradient of the mean cross-entropy by the logits, `[rows, classes]`.
+pub fn cross_entropy_backward(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
+    let mut d_logits = softmax(logits, classes);
+    for (row, &label) in d_logits.chunks_exact_mut(classes).zip(labels) {
+        row[label as usize] -= 1.0;
+    }
+    d_logits.iter().map(|d| d / labels.len() as f64).collect()
+}
+
+/// The class with the largest logit of each row, the lowest of equals.
+pub fn argmax(logits: &[f64], classes: usize) -> Vec<u32> {
+    let largest = |row: &[f64]| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    logits.chunks_exact(classes).map(|row| row.iter().position(|&x| x == largest(row)).unwrap() as u32).collect()
+}
+
+/// One update by stochastic gradient descent; all three are shaped alike.
+pub fn sgd_update(sgd: &Sgd, learning_rate: f64, values: &mut [f64], gradient: &[f64], velocity: &mut [f64]) {
+    assert_eq!([values.len(), velocity.len()], [gradient.len(); 2]);
+    let (momentum, weight_decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
+    for ((w, g), v) in values.iter_mut().zip(gradient).zip(velocity) {
+        let g = g + weight_decay * *w;
+        *v = momentum * *v + g;
+        *w -= learning_rate * if sgd.nesterov { g + momentum * *v } else { *v };
+    }
+}
+
+/// The same values in f64.
+pub fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+/// The number that is furthest from what it should be, by what is allowed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deviation {
+    /// The tensor it belongs to.
+    pub tensor: String,
+    /// Its row and column there.
+    pub at: [usize; 2],
+    /// What it is.
+    pub actual: f64,
+    /// What it should be.
+    pub expected: f64,
+    /// How far from that it may be.
+    pub tolerance: f64,
+}
+
+impl Deviation {
+    /// The worst of a tensor, `[rows, columns]`; `None` if it is empty.
+    pub fn worst(
+        tensor: &str,
+        columns: usize,
+        actual: &[f64],
+        expected: &[f64],
+        tolerance: impl Fn(usize) -> f64,
+    ) -> Option<Self> {
+        assert_eq!(actual.len(), expected.len());
+        let excess = |index: usize| excess(actual[index], expected[index], tolerance(index));
+        let index = (0..actual.len()).max_by(|&a, &b| excess(a).total_cmp(&excess(b)))?;
+        Some(Self {
+            tensor: tensor.to_owned(),
+            at: [index / columns, index % columns],
+            actual: actual[index],
+            expected: expected[index],
+            tolerance: tolerance(index),
+        })
+    }
+
+    /// Whether it is right.
+    pub fn is_within_tolerance(&self) -> bool {
+        self.excess() <= 1.0
+    }
+
+    /// How far off it is, by the tolerance. Infinite where a number is none.
+    pub fn excess(&self) -> f64 {
+        excess(self.actual, self.expected, self.tolerance)
+    }
+}
+
+fn excess(actual: f64, expected: f64, tolerance: f64) -> f64 {
+    let excess = (actual - expected).abs() / tolerance;
+    if actual == expected {
+        0.0
+    } else if excess.is_nan() {
+        f64::INFINITY
+    } else {
+        excess
+    }
+}
+
+impl std::fmt::Display for Deviation {
+    /// As in `gradient of layer 0 [3, 17]: 0.25 is not 0.24, off by 1.0e-2 where 1.0e-6 is allowed`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tensor, at: [row, column], actual, expected, tolerance } = self;
+        let relation = if self.is_within_tolerance() { "for" } else { "is not" };
+        let off = (actual - expected).abs();
+        write!(
+            f,
+            "{tensor} [{row}, {column}]: {actual:.6e} {relation} {expected:.6e}, off by {off:.1e} where {tolerance:.1e} is allowed"
+        )
+    }
+}

@@ -1,0 +1,373 @@
+//! Proof that a device computes the right thing: every so many steps the CPU computes the step again, in f64, and
+//! compares loss, gradients and updated parameters.
+//!
+//! How far a number may be off is computed with it. A sum of `n` products in f32, in whatever order, is off by
+//! `ε (4 + 2 √n)` times the sum of their magnitudes or less (ε = 2⁻²³; rounding errors grow with √n: Higham and Mary 2019,
+//! "A new approach to probabilistic rounding error analysis"; the constants leave room). These errors are followed
+//! through the step: through weights by their magnitude, through softmax by its derivative, and through a ReLU
+//! unchanged. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient or leave it.
+
+use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
+use crate::data::Examples;
+use crate::error::{Error, Result};
+use crate::model::{Layer, Parameters};
+use crate::optimizer::{Sgd, TrainingState};
+use crate::reference::{Deviation, log_sum_exp, matmul, matmul_a_bt, matmul_at_b, widen, with_ones};
+
+const EPSILON: f64 = f32::EPSILON as f64;
+
+/// Beyond this a run is about to diverge, and f32 cannot hold what f64 can.
+const TOO_LARGE: f64 = 1e36;
+
+/// What gets lost where f32 runs out of small numbers, many times over.
+const UNDERFLOW: f64 = 1e-33;
+
+/// The error of a sum of so many products in f32, by the sum of their magnitudes.
+fn rounding(products: usize) -> f64 {
+    EPSILON * (4.0 + 2.0 * (products as f64).sqrt())
+}
+
+/// What verification found so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verification {
+    /// Steps that the CPU computed again.
+    pub steps: usize,
+    /// For loss, gradients and parameters the number that came nearest to its tolerance, and its step, from 1.
+    pub worst: Vec<(usize, Deviation)>,
+}
+
+impl Verification {
+    /// Keeps the worst of each kind; the kinds come in the same order every time.
+    fn add(&mut self, step: usize, found: Vec<Deviation>) {
+        self.steps += 1;
+        if self.worst.is_empty() {
+            self.worst = found.into_iter().map(|deviation| (step, deviation)).collect();
+            return;
+        }
+        for (worst, deviation) in self.worst.iter_mut().zip(found) {
+            if deviation.excess() > worst.1.excess() {
+                *worst = (step, deviation);
+            }
+        }
+    }
+}
+
+/// A backend whose steps are verified: the first, and every so many after it. Otherwise it is the backend within.
+#[derive(Debug)]
+pub struct Verified<'a, B> {
+    backend: B,
+    training: Training<'a>,
+    every: usize,
+    /// Steps so far.
+    steps: usize,
+    order: Vec<u32>,
+    found: Verification,
+}
+
+impl<'a, B: Backend> Verified<'a, B> {
+    /// Verifies the first step of `backend`, which was made with this `training`, and every `every`-th after it.
+    /// `steps` is how many there were before, for messages.
+    pub fn new(backend: B, training: Training<'a>, every: usize, steps: usize) -> Self {
+        let found = Verification::default();
+        Self { backend, training, every: every.max(1), steps, order: Vec::new(), found }
+    }
+
+    async fn verify(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
+        self.backend.finish(losses).await?;
+        let before = self.backend.state().await?;
+        self.backend.step(step, losses).await?;
+        self.backend.finish(losses).await?;
+        let after = self.backend.state().await?;
+        let Some(&loss) = losses.last() else { return Ok(()) };
+        let rows = &self.order[step.first..step.first + step.batch];
+        let Some(found) = check(&self.training, rows, step.learning_rate, &before, &after, loss) else {
+            return Ok(());
+        };
+        if let Some(wrong) = found.iter().find(|deviation| !deviation.is_within_tolerance()) {
+            return Err(Error::WrongStep {
+                step: self.steps,
+                adapter: self.backend.info().name.clone(),
+                deviation: wrong.clone(),
+            });
+        }
+        self.found.add(self.steps, found);
+        Ok(())
+    }
+}
+
+impl<B: Backend> Backend for Verified<'_, B> {
+    type Set = B::Set;
+
+    fn info(&self) -> &DeviceInfo {
+        self.backend.info()
+    }
+
+    fn upload(&mut self, examples: &Examples) -> Result<B::Set> {
+        self.backend.upload(examples)
+    }
+
+    fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
+        self.backend.begin_epoch(order)?;
+        self.order.clear();
+        self.order.extend_from_slice(order);
+        Ok(())
+    }
+
+    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
+        self.steps += 1;
+        if (self.steps - 1).is_multiple_of(self.every) {
+            self.verify(step, losses).await
+        } else {
+            self.backend.step(step, losses).await
+        }
+    }
+
+    async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
+        self.backend.finish(losses).await
+    }
+
+    async fn evaluate(&mut self, set: &B::Set) -> Result<Evaluation> {
+        self.backend.evaluate(set).await
+    }
+
+    async fn probabilities(&mut self, set: &B::Set) -> Result<Vec<f32>> {
+        self.backend.probabilities(set).await
+    }
+
+    async fn parameters(&mut self) -> Result<Parameters> {
+        self.backend.parameters().await
+    }
+
+    async fn state(&mut self) -> Result<TrainingState> {
+        self.backend.state().await
+    }
+
+    fn restore(&mut self, state: &TrainingState) -> Result<()> {
+        self.backend.restore(state)
+    }
+
+    fn profile(&self) -> &[KernelTime] {
+        self.backend.profile()
+    }
+
+    fn verification(&self) -> Option<&Verification> {
+        Some(&self.found)
+    }
+}
+
+/// Numbers, and how far a device may be off.
+struct Bounded {
+    values: Vec<f64>,
+    errors: Vec<f64>,
+}
+
+impl Bounded {
+    fn is_within_f32(&self) -> bool {
+        self.values.iter().chain(&self.errors).all(|value| value.abs() < TOO_LARGE)
+    }
+
+    /// The errors, and what a sum of so many products with these values adds to them.
+    fn errors_in_product(&self, products: usize) -> Vec<f64> {
+        self.errors.iter().zip(&self.values).map(|(error, value)| error + rounding(products) * value.abs()).collect()
+    }
+}
+
+/// The worst number of the loss, of the gradients and of the parameters after a step on the examples `rows`; `None` where
+/// the run diverges and f32 has no numbers left.
+fn check(
+    training: &Training<'_>,
+    rows: &[u32],
+    learning_rate: f32,
+    before: &TrainingState,
+    after: &TrainingState,
+    loss: f32,
+) -> Option<Vec<Deviation>> {
+    let (expected_loss, gradients) = gradients(training.examples, rows, &before.parameters.layers)?;
+    let tolerance = expected_loss.errors[0];
+    let loss = Deviation::worst("loss", 1, &[f64::from(loss)], &expected_loss.values, |_| tolerance)?;
+    let mut worst_gradient: Option<Deviation> = None;
+    let mut worst_parameter: Option<Deviation> = None;
+    let keep = |worst: &mut Option<Deviation>, found: Option<Deviation>| {
+        if let Some(found) = found
+            && worst.as_ref().is_none_or(|worst| found.excess() > worst.excess())
+        {
+            *worst = Some(found);
+        }
+    };
+    let count = gradients.len();
+    for (index, gradient) in gradients.iter().enumerate() {
+        let layer = &before.parameters.layers[index];
+        let (old, new) = (widen(&layer.values), widen(&after.parameters.layers[index].values));
+        let velocity = |state: &TrainingState| state.moments.first().map(|moment| widen(&moment.layers[index].values));
+        let (old_velocity, new_velocity) = (velocity(before), velocity(after));
+        let update = Update::new(&training.sgd, f64::from(learning_rate), gradient, &old, old_velocity.as_deref());
+        if !update.parameters.is_within_f32() {
+            return None;
+        }
+        // The gradient itself is never written down: it follows from what it changed.
+        let decay = f64::from(training.sgd.weight_decay);
+        let derived: Vec<f64> = match (&old_velocity, &new_velocity) {
+            (Some(old_velocity), Some(new_velocity)) => {
+                let momentum = f64::from(training.sgd.momentum);
+                let kept = old_velocity.iter().zip(&old).map(|(velocity, value)| momentum * velocity + decay * value);
+                new_velocity.iter().zip(kept).map(|(new, kept)| new - kept).collect()
+            }
+            _ => {
+                let rate = f64::from(learning_rate);
+                old.iter().zip(&new).map(|(old, new)| (old - new) / rate - decay * old).collect()
+            }
+        };
+        let name = |what| format!("{what} of layer {} of {count}", index + 1);
+        let tolerance = |at: usize| update.gradient_errors[at] + UNDERFLOW;
+        let found = Deviation::worst(&name("the gradient"), layer.outputs, &derived, &gradient.values, tolerance);
+        keep(&mut worst_gradient, found);
+        let tolerance = |at: usize| update.parameters.errors[at] + UNDERFLOW;
+        let found =
+            Deviation::worst(&name("the parameters"), layer.outputs, &new, &update.parameters.values, tolerance);
+        keep(&mut worst_parameter, found);
+    }
+    Some(vec![loss, worst_gradient?, worst_parameter?])
+}
+
+/// What a gradient makes of a layer.
+struct Update {
+    parameters: Bounded,
+    /// How far the gradient may be off that is derived from the parameters, or from the velocity where there is one.
+    gradient_errors: Vec<f64>,
+}
+
+impl Update {
+    fn new(sgd: &Sgd, learning_rate: f64, gradient: &Bounded, old: &[f64], velocity: Option<&[f64]>) -> Self {
+        let (momentum, decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
+        let mut parameters = Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
+        let mut gradient_errors = Vec::with_capacity(old.len());
+        for (at, &old) in old.iter().enumerate() {
+            let (g, g_error) = (gradient.values[at], gradient.errors[at]);
+            let decayed = g + decay * old;
+            let decayed_error = g_error + EPSILON * (g.abs() + 2.0 * (decay * old).abs());
+            let (mut direction, mut error) = (decayed, decayed_error);
+            if let Some(velocity) = velocity {
+                let kept = momentum * velocity[at];
+                direction = kept + decayed;
+                error = decayed_error + EPSILON * (2.0 * kept.abs() + decayed.abs());
+                gradient_errors.push(error);
+                if sgd.nesterov {
+                    let ahead = momentum * direction;
+                    direction = decayed + ahead;
+                    error = decayed_error + momentum * error + EPSILON * (2.0 * ahead.abs() + decayed.abs());
+                }
+            }
+            let step = learning_rate * direction;
+            let value_error = learning_rate * error + EPSILON * (old.abs() + 2.0 * step.abs());
+            parameters.values.push(old - step);
+            parameters.errors.push(value_error);
+            if velocity.is_none() {
+                gradient_errors.push(value_error / learning_rate);
+            }
+        }
+        Self { parameters, gradient_errors }
+    }
+}
+
+/// The mean loss over the examples `rows`, and its gradient by every layer's values; `None` where they leave f32.
+fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bounded, Vec<Bounded>)> {
+    let batch = rows.len();
+    let pixels = rows.iter().flat_map(|&row| examples.input(row as usize)).map(|&byte| f64::from(byte) / 255.0);
+    let values = with_ones(&pixels.collect::<Vec<_>>(), examples.features);
+    let errors = values.iter().map(|value| 2.0 * EPSILON * value).collect();
+    // What each layer reads, `[batch, inputs + 1]`, and whether its ReLU surely let it through, or surely not.
+    let mut read = vec![Bounded { values, errors }];
+    let mut passed: Vec<Vec<Option<bool>>> = Vec::new();
+    let weights: Vec<Vec<f64>> = layers.iter().map(|layer| widen(&layer.values)).collect();
+    let magnitudes: Vec<Vec<f64>> = weights.iter().map(|values| magnitude(values)).collect();
+    let mut logits = None;
+    for (index, layer) in layers.iter().enumerate() {
+        let input = &read[index];
+        let shape = [batch, layer.inputs + 1, layer.outputs];
+        let values = matmul(&input.values, &weights[index], shape);
+        let errors = matmul(&input.errors_in_product(layer.inputs + 1), &magnitudes[index], shape);
+        let output = Bounded { values, errors };
+        if !output.is_within_f32() {
+            return None;
+        }
+        if index + 1 == layers.len() {
+            logits = Some(output);
+            break;
+        }
+        let sign = |(&value, &error): (&f64, &f64)| (value.abs() > error).then_some(value > 0.0);
+        passed.push(output.values.iter().zip(&output.errors).map(sign).collect());
+        let mut errors = with_ones(&output.errors, layer.outputs);
+        errors.iter_mut().skip(layer.outputs).step_by(layer.outputs + 1).for_each(|error| *error = 0.0);
+        let relu: Vec<f64> = output.values.iter().map(|&value| value.max(0.0)).collect();
+        read.push(Bounded { values: with_ones(&relu, layer.outputs), errors });
+    }
+
+    let labels: Vec<u32> = rows.iter().map(|&row| examples.labels[row as usize]).collect();
+    let (loss, mut d_output) = cross_entropy(&logits?, &labels, layers[layers.len() - 1].outputs);
+    let mut gradients = Vec::new();
+    for (index, layer) in layers.iter().enumerate().rev() {
+        let (inputs, outputs) = (layer.inputs, layer.outputs);
+        let input = &read[index];
+        let shape = [inputs + 1, batch, outputs];
+        let values = matmul_at_b(&input.values, &d_output.values, shape);
+        let mut errors = matmul_at_b(&magnitude(&input.values), &d_output.errors_in_product(batch), shape);
+        let from_input = matmul_at_b(&input.errors, &magnitude(&d_output.values), shape);
+        errors.iter_mut().zip(from_input).for_each(|(error, more)| *error += more);
+        let gradient = Bounded { values, errors };
+        if !gradient.is_within_f32() {
+            return None;
+        }
+        gradients.push(gradient);
+        if index > 0 {
+            // The last row of the weights is the bias, which passes nothing on.
+            let shape = [batch, outputs, inputs];
+            let mut values = matmul_a_bt(&d_output.values, &weights[index][..inputs * outputs], shape);
+            let errors = d_output.errors_in_product(outputs);
+            let mut errors = matmul_a_bt(&errors, &magnitudes[index][..inputs * outputs], shape);
+            for ((value, error), passed) in values.iter_mut().zip(&mut errors).zip(&passed[index - 1]) {
+                match passed {
+                    Some(true) => {}
+                    Some(false) => (*value, *error) = (0.0, 0.0),
+                    None => *error += value.abs(),
+                }
+            }
+            d_output = Bounded { values, errors };
+        }
+    }
+    gradients.reverse();
+    Some((loss, gradients))
+}
+
+/// The mean cross-entropy, and its gradient by the logits, `[batch, classes]`.
+fn cross_entropy(logits: &Bounded, labels: &[u32], classes: usize) -> (Bounded, Bounded) {
+    let batch = labels.len() as f64;
+    let (mut loss, mut loss_error) = (0.0, 0.0);
+    let mut d_logits = Bounded { values: Vec::new(), errors: Vec::new() };
+    let rows = logits.values.chunks_exact(classes).zip(logits.errors.chunks_exact(classes));
+    for ((row, errors), &label) in rows.zip(labels) {
+        let label = label as usize;
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let log_sum = log_sum_exp(row);
+        let probability = |class: usize| (row[class] - log_sum).exp();
+        // WGSL's exp(x) may be off by (3 + 2 |x|) ε, its log, its division and the sum by a few ε more.
+        let exp_error = |class: usize| errors[class] + EPSILON * (32.0 + 2.0 * (largest - row[class]));
+        let sum_error: f64 = (0..classes).map(|class| probability(class) * exp_error(class)).sum();
+        let sum_error = sum_error + rounding(classes);
+        loss += log_sum - row[label];
+        loss_error += sum_error + errors[label] + EPSILON * (16.0 + 2.0 * log_sum.abs() + 2.0 * row[label].abs());
+        for class in 0..classes {
+            let probability = probability(class);
+            let error = (probability * (exp_error(class) + sum_error).exp_m1()).min(1.0);
+            let one = f64::from(u8::from(class == label));
+            d_logits.values.push((probability - one) / batch);
+            let rounding = 2.0 * EPSILON * (probability + one) + f64::from(f32::MIN_POSITIVE);
+            d_logits.errors.push((error + rounding) / batch);
+        }
+    }
+    let loss = Bounded { values: vec![loss / batch], errors: vec![loss_error / batch] };
+    (loss, d_logits)
+}
+
+fn magnitude(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|value| value.abs()).collect()
+}

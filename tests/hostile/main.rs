@@ -1,0 +1,451 @@
+//! Hostile files: whatever a parser gets, it gives an error or a sound result, in bounded memory and never a panic.
+//!
+//! Each parser meets 100,000 random inputs: noise, and sound files that were damaged in a few places. For more:
+//! `SOFTSTEP_TEST_CASES=10000000 cargo test --release --test hostile random_inputs -- --nocapture`. The same checks,
+//! guided by coverage, are in `tests/fuzz`.
+
+#[path = "../binary/mod.rs"]
+mod binary;
+mod parsers;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use flate2::{Compress, Compression, Crc, FlushCompress, GzBuilder, Status};
+use parsers::PARSERS;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use softstep::data::idx::Idx;
+use softstep::model::Parameters;
+use softstep::model_file::{self, Metadata};
+
+fn idx(shape: &[u32], elements: &[u8]) -> Vec<u8> {
+    let mut file = vec![0, 0, 8, shape.len() as u8];
+    file.extend(shape.iter().flat_map(|size| size.to_be_bytes()));
+    file.extend(elements);
+    file
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzBuilder::new().filename("f").write(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn model() -> Vec<u8> {
+    let parameters = Parameters::new(&[4, 3, 2], 5).unwrap();
+    model_file::to_safetensors(&parameters, &Metadata::new(&parameters, "digits", 5)).unwrap()
+}
+
+/// A safetensors file with this header.
+fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+/// As `parsers::idx_folder` takes them.
+fn four_files(files: [&[u8]; 4]) -> Vec<u8> {
+    let lengths = files[..3].iter().flat_map(|file| (file.len() as u16).to_le_bytes());
+    lengths.chain(files.concat()).collect()
+}
+
+/// Sound inputs of a parser.
+fn seeds(parser: &str) -> Vec<Vec<u8>> {
+    let plain = idx(&[2, 3], &[1, 2, 3, 4, 5, 6]);
+    match parser {
+        "idx" => {
+            let members = [gzip(&plain[..7]), gzip(&plain[7..])].concat();
+            vec![gzip(&plain), plain, members, idx(&[4], b"abcd"), idx(&[1, 2, 3, 1, 2], &[9; 12])]
+        }
+        "idx_folder" => {
+            let (images, labels) = (idx(&[2, 1, 3], &[1, 2, 3, 4, 5, 6]), idx(&[2], &[0, 2]));
+            let (test_images, test_labels) = (idx(&[1, 3, 1], &[7, 8, 9]), idx(&[1], &[1]));
+            let plain = [&images[..], &labels, &test_images, &test_labels];
+            let zipped = plain.map(gzip);
+            vec![four_files(plain), four_files(zipped.each_ref().map(Vec::as_slice))]
+        }
+        "model_file" => vec![model()],
+        _ => unreachable!("{parser}"),
+    }
+}
+
+/// Runs `work` on an input; on a panic the input is kept, and named.
+fn try_input(name: &str, parser: fn(&[u8]), input: &[u8]) {
+    if let Err(panic) = std::panic::catch_unwind(|| parser(input)) {
+        let path = std::env::temp_dir().join(format!("softstep-{name}-panic"));
+        fs::write(&path, input).unwrap();
+        eprintln!("{name}: the input is in {}", path.display());
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Bytes that decide something in one of the formats.
+const TOKENS: [&[u8]; 16] = [
+    &[0xff; 4],
+    &[0xff; 8],
+    &[0, 0, 8, 2],
+    &[0x1f, 0x8b, 8, 0],
+    &[0, 0, 0, 0],
+    &[0x7f, 0xff, 0xff, 0xff],
+    &[0, 0, 0x80, 0x7f],
+    b"18446744073709551615",
+    b"\"0.bias\":",
+    b"\\\"",
+    b"[[[[",
+    b"{\"",
+    b"\"F64\"",
+    b",0",
+    b"-1",
+    b"1e9",
+];
+
+/// Damages a sound file in one to four places.
+fn damage(random: &mut ChaCha8Rng, file: &mut Vec<u8>) {
+    for _ in 0..=random.next_u32() % 4 {
+        let mut below = |limit: usize| random.next_u64() as usize % limit.max(1);
+        let (at, other) = (below(file.len() + 1), below(file.len() + 1));
+        let (first, last) = (at.min(other), at.max(other).min(at.min(other) + 32));
+        let token = TOKENS[below(TOKENS.len())];
+        let (bit, byte, action) = (below(8), below(256) as u8, below(8));
+        match action {
+            0 => file.truncate(at),
+            1 | 2 if at < file.len() => file[at] ^= 1 << bit,
+            3 if at < file.len() => file[at] = byte,
+            4 => file.splice(at..at, token.iter().copied()).for_each(drop),
+            5 => file.splice(at..(at + token.len()).min(file.len()), token.iter().copied()).for_each(drop),
+            6 => drop(file.drain(first..last)),
+            _ => {
+                let part = file[first..last].to_vec();
+                file.splice(at..at, part).for_each(drop);
+            }
+        }
+    }
+}
+
+/// Noise, bare or behind what its parser expects first.
+fn noise(random: &mut ChaCha8Rng, name: &str) -> Vec<u8> {
+    let mut bytes = vec![0; random.next_u32() as usize % 200];
+    random.fill_bytes(&mut bytes);
+    let small =
+        |bytes: &mut Vec<u8>| bytes.iter_mut().for_each(|byte| *byte = [0, 0, 0, 1, 2, *byte][*byte as usize % 6]);
+    match (random.next_u32() % 4, name) {
+        (1, "idx") => {
+            small(&mut bytes);
+            [&[0, 0, 8, random.next_u32() as u8 % 4][..], &bytes].concat()
+        }
+        (2, "idx") => [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0][..], &bytes].concat(),
+        (3, "idx") => gzip(&bytes),
+        (1, "idx_folder") => {
+            small(&mut bytes);
+            bytes
+        }
+        (1, "model_file") => safetensors(&String::from_utf8_lossy(&bytes), &[]),
+        (2, "model_file") => {
+            let json: String =
+                bytes.iter().map(|&byte| char::from(b"{}[]\",:0123456789a_\\"[byte as usize % 20])).collect();
+            safetensors(&json, &bytes)
+        }
+        _ => bytes,
+    }
+}
+
+/// `count` random inputs to a parser.
+fn random_inputs(name: &'static str) {
+    let (_, parser) = *PARSERS.iter().find(|(parser, _)| *parser == name).unwrap();
+    let count = std::env::var("SOFTSTEP_TEST_CASES").map_or(100_000, |count| count.parse().unwrap());
+    let seeds = seeds(name);
+    let mut random = ChaCha8Rng::seed_from_u64(count);
+    let started = Instant::now();
+    for case in 0..count {
+        let input = if case % 8 == 0 {
+            noise(&mut random, name)
+        } else {
+            let mut file = seeds[random.next_u32() as usize % seeds.len()].clone();
+            damage(&mut random, &mut file);
+            file
+        };
+        try_input(name, parser, &input);
+    }
+    println!("{name}: {count} random inputs in {:.1} s", started.elapsed().as_secs_f64());
+}
+
+#[test]
+fn random_inputs_never_break_the_idx_parser() {
+    random_inputs("idx");
+}
+
+#[test]
+fn random_inputs_never_break_the_idx_folder() {
+    random_inputs("idx_folder");
+}
+
+#[test]
+fn random_inputs_never_break_the_model_file() {
+    random_inputs("model_file");
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_is_an_error_or_a_sound_result() {
+    for (name, parser) in PARSERS {
+        for seed in seeds(name) {
+            for length in 0..=seed.len() {
+                try_input(name, parser, &seed[..length]);
+            }
+            for bit in 0..8 * seed.len() {
+                let mut damaged = seed.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                try_input(name, parser, &damaged);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_corpus_of_the_fuzz_targets_is_replayed() {
+    for (name, parser) in PARSERS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/corpus").join(name);
+        let inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(inputs.len() >= 5, "{} has {} inputs", folder.display(), inputs.len());
+        for input in inputs {
+            try_input(name, parser, &fs::read(input).unwrap());
+        }
+    }
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    model_file::from_safetensors("m", bytes).unwrap_err().to_string()
+}
+
+#[test]
+fn a_model_file_whose_header_lies_is_refused_with_the_reason() {
+    let model = model();
+    let length = u64::from_le_bytes(*model.first_chunk().unwrap());
+    let header = String::from_utf8(model[8..][..length as usize].to_vec()).unwrap();
+    let data = &model[8 + length as usize..];
+    let changed = |from: &str, to: &str| {
+        assert!(header.contains(from), "{from} in {header}");
+        refusal(&safetensors(&header.replacen(from, to, 1), data))
+    };
+    let bias = r#""0.bias":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}"#;
+    // The sum of these sizes, and of the header, is beyond 64 bits.
+    let eighth = u64::MAX / 8;
+    let tensors = (0..8u64).map(|index| {
+        let (start, end) = (index * eighth, (index + 1) * eighth);
+        format!(r#""{index}":{{"dtype":"U8","shape":[{eighth}],"data_offsets":[{start},{end}]}}"#)
+    });
+    let endless = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
+    let absurd_sizes = vec!["1"; 100_000].join(",");
+    for (message, expected) in [
+        (refusal(&[&u64::MAX.to_le_bytes()[..], &model[8..]].concat()), "a header of 18446744073709551615 bytes"),
+        (refusal(&[&(1u64 << 60).to_le_bytes()[..], &model[8..]].concat()), "the limit is 1048576"),
+        (refusal(&[&100_000u64.to_le_bytes()[..], &model[8..]].concat()), "ends inside its header"),
+        (refusal(&safetensors(&"[".repeat(1 << 20), &[])), "invalid header"),
+        (refusal(&safetensors(&format!(r#"{{"a":{}"#, r#"{"a":"#.repeat(100_000)), &[])), "invalid header"),
+        (refusal(&safetensors(&endless, &[])), "beyond the file"),
+        (changed(bias, &format!("{bias},{bias}")), "0.bias is there twice"),
+        (changed(r#""softstep":"#, r#""softstep":"","softstep":"#), "softstep is there twice"),
+        (changed(r#""__metadata__":"#, r#""__metadata__":{},"__metadata__":"#), "__metadata__ is there twice"),
+        (changed(r#""shape":[3]"#, r#""shape":[3],"shape":[3]"#), "duplicate field `shape`"),
+        (changed("[0,12]", "[0,16]"), "invalid shape, data type, or offset"),
+        (changed("[0,12]", "[12,0]"), "offset"),
+        (changed("[60,68]", "[56,68]"), "offset"),
+        (changed("[60,68]", "[60,4000]"), "the data of tensor 2.bias would end at 4000"),
+        (changed("[3,4]", "[9223372036854775808,4]"), "overflow"),
+        (changed("[3,4]", "[3,-4]"), "tensor 0.weight: invalid value"),
+        (changed("[4,3,2]", "[4,18446744073709551615,2]"), "0.weight is F32 [3, 4]"),
+        (changed("[4,3,2]", "[4,99999999999999999999,2]"), "damaged"),
+        (changed("[4,3,2]", &format!("[4,3,{absurd_sizes}]")), "100001 layers: the limit is 1000"),
+        (changed("[4,3,2]", "[4,3,2,2]"), "4.weight is missing"),
+    ] {
+        assert!(message.starts_with("m: ") && message.contains(expected), "{expected}: {message}");
+        assert!(message.len() <= 4100 && !message.contains(char::is_control), "{message:?}");
+    }
+    assert!(model_file::from_safetensors("m", &safetensors(&header, data)).is_ok());
+}
+
+#[test]
+fn what_a_hostile_file_says_can_be_printed() {
+    let name = format!("\\u001b[2J{}", "a".repeat(100_000));
+    let message =
+        refusal(&safetensors(&format!(r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}}}"#), &[0; 8]));
+    assert!(message.contains("\u{fffd}[2Ja") && message.ends_with('…') && message.len() < 2000, "{message:?}");
+}
+
+#[test]
+fn the_most_layers_that_a_model_may_have_can_be_written_and_read() {
+    let parameters = Parameters::new(&[1; 1001], 0).unwrap();
+    let bytes = model_file::to_safetensors(&parameters, &Metadata::new(&parameters, &"d".repeat(4096), 0)).unwrap();
+    assert_eq!(model_file::from_safetensors("m", &bytes).unwrap().0, parameters);
+    assert!(Parameters::new(&[1; 1002], 0).is_err());
+}
+
+#[test]
+fn a_million_empty_gzip_members_are_passed_over() {
+    let file = [gzip(b"").repeat(1_000_000), gzip(&idx(&[1], &[7]))].concat();
+    assert_eq!(Idx::new("f", &file[..]).unwrap().read().unwrap(), [7]);
+}
+
+/// `start` and then zeros up to `total` bytes, gzipped: a megabyte is compressed once and repeated.
+fn bomb(start: &[u8], total: u64) -> Vec<u8> {
+    const MEGABYTE: usize = 1 << 20;
+    let mut compress = Compress::new(Compression::best(), false);
+    let mut deflate = |bytes: &[u8], flush| {
+        let mut out = Vec::with_capacity(MEGABYTE / 8 + 1024);
+        let status = compress.compress_vec(bytes, &mut out, flush).unwrap();
+        assert!(out.len() < out.capacity() && matches!(status, Status::Ok | Status::StreamEnd));
+        out
+    };
+    // A full flush ends on a byte and looks back at nothing before it, so what follows one can be repeated.
+    let mut first = start.to_vec();
+    first.resize(MEGABYTE, 0);
+    let zeros = vec![0; MEGABYTE];
+    let [head, block] = [&first, &zeros].map(|bytes| deflate(bytes, FlushCompress::Full));
+    let end = deflate(&[], FlushCompress::Finish);
+    let repeats = total / MEGABYTE as u64 - 1;
+
+    let (mut crc, mut block_crc) = (Crc::new(), Crc::new());
+    crc.update(&first);
+    block_crc.update(&zeros);
+    let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    file.extend(head);
+    for _ in 0..repeats {
+        file.extend(&block);
+        crc.combine(&block_crc);
+    }
+    file.extend(end);
+    file.extend(crc.sum().to_le_bytes());
+    file.extend((((repeats + 1) * MEGABYTE as u64) as u32).to_le_bytes());
+    file
+}
+
+/// A folder of four IDX files that are sound but for the training images.
+fn data_folder(folder: &Path, images: &[u8]) -> PathBuf {
+    let path = folder.join("data");
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("train-images-idx3-ubyte.gz"), images).unwrap();
+    fs::write(path.join("train-labels-idx1-ubyte"), idx(&[6], &[0, 1, 2, 0, 1, 2])).unwrap();
+    fs::write(path.join("t10k-images-idx3-ubyte"), idx(&[3, 2, 2], &[7; 12])).unwrap();
+    fs::write(path.join("t10k-labels-idx1-ubyte"), idx(&[3], &[0, 1, 2])).unwrap();
+    path
+}
+
+/// Runs the binary with no more than this address space.
+#[cfg(target_os = "linux")]
+fn within(mebibytes: usize, folder: &Path, arguments: &[&str]) -> binary::Run {
+    let limited = format!("ulimit -v {} && exec \"$0\" \"$@\"", mebibytes << 10);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &limited, env!("CARGO_BIN_EXE_softstep")]).args(arguments).current_dir(folder);
+    binary::finished(command.env("RAYON_NUM_THREADS", "2").output().unwrap())
+}
+
+/// The address space in MiB that the runs below may take; a small bomb was refused in 24.
+#[cfg(target_os = "linux")]
+const SPACE: usize = 256;
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_bomb_of_ten_gigabytes_is_refused_at_once_in_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = ["train", "--backend", "cpu", "--data", "data", "--epochs", "1", "--hidden", "8", "--out", "run"];
+    // The bombs are sound gzip: one that holds what it announces is read.
+    let honest = bomb(&idx(&[(2 << 20) - 8], &[]), 2 << 20);
+    assert_eq!(Idx::new("f", &honest[..]).unwrap().read().unwrap(), vec![0; (2 << 20) - 8]);
+
+    for (header, expected) in [
+        (idx(&[6, 2, 2], &[]), "it holds more than the 6x2x2 its header announces"),
+        (idx(&[6, 1 << 15, 1 << 16], &[]), "over the limit of 4294967296 bytes: its shape is 6x32768x65536"),
+        (vec![], "its elements are of type 0x00, not 0x08"),
+    ] {
+        let bomb = bomb(&header, 10 << 30);
+        assert!(bomb.len() < 12 << 20, "{}", bomb.len());
+        data_folder(folder.path(), &bomb);
+        let started = Instant::now();
+        let run = within(SPACE, folder.path(), &train);
+        let seconds = started.elapsed().as_secs_f64();
+        assert!(run.code == 1 && run.stderr.contains(expected), "{run:?}");
+        assert!(run.stderr.contains("data/train-images-idx3-ubyte.gz: "), "{run:?}");
+        assert!(seconds <= 5.0, "{seconds} s");
+    }
+    // It is the limit that speaks here: the same header with its data behind it does not fit.
+    data_folder(folder.path(), &bomb(&idx(&[6, 1 << 13, 1 << 13], &[]), 1 << 29));
+    let sizes = [("t10k-images-idx3-ubyte", idx(&[3, 1 << 13, 1 << 13], &[]))];
+    sizes.iter().for_each(|(name, bytes)| fs::write(folder.path().join("data").join(name), bytes).unwrap());
+    let run = within(SPACE, folder.path(), &train);
+    assert!(run.code == 1 && run.stderr.contains("there is no memory for its 402653184 bytes of data"), "{run:?}");
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_model_that_is_endless_huge_or_no_file_is_refused_in_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::File::create(folder.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
+    fs::write(folder.path().join("lie"), safetensors(&"[".repeat(1 << 20), &[])).unwrap();
+    for (model, expected) in [
+        ("/dev/zero", "/dev/zero is not a file"),
+        ("huge", "huge has 1099511627776 bytes: the limit is 4294967296"),
+        ("lie", "lie: not a whole safetensors file: invalid header"),
+    ] {
+        let run = within(SPACE, folder.path(), &["eval", "--backend", "cpu", "--data", "digits", "--model", model]);
+        assert!(run.code == 1 && run.stderr.contains(expected), "{run:?}");
+    }
+}
+
+#[test]
+fn absurd_settings_are_refused_with_the_flag_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = vec!["1"; 20_000].join(",");
+    let (max, over) = (usize::MAX.to_string(), "18446744073709551616");
+    let refused = [
+        ("--hidden", vec!["0", "-1", "1e3", "", ",", "8,,8", "8,0", &max, "9223372036854775807", over, &many, "nan"]),
+        ("--epochs", vec!["0", "-1", over, "1e9", ""]),
+        ("--batch-size", vec!["0", "-1", over, "inf"]),
+        ("--lr", vec!["0", "-0", "-1", "nan", "-nan", "inf", "-inf", "1e39", "1e-50", "0x1", ""]),
+        ("--momentum", vec!["1", "-1e-30", "nan", "inf", "0.99999999999"]),
+        ("--weight-decay", vec!["-1", "nan", "inf", "1e39"]),
+        ("--validation", vec!["1", "-1", "nan", "inf", "1e-320", "0.9999999999"]),
+        ("--seed", vec!["-1", over, "1.5"]),
+    ];
+    for (flag, values) in refused {
+        for value in values {
+            let argument = format!("{flag}={value}");
+            let run = binary::softstep(folder.path(), &["train", "--data=digits", "--backend=cpu", &argument]);
+            assert!([1, 2].contains(&run.code) && run.stdout.is_empty(), "{argument}: {run:?}");
+            let first = run.stderr.lines().next().unwrap();
+            assert!(first.starts_with("error: ") && first.contains(flag), "{argument}: {}", run.stderr);
+            assert!(!run.stderr.contains("panicked"), "{argument}: {}", run.stderr);
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a refused run leaves nothing behind");
+    for harmless in [
+        &["--batch-size", &max][..],
+        &["--batch-size", "9223372036854775808", "--validation", "0.5"],
+        &["--seed", &max],
+        &["--lr", "1e-45", "--schedule", "step"],
+        &["--momentum", "0.9999999", "--lr", "1e-30"],
+    ] {
+        let train = ["train", "--data=digits", "--backend=cpu", "--epochs=1", "-q"];
+        let run = binary::softstep(folder.path(), &[&train, harmless].concat());
+        assert!(run.code == 0, "{harmless:?}: {run:?}");
+    }
+}
+
+#[test]
+fn epochs_without_end_begin_like_any_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let epochs = format!("--epochs={}", usize::MAX);
+    let train = ["train", "--data=digits", "--backend=cpu", "--batch-size=7", "--json", "--out=run", &epochs];
+    let mut child = binary::command(folder.path(), &train)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let events: Vec<_> = lines.by_ref().take(3).map(|line| line.unwrap()).collect();
+    child.kill().unwrap();
+    let run = binary::finished(child.wait_with_output().unwrap());
+    assert_eq!((events.len(), run.stderr.as_str()), (3, ""));
+    assert!(events[2].contains("\"epoch\":2,"), "{events:?}");
+}

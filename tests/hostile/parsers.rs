@@ -1,0 +1,84 @@
+//! What every parser owes to any bytes at all: no panic, and an error that can be printed or a result that agrees with
+//! the bytes. One function for each parser; the property tests and the fuzz targets call the same.
+
+use std::io::Read;
+
+use softstep::data::idx::{self, Idx, MAX_BYTES};
+use softstep::model_file;
+use softstep::{Error, Result};
+
+/// What messages call the file.
+const FILE: &str = "some/file";
+
+/// A parser under its fuzz target's name.
+pub type Parser = (&'static str, fn(&[u8]));
+
+/// Every parser.
+#[allow(dead_code)] // a fuzz target calls its one
+pub const PARSERS: [Parser; 3] = [("idx", idx), ("idx_folder", idx_folder), ("model_file", model_file)];
+
+/// The bytes of an IDX file, gzipped or not.
+pub fn idx(bytes: &[u8]) {
+    let Some(idx) = sound(Idx::new(FILE, bytes)) else { return };
+    let (shape, header, features) = (idx.shape().to_vec(), idx.header().to_vec(), idx.features());
+    let size: u64 = shape.iter().map(|&size| size as u64).product(); // a wrong header would overflow here
+    assert!((1..=MAX_BYTES).contains(&size));
+    assert_eq!((features * shape[0]) as u64, size);
+    assert_eq!(header.len(), 4 + 4 * shape.len());
+
+    let gzipped = idx.is_gzipped();
+    let Some(elements) = sound(idx.read()) else { return };
+    assert_eq!(elements.len() as u64, size);
+    let whole = [header, elements].concat();
+    if gzipped {
+        let mut inflated = Vec::new();
+        flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut inflated).expect("it was read");
+        assert!(inflated == whole);
+    } else {
+        assert!(bytes == whole);
+    }
+}
+
+/// Four IDX files, one after the other, behind the lengths of the first three as little-endian u16.
+pub fn idx_folder(bytes: &[u8]) {
+    let mut rest = bytes.get(6..).unwrap_or_default();
+    let mut files = [rest; 4];
+    for (file, length) in files.iter_mut().zip(bytes.as_chunks().0.iter().take(3)) {
+        (*file, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
+    }
+    files[3] = rest;
+    let [Some(a), Some(b), Some(c), Some(d)] = files.map(|file| sound(Idx::new(FILE, file))) else { return };
+    let Some(data) = sound(idx::data(FILE, [a, b, c, d])) else { return };
+    for examples in [&data.train, &data.test] {
+        assert!(!examples.is_empty() && examples.features > 0 && (2..=256).contains(&examples.classes));
+        assert_eq!(examples.inputs.len(), examples.len() * examples.features);
+        assert!(examples.labels.iter().all(|&label| (label as usize) < examples.classes));
+    }
+    assert_eq!((data.train.features, data.train.classes), (data.test.features, data.test.classes));
+}
+
+/// The bytes of a model file.
+pub fn model_file(bytes: &[u8]) {
+    let Some((parameters, metadata)) = sound(model_file::from_safetensors(FILE, bytes)) else { return };
+    parameters.check().expect("a model");
+    assert_eq!(parameters.sizes(), metadata.sizes);
+    assert!(4 * parameters.count() <= bytes.len());
+    assert!(parameters.layers.iter().flat_map(|layer| &layer.values).all(|value| value.is_finite()));
+    let again = model_file::to_safetensors(&parameters, &metadata).expect("what was read can be written");
+    let (same, same_metadata) = model_file::from_safetensors(FILE, &again).expect("and read again");
+    assert_eq!((same.sha256(), same_metadata), (parameters.sha256(), metadata));
+}
+
+/// The result, if there is one. An error must name the file and be fit to print.
+fn sound<T>(result: Result<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(matches!(error, Error::Format { .. }), "{text}");
+            assert!(text.starts_with("some/file: ") && text.len() <= 5000, "{text}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+            None
+        }
+    }
+}

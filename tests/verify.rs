@@ -1,0 +1,249 @@
+//! `train --verify` and the known-answer tests of `softstep doctor`: silent on a device that is right, and loud about
+//! every bug that is planted in a shader.
+
+mod binary;
+mod oracle;
+
+use pollster::block_on;
+use softstep::backend::{Backend, Step, Training};
+use softstep::cpu::CpuBackend;
+use softstep::data::{self, Examples};
+use softstep::error::Error;
+use softstep::gpu::kernels::Matmul;
+use softstep::gpu::self_test::self_test;
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::model::Parameters;
+use softstep::optimizer::{Sgd, TrainingState};
+use softstep::verify::{Verification, Verified};
+
+const PLAIN: Sgd = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+const MOMENTUM: Sgd = Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
+const NESTEROV: Sgd = Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
+
+fn gpu() -> Gpu {
+    block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README")
+}
+
+/// Trains on the examples as they stand; gives losses and state.
+fn train<B: Backend>(
+    backend: &mut B,
+    training: &Training<'_>,
+    steps: usize,
+    rate: f32,
+) -> softstep::Result<(Vec<f32>, TrainingState)> {
+    let order: Vec<u32> = (0..training.examples.len() as u32).collect();
+    let mut losses = Vec::new();
+    block_on(async {
+        while losses.len() < steps {
+            backend.begin_epoch(&order)?;
+            let before = losses.len();
+            for first in (0..order.len()).step_by(training.batch_size).take(steps - before) {
+                let batch = training.batch_size.min(order.len() - first);
+                backend.step(Step { first, batch, learning_rate: rate }, &mut losses).await?;
+            }
+            backend.finish(&mut losses).await?;
+        }
+        Ok((losses, backend.state().await?))
+    })
+}
+
+fn on_gpu(gpu: &Gpu, sizes: &[usize], training: &Training<'_>) -> GpuBackend {
+    let parameters = Parameters::new(sizes, 3).unwrap();
+    block_on(GpuBackend::new(gpu, &parameters, Some(training), Readback::Pipelined)).unwrap()
+}
+
+/// A digits run with every `every`-th step verified.
+fn verified(gpu: &Gpu, sizes: &[usize], sgd: Sgd, every: usize, steps: usize) -> softstep::Result<Verification> {
+    let digits = data::digits().unwrap();
+    let training = Training { examples: &digits.train, batch_size: 50, sgd };
+    let mut backend = Verified::new(on_gpu(gpu, sizes, &training), training, every, 0);
+    train(&mut backend, &training, steps, 0.1)?;
+    Ok(backend.verification().unwrap().clone())
+}
+
+fn sane(what: &str, found: &Verification, steps: usize) {
+    assert_eq!((found.steps, found.worst.len()), (steps, 3), "{what}: {found:?}");
+    for (step, deviation) in &found.worst {
+        // Rounding shows; a tolerance that it comes nowhere near would let bugs through.
+        let excess = deviation.excess();
+        assert!((1e-4..=1.0).contains(&excess), "{what}, step {step}: {excess} of the tolerance, {deviation}");
+    }
+}
+
+#[test]
+fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
+    let gpu = gpu();
+    for sizes in [&[64, 10][..], &[64, 128, 10], &[64, 33, 17, 10]] {
+        for sgd in [PLAIN, MOMENTUM, NESTEROV] {
+            for &matmul in gpu.matmul_choices() {
+                let gpu = gpu.clone().with_matmul(matmul).unwrap();
+                // 29 steps an epoch, the last one ragged.
+                sane(&format!("{sizes:?} {sgd:?} {matmul:?}"), &verified(&gpu, sizes, sgd, 7, 58).unwrap(), 9);
+            }
+            let digits = data::digits().unwrap();
+            let training = Training { examples: &digits.train, batch_size: 50, sgd };
+            let cpu = CpuBackend::new(&Parameters::new(sizes, 3).unwrap(), Some(&training)).unwrap();
+            let mut backend = Verified::new(cpu, training, 7, 0);
+            train(&mut backend, &training, 58, 0.1).unwrap();
+            sane(&format!("{sizes:?} {sgd:?} CPU"), backend.verification().unwrap(), 9);
+        }
+    }
+}
+
+#[test]
+fn a_run_to_the_end_verifies_when_gradients_have_all_but_vanished() {
+    let found = verified(&gpu(), &[64, 128, 10], MOMENTUM, 30, 1500).unwrap();
+    assert_eq!(found.steps, 50);
+}
+
+#[test]
+fn verification_changes_no_bit_of_the_run() {
+    let digits = data::digits().unwrap();
+    let gpu = gpu();
+    let training = Training { examples: &digits.train, batch_size: 64, sgd: NESTEROV };
+    let sizes = [64, 31, 10];
+    let plain = train(&mut on_gpu(&gpu, &sizes, &training), &training, 60, 0.1).unwrap();
+    let mut backend = Verified::new(on_gpu(&gpu, &sizes, &training), training, 3, 0);
+    assert_eq!(train(&mut backend, &training, 60, 0.1).unwrap(), plain);
+    assert_eq!(backend.verification().unwrap().steps, 20);
+}
+
+#[test]
+fn a_run_that_diverges_is_not_a_wrong_device() {
+    let examples: Examples = oracle::random_examples(64, 9, 4, 1);
+    let training = Training { examples: &examples, batch_size: 32, sgd: MOMENTUM };
+    let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
+    let (losses, _) = train(&mut backend, &training, 30, 1e30).unwrap();
+    assert!(losses.iter().any(|loss| !loss.is_finite()), "{losses:?}");
+}
+
+/// Bugs, each in one element of one kernel: a name, text of a shader, what takes its place, and the model that shows it.
+const BUGS: [(&str, &str, &str, &[usize]); 7] = [
+    (
+        "forward",
+        "    outputs[row * OUTPUT_BLOCKS + column_block] = output;",
+        "    if row == 9u && column_block == 1u { output.y += 0.01; }
+         outputs[row * OUTPUT_BLOCKS + column_block] = output;",
+        &[64, 33, 10],
+    ),
+    ("cross_entropy, loss", "+ (largest - logit);", "+ (largest - logit) + select(0.0, 0.01, row == 3u);", &[64, 10]),
+    (
+        "cross_entropy, gradient",
+        "/ f32(step.batch);",
+        "/ f32(step.batch) * select(1.0, 1.01, row == 4u && block == 1u);",
+        &[64, 10],
+    ),
+    (
+        "input_gradient",
+        "= select(vec4<f32>(0.0), sums, passes);",
+        "= select(vec4<f32>(0.0), sums, passes) * select(1.0, 1.01, row == 5u && column_block == 2u);",
+        &[64, 33, 10],
+    ),
+    (
+        "weight_gradient",
+        "sgd(at, sums[0]);",
+        "sgd(at, sums[0] + vec4<f32>(0.0, 0.0, select(0.0, 0.001, row_block == 3u && column_block == 1u), 0.0));",
+        &[64, 10],
+    ),
+    (
+        "sgd",
+        "weights[at] = weight - step.learning_rate * direction;",
+        "weights[at] = weight - step.learning_rate * direction * select(1.0, 1.01, at == 32u);",
+        &[64, 10],
+    ),
+    (
+        "sgd, velocity",
+        "velocity[at] = direction;",
+        "velocity[at] = direction + select(0.0, 0.001, at == 33u);",
+        &[64, 10],
+    ),
+];
+
+#[test]
+fn the_known_answers_come_out_on_this_adapter_for_every_kernel() {
+    let gpu = gpu();
+    let tests = block_on(self_test(&gpu, gpu.matmul_choices())).unwrap();
+    for test in &tests {
+        assert!(test.passed() && test.worst.excess() <= 0.5, "{} {:?}: {}", test.kernel, test.matmul, test.worst);
+    }
+    // Every program of the library that this adapter can run.
+    let tested: std::collections::BTreeSet<_> = tests.iter().map(|test| test.kernel).collect();
+    for program in softstep::gpu::kernels::programs() {
+        let needs_subgroups = program.name.starts_with("forward_with_loss");
+        assert!(
+            tested.contains(program.name) || (needs_subgroups && gpu.matmul_choices().len() < 3),
+            "{} has no known-answer test",
+            program.name
+        );
+    }
+}
+
+#[test]
+fn a_bug_in_one_element_of_any_kernel_is_caught_by_the_known_answers() {
+    for (name, text, other, _) in BUGS {
+        let gpu = gpu().with_altered_shaders(text, other);
+        let tests = block_on(self_test(&gpu, &[Matmul::Plain])).unwrap();
+        let kernel = name.split(',').next().unwrap();
+        let failed: Vec<_> = tests.iter().filter(|test| !test.passed()).collect();
+        assert!(!failed.is_empty(), "{name}: not caught");
+        let suspects = if kernel == "sgd" { "weight_gradient" } else { kernel };
+        for test in failed {
+            assert!(
+                test.kernel.starts_with(suspects)
+                    || (kernel == "cross_entropy" && test.kernel.contains("with_loss"))
+                    || (kernel == "cross_entropy" && test.kernel == "evaluate"),
+                "{name}: {} is blamed: {}",
+                test.kernel,
+                test.worst
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bug_in_one_way_to_multiply_matrices_is_caught_there() {
+    let gpu = gpu().with_altered_shaders(
+        "lower = multiply_add(load_a(lower_at, k), b, lower);",
+        "lower = multiply_add(load_a(lower_at, min(k, 15u)), b, lower);",
+    );
+    for test in block_on(self_test(&gpu, gpu.matmul_choices())).unwrap() {
+        let expected = test.matmul != Some(Matmul::Plain) || test.kernel == "input_gradient";
+        assert_eq!(test.passed(), expected, "{} {:?}: {}", test.kernel, test.matmul, test.worst);
+    }
+}
+
+#[test]
+fn a_bug_in_one_element_of_any_kernel_is_caught_by_verification_at_its_first_step() {
+    for (name, text, other, sizes) in BUGS {
+        let gpu = gpu().with_altered_shaders(text, other);
+        let Err(Error::WrongStep { step, deviation, .. }) = verified(&gpu, sizes, MOMENTUM, 100, 10) else {
+            panic!("{name}: not caught");
+        };
+        assert_eq!(step, 1, "{name}");
+        assert!(deviation.excess() > 1.0, "{name}: {deviation}");
+        match name {
+            "cross_entropy, loss" => assert_eq!(deviation.tensor, "loss"),
+            // Elements of a 65 × 10 matrix in rows of 3 blocks.
+            "sgd" => assert_eq!((&*deviation.tensor, deviation.at[0]), ("the parameters of layer 1 of 1", 10)),
+            "sgd, velocity" => assert_eq!((&*deviation.tensor, deviation.at[0]), ("the gradient of layer 1 of 1", 11)),
+            "weight_gradient" => assert_eq!(deviation.at, [12, 6], "{deviation}"),
+            _ => assert!(deviation.tensor.starts_with("the gradient"), "{name}: {deviation}"),
+        }
+    }
+}
+
+#[test]
+fn a_breach_names_step_adapter_element_and_both_values() {
+    let (_, text, other, sizes) = BUGS[4];
+    // The bug sleeps until the learning rate says wake up.
+    let other = other.replace("row_block == 3u", "row_block == 3u && step.learning_rate < 0.05");
+    let digits = data::digits().unwrap();
+    let training = Training { examples: &digits.train, batch_size: 50, sgd: PLAIN };
+    let gpu = gpu().with_altered_shaders(text, &other);
+    let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 4, 20);
+    train(&mut backend, &training, 8, 0.1).unwrap();
+    let message = train(&mut backend, &training, 8, 0.01).unwrap_err().to_string();
+    for part in ["step 29 is wrong", &gpu.info().name, "gradient of layer 1", "[12, 6]", "is not", "doctor"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
