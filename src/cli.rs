@@ -1,11 +1,14 @@
 //! The command line: arguments become checked options, and nothing else happens here.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
 use softstep::optimizer::{Schedule, Sgd};
 use softstep::trainer::TrainingConfig;
 
@@ -49,11 +52,18 @@ Examples:
   softstep train --backend cpu                without a GPU
   softstep train --adapter 1                  the second of `softstep adapters`
   softstep train --json | tail -1             one line that says it all
+  softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
 
 A run folder holds:
   config.json         the settings
   metrics.jsonl       a line for every step (step, epoch, loss, lr) and every epoch
   model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear)
+  checkpoint-<step>.safetensors   all that --resume needs; the last two stay
+
+Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
+stopped: Ctrl-C (or SIGTERM) finishes the step, saves, says how to go on and exits with 130; a second one leaves at
+once. --resume takes all settings from the checkpoint. Only --backend or --adapter beside it may change something:
+they go on elsewhere, with the same data and settings but not with the same bits.
 
 --json prints, one JSON object a line:
   {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings
@@ -61,6 +71,7 @@ A run folder holds:
   {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
   {\"event\":\"verification\", …} with --verify: steps that were verified, and for loss, gradients and parameters the worst
                          number: step, tensor, row, column, gpu, cpu, error, tolerance
+  {\"event\":\"stopped\", …} instead of done, if the run was stopped: step, steps, out
   {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
                          parameters_sha256, first_loss_seconds (since the program's start), out
 Losses are mean cross-entropies in nats; one that is not finite is null.";
@@ -228,15 +239,48 @@ pub struct TrainArgs {
     /// Run folder, new or empty [default: runs/<time>-<data>]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
+    /// Save the state after every so many steps too, not only after each epoch
+    #[arg(long, value_name = "STEPS")]
+    pub checkpoint_every: Option<NonZeroUsize>,
+    /// Go on with the run in this folder, from its last checkpoint
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"])]
+    pub resume: Option<PathBuf>,
+    /// Start from the parameters of this model, checkpoint or run
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub init: Option<PathBuf>,
     /// No progress: results, notices and errors only
     #[arg(short, long)]
     pub quiet: bool,
     /// Print JSON Lines for programs
     #[arg(long)]
     pub json: bool,
+    /// What the command line says, rather than a default: options by the names of their fields, with their flags.
+    #[arg(skip)]
+    given: BTreeMap<String, String>,
 }
 
 impl TrainArgs {
+    /// Whether the command line says `field`.
+    pub fn gives(&self, field: &str) -> bool {
+        self.given.contains_key(field)
+    }
+
+    /// The first setting on the command line that is not that of a run with this `config`: (flag, its value, the run's).
+    pub fn difference(&self, config: &TrainingConfig) -> anyhow::Result<Option<(String, Value, Value)>> {
+        // By way of text, where 0.1 is 0.1 whatever its type.
+        let fields = |config: &TrainingConfig| -> serde_json::Result<serde_json::Map<String, Value>> {
+            serde_json::from_str(&serde_json::to_string(config)?)
+        };
+        let run = fields(config)?;
+        let asked = fields(&self.config(|_| config.epochs))?;
+        let differs = |(field, asked): (String, Value)| {
+            let run = run.get(&field).cloned().unwrap_or_default();
+            let flag = self.given.get(&field)?;
+            (asked != run).then(|| (flag.clone(), asked, run))
+        };
+        Ok(asked.into_iter().find_map(differs))
+    }
+
     /// The settings of the run. Without `--epochs` their number depends on the data, so it comes last.
     pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize) -> TrainingConfig {
         TrainingConfig {
@@ -343,7 +387,11 @@ pub struct DoctorArgs {
 /// # Errors
 /// A wrong argument, by the name of its flag; also `--help` and `--version`, which clap handles as errors.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let cli = Cli::try_parse_from(arguments)?;
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+    if let (Command::Train(train), Some((name, matches))) = (&mut cli.command, matches.subcommand()) {
+        train.given = given(name, matches);
+    }
     let device = match &cli.command {
         Command::Train(train) => {
             train.config(|_| 1).check().map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
@@ -361,6 +409,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         return Err(usage(command, ErrorKind::ArgumentConflict, problem));
     }
     Ok(cli)
+}
+
+/// The options on the command line, with their flags.
+fn given(command: &str, matches: &ArgMatches) -> BTreeMap<String, String> {
+    let cli = Cli::command();
+    let arguments = cli.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
+    let on_command_line =
+        |id: &str| matches.ids().any(|given| given == id) && matches.value_source(id) == Some(ValueSource::CommandLine);
+    arguments
+        .filter(|argument| on_command_line(argument.get_id().as_str()))
+        .filter_map(|argument| Some((argument.get_id().to_string(), format!("--{}", argument.get_long()?))))
+        .collect()
 }
 
 /// An error that is followed by the usage of `command`.
@@ -387,6 +447,18 @@ mod tests {
         let Command::Train(train) = cli.command else { panic!("{cli:?}") };
         let defaults = TrainingConfig::default();
         assert_eq!(train.config(|_| defaults.epochs), defaults);
+    }
+
+    #[test]
+    fn every_setting_of_a_run_is_an_option_by_the_same_name() {
+        // What `difference` relies on.
+        let fields = serde_json::to_value(TrainingConfig::default()).unwrap();
+        let cli = Cli::command();
+        let options: Vec<_> =
+            cli.find_subcommand("train").unwrap().get_arguments().map(|argument| argument.get_id().as_str()).collect();
+        for field in fields.as_object().unwrap().keys() {
+            assert!(options.contains(&field.as_str()), "{field}");
+        }
     }
 
     proptest! {

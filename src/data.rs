@@ -2,6 +2,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -136,9 +137,23 @@ pub struct Data {
     pub test: Examples,
 }
 
+impl Data {
+    /// SHA-256 over everything in it but its name, in lower-case hexadecimal.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for Examples { inputs, labels, features, classes } in [&self.train, &self.test] {
+            for size in [labels.len(), *features, *classes] {
+                hash.update((size as u64).to_le_bytes());
+            }
+            hash.update(inputs);
+            labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+        }
+        hexadecimal(&hash.finalize())
+    }
+}
+
 /// Lower-case hexadecimal.
-#[cfg(not(target_arch = "wasm32"))]
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

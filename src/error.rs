@@ -124,6 +124,23 @@ pub enum Error {
         /// The learning rate that the run's schedule started from.
         base_rate: f32,
     },
+
+    /// A parameter, or what the optimizer remembers of it, is infinite or not a number: training has diverged.
+    #[error(
+        "after step {step} the {what} are no longer finite: training diverged at learning rate {learning_rate:?}; \
+         try a smaller one, such as --lr {:?}",
+        base_rate / 10.0
+    )]
+    NonFiniteState {
+        /// The step, counted from 1; 0 is the start of the run.
+        step: usize,
+        /// The first that is not: "weights of layer 1", "moments of layer 1".
+        what: String,
+        /// The learning rate of that step.
+        learning_rate: f32,
+        /// The learning rate that the run's schedule started from.
+        base_rate: f32,
+    },
 }
 
 impl Error {

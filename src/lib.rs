@@ -37,7 +37,7 @@
 //! | [`cpu`] | the CPU backend: the baseline, and the fallback |
 //! | [`mod@reference`], [`verify`] | everything that kernels compute, in f64; a backend whose steps are checked by it |
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision, recall |
-//! | [`model_file`] | models as safetensors |
+//! | [`model_file`], [`checkpoint`] | models, and runs that may go on, as safetensors |
 //! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all that is printed |
 //!
 //! # What never happens
@@ -50,9 +50,11 @@
 //! - The library prints nothing and blocks nowhere but in `gpu::readback`, where a native device needs to be polled;
 //!   it is async throughout, and builds for `wasm32-unknown-unknown`. Files, network and clocks are in native parts.
 //! - No size of MNIST appears outside `data`.
+//! - A checkpoint changes no bit: it waits for the steps under way, and there is no random state but seed and position.
 //! - No float is added atomically: the same adapter, seed and settings give the same bits.
 
 pub mod backend;
+pub mod checkpoint;
 pub mod cpu;
 pub mod data;
 pub mod error;

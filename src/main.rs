@@ -21,16 +21,14 @@ fn main() -> ExitCode {
     };
     let done = match &cli.command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
-        Command::Eval(args) => pollster::block_on(commands::eval::run(args)),
-        Command::Bench(args) => pollster::block_on(commands::bench::run(args)),
-        Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)),
-        Command::Doctor(args) => match pollster::block_on(commands::doctor::run(args)) {
-            Ok(false) => return ExitCode::FAILURE,
-            done => done.map(drop),
-        },
+        Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => pollster::block_on(commands::bench::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))
+            .map(|fit| if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report::error(&error);
             ExitCode::FAILURE

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use crate::data::Examples;
+use crate::data::{Examples, hexadecimal};
 use crate::error::{Error, Result};
 
 /// One linear layer: `outputs = [inputs, 1] · values`.
@@ -95,7 +95,7 @@ impl Parameters {
         for value in self.layers.iter().flat_map(|layer| &layer.values) {
             hash.update(value.to_le_bytes());
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&hash.finalize())
     }
 }
 

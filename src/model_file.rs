@@ -13,12 +13,12 @@
 //! The file's metadata has one entry, `softstep`: a JSON object with the fields of [`Metadata`]. (One entry, because
 //! safetensors writes several in random order; so equal models make equal files.)
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -98,31 +98,7 @@ pub fn to_safetensors(parameters: &Parameters, metadata: &Metadata) -> Result<Ve
             parameters.sizes()
         )));
     }
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = parameters
-        .layers
-        .iter()
-        .enumerate()
-        .flat_map(|(index, layer)| {
-            let (weights, bias) = layer.values.split_at(layer.inputs * layer.outputs);
-            let transposed = (0..layer.outputs).flat_map(|output| weights[output..].iter().step_by(layer.outputs));
-            [
-                (weight_name(index), vec![layer.outputs, layer.inputs], to_bytes(transposed)),
-                (bias_name(index), vec![layer.outputs], to_bytes(bias.iter())),
-            ]
-        })
-        .collect();
-    for (name, _, bytes) in &tensors {
-        finite(name, bytes).map_err(Error::Invalid)?;
-    }
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view =
-            TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|error| Error::Invalid(error.to_string()))?;
-        Ok((name.as_str(), view))
-    });
-    let json = serde_json::to_string(metadata).map_err(|error| Error::Invalid(error.to_string()))?;
-    let entries = HashMap::from([(ENTRY.to_string(), json)]);
-    safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(entries))
-        .map_err(|error| Error::Invalid(error.to_string()))
+    serialize(&layer_tensors("", parameters)?, ENTRY, metadata)
 }
 
 /// Reads the bytes of a model file; `file` is its name for messages.
@@ -136,35 +112,70 @@ pub fn from_safetensors(file: &str, bytes: &[u8]) -> Result<(Parameters, Metadat
 }
 
 fn read(bytes: &[u8]) -> std::result::Result<(Parameters, Metadata), String> {
-    let (tensors, entries) = open(bytes)?;
-    let entry = entries.get(ENTRY).ok_or("no softstep model: its metadata have no entry \"softstep\"")?;
-    let metadata: Metadata =
-        serde_json::from_str(entry).map_err(|error| format!("its metadata entry \"softstep\" is damaged: {error}"))?;
+    let (mut tensors, metadata): (_, Metadata) = deserialize(bytes, "model", ENTRY)?;
     metadata.check()?;
-
-    // Only tensors that are there, in the right shape, take memory.
-    let layers = metadata.sizes.windows(2).enumerate().map(|(index, pair)| {
-        let (inputs, outputs) = (pair[0], pair[1]);
-        let weights = tensor(&tensors, &weight_name(index), &[outputs, inputs])?;
-        let bias = tensor(&tensors, &bias_name(index), &[outputs])?;
-        let mut values: Vec<f32> =
-            (0..inputs).flat_map(|input| weights[input..].iter().step_by(inputs)).copied().collect();
-        values.extend(bias);
-        Ok(Layer { inputs, outputs, values })
-    });
-    let layers = layers.collect::<std::result::Result<Vec<_>, String>>()?;
-    let known: HashSet<_> = (0..layers.len()).flat_map(|index| [weight_name(index), bias_name(index)]).collect();
-    match tensors.names().into_iter().filter(|&name| !known.contains(name)).min() {
+    let parameters = tensors.layers("", &metadata.sizes)?;
+    match tensors.unread() {
         Some(name) => Err(format!("tensor {name} is none of a model with layer sizes {:?}", metadata.sizes)),
-        None => Ok((Parameters { layers }, metadata)),
+        None => Ok((parameters, metadata)),
     }
+}
+
+/// A tensor to write.
+pub(crate) struct Tensor {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+/// Weights and biases of each layer, as the module says, their names behind `prefix`.
+pub(crate) fn layer_tensors(prefix: &str, parameters: &Parameters) -> Result<Vec<Tensor>> {
+    let mut tensors = Vec::new();
+    for (index, layer) in parameters.layers.iter().enumerate() {
+        let (weights, bias) = layer.values.split_at(layer.inputs * layer.outputs);
+        let transposed = (0..layer.outputs).flat_map(|output| weights[output..].iter().step_by(layer.outputs));
+        for (name, shape, bytes) in [
+            (weight_name(prefix, index), vec![layer.outputs, layer.inputs], to_bytes(transposed)),
+            (bias_name(prefix, index), vec![layer.outputs], to_bytes(bias.iter())),
+        ] {
+            finite(&name, &bytes).map_err(Error::Invalid)?;
+            tensors.push(Tensor { name, dtype: Dtype::F32, shape, bytes });
+        }
+    }
+    Ok(tensors)
+}
+
+/// A safetensors file with one metadata entry.
+pub(crate) fn serialize(tensors: &[Tensor], entry: &str, metadata: &impl Serialize) -> Result<Vec<u8>> {
+    let views = tensors.iter().map(|Tensor { name, dtype, shape, bytes }| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok((name.as_str(), view))
+    });
+    let json = serde_json::to_string(metadata).map_err(|error| Error::Invalid(error.to_string()))?;
+    let entries = HashMap::from([(entry.to_string(), json)]);
+    safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(entries))
+        .map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// The tensors of a file, and its metadata entry; `what` it should be is for messages.
+pub(crate) fn deserialize<'a, M: DeserializeOwned>(
+    bytes: &'a [u8],
+    what: &str,
+    entry: &str,
+) -> std::result::Result<(Tensors<'a>, M), String> {
+    let (file, entries) = open(bytes)?;
+    let text = entries.get(entry).ok_or_else(|| format!("no softstep {what}: its metadata have no entry {entry:?}"))?;
+    let metadata =
+        serde_json::from_str(text).map_err(|error| format!("its metadata entry {entry:?} is damaged: {error}"))?;
+    Ok((Tensors { file, read: BTreeSet::new() }, metadata))
 }
 
 /// The tensors and the metadata entries of a safetensors file.
 ///
 /// Stricter than the `safetensors` crate: no header beyond [`MAX_HEADER_BYTES`], and no name twice, of which each
 /// reader might take another. And no sizes beyond the file, at which the crate's sums overflow.
-pub(crate) fn open(bytes: &[u8]) -> std::result::Result<(SafeTensors<'_>, BTreeMap<String, String>), String> {
+fn open(bytes: &[u8]) -> std::result::Result<(SafeTensors<'_>, BTreeMap<String, String>), String> {
     let not_safetensors = |problem: String| format!("not a whole safetensors file: {problem}");
     let length = bytes.first_chunk().map_or(0, |&length| u64::from_le_bytes(length));
     if length > MAX_HEADER_BYTES as u64 {
@@ -219,18 +230,52 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Distinct<V> {
     }
 }
 
-/// The values of a tensor that must be f32, finite and of this shape.
-fn tensor(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
-    let view = tensors.tensor(name).map_err(|_| format!("tensor {name} is missing"))?;
-    if view.dtype() != Dtype::F32 || view.shape() != shape {
-        return Err(format!(
-            "tensor {name} is {} {:?}: its layer sizes want F32 {shape:?}",
-            view.dtype(),
-            view.shape()
-        ));
+/// The tensors of a file, and which of them were read.
+pub(crate) struct Tensors<'a> {
+    file: SafeTensors<'a>,
+    read: BTreeSet<String>,
+}
+
+impl<'a> Tensors<'a> {
+    /// Reads what [`layer_tensors`] wrote. Only tensors that are there, in the right shape, take memory.
+    pub fn layers(&mut self, prefix: &str, sizes: &[usize]) -> std::result::Result<Parameters, String> {
+        let layers = sizes.windows(2).enumerate().map(|(index, pair)| {
+            let (inputs, outputs) = (pair[0], pair[1]);
+            let weights = self.values(weight_name(prefix, index), &[outputs, inputs])?;
+            let bias = self.values(bias_name(prefix, index), &[outputs])?;
+            let mut values: Vec<f32> =
+                (0..inputs).flat_map(|input| weights[input..].iter().step_by(inputs)).copied().collect();
+            values.extend(bias);
+            Ok(Layer { inputs, outputs, values })
+        });
+        Ok(Parameters { layers: layers.collect::<std::result::Result<_, String>>()? })
     }
-    finite(name, view.data())?;
-    Ok(from_bytes(view.data()).collect())
+
+    /// The bytes of a tensor that must have this type and shape.
+    pub fn bytes(&mut self, name: String, dtype: Dtype, shape: &[usize]) -> std::result::Result<&'a [u8], String> {
+        let view = self.file.tensor(&name).map_err(|_| format!("tensor {name} is missing"))?;
+        if view.dtype() != dtype || view.shape() != shape {
+            return Err(format!(
+                "tensor {name} is {} {:?}: its layer sizes want {dtype} {shape:?}",
+                view.dtype(),
+                view.shape()
+            ));
+        }
+        self.read.insert(name);
+        Ok(view.data())
+    }
+
+    /// The values of a tensor that must be f32, finite and of this shape.
+    fn values(&mut self, name: String, shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
+        let bytes = self.bytes(name.clone(), Dtype::F32, shape)?;
+        finite(&name, bytes)?;
+        Ok(from_bytes(bytes).collect())
+    }
+
+    /// The first tensor by name that was not read.
+    pub fn unread(&self) -> Option<&str> {
+        self.file.names().into_iter().filter(|&name| !self.read.contains(name)).min()
+    }
 }
 
 fn finite(name: &str, bytes: &[u8]) -> std::result::Result<(), String> {
@@ -241,12 +286,12 @@ fn finite(name: &str, bytes: &[u8]) -> std::result::Result<(), String> {
 }
 
 /// Position of layer `index` in `nn.Sequential(Linear, ReLU, Linear, …)`.
-fn weight_name(index: usize) -> String {
-    format!("{}.weight", 2 * index)
+fn weight_name(prefix: &str, index: usize) -> String {
+    format!("{prefix}{}.weight", 2 * index)
 }
 
-fn bias_name(index: usize) -> String {
-    format!("{}.bias", 2 * index)
+fn bias_name(prefix: &str, index: usize) -> String {
+    format!("{prefix}{}.bias", 2 * index)
 }
 
 fn to_bytes<'a>(values: impl Iterator<Item = &'a f32>) -> Vec<u8> {

@@ -64,6 +64,15 @@ impl TrainingState {
         }
         Ok(())
     }
+
+    /// Names the first layer with a value that is infinite or not a number.
+    pub fn non_finite(&self) -> Option<String> {
+        let parts = std::iter::once(("weights", &self.parameters)).chain(self.moments.iter().map(|m| ("moments", m)));
+        parts
+            .flat_map(|(what, part)| part.layers.iter().enumerate().map(move |(index, layer)| (what, index, layer)))
+            .find(|(.., layer)| !layer.values.iter().all(|value| value.is_finite()))
+            .map(|(what, index, _)| format!("{what} of layer {}", index + 1))
+    }
 }
 
 /// How the learning rate changes over a run.

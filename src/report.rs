@@ -6,13 +6,16 @@
 //! With `--json`, standard output is JSON Lines. `softstep train` prints objects with an `event`:
 //!
 //! - `start`: `version`, `backend` (`gpu`, `cpu`), `adapter`, `device_type`, `driver`, `data`, `train_examples`,
-//!   `test_examples`, `sizes` (`[features, hidden…, classes]`), `out`, and the settings as in `config.json`;
+//!   `test_examples`, `sizes` (`[features, hidden…, classes]`), `out`, `resumed_from` (a step, only with `--resume`), and the settings as in
+//!   `config.json`;
 //! - `epoch`: `epoch`, `train_loss`, `validation_loss` and `validation_accuracy` (only with `--validation`),
 //!   `test_loss`, `test_accuracy`;
 //! - `profile` (only with `--profile`): `kernels`, each with `name`, `dispatches` and `seconds`, in the order of a step,
 //!   and `host_seconds`, what training took beyond them;
+//! - `stopped` (instead of `done`, if the run was stopped): `step`, `steps`, `out`;
+//! - `finished` (alone, if `--resume` names a run that has ended): `step`, `steps`, `out`;
 //! - `done`: `backend`, `adapter`, `device_type`, `driver`, `data`, `sizes`, `epochs`, `batch_size`, `seed`, `steps`,
-//!   `seconds` (spent in training steps, without loading and evaluation), `steps_per_second` and `images_per_second`
+//!   `seconds` (spent in training steps since the program's start, without loading and evaluation), `steps_per_second` and `images_per_second`
 //!   (over these seconds), `first_loss_seconds` and `total_seconds` (since the program's start), `train_loss`,
 //!   `validation_*`, `test_loss`, `test_accuracy`, `parameters_sha256`, `out`.
 //!
@@ -316,6 +319,8 @@ pub struct Run<'a> {
     pub config: &'a TrainingConfig,
     /// Its folder.
     pub out: &'a Path,
+    /// The step that it goes on from.
+    pub resumed_from: Option<usize>,
 }
 
 /// One epoch's line in `metrics.jsonl` and, as the event `epoch`, on standard output.
@@ -367,6 +372,8 @@ pub struct TrainReport<'a> {
     epoch_started: Instant,
     /// Time in training steps, in epochs that are over.
     trained: Duration,
+    /// Steps since the program's start, and their examples.
+    steps: usize,
     examples: usize,
 }
 
@@ -391,14 +398,16 @@ impl<'a> TrainReport<'a> {
             first_loss: None,
             epoch_started: started,
             trained: Duration::ZERO,
+            steps: 0,
             examples: 0,
         };
+        report.bar.set_position(report.run.resumed_from.unwrap_or(0) as u64);
         report.header(steps)?;
         Ok(report)
     }
 
     fn header(&self, steps: usize) -> softstep::Result<()> {
-        let Run { info, data, sizes, config, out } = &self.run;
+        let Run { info, data, sizes, config, out, resumed_from } = &self.run;
         if self.json {
             return print_event(
                 "start",
@@ -410,6 +419,7 @@ impl<'a> TrainReport<'a> {
                     test_examples: data.test.len(),
                     sizes,
                     out: out.display().to_string(),
+                    resumed_from: *resumed_from,
                     config,
                 },
             );
@@ -452,6 +462,9 @@ impl<'a> TrainReport<'a> {
                 config.seed
             ),
         ));
+        if let Some(step) = resumed_from {
+            lines.push(field("resumed", &format!("after step {} of {}", count(*step), count(steps))));
+        }
         print(&lines.join("\n"))
     }
 
@@ -463,6 +476,7 @@ impl<'a> TrainReport<'a> {
                 self.bar.set_prefix(format!("epoch {epoch}/{}", self.run.config.epochs));
             }
             Event::Step { batch, loss, .. } => {
+                self.steps += 1;
                 self.examples += batch;
                 if !self.bar.is_hidden() {
                     let seconds = (self.trained + self.epoch_started.elapsed()).as_secs_f64();
@@ -474,6 +488,7 @@ impl<'a> TrainReport<'a> {
                 }
                 self.bar.inc(1);
             }
+            Event::Checkpoint { .. } => {}
             Event::EpochTrained { .. } => self.trained += self.epoch_started.elapsed(),
             Event::EpochEvaluated { epoch, train_loss, validation, test } => {
                 if self.json {
@@ -526,7 +541,7 @@ impl<'a> TrainReport<'a> {
     }
 
     /// Where the time of the steps went, if it was measured.
-    pub fn profile(&self, kernels: &[KernelTime], steps: usize) -> softstep::Result<()> {
+    pub fn profile(&self, kernels: &[KernelTime]) -> softstep::Result<()> {
         if kernels.is_empty() {
             return Ok(());
         }
@@ -540,7 +555,7 @@ impl<'a> TrainReport<'a> {
         let mut table = table(&["kernel", "µs a step", "share"]);
         let rows = kernels.iter().map(|kernel| (kernel.name, kernel.seconds));
         for (name, part) in rows.chain([("host, and waiting", host_seconds)]) {
-            let [time, share] = [format!("{:.1}", part * 1e6 / steps as f64), percent(part / seconds)];
+            let [time, share] = [format!("{:.1}", part * 1e6 / self.steps as f64), percent(part / seconds)];
             table.add_row([vec![Cell::new(name)], right([time, share])].concat());
         }
         print(&table.to_string())
@@ -548,7 +563,7 @@ impl<'a> TrainReport<'a> {
 
     /// Ends with what the run came to.
     pub fn done(&self, summary: &Summary, model: &Path, parameters_sha256: String) -> softstep::Result<()> {
-        let Run { info, data, sizes, config, out } = &self.run;
+        let Run { info, data, sizes, config, out, .. } = &self.run;
         let Summary { steps, train_loss, ref validation, ref test } = *summary;
         let seconds = self.trained.as_secs_f64();
         if self.json {
@@ -563,7 +578,7 @@ impl<'a> TrainReport<'a> {
                     seed: config.seed,
                     steps,
                     seconds,
-                    steps_per_second: steps as f64 / seconds,
+                    steps_per_second: self.steps as f64 / seconds,
                     images_per_second: self.examples as f64 / seconds,
                     first_loss_seconds: self.first_loss.map(|time| time.as_secs_f64()),
                     total_seconds: self.started.elapsed().as_secs_f64(),
@@ -582,12 +597,30 @@ impl<'a> TrainReport<'a> {
             percent(test.accuracy()),
             count(examples - test.correct),
             count(examples),
-            counted(steps, "step"),
-            rate(steps, seconds),
+            counted(self.steps, "step"),
+            rate(self.steps, seconds),
             rate(self.examples, seconds),
             model.display()
         ))
     }
+}
+
+/// Prints that a run stopped after step `step` of `steps`, and the `command` that goes on with it.
+pub fn stopped(step: usize, steps: usize, out: &Path, command: &str, json: bool) -> Result<()> {
+    notice(&format!("stopped after step {} of {}, which is saved; go on with:\n{command}", count(step), count(steps)));
+    if json {
+        print_event("stopped", &json!({ "step": step, "steps": steps, "out": out.display().to_string() }))?;
+    }
+    Ok(())
+}
+
+/// Prints that there is nothing to go on with.
+pub fn finished(steps: usize, out: &Path, model: &Path, json: bool) -> Result<()> {
+    if json {
+        let line = json!({ "step": steps, "steps": steps, "out": out.display().to_string() });
+        return Ok(print_event("finished", &line)?);
+    }
+    Ok(print(&format!("this run has ended after all its {} steps\nmodel in {}", count(steps), model.display()))?)
 }
 
 /// How fast a backend trains a configuration.
@@ -739,6 +772,8 @@ struct StartLine<'a> {
     test_examples: usize,
     sizes: &'a [usize],
     out: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed_from: Option<usize>,
     #[serde(flatten)]
     config: &'a TrainingConfig,
 }

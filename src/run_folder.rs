@@ -1,21 +1,53 @@
-//! The folder of a training run: `config.json`, `metrics.jsonl` and `model.safetensors`.
+//! The folder of a training run: `config.json`, `metrics.jsonl`, `checkpoint-<step>.safetensors` and
+//! `model.safetensors`.
+//!
+//! A checkpoint is written under a temporary name, synced and renamed, and the folder synced; only then are those before
+//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written, the run moves: see
+//! [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead process, keeps a second
+//! run out.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 use softstep::Error;
+use softstep::checkpoint;
 use softstep::model::Parameters;
-use softstep::model_file::{self, Metadata};
+use softstep::model_file;
+use softstep::optimizer::TrainingState;
+
+use crate::report;
 
 const MODEL: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+const METRICS: &str = "metrics.jsonl";
+const LOCK: &str = ".lock";
+/// What the names of temporary files start with.
+const TEMPORARY: &str = ".softstep-";
+/// Checkpoints that stay.
+const KEPT: usize = 2;
+/// Bytes of metrics that are gathered before they are written.
+const METRICS_BUFFER: usize = 1 << 16;
+
+/// A checkpoint on its way to the disk.
+type Saving = (checkpoint::Metadata, TrainingState);
 
 /// A run folder that belongs to this run alone.
 pub struct RunFolder {
     path: PathBuf,
-    metrics: BufWriter<File>,
+    config: Vec<u8>,
+    metrics: Metrics,
+    /// The step of the last checkpoint here.
+    saved: Option<usize>,
+    /// The last checkpoint, as long as it is not here.
+    unsaved: Option<Arc<Saving>>,
+    /// Writes it, and gives its step.
+    writing: Option<JoinHandle<softstep::Result<usize>>>,
+    _lock: File,
 }
 
 impl RunFolder {
@@ -29,8 +61,11 @@ impl RunFolder {
             }
             None => create_named(data)?,
         };
-        let metrics = create_new(&path.join("metrics.jsonl"))?;
-        Ok(Self { path, metrics: BufWriter::new(metrics) })
+        let lock = lock(&path)?;
+        let metrics = path.join(METRICS);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&metrics);
+        let metrics = Metrics { file: file.map_err(Error::io("create", &metrics))?, written: 0, pending: Vec::new() };
+        Ok(Self { path, config: Vec::new(), metrics, saved: None, unsaved: None, writing: None, _lock: lock })
     }
 
     /// Where it is.
@@ -38,55 +73,325 @@ impl RunFolder {
         &self.path
     }
 
+    /// Where its model is, once the run has ended.
+    pub fn model(&self) -> PathBuf {
+        self.path.join(MODEL)
+    }
+
+    /// The step of the last checkpoint in it.
+    pub fn saved(&self) -> Option<usize> {
+        self.saved
+    }
+
     /// Writes `config.json`.
-    pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
-        let path = self.path.join("config.json");
-        let mut file = create_new(&path)?;
-        let text = serde_json::to_string_pretty(config)? + "\n";
-        file.write_all(text.as_bytes()).map_err(Error::io("write", path))?;
+    pub fn write_config(&mut self, config: &impl Serialize) -> Result<()> {
+        self.config = (serde_json::to_string_pretty(config)? + "\n").into_bytes();
+        Ok(write_whole(&self.path.join(CONFIG), &self.config)?)
+    }
+
+    /// Adds a line to `metrics.jsonl`, in memory first. What cannot be written stays there until the next checkpoint,
+    /// which then fails.
+    pub fn write_metrics(&mut self, line: &impl Serialize) -> softstep::Result<()> {
+        let error = |source: serde_json::Error| Error::io("write", self.path.join(METRICS))(source.into());
+        serde_json::to_writer(&mut self.metrics.pending, line).map_err(error)?;
+        self.metrics.pending.push(b'\n');
+        if self.metrics.pending.len() >= METRICS_BUFFER {
+            let _ = self.flush();
+        }
         Ok(())
     }
 
-    /// Adds a line to `metrics.jsonl`; [`flush`](Self::flush) brings it to the file.
-    pub fn write_metrics(&mut self, line: &impl Serialize) -> softstep::Result<()> {
-        let error = |source: std::io::Error| Error::io("write", self.path.join("metrics.jsonl"))(source);
-        serde_json::to_writer(&mut self.metrics, line).map_err(|source| error(source.into()))?;
-        self.metrics.write_all(b"\n").map_err(error)
-    }
-
-    /// Writes the lines that are still in memory.
+    /// Brings the lines that are still in memory to `metrics.jsonl`.
     pub fn flush(&mut self) -> softstep::Result<()> {
-        self.metrics.flush().map_err(Error::io("write", self.path.join("metrics.jsonl")))
+        self.metrics.flush().map_err(Error::io("write", self.path.join(METRICS)))
     }
 
-    /// Writes `model.safetensors`: it is there whole or not at all.
-    pub fn write_model(&self, parameters: &Parameters, metadata: &Metadata) -> Result<PathBuf> {
-        let bytes = model_file::to_safetensors(parameters, metadata)?;
-        let path = self.path.join(MODEL);
-        let write = || {
-            let mut file = temporary_file(&self.path)?;
-            file.write_all(&bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)
-        };
-        write().map_err(Error::io("write", &path))?;
-        Ok(path)
+    /// Saves a checkpoint, and with that of the end of the run its model. `metadata` need not know the length of the
+    /// metrics.
+    ///
+    /// Training goes on meanwhile, with a copy of the state for the thread that writes. A checkpoint that comes before the last one is written is left out,
+    /// unless it is to be `awaited`.
+    pub fn save(
+        &mut self,
+        mut metadata: checkpoint::Metadata,
+        state: &TrainingState,
+        awaited: bool,
+    ) -> softstep::Result<()> {
+        if !awaited && self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return Ok(());
+        }
+        metadata.metrics_bytes = self.metrics.written + self.metrics.pending.len() as u64;
+        let saving = Arc::new((metadata, state.clone()));
+        let written = self.begin(&saving).and_then(|()| if awaited { self.wait() } else { Ok(()) });
+        // Kept until the disk has it, or a later one.
+        self.unsaved = (self.saved != Some(saving.0.step)).then_some(saving);
+        written
+    }
+
+    /// Begins to write a checkpoint, once the one before is written.
+    fn begin(&mut self, saving: &Arc<Saving>) -> softstep::Result<()> {
+        self.wait()?;
+        self.flush()?;
+        let metrics = self.path.join(METRICS);
+        let file = self.metrics.file.try_clone().map_err(Error::io("open", &metrics))?;
+        let (folder, saving) = (self.path.clone(), Arc::clone(saving));
+        self.writing = Some(std::thread::spawn(move || {
+            file.sync_data().map_err(Error::io("write", metrics))?;
+            write_checkpoint(&folder, &saving)?;
+            Ok(saving.0.step)
+        }));
+        Ok(())
+    }
+
+    /// Waits until the disk has the last checkpoint.
+    pub fn wait(&mut self) -> softstep::Result<()> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        let step = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.saved = Some(step);
+        self.unsaved.take_if(|unsaved| unsaved.0.step == step);
+        Ok(())
+    }
+
+    /// Puts the run, with the checkpoint that could not be written here, into a folder elsewhere that `--resume` takes.
+    /// `None` if there was no such checkpoint, `Some(None)` if there is no place.
+    pub fn rescue(&mut self) -> Option<Option<(usize, PathBuf)>> {
+        let saving = self.unsaved.take()?;
+        let places = [Some(std::env::temp_dir()), self.path.parent().map(Path::to_path_buf), etcetera::home_dir().ok()];
+        let place = places.into_iter().flatten().find_map(|place| {
+            let place = if place.as_os_str().is_empty() { PathBuf::from(".") } else { place };
+            let folder = tempfile::Builder::new().prefix("softstep-run-").tempdir_in(place).ok()?;
+            self.copy_to(folder.path(), &saving).ok()?;
+            Some(folder.keep())
+        });
+        Some(place.map(|place| (saving.0.step, place)))
+    }
+
+    fn copy_to(&mut self, folder: &Path, saving: &Saving) -> softstep::Result<()> {
+        write_whole(&folder.join(CONFIG), &self.config)?;
+        // Through the open file, which is there even where its name is not.
+        let mut metrics = Vec::new();
+        let all =
+            self.metrics.file.seek(SeekFrom::Start(0)).and_then(|_| {
+                Read::by_ref(&mut self.metrics.file).take(self.metrics.written).read_to_end(&mut metrics)
+            });
+        all.map_err(Error::io("read", self.path.join(METRICS)))?;
+        metrics.extend_from_slice(&self.metrics.pending);
+        write_whole(&folder.join(METRICS), &metrics)?;
+        write_checkpoint(folder, saving)
     }
 }
 
-/// Reads a model from a file, or from a run folder that holds one; also says which file that was.
-pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters, Metadata)> {
+/// Writes a checkpoint, and with that of the end of the run its model; then removes those before the last [`KEPT`].
+fn write_checkpoint(folder: &Path, (metadata, state): &Saving) -> softstep::Result<()> {
+    if metadata.finished() {
+        // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
+        let parameters = &state.parameters;
+        let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed);
+        write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
+    }
+    let bytes = checkpoint::to_safetensors(metadata, state)?;
+    write_whole(&folder.join(checkpoint_name(metadata.step)), &bytes)?;
+    // The run can do without this; what is wrong with the folder shows at the next checkpoint.
+    for (step, old) in checkpoints(folder).unwrap_or_default().into_iter().skip(KEPT) {
+        if let Err(error) = fs::remove_file(&old) {
+            log::warn!("cannot remove the checkpoint of step {step}, {}: {error}", old.display());
+        }
+    }
+    Ok(())
+}
+
+/// `metrics.jsonl`, of which nothing is lost where it cannot be written.
+struct Metrics {
+    file: File,
+    /// Bytes that are in the file for sure.
+    written: u64,
+    /// Those that follow.
+    pending: Vec<u8>,
+}
+
+impl Metrics {
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        // Where an earlier attempt came half the way, this one writes over it.
+        self.file.seek(SeekFrom::Start(self.written))?;
+        self.file.write_all(&self.pending)?;
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+/// The folder of a run that was stopped, with its last good checkpoint. Nothing in it is changed yet.
+pub struct Stopped {
+    path: PathBuf,
+    lock: File,
+    /// What the checkpoint says about the run.
+    pub metadata: checkpoint::Metadata,
+    /// Its state there.
+    pub state: TrainingState,
+    /// Later checkpoints that are damaged.
+    damaged: Vec<PathBuf>,
+}
+
+impl Stopped {
+    /// Takes the folder for this process and reads its last good checkpoint.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            bail!("--resume {}: there is no such folder; name the folder of a run", path.display());
+        }
+        if checkpoints(path)?.is_empty() {
+            bail!("--resume {}: the folder holds no checkpoint; train anew, with another --out", path.display());
+        }
+        let lock = lock(path)?;
+        let mut damaged = Vec::new();
+        let (metadata, state) = last_checkpoint(path, &mut damaged)?;
+        Ok(Self { path: path.to_path_buf(), lock, metadata, state, damaged })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the run's files back to the checkpoint.
+    pub fn go_on(self) -> Result<RunFolder> {
+        let Self { path, lock, metadata, damaged, .. } = self;
+        for file in damaged {
+            let mut aside = file.clone().into_os_string();
+            aside.push(".damaged");
+            fs::rename(&file, aside).map_err(Error::io("rename", file))?;
+        }
+        for entry in fs::read_dir(&path).map_err(Error::io("read folder", &path))?.flatten() {
+            // Left by a process that was killed while it wrote.
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let config = fs::read(path.join(CONFIG)).unwrap_or_default();
+        let name = path.join(METRICS);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
+        let file = file.map_err(Error::io("open", &name))?;
+        let length = file.metadata().map_err(Error::io("read", &name))?.len();
+        if length < metadata.metrics_bytes {
+            report::notice(&format!("{}: lines before step {} are missing", name.display(), metadata.step));
+        }
+        let written = length.min(metadata.metrics_bytes);
+        file.set_len(written).map_err(Error::io("write", &name))?;
+        let metrics = Metrics { file, written, pending: Vec::new() };
+        Ok(RunFolder { path, config, metrics, saved: Some(metadata.step), unsaved: None, writing: None, _lock: lock })
+    }
+}
+
+/// Reads a model from a file, a checkpoint, or a run folder (its model, or else its last checkpoint); also says which
+/// file or folder that was.
+pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters)> {
     let path = if model.is_dir() { model.join(MODEL) } else { model.to_path_buf() };
-    let metadata = fs::metadata(&path).map_err(Error::io("read", &path))?;
+    if model.is_dir() && !path.exists() && !checkpoints(model)?.is_empty() {
+        let (_, state) = last_checkpoint(model, &mut Vec::new())?;
+        return Ok((model.to_path_buf(), state.parameters));
+    }
+    let bytes = read_file(&path)?;
+    let name = path.display().to_string();
+    let parameters = if checkpoint::is_checkpoint(&bytes) {
+        checkpoint::from_safetensors(&name, &bytes)?.1.parameters
+    } else {
+        model_file::from_safetensors(&name, &bytes)?.0
+    };
+    Ok((path, parameters))
+}
+
+/// Reads a model file or a checkpoint, if it is no larger than these may be.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
     if !metadata.is_file() {
-        bail!("{} is not a file: --model needs a model.safetensors, or a run folder that holds one", path.display());
+        bail!("{} is not a file: a model is a model.safetensors, or a run folder that holds one", path.display());
     }
-    if metadata.len() > model_file::MAX_BYTES {
-        bail!("{} has {} bytes: the limit is {}", path.display(), metadata.len(), model_file::MAX_BYTES);
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(4096).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    let limit = if checkpoint::is_checkpoint(&bytes) { checkpoint::MAX_BYTES } else { model_file::MAX_BYTES };
+    if metadata.len() > limit {
+        bail!("{} has {} bytes: the limit is {limit}", path.display(), metadata.len());
     }
-    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-    let (parameters, metadata) = model_file::from_safetensors(&path.display().to_string(), &bytes)?;
-    Ok((path, parameters, metadata))
+    file.take(limit - bytes.len() as u64).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
+}
+
+/// The last checkpoint that is good. Damaged ones after it are named in a notice and added to `damaged`.
+fn last_checkpoint(folder: &Path, damaged: &mut Vec<PathBuf>) -> Result<(checkpoint::Metadata, TrainingState)> {
+    let mut problems = Vec::new();
+    for (_, path) in checkpoints(folder)? {
+        let bytes = read_file(&path)?;
+        match checkpoint::from_safetensors(&path.display().to_string(), &bytes) {
+            Ok(good) => {
+                for problem in problems {
+                    report::notice(&format!("{problem}; going on from the one before"));
+                }
+                return Ok(good);
+            }
+            Err(problem) => {
+                problems.push(problem);
+                damaged.push(path);
+            }
+        }
+    }
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem.into()),
+        None => bail!("{}: the folder holds no checkpoint", folder.display()),
+    }
+}
+
+/// The checkpoints in a folder by their steps, the last first.
+fn checkpoints(folder: &Path) -> softstep::Result<Vec<(usize, PathBuf)>> {
+    let entries = fs::read_dir(folder).map_err(Error::io("read folder", folder))?;
+    let mut found: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let step = name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok()?;
+            Some((step, entry.path()))
+        })
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
+}
+
+fn checkpoint_name(step: usize) -> String {
+    format!("checkpoint-{step}.safetensors")
+}
+
+/// Locks a folder for this process.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(Error::io("open", &path))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            bail!("{} is in use: another softstep trains there; stop that one first", folder.display())
+        }
+        // A file system without locks: then the person has to see to it.
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error).into()),
+        Ok(()) => Ok(file),
+    }
+}
+
+/// Writes a file that is there whole or, at any moment and after any fault, as it was before.
+fn write_whole(path: &Path, bytes: &[u8]) -> softstep::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = temporary_file(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        // The name, too.
+        #[cfg(unix)]
+        File::open(folder)?.sync_all()?;
+        Ok(())
+    };
+    write().map_err(Error::io("write", path))
 }
 
 /// Refuses an `--out` that holds something, or is a file.
@@ -119,10 +424,6 @@ fn create_named(data: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn create_new(path: &Path) -> Result<File> {
-    Ok(File::create_new(path).map_err(Error::io("create", path))?)
-}
-
 /// A temporary file with an ordinary file's permissions; by default they are readable for their owner alone.
 fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
@@ -130,5 +431,6 @@ fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]
     builder.permissions(permissions);
+    builder.prefix(TEMPORARY);
     builder.tempfile_in(folder)
 }

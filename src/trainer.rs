@@ -1,6 +1,9 @@
 //! The training loop: epochs of shuffled mini-batches, a learning rate for every step, and events that tell an
 //! observer what happened. It knows backends by their trait alone, prints nothing and reads no clock.
 
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -10,7 +13,7 @@ use crate::backend::{Backend, Evaluation, Step};
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::MAX_LAYERS;
-use crate::optimizer::{Schedule, Sgd};
+use crate::optimizer::{Schedule, Sgd, TrainingState};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,8 +117,45 @@ impl TrainingConfig {
     }
 }
 
+/// Where a run stands between two steps.
+///
+/// With the seed it decides all that follows: each epoch's order comes from its own stream of the seed, and the
+/// learning rate from the step. So there is no other random state to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// The epoch under way, from 1; once the run has ended, one more than its last.
+    pub epoch: usize,
+    /// Steps of this epoch so far. All of them means that it is trained, but not evaluated yet.
+    pub steps: usize,
+    /// Sum of the losses of these steps over their examples, in nats.
+    pub loss_sum: f64,
+}
+
+impl Position {
+    /// Before the first step.
+    pub const START: Self = Self { epoch: 1, steps: 0, loss_sum: 0.0 };
+
+    /// Steps since the start of the run on this many examples.
+    pub fn step(&self, config: &TrainingConfig, examples: usize) -> usize {
+        Plan::new(config, examples).steps_before(self.epoch) + self.steps
+    }
+}
+
+/// Where a run starts, and when it hands out its state.
+#[derive(Clone, Copy, Debug)]
+pub struct Course<'a> {
+    /// Where it starts. Elsewhere than at [`Position::START`], restore the backend's state first.
+    pub from: Position,
+    /// Besides the start of the run and the end of each epoch, the state is handed out after every so many steps.
+    pub checkpoint_every: Option<NonZeroUsize>,
+    /// Once this is set, the run finishes its step, hands out its state and ends.
+    pub stop: &'a AtomicBool,
+}
+
 /// What happens during training, in order: for each epoch `EpochStarted`, its `Step`s, `EpochTrained`,
-/// `EpochEvaluated`. Epochs and steps count from 1.
+/// `EpochEvaluated`. Epochs and steps count from 1. A `Checkpoint` comes at the start of the run, after each epoch, and
+/// between steps as the [`Course`] says.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// An epoch begins.
@@ -152,6 +192,13 @@ pub enum Event<'a> {
         /// What the model makes of the test part.
         test: &'a Evaluation,
     },
+    /// The state, for a run that may go on from here. All of it is finite, and so was every loss before it.
+    Checkpoint {
+        /// Where the run stands.
+        position: Position,
+        /// Everything that its steps changed.
+        state: &'a TrainingState,
+    },
 }
 
 /// What a finished run came to.
@@ -167,40 +214,56 @@ pub struct Summary {
     pub test: Evaluation,
 }
 
-/// Trains for `config.epochs` epochs on the `examples` training examples that the backend was made with.
+/// Trains for `config.epochs` epochs on the `examples` training examples that the backend was made with, or for what is
+/// left of them from `course.from` on. `None` is a run that was stopped.
 ///
 /// # Errors
-/// [`Error::Invalid`] for settings out of range; [`Error::NonFiniteLoss`] at the first step whose loss is infinite
-/// or not a number, after its event; [`Error::Invalid`] if an epoch's test loss is; what the backend or the observer reports.
+/// [`Error::Invalid`] for settings or a position out of range; [`Error::NonFiniteLoss`] at the first step whose loss is
+/// infinite or not a number, after its event; [`Error::NonFiniteState`] instead of a checkpoint that is not finite;
+/// [`Error::Invalid`] if an epoch's test loss is not; what the backend or the observer reports.
 pub async fn train<B: Backend>(
     backend: &mut B,
     config: &TrainingConfig,
     examples: usize,
     validation: Option<&B::Set>,
     test: &B::Set,
+    course: &Course<'_>,
     mut observe: impl FnMut(Event<'_>) -> Result<()>,
-) -> Result<Summary> {
+) -> Result<Option<Summary>> {
     config.check()?;
     let plan = Plan::new(config, examples);
-    let mut ledger = Ledger::new(&plan);
+    let mut ledger = Ledger::new(&plan, course.from)?;
+    if course.from == Position::START {
+        hand_out(backend, &ledger, &mut observe).await?;
+    }
+    let stopped = || course.stop.load(Ordering::Relaxed);
     let mut summary = None;
-    for epoch in 1..=config.epochs {
+    for epoch in course.from.epoch..=config.epochs {
         observe(Event::EpochStarted { epoch })?;
         backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
-        for index in plan.steps_of(epoch) {
+        for index in plan.steps_of(epoch).skip(ledger.position.steps) {
             backend.step(plan.step(index), &mut ledger.arrived).await?;
             ledger.settle(&mut observe)?;
+            if stopped() || course.checkpoint_every.is_some_and(|every| (index + 1) % every == 0) {
+                ledger.finish(backend, index + 1, &mut observe).await?;
+                hand_out(backend, &ledger, &mut observe).await?;
+            }
+            if stopped() {
+                return Ok(None);
+            }
         }
-        backend.finish(&mut ledger.arrived).await?;
-        ledger.settle(&mut observe)?;
-        let train_loss = ledger.close(epoch)?;
+        ledger.finish(backend, plan.steps_of(epoch).end, &mut observe).await?;
+        let train_loss = ledger.position.loss_sum / examples as f64;
         observe(Event::EpochTrained { epoch })?;
 
-        let validation = match validation {
-            Some(set) => Some(backend.evaluate(set).await?),
-            None => None,
+        let (validation, test) = match evaluate(backend, validation, test).await {
+            Ok(evaluations) => evaluations,
+            Err(error) => {
+                // The steps before are worth keeping, if the device still gives them away.
+                let _ = hand_out(backend, &ledger, &mut observe).await;
+                return Err(error);
+            }
         };
-        let test = backend.evaluate(test).await?;
         observe(Event::EpochEvaluated { epoch, train_loss, validation: validation.as_ref(), test: &test })?;
         if !test.loss.is_finite() {
             return Err(Error::Invalid(format!(
@@ -208,9 +271,43 @@ pub async fn train<B: Backend>(
                 test.loss, config.learning_rate
             )));
         }
+        ledger.position = Position { epoch: epoch + 1, ..Position::START };
+        hand_out(backend, &ledger, &mut observe).await?;
+        if stopped() && epoch < config.epochs {
+            return Ok(None);
+        }
         summary = Some(Summary { steps: plan.steps(), train_loss, validation, test });
     }
-    summary.ok_or_else(|| Error::Invalid("--epochs 0: must be 1 or more".into()))
+    Ok(summary)
+}
+
+/// The evaluations after an epoch.
+async fn evaluate<B: Backend>(
+    backend: &mut B,
+    validation: Option<&B::Set>,
+    test: &B::Set,
+) -> Result<(Option<Evaluation>, Evaluation)> {
+    let validation = match validation {
+        Some(set) => Some(backend.evaluate(set).await?),
+        None => None,
+    };
+    Ok((validation, backend.evaluate(test).await?))
+}
+
+/// Hands out the state. Every step so far has run, and its loss came in.
+async fn hand_out<B: Backend>(
+    backend: &mut B,
+    ledger: &Ledger<'_>,
+    observe: &mut impl FnMut(Event<'_>) -> Result<()>,
+) -> Result<()> {
+    let state = backend.state().await?;
+    if let Some(what) = state.non_finite() {
+        let step = ledger.settled();
+        let learning_rate = ledger.plan.step(step.saturating_sub(1)).learning_rate;
+        let base_rate = ledger.plan.config.learning_rate;
+        return Err(Error::NonFiniteState { step, what, learning_rate, base_rate });
+    }
+    observe(Event::Checkpoint { position: ledger.position, state: &state })
 }
 
 /// How many epochs do well where nothing else is asked for: 10, or on small data as many as make 1,500 steps.
@@ -246,8 +343,12 @@ impl<'a> Plan<'a> {
         self.config.epochs.saturating_mul(self.steps_per_epoch)
     }
 
+    fn steps_before(&self, epoch: usize) -> usize {
+        epoch.saturating_sub(1).saturating_mul(self.steps_per_epoch)
+    }
+
     fn steps_of(&self, epoch: usize) -> std::ops::Range<usize> {
-        (epoch - 1) * self.steps_per_epoch..epoch * self.steps_per_epoch
+        self.steps_before(epoch)..self.steps_before(epoch + 1)
     }
 
     fn step(&self, index: usize) -> Step {
@@ -264,21 +365,34 @@ impl<'a> Plan<'a> {
 struct Ledger<'a> {
     plan: &'a Plan<'a>,
     arrived: Vec<f32>,
-    settled: usize,
-    epoch_sum: f64,
+    position: Position,
 }
 
 impl<'a> Ledger<'a> {
-    fn new(plan: &'a Plan<'a>) -> Self {
-        Self { plan, arrived: Vec::new(), settled: 0, epoch_sum: 0.0 }
+    fn new(plan: &'a Plan<'a>, position: Position) -> Result<Self> {
+        let Position { epoch, steps, loss_sum } = position;
+        let epochs = plan.config.epochs;
+        if !(1..=epochs).contains(&epoch) || steps > plan.steps_per_epoch || !loss_sum.is_finite() {
+            return Err(Error::Invalid(format!(
+                "there is nothing to train from step {steps} of epoch {epoch} on, in a run of {epochs} epochs of {} steps",
+                plan.steps_per_epoch
+            )));
+        }
+        Ok(Self { plan, arrived: Vec::new(), position })
+    }
+
+    /// Steps whose loss came in.
+    fn settled(&self) -> usize {
+        self.plan.steps_before(self.position.epoch) + self.position.steps
     }
 
     fn settle(&mut self, observe: &mut impl FnMut(Event<'_>) -> Result<()>) -> Result<()> {
         for loss in self.arrived.drain(..) {
-            let Step { batch, learning_rate, .. } = self.plan.step(self.settled);
-            let epoch = self.settled / self.plan.steps_per_epoch + 1;
-            self.settled += 1;
-            let step = self.settled;
+            let Position { epoch, ref mut steps, ref mut loss_sum } = self.position;
+            let index = self.plan.steps_before(epoch) + *steps;
+            let Step { batch, learning_rate, .. } = self.plan.step(index);
+            let step = index + 1;
+            *steps += 1;
             observe(Event::Step { step, epoch, batch, loss, learning_rate })?;
             if !loss.is_finite() {
                 return Err(Error::NonFiniteLoss {
@@ -288,21 +402,27 @@ impl<'a> Ledger<'a> {
                     base_rate: self.plan.config.learning_rate,
                 });
             }
-            self.epoch_sum += f64::from(loss) * batch as f64;
+            *loss_sum += f64::from(loss) * batch as f64;
         }
         Ok(())
     }
 
-    /// The mean loss over the epoch's examples.
-    fn close(&mut self, epoch: usize) -> Result<f64> {
-        let ran = self.plan.steps_of(epoch).end;
-        if self.settled != ran {
+    /// Waits until the `ran` steps so far have run and their losses came in.
+    async fn finish<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        ran: usize,
+        observe: &mut impl FnMut(Event<'_>) -> Result<()>,
+    ) -> Result<()> {
+        backend.finish(&mut self.arrived).await?;
+        self.settle(observe)?;
+        if self.settled() != ran {
             return Err(Error::Invalid(format!(
                 "the backend reported {} losses for {ran} steps: this is an error in softstep",
-                self.settled
+                self.settled()
             )));
         }
-        Ok(std::mem::take(&mut self.epoch_sum) / self.plan.examples as f64)
+        Ok(())
     }
 }
 
@@ -313,7 +433,6 @@ mod tests {
     use super::*;
     use crate::backend::DeviceInfo;
     use crate::model::Parameters;
-    use crate::optimizer::TrainingState;
 
     /// Reports the loss `1 / index` for the step with that index (from 1), `delay` steps late, and records its calls.
     #[derive(Default)]
@@ -323,6 +442,9 @@ mod tests {
         orders: Vec<Vec<u32>>,
         steps: Vec<Step>,
         pending: VecDeque<f32>,
+        /// Set after that many steps.
+        stop: AtomicBool,
+        stop_after: Option<usize>,
     }
 
     impl Backend for Recorder {
@@ -344,6 +466,9 @@ mod tests {
         async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
             self.steps.push(step);
             let index = self.steps.len();
+            if self.stop_after == Some(index) {
+                self.stop.store(true, Ordering::Relaxed);
+            }
             self.pending.push_back(if self.broken_step == Some(index) { f32::NAN } else { 1.0 / index as f32 });
             while self.pending.len() > self.delay {
                 losses.extend(self.pending.pop_front());
@@ -369,7 +494,8 @@ mod tests {
         }
 
         async fn state(&mut self) -> Result<TrainingState> {
-            unimplemented!()
+            assert!(self.pending.is_empty(), "a checkpoint with steps under way");
+            Ok(TrainingState { parameters: Parameters::new(&[1, 2], 0)?, moments: vec![] })
         }
 
         fn restore(&mut self, _: &TrainingState) -> Result<()> {
@@ -377,9 +503,23 @@ mod tests {
         }
     }
 
+    /// A whole run.
     fn run(backend: &mut Recorder, config: &TrainingConfig, examples: usize) -> (Result<Summary>, Vec<String>) {
+        let (ended, log) = run_from(backend, config, examples, Position::START, None);
+        (ended.map(|summary| summary.expect("nothing stopped it")), log)
+    }
+
+    fn run_from(
+        backend: &mut Recorder,
+        config: &TrainingConfig,
+        examples: usize,
+        from: Position,
+        checkpoint_every: Option<usize>,
+    ) -> (Result<Option<Summary>>, Vec<String>) {
         let mut log = Vec::new();
-        let summary = pollster::block_on(train(backend, config, examples, None, &(), |event| {
+        let stop = std::mem::take(&mut backend.stop);
+        let course = Course { from, checkpoint_every: checkpoint_every.and_then(NonZeroUsize::new), stop: &stop };
+        let ended = pollster::block_on(train(backend, config, examples, None, &(), &course, |event| {
             log.push(match event {
                 Event::EpochStarted { epoch } => format!("start {epoch}"),
                 Event::Step { step, epoch, batch, loss, learning_rate } => {
@@ -389,10 +529,13 @@ mod tests {
                 }
                 Event::EpochTrained { epoch } => format!("trained {epoch}"),
                 Event::EpochEvaluated { epoch, train_loss, .. } => format!("evaluated {epoch}: {train_loss:.6}"),
+                Event::Checkpoint { position: Position { epoch, steps, loss_sum }, .. } => {
+                    format!("checkpoint {epoch}+{steps}: {loss_sum:.6}")
+                }
             });
             Ok(())
         }));
-        (summary, log)
+        (ended, log)
     }
 
     fn backend_rate(config: &TrainingConfig, examples: usize, step: usize) -> f32 {
@@ -406,18 +549,21 @@ mod tests {
         // Means over 10 examples in batches of 4, 4 and 2.
         let mean = |a: f64, b: f64, c: f64| (4.0 / a + 4.0 / b + 2.0 / c) / 10.0;
         let expected = [
+            "checkpoint 1+0: 0.000000".into(),
             "start 1".into(),
             "step 1 of 1, 4".into(),
             "step 2 of 1, 4".into(),
             "step 3 of 1, 2".into(),
             "trained 1".into(),
             format!("evaluated 1: {:.6}", mean(1.0, 2.0, 3.0)),
+            "checkpoint 2+0: 0.000000".into(),
             "start 2".into(),
             "step 4 of 2, 4".into(),
             "step 5 of 2, 4".into(),
             "step 6 of 2, 2".into(),
             "trained 2".into(),
             format!("evaluated 2: {:.6}", mean(4.0, 5.0, 6.0)),
+            "checkpoint 3+0: 0.000000".into(),
         ];
         for delay in [0, 2, 100] {
             let mut backend = Recorder { delay, ..Default::default() };

@@ -61,7 +61,10 @@ fn training_prints_json_lines_and_leaves_a_whole_run_folder() {
     let out = folder.path().join("run");
     let mut files: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();
-    assert_eq!(files, ["config.json", "metrics.jsonl", "model.safetensors"]);
+    let (checkpoints, others): (Vec<_>, Vec<_>) =
+        files.iter().map(|file| file.to_str().unwrap()).partition(|file| file.starts_with("checkpoint-"));
+    assert_eq!(others, [".lock", "config.json", "metrics.jsonl", "model.safetensors"]);
+    assert!(checkpoints.len() == 2 && checkpoints.contains(&"checkpoint-63.safetensors"), "{checkpoints:?}");
 
     let config: Value = serde_json::from_slice(&fs::read(out.join("config.json")).unwrap()).unwrap();
     assert_eq!((&config["data"], &config["epochs"], &config["momentum"]), (&"digits".into(), &3.into(), &0.9.into()));

@@ -13,7 +13,7 @@ use crate::{report, run_folder};
 
 /// Evaluates the model on the data's test part.
 pub async fn run(args: &EvalArgs) -> Result<()> {
-    let (file, parameters, _) = run_folder::read_model(&args.model)?;
+    let (file, parameters) = run_folder::read_model(&args.model)?;
     let data = super::load_data(&args.data, !args.json)?;
     let sizes = parameters.sizes();
     let (features, classes) = (sizes[0], sizes[sizes.len() - 1]);

@@ -1,40 +1,82 @@
 //! `softstep train`: from a data set to a run folder with a model in it.
 
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use softstep::Error;
 use softstep::backend::{Backend, DeviceInfo, Training};
+use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
 use softstep::data::{Data, Examples};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::model::Parameters;
-use softstep::model_file::Metadata;
-use softstep::trainer::{self, Event, TrainingConfig};
+use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
 use softstep::verify::Verified;
 
-use crate::cli::{ReadbackChoice, TrainArgs};
-use crate::report::{EpochLine, Run, TrainReport};
-use crate::run_folder::{self, RunFolder};
+use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
+use crate::report::{self, EpochLine, Run, TrainReport};
+use crate::run_folder::{self, RunFolder, Stopped};
 
-/// Trains a model; `started` is when the program did.
-pub async fn run(args: &TrainArgs, started: Instant) -> Result<()> {
+/// The exit code of a run that was stopped: 128 + SIGINT, as shells have it.
+const STOPPED: u8 = 130;
+
+/// Trains a model, or goes on with a run that was stopped; `started` is when the program did.
+pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
+    let stopped = args.resume.as_deref().map(Stopped::open).transpose()?;
+    if let Some(stopped) = &stopped {
+        check_settings(args, stopped)?;
+        let model = stopped.path().join("model.safetensors");
+        if stopped.metadata.finished() && model.exists() {
+            report::finished(stopped.metadata.step, stopped.path(), &model, args.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     if let Some(out) = &args.out {
         run_folder::check_free(out)?;
     }
-    let mut data = super::load_data(&args.data, !args.quiet)?;
-    let config = args.config(|batch_size| trainer::default_epochs(data.train.len(), batch_size));
+    let initial = args.init.as_deref().map(run_folder::read_model).transpose()?;
+
+    let mut data = load_data(args, stopped.as_ref())?;
+    let data_sha256 = data.sha256();
+    let config = match &stopped {
+        Some(stopped) => {
+            check_data(stopped, &data, &data_sha256)?;
+            stopped.metadata.config.clone()
+        }
+        None => args.config(|batch_size| trainer::default_epochs(data.train.len(), batch_size)),
+    };
     let mut validation = None;
     if config.validation > 0.0 {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
         (data.train, validation) = (train, Some(held_out));
     }
 
-    let parameters = Parameters::new(&config.sizes(&data.train), config.seed)?;
+    let sizes = config.sizes(&data.train);
+    let parameters = match (&stopped, initial) {
+        (Some(stopped), _) => stopped.state.parameters.clone(),
+        (None, Some((file, parameters))) => {
+            if parameters.sizes() != sizes {
+                bail!(
+                    "--init {} has layer sizes {:?}, and this run {sizes:?}: choose its --data and --hidden",
+                    file.display(),
+                    parameters.sizes()
+                );
+            }
+            parameters
+        }
+        (None, None) => Parameters::new(&sizes, config.seed)?,
+    };
     let batch_size = config.batch_size.min(data.train.len());
     let training = Training { examples: &data.train, batch_size, sgd: config.sgd };
-    let job = Job { args, config: &config, data: &data, validation: validation.as_ref(), started };
-    match super::open_gpu(&args.device).await? {
+    let gpu = open_gpu(args, stopped.as_ref()).await?;
+    let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started };
+    match gpu {
         Some(gpu) => {
             let readback = match args.readback {
                 ReadbackChoice::Pipelined => Readback::Pipelined,
@@ -43,16 +85,119 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<()> {
             let backend = GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?;
             let backend = if args.profile { backend.with_profile()? } else { backend };
             match args.verify {
-                Some(every) => job.train(Verified::new(backend, training, every.get(), 0)).await,
-                None => job.train(backend).await,
+                Some(every) => {
+                    let before = stopped.as_ref().map_or(0, |stopped| stopped.metadata.step);
+                    job.train(Verified::new(backend, training, every.get(), before), stopped).await
+                }
+                None => job.train(backend, stopped).await,
             }
         }
         None if args.verify.is_some() => {
-            anyhow::bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
+            bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
         }
-        None if args.profile => anyhow::bail!("--profile times the kernels of a GPU, and this run has none"),
-        None => job.train(CpuBackend::new(&parameters, Some(&training))?).await,
+        None if args.profile => bail!("--profile times the kernels of a GPU, and this run has none"),
+        None => job.train(CpuBackend::new(&parameters, Some(&training))?, stopped).await,
     }
+}
+
+/// Refuses settings beside `--resume` that are not the run's.
+fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
+    if let Some((flag, asked, run)) = args.difference(&stopped.metadata.config)? {
+        bail!(
+            "{flag} {asked}: the run in {} has {flag} {run}, and goes on with that; leave {flag} away, or start a new run",
+            stopped.path().display()
+        );
+    }
+    Ok(())
+}
+
+/// The data that `--data` names, or that the run to go on with has.
+fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
+    let data = match stopped {
+        Some(stopped) if !args.gives("data") => stopped.metadata.data.clone(),
+        _ => args.data.data.clone(),
+    };
+    super::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet)
+}
+
+/// Refuses data that are not the run's.
+fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
+    let run = &stopped.metadata;
+    if sha256 != run.data_sha256 {
+        bail!(
+            "--data {}: not the data of the run in {}, which are {} with SHA-256 {}; these have {sha256}. \
+             Bring those back, or start a new run",
+            data.name,
+            stopped.path().display(),
+            run.data,
+            run.data_sha256
+        );
+    }
+    Ok(())
+}
+
+/// Opens the device that the arguments ask for, or where the run to go on with was.
+async fn open_gpu(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Option<softstep::gpu::Gpu>> {
+    let Some(stopped) = stopped else { return super::open_gpu(&args.device).await };
+    if args.gives("backend") || args.gives("adapter") {
+        return super::open_gpu(&args.device).await;
+    }
+    let run = &stopped.metadata;
+    let device = match run.backend.as_str() {
+        "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
+        _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(run.adapter.clone()) },
+    };
+    super::open_gpu(&device).await.with_context(|| elsewhere(run))
+}
+
+/// What to do where the run's own device is not.
+fn elsewhere(run: &checkpoint::Metadata) -> String {
+    format!(
+        "this run computed on {} ({}), which is not here; --backend or --adapter goes on elsewhere, \
+         but not with the same bits",
+        run.adapter, run.backend
+    )
+}
+
+/// Says what may keep the run from going on with the same bits.
+fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    if (run.backend.as_str(), &run.adapter) != (info.backend, &info.name) {
+        if !args.gives("backend") && !args.gives("adapter") {
+            bail!("{}", elsewhere(run));
+        }
+        report::notice(&format!(
+            "this run computed on {} ({}) and goes on, not with the same bits, on {} ({})",
+            run.adapter, run.backend, info.name, info.backend
+        ));
+    } else if (&run.driver, run.version.as_str()) != (&info.driver, version) {
+        report::notice(&format!(
+            "this run computed with {} and softstep {}, now {} and {version}: the bits may differ",
+            run.driver, run.version, info.driver
+        ));
+    }
+    Ok(())
+}
+
+/// The first SIGINT or SIGTERM sets the flag; the next ends the process at once, which loses nothing that was saved.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, STOPPED.into(), Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// The command that goes on with the run in this folder.
+fn resume_command(folder: &Path, args: &TrainArgs) -> String {
+    let quoted = |path: &Path| {
+        let path = path.display().to_string();
+        let plain = path.chars().all(|character| character.is_alphanumeric() || "/._-+=:,@%\\".contains(character));
+        if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    };
+    let data_dir = args.data.data_dir.as_ref().map(|folder| format!(" --data-dir {}", quoted(folder)));
+    format!("softstep train --resume {}{}", quoted(folder), data_dir.unwrap_or_default())
 }
 
 /// A run, ready for its backend.
@@ -60,40 +205,124 @@ struct Job<'a> {
     args: &'a TrainArgs,
     config: &'a TrainingConfig,
     data: &'a Data,
+    data_sha256: String,
     validation: Option<&'a Examples>,
     started: Instant,
 }
 
 impl Job<'_> {
-    async fn train<B: Backend>(&self, mut backend: B) -> Result<()> {
-        let Self { args, config, data, validation, started } = *self;
+    async fn train<B: Backend>(&self, mut backend: B, stopped: Option<Stopped>) -> Result<ExitCode> {
+        let Self { args, config, data, validation, started, .. } = *self;
         let validation = validation.map(|examples| backend.upload(examples)).transpose()?;
         let test = backend.upload(&data.test)?;
-
-        let mut folder = RunFolder::create(args.out.as_deref(), &data.name)?;
-        let out = folder.path().to_path_buf();
         let info = backend.info().clone();
-        folder.write_config(&Config::new(config, data, &info))?;
-        let run = Run { info, data, sizes: config.sizes(&data.train), config, out: &out };
-        let steps = config.steps(data.train.len());
+        let stop = stop_on_signals()?;
+
+        let mut checkpoint_every = args.checkpoint_every;
+        let mut from = Position::START;
+        let mut resumed_from = None;
+        let mut folder = match stopped {
+            Some(stopped) => {
+                let run = &stopped.metadata;
+                check_device(args, run, &info)?;
+                checkpoint_every = checkpoint_every.or(run.checkpoint_every);
+                (from, resumed_from) = (run.position, Some(run.step));
+                backend.restore(&stopped.state)?;
+                stopped.go_on()?
+            }
+            None => {
+                let mut folder = RunFolder::create(args.out.as_deref(), &data.name)?;
+                folder.write_config(&Config::new(config, data, &info))?;
+                folder
+            }
+        };
+        let out = folder.path().to_path_buf();
+        let examples = data.train.len();
+        let steps = config.steps(examples);
+        let metadata = checkpoint::Metadata {
+            format: checkpoint::Metadata::FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            sizes: config.sizes(&data.train),
+            position: from,
+            step: 0,
+            config: config.clone(),
+            checkpoint_every,
+            data: data.name.clone(),
+            data_sha256: self.data_sha256.clone(),
+            backend: info.backend.into(),
+            adapter: info.name.clone(),
+            driver: info.driver.clone(),
+            metrics_bytes: 0,
+        };
+        let run = Run { info, data, sizes: metadata.sizes.clone(), config, out: &out, resumed_from };
         let mut report = TrainReport::new(run, steps, args.json, args.quiet, started)?;
 
+        let course = Course { from, checkpoint_every, stop: &stop };
         let observe = |event: Event<'_>| {
-            record(&mut folder, event)?;
+            match event {
+                Event::Checkpoint { position, state } => {
+                    let step = position.step(config, examples);
+                    let awaited = step == steps || stop.load(Ordering::Relaxed);
+                    folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state, awaited)?;
+                }
+                _ => record(&mut folder, event)?,
+            }
             report.show(event)
         };
-        let examples = data.train.len();
-        let trained = trainer::train(&mut backend, config, examples, validation.as_ref(), &test, observe).await;
+        let trained =
+            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await;
         report.close();
-        folder.flush()?;
-        let summary = trained?;
+        let trained = trained.and_then(|ended| folder.wait().map(|()| ended));
+        match trained {
+            Ok(Some(summary)) => {
+                let parameters = backend.parameters().await?;
+                report.profile(backend.profile())?;
+                report.verification(backend.verification(), summary.steps)?;
+                report.done(&summary, &folder.model(), parameters.sha256())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(None) => {
+                let step = folder.saved().unwrap_or_default();
+                report::stopped(step, steps, &out, &resume_command(&out, args), args.json)?;
+                Ok(ExitCode::from(STOPPED))
+            }
+            Err(error) => {
+                // The lines up to here tell what happened; what matters more has been said if they fail.
+                let _ = folder.flush();
+                let _ = folder.wait();
+                let diverged = matches!(error, Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. });
+                report::error(&error.into());
+                report::notice(&way_on(&mut folder, diverged, args));
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+}
 
-        let parameters = backend.parameters().await?;
-        let model = folder.write_model(&parameters, &Metadata::new(&parameters, &data.name, config.seed))?;
-        report.profile(backend.profile(), summary.steps)?;
-        report.verification(backend.verification(), summary.steps)?;
-        report.done(&summary, &model, parameters.sha256())?;
-        Ok(())
+/// What is left of a run that failed, and how to go on with it.
+fn way_on(folder: &mut RunFolder, diverged: bool, args: &TrainArgs) -> String {
+    let path = folder.path().to_path_buf();
+    let last = folder.saved().map(|step| format!("the checkpoint of step {step} is whole, in {}", path.display()));
+    match folder.rescue() {
+        Some(Some((step, place))) => format!(
+            "the run up to step {step} is saved in {}; once there is room, move it where you like; it goes on with:\n{}",
+            place.display(),
+            resume_command(&place, args)
+        ),
+        Some(None) => {
+            let lost = "the state could be saved nowhere else either";
+            match last {
+                Some(last) => format!("{lost}; {last}; go on with:\n{}", resume_command(&path, args)),
+                None => lost.into(),
+            }
+        }
+        None => match last {
+            Some(last) if diverged => {
+                format!("{last}; to start from it, add --init {} to a smaller --lr", path.display())
+            }
+            Some(last) => format!("{last}; go on with:\n{}", resume_command(&path, args)),
+            None => format!("nothing of the run is saved in {}", path.display()),
+        },
     }
 }
 
@@ -104,10 +333,9 @@ fn record(folder: &mut RunFolder, event: Event<'_>) -> softstep::Result<()> {
             folder.write_metrics(&StepLine { step, epoch, loss, lr })
         }
         Event::EpochEvaluated { epoch, train_loss, validation, test } => {
-            folder.write_metrics(&EpochLine::new(epoch, train_loss, validation, test))?;
-            folder.flush()
+            folder.write_metrics(&EpochLine::new(epoch, train_loss, validation, test))
         }
-        Event::EpochStarted { .. } | Event::EpochTrained { .. } => Ok(()),
+        Event::EpochStarted { .. } | Event::EpochTrained { .. } | Event::Checkpoint { .. } => Ok(()),
     }
 }
 

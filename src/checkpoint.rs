@@ -1,0 +1,139 @@
+//! Checkpoints as [safetensors](https://github.com/huggingface/safetensors) files: all that a run needs to go on and end
+//! in the same bits, as bytes.
+//!
+//! The parameters are stored as in a [model file](crate::model_file), and each moment of the optimizer in the same way
+//! with `moment0.` before the names. The metadata entry `softstep-checkpoint` is a JSON object with the fields of
+//! [`Metadata`]. The last 32 bytes of the file, in safetensors' terms the tensor `sha256`, are the SHA-256 of everything
+//! before them: a file that was cut off or changed in any bit is noticed before anything in it is believed.
+
+use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::model_file::{Tensor, deserialize, layer_tensors, serialize};
+use crate::optimizer::TrainingState;
+use crate::trainer::{Position, TrainingConfig};
+
+/// The version of this format that is written, and the only one that is read.
+const FORMAT: u32 = 1;
+/// The longest file that is read: a model file's [`MAX_BYTES`](crate::model_file::MAX_BYTES) for the parameters, and for
+/// each of two moments.
+pub const MAX_BYTES: u64 = 3 * crate::model_file::MAX_BYTES;
+/// The metadata entry.
+const ENTRY: &str = "softstep-checkpoint";
+/// The last tensor of the file: tensors of bytes come after those of floats.
+const DIGEST: &str = "sha256";
+const DIGEST_BYTES: usize = 32;
+
+/// What a checkpoint says about its run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Version of the format, now 1.
+    pub format: u32,
+    /// The version of softstep that wrote it.
+    pub version: String,
+    /// Layer sizes `[features, hidden…, classes]`.
+    pub sizes: Vec<usize>,
+    /// Where the run stands.
+    pub position: Position,
+    /// Steps since its start.
+    pub step: usize,
+    /// Its settings.
+    pub config: TrainingConfig,
+    /// How often it takes checkpoints, in steps.
+    pub checkpoint_every: Option<std::num::NonZeroUsize>,
+    /// Name of its data set.
+    pub data: String,
+    /// What is in the data set: [`Data::sha256`](crate::data::Data::sha256).
+    pub data_sha256: String,
+    /// Where it computes: `gpu` or `cpu`.
+    pub backend: String,
+    /// The adapter's or processor's name.
+    pub adapter: String,
+    /// Driver or library, with its version.
+    pub driver: String,
+    /// Length of the run's `metrics.jsonl`, in bytes.
+    pub metrics_bytes: u64,
+}
+
+impl Metadata {
+    /// The version of the format that is written.
+    pub const FORMAT: u32 = FORMAT;
+
+    /// Whether the run has ended.
+    pub fn finished(&self) -> bool {
+        self.position.epoch > self.config.epochs
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!(
+                "its format version is {}, written by softstep {}; this one reads {FORMAT}",
+                self.format, self.version
+            ));
+        }
+        self.config.check().map_err(|error| format!("its settings are no softstep's: {error}"))
+    }
+}
+
+/// The bytes of a checkpoint file; equal arguments give equal bytes.
+///
+/// # Errors
+/// [`Error::Invalid`] if a value is infinite or not a number, or the state is not of the metadata's layer sizes and
+/// optimizer.
+pub fn to_safetensors(metadata: &Metadata, state: &TrainingState) -> Result<Vec<u8>> {
+    state.check(&metadata.sizes, metadata.config.sgd.moments())?;
+    let mut tensors = layer_tensors("", &state.parameters)?;
+    for (index, moment) in state.moments.iter().enumerate() {
+        tensors.extend(layer_tensors(&moment_prefix(index), moment)?);
+    }
+    let digest =
+        Tensor { name: DIGEST.into(), dtype: Dtype::U8, shape: vec![DIGEST_BYTES], bytes: vec![0; DIGEST_BYTES] };
+    tensors.push(digest);
+    let mut bytes = serialize(&tensors, ENTRY, metadata)?;
+    let content = bytes.len() - DIGEST_BYTES;
+    let digest = Sha256::digest(&bytes[..content]);
+    bytes[content..].copy_from_slice(&digest);
+    Ok(bytes)
+}
+
+/// Reads the bytes of a checkpoint file; `file` is its name for messages.
+///
+/// # Errors
+/// [`Error::Format`] naming the file and what is wrong with it.
+pub fn from_safetensors(file: &str, bytes: &[u8]) -> Result<(Metadata, TrainingState)> {
+    read(bytes).map_err(|problem| Error::format(file, problem))
+}
+
+/// Whether these bytes mean to be a checkpoint, damaged or not.
+pub fn is_checkpoint(bytes: &[u8]) -> bool {
+    let header = &bytes[..bytes.len().min(4096)];
+    header.windows(ENTRY.len()).any(|window| window == ENTRY.as_bytes())
+}
+
+fn read(bytes: &[u8]) -> std::result::Result<(Metadata, TrainingState), String> {
+    let damaged = || "the checkpoint is damaged or incomplete: its SHA-256 is not what it ends in".to_string();
+    let (content, digest) = bytes.split_last_chunk::<DIGEST_BYTES>().ok_or_else(damaged)?;
+    if Sha256::digest(content).as_slice() != digest {
+        return Err(damaged());
+    }
+    let (mut tensors, metadata): (_, Metadata) = deserialize(bytes, "checkpoint", ENTRY)?;
+    metadata.check()?;
+    let parameters = tensors.layers("", &metadata.sizes)?;
+    let moments = (0..metadata.config.sgd.moments())
+        .map(|index| tensors.layers(&moment_prefix(index), &metadata.sizes))
+        .collect::<std::result::Result<_, String>>()?;
+    tensors.bytes(DIGEST.into(), Dtype::U8, &[DIGEST_BYTES])?;
+    if let Some(name) = tensors.unread() {
+        return Err(format!("tensor {name} is none of a checkpoint with layer sizes {:?}", metadata.sizes));
+    }
+    let state = TrainingState { parameters, moments };
+    state.check(&metadata.sizes, metadata.config.sgd.moments()).map_err(|error| error.to_string())?;
+    Ok((metadata, state))
+}
+
+fn moment_prefix(index: usize) -> String {
+    format!("moment{index}.")
+}
