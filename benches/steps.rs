@@ -90,9 +90,9 @@ fn bench<B: Backend>(group: &mut BenchmarkGroup<'_, WallTime>, mut backend: B, b
 
 fn examples() -> Examples {
     let mut random = ChaCha8Rng::seed_from_u64(0);
-    let mut inputs = vec![0; EXAMPLES * 784];
+    let mut inputs = vec![0u8; EXAMPLES * 784];
     random.fill_bytes(&mut inputs);
-    let labels = (0..EXAMPLES).map(|_| random.next_u32() % 10).collect();
+    let labels: Vec<u32> = (0..EXAMPLES).map(|_| random.next_u32() % 10).collect();
     Examples::new(inputs, labels, 784, 10).unwrap()
 }
 

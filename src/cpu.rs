@@ -11,7 +11,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_training};
-use crate::data::Examples;
+use crate::data::{Examples, Features};
 use crate::error::Result;
 use crate::model::{Layer, Parameters, check_fit};
 use crate::optimizer::{Sgd, TrainingState};
@@ -26,7 +26,7 @@ const PARALLEL_STEP: usize = 5_000_000;
 /// The same for one pass within a step that is shared among threads; the others are awake then.
 const PARALLEL_PASS: usize = 1_000_000;
 
-/// What gathering a byte costs, in floating-point operations of a product: it waits for memory.
+/// What gathering a feature costs, in floating-point operations of a product: it waits for memory.
 const GATHER_COST: usize = 25;
 
 /// A model on the CPU, with its own copy of the training examples.
@@ -81,7 +81,7 @@ impl CpuBackend {
     fn for_each_part(&mut self, set: &Examples, mut visit: impl FnMut(&mut [f32], &[u32])) -> Result<()> {
         self.network.check(set)?;
         let network = &mut self.network;
-        for (part, labels) in set.labels.chunks(EVALUATION_ROWS).enumerate() {
+        for (part, labels) in set.labels()?.chunks(EVALUATION_ROWS).enumerate() {
             let rows = labels.len();
             let workers = Workers::new(network.forward_operations(rows));
             workers.run(|| {
@@ -119,13 +119,14 @@ impl Backend for CpuBackend {
         let (network, examples) = (&mut self.network, &training.examples);
         let Step { first, batch, learning_rate } = step;
         training.epoch.check(step)?;
+        let labels = examples.labels()?;
         let order = &training.order[first..first + batch];
         // As many operations again for the gradients of the weights, and almost as many for those of the inputs.
         let workers = Workers::new(3 * network.forward_operations(batch));
         let loss = workers.run(|| {
             network.gather(workers, examples, batch, |row| order[row] as usize);
             network.forward(workers, batch);
-            let labels = order.iter().map(|&example| examples.labels[example as usize]);
+            let labels = order.iter().map(|&example| labels[example as usize]);
             let loss = network.cross_entropy(workers, batch, labels);
             for index in (0..network.parameters.layers.len()).rev() {
                 network.backward_input(workers, batch, index);
@@ -149,7 +150,7 @@ impl Backend for CpuBackend {
             predictions.extend(logits.chunks_exact(classes).map(argmax));
             loss += Arch::new().dispatch(|| softmax(logits, classes, labels.iter().copied(), |_, _| ()));
         })?;
-        let correct = predictions.iter().zip(&set.labels).filter(|(prediction, label)| prediction == label).count();
+        let correct = predictions.iter().zip(set.labels()?).filter(|(prediction, label)| prediction == label).count();
         Ok(Evaluation { loss: loss / set.len() as f64, correct, predictions })
     }
 
@@ -221,7 +222,8 @@ impl Network {
     }
 
     fn check(&self, examples: &Examples) -> Result<()> {
-        check_fit(self.parameters.layers[0].inputs, self.classes(), examples)
+        check_fit(self.parameters.layers[0].inputs, self.classes(), examples)?;
+        examples.labels().map(drop)
     }
 
     /// Floating-point operations of [`forward`](Self::forward).
@@ -238,8 +240,14 @@ impl Network {
                 #[inline(always)]
                 || {
                     for (row, input) in rows.zip(block.chunks_exact_mut(width)) {
-                        for (value, &byte) in input.iter_mut().zip(set.input(example(row))) {
-                            *value = f32::from(byte) * (1.0 / 255.0);
+                        let (at, input) = (example(row) * set.features, &mut input[..set.features]);
+                        match &set.inputs {
+                            Features::Bytes(bytes) => {
+                                for (value, &byte) in input.iter_mut().zip(&bytes[at..]) {
+                                    *value = f32::from(byte) * (1.0 / 255.0);
+                                }
+                            }
+                            Features::Floats(values) => input.copy_from_slice(&values[at..][..set.features]),
                         }
                     }
                 },

@@ -1,4 +1,4 @@
-//! Data sets: examples with one-byte features and a class each.
+//! Data sets: examples with their features, and a class or real values to learn of each.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,60 +19,159 @@ pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{DownloadLimits, Progress, Set, Store, cache_folder, load};
 
-/// Labelled examples.
-///
-/// A feature is a byte; what a model sees is `byte / 255`, in 0..1.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What the examples show, row-major: `[examples, features]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Features {
+    /// A byte each, as pixels are; what a model sees is `byte / 255`, in 0..1.
+    Bytes(Vec<u8>),
+    /// Numbers that a model sees as they are.
+    Floats(Vec<f32>),
+}
+
+/// What is to be learned of the examples.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Targets {
+    /// A class each, `[examples]`, below [`Examples::outputs`].
+    Classes(Vec<u32>),
+    /// Real values, `[examples, outputs]`, row-major.
+    Values(Vec<f32>),
+}
+
+impl From<Vec<u8>> for Features {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Vec<f32>> for Features {
+    fn from(values: Vec<f32>) -> Self {
+        Self::Floats(values)
+    }
+}
+
+impl From<Vec<u32>> for Targets {
+    fn from(classes: Vec<u32>) -> Self {
+        Self::Classes(classes)
+    }
+}
+
+impl From<Vec<f32>> for Targets {
+    fn from(values: Vec<f32>) -> Self {
+        Self::Values(values)
+    }
+}
+
+impl Features {
+    /// Number of them, of all examples together.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Floats(values) => values.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Examples with what is to be learned of them.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
     /// `[examples, features]`, row-major.
-    pub inputs: Vec<u8>,
-    /// `[examples]`, each in `0..classes`.
-    pub labels: Vec<u32>,
+    pub inputs: Features,
+    /// A class or a row of values for each example.
+    pub targets: Targets,
     /// Features of an example.
     pub features: usize,
-    /// Number of classes, 2 or more.
-    pub classes: usize,
+    /// Number of classes, 2 or more; or of real values of an example, 1 or more.
+    pub outputs: usize,
 }
 
 impl Examples {
     /// Checks that the parts fit together.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is no example or feature, fewer than two classes, a length that is not
-    /// `examples * features`, or a label out of range.
-    pub fn new(inputs: Vec<u8>, labels: Vec<u32>, features: usize, classes: usize) -> Result<Self> {
+    /// [`Error::Invalid`] if there is no example or feature, fewer than two classes, no value to learn, a length that is
+    /// not `examples * features`, a label out of range, or a number that is not finite.
+    pub fn new(
+        inputs: impl Into<Features>,
+        targets: impl Into<Targets>,
+        features: usize,
+        outputs: usize,
+    ) -> Result<Self> {
+        let (inputs, targets) = (inputs.into(), targets.into());
         let invalid = |problem: String| Err(Error::Invalid(problem));
-        if labels.is_empty() || features == 0 {
-            return invalid(format!("a data set needs examples and features: it has {} and {features}", labels.len()));
+        let examples = match &targets {
+            Targets::Classes(_) if outputs < 2 => {
+                return invalid(format!("a classifier needs at least two classes: the data has {outputs}"));
+            }
+            Targets::Values(_) if outputs == 0 => return invalid("the data has nothing to learn: no target".into()),
+            Targets::Classes(labels) => {
+                if let Some(at) = labels.iter().position(|&label| label as usize >= outputs) {
+                    return invalid(format!(
+                        "label {} of example {at} is not below {outputs}, the number of classes",
+                        labels[at]
+                    ));
+                }
+                labels.len()
+            }
+            Targets::Values(values) => {
+                if !values.len().is_multiple_of(outputs) {
+                    return invalid(format!("{} targets are not {outputs} for each example", values.len()));
+                }
+                if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                    return invalid(format!("target {} of example {} is {}", at % outputs, at / outputs, values[at]));
+                }
+                values.len() / outputs
+            }
+        };
+        if examples == 0 || features == 0 {
+            return invalid(format!("a data set needs examples and features: it has {examples} and {features}"));
         }
-        if classes < 2 {
-            return invalid(format!("a classifier needs at least two classes: the data has {classes}"));
+        if Some(inputs.len()) != examples.checked_mul(features) {
+            return invalid(format!("{} features are not {features} for each of {examples} examples", inputs.len()));
         }
-        if Some(inputs.len()) != labels.len().checked_mul(features) {
-            return invalid(format!("{} bytes are not {} examples of {features} features", inputs.len(), labels.len()));
+        if let Features::Floats(values) = &inputs
+            && let Some(at) = values.iter().position(|value| !value.is_finite())
+        {
+            return invalid(format!("feature {} of example {} is {}", at % features, at / features, values[at]));
         }
-        if let Some(at) = labels.iter().position(|&label| label as usize >= classes) {
-            return invalid(format!(
-                "label {} of example {at} is not below {classes}, the number of classes",
-                labels[at]
-            ));
-        }
-        Ok(Self { inputs, labels, features, classes })
+        Ok(Self { inputs, targets, features, outputs })
     }
 
     /// Number of examples.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.inputs.len() / self.features
     }
 
     /// Whether there is no example.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.inputs.is_empty()
     }
 
-    /// The features of one example, `[features]`.
-    pub fn input(&self, example: usize) -> &[u8] {
-        &self.inputs[example * self.features..][..self.features]
+    /// One example as a model sees it, `[features]`; bytes are scaled in f64.
+    pub fn input(&self, example: usize) -> impl Iterator<Item = f64> {
+        let row = example * self.features..(example + 1) * self.features;
+        let (bytes, values) = match &self.inputs {
+            Features::Bytes(bytes) => (&bytes[row], &[][..]),
+            Features::Floats(values) => (&[][..], &values[row]),
+        };
+        bytes.iter().map(|&byte| f64::from(byte) / 255.0).chain(values.iter().map(|&value| f64::from(value)))
+    }
+
+    /// The class of each example, `[examples]`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the targets are real values.
+    pub fn labels(&self) -> Result<&[u32]> {
+        match &self.targets {
+            Targets::Classes(labels) => Ok(labels),
+            Targets::Values(_) => {
+                Err(Error::Invalid("the data's targets are real values, where classes are needed".into()))
+            }
+        }
     }
 
     /// Splits off a validation part of `round(share * len)` examples: (what is left, validation).
@@ -83,48 +182,65 @@ impl Examples {
     /// # Errors
     /// [`Error::Invalid`] if either part would be empty.
     pub fn split(mut self, share: f64, seed: u64) -> Result<(Self, Self)> {
-        let validation_len = (share * self.len() as f64).round();
-        if !(1.0..self.len() as f64).contains(&validation_len) {
-            return Err(Error::Invalid(format!(
+        let chosen = choose(self.len(), share, seed, SPLIT_STREAM).ok_or_else(|| {
+            Error::Invalid(format!(
                 "--validation {share} of {} examples: there must be at least one to validate on and one left to train on",
                 self.len()
-            )));
-        }
-        let validation_len = validation_len as usize;
-        let Self { features, classes, .. } = self;
-        let mut validation = Self {
-            inputs: Vec::with_capacity(validation_len * features),
-            labels: Vec::with_capacity(validation_len),
-            features,
-            classes,
+            ))
+        })?;
+        let Self { features, outputs, .. } = self;
+        let inputs = match &mut self.inputs {
+            Features::Bytes(bytes) => Features::Bytes(take_rows(bytes, features, &chosen)),
+            Features::Floats(values) => Features::Floats(take_rows(values, features, &chosen)),
         };
-
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(SPLIT_STREAM);
-        let mut kept = 0;
-        for example in 0..self.len() {
-            // Selection sampling (Knuth, The Art of Computer Programming 3.4.2, algorithm S): an example is taken
-            // with probability missing / remaining.
-            let missing = validation_len - validation.len();
-            let remaining = self.len() - example;
-            let at = example * features;
-            if ((u128::from(random.next_u64()) * remaining as u128) >> 64) < missing as u128 {
-                validation.inputs.extend_from_slice(&self.inputs[at..][..features]);
-                validation.labels.push(self.labels[example]);
-            } else {
-                self.inputs.copy_within(at..at + features, kept * features);
-                self.labels[kept] = self.labels[example];
-                kept += 1;
-            }
-        }
-        self.inputs.truncate(kept * features);
-        self.labels.truncate(kept);
-        Ok((self, validation))
+        let targets = match &mut self.targets {
+            Targets::Classes(labels) => Targets::Classes(take_rows(labels, 1, &chosen)),
+            Targets::Values(values) => Targets::Values(take_rows(values, outputs, &chosen)),
+        };
+        Ok((self, Self { inputs, targets, features, outputs }))
     }
 }
 
-/// The generator's stream for splits, so that they share no random numbers with what else a run's seed drives.
+/// The generator's stream for validation splits, so that they share no random numbers with what else a run's seed
+/// drives.
 const SPLIT_STREAM: u64 = u64::MAX;
+
+/// Which `round(share * len)` examples make a part; `None` if none or all of them would.
+fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
+    let wanted = (share * len as f64).round();
+    if !(1.0..len as f64).contains(&wanted) {
+        return None;
+    }
+    let mut missing = wanted as usize;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(stream);
+    let choose = |example| {
+        // Selection sampling (Knuth, The Art of Computer Programming 3.4.2, algorithm S): an example is taken with
+        // probability missing / remaining.
+        let taken = ((u128::from(random.next_u64()) * (len - example) as u128) >> 64) < missing as u128;
+        missing -= usize::from(taken);
+        taken
+    };
+    Some((0..len).map(choose).collect())
+}
+
+/// Takes the chosen rows, `[rows, width]`, out of `values`; both keep their order.
+fn take_rows<T: Copy>(values: &mut Vec<T>, width: usize, chosen: &[bool]) -> Vec<T> {
+    let count = chosen.iter().filter(|&&chosen| chosen).count();
+    let mut taken = Vec::with_capacity(count * width);
+    let mut kept = 0;
+    for (row, &chosen) in chosen.iter().enumerate() {
+        let row = row * width..(row + 1) * width;
+        if chosen {
+            taken.extend_from_slice(&values[row]);
+        } else {
+            values.copy_within(row, kept);
+            kept += width;
+        }
+    }
+    values.truncate(kept);
+    taken
+}
 
 /// A data set in its two parts.
 #[derive(Clone, Debug)]
@@ -141,12 +257,21 @@ impl Data {
     /// SHA-256 over everything in it but its name, in lower-case hexadecimal.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
-        for Examples { inputs, labels, features, classes } in [&self.train, &self.test] {
-            for size in [labels.len(), *features, *classes] {
+        for part @ Examples { inputs, targets, features, outputs } in [&self.train, &self.test] {
+            for size in [part.len(), *features, *outputs] {
                 hash.update((size as u64).to_le_bytes());
             }
-            hash.update(inputs);
-            labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+            match inputs {
+                Features::Bytes(bytes) => hash.update(bytes),
+                Features::Floats(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
+            }
+            match targets {
+                Targets::Classes(labels) => labels.iter().for_each(|label| hash.update(label.to_le_bytes())),
+                Targets::Values(values) => {
+                    hash.update(b"values"); // as wide as labels, but not the same
+                    values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+                }
+            }
         }
         hexadecimal(&hash.finalize())
     }
@@ -164,25 +289,47 @@ mod tests {
     /// Example i has the features [i, 255 - i].
     fn numbered(len: u8) -> Examples {
         let inputs = (0..len).flat_map(|index| [index, 255 - index]).collect();
-        Examples::new(inputs, (0..len).map(|index| u32::from(index % 3)).collect(), 2, 3).unwrap()
+        let labels: Vec<u32> = (0..len).map(|index| u32::from(index % 3)).collect();
+        Examples::new(Features::Bytes(inputs), labels, 2, 3).unwrap()
+    }
+
+    /// The same in floats, with the targets [i, -i].
+    fn numbered_floats(len: u8) -> Examples {
+        let pairs = |second: fn(f32) -> f32| {
+            (0..len).map(f32::from).flat_map(|index| [index, second(index)]).collect::<Vec<f32>>()
+        };
+        Examples::new(pairs(|index| 255.0 - index), pairs(|index| -index), 2, 2).unwrap()
+    }
+
+    /// The numbers of examples made by either.
+    fn numbers(examples: &Examples) -> Vec<usize> {
+        let scale = if matches!(examples.inputs, Features::Bytes(_)) { 255.0 } else { 1.0 };
+        (0..examples.len()).map(|example| (examples.input(example).next().unwrap() * scale).round() as usize).collect()
     }
 
     #[test]
     fn a_split_shares_out_every_example_once_and_keeps_order() {
-        let all = numbered(100);
-        let (train, validation) = all.clone().split(0.25, 3).unwrap();
-        assert_eq!((train.len(), validation.len()), (75, 25));
-        let mut seen = [0; 100];
-        for part in [&train, &validation] {
-            assert_eq!((part.features, part.classes, part.inputs.len()), (2, 3, 2 * part.len()));
-            assert!(part.inputs.chunks(2).is_sorted_by_key(|input| input[0]));
-            for example in 0..part.len() {
-                let original = usize::from(part.input(example)[0]);
-                assert_eq!((part.input(example), part.labels[example]), (all.input(original), all.labels[original]));
-                seen[original] += 1;
+        for all in [numbered(100), numbered_floats(100)] {
+            let (train, validation) = all.clone().split(0.25, 3).unwrap();
+            assert_eq!((train.len(), validation.len()), (75, 25));
+            let mut seen = [0; 100];
+            for part in [&train, &validation] {
+                assert_eq!((part.features, part.outputs, part.inputs.len()), (2, all.outputs, 2 * part.len()));
+                assert!(numbers(part).is_sorted());
+                for (example, original) in numbers(part).into_iter().enumerate() {
+                    assert!(part.input(example).eq(all.input(original)));
+                    match (&part.targets, &all.targets) {
+                        (Targets::Classes(part), Targets::Classes(all)) => assert_eq!(part[example], all[original]),
+                        (Targets::Values(part), Targets::Values(_)) => {
+                            assert_eq!(part[2 * example..][..2], [original as f32, -(original as f32)]);
+                        }
+                        _ => panic!("other targets"),
+                    }
+                    seen[original] += 1;
+                }
             }
+            assert_eq!(seen, [1; 100]);
         }
-        assert_eq!(seen, [1; 100]);
     }
 
     #[test]
@@ -192,7 +339,7 @@ mod tests {
         let mut chosen = [0; 20];
         for seed in 0..4000 {
             let (_, validation) = numbered(20).split(0.25, seed).unwrap();
-            validation.inputs.iter().step_by(2).for_each(|&index| chosen[usize::from(index)] += 1);
+            numbers(&validation).into_iter().for_each(|index| chosen[index] += 1);
         }
         // Each is chosen 1000 times on average, with a standard deviation of 27.
         assert!(chosen.iter().all(|count| (1000i32 - count).abs() <= 140), "{chosen:?}");
@@ -218,7 +365,31 @@ mod tests {
             (vec![1], vec![0, 1], usize::MAX, 2),
         ];
         for (inputs, labels, features, classes) in refused {
-            assert!(Examples::new(inputs, labels, features, classes).is_err());
+            assert!(Examples::new(Features::Bytes(inputs), Targets::Classes(labels), features, classes).is_err());
         }
+        let refused = [
+            (vec![], vec![], 1, 1),
+            (vec![0.5], vec![], 1, 0),
+            (vec![0.5, f32::NAN], vec![1.0, 2.0], 1, 1),
+            (vec![0.5, 0.5], vec![1.0, f32::INFINITY], 1, 1),
+            (vec![0.5, 0.5], vec![1.0, 2.0, 3.0], 1, 2),
+            (vec![0.5, 0.5], vec![1.0], 1, 1),
+        ];
+        for (inputs, values, features, outputs) in refused {
+            assert!(Examples::new(Features::Floats(inputs), Targets::Values(values), features, outputs).is_err());
+        }
+    }
+
+    #[test]
+    fn the_hash_of_a_data_set_tells_every_part_of_it() {
+        let data = |train: &Examples| Data { name: "test".into(), train: train.clone(), test: numbered(3) };
+        // Runs and models know their data by this hash: it must stay.
+        let known = "452ffbf22104e4bbf6f385470c6445eaf3415876ca13ea4479facba3a807f7c6";
+        assert_eq!(data(&numbered(10)).sha256(), known);
+        let values = |first: f32| Examples::new(vec![first, 1.0], vec![first, 1.0], 1, 1).unwrap();
+        let labels = |first| Examples::new(vec![0.0, 1.0], vec![first, 1], 1, 2).unwrap();
+        let hashes = [values(0.0), values(0.5), labels(0), labels(1)].map(|examples| data(&examples).sha256());
+        let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+        assert_eq!(distinct.len(), hashes.len(), "{hashes:?}");
     }
 }

@@ -19,7 +19,7 @@ use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
 
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, Training, no_training};
-use crate::data::Examples;
+use crate::data::{Examples, Features};
 use crate::error::{Error, Result};
 use crate::model::{Layer, Parameters, check_fit, step_operations};
 use crate::optimizer::{Sgd, TrainingState};
@@ -73,6 +73,8 @@ struct DataSet {
     labels: wgpu::Buffer,
     order: wgpu::Buffer,
     features: usize,
+    /// Whether they are floats; else they are bytes.
+    floats: bool,
     count: usize,
 }
 
@@ -275,29 +277,43 @@ impl GpuBackend {
         let gpu = &self.gpu;
         let features = self.weights[0].rows - 1;
         check_fit(features, self.logits.columns, examples)?;
+        let labels = examples.labels()?;
         let count = examples.len();
-        let stride = (features + 1).next_multiple_of(4);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = gpu.buffer(EXAMPLES, (count * stride) as u64, usage)?;
-        let labels = gpu.buffer(Content { name: "the labels", ..EXAMPLES }, 4 * count as u64, usage)?;
+        let buffer = match &examples.inputs {
+            Features::Bytes(bytes) => self.upload_rows(bytes, features, u8::MAX)?,
+            Features::Floats(values) => self.upload_rows(values, features, 1.0)?,
+        };
+        let label_buffer = gpu.buffer(Content { name: "the labels", ..EXAMPLES }, 4 * count as u64, usage)?;
         let order =
             gpu.buffer(Content { name: "the order of the examples", ..EXAMPLES }, 4 * order_length as u64, usage)?;
-
-        let rows_at_once = (UPLOAD_BYTES / stride).max(1);
-        let mut rows = Vec::with_capacity(rows_at_once.min(count) * stride);
-        for first in (0..count).step_by(rows_at_once) {
-            rows.clear();
-            for example in first..count.min(first + rows_at_once) {
-                rows.extend_from_slice(examples.input(example));
-                rows.push(u8::MAX);
-                rows.resize(rows.len().next_multiple_of(4), 0);
-            }
-            gpu.queue.write_buffer(&buffer, (first * stride) as u64, &rows);
-            gpu.submit([])?;
-        }
-        gpu.queue.write_buffer(&labels, 0, bytemuck::cast_slice(&examples.labels));
+        gpu.queue.write_buffer(&label_buffer, 0, bytemuck::cast_slice(labels));
         gpu.check()?;
-        Ok(DataSet { examples: buffer, labels, order, features, count })
+        let floats = matches!(examples.inputs, Features::Floats(_));
+        Ok(DataSet { examples: buffer, labels: label_buffer, order, features, floats, count })
+    }
+
+    /// Brings features, `[examples, features]`, to the device: each row followed by the constant 1 of the bias as
+    /// `one`, and zeros up to a block of 4.
+    fn upload_rows<T: bytemuck::Pod>(&self, features: &[T], width: usize, one: T) -> Result<wgpu::Buffer> {
+        let stride = (width + 1).next_multiple_of(4);
+        let bytes = features.len() / width * stride * size_of::<T>();
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.gpu.buffer(EXAMPLES, bytes as u64, usage)?;
+        let rows_at_once = (UPLOAD_BYTES / size_of::<T>() / stride).max(1);
+        let mut padded = Vec::with_capacity(bytes.min(UPLOAD_BYTES) / size_of::<T>());
+        for (part, rows) in features.chunks(rows_at_once * width).enumerate() {
+            padded.clear();
+            for row in rows.chunks_exact(width) {
+                padded.extend_from_slice(row);
+                padded.push(one);
+                padded.resize(padded.len().next_multiple_of(4), T::zeroed());
+            }
+            let at = part * rows_at_once * stride * size_of::<T>();
+            self.gpu.queue.write_buffer(&buffer, at as u64, bytemuck::cast_slice(&padded));
+            self.gpu.submit([])?;
+        }
+        Ok(buffer)
     }
 
     /// Rows of a chunk in evaluation; whole blocks of 4.
@@ -344,7 +360,11 @@ enum Last {
 
 impl DataSet {
     fn inputs(&self) -> Inputs<'_> {
-        Inputs::Examples { examples: &self.examples, order: &self.order, features: self.features }
+        let Self { examples, order, features, .. } = self;
+        match self.floats {
+            false => Inputs::Examples { examples, order, features: *features },
+            true => Inputs::FloatExamples { examples, order, features: *features },
+        }
     }
 }
 

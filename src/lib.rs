@@ -6,7 +6,7 @@
 //! data → batches → backend (GPU or CPU) → losses → report
 //! ```
 //!
-//! [`data`] loads [`Examples`](data::Examples): one-byte features and labels. [`trainer::train`] shuffles them into
+//! [`data`] loads [`Examples`](data::Examples): features, and classes or values to learn. [`trainer::train`] shuffles them into
 //! batches and hands each to a [`Backend`](backend::Backend) as a [`Step`](backend::Step); what comes back is the
 //! loss of every step, in order. The trainer tells an observer, and the binary's `report` prints.
 //!

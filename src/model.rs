@@ -130,10 +130,10 @@ pub fn step_operations(sizes: &[usize], batch: usize) -> u64 {
 /// # Errors
 /// [`Error::Invalid`] with both shapes.
 pub fn check_fit(features: usize, classes: usize, examples: &Examples) -> Result<()> {
-    if examples.features != features || examples.classes > classes {
+    if examples.features != features || examples.outputs > classes {
         return Err(Error::Invalid(format!(
             "the data has {} features and {} classes, the model {features} features and {classes} classes",
-            examples.features, examples.classes
+            examples.features, examples.outputs
         )));
     }
     Ok(())

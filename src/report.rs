@@ -438,7 +438,7 @@ impl<'a> TrainReport<'a> {
                     count(data.train.len()),
                     count(data.test.len()),
                     data.train.features,
-                    data.train.classes
+                    data.train.outputs
                 ),
             ),
             field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))),

@@ -108,11 +108,11 @@ impl TrainingConfig {
         Plan::new(self, examples).steps()
     }
 
-    /// Layer sizes `[features, hidden…, classes]` for this data.
+    /// Layer sizes `[features, hidden…, outputs]` for this data.
     pub fn sizes(&self, examples: &Examples) -> Vec<usize> {
         let mut sizes = vec![examples.features];
         sizes.extend(&self.hidden);
-        sizes.push(examples.classes);
+        sizes.push(examples.outputs);
         sizes
     }
 }

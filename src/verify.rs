@@ -8,7 +8,7 @@
 //! unchanged. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient or leave it.
 
 use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
-use crate::data::Examples;
+use crate::data::{Examples, Features};
 use crate::error::{Error, Result};
 use crate::model::{Layer, Parameters};
 use crate::optimizer::{Sgd, TrainingState};
@@ -272,9 +272,11 @@ impl Update {
 /// The mean loss over the examples `rows`, and its gradient by every layer's values; `None` where they leave f32.
 fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bounded, Vec<Bounded>)> {
     let batch = rows.len();
-    let pixels = rows.iter().flat_map(|&row| examples.input(row as usize)).map(|&byte| f64::from(byte) / 255.0);
-    let values = with_ones(&pixels.collect::<Vec<_>>(), examples.features);
-    let errors = values.iter().map(|value| 2.0 * EPSILON * value).collect();
+    let features: Vec<f64> = rows.iter().flat_map(|&row| examples.input(row as usize)).collect();
+    let values = with_ones(&features, examples.features);
+    // A byte is scaled, a float is taken as it is.
+    let scaling = if matches!(examples.inputs, Features::Bytes(_)) { 2.0 * EPSILON } else { 0.0 };
+    let errors = values.iter().map(|value| scaling * value).collect();
     // What each layer reads, `[batch, inputs + 1]`, and whether its ReLU surely let it through, or surely not.
     let mut read = vec![Bounded { values, errors }];
     let mut passed: Vec<Vec<Option<bool>>> = Vec::new();
@@ -302,7 +304,8 @@ fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bou
         read.push(Bounded { values: with_ones(&relu, layer.outputs), errors });
     }
 
-    let labels: Vec<u32> = rows.iter().map(|&row| examples.labels[row as usize]).collect();
+    let labels = examples.labels().ok()?; // no backend trains on others
+    let labels: Vec<u32> = rows.iter().map(|&row| labels[row as usize]).collect();
     let (loss, mut d_output) = cross_entropy(&logits?, &labels, layers[layers.len() - 1].outputs);
     let mut gradients = Vec::new();
     for (index, layer) in layers.iter().enumerate().rev() {

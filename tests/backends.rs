@@ -5,7 +5,7 @@ mod oracle;
 use pollster::block_on;
 use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
-use softstep::data::{self, Examples};
+use softstep::data::{self, Examples, Features};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::model::Parameters;
@@ -97,28 +97,30 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
         (vec![9, 17, 10], 31),
         (vec![6, 33, 15, 10], 34),
     ] {
-        let seed = fresh_seed();
-        let examples = oracle::random_examples(batch, sizes[0], sizes[sizes.len() - 1], seed);
-        let parameters = oracle::random_parameters(&sizes, seed);
-        let order: Vec<u32> = (0..batch as u32).collect();
-        let inputs = oracle::inputs(&examples, &order);
-        let mut model = oracle::Model::new(&parameters);
-        if model.nearest_kink(&inputs) < 1e-5 {
-            continue; // on a kink of ReLU the gradient is any of two
-        }
-        let expected = model.finite_differences(&inputs, &examples.labels);
-        for &matmul in gpu.matmul_choices() {
-            let gpu = gpu.clone().with_matmul(matmul).unwrap();
-            let training = Training { examples: &examples, batch_size: batch, sgd: Sgd::default() };
-            let mut backend = gpu_backend(&gpu, &parameters, &training);
-            // At learning rate 1 the update is the gradient.
-            train(&mut backend, &examples, batch, 1, 1.0);
-            let after = block_on(backend.parameters()).unwrap();
-            for (layer, expected) in expected.iter().enumerate() {
-                let (before, after) = (&parameters.layers[layer].values, &after.layers[layer].values);
-                let gradient: Vec<f32> = before.iter().zip(after).map(|(before, after)| before - after).collect();
-                let name = format!("{sizes:?}, layer {layer}, batch {batch}, {matmul:?}, seed {seed}");
-                oracle::assert_close(&name, &gradient, expected, 1e-5, 1e-6);
+        for random_examples in [oracle::random_examples, oracle::random_floats] {
+            let seed = fresh_seed();
+            let examples = random_examples(batch, sizes[0], sizes[sizes.len() - 1], seed);
+            let parameters = oracle::random_parameters(&sizes, seed);
+            let order: Vec<u32> = (0..batch as u32).collect();
+            let inputs = oracle::inputs(&examples, &order);
+            let mut model = oracle::Model::new(&parameters);
+            if model.nearest_kink(&inputs) < 1e-5 {
+                continue; // on a kink of ReLU the gradient is any of two
+            }
+            let expected = model.finite_differences(&inputs, examples.labels().unwrap());
+            for &matmul in gpu.matmul_choices() {
+                let gpu = gpu.clone().with_matmul(matmul).unwrap();
+                let training = Training { examples: &examples, batch_size: batch, sgd: Sgd::default() };
+                let mut backend = gpu_backend(&gpu, &parameters, &training);
+                // At learning rate 1 the update is the gradient.
+                train(&mut backend, &examples, batch, 1, 1.0);
+                let after = block_on(backend.parameters()).unwrap();
+                for (layer, expected) in expected.iter().enumerate() {
+                    let (before, after) = (&parameters.layers[layer].values, &after.layers[layer].values);
+                    let gradient: Vec<f32> = before.iter().zip(after).map(|(before, after)| before - after).collect();
+                    let name = format!("{sizes:?}, layer {layer}, batch {batch}, {matmul:?}, seed {seed}");
+                    oracle::assert_close(&name, &gradient, expected, 1e-5, 1e-6);
+                }
             }
         }
     }
@@ -356,4 +358,27 @@ fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
         let mut backend = gpu_backend(&gpu.clone().with_matmul(matmul).unwrap(), &parameters, &training);
         assert_eq!(first(train(&mut backend, &data.train, 64, 20, 1e6)), expected, "{matmul:?}");
     }
+}
+
+#[test]
+fn models_read_floats_as_they_are_and_bytes_by_255() {
+    let bytes = oracle::random_examples(70, 9, 4, 1);
+    let Features::Bytes(values) = &bytes.inputs else { panic!("no bytes") };
+    let values: Vec<f32> = values.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+    let floats = Examples::new(values, bytes.targets.clone(), 9, 4).unwrap();
+    let parameters = oracle::random_parameters(&[9, 7, 4], 2);
+    let logits = oracle::Model::new(&parameters).logits(&oracle::inputs(&bytes, &(0..70).collect::<Vec<u32>>()));
+    let expected = oracle::softmax(&logits, 4);
+
+    async fn both(backend: &mut impl Backend, [bytes, floats]: [&Examples; 2], expected: &[f64]) {
+        for examples in [bytes, floats] {
+            let set = backend.upload(examples).unwrap();
+            let probabilities = backend.probabilities(&set).await.unwrap();
+            oracle::assert_close(backend.info().backend, &probabilities, expected, 1e-5, 1e-6);
+            assert!(backend.evaluate(&set).await.unwrap().loss > 0.0);
+        }
+    }
+    let mut gpu = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+    block_on(both(&mut gpu, [&bytes, &floats], &expected));
+    block_on(both(&mut CpuBackend::new(&parameters, None).unwrap(), [&bytes, &floats], &expected));
 }

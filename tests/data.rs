@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 use skip::skipped_outside_ci;
-use softstep::data::{Data, DownloadLimits, Progress, Set, Store};
+use softstep::data::{Data, DownloadLimits, Examples, Features, Progress, Set, Store};
 use softstep::{Error, Result};
 use tempfile::TempDir;
 
@@ -88,10 +88,10 @@ fn a_folder_of_any_size_is_read_under_all_its_names() {
     let folder = write(names, &contents);
     let data = load_folder(folder.path()).unwrap();
     assert_eq!(data.name, folder.path().to_str().unwrap());
-    assert_eq!((data.train.features, data.train.classes, data.test.classes), (4, 4, 4));
-    assert_eq!(data.train.inputs, (0..12).collect::<Vec<u8>>());
-    assert_eq!(data.test.input(1), [16, 17, 18, 255]);
-    assert_eq!((data.train.labels, data.test.labels), (vec![0, 1, 0], vec![3, 1]));
+    assert_eq!((data.train.features, data.train.outputs, data.test.outputs), (4, 4, 4));
+    assert_eq!(data.train.inputs, Features::Bytes((0..12).collect()));
+    assert_eq!(bytes(&data.test)[4..], [16, 17, 18, 255]);
+    assert_eq!((data.train.labels().unwrap(), data.test.labels().unwrap()), (&[0, 1, 0][..], &[3, 1][..]));
 }
 
 #[test]
@@ -171,12 +171,18 @@ fn standard() -> TempDir {
     folder
 }
 
+fn bytes(examples: &Examples) -> &Vec<u8> {
+    let Features::Bytes(bytes) = &examples.inputs else { panic!("no bytes") };
+    bytes
+}
+
 fn assert_is_standard(data: &Data) {
     assert_eq!((data.train.len(), data.test.len()), (60_000, 10_000));
-    assert_eq!((data.train.features, data.train.classes), (784, 10));
+    assert_eq!((data.train.features, data.train.outputs), (784, 10));
     for (part, pixel) in [(&data.train, 1), (&data.test, 3)] {
-        assert_eq!((part.inputs[0], *part.inputs.last().unwrap()), (pixel, pixel + 1));
-        assert!(part.labels.iter().enumerate().all(|(index, &label)| label as usize == index % 10));
+        let bytes = bytes(part);
+        assert_eq!((bytes[0], *bytes.last().unwrap()), (pixel, pixel + 1));
+        assert!(part.labels().unwrap().iter().enumerate().all(|(index, &label)| label as usize == index % 10));
     }
 }
 
@@ -230,7 +236,7 @@ fn a_label_beyond_the_ten_classes_of_a_standard_set_is_refused() {
     let mut labels = vec![0; 10_000];
     labels[8_765] = 10;
     std::fs::write(folder.path().join(FILES[3]), idx(&[10_000], &labels)).unwrap();
-    assert_eq!(load_folder(folder.path()).unwrap().train.classes, 11);
+    assert_eq!(load_folder(folder.path()).unwrap().train.outputs, 11);
     let message = load_standard(folder.path()).unwrap_err().to_string();
     assert!(message.contains("t10k-labels-idx1-ubyte: label 10 of example 8765"), "{message}");
 }
@@ -359,12 +365,13 @@ fn mnist_is_loaded_and_its_content_verified() {
     let Some(folder) = real_mnist() else { return };
     let data = store([folder.parent().unwrap()]).load("auto", &mut quiet).unwrap();
     assert_eq!(data.name, "mnist");
-    assert_eq!((data.train.len(), data.test.len(), data.train.features, data.train.classes), (60_000, 10_000, 784, 10));
-    assert_eq!(data.train.labels[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
-    assert_eq!(data.test.labels[..10], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]);
-    let mean = data.train.inputs.iter().map(|&pixel| f64::from(pixel)).sum::<f64>() / data.train.inputs.len() as f64;
+    assert_eq!((data.train.len(), data.test.len(), data.train.features, data.train.outputs), (60_000, 10_000, 784, 10));
+    assert_eq!(data.train.labels().unwrap()[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
+    assert_eq!(data.test.labels().unwrap()[..10], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]);
+    let pixels = bytes(&data.train);
+    let mean = pixels.iter().map(|&pixel| f64::from(pixel)).sum::<f64>() / pixels.len() as f64;
     assert!((mean / 255.0 - 0.1307).abs() < 0.0001, "{mean}"); // the mean that everyone normalizes by
-    assert_eq!(data.train.inputs.capacity(), data.train.inputs.len());
+    assert_eq!(pixels.capacity(), pixels.len());
 }
 
 #[test]

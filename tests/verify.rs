@@ -91,6 +91,24 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
 }
 
 #[test]
+fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
+    let examples = oracle::random_floats(130, 21, 5, 4);
+    let training = Training { examples: &examples, batch_size: 50, sgd: NESTEROV };
+    let sizes = [21, 17, 5];
+    let gpu = gpu();
+    for &matmul in gpu.matmul_choices() {
+        let gpu = gpu.clone().with_matmul(matmul).unwrap();
+        let mut backend = Verified::new(on_gpu(&gpu, &sizes, &training), training, 1, 0);
+        train(&mut backend, &training, 9, 0.1).unwrap();
+        sane(&format!("floats {matmul:?}"), backend.verification().unwrap(), 9);
+    }
+    let cpu = CpuBackend::new(&Parameters::new(&sizes, 3).unwrap(), Some(&training)).unwrap();
+    let mut backend = Verified::new(cpu, training, 1, 0);
+    train(&mut backend, &training, 9, 0.1).unwrap();
+    sane("floats, CPU", backend.verification().unwrap(), 9);
+}
+
+#[test]
 fn a_run_to_the_end_verifies_when_gradients_have_all_but_vanished() {
     let found = verified(&gpu(), &[64, 128, 10], MOMENTUM, 30, 1500).unwrap();
     assert_eq!(found.steps, 50);

@@ -54,9 +54,9 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
 /// Random bytes and labels: what they are makes no difference to the time.
 fn random_examples() -> softstep::Result<Examples> {
     let mut random = ChaCha8Rng::seed_from_u64(0);
-    let mut inputs = vec![0; BENCH_EXAMPLES * FEATURES];
+    let mut inputs = vec![0u8; BENCH_EXAMPLES * FEATURES];
     random.fill_bytes(&mut inputs);
-    let labels = (0..BENCH_EXAMPLES).map(|_| random.next_u32() % CLASSES as u32).collect();
+    let labels: Vec<u32> = (0..BENCH_EXAMPLES).map(|_| random.next_u32() % CLASSES as u32).collect();
     Examples::new(inputs, labels, FEATURES, CLASSES)
 }
 

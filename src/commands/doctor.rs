@@ -211,7 +211,7 @@ async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
     let digits = data::digits()?.train;
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
     let training = Training { examples: &digits, batch_size: 32, sgd };
-    let parameters = Parameters::new(&[digits.features, 32, digits.classes], 0)?;
+    let parameters = Parameters::new(&[digits.features, 32, digits.outputs], 0)?;
     match gpu {
         Some(gpu) => {
             let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;

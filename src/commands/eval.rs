@@ -24,7 +24,7 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
         Some(gpu) => evaluate(GpuBackend::new(&gpu, &parameters, None, Readback::default()).await?, &data.test).await?,
         None => evaluate(CpuBackend::new(&parameters, None)?, &data.test).await?,
     };
-    let confusion = Confusion::new(&data.test.labels, &evaluation.predictions, classes)?;
+    let confusion = Confusion::new(data.test.labels()?, &evaluation.predictions, classes)?;
     report::evaluation(&report::Evaluated { file: &file, data: &data, info: &info, evaluation, confusion }, args.json)
 }
 

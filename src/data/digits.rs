@@ -26,8 +26,8 @@ pub fn digits() -> Result<Data> {
         let inputs = images.chunks_exact(features).enumerate().filter(|(index, _)| of_part(index));
         let labels = labels.iter().enumerate().filter(|(index, _)| of_part(index));
         Examples::new(
-            inputs.flat_map(|(_, image)| image).copied().collect(),
-            labels.map(|(_, &label)| label.into()).collect(),
+            inputs.flat_map(|(_, image)| image).copied().collect::<Vec<u8>>(),
+            labels.map(|(_, &label)| label.into()).collect::<Vec<u32>>(),
             features,
             10,
         )
@@ -43,19 +43,21 @@ mod tests {
     fn every_fifth_digit_is_a_test_image() {
         let data = digits().unwrap();
         assert_eq!((data.train.len(), data.test.len()), (1438, 359));
-        assert_eq!((data.train.features, data.train.classes), (64, 10));
+        assert_eq!((data.train.features, data.train.outputs), (64, 10));
         // The source's first row of pixels is 0 0 5 13 9 1 0 0, and its labels start 0 1 2 … 9.
-        assert_eq!(data.train.input(0)[..8], [0, 0, 80, 207, 143, 16, 0, 0]);
-        assert_eq!(data.train.labels[..8], [0, 1, 2, 3, 5, 6, 7, 8]);
-        assert_eq!(data.test.labels[..2], [4, 9]);
+        let first = data.train.input(0).map(|value| (255.0 * value).round());
+        assert!(first.take(8).eq([0.0, 0.0, 80.0, 207.0, 143.0, 16.0, 0.0, 0.0]));
+        assert_eq!(data.train.labels().unwrap()[..8], [0, 1, 2, 3, 5, 6, 7, 8]);
+        assert_eq!(data.test.labels().unwrap()[..2], [4, 9]);
     }
 
     #[test]
     fn every_class_occurs_in_both_parts() {
         let data = digits().unwrap();
         for part in [&data.train, &data.test] {
-            assert!((0..10).all(|class| part.labels.contains(&class)));
-            assert_eq!((part.inputs.iter().min(), part.inputs.iter().max()), (Some(&0), Some(&255)));
+            assert!((0..10).all(|class| part.labels().unwrap().contains(&class)));
+            let inputs = || (0..part.len()).flat_map(|example| part.input(example));
+            assert_eq!((inputs().fold(1.0, f64::min), inputs().fold(0.0, f64::max)), (0.0, 1.0));
         }
     }
 }

@@ -200,7 +200,7 @@ pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, cl
     let highest = || train.1.iter().chain(&test.1).copied().max().unwrap_or(0);
     let classes = classes.unwrap_or_else(|| 1 + usize::from(highest()));
     let examples = |(inputs, labels): Part| {
-        Examples::new(inputs, labels.into_iter().map(u32::from).collect(), features, classes)
+        Examples::new(inputs, labels.into_iter().map(u32::from).collect::<Vec<_>>(), features, classes)
             .map_err(|error| Error::format(name, error.to_string()))
     };
     Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)? })

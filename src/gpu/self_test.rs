@@ -130,9 +130,15 @@ impl Bench {
         let gathered = reference::with_ones(&gathered, inputs);
 
         let activation_matrix = self.matrix(batch, inputs + 1, &narrow(&activations))?;
-        let examples = self.buffer(&packed(&bytes, inputs))?;
+        let examples = self.buffer(&packed(&bytes, inputs, u8::MAX))?;
         let order_buffer = self.buffer(&blocks(order.iter().copied()))?;
         let from_examples = Inputs::Examples { examples: &examples, order: &order_buffer, features: inputs };
+        let floats = self.values(count * inputs, 1.0);
+        let gathered_floats = order.iter().flat_map(|&example| &floats[example as usize * inputs..][..inputs]);
+        let gathered_floats: Vec<f64> = gathered_floats.map(|&value| f64::from(value)).collect();
+        let gathered_floats = reference::with_ones(&gathered_floats, inputs);
+        let float_examples = self.buffer(&packed(&floats, inputs, 1.0))?;
+        let from_floats = Inputs::FloatExamples { examples: &float_examples, order: &order_buffer, features: inputs };
         let sources = [
             (
                 Inputs::Activations(&activation_matrix),
@@ -143,6 +149,11 @@ impl Bench {
                 from_examples,
                 &gathered,
                 ["forward_from_examples", "forward_with_loss_from_examples", "weight_gradient_from_examples"],
+            ),
+            (
+                from_floats,
+                &gathered_floats,
+                ["forward_from_floats", "forward_with_loss_from_floats", "weight_gradient_from_floats"],
             ),
         ];
         let labels = self.below(count, outputs);
@@ -323,13 +334,13 @@ fn blocks(order: impl Iterator<Item = u32>) -> Vec<u32> {
     order
 }
 
-/// Examples as they lie on the device: features, 255, zeros up to a word.
-fn packed(bytes: &[u8], features: usize) -> Vec<u8> {
+/// Examples as they lie on the device: features, 1 (which is 255 in bytes), zeros up to a block of 4.
+fn packed<T: bytemuck::Pod>(values: &[T], features: usize, one: T) -> Vec<T> {
     let mut packed = Vec::new();
-    for row in bytes.chunks_exact(features) {
+    for row in values.chunks_exact(features) {
         packed.extend_from_slice(row);
-        packed.push(u8::MAX);
-        packed.resize(packed.len().next_multiple_of(4), 0);
+        packed.push(one);
+        packed.resize(packed.len().next_multiple_of(4), T::zeroed());
     }
     packed
 }

@@ -50,11 +50,11 @@ pub fn idx_folder(bytes: &[u8]) {
     let [Some(a), Some(b), Some(c), Some(d)] = files.map(|file| sound(Idx::new(FILE, file))) else { return };
     let Some(data) = sound(idx::data(FILE, [a, b, c, d])) else { return };
     for examples in [&data.train, &data.test] {
-        assert!(!examples.is_empty() && examples.features > 0 && (2..=256).contains(&examples.classes));
+        assert!(!examples.is_empty() && examples.features > 0 && (2..=256).contains(&examples.outputs));
         assert_eq!(examples.inputs.len(), examples.len() * examples.features);
-        assert!(examples.labels.iter().all(|&label| (label as usize) < examples.classes));
+        assert!(examples.labels().unwrap().iter().all(|&label| (label as usize) < examples.outputs));
     }
-    assert_eq!((data.train.features, data.train.classes), (data.test.features, data.test.classes));
+    assert_eq!((data.train.features, data.train.outputs), (data.test.features, data.test.outputs));
 }
 
 /// The bytes of a model file.

@@ -28,19 +28,25 @@ fn weight_gradient_of_gathered_examples_matches_oracle() {
         for [rows, features, outputs] in matmul::shapes(bench) {
             let examples = rows + 5;
             let bytes = bench.bytes(examples * features);
+            let floats = bench.values(examples * features, 1.0);
             let order = bench.below(rows, examples);
-            let x: Vec<f64> = order
-                .iter()
-                .flat_map(|&example| &bytes[example as usize * features..][..features])
-                .map(|&byte| f64::from(byte) / 255.0)
-                .collect();
-            let x_transposed = oracle::transpose(&oracle::with_ones(&x, features), rows, features + 1);
             let d_out = bench.values(rows * outputs, 1.0);
-            let expected = oracle::matmul(&x_transposed, &oracle::widen(&d_out), [features + 1, rows, outputs]);
+            let expected = |seen: &[f64]| {
+                let x = order.iter().flat_map(|&example| &seen[example as usize * features..][..features]);
+                let x = oracle::with_ones(&x.copied().collect::<Vec<_>>(), features);
+                let x_transposed = oracle::transpose(&x, rows, features + 1);
+                oracle::matmul(&x_transposed, &oracle::widen(&d_out), [features + 1, rows, outputs])
+            };
 
-            let examples = bench.buffer(&gather::packed(&bytes, features));
-            let order = bench.buffer(&padded(&order));
-            check(bench, Inputs::Examples { examples: &examples, order: &order, features }, &d_out, rows, &expected);
+            let order_buffer = bench.buffer(&padded(&order));
+            let examples = bench.buffer(&gather::packed(&bytes, features, 255));
+            let inputs = Inputs::Examples { examples: &examples, order: &order_buffer, features };
+            let scaled: Vec<f64> = bytes.iter().map(|&byte| f64::from(byte) / 255.0).collect();
+            check(bench, inputs, &d_out, rows, &expected(&scaled));
+
+            let examples = bench.buffer(&gather::packed(&floats, features, 1.0));
+            let inputs = Inputs::FloatExamples { examples: &examples, order: &order_buffer, features };
+            check(bench, inputs, &d_out, rows, &expected(&oracle::widen(&floats)));
         }
     });
 }

@@ -132,21 +132,30 @@ impl Model {
 
 /// The inputs of some examples as the model sees them, `[indices, features]`.
 pub fn inputs(examples: &Examples, indices: &[u32]) -> Vec<f64> {
-    indices.iter().flat_map(|&index| examples.input(index as usize)).map(|&byte| f64::from(byte) / 255.0).collect()
+    indices.iter().flat_map(|&index| examples.input(index as usize)).collect()
 }
 
 /// The labels of some examples.
 pub fn labels(examples: &Examples, indices: &[u32]) -> Vec<u32> {
-    indices.iter().map(|&index| examples.labels[index as usize]).collect()
+    indices.iter().map(|&index| examples.labels().unwrap()[index as usize]).collect()
 }
 
 /// Examples of random bytes and labels; the same seed gives the same.
 pub fn random_examples(count: usize, features: usize, classes: usize, seed: u64) -> Examples {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut inputs = vec![0; count * features];
+    let mut inputs = vec![0u8; count * features];
     random.fill_bytes(&mut inputs);
-    let labels = (0..count).map(|_| random.next_u32() % classes as u32).collect();
+    let labels: Vec<u32> = (0..count).map(|_| random.next_u32() % classes as u32).collect();
     Examples::new(inputs, labels, features, classes).unwrap()
+}
+
+/// The same in floats of ±2.
+pub fn random_floats(count: usize, features: usize, classes: usize, seed: u64) -> Examples {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let values: Vec<f32> =
+        (0..count * features).map(|_| random.next_u32() as f32 / (1u32 << 30) as f32 - 2.0).collect();
+    let labels: Vec<u32> = (0..count).map(|_| random.next_u32() % classes as u32).collect();
+    Examples::new(values, labels, features, classes).unwrap()
 }
 
 /// Parameters whose biases are random too.

@@ -10,6 +10,7 @@ use crate::gpu::matrix::Matrix;
 pub(super) fn program(source: Source, matmul: Matmul) -> Program {
     let name = match source {
         Source::Gather => "forward_from_examples",
+        Source::GatherFloats => "forward_from_floats",
         Source::Activations => "forward",
     };
     let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
@@ -21,6 +22,7 @@ pub(super) fn program(source: Source, matmul: Matmul) -> Program {
 pub(super) fn program_with_loss(source: Source) -> Program {
     let name = match source {
         Source::Gather => "forward_with_loss_from_examples",
+        Source::GatherFloats => "forward_with_loss_from_floats",
         Source::Activations => "forward_with_loss",
     };
     let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
@@ -59,7 +61,7 @@ pub fn forward_with_loss(
 ) -> Option<Kernel> {
     let matmul = gpu.matmul.for_columns(weights.columns);
     let mut bindings = targets.bindings();
-    if inputs.source() == Source::Gather {
+    if inputs.source() != Source::Activations {
         bindings.retain(|&(binding, ..)| binding != 2); // the order: a gather brings it along
     }
     (matmul == Matmul::Narrow).then(|| {

@@ -11,6 +11,7 @@ use crate::optimizer::Sgd;
 pub(super) fn program(source: Source, matmul: Matmul) -> Program {
     let name = match source {
         Source::Gather => "weight_gradient_from_examples",
+        Source::GatherFloats => "weight_gradient_from_floats",
         Source::Activations => "weight_gradient",
     };
     let mut files = vec![shader!("step"), shader!("weight_gradient"), sgd::FILE];
