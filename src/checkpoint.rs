@@ -10,6 +10,7 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::data::Preprocessing;
 use crate::error::{Error, Result};
 use crate::model_file::{Tensor, deserialize, layer_tensors, serialize};
 use crate::optimizer::TrainingState;
@@ -48,6 +49,9 @@ pub struct Metadata {
     pub data: String,
     /// What is in the data set: [`Data::sha256`](crate::data::Data::sha256).
     pub data_sha256: String,
+    /// How its columns become features, if it is a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocessing: Option<Preprocessing>,
     /// Where it computes: `gpu` or `cpu`.
     pub backend: String,
     /// The adapter's or processor's name.

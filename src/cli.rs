@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
+use softstep::data::csv::{TableOptions, Task};
 use softstep::optimizer::{Schedule, Sgd};
 use softstep::trainer::TrainingConfig;
 
@@ -119,7 +120,7 @@ gpu_per_cpu are null where there is no adapter.";
 pub enum Command {
     /// Train a model
     #[command(after_long_help = TRAIN_HELP)]
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Measure a trained model on a test set
     #[command(after_long_help = EVAL_HELP)]
     Eval(EvalArgs),
@@ -136,12 +137,60 @@ pub enum Command {
 /// Which data.
 #[derive(Args, Debug)]
 pub struct DataArgs {
-    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), or a folder of four IDX files
-    #[arg(long, value_name = "SET|FOLDER", default_value = "auto")]
+    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a folder of four IDX files, or a table: file.csv
+    #[arg(long, value_name = "SET|FOLDER|FILE", default_value = "auto")]
     pub data: String,
     /// Folder to look for data sets in first, and to download them to
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// What to make of a table.
+#[derive(Args, Debug)]
+pub struct TableArgs {
+    /// Column of a table to learn
+    #[arg(long, value_name = "COLUMN")]
+    pub target: Option<String>,
+    /// What the target of a table is [default: regression if its values are more than 20 different numbers]
+    #[arg(long, value_enum)]
+    task: Option<TaskChoice>,
+    /// Columns of a table that are categories, though their first value is a number
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    categorical: Vec<String>,
+    /// Columns of a table to leave out
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    ignore: Vec<String>,
+    /// Share of the rows of a table to test with
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.2)]
+    test: f64,
+}
+
+impl TableArgs {
+    /// The names of its fields.
+    pub const FIELDS: [&'static str; 5] = ["target", "task", "categorical", "ignore", "test"];
+
+    /// What to make of a table whose target is given.
+    pub fn options(&self) -> Option<TableOptions> {
+        Some(TableOptions {
+            target: self.target.clone()?,
+            task: self.task.map(|task| match task {
+                TaskChoice::Classification => Task::Classification,
+                TaskChoice::Regression => Task::Regression,
+            }),
+            categorical: self.categorical.clone(),
+            ignore: self.ignore.clone(),
+            test: self.test,
+        })
+    }
+}
+
+/// `--task`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TaskChoice {
+    /// Which class
+    Classification,
+    /// A number
+    Regression,
 }
 
 /// Where to compute.
@@ -192,6 +241,9 @@ pub struct TrainArgs {
     /// The data.
     #[command(flatten)]
     pub data: DataArgs,
+    /// What to make of it if it is a table.
+    #[command(flatten)]
+    pub table: TableArgs,
     /// The device.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -260,6 +312,11 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// The flag of the first of these fields that the command line says.
+    pub fn given(&self, fields: &[&str]) -> Option<&str> {
+        fields.iter().find_map(|&field| self.given.get(field)).map(String::as_str)
+    }
+
     /// Whether the command line says `field`.
     pub fn gives(&self, field: &str) -> bool {
         self.given.contains_key(field)
@@ -309,6 +366,9 @@ pub struct EvalArgs {
     /// The data.
     #[command(flatten)]
     pub data: DataArgs,
+    /// Every row of a table, not only those that its model was not trained on
+    #[arg(long)]
+    pub all: bool,
     /// The device.
     #[command(flatten)]
     pub device: DeviceArgs,

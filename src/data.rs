@@ -6,16 +6,20 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod csv;
 mod digits;
 #[cfg(not(target_arch = "wasm32"))]
 mod download;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
 pub mod idx;
+mod preprocessing;
 #[cfg(not(target_arch = "wasm32"))]
 mod store;
 
 pub use digits::digits;
+pub use preprocessing::{Column, Encoding, Preprocessing, Scale, TargetEncoding};
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{DownloadLimits, Progress, Set, Store, cache_folder, load};
 
@@ -188,22 +192,31 @@ impl Examples {
                 self.len()
             ))
         })?;
-        let Self { features, outputs, .. } = self;
+        let validation = self.take(&chosen);
+        Ok((self, validation))
+    }
+
+    /// Takes the chosen examples out; both parts keep their order.
+    fn take(&mut self, chosen: &[bool]) -> Self {
+        let Self { features, outputs, .. } = *self;
         let inputs = match &mut self.inputs {
-            Features::Bytes(bytes) => Features::Bytes(take_rows(bytes, features, &chosen)),
-            Features::Floats(values) => Features::Floats(take_rows(values, features, &chosen)),
+            Features::Bytes(bytes) => Features::Bytes(take_rows(bytes, features, chosen)),
+            Features::Floats(values) => Features::Floats(take_rows(values, features, chosen)),
         };
         let targets = match &mut self.targets {
-            Targets::Classes(labels) => Targets::Classes(take_rows(labels, 1, &chosen)),
-            Targets::Values(values) => Targets::Values(take_rows(values, outputs, &chosen)),
+            Targets::Classes(labels) => Targets::Classes(take_rows(labels, 1, chosen)),
+            Targets::Values(values) => Targets::Values(take_rows(values, outputs, chosen)),
         };
-        Ok((self, Self { inputs, targets, features, outputs }))
+        Self { inputs, targets, features, outputs }
     }
 }
 
 /// The generator's stream for validation splits, so that they share no random numbers with what else a run's seed
 /// drives.
 const SPLIT_STREAM: u64 = u64::MAX;
+/// The same for the test part of a file that holds both.
+#[cfg(not(target_arch = "wasm32"))]
+const TEST_STREAM: u64 = u64::MAX - 1;
 
 /// Which `round(share * len)` examples make a part; `None` if none or all of them would.
 fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
@@ -251,6 +264,8 @@ pub struct Data {
     pub train: Examples,
     /// What accuracy is measured on.
     pub test: Examples,
+    /// How they were made of a table's columns; `None` if they were no table.
+    pub preprocessing: Option<Preprocessing>,
 }
 
 impl Data {
@@ -382,7 +397,12 @@ mod tests {
 
     #[test]
     fn the_hash_of_a_data_set_tells_every_part_of_it() {
-        let data = |train: &Examples| Data { name: "test".into(), train: train.clone(), test: numbered(3) };
+        let data = |train: &Examples| Data {
+            name: "test".into(),
+            train: train.clone(),
+            test: numbered(3),
+            preprocessing: None,
+        };
         // Runs and models know their data by this hash: it must stay.
         let known = "452ffbf22104e4bbf6f385470c6445eaf3415876ca13ea4479facba3a807f7c6";
         assert_eq!(data(&numbered(10)).sha256(), known);

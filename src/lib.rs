@@ -6,9 +6,9 @@
 //! data → batches → backend (GPU or CPU) → losses → report
 //! ```
 //!
-//! [`data`] loads [`Examples`](data::Examples): features, and classes or values to learn. [`trainer::train`] shuffles them into
-//! batches and hands each to a [`Backend`](backend::Backend) as a [`Step`](backend::Step); what comes back is the
-//! loss of every step, in order. The trainer tells an observer, and the binary's `report` prints.
+//! [`data`] loads [`Examples`](data::Examples): features, and classes or values to learn. [`trainer::train`] shuffles
+//! them into batches and hands each to a [`Backend`](backend::Backend) as a [`Step`](backend::Step); what comes back
+//! is the loss of every step, in order. The trainer tells an observer, and the binary's `report` prints.
 //!
 //! # A step
 //!
@@ -30,7 +30,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits |
+//! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables and their preprocessing |
 //! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD and learning-rate schedules |
 //! | [`backend`] | the trait that GPU and CPU share |
 //! | [`gpu`] | the GPU backend: `device` opens adapters and notices their trouble, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home, `self_test` has known answers |

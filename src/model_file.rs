@@ -22,6 +22,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::data::Preprocessing;
 use crate::error::{Error, Result};
 use crate::model::{Layer, Parameters, check_sizes};
 
@@ -29,6 +30,9 @@ use crate::model::{Layer, Parameters, check_sizes};
 const FORMAT: u32 = 1;
 /// The metadata entry.
 const ENTRY: &str = "softstep";
+/// What [`Metadata::normalization`] may be.
+const BYTES: &str = "byte/255";
+const COLUMNS: &str = "columns";
 
 /// The longest file that is read: 4 GiB.
 pub const MAX_BYTES: u64 = 4 << 30;
@@ -44,8 +48,11 @@ pub struct Metadata {
     pub sizes: Vec<usize>,
     /// What lies between the layers: `relu`.
     pub activation: String,
-    /// How a feature becomes an input: `byte/255`.
+    /// How a feature becomes an input: `byte/255`, or `columns` as `preprocessing` says.
     pub normalization: String,
+    /// How the columns of a table become inputs, and its target outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocessing: Option<Preprocessing>,
     /// Name of the data set it was trained on.
     pub data: String,
     /// Seed of the run.
@@ -61,11 +68,19 @@ impl Metadata {
             format: FORMAT,
             sizes: parameters.sizes(),
             activation: "relu".into(),
-            normalization: "byte/255".into(),
+            normalization: BYTES.into(),
+            preprocessing: None,
             data: data.into(),
             seed,
             version: env!("CARGO_PKG_VERSION").into(),
         }
+    }
+
+    /// The same for a model that reads tables in this way, if any.
+    pub fn with_preprocessing(mut self, preprocessing: Option<Preprocessing>) -> Self {
+        self.normalization = if preprocessing.is_some() { COLUMNS } else { BYTES }.into();
+        self.preprocessing = preprocessing;
+        self
     }
 
     fn check(&self) -> std::result::Result<(), String> {
@@ -76,13 +91,23 @@ impl Metadata {
                 "its format version is {format}, written by softstep {version:?}; this softstep reads {FORMAT}"
             ));
         }
-        if (activation.as_str(), normalization.as_str()) != ("relu", "byte/255") {
+        let expected = if self.preprocessing.is_some() { COLUMNS } else { BYTES };
+        if (activation.as_str(), normalization.as_str()) != ("relu", expected) {
             return Err(format!(
                 "its model has activation {activation:?} and normalization {normalization:?}: \
-                 softstep knows \"relu\" and \"byte/255\""
+                 softstep knows \"relu\" and {expected:?}"
             ));
         }
-        check_sizes(sizes).map_err(|error| format!("its metadata make no model: {error}"))
+        check_sizes(sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
+        let Some(preprocessing) = &self.preprocessing else { return Ok(()) };
+        preprocessing.check().map_err(|error| format!("its preprocessing is not sound: {error}"))?;
+        let made = [preprocessing.features(), preprocessing.outputs()];
+        if made != [sizes[0], sizes[sizes.len() - 1]] {
+            return Err(format!(
+                "its preprocessing makes {made:?} features and outputs, its layer sizes are {sizes:?}"
+            ));
+        }
+        Ok(())
     }
 }
 

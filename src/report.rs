@@ -35,7 +35,7 @@ use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
 use softstep::backend::{DeviceInfo, Evaluation, KernelTime};
-use softstep::data::{Data, Progress};
+use softstep::data::{Data, Preprocessing, Progress};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
@@ -200,6 +200,11 @@ pub struct Evaluated<'a> {
 pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     let Evaluated { file, data, info, evaluation, confusion } = evaluated;
     let per_class = confusion.per_class();
+    let names = data.preprocessing.as_ref().and_then(Preprocessing::class_names);
+    let name = |class: usize| match names {
+        Some(names) => printable(&names[class]),
+        None => class.to_string(),
+    };
     let examples = evaluation.predictions.len();
     if json {
         return Ok(print_json(&json!({
@@ -216,13 +221,14 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
             "accuracy": evaluation.accuracy(),
             "per_class": per_class,
             "confusion": confusion.rows().collect::<Vec<_>>(),
+            "class_names": names,
         }))?);
     }
     let share = |share: Option<f64>| share.map_or_else(|| UNDEFINED.into(), |share| format!("{:.2} %", 100.0 * share));
     let mut classes = table(&["class", "precision", "recall", "F1", "examples"]);
     for class in &per_class {
         classes.add_row(right([
-            class.class.to_string(),
+            name(class.class),
             share(class.precision),
             share(class.recall),
             share(class.f1),
@@ -230,12 +236,11 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
         ]));
     }
     let mut matrix = table(&["label ↓ predicted →"]);
-    matrix.set_header(right(
-        std::iter::once("label ↓ predicted →".to_string()).chain((0..confusion.classes).map(|class| class.to_string())),
-    ));
+    matrix
+        .set_header(right(std::iter::once("label ↓ predicted →".to_string()).chain((0..confusion.classes).map(name))));
     for (label, row) in confusion.rows().enumerate() {
         let counts = row.iter().map(|&times| if times == 0 { "·".to_string() } else { count(times) });
-        matrix.add_row(right(std::iter::once(label.to_string()).chain(counts)));
+        matrix.add_row(right(std::iter::once(name(label)).chain(counts)));
     }
     let summary = format!(
         "{}\n{}\nloss      {:.4}\naccuracy  {}: {} of {} right",
@@ -433,12 +438,13 @@ impl<'a> TrainReport<'a> {
             field(
                 "data",
                 &format!(
-                    "{}: {} training and {} test examples, {} features, {} classes",
+                    "{}: {} training and {} test examples, {} features, {} {}",
                     data.name,
                     count(data.train.len()),
                     count(data.test.len()),
                     data.train.features,
-                    data.train.outputs
+                    data.train.outputs,
+                    if data.train.labels().is_ok() { "classes" } else { "real values to learn" }
                 ),
             ),
             field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))),
@@ -821,6 +827,11 @@ fn count(number: usize) -> String {
 
 fn rate(number: usize, seconds: f64) -> String {
     count((number as f64 / seconds).round() as usize)
+}
+
+/// A name from a file, short and without what a terminal obeys.
+fn printable(name: &str) -> String {
+    name.chars().take(40).map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 fn percent(share: f64) -> String {

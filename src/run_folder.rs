@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use softstep::Error;
 use softstep::checkpoint;
+use softstep::data::Preprocessing;
 use softstep::model::Parameters;
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
@@ -186,7 +187,8 @@ fn write_checkpoint(folder: &Path, (metadata, state): &Saving) -> softstep::Resu
     if metadata.finished() {
         // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
         let parameters = &state.parameters;
-        let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed);
+        let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed)
+            .with_preprocessing(metadata.preprocessing.clone());
         write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
     }
     let bytes = checkpoint::to_safetensors(metadata, state)?;
@@ -284,22 +286,38 @@ impl Stopped {
     }
 }
 
-/// Reads a model from a file, a checkpoint, or a run folder (its model, or else its last checkpoint); also says which
-/// file or folder that was.
-pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters)> {
+/// A model that was read.
+pub struct Model {
+    /// The file or folder that it was in.
+    pub path: PathBuf,
+    /// Its parameters.
+    pub parameters: Parameters,
+    /// The seed of its run.
+    pub seed: u64,
+    /// How it reads tables, if it does.
+    pub preprocessing: Option<Preprocessing>,
+}
+
+impl Model {
+    fn of_checkpoint(path: PathBuf, (metadata, state): (checkpoint::Metadata, TrainingState)) -> Self {
+        let checkpoint::Metadata { config, preprocessing, .. } = metadata;
+        Self { path, parameters: state.parameters, seed: config.seed, preprocessing }
+    }
+}
+
+/// Reads a model from a file, a checkpoint, or a run folder (its model, or else its last checkpoint).
+pub fn read_model(model: &Path) -> Result<Model> {
     let path = if model.is_dir() { model.join(MODEL) } else { model.to_path_buf() };
     if model.is_dir() && !path.exists() && !checkpoints(model)?.is_empty() {
-        let (_, state) = last_checkpoint(model, &mut Vec::new())?;
-        return Ok((model.to_path_buf(), state.parameters));
+        return Ok(Model::of_checkpoint(model.to_path_buf(), last_checkpoint(model, &mut Vec::new())?));
     }
     let bytes = read_file(&path)?;
     let name = path.display().to_string();
-    let parameters = if checkpoint::is_checkpoint(&bytes) {
-        checkpoint::from_safetensors(&name, &bytes)?.1.parameters
-    } else {
-        model_file::from_safetensors(&name, &bytes)?.0
-    };
-    Ok((path, parameters))
+    if checkpoint::is_checkpoint(&bytes) {
+        return Ok(Model::of_checkpoint(path, checkpoint::from_safetensors(&name, &bytes)?));
+    }
+    let (parameters, model_file::Metadata { seed, preprocessing, .. }) = model_file::from_safetensors(&name, &bytes)?;
+    Ok(Model { path, parameters, seed, preprocessing })
 }
 
 /// Reads a model file or a checkpoint, if it is no larger than these may be.

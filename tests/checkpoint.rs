@@ -246,6 +246,7 @@ fn metadata(config: &TrainingConfig, state: &TrainingState) -> Metadata {
         backend: "cpu".into(),
         adapter: "a processor".into(),
         driver: "gemm".into(),
+        preprocessing: None,
         metrics_bytes: 0,
     }
 }

@@ -1,20 +1,33 @@
 //! `softstep eval`: a trained model on a test set.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use softstep::backend::{Backend, Evaluation};
 use softstep::cpu::CpuBackend;
-use softstep::data::Examples;
+use softstep::data::{Examples, csv};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::metrics::Confusion;
 use softstep::model::check_fit;
 
 use crate::cli::EvalArgs;
-use crate::{report, run_folder};
+use crate::report;
+use crate::run_folder::{self, Model};
 
 /// Evaluates the model on the data's test part.
 pub async fn run(args: &EvalArgs) -> Result<()> {
-    let (file, parameters) = run_folder::read_model(&args.model)?;
-    let data = super::load_data(&args.data, !args.json)?;
+    let Model { path: file, parameters, seed, preprocessing } = run_folder::read_model(&args.model)?;
+    let data = match (super::table(&args.data.data), &preprocessing) {
+        (Some(table), Some(preprocessing)) => {
+            if args.all {
+                csv::load_all(table, preprocessing)?
+            } else {
+                csv::load_again(table, preprocessing, seed)?
+            }
+        }
+        (None, None) if args.all => bail!("--all is for tables, and --data {} is none", args.data.data),
+        (None, None) => super::load_data(&args.data, !args.json)?,
+        (Some(_), None) => bail!("{} was not trained on a table: choose the --data it was", file.display()),
+        (None, Some(_)) => bail!("{} was trained on a table: --data must be a file.csv", file.display()),
+    };
     let sizes = parameters.sizes();
     let (features, classes) = (sizes[0], sizes[sizes.len() - 1]);
     check_fit(features, classes, &data.test).with_context(|| {

@@ -13,15 +13,15 @@ use softstep::Error;
 use softstep::backend::{Backend, DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
-use softstep::data::{Data, Examples};
+use softstep::data::{Data, Examples, csv};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::model::Parameters;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
 use softstep::verify::Verified;
 
-use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
+use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TableArgs, TrainArgs};
 use crate::report::{self, EpochLine, Run, TrainReport};
-use crate::run_folder::{self, RunFolder, Stopped};
+use crate::run_folder::{self, Model, RunFolder, Stopped};
 
 /// The exit code of a run that was stopped: 128 + SIGINT, as shells have it.
 const STOPPED: u8 = 130;
@@ -60,7 +60,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     let sizes = config.sizes(&data.train);
     let parameters = match (&stopped, initial) {
         (Some(stopped), _) => stopped.state.parameters.clone(),
-        (None, Some((file, parameters))) => {
+        (None, Some(Model { path: file, parameters, .. })) => {
             if parameters.sizes() != sizes {
                 bail!(
                     "--init {} has layer sizes {:?}, and this run {sizes:?}: choose its --data and --hidden",
@@ -108,6 +108,9 @@ fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
             stopped.path().display()
         );
     }
+    if let Some(flag) = args.given(&TableArgs::FIELDS) {
+        bail!("{flag} beside --resume: the run goes on with its own; leave {flag} away, or start a new run");
+    }
     Ok(())
 }
 
@@ -117,7 +120,19 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         Some(stopped) if !args.gives("data") => stopped.metadata.data.clone(),
         _ => args.data.data.clone(),
     };
-    super::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet)
+    let seed = args.config(|_| 1).seed;
+    match (super::table(&data), stopped, args.table.options()) {
+        (Some(file), Some(Stopped { metadata: run, .. }), _) => match &run.preprocessing {
+            Some(preprocessing) => Ok(csv::load_again(file, preprocessing, run.config.seed)?),
+            None => bail!("--data {data}: the run had {}, which is no table", run.data),
+        },
+        (Some(file), None, Some(options)) => Ok(csv::load(file, &options, seed)?),
+        (Some(_), None, None) => bail!("--data {data} is a table: name the column to learn with --target"),
+        (None, ..) => match args.given(&TableArgs::FIELDS) {
+            Some(flag) => bail!("{flag} is for tables, and --data {data} is none: that would be a file.csv"),
+            None => super::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet),
+        },
+    }
 }
 
 /// Refuses data that are not the run's.
@@ -249,6 +264,7 @@ impl Job<'_> {
             checkpoint_every,
             data: data.name.clone(),
             data_sha256: self.data_sha256.clone(),
+            preprocessing: data.preprocessing.clone(),
             backend: info.backend.into(),
             adapter: info.name.clone(),
             driver: info.driver.clone(),

@@ -32,7 +32,7 @@ pub fn digits() -> Result<Data> {
             10,
         )
     };
-    Ok(Data { name: "digits".into(), train: part(false)?, test: part(true)? })
+    Ok(Data { name: "digits".into(), train: part(false)?, test: part(true)?, preprocessing: None })
 }
 
 #[cfg(test)]

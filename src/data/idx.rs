@@ -203,7 +203,7 @@ pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, cl
         Examples::new(inputs, labels.into_iter().map(u32::from).collect::<Vec<_>>(), features, classes)
             .map_err(|error| Error::format(name, error.to_string()))
     };
-    Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)? })
+    Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)?, preprocessing: None })
 }
 
 /// A shape as people write it, such as `60000x28x28`.

@@ -54,6 +54,9 @@ fn four_files(files: [&[u8]; 4]) -> Vec<u8> {
 fn seeds(parser: &str) -> Vec<Vec<u8>> {
     let plain = idx(&[2, 3], &[1, 2, 3, 4, 5, 6]);
     match parser {
+        "csv" => {
+            ["a,y,b\n1.5,x,u\n2,\"y,\",v\n-3,x,\"v\"\n4e9,x,u\n", "y,a\n1,2\n3,4\r\n5,6\n"].map(Vec::from).to_vec()
+        }
         "idx" => {
             let members = [gzip(&plain[..7]), gzip(&plain[7..])].concat();
             vec![gzip(&plain), plain, members, idx(&[4], b"abcd"), idx(&[1, 2, 3, 1, 2], &[9; 12])]
@@ -168,6 +171,11 @@ fn random_inputs(name: &'static str) {
         try_input(name, parser, &input);
     }
     println!("{name}: {count} random inputs in {:.1} s", started.elapsed().as_secs_f64());
+}
+
+#[test]
+fn random_inputs_never_break_the_csv_parser() {
+    random_inputs("csv");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 
+use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::idx::{self, Idx, MAX_BYTES};
 use softstep::model_file;
 use softstep::{Error, Result};
@@ -15,7 +16,25 @@ pub type Parser = (&'static str, fn(&[u8]));
 
 /// Every parser.
 #[allow(dead_code)] // a fuzz target calls its one
-pub const PARSERS: [Parser; 3] = [("idx", idx), ("idx_folder", idx_folder), ("model_file", model_file)];
+pub const PARSERS: [Parser; 4] = [("csv", csv), ("idx", idx), ("idx_folder", idx_folder), ("model_file", model_file)];
+
+/// The bytes of a table with the target `y`; another task for the first byte's lowest bit.
+pub fn csv(bytes: &[u8]) {
+    let task = bytes.first().filter(|&byte| byte & 1 == 1).map(|_| Task::Classification);
+    let options = TableOptions { target: "y".into(), task, categorical: vec![], ignore: vec![], test: 0.5 };
+    let data = match csv::read(FILE, bytes, &options, 1) {
+        Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: --test 0.5 of 1 rows")),
+        result => sound(result),
+    };
+    let Some(data) = data else { return };
+    let preprocessing = data.preprocessing.expect("how it was made");
+    preprocessing.check().expect("it can be kept");
+    for examples in [&data.train, &data.test] {
+        assert!(!examples.is_empty());
+        assert_eq!([examples.features, examples.outputs], [preprocessing.features(), preprocessing.outputs()]);
+        assert!((0..examples.len()).flat_map(|example| examples.input(example)).all(f64::is_finite));
+    }
+}
 
 /// The bytes of an IDX file, gzipped or not.
 pub fn idx(bytes: &[u8]) {

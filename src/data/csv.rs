@@ -1,0 +1,337 @@
+//! Tables: CSV files with a header, and one column of them to learn.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use ::csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
+
+use super::preprocessing::{Column, Encoding, Preprocessing, Scale, TargetEncoding};
+use super::{Data, Examples, TEST_STREAM, Targets, choose};
+use crate::error::{Error, Result};
+
+/// The most categories of a column.
+const MAX_CATEGORIES: usize = 256;
+/// The most classes.
+const MAX_CLASSES: usize = 1000;
+/// A target with so many different numbers, or fewer, is taken for classes.
+const FEW_NUMBERS: usize = 20;
+
+/// What is to be made of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableOptions {
+    /// The column to learn.
+    pub target: String,
+    /// Whether that is a class or a number. Otherwise, more than 20 different values that are all numbers are numbers,
+    /// and anything else is classes.
+    pub task: Option<Task>,
+    /// Columns of categories, though their first value is a number.
+    pub categorical: Vec<String>,
+    /// Columns to leave out.
+    pub ignore: Vec<String>,
+    /// Share of the rows to test with, in 0..1.
+    pub test: f64,
+}
+
+/// What is to be learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Which class.
+    Classification,
+    /// A number.
+    Regression,
+}
+
+/// Loads a CSV file: its first line names the columns; the seed decides which rows are for testing.
+///
+/// A column whose first value is a number is numeric, and becomes a feature that is standardised by its mean and
+/// deviation in the training part; any other is categorical, and becomes a feature for each text that the training part
+/// has there.
+///
+/// # Errors
+/// [`Error::Format`] with file, line and column of what cannot be used; [`Error::Invalid`] for columns that are not
+/// there; [`Error::Io`].
+pub fn load(path: &Path, options: &TableOptions, seed: u64) -> Result<Data> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    read(&path.display().to_string(), BufReader::new(file), options, seed)
+}
+
+/// [`load`] from bytes; `file` is what errors call them.
+///
+/// # Errors
+/// As of [`load`].
+pub fn read(file: &str, input: impl Read, options: &TableOptions, seed: u64) -> Result<Data> {
+    let table = Table::read(file, input)?;
+    let chosen = table.choose(options.test, seed)?;
+    let preprocessing = table.preprocessing(options, &chosen)?;
+    table.data(preprocessing, &chosen)
+}
+
+/// Loads a CSV file as it was for this preprocessing, with the same parts for the same rows and seed.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_again(path: &Path, preprocessing: &Preprocessing, seed: u64) -> Result<Data> {
+    let table = Table::open(path)?;
+    let chosen = table.choose(preprocessing.test, seed)?;
+    table.data(preprocessing.clone(), &chosen)
+}
+
+/// Loads every row of a CSV file, as training and as test part, for a model with this preprocessing.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_all(path: &Path, preprocessing: &Preprocessing) -> Result<Data> {
+    let table = Table::open(path)?;
+    let all = table.examples(preprocessing)?;
+    Ok(Data { name: table.file, train: all.clone(), test: all, preprocessing: Some(preprocessing.clone()) })
+}
+
+/// The lines of a file.
+struct Table {
+    file: String,
+    header: StringRecord,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    /// Where it starts, from 1.
+    line: u64,
+    fields: StringRecord,
+}
+
+impl Table {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        Self::read(&path.display().to_string(), BufReader::new(file))
+    }
+
+    fn read(file: &str, mut input: impl Read) -> Result<Self> {
+        let mut bytes = Vec::new();
+        input.read_to_end(&mut bytes).map_err(Error::io("read", file))?;
+        let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(&bytes[..]);
+        let header = reader.headers().map_err(|error| unreadable(file, &bytes, &error))?.clone();
+        let mut names = BTreeSet::new();
+        for (index, name) in header.iter().enumerate() {
+            if name.is_empty() || !names.insert(name) {
+                let problem = if name.is_empty() { "has no name" } else { "has a name that is there twice" };
+                return Err(Error::format(file, format!("line 1: column {} {problem}", index + 1)));
+            }
+        }
+        let rows = reader
+            .into_records()
+            .map(|record| {
+                let fields = record.map_err(|error| unreadable(file, &bytes, &error))?;
+                Ok(Row { line: fields.position().map_or(0, |position| line(&bytes, position)), fields })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        if rows.is_empty() {
+            return Err(Error::format(file, "no rows: a table is a line of column names and then rows"));
+        }
+        Ok(Self { file: file.into(), header, rows })
+    }
+
+    /// Which rows are for testing.
+    fn choose(&self, share: f64, seed: u64) -> Result<Vec<bool>> {
+        choose(self.rows.len(), share, seed, TEST_STREAM).ok_or_else(|| {
+            let rows = self.rows.len();
+            Error::Invalid(format!(
+                "{}: --test {share} of {rows} rows: there must be at least one to test with and one left to train on",
+                self.file
+            ))
+        })
+    }
+
+    /// The number of a column.
+    fn column(&self, flag: &str, name: &str) -> Result<usize> {
+        self.header.iter().position(|other| other == name).ok_or_else(|| {
+            let names: Vec<&str> = self.header.iter().collect();
+            Error::format(&self.file, format!("{flag} {name}: there is no such column; it has {}", names.join(", ")))
+        })
+    }
+
+    /// What to make of the columns, by the rows that are not chosen for testing.
+    fn preprocessing(&self, options: &TableOptions, chosen: &[bool]) -> Result<Preprocessing> {
+        let target = self.column("--target", &options.target)?;
+        for name in &options.categorical {
+            self.column("--categorical", name)?;
+        }
+        for name in &options.ignore {
+            self.column("--ignore", name)?;
+        }
+        let mut columns = Vec::new();
+        for (column, name) in self.header.iter().enumerate() {
+            if column == target || options.ignore.iter().any(|other| other == name) {
+                continue;
+            }
+            let categorical = options.categorical.iter().any(|other| other == name);
+            let encoding = if !categorical && number(&self.rows[0].fields[column]).is_some() {
+                Encoding::Standardised(self.scale(column, chosen)?)
+            } else {
+                let texts = self.texts(column, |row| !chosen[row])?;
+                if texts.len() > MAX_CATEGORIES {
+                    return Err(Error::format(
+                        &self.file,
+                        format!(
+                            "column {name:?} has {} different texts, and {MAX_CATEGORIES} categories are the limit: \
+                             leave it out with --ignore",
+                            texts.len()
+                        ),
+                    ));
+                }
+                Encoding::OneHot(texts)
+            };
+            columns.push(Column { name: name.into(), encoding });
+        }
+        let encoding = self.target_encoding(target, options, chosen)?;
+        let preprocessing = Preprocessing { columns, target: options.target.clone(), encoding, test: options.test };
+        preprocessing.check().map_err(|error| Error::format(&self.file, error.to_string()))?;
+        Ok(preprocessing)
+    }
+
+    fn target_encoding(&self, target: usize, options: &TableOptions, chosen: &[bool]) -> Result<TargetEncoding> {
+        let mut texts = self.texts(target, |_| true)?;
+        let numbers = texts.iter().all(|text| number(text).is_some());
+        let task = match options.task {
+            Some(task) => task,
+            None if numbers && texts.len() > FEW_NUMBERS => Task::Regression,
+            None => Task::Classification,
+        };
+        if task == Task::Regression {
+            return Ok(TargetEncoding::Standardised(self.scale(target, chosen)?));
+        }
+        let problem =
+            |problem: String| Err(Error::format(&self.file, format!("column {:?} {problem}", options.target)));
+        match texts.len() {
+            1 => return problem(format!("has one class only, {:?}: there is nothing to tell apart", texts[0])),
+            2..=MAX_CLASSES => {}
+            count => return problem(format!("has {count} classes, and {MAX_CLASSES} are the limit")),
+        }
+        if numbers {
+            let value = |text: &String| number(text).unwrap_or(f64::NAN);
+            texts.sort_by(|a, b| value(a).total_cmp(&value(b)));
+        }
+        Ok(TargetEncoding::Classes(texts))
+    }
+
+    /// Mean and deviation of a column in the rows that are not chosen. Every row must have a number there.
+    fn scale(&self, column: usize, chosen: &[bool]) -> Result<Scale> {
+        let mut numbers = Vec::new();
+        for (row, chosen) in self.rows.iter().zip(chosen) {
+            let number = self.number(row, column)?;
+            if !chosen {
+                numbers.push(number);
+            }
+        }
+        Scale::of(&numbers).ok_or_else(|| {
+            Error::format(&self.file, format!("column {:?} has numbers that are too large", &self.header[column]))
+        })
+    }
+
+    /// The different texts of a column in some rows, sorted. Every row must have one there.
+    fn texts(&self, column: usize, wanted: impl Fn(usize) -> bool) -> Result<Vec<String>> {
+        let mut texts = BTreeSet::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            let text = self.text(row, column)?;
+            if wanted(index) {
+                texts.insert(text);
+            }
+        }
+        Ok(texts.into_iter().map(String::from).collect())
+    }
+
+    fn text<'a>(&self, row: &'a Row, column: usize) -> Result<&'a str> {
+        match &row.fields[column] {
+            "" => Err(self.error(row, column, "the value is missing: fill it in, or remove the row".into())),
+            text => Ok(text),
+        }
+    }
+
+    fn number(&self, row: &Row, column: usize) -> Result<f64> {
+        let text = self.text(row, column)?;
+        number(text).ok_or_else(|| {
+            let problem = format!(
+                "{text:?} is no number, where others of this column are; if they are categories, say --categorical {}",
+                &self.header[column]
+            );
+            self.error(row, column, problem)
+        })
+    }
+
+    fn error(&self, row: &Row, column: usize, problem: String) -> Error {
+        let Row { line, .. } = row;
+        Error::format(&self.file, format!("line {line}, column {:?}: {problem}", &self.header[column]))
+    }
+
+    /// Every row as an example.
+    fn examples(&self, preprocessing: &Preprocessing) -> Result<Examples> {
+        let columns = preprocessing
+            .columns
+            .iter()
+            .map(|column| Ok((self.column("column", &column.name)?, &column.encoding)))
+            .collect::<Result<Vec<_>>>()?;
+        let target = self.column("--target", &preprocessing.target)?;
+        let features = preprocessing.features();
+        let mut inputs: Vec<f32> = Vec::with_capacity(self.rows.len() * features);
+        for row in &self.rows {
+            for &(column, encoding) in &columns {
+                match encoding {
+                    Encoding::Standardised(scale) => inputs.push(scale.apply(self.number(row, column)?)),
+                    Encoding::OneHot(texts) => {
+                        let text = self.text(row, column)?;
+                        inputs.extend(texts.iter().map(|other| f32::from(u8::from(other == text))));
+                    }
+                }
+            }
+        }
+        let targets = match &preprocessing.encoding {
+            TargetEncoding::Classes(names) => {
+                let class = |row: &Row| {
+                    let text = self.text(row, target)?;
+                    let class = names.iter().position(|name| name == text).ok_or_else(|| {
+                        self.error(row, target, format!("{text:?} is none of the classes {}", names.join(", ")))
+                    })?;
+                    Ok(class as u32)
+                };
+                Targets::Classes(self.rows.iter().map(class).collect::<Result<_>>()?)
+            }
+            TargetEncoding::Standardised(scale) => {
+                let value = |row: &Row| Ok(scale.apply(self.number(row, target)?));
+                Targets::Values(self.rows.iter().map(value).collect::<Result<_>>()?)
+            }
+        };
+        Examples::new(inputs, targets, features, preprocessing.outputs())
+            .map_err(|error| Error::format(&self.file, error.to_string()))
+    }
+
+    fn data(&self, preprocessing: Preprocessing, chosen: &[bool]) -> Result<Data> {
+        let mut train = self.examples(&preprocessing)?;
+        let test = train.take(chosen);
+        Ok(Data { name: self.file.clone(), train, test, preprocessing: Some(preprocessing) })
+    }
+}
+
+/// A finite number.
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// Where a row starts: a position is before the empty lines that are skipped.
+fn line(bytes: &[u8], position: &::csv::Position) -> u64 {
+    let rest = bytes.get(position.byte() as usize..).unwrap_or_default();
+    let skipped = rest.iter().take_while(|byte| b"\r\n".contains(byte)).filter(|&&byte| byte == b'\n');
+    position.line() + skipped.count() as u64
+}
+
+fn unreadable(file: &str, bytes: &[u8], error: &::csv::Error) -> Error {
+    let problem = match error.kind() {
+        ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} {}, where the header names {expected_len}", if *len == 1 { "value" } else { "values" })
+        }
+        ErrorKind::Utf8 { .. } => "not UTF-8 text".into(),
+        _ => error.to_string(),
+    };
+    let place = error.position().map(|position| format!("line {}: ", line(bytes, position)));
+    Error::format(file, place.unwrap_or_default() + &problem)
+}

@@ -1,0 +1,209 @@
+//! Tables: from a CSV file to a model and its report, and every mistake in one refused with file and line.
+
+mod binary;
+
+use std::fs;
+
+use binary::softstep;
+use softstep::Error;
+use softstep::data::csv::{self, TableOptions, Task};
+use softstep::data::{Encoding, Features, TargetEncoding, Targets};
+
+fn options(target: &str) -> TableOptions {
+    TableOptions { target: target.into(), task: None, categorical: vec![], ignore: vec![], test: 0.2 }
+}
+
+/// 200 flowers: `size` tells the kinds apart, `colour` and the quoted column say nothing.
+fn flowers() -> String {
+    let mut text = String::from("size,colour,\"odd, quoted\",kind\n");
+    for index in 0..200 {
+        let (size, kind) = if index % 2 == 0 { (10.0, "rose") } else { (14.0, "tulip") };
+        let colour = ["red", "\"deep, dark \"\"blue\"\"\"", "white"][index % 3];
+        text += &format!("{},{colour},{},{kind}\n", size + (index % 7) as f64 / 7.0, index % 5);
+    }
+    text
+}
+
+fn read(text: &str, options: &TableOptions) -> softstep::Result<softstep::data::Data> {
+    csv::read("some.csv", text.as_bytes(), options, 3)
+}
+
+fn values(data: &softstep::data::Data) -> (&[f32], &[f32]) {
+    match (&data.train.inputs, &data.test.inputs) {
+        (Features::Floats(train), Features::Floats(test)) => (train, test),
+        _ => panic!("no floats"),
+    }
+}
+
+#[test]
+fn numbers_are_standardised_by_the_training_part_and_texts_are_one_hot() {
+    let data = read(&flowers(), &options("kind")).unwrap();
+    assert_eq!((data.train.len(), data.test.len(), data.train.features, data.train.outputs), (160, 40, 5, 2));
+    let preprocessing = data.preprocessing.as_ref().unwrap();
+    let blue = "deep, dark \"blue\"".to_string();
+    assert_eq!(preprocessing.columns[1].encoding, Encoding::OneHot(vec![blue, "red".into(), "white".into()]));
+    assert_eq!(preprocessing.class_names().unwrap(), ["rose", "tulip"]);
+    let (train, test) = values(&data);
+    for feature in [0, 4] {
+        let column: Vec<f64> = train.iter().skip(feature).step_by(5).map(|&value| f64::from(value)).collect();
+        let mean = column.iter().sum::<f64>() / 160.0;
+        let variance = column.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 160.0;
+        assert!(mean.abs() <= 1e-6 && (variance - 1.0).abs() <= 1e-5, "feature {feature}: {mean}, {variance}");
+        // The test part has other rows, so another mean: it was not looked at.
+        let mean = test.iter().skip(feature).step_by(5).map(|&value| f64::from(value)).sum::<f64>() / 40.0;
+        assert!(mean.abs() >= 1e-4, "feature {feature} of the test part has mean {mean}");
+    }
+    for row in train.chunks(5).chain(test.chunks(5)) {
+        assert_eq!(row[1..4].iter().sum::<f32>(), 1.0, "{row:?}");
+    }
+    // Small flowers are roses.
+    let labels = data.train.labels().unwrap();
+    assert!(train.chunks(5).zip(labels).all(|(row, &label)| (row[0] > 0.0) == (label == 1)));
+}
+
+#[test]
+fn a_value_of_the_test_part_changes_no_statistic() {
+    let text = |last: &str| {
+        let rows: String = (0..50).map(|row| format!("{row},a,{}\n", row % 2)).collect();
+        format!("x,y,class\n{rows}{last}")
+    };
+    // Under some seed the last row is a test row; its value and its category are like no other's.
+    let with = |seed, last: &str| csv::read("some.csv", text(last).as_bytes(), &options("class"), seed).unwrap();
+    let is_test = |seed: &u64| values(&with(*seed, "1e6,a,0\n")).1.iter().any(|&value| value > 100.0);
+    let seed = (0..100).find(is_test).unwrap();
+    let (plain, odd) = (with(seed, "7,a,0\n"), with(seed, "1e6,odd,0\n"));
+    assert_eq!(plain.preprocessing, odd.preprocessing);
+    assert_eq!(values(&plain).0, values(&odd).0);
+    assert_eq!(values(&odd).1.chunks(2).filter(|row| row[1] == 0.0).count(), 1, "an unknown category is all 0");
+}
+
+#[test]
+fn the_seed_decides_the_test_part() {
+    let tests = |seed| values(&csv::read("f", flowers().as_bytes(), &options("kind"), seed).unwrap()).1.to_vec();
+    assert_eq!(tests(5), tests(5));
+    assert_ne!(tests(5), tests(6));
+}
+
+#[test]
+fn a_target_of_many_numbers_is_a_number_unless_the_task_says_otherwise() {
+    let table = |count: usize| -> String {
+        let rows: String = (0..3 * count).map(|row| format!("{row},{}.5\n", 100 - row as i64 % count as i64)).collect();
+        format!("x,y\n{rows}")
+    };
+    let classes = read(&table(20), &options("y")).unwrap();
+    let names = classes.preprocessing.as_ref().unwrap().class_names().unwrap();
+    assert_eq!((names.len(), &*names[0], &*names[19]), (20, "81.5", "100.5"), "numbers are sorted as numbers");
+
+    let numbers = read(&table(21), &options("y")).unwrap();
+    let Targets::Values(targets) = &numbers.train.targets else { panic!("no numbers") };
+    let TargetEncoding::Standardised(scale) = numbers.preprocessing.as_ref().unwrap().encoding else { panic!() };
+    let original = f64::from(targets[0]) * scale.deviation + scale.mean;
+    assert!((original * 2.0 - (original * 2.0).round()).abs() <= 1e-4, "{original}");
+    assert_eq!((numbers.train.outputs, targets.len()), (1, numbers.train.len()));
+
+    let told = |task, count| read(&table(count), &TableOptions { task: Some(task), ..options("y") }).unwrap();
+    assert_eq!(told(Task::Classification, 21).train.outputs, 21);
+    assert_eq!(told(Task::Regression, 3).train.outputs, 1);
+}
+
+#[test]
+fn columns_can_be_left_out_or_taken_for_categories() {
+    let options =
+        TableOptions { categorical: vec!["odd, quoted".into()], ignore: vec!["size".into()], ..options("kind") };
+    let data = read(&flowers(), &options).unwrap();
+    assert_eq!(data.train.features, 3 + 5);
+}
+
+#[test]
+fn every_mistake_is_refused_with_file_line_and_column() {
+    let refused = |text: &str, options: &TableOptions| {
+        let error = read(text, options).unwrap_err();
+        assert!(matches!(error, Error::Format { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.starts_with("some.csv: ") && !text.contains(char::is_control), "{text}");
+        text
+    };
+    let many: String = (0..800).map(|row| format!("text {row},{}\n", row % 2)).collect();
+    let cases = [
+        ("a,b\n1,x\n2,y\n", "c", "--target c: there is no such column; it has a, b"),
+        ("a,b\n1,x\n2,y,z\n", "b", "line 3: 3 values, where the header names 2"),
+        ("a,b\n1,x\n2\n", "b", "line 3: 1 value, where the header names 2"),
+        ("a,b\n1,x\n2,y\n\nthree,x\n", "b", "line 5, column \"a\": \"three\" is no number"),
+        ("a,b\n1,x\ninf,y\n", "b", "line 3, column \"a\": \"inf\" is no number"),
+        ("a,b\n1,x\n ,y\n", "b", "line 3, column \"a\": the value is missing"),
+        ("a,b\n1,x\n2,\"\"\n", "b", "line 3, column \"b\": the value is missing"),
+        ("a,b\n\"x\ny\",x\n,y\n", "b", "line 4, column \"a\": the value is missing"),
+        ("a,b\n1,x\n2,x\n", "b", "one class only, \"x\""),
+        (&format!("a,b\n{}", "1e308,x\n-1e308,y\n".repeat(4)), "b", "too large"),
+        ("a,a\n1,x\n", "a", "column 2 has a name that is there twice"),
+        ("a,\n1,x\n", "a", "column 2 has no name"),
+        ("a,b\n", "b", "no rows"),
+        ("", "b", "no rows"),
+        ("b\nx\ny\n", "b", "features"),
+        (&format!("a,b\n{many}"), "b", "400 different texts"),
+    ];
+    for (text, target, expected) in cases {
+        let message = refused(text, &TableOptions { test: 0.5, ..options(target) });
+        assert!(message.contains(expected), "{message} lacks {expected}");
+    }
+    let regression = TableOptions { task: Some(Task::Regression), test: 0.5, ..options("b") };
+    assert!(refused("a,b\n1,2\n2,x\n", &regression).contains("line 3, column \"b\": \"x\" is no number"));
+    let not_text = csv::read("some.csv", &b"a,b\n1,x\n\xff,y\n"[..], &options("b"), 0).unwrap_err().to_string();
+    assert!(not_text.contains("line 3: not UTF-8"), "{not_text}");
+    for share in [0.0, 1.0, f64::NAN] {
+        let error = read(&flowers(), &TableOptions { test: share, ..options("kind") }).unwrap_err().to_string();
+        assert!(error.contains(&format!("--test {share} of 200 rows")), "{error}");
+    }
+}
+
+/// Ten epochs on the CPU.
+const TRAIN: [&str; 9] = ["train", "--data", "flowers.csv", "--target", "kind", "--epochs", "10", "--backend", "cpu"];
+
+#[test]
+fn a_table_trains_goes_on_from_a_checkpoint_and_is_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();
+    let train = |more: &[&str]| softstep(folder.path(), &[&TRAIN[..], more].concat());
+    let done = train(&["--json", "--out", "run"]).last_json();
+    assert_eq!(done["test_accuracy"], 1.0, "{done}");
+
+    let eval = |more: &[&str]| {
+        softstep(
+            folder.path(),
+            &[&["eval", "--model", "run", "--data", "flowers.csv", "--backend", "cpu"], more].concat(),
+        )
+    };
+    let evaluated = eval(&["--json"]).last_json();
+    assert_eq!((&evaluated["loss"], &evaluated["examples"]), (&done["test_loss"], &40.into()), "the same test part");
+    assert_eq!(evaluated["class_names"], serde_json::json!(["rose", "tulip"]));
+    assert_eq!(eval(&["--json", "--all"]).last_json()["examples"], 200);
+    let text = eval(&[]).stdout;
+    assert!(text.contains("rose") && text.contains("tulip"), "{text}");
+
+    // As if the run had been killed in its last epoch: it knows the table's options and ends in the same bits.
+    fs::remove_file(folder.path().join("run/model.safetensors")).unwrap();
+    let last = format!("run/checkpoint-{}.safetensors", done["steps"]);
+    fs::remove_file(folder.path().join(last)).unwrap();
+    let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
+    assert_eq!(again["parameters_sha256"], done["parameters_sha256"]);
+    let refused = softstep(folder.path(), &["train", "--resume", "run", "--target", "size"]);
+    assert!(refused.code == 1 && refused.stderr.contains("--target beside --resume"), "{refused:?}");
+}
+
+#[test]
+fn the_command_refuses_what_does_not_go_with_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();
+    fs::write(folder.path().join("ragged.csv"), "a,b\n1,x\n2\n").unwrap();
+    let refused = |arguments: &[&str], expected: &str| {
+        let run = softstep(folder.path(), arguments);
+        assert_eq!(run.code, 1, "{arguments:?}");
+        assert!(run.stderr.contains(expected), "{arguments:?}: {} lacks {expected}", run.stderr);
+        assert!(!folder.path().join("runs").exists(), "{arguments:?} left a run");
+    };
+    refused(&["train", "--data", "flowers.csv"], "name the column to learn with --target");
+    refused(&["train", "--data", "flowers.csv", "--target", "sort"], "flowers.csv: --target sort: there is no such");
+    refused(&["train", "--data", "ragged.csv", "--target", "b"], "ragged.csv: line 3: 1 value");
+    refused(&["train", "--data", "digits", "--target", "b"], "--target is for tables");
+    refused(&["train", "--data", "none.csv", "--target", "b"], "cannot read none.csv");
+}
