@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
+use crate::loss::Loss;
 use crate::model::{Layer, Parameters, check_sizes};
 
 /// The version of this format that is written, and the only one that is read.
@@ -50,13 +51,16 @@ pub struct Metadata {
     pub data: String,
     /// Seed of the run.
     pub seed: u64,
+    /// The loss it was trained with, which says what its outputs mean.
+    #[serde(default)]
+    pub loss: Loss,
     /// The version of softstep that wrote it.
     pub version: String,
 }
 
 impl Metadata {
-    /// For a model trained on the data set named `data`.
-    pub fn new(parameters: &Parameters, data: &str, seed: u64) -> Self {
+    /// For a model trained on the data set named `data`, with this loss.
+    pub fn new(parameters: &Parameters, data: &str, seed: u64, loss: Loss) -> Self {
         Self {
             format: FORMAT,
             sizes: parameters.sizes(),
@@ -64,6 +68,7 @@ impl Metadata {
             normalization: "byte/255".into(),
             data: data.into(),
             seed,
+            loss,
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }

@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use softstep::Error;
 use softstep::checkpoint;
+use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
@@ -185,8 +186,9 @@ impl RunFolder {
 fn write_checkpoint(folder: &Path, (metadata, state): &Saving) -> softstep::Result<()> {
     if metadata.finished() {
         // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
-        let parameters = &state.parameters;
-        let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed);
+        let parameters = state.best.as_ref().unwrap_or(&state.parameters);
+        let config = &metadata.config;
+        let described = model_file::Metadata::new(parameters, &metadata.data, config.seed, config.loss);
         write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
     }
     let bytes = checkpoint::to_safetensors(metadata, state)?;
@@ -284,22 +286,22 @@ impl Stopped {
     }
 }
 
-/// Reads a model from a file, a checkpoint, or a run folder (its model, or else its last checkpoint); also says which
-/// file or folder that was.
-pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters)> {
+/// Reads a model from a file, a checkpoint, or a run folder (its model, or else its last checkpoint), with the loss it
+/// was trained with; also says which file or folder that was.
+pub fn read_model(model: &Path) -> Result<(PathBuf, Parameters, Loss)> {
     let path = if model.is_dir() { model.join(MODEL) } else { model.to_path_buf() };
     if model.is_dir() && !path.exists() && !checkpoints(model)?.is_empty() {
-        let (_, state) = last_checkpoint(model, &mut Vec::new())?;
-        return Ok((model.to_path_buf(), state.parameters));
+        let (metadata, state) = last_checkpoint(model, &mut Vec::new())?;
+        return Ok((model.to_path_buf(), state.parameters, metadata.config.loss));
     }
     let bytes = read_file(&path)?;
     let name = path.display().to_string();
-    let parameters = if checkpoint::is_checkpoint(&bytes) {
-        checkpoint::from_safetensors(&name, &bytes)?.1.parameters
-    } else {
-        model_file::from_safetensors(&name, &bytes)?.0
-    };
-    Ok((path, parameters))
+    if checkpoint::is_checkpoint(&bytes) {
+        let (metadata, state) = checkpoint::from_safetensors(&name, &bytes)?;
+        return Ok((path, state.parameters, metadata.config.loss));
+    }
+    let (parameters, metadata) = model_file::from_safetensors(&name, &bytes)?;
+    Ok((path, parameters, metadata.loss))
 }
 
 /// Reads a model file or a checkpoint, if it is no larger than these may be.

@@ -17,6 +17,7 @@ use softstep::checkpoint::{self, Metadata};
 use softstep::cpu::CpuBackend;
 use softstep::data;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::loss::{Loss, Objective};
 use softstep::model::Parameters;
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
@@ -188,7 +189,8 @@ fn ten_kills_at_random_moments_change_no_bit_on_the_gpu() {
 fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     let data = data::digits().unwrap();
     let config = TrainingConfig { hidden: vec![9], epochs: 3, batch_size: 100, ..Default::default() };
-    let training = Training { examples: &data.train, batch_size: 100, sgd: config.sgd };
+    let training =
+        Training { examples: &data.train, batch_size: 100, sgd: config.sgd, objective: Objective::default() };
     let examples = data.train.len();
     let run = |from: Option<&[u8]>, stop_after: usize| {
         let stop = AtomicBool::new(false);
@@ -201,7 +203,7 @@ fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
             backend.restore(&state).unwrap();
         }
         let test = backend.upload(&data.test).unwrap();
-        let course = Course { from: start, checkpoint_every: None, stop: &stop };
+        let course = Course { from: start, best: None, checkpoint_every: None, stop: &stop };
         let ended = block_on(trainer::train(&mut backend, &config, examples, None, &test, &course, |event| {
             match event {
                 Event::Step { step, loss, .. } => {
@@ -570,9 +572,9 @@ fn small() -> (Metadata, TrainingState) {
     let mut moment = Parameters::new(&[4, 3, 2], 4).unwrap();
     parameters.layers[0].values[..2].copy_from_slice(&[-0.0, f32::from_bits(1)]);
     moment.layers[1].values[0] = f32::MAX;
-    let state = TrainingState { parameters, moments: vec![moment] };
+    let state = TrainingState { parameters, moments: vec![moment], best: None };
     let config = TrainingConfig { hidden: vec![3], learning_rate: 0.1 + f32::EPSILON, ..Default::default() };
-    let position = Position { epoch: 2, steps: 5, loss_sum: 0.1 + 0.2 };
+    let position = Position { epoch: 2, steps: 5, loss_sum: 0.1 + 0.2, best: None };
     (Metadata { position, ..metadata(&config, &state) }, state)
 }
 
@@ -612,8 +614,10 @@ fn every_cut_and_every_flipped_bit_of_a_checkpoint_is_an_error() {
 #[test]
 fn every_cut_and_flipped_bit_of_a_model_file_is_an_error_or_a_valid_model() {
     let (_, state) = small();
-    let good =
-        model_file::to_safetensors(&state.parameters, &model_file::Metadata::new(&state.parameters, "digits", 0));
+    let good = model_file::to_safetensors(
+        &state.parameters,
+        &model_file::Metadata::new(&state.parameters, "digits", 0, Loss::CrossEntropy),
+    );
     let good = good.unwrap();
     for length in 0..good.len() {
         assert!(model_file::from_safetensors("m", &good[..length]).is_err(), "{length} bytes");

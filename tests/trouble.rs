@@ -10,6 +10,7 @@ use softstep::Error;
 use softstep::backend::{Backend, Step, Training};
 use softstep::data::{self, Examples};
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::loss::Objective;
 use softstep::model::Parameters;
 use softstep::optimizer::Sgd;
 
@@ -18,7 +19,12 @@ fn gpu() -> Gpu {
 }
 
 fn backend(gpu: &Gpu, sizes: &[usize], examples: &Examples, batch_size: usize) -> softstep::Result<GpuBackend> {
-    let training = Training { examples, batch_size, sgd: Sgd { momentum: 0.9, ..Sgd::default() } };
+    let training = Training {
+        examples,
+        batch_size,
+        sgd: Sgd { momentum: 0.9, ..Sgd::default() },
+        objective: Objective::default(),
+    };
     block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, Some(&training), Readback::Pipelined))
 }
 

@@ -15,6 +15,7 @@ use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
 use softstep::data::{Data, Examples};
 use softstep::gpu::{GpuBackend, Readback};
+use softstep::loss::{Loss, Objective};
 use softstep::model::Parameters;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
 use softstep::verify::Verified;
@@ -49,18 +50,29 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
             check_data(stopped, &data, &data_sha256)?;
             stopped.metadata.config.clone()
         }
-        None => args.config(|batch_size| trainer::default_epochs(data.train.len(), batch_size)),
+        None => {
+            let epochs = |batch_size| trainer::default_epochs(data.train.len(), batch_size);
+            args.config(epochs, Loss::default_for(&data.train))
+        }
     };
+    config.check()?;
     let mut validation = None;
     if config.validation > 0.0 {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
         (data.train, validation) = (train, Some(held_out));
     }
 
+    let class_weights = match &config.class_weights {
+        Some(weights) => weights.of(&data.train)?,
+        None => Vec::new(),
+    };
+    let objective =
+        Objective { loss: config.loss, label_smoothing: config.label_smoothing, class_weights: &class_weights };
+    objective.check(&data.train)?;
     let sizes = config.sizes(&data.train);
     let parameters = match (&stopped, initial) {
         (Some(stopped), _) => stopped.state.parameters.clone(),
-        (None, Some((file, parameters))) => {
+        (None, Some((file, parameters, _))) => {
             if parameters.sizes() != sizes {
                 bail!(
                     "--init {} has layer sizes {:?}, and this run {sizes:?}: choose its --data and --hidden",
@@ -73,7 +85,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         (None, None) => Parameters::new(&sizes, config.seed)?,
     };
     let batch_size = config.batch_size.min(data.train.len());
-    let training = Training { examples: &data.train, batch_size, sgd: config.sgd };
+    let training = Training { examples: &data.train, batch_size, sgd: config.sgd, objective };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started };
     match gpu {
@@ -220,6 +232,7 @@ impl Job<'_> {
 
         let mut checkpoint_every = args.checkpoint_every;
         let mut from = Position::START;
+        let mut best = None;
         let mut resumed_from = None;
         let mut folder = match stopped {
             Some(stopped) => {
@@ -228,6 +241,7 @@ impl Job<'_> {
                 checkpoint_every = checkpoint_every.or(run.checkpoint_every);
                 (from, resumed_from) = (run.position, Some(run.step));
                 backend.restore(&stopped.state)?;
+                best.clone_from(&stopped.state.best);
                 stopped.go_on()?
             }
             None => {
@@ -257,12 +271,12 @@ impl Job<'_> {
         let run = Run { info, data, sizes: metadata.sizes.clone(), config, out: &out, resumed_from };
         let mut report = TrainReport::new(run, steps, args.json, args.quiet, started)?;
 
-        let course = Course { from, checkpoint_every, stop: &stop };
+        let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };
         let observe = |event: Event<'_>| {
             match event {
                 Event::Checkpoint { position, state } => {
                     let step = position.step(config, examples);
-                    let awaited = step == steps || stop.load(Ordering::Relaxed);
+                    let awaited = config.ended(&position) || stop.load(Ordering::Relaxed);
                     folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state, awaited)?;
                 }
                 _ => record(&mut folder, event)?,

@@ -64,6 +64,8 @@ pub struct StepRecord {
     pub first_row: u32,
     /// Learning rate of its update.
     pub learning_rate: f32,
+    /// Sum of the weights of its labels' classes; without class weights as many as there are examples.
+    pub weight: f32,
 }
 
 /// The step records of one submission; each dispatch sees one of them.

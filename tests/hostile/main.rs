@@ -18,6 +18,7 @@ use parsers::PARSERS;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::data::idx::Idx;
+use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file::{self, Metadata};
 
@@ -36,7 +37,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn model() -> Vec<u8> {
     let parameters = Parameters::new(&[4, 3, 2], 5).unwrap();
-    model_file::to_safetensors(&parameters, &Metadata::new(&parameters, "digits", 5)).unwrap()
+    model_file::to_safetensors(&parameters, &Metadata::new(&parameters, "digits", 5, Loss::CrossEntropy)).unwrap()
 }
 
 /// A safetensors file with this header.
@@ -275,7 +276,9 @@ fn what_a_hostile_file_says_can_be_printed() {
 #[test]
 fn the_most_layers_that_a_model_may_have_can_be_written_and_read() {
     let parameters = Parameters::new(&[1; 1001], 0).unwrap();
-    let bytes = model_file::to_safetensors(&parameters, &Metadata::new(&parameters, &"d".repeat(4096), 0)).unwrap();
+    let bytes =
+        model_file::to_safetensors(&parameters, &Metadata::new(&parameters, &"d".repeat(4096), 0, Loss::CrossEntropy))
+            .unwrap();
     assert_eq!(model_file::from_safetensors("m", &bytes).unwrap().0, parameters);
     assert!(Parameters::new(&[1; 1002], 0).is_err());
 }
