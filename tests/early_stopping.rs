@@ -103,9 +103,9 @@ fn both_need_a_validation_part_and_label_smoothing_its_loss() {
 fn mean_squared_error_of_classes_learns_the_digits_and_evaluates_as_it_trained() {
     let folder = tempfile::tempdir().unwrap();
     for backend in ["cpu", "gpu"] {
-        let train = ["train", "-q", "--json", "--data=digits", "--loss=mse", "--lr=0.1", "--hidden=32", "--backend"];
+        let train = ["train", "-q", "--json", "--data=digits", "--loss=mse", "--backend"];
         let done = softstep(folder.path(), &[&train[..], &[backend, "--out", backend]].concat()).last_json();
-        assert!(number(&done, "test_accuracy") > 0.94, "{done}");
+        assert!(number(&done, "test_accuracy") > 0.9, "{done}");
         let eval = ["eval", "--data=digits", "--json", "--backend", backend, "--model", backend];
         let eval = softstep(folder.path(), &eval).last_json();
         assert_eq!((&eval["loss"], &eval["accuracy"]), (&done["test_loss"], &done["test_accuracy"]));
