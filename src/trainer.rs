@@ -138,7 +138,7 @@ impl Position {
 
     /// Steps since the start of the run on this many examples.
     pub fn step(&self, config: &TrainingConfig, examples: usize) -> usize {
-        Plan::new(config, examples).steps_before(self.epoch) + self.steps
+        Plan::new(config, examples).steps_before(self.epoch).saturating_add(self.steps)
     }
 }
 

@@ -209,7 +209,8 @@ fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
                     stop.fetch_or(step == stop_after, Ordering::Relaxed);
                 }
                 Event::Checkpoint { position, state } => {
-                    let metadata = Metadata { position, ..metadata(&config, state) };
+                    let step = position.step(&config, examples);
+                    let metadata = Metadata { position, step, ..metadata(&config, state) };
                     file = checkpoint::to_safetensors(&metadata, state)?;
                 }
                 _ => {}
@@ -573,7 +574,7 @@ fn small() -> (Metadata, TrainingState) {
     let state = TrainingState { parameters, moments: vec![moment] };
     let config = TrainingConfig { hidden: vec![3], learning_rate: 0.1 + f32::EPSILON, ..Default::default() };
     let position = Position { epoch: 2, steps: 5, loss_sum: 0.1 + 0.2 };
-    (Metadata { position, ..metadata(&config, &state) }, state)
+    (Metadata { position, step: 28, ..metadata(&config, &state) }, state)
 }
 
 #[test]
