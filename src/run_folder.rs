@@ -2,9 +2,9 @@
 //! `model.safetensors`.
 //!
 //! A checkpoint is written under a temporary name, synced and renamed, and the folder synced; only then are those before
-//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written, the run moves: see
-//! [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead process, keeps a second
-//! run out.
+//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written,
+//! the run moves: see [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead
+//! process, keeps a second run out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};

@@ -452,13 +452,19 @@ mod tests {
     use crate::backend::DeviceInfo;
     use crate::model::Parameters;
 
+    /// A step that fails though it ran.
+    struct Failure {
+        step: usize,
+        error: fn() -> Error,
+        loses_loss: bool,
+    }
+
     /// Reports the loss `1 / index` for the step with that index (from 1), `delay` steps late, and records its calls.
     #[derive(Default)]
     struct Recorder {
         delay: usize,
         broken_step: Option<usize>,
-        /// The step that fails, though it ran, with this error, and whether its loss is lost.
-        failing_step: Option<(usize, fn() -> Error, bool)>,
+        failure: Option<Failure>,
         orders: Vec<Vec<u32>>,
         steps: Vec<Step>,
         pending: VecDeque<f32>,
@@ -493,8 +499,8 @@ mod tests {
             while self.pending.len() > self.delay {
                 losses.extend(self.pending.pop_front());
             }
-            match self.failing_step {
-                Some((step, error, loses_loss)) if step == index => {
+            match self.failure {
+                Some(Failure { step, error, loses_loss }) if step == index => {
                     if loses_loss {
                         self.pending.pop_back();
                     }
@@ -632,7 +638,8 @@ mod tests {
             (failed, true, "step 4 of 2, 4"),
             (lost, false, "start 2"),
         ] {
-            let mut backend = Recorder { delay: 2, failing_step: Some((5, error, loses_loss)), ..Default::default() };
+            let mut backend =
+                Recorder { delay: 2, failure: Some(Failure { step: 5, error, loses_loss }), ..Default::default() };
             let (summary, log) = run(&mut backend, &config, 10);
             assert_eq!(summary.unwrap_err().to_string(), error().to_string());
             assert_eq!(log.last().unwrap(), last, "{log:?}");
