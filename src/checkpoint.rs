@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::model::check_sizes;
 use crate::model_file::{Tensor, deserialize, layer_tensors, serialize};
 use crate::optimizer::TrainingState;
 use crate::trainer::{Keep, Position, TrainingConfig};
@@ -76,7 +77,25 @@ impl Metadata {
                 self.format, self.version
             ));
         }
-        self.config.check().map_err(|error| format!("its settings are no softstep's: {error}"))
+        self.config.check().map_err(|error| format!("its settings are no softstep's: {error}"))?;
+        check_sizes(&self.sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
+        if self.sizes[1..self.sizes.len() - 1] != self.config.hidden {
+            return Err(format!("its layer sizes {:?} are not those of its settings", self.sizes));
+        }
+        let Position { epoch, steps, loss_sum, best } = self.position;
+        let epochs = self.config.epochs;
+        if epoch == 0 || epoch - 1 > epochs || steps > self.step || !loss_sum.is_finite() {
+            return Err(format!(
+                "its run of {epochs} epochs cannot be at step {steps} of epoch {epoch}, {} steps from its start",
+                self.step
+            ));
+        }
+        match best {
+            Some(best) if !(1..epoch).contains(&best.epoch) || !best.loss.is_finite() => {
+                Err(format!("its best epoch {}, of loss {}, cannot be before epoch {epoch}", best.epoch, best.loss))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

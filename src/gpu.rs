@@ -95,8 +95,8 @@ struct Trainer {
     pending: Vec<StepRecord>,
     steps: StepRecords,
     steps_per_submission: usize,
-    /// Whether a step is so long that each of its kernels is submitted alone.
-    kernel_by_kernel: bool,
+    /// A step is so long that each of its kernels is submitted alone, and in so many parts, where it is more than 1.
+    parts: u64,
     readback: Readback,
     ring: Ring,
     epoch: Epoch,
@@ -294,7 +294,7 @@ impl GpuBackend {
             pending,
             steps,
             steps_per_submission,
-            kernel_by_kernel: operations > gpu.submission_operations,
+            parts: operations.div_ceil(gpu.submission_operations),
             readback,
             ring,
             epoch,
@@ -385,6 +385,7 @@ impl GpuBackend {
                 first_row: first as u32,
                 learning_rate: 0.0,
                 weight: batch as f32,
+                first_tile: 0,
             };
             let last_kernel = match last {
                 Last::Evaluate => Some(&set.evaluate),
@@ -427,17 +428,20 @@ impl Trainer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let mut kernels = &self.kernels[..];
-        if self.kernel_by_kernel && self.profiler.is_none() {
-            while let [first, rest @ ..] = kernels
-                && !rest.is_empty()
-            {
-                let encoder = self.steps.record(gpu, &self.pending, [first].into_iter(), None);
-                gpu.submit([encoder.finish()])?;
-                kernels = rest;
+        let encoder = if self.parts > 1 && self.profiler.is_none() {
+            for &step in &self.pending {
+                for kernel in &self.kernels {
+                    let parts = self.parts.min(kernel.tile_rows(step.batch).into()) as u32;
+                    for part in 0..parts {
+                        let encoder = self.steps.record_part(gpu, step, kernel, (part, parts));
+                        gpu.submit([encoder.finish()])?;
+                    }
+                }
             }
-        }
-        let encoder = self.steps.record(gpu, &self.pending, kernels.iter(), self.profiler.as_ref());
+            gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+        } else {
+            self.steps.record(gpu, &self.pending, self.kernels.iter(), self.profiler.as_ref())
+        };
         let batches: Vec<usize> = self.pending.drain(..).map(|step| step.batch as usize).collect();
         let steps = batches.len();
         self.ring.submit(gpu, encoder, batches, losses).await?;
@@ -542,6 +546,7 @@ impl Backend for GpuBackend {
             first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
             learning_rate: step.learning_rate,
             weight,
+            first_tile: 0,
         });
         if trainer.pending.len() == trainer.steps_per_submission {
             trainer.submit(&self.gpu, losses).await?;

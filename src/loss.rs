@@ -59,14 +59,6 @@ impl Loss {
             _ => Ok(examples.outputs),
         }
     }
-
-    /// What the loss of one example is called, with its unit.
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::CrossEntropy | Self::BinaryCrossEntropy => "nats",
-            Self::MeanSquaredError => "squared units of the targets",
-        }
-    }
 }
 
 /// A loss with its settings: what a training step makes small. Evaluation is by the loss alone.

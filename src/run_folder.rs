@@ -2,9 +2,9 @@
 //! `model.safetensors`.
 //!
 //! A checkpoint is written under a temporary name, synced and renamed, and the folder synced; only then are those before
-//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written, the run moves: see
-//! [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead process, keeps a second
-//! run out.
+//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written,
+//! the run moves: see [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead
+//! process, keeps a second run out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -110,19 +110,20 @@ impl RunFolder {
     /// Saves a checkpoint, and with that of the end of the run its model. `metadata` need not know the length of the
     /// metrics.
     ///
-    /// Training goes on meanwhile, with a copy of the state for the thread that writes. A checkpoint that comes before the last one is written is left out,
-    /// unless it is to be `awaited`.
+    /// Training goes on meanwhile, with a copy of the state for the thread that writes. A checkpoint that comes before the
+    /// last one is written is only kept in memory for [`save_last`](Self::save_last), unless it is to be `awaited`.
     pub fn save(
         &mut self,
         mut metadata: checkpoint::Metadata,
         state: &TrainingState,
         awaited: bool,
     ) -> softstep::Result<()> {
-        if !awaited && self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
-            return Ok(());
-        }
         metadata.metrics_bytes = self.metrics.written + self.metrics.pending.len() as u64;
         let saving = Arc::new((metadata, state.clone()));
+        if !awaited && self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            self.unsaved = Some(saving);
+            return Ok(());
+        }
         let written = self.begin(&saving).and_then(|()| if awaited { self.wait() } else { Ok(()) });
         // Kept until the disk has it, or a later one.
         self.unsaved = (self.saved != Some(saving.0.step)).then_some(saving);
@@ -151,6 +152,14 @@ impl RunFolder {
         self.saved = Some(step);
         self.unsaved.take_if(|unsaved| unsaved.0.step == step);
         Ok(())
+    }
+
+    /// Writes the last checkpoint, if the disk does not have it yet.
+    pub fn save_last(&mut self) -> softstep::Result<()> {
+        self.wait()?;
+        let Some(saving) = self.unsaved.clone() else { return Ok(()) };
+        self.begin(&saving)?;
+        self.wait()
     }
 
     /// Puts the run, with the checkpoint that could not be written here, into a folder elsewhere that `--resume` takes.

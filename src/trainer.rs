@@ -208,7 +208,7 @@ impl Position {
 
     /// Steps since the start of the run on this many examples.
     pub fn step(&self, config: &TrainingConfig, examples: usize) -> usize {
-        Plan::new(config, examples).steps_before(self.epoch) + self.steps
+        Plan::new(config, examples).steps_before(self.epoch).saturating_add(self.steps)
     }
 }
 
@@ -319,7 +319,10 @@ pub async fn train<B: Backend>(
         observe(Event::EpochStarted { epoch })?;
         backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
         for index in plan.steps_of(epoch).skip(ledger.position.steps) {
-            backend.step(plan.step(index), &mut ledger.arrived).await?;
+            if let Err(error) = backend.step(plan.step(index), &mut ledger.arrived).await {
+                rescue(backend, &mut ledger, index + 1, &error, best.as_ref(), &mut observe).await;
+                return Err(error);
+            }
             ledger.settle(&mut observe)?;
             if stopped() || course.checkpoint_every.is_some_and(|every| (index + 1) % every == 0) {
                 ledger.finish(backend, index + 1, &mut observe).await?;
@@ -336,8 +339,7 @@ pub async fn train<B: Backend>(
         let (mut of_validation, mut of_test) = match evaluate(backend, validation, test).await {
             Ok(evaluations) => evaluations,
             Err(error) => {
-                // The steps before are worth keeping, if the device still gives them away.
-                let _ = hand_out(backend, &ledger, best.as_ref(), &mut observe).await;
+                rescue(backend, &mut ledger, plan.steps_of(epoch).end, &error, best.as_ref(), &mut observe).await;
                 return Err(error);
             }
         };
@@ -393,6 +395,23 @@ async fn evaluate<B: Backend>(
         None => None,
     };
     Ok((validation, backend.evaluate(test).await?))
+}
+
+/// Hands out the state after an error, if the device still gives it away and it is certain whose it is: all `ran` steps
+/// have run, as each of their losses came in.
+async fn rescue<B: Backend>(
+    backend: &mut B,
+    ledger: &mut Ledger<'_>,
+    ran: usize,
+    error: &Error,
+    best: Option<&Parameters>,
+    observe: &mut impl FnMut(Event<'_>) -> Result<()>,
+) {
+    // Nothing comes from a device that is gone, and nothing good from one that computes wrong numbers.
+    let hopeless = matches!(error, Error::DeviceLost { .. } | Error::DeviceHung { .. } | Error::WrongStep { .. });
+    if !hopeless && ledger.finish(backend, ran, observe).await.is_ok() {
+        let _ = hand_out(backend, ledger, best, observe).await;
+    }
 }
 
 /// Hands out the state. Every step so far has run, and its loss came in.
@@ -535,11 +554,19 @@ mod tests {
     use super::*;
     use crate::backend::DeviceInfo;
 
+    /// A step that fails though it ran.
+    struct Failure {
+        step: usize,
+        error: fn() -> Error,
+        loses_loss: bool,
+    }
+
     /// Reports the loss `1 / index` for the step with that index (from 1), `delay` steps late, and records its calls.
     #[derive(Default)]
     struct Recorder {
         delay: usize,
         broken_step: Option<usize>,
+        failure: Option<Failure>,
         orders: Vec<Vec<u32>>,
         steps: Vec<Step>,
         pending: VecDeque<f32>,
@@ -574,7 +601,15 @@ mod tests {
             while self.pending.len() > self.delay {
                 losses.extend(self.pending.pop_front());
             }
-            Ok(())
+            match self.failure {
+                Some(Failure { step, error, loses_loss }) if step == index => {
+                    if loses_loss {
+                        self.pending.pop_back();
+                    }
+                    Err(error())
+                }
+                _ => Ok(()),
+            }
         }
 
         async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
@@ -693,6 +728,24 @@ mod tests {
             assert_eq!(base_rate, config.learning_rate);
             assert!(loss.is_nan());
             assert_eq!(log.last().unwrap(), "step 5 of 2, 4");
+        }
+    }
+
+    #[test]
+    fn after_an_error_the_state_is_handed_out_only_where_it_is_certain_and_good() {
+        let config = TrainingConfig { epochs: 2, batch_size: 4, ..Default::default() };
+        let failed = || Error::Gpu { adapter: "a".into(), problem: "p".into() };
+        let lost = || Error::DeviceLost { adapter: "a".into(), reason: "r".into() };
+        for (error, loses_loss, last) in [
+            (failed as fn() -> Error, false, "checkpoint 2+2: 1.800000"),
+            (failed, true, "step 4 of 2, 4"),
+            (lost, false, "start 2"),
+        ] {
+            let mut backend =
+                Recorder { delay: 2, failure: Some(Failure { step: 5, error, loses_loss }), ..Default::default() };
+            let (summary, log) = run(&mut backend, &config, 10);
+            assert_eq!(summary.unwrap_err().to_string(), error().to_string());
+            assert_eq!(log.last().unwrap(), last, "{log:?}");
         }
     }
 

@@ -69,8 +69,8 @@ pub struct Verified<'a, B> {
 }
 
 impl<'a, B: Backend> Verified<'a, B> {
-    /// Verifies the first step of `backend`, which was made with this `training`, and every `every`-th after it.
-    /// `steps` is how many there were before, for messages.
+    /// Verifies the first step of a run, and every `every`-th after it. `backend` was made with this `training`; `steps`
+    /// of the run are behind it.
     pub fn new(backend: B, training: Training<'a>, every: usize, steps: usize) -> Self {
         let found = Verification::default();
         Self { backend, training, every: every.max(1), steps, order: Vec::new(), found }

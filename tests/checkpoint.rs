@@ -73,6 +73,11 @@ fn undisturbed_cpu() -> &'static (Outcome, Duration) {
     RUN.get_or_init(|| undisturbed(&CPU))
 }
 
+fn undisturbed_gpu() -> &'static (Outcome, Duration) {
+    static RUN: OnceLock<(Outcome, Duration)> = OnceLock::new();
+    RUN.get_or_init(|| undisturbed(&GPU))
+}
+
 /// In a folder of its own: `run` for the run, `tmp` for temporary files and `home`.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -182,7 +187,7 @@ fn fifty_kills_at_random_moments_change_no_bit_on_the_cpu() {
 
 #[test]
 fn ten_kills_at_random_moments_change_no_bit_on_the_gpu() {
-    survives_kills(&GPU, &undisturbed(&GPU), 10);
+    survives_kills(&GPU, undisturbed_gpu(), 10);
 }
 
 /// Stops a run after each of these steps, hands its state as a file to a fresh backend, and goes on there.
@@ -211,7 +216,8 @@ fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
                     stop.fetch_or(step == stop_after, Ordering::Relaxed);
                 }
                 Event::Checkpoint { position, state } => {
-                    let metadata = Metadata { position, ..metadata(&config, state) };
+                    let step = position.step(&config, examples);
+                    let metadata = Metadata { position, step, ..metadata(&config, state) };
                     file = checkpoint::to_safetensors(&metadata, state)?;
                 }
                 _ => {}
@@ -278,6 +284,70 @@ fn the_first_signal_saves_and_says_how_to_go_on() {
         let steps: Vec<_> = checkpoints(&folder.path().join("my run")).iter().map(|(step, _)| *step).collect();
         assert_eq!((steps.len(), steps.last().copied()), (2, stopped["step"].as_u64().map(|step| step as usize)));
         ends_in_the_same_bits(folder.path(), Path::new("my run"), expected);
+    }
+}
+
+#[test]
+fn a_verified_run_goes_on_verified_with_the_same_bits() {
+    let (expected, _) = undisturbed_gpu();
+    let steps = 160 * 23;
+    let folder = folder();
+    let child = start(folder.path(), &[&GPU[..], &["run", "--verify=10"]].concat());
+    wait_for_checkpoint(&folder.path().join("run"), 50);
+    signal(&child, "-INT");
+    let run = end(child);
+    assert!(run.code == 130 && run.stderr.ends_with("softstep train --resume run --verify=10"), "{run:?}");
+    let from = run.json_lines().pop().unwrap()["step"].as_u64().unwrap();
+    assert!((50..steps).contains(&from), "{from}");
+
+    let resume = ["train", "-q", "--json", "--resume", "run", "--verify=10"];
+    #[cfg(debug_assertions)] // a release build has no way to plant a bug
+    {
+        let bug = "sgd(at, sums[0]);=>sgd(at, sums[0] + select(0.0, 0.001, row_block == 3u && column_block == 1u));";
+        // A copy, as the wrong numbers of steps that are not verified are saved.
+        let copied = Command::new("cp").args(["-r", "run", "copy"]).current_dir(folder.path()).status().unwrap();
+        assert!(copied.success());
+        let resume = ["train", "-q", "--resume", "copy", "--verify=10"];
+        let wrong = in_folder(folder.path(), &resume).env("SOFTSTEP_ALTER_SHADERS", bug).output().unwrap();
+        let wrong = finished(wrong);
+        // The same steps are verified as in a run that was not stopped.
+        let step = (from + 1..).find(|step| step % 10 == 1).unwrap();
+        assert!(wrong.code == 1 && wrong.stderr.contains(&format!("error: step {step} is wrong")), "{wrong:?}");
+        assert!(wrong.stderr.contains("but that device computed it"), "{wrong:?}");
+    }
+    let resumed = finished(in_folder(folder.path(), &resume).output().unwrap());
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    let found = resumed.json_lines().into_iter().find(|line| line["event"] == "verification").unwrap();
+    assert_eq!(found["steps"], (from + 1..=steps).filter(|step| step % 10 == 1).count());
+    assert!(outcome(&folder.path().join("run")) == *expected);
+}
+
+#[cfg(debug_assertions)] // a release build has no way to lose its device
+#[test]
+fn a_device_lost_in_a_run_leaves_a_checkpoint_that_ends_in_the_same_bits() {
+    let train = ["train", "-q", "--data=digits", "--backend=gpu", "--hidden=16", "--epochs=5", "--json"];
+    // Lost while a checkpoint waits for its steps, in the middle of steps, and before an evaluation.
+    for (settings, saved) in
+        [(&["--checkpoint-every=7", "--out"][..], 49..50), (&["--batch-size=7", "--out"], 0..1), (&["--out"], 46..47)]
+    {
+        let train = [&train[..], settings].concat();
+        let (expected, _) = undisturbed(&train);
+        let folder = folder();
+        let mut lost = in_folder(folder.path(), &[&train[..], &["run"]].concat());
+        let lost = finished(lost.env("SOFTSTEP_LOSE_DEVICE_AT", "50").output().unwrap());
+        assert_eq!(lost.code, 1, "{lost:?}");
+        let last = checkpoints(&folder.path().join("run")).pop().unwrap().0;
+        assert!(saved.contains(&last), "{last}, not {saved:?}");
+        for part in [
+            "SOFTSTEP_LOSE_DEVICE_AT is set: the device will be destroyed at step 50",
+            "was lost: ",
+            &format!("the checkpoint of step {last} is whole, in run; what the device did after it is done again"),
+        ] {
+            assert!(lost.stderr.contains(part), "{part}: {lost:?}");
+        }
+        assert!(lost.stderr.ends_with("go on with:\nsoftstep train --resume run"), "{lost:?}");
+        assert!(!folder.path().join("run/model.safetensors").exists());
+        ends_in_the_same_bits(folder.path(), Path::new("run"), &expected);
     }
 }
 
@@ -575,7 +645,7 @@ fn small() -> (Metadata, TrainingState) {
     let state = TrainingState { parameters, moments: vec![moment], best: None };
     let config = TrainingConfig { hidden: vec![3], learning_rate: 0.1 + f32::EPSILON, ..Default::default() };
     let position = Position { epoch: 2, steps: 5, loss_sum: 0.1 + 0.2, best: None };
-    (Metadata { position, ..metadata(&config, &state) }, state)
+    (Metadata { position, step: 28, ..metadata(&config, &state) }, state)
 }
 
 #[test]

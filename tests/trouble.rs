@@ -171,9 +171,10 @@ fn work_is_split_into_short_submissions_without_changing_a_bit() {
     };
     let whole = run(gpu());
     assert_eq!(whole.0.len(), 30);
-    // Three steps, one step, and one kernel at a time; then evaluation goes by 4 rows.
+    // Three steps, one step, one kernel at a time in two parts, and in as many as there are; then evaluation goes by 4
+    // rows.
     let step = softstep::model::step_operations(&[64, 33, 17, 10], 8);
-    for operations in [3 * step, step, 1] {
+    for operations in [3 * step, step, step / 2 + 1, 1] {
         assert_eq!(run(gpu().with_submission_operations(operations)), whole, "{operations} operations");
     }
 }
