@@ -64,7 +64,7 @@ pub struct StepRecord {
     pub first_row: u32,
     /// Learning rate of its update.
     pub learning_rate: f32,
-    /// Row of workgroups that a dispatch of a matrix product starts with; [`StepRecords::record_part`] sets it.
+    /// Row of workgroups that a dispatch of a matrix product starts with; 0 but where a product is split.
     pub first_tile: u32,
 }
 
