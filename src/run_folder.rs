@@ -48,7 +48,7 @@ pub struct RunFolder {
     unsaved: Option<Arc<Saving>>,
     /// Writes it, and gives its step.
     writing: Option<JoinHandle<softstep::Result<usize>>>,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl RunFolder {
@@ -66,7 +66,7 @@ impl RunFolder {
         let metrics = path.join(METRICS);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&metrics);
         let metrics = Metrics { file: file.map_err(Error::io("create", &metrics))?, written: 0, pending: Vec::new() };
-        Ok(Self { path, config: Vec::new(), metrics, saved: None, unsaved: None, writing: None, _lock: lock })
+        Ok(Self { path, config: Vec::new(), metrics, saved: None, unsaved: None, writing: None, lock: Arc::new(lock) })
     }
 
     /// Where it is.
@@ -136,9 +136,10 @@ impl RunFolder {
         self.flush()?;
         let metrics = self.path.join(METRICS);
         let file = self.metrics.file.try_clone().map_err(Error::io("open", &metrics))?;
-        let (folder, saving) = (self.path.clone(), Arc::clone(saving));
+        let (folder, saving, lock) = (self.path.clone(), Arc::clone(saving), Arc::clone(&self.lock));
         self.writing = Some(std::thread::spawn(move || {
             file.sync_data().map_err(Error::io("write", metrics))?;
+            check_locked(&folder, &lock)?;
             write_checkpoint(&folder, &saving)?;
             Ok(saving.0.step)
         }));
@@ -291,7 +292,15 @@ impl Stopped {
         let written = length.min(metadata.metrics_bytes);
         file.set_len(written).map_err(Error::io("write", &name))?;
         let metrics = Metrics { file, written, pending: Vec::new() };
-        Ok(RunFolder { path, config, metrics, saved: Some(metadata.step), unsaved: None, writing: None, _lock: lock })
+        Ok(RunFolder {
+            path,
+            config,
+            metrics,
+            saved: Some(metadata.step),
+            unsaved: None,
+            writing: None,
+            lock: Arc::new(lock),
+        })
     }
 }
 
@@ -333,12 +342,19 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// The last checkpoint that is good. Damaged ones after it are named in a notice and added to `damaged`.
 fn last_checkpoint(folder: &Path, damaged: &mut Vec<PathBuf>) -> Result<(checkpoint::Metadata, TrainingState)> {
     let mut problems = Vec::new();
-    for (_, path) in checkpoints(folder)? {
-        let bytes = read_file(&path)?;
-        match checkpoint::from_safetensors(&path.display().to_string(), &bytes) {
+    for (step, path) in checkpoints(folder)? {
+        let read = || -> Result<_> {
+            let name = path.display().to_string();
+            let (metadata, state) = checkpoint::from_safetensors(&name, &read_file(&path)?)?;
+            if metadata.step != step {
+                bail!("{name} is the checkpoint of step {} by another name", metadata.step);
+            }
+            Ok((metadata, state))
+        };
+        match read() {
             Ok(good) => {
                 for problem in problems {
-                    report::notice(&format!("{problem}; going on from the one before"));
+                    report::notice(&format!("{problem:#}; going on from the one before"));
                 }
                 return Ok(good);
             }
@@ -349,7 +365,7 @@ fn last_checkpoint(folder: &Path, damaged: &mut Vec<PathBuf>) -> Result<(checkpo
         }
     }
     match problems.into_iter().next() {
-        Some(problem) => Err(problem.into()),
+        Some(problem) => Err(problem),
         None => bail!("{}: the folder holds no checkpoint", folder.display()),
     }
 }
@@ -387,6 +403,24 @@ fn lock(folder: &Path) -> Result<File> {
         Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error).into()),
         Ok(()) => Ok(file),
     }
+}
+
+/// Refuses a folder that is no longer the one which was locked: moved away, and perhaps another run's by that name.
+fn check_locked(folder: &Path, lock: &File) -> softstep::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let path = folder.join(LOCK);
+        let held = lock.metadata().map_err(Error::io("read", &path))?;
+        let there = fs::metadata(&path).map_err(Error::io("write", &path))?;
+        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            let moved = std::io::Error::other("its folder was moved away, and the one by its name is not this run's");
+            return Err(Error::io("write", &path)(moved));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (folder, lock);
+    Ok(())
 }
 
 /// Writes a file that is there whole or, at any moment and after any fault, as it was before.

@@ -199,6 +199,9 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
         signal_hook::flag::register_conditional_shutdown(signal, STOPPED.into(), Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    // At a file-size limit, writing fails and the run says so, instead of being killed.
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
     Ok(stop)
 }
 
@@ -299,7 +302,7 @@ impl Job<'_> {
         let trained =
             trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await;
         report.close();
-        let trained = trained.and_then(|ended| folder.wait().map(|()| ended));
+        let trained = trained.and_then(|ended| folder.save_last().map(|()| ended));
         match trained {
             Ok(Some(summary)) => {
                 report.profile(backend.profile())?;

@@ -66,7 +66,7 @@ pub struct StepRecord {
     pub learning_rate: f32,
     /// Sum of the weights of its labels' classes; without class weights as many as there are examples.
     pub weight: f32,
-    /// Row of workgroups that a dispatch of a matrix product starts with; `StepRecords::record_part` sets it.
+    /// Row of workgroups that a dispatch of a matrix product starts with; 0 but where a product is split.
     pub first_tile: u32,
 }
 
