@@ -124,8 +124,15 @@ impl Bench<'_> {
         let (w, weights) = self.matrix(width + 1, outputs);
         let result = Matrix::new(&self.gpu, "outputs", rows, outputs).unwrap();
         let labels = self.labels(&inputs.order, outputs);
-        let made =
-            kernels::forward_with_loss(&self.gpu, &self.steps, inputs.bound(), &weights, &result, labels.targets());
+        let made = kernels::forward_with_loss(
+            &self.gpu,
+            &self.steps,
+            inputs.bound(),
+            &weights,
+            &result,
+            labels.targets(),
+            kernels::LossKernel::CrossEntropy,
+        );
         // Only narrow products can be fused with the loss, and only on some adapters.
         let Some(kernel) = made else { return };
         self.run(&kernel, batch(rows), 1);
@@ -178,7 +185,8 @@ impl Bench<'_> {
     fn cross_entropy(&mut self, [rows, classes]: [usize; 2]) {
         let (values, logits) = self.matrix(rows, classes);
         let labels = self.labels(&numbers(rows), classes);
-        let kernel = kernels::cross_entropy(&self.gpu, &self.steps, &logits, labels.targets());
+        let kernel =
+            kernels::loss(&self.gpu, &self.steps, &logits, labels.targets(), kernels::LossKernel::CrossEntropy);
         self.run(&kernel, batch(rows), 1);
         let values = oracle::widen(&values);
         let expected = oracle::cross_entropy_backward(&values, &labels.values, classes);
@@ -194,7 +202,14 @@ impl Bench<'_> {
         let labels = self.labels(&numbers(rows), classes);
         let (predictions, correct) = (self.buffer(&vec![u32::MAX; rows]), self.buffer(&[0u32]));
         let results = Results { predictions: &predictions, correct: &correct };
-        let kernel = kernels::evaluate(&self.gpu, &self.steps, &logits, labels.targets(), results);
+        let kernel = kernels::evaluate(
+            &self.gpu,
+            &self.steps,
+            &logits,
+            labels.targets(),
+            results,
+            kernels::LossKind::CrossEntropy,
+        );
         self.run(&kernel, batch(rows), 1);
         let expected = oracle::cross_entropies(&oracle::widen(&values), &labels.values, classes);
         oracle::assert_close("evaluate", &self.read_buffer(&labels.losses, rows), &expected, 1e-5, 1e-5);

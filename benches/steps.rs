@@ -14,6 +14,7 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::loss::Objective;
 use softstep::model::{Parameters, step_operations};
 use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
@@ -42,7 +43,8 @@ fn steps(criterion: &mut Criterion) {
         group.sampling_mode(SamplingMode::Flat).sample_size(10);
         group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
         for batch_size in BATCH_SIZES {
-            let training = Training { examples: &examples, batch_size, sgd: Sgd::default() };
+            let training =
+                Training { examples: &examples, batch_size, sgd: Sgd::default(), objective: Objective::default() };
             group.throughput(Throughput::Elements(step_operations(sizes, batch_size)));
             let mut first_losses = Vec::new();
             if let Some(gpu) = &gpu {

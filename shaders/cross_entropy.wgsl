@@ -37,3 +37,11 @@ fn finish(row_block: u32) {
         cross_entropy_row(row);
     }
 }
+
+// For evaluate.wgsl.
+fn loss_of_row(row: u32) -> f32 {
+    let label = labels[example_of_row(row)];
+    let largest = row_max(row);
+    let logit = outputs[row * OUTPUT_BLOCKS + label / 4u][label % 4u];
+    return log(row_sum_exp(row, largest)) + (largest - logit);
+}

@@ -3,7 +3,7 @@
 // go round by broadcast.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let row = 8u * tile.y + lane;
+    let row = 8u * (step.first_tile + tile.y) + lane;
     let a_at = locate_a(min(row, row_blocks() - 1u));
     var c: Row;
     for (var k = 0u; k < depth_blocks(); k += 8u) {

@@ -3,7 +3,7 @@
 fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
     // Beyond the edge the last block is computed again, but not stored: cheaper than an early return.
     let column = min(invocation.x, column_blocks() - 1u);
-    let row = 2u * invocation.y;
+    let row = 2u * (8u * step.first_tile + invocation.y);
     let upper_at = locate_a(min(row, row_blocks() - 1u));
     let lower_at = locate_a(min(row + 1u, row_blocks() - 1u));
     let b_at = locate_b(column);

@@ -3,7 +3,7 @@
 // A go round by broadcast.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let row = 8u * tile.y;
+    let row = 8u * (step.first_tile + tile.y);
     let column = 8u * tile.x + lane;
     let a_at = locate_a(min(row + lane, row_blocks() - 1u));
     let b_at = locate_b(min(column, column_blocks() - 1u));

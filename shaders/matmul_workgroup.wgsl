@@ -9,12 +9,12 @@ fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let row = 16u * tile.y + local.y;
+    let row = 16u * (step.first_tile + tile.y) + local.y;
     let column = 16u * tile.x + local.x;
     // Invocations 0..63 load A, 64..127 load B: one block each.
     let shared_k = (index / 16u) % 4u;
     let shared_at = index % 16u;
-    let a_at = locate_a(min(16u * tile.y + shared_at, row_blocks() - 1u));
+    let a_at = locate_a(min(16u * (step.first_tile + tile.y) + shared_at, row_blocks() - 1u));
     let b_at = locate_b(min(16u * tile.x + shared_at, column_blocks() - 1u));
     var c: mat4x4<f32>;
     for (var k = 0u; k < depth_blocks(); k += 4u) {

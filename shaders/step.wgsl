@@ -4,6 +4,8 @@ struct Step {
     batch: u32,         // examples in it
     first_row: u32,     // where its results start: losses, predictions, probabilities
     learning_rate: f32,
+    weight: f32,        // sum of the weights of its labels' classes; without class weights as many as examples
+    first_tile: u32,    // row of workgroups that this dispatch of a matrix product starts with
 }
 
 @group(0) @binding(0) var<uniform> step: Step;

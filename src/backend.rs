@@ -2,6 +2,7 @@
 
 use crate::data::Examples;
 use crate::error::{Error, Result};
+use crate::loss::Objective;
 use crate::model::Parameters;
 use crate::optimizer::{Sgd, TrainingState};
 use crate::verify::Verification;
@@ -15,6 +16,8 @@ pub struct Training<'a> {
     pub batch_size: usize,
     /// The optimizer.
     pub sgd: Sgd,
+    /// What to make small.
+    pub objective: Objective<'a>,
 }
 
 /// One training step.
@@ -28,21 +31,30 @@ pub struct Step {
     pub learning_rate: f32,
 }
 
-/// What a model makes of a labelled data set.
+/// What a model makes of a data set whose targets are known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
-    /// Mean cross-entropy, in nats.
+    /// The mean loss, without label smoothing and class weights: in nats for the cross-entropies.
     pub loss: f64,
     /// How many examples were predicted right.
     pub correct: usize,
-    /// The most probable class of each example, `[examples]`; the lowest where several share the maximum.
+    /// The predicted class of each example, `[examples]`: the most probable, the lowest where several are. Empty where
+    /// the targets are real values.
     pub predictions: Vec<u32>,
+    /// Of real-valued targets the coefficient of determination R²: the share of their variance that the model explains,
+    /// 1 − mean squared error / variance, all outputs together.
+    pub r_squared: Option<f64>,
 }
 
 impl Evaluation {
-    /// Share of examples predicted right, in 0..1.
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.predictions.len() as f64
+    /// Share of examples predicted right, in 0..1; `None` where the targets are real values.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.r_squared.is_none().then(|| self.correct as f64 / self.predictions.len() as f64)
+    }
+
+    /// The evaluation on real values that vary so much.
+    pub(crate) fn of_values(loss: f64, variance: f64) -> Self {
+        Self { loss, correct: 0, predictions: Vec::new(), r_squared: Some(1.0 - loss / variance) }
     }
 }
 
@@ -96,7 +108,7 @@ pub trait Backend {
     /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`], or an index is out of range.
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()>;
 
-    /// Runs one training step and appends the mean cross-entropies of those steps that finished meanwhile.
+    /// Runs one training step and appends the mean losses of those steps that finished meanwhile.
     ///
     /// # Errors
     /// What the device reports.
@@ -114,7 +126,8 @@ pub trait Backend {
     /// What the device reports.
     async fn evaluate(&mut self, set: &Self::Set) -> Result<Evaluation>;
 
-    /// The probability of every class for every example, `[examples, classes]`, row-major.
+    /// The probability of every class for every example, `[examples, classes]`, row-major; of a model trained with mean
+    /// squared error its outputs, `[examples, outputs]`.
     ///
     /// # Errors
     /// What the device reports.

@@ -2,7 +2,7 @@
 //! in the same bits, as bytes.
 //!
 //! The parameters are stored as in a [model file](crate::model_file), and each moment of the optimizer in the same way
-//! with `moment0.` before the names. The metadata entry `softstep-checkpoint` is a JSON object with the fields of
+//! with `moment0.` before the names, and with `best.` the parameters after the best epoch, where they are kept. The metadata entry `softstep-checkpoint` is a JSON object with the fields of
 //! [`Metadata`]. The last 32 bytes of the file, in safetensors' terms the tensor `sha256`, are the SHA-256 of everything
 //! before them: a file that was cut off or changed in any bit is noticed before anything in it is believed.
 
@@ -12,20 +12,23 @@ use sha2::{Digest, Sha256};
 
 use crate::data::Preprocessing;
 use crate::error::{Error, Result};
+use crate::model::check_sizes;
 use crate::model_file::{Tensor, deserialize, layer_tensors, serialize};
 use crate::optimizer::TrainingState;
-use crate::trainer::{Position, TrainingConfig};
+use crate::trainer::{Keep, Position, TrainingConfig};
 
 /// The version of this format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
 /// The longest file that is read: a model file's [`MAX_BYTES`](crate::model_file::MAX_BYTES) for the parameters, and for
-/// each of two moments.
-pub const MAX_BYTES: u64 = 3 * crate::model_file::MAX_BYTES;
+/// each of two moments, and the best parameters.
+pub const MAX_BYTES: u64 = 4 * crate::model_file::MAX_BYTES;
 /// The metadata entry.
 const ENTRY: &str = "softstep-checkpoint";
 /// The last tensor of the file: tensors of bytes come after those of floats.
 const DIGEST: &str = "sha256";
 const DIGEST_BYTES: usize = 32;
+/// What the names of the best parameters start with.
+const BEST: &str = "best.";
 
 /// What a checkpoint says about its run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,7 +71,7 @@ impl Metadata {
 
     /// Whether the run has ended.
     pub fn finished(&self) -> bool {
-        self.position.epoch > self.config.epochs
+        self.config.ended(&self.position)
     }
 
     fn check(&self) -> std::result::Result<(), String> {
@@ -78,7 +81,25 @@ impl Metadata {
                 self.format, self.version
             ));
         }
-        self.config.check().map_err(|error| format!("its settings are no softstep's: {error}"))
+        self.config.check().map_err(|error| format!("its settings are no softstep's: {error}"))?;
+        check_sizes(&self.sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
+        if self.sizes[1..self.sizes.len() - 1] != self.config.hidden {
+            return Err(format!("its layer sizes {:?} are not those of its settings", self.sizes));
+        }
+        let Position { epoch, steps, loss_sum, best } = self.position;
+        let epochs = self.config.epochs;
+        if epoch == 0 || epoch - 1 > epochs || steps > self.step || !loss_sum.is_finite() {
+            return Err(format!(
+                "its run of {epochs} epochs cannot be at step {steps} of epoch {epoch}, {} steps from its start",
+                self.step
+            ));
+        }
+        match best {
+            Some(best) if !(1..epoch).contains(&best.epoch) || !best.loss.is_finite() => {
+                Err(format!("its best epoch {}, of loss {}, cannot be before epoch {epoch}", best.epoch, best.loss))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -92,6 +113,9 @@ pub fn to_safetensors(metadata: &Metadata, state: &TrainingState) -> Result<Vec<
     let mut tensors = layer_tensors("", &state.parameters)?;
     for (index, moment) in state.moments.iter().enumerate() {
         tensors.extend(layer_tensors(&moment_prefix(index), moment)?);
+    }
+    if let Some(best) = &state.best {
+        tensors.extend(layer_tensors(BEST, best)?);
     }
     let digest =
         Tensor { name: DIGEST.into(), dtype: Dtype::U8, shape: vec![DIGEST_BYTES], bytes: vec![0; DIGEST_BYTES] };
@@ -129,11 +153,13 @@ fn read(bytes: &[u8]) -> std::result::Result<(Metadata, TrainingState), String> 
     let moments = (0..metadata.config.sgd.moments())
         .map(|index| tensors.layers(&moment_prefix(index), &metadata.sizes))
         .collect::<std::result::Result<_, String>>()?;
+    let has_best = metadata.position.best.is_some() && metadata.config.keep == Keep::Best;
+    let best = has_best.then(|| tensors.layers(BEST, &metadata.sizes)).transpose()?;
     tensors.bytes(DIGEST.into(), Dtype::U8, &[DIGEST_BYTES])?;
     if let Some(name) = tensors.unread() {
         return Err(format!("tensor {name} is none of a checkpoint with layer sizes {:?}", metadata.sizes));
     }
-    let state = TrainingState { parameters, moments };
+    let state = TrainingState { parameters, moments, best };
     state.check(&metadata.sizes, metadata.config.sgd.moments()).map_err(|error| error.to_string())?;
     Ok((metadata, state))
 }

@@ -10,8 +10,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use softstep::data::csv::{TableOptions, Task};
+use softstep::loss::{ClassWeights, Loss};
 use softstep::optimizer::{Schedule, Sgd};
-use softstep::trainer::TrainingConfig;
+use softstep::trainer::{Keep, TrainingConfig};
 
 /// Train softmax classifiers on any GPU
 #[derive(Debug, Parser)]
@@ -53,6 +54,8 @@ Examples:
   softstep train --backend cpu                without a GPU
   softstep train --adapter 1                  the second of `softstep adapters`
   softstep train --json | tail -1             one line that says it all
+  softstep train --loss mse                   the error of a line fit instead of cross-entropy
+  softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
   softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
 
 A run folder holds:
@@ -68,14 +71,17 @@ they go on elsewhere, with the same data and settings but not with the same bits
 
 --json prints, one JSON object a line:
   {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings
-  {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy and, if held out, validation_*
+  {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy (test_r_squared where the targets are real values)
+                         and, if held out, validation_*
   {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
   {\"event\":\"verification\", …} with --verify: steps that were verified, and for loss, gradients and parameters the worst
                          number: step, tensor, row, column, gpu, cpu, error, tolerance
   {\"event\":\"stopped\", …} instead of done, if the run was stopped: step, steps, out
   {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
-                         parameters_sha256, first_loss_seconds (since the program's start), out
-Losses are mean cross-entropies in nats; one that is not finite is null.";
+                         parameters_sha256, first_loss_seconds (since the program's start), out; best_epoch and
+                         best_validation_loss with --patience or --keep best
+Losses are means; cross-entropies are in nats. One that is not finite is null. Label smoothing and class weights are
+in train_loss alone: validation and test measure the loss itself.";
 
 const EVAL_HELP: &str = "\
 Examples:
@@ -83,7 +89,8 @@ Examples:
   softstep eval --model model.safetensors --data digits --json
 
 --json prints one JSON object: loss, accuracy, correct, examples, per_class (precision, recall, f1, support; null
-where undefined) and confusion, whose rows are labels and whose columns are predictions.";
+where undefined) and confusion, whose rows are labels and whose columns are predictions. Where the targets are real
+values it is loss, r_squared, examples and rmse, the root mean squared error in the target's own units.";
 
 const DOCTOR_HELP: &str = "\
 Examples:
@@ -226,6 +233,26 @@ pub enum ScheduleChoice {
     Step,
 }
 
+/// `--loss`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LossChoice {
+    /// Softmax and cross-entropy, for classes
+    CrossEntropy,
+    /// Sigmoid of one output and binary cross-entropy, for two classes
+    Bce,
+    /// Mean squared error, for real values; of classes against one-hot labels
+    Mse,
+}
+
+/// `--keep`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KeepChoice {
+    /// Of the last epoch
+    Last,
+    /// Of the epoch with the lowest validation loss
+    Best,
+}
+
 /// `--readback`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ReadbackChoice {
@@ -279,6 +306,23 @@ pub struct TrainArgs {
     /// Share of the training data to hold out for validation
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0)]
     validation: f64,
+    /// The loss: cross-entropy of softmax, bce (two classes, one output) or mse [default: cross-entropy; mse where the
+    /// targets are real values]
+    #[arg(long, value_enum)]
+    loss: Option<LossChoice>,
+    /// Share of each label that all classes get alike, 0 to below 1; with --loss cross-entropy
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0)]
+    label_smoothing: f32,
+    /// How much examples of each class count: balanced, or a number for each, as in 1,2.5
+    #[arg(long, value_name = "balanced|W0,W1,…")]
+    class_weights: Option<ClassWeights>,
+    /// End the run once the validation loss has not fallen for so many epochs; needs --validation
+    #[arg(long, value_name = "EPOCHS")]
+    patience: Option<NonZeroUsize>,
+    /// The parameters to end with: those of the last epoch, or of the one with the lowest validation loss, which needs
+    /// --validation [default: best with --patience, else last]
+    #[arg(long, value_enum)]
+    keep: Option<KeepChoice>,
     /// When the losses come back from the GPU
     #[arg(long, value_enum, default_value = "pipelined")]
     pub readback: ReadbackChoice,
@@ -329,7 +373,7 @@ impl TrainArgs {
             serde_json::from_str(&serde_json::to_string(config)?)
         };
         let run = fields(config)?;
-        let asked = fields(&self.config(|_| config.epochs))?;
+        let asked = fields(&self.config(|_| config.epochs, config.loss))?;
         let differs = |(field, asked): (String, Value)| {
             let run = run.get(&field).cloned().unwrap_or_default();
             let flag = self.given.get(&field)?;
@@ -338,8 +382,8 @@ impl TrainArgs {
         Ok(asked.into_iter().find_map(differs))
     }
 
-    /// The settings of the run. Without `--epochs` their number depends on the data, so it comes last.
-    pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize) -> TrainingConfig {
+    /// The settings of the run. Without `--epochs` their number depends on the data, and without `--loss` the loss.
+    pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize, default_loss: Loss) -> TrainingConfig {
         TrainingConfig {
             hidden: self.hidden.clone(),
             epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
@@ -353,6 +397,21 @@ impl TrainArgs {
             },
             seed: self.seed,
             validation: self.validation,
+            loss: match self.loss {
+                None => default_loss,
+                Some(LossChoice::CrossEntropy) => Loss::CrossEntropy,
+                Some(LossChoice::Bce) => Loss::BinaryCrossEntropy,
+                Some(LossChoice::Mse) => Loss::MeanSquaredError,
+            },
+            label_smoothing: self.label_smoothing,
+            class_weights: self.class_weights.clone(),
+            patience: self.patience,
+            keep: match self.keep {
+                Some(KeepChoice::Last) => Keep::Last,
+                Some(KeepChoice::Best) => Keep::Best,
+                None if self.patience.is_some() => Keep::Best,
+                None => Keep::Last,
+            },
         }
     }
 }
@@ -454,7 +513,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     }
     let device = match &cli.command {
         Command::Train(train) => {
-            train.config(|_| 1).check().map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
+            train
+                .config(|_| 1, Loss::default())
+                .check()
+                .map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
             Some(("train", &train.device))
         }
         Command::Eval(eval) => Some(("eval", &eval.device)),
@@ -506,7 +568,7 @@ mod tests {
         let cli = parse(["softstep", "train"].map(OsString::from)).unwrap();
         let Command::Train(train) = cli.command else { panic!("{cli:?}") };
         let defaults = TrainingConfig::default();
-        assert_eq!(train.config(|_| defaults.epochs), defaults);
+        assert_eq!(train.config(|_| defaults.epochs, defaults.loss), defaults);
     }
 
     #[test]
@@ -538,7 +600,7 @@ mod tests {
             match parse(all) {
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
                 Ok(Cli { command: Command::Train(train) }) => {
-                    let config = train.config(|batch_size| default_epochs(examples, batch_size));
+                    let config = train.config(|batch_size| default_epochs(examples, batch_size), Loss::default());
                     prop_assert!(config.check().is_ok());
                     let steps = config.steps(examples);
                     prop_assert!(steps >= config.epochs);
@@ -552,8 +614,20 @@ mod tests {
         }
     }
 
-    const FLAGS: [&str; 8] =
-        ["--hidden", "--epochs", "--batch-size", "--lr", "--momentum", "--weight-decay", "--validation", "--seed"];
+    const FLAGS: [&str; 12] = [
+        "--hidden",
+        "--epochs",
+        "--batch-size",
+        "--lr",
+        "--momentum",
+        "--weight-decay",
+        "--validation",
+        "--seed",
+        "--label-smoothing",
+        "--class-weights",
+        "--patience",
+        "--loss",
+    ];
     const VALUES: [&str; 14] = [
         "0",
         "1",

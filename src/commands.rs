@@ -8,7 +8,7 @@ pub mod train;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use softstep::Error;
 use softstep::data::{self, Data};
 use softstep::gpu::{AdapterChoice, Gpu};
@@ -54,6 +54,17 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
         report::notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));
     }
     Ok(Some(gpu))
+}
+
+/// For tests of a lost device: a debug build destroys it once the loss of step `SOFTSTEP_LOSE_DEVICE_AT` has come in.
+fn lose_device_at() -> Result<Option<usize>> {
+    match std::env::var("SOFTSTEP_LOSE_DEVICE_AT") {
+        Ok(step) if cfg!(debug_assertions) => {
+            report::notice(&format!("SOFTSTEP_LOSE_DEVICE_AT is set: the device will be destroyed at step {step}"));
+            Ok(Some(step.parse().with_context(|| format!("SOFTSTEP_LOSE_DEVICE_AT={step}"))?))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// For tests that plant a bug: a debug build replaces text of its shaders as `SOFTSTEP_ALTER_SHADERS=text=>other` says.

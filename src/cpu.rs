@@ -11,8 +11,9 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_training};
-use crate::data::{Examples, Features};
+use crate::data::{Examples, Features, Targets};
 use crate::error::Result;
+use crate::loss::{Loss, Objective, of_two_classes};
 use crate::model::{Layer, Parameters, check_fit};
 use crate::optimizer::{Sgd, TrainingState};
 
@@ -33,6 +34,7 @@ const GATHER_COST: usize = 25;
 pub struct CpuBackend {
     info: DeviceInfo,
     network: Network,
+    loss: Loss,
     training: Option<Trainer>,
 }
 
@@ -42,6 +44,9 @@ struct Trainer {
     epoch: Epoch,
     /// The epoch's order, `[examples]`; empty before the first epoch.
     order: Vec<u32>,
+    label_smoothing: f32,
+    /// `[classes]`, or empty where all are 1.
+    class_weights: Vec<f32>,
     optimizer: Optimizer,
 }
 
@@ -50,19 +55,25 @@ impl CpuBackend {
     ///
     /// # Errors
     /// [`Invalid`](crate::Error::Invalid) for layers that do not follow on each other, examples with other features or
-    /// more classes than the model's, or a batch size of 0.
+    /// more classes than the model's, targets that the loss is not for, or a batch size of 0.
+    ///
+    /// Without `training` the loss is cross-entropy; [`with_loss`](Self::with_loss) takes another.
     pub fn new(parameters: &Parameters, training: Option<&Training>) -> Result<Self> {
         parameters.check()?;
+        let objective = training.map_or_else(Objective::default, |training| training.objective);
         let batch_size = training.map_or(0, |training| training.batch_size.min(training.examples.len()));
         let network = Network::new(parameters.clone(), batch_size.max(EVALUATION_ROWS));
         let training = match training {
             None => None,
             Some(training) => {
-                network.check(training.examples)?;
+                network.check(training.objective.loss, training.examples)?;
+                training.objective.check(training.examples)?;
                 Some(Trainer {
                     examples: training.examples.clone(),
                     epoch: Epoch::new(training)?,
                     order: Vec::new(),
+                    label_smoothing: training.objective.label_smoothing,
+                    class_weights: training.objective.class_weights.to_vec(),
                     optimizer: Optimizer::new(training.sgd, &parameters.layers),
                 })
             }
@@ -74,21 +85,29 @@ impl CpuBackend {
             device_type: "cpu",
             driver: format!("gemm 0.19, {threads} {}", if threads == 1 { "thread" } else { "threads" }),
         };
-        Ok(Self { info, network, training })
+        let loss = objective.loss;
+        Ok(Self { info, network, loss, training })
     }
 
-    /// Passes `set` through the model in parts: `visit` gets a part's logits, `[rows, classes]`, and labels, `[rows]`.
-    fn for_each_part(&mut self, set: &Examples, mut visit: impl FnMut(&mut [f32], &[u32])) -> Result<()> {
-        self.network.check(set)?;
+    /// The same, for a model that was trained with this loss: for evaluation and prediction.
+    pub fn with_loss(mut self, loss: Loss) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// Passes `set` through the model in parts: `visit` gets a part's outputs, `[rows, outputs]`, and which examples they
+    /// are of.
+    fn for_each_part(&mut self, set: &Examples, mut visit: impl FnMut(&mut [f32], Range<usize>)) -> Result<()> {
+        self.network.check(self.loss, set)?;
         let network = &mut self.network;
-        for (part, labels) in set.labels()?.chunks(EVALUATION_ROWS).enumerate() {
-            let rows = labels.len();
+        for first in (0..set.len()).step_by(EVALUATION_ROWS) {
+            let rows = EVALUATION_ROWS.min(set.len() - first);
             let workers = Workers::new(network.forward_operations(rows));
             workers.run(|| {
-                network.gather(workers, set, rows, |row| part * EVALUATION_ROWS + row);
+                network.gather(workers, set, rows, |row| first + row);
                 network.forward(workers, rows);
             });
-            visit(network.logits(rows), labels);
+            visit(network.logits(rows), first..first + rows);
         }
         Ok(())
     }
@@ -102,7 +121,7 @@ impl Backend for CpuBackend {
     }
 
     fn upload(&mut self, examples: &Examples) -> Result<Examples> {
-        self.network.check(examples)?;
+        self.network.check(self.loss, examples)?;
         Ok(examples.clone())
     }
 
@@ -119,15 +138,18 @@ impl Backend for CpuBackend {
         let (network, examples) = (&mut self.network, &training.examples);
         let Step { first, batch, learning_rate } = step;
         training.epoch.check(step)?;
-        let labels = examples.labels()?;
         let order = &training.order[first..first + batch];
+        let objective = Objective {
+            loss: self.loss,
+            label_smoothing: training.label_smoothing,
+            class_weights: &training.class_weights,
+        };
         // As many operations again for the gradients of the weights, and almost as many for those of the inputs.
         let workers = Workers::new(3 * network.forward_operations(batch));
         let loss = workers.run(|| {
             network.gather(workers, examples, batch, |row| order[row] as usize);
             network.forward(workers, batch);
-            let labels = order.iter().map(|&example| labels[example as usize]);
-            let loss = network.cross_entropy(workers, batch, labels);
+            let loss = network.loss(workers, batch, &objective, &examples.targets, |row| order[row] as usize);
             for index in (0..network.parameters.layers.len()).rev() {
                 network.backward_input(workers, batch, index);
                 network.update(workers, batch, index, &mut training.optimizer, learning_rate);
@@ -143,23 +165,40 @@ impl Backend for CpuBackend {
     }
 
     async fn evaluate(&mut self, set: &Examples) -> Result<Evaluation> {
-        let classes = self.network.classes();
+        let (outputs, arch) = (self.network.outputs(), Arch::new());
+        let objective = Objective { loss: self.loss, ..Objective::default() };
         let mut loss = 0.0;
-        let mut predictions = Vec::with_capacity(set.len());
-        self.for_each_part(set, |logits, labels| {
-            predictions.extend(logits.chunks_exact(classes).map(argmax));
-            loss += Arch::new().dispatch(|| softmax(logits, classes, labels.iter().copied(), |_, _| ()));
+        let mut predictions = Vec::new();
+        self.for_each_part(set, |values, rows| {
+            match (&set.targets, objective.loss) {
+                (Targets::Values(_), _) => {}
+                (_, Loss::BinaryCrossEntropy) => predictions.extend(values.iter().map(|&logit| u32::from(logit > 0.0))),
+                _ => predictions.extend(values.chunks_exact(outputs).map(argmax)),
+            }
+            let example = |row| rows.start + row;
+            loss += loss_and_gradient(arch, &objective, values, outputs, &set.targets, example);
         })?;
-        let correct = predictions.iter().zip(set.labels()?).filter(|(prediction, label)| prediction == label).count();
-        Ok(Evaluation { loss: loss / set.len() as f64, correct, predictions })
+        let loss = loss / set.len() as f64;
+        match (&set.targets, set.variance()) {
+            (Targets::Classes(labels), _) => {
+                let correct = predictions.iter().zip(labels).filter(|(prediction, label)| prediction == label).count();
+                Ok(Evaluation { loss, correct, predictions, r_squared: None })
+            }
+            (Targets::Values(_), variance) => Ok(Evaluation::of_values(loss, variance.unwrap_or_default())),
+        }
     }
 
     async fn probabilities(&mut self, set: &Examples) -> Result<Vec<f32>> {
-        let classes = self.network.classes();
-        let mut probabilities = Vec::with_capacity(set.len() * classes);
-        self.for_each_part(set, |logits, labels| {
-            Arch::new().dispatch(|| softmax(logits, classes, labels.iter().copied(), |_, _| ()));
-            probabilities.extend_from_slice(logits);
+        let (outputs, loss) = (self.network.outputs(), self.loss);
+        let mut probabilities = Vec::new();
+        self.for_each_part(set, |values, _| match loss {
+            Loss::CrossEntropy => {
+                let labels = std::iter::repeat_n(0, values.len() / outputs);
+                Arch::new().dispatch(|| softmax(values, outputs, labels, |_, _| ()));
+                probabilities.extend_from_slice(values);
+            }
+            Loss::BinaryCrossEntropy => probabilities.extend(of_two_classes(values)),
+            Loss::MeanSquaredError => probabilities.extend_from_slice(values),
         })?;
         Ok(probabilities)
     }
@@ -177,7 +216,7 @@ impl Backend for CpuBackend {
                 .collect(),
         };
         let moments = (0..training.optimizer.sgd.moments()).map(|_| velocity(&training.optimizer)).collect();
-        Ok(TrainingState { parameters: parameters.clone(), moments })
+        Ok(TrainingState { parameters: parameters.clone(), moments, best: None })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
@@ -212,7 +251,7 @@ impl Network {
         Self { inputs: inputs.collect(), d_outputs: d_outputs.collect(), parameters }
     }
 
-    fn classes(&self) -> usize {
+    fn outputs(&self) -> usize {
         self.parameters.layers[self.parameters.layers.len() - 1].outputs
     }
 
@@ -221,9 +260,8 @@ impl Network {
         &mut self.d_outputs[last][..rows * self.parameters.layers[last].outputs]
     }
 
-    fn check(&self, examples: &Examples) -> Result<()> {
-        check_fit(self.parameters.layers[0].inputs, self.classes(), examples)?;
-        examples.labels().map(drop)
+    fn check(&self, loss: Loss, examples: &Examples) -> Result<()> {
+        check_fit(self.parameters.layers[0].inputs, self.outputs(), loss, examples)
     }
 
     /// Floating-point operations of [`forward`](Self::forward).
@@ -278,16 +316,18 @@ impl Network {
         }
     }
 
-    /// Turns the logits into the gradient of the mean cross-entropy by them, and returns that mean.
-    fn cross_entropy(&mut self, workers: Workers, rows: usize, labels: impl Iterator<Item = u32> + Clone) -> f32 {
-        let classes = self.classes();
-        let logits = self.logits(rows);
-        let scale = 1.0 / rows as f32;
-        let d_logits = |probabilities: &mut [f32], label: usize| {
-            probabilities[label] -= 1.0;
-            probabilities.iter_mut().for_each(|value| *value *= scale);
-        };
-        let sum = workers.arch.dispatch(|| softmax(logits, classes, labels, d_logits));
+    /// Turns the outputs into the gradient of their mean loss by them, and returns that mean. `example` says which example
+    /// a row is of.
+    fn loss(
+        &mut self,
+        workers: Workers,
+        rows: usize,
+        objective: &Objective<'_>,
+        targets: &Targets,
+        example: impl Fn(usize) -> usize + Copy,
+    ) -> f32 {
+        let outputs = self.outputs();
+        let sum = loss_and_gradient(workers.arch, objective, self.logits(rows), outputs, targets, example);
         (sum / rows as f64) as f32
     }
 
@@ -487,6 +527,120 @@ fn matmul(out: &mut [f32], out_stride: usize, keep: f32, scale: f32, a: Matrix, 
     } else {
         call(m, n, (1, out_stride as isize), a, b);
     }
+}
+
+/// Turns outputs, `[rows, outputs]`, into the gradient of their mean loss by them, and returns that mean times the rows.
+fn loss_and_gradient(
+    arch: Arch,
+    objective: &Objective<'_>,
+    values: &mut [f32],
+    outputs: usize,
+    targets: &Targets,
+    example: impl Fn(usize) -> usize + Copy,
+) -> f64 {
+    let rows = values.len() / outputs;
+    match (objective.loss, targets) {
+        (Loss::MeanSquaredError, Targets::Values(targets)) => {
+            let target = |at: usize| targets[example(at / outputs) * outputs + at % outputs];
+            rows as f64 * arch.dispatch(|| squared_error(values, target))
+        }
+        (Loss::MeanSquaredError, Targets::Classes(labels)) => {
+            let target = |at: usize| f32::from(u8::from(labels[example(at / outputs)] as usize == at % outputs));
+            rows as f64 * arch.dispatch(|| squared_error(values, target))
+        }
+        (_, Targets::Values(_)) => f64::NAN, // refused when the data came
+        (Loss::CrossEntropy, Targets::Classes(labels)) if objective.is_plain() => {
+            let labels = (0..rows).map(|row| labels[example(row)]);
+            let scale = 1.0 / rows as f32;
+            let d_logits = |probabilities: &mut [f32], label: usize| {
+                probabilities[label] -= 1.0;
+                probabilities.iter_mut().for_each(|value| *value *= scale);
+            };
+            arch.dispatch(|| softmax(values, outputs, labels, d_logits))
+        }
+        (Loss::CrossEntropy, Targets::Classes(labels)) => {
+            let labels = (0..rows).map(|row| labels[example(row)]);
+            rows as f64 * arch.dispatch(|| weighted_cross_entropy(values, outputs, labels, objective))
+        }
+        (Loss::BinaryCrossEntropy, Targets::Classes(labels)) => {
+            let labels = (0..rows).map(|row| labels[example(row)]);
+            rows as f64 * arch.dispatch(|| binary_cross_entropy(values, labels, objective))
+        }
+    }
+}
+
+/// The mean of (value − target)², and its gradient in the place of the values.
+#[inline(always)]
+fn squared_error(values: &mut [f32], target: impl Fn(usize) -> f32) -> f64 {
+    let count = values.len();
+    let scale = 2.0 / count as f32;
+    let mut sum = 0.0;
+    for (at, value) in values.iter_mut().enumerate() {
+        let error = *value - target(at);
+        sum += f64::from(error) * f64::from(error);
+        *value = scale * error;
+    }
+    sum / count as f64
+}
+
+/// Cross-entropy with label smoothing and class weights, and its gradient in the place of the logits, `[rows, classes]`.
+/// Of a label every class has a share t = weight · ((1 − smoothing) · onehot + smoothing / classes); the loss of a row is
+/// Σ −t log p, its gradient p Σ t − t, and the mean that by the weights of the labels.
+#[inline(always)]
+fn weighted_cross_entropy(
+    logits: &mut [f32],
+    classes: usize,
+    labels: impl Iterator<Item = u32> + Clone,
+    objective: &Objective<'_>,
+) -> f64 {
+    let weight: f64 = labels.clone().map(|label| f64::from(objective.weight(label))).sum();
+    let scale = (1.0 / weight) as f32;
+    let weights = objective.weights(classes);
+    let smoothing = objective.label_smoothing;
+    let smooth: Vec<f32> = weights.iter().map(|weight| weight * (smoothing / classes as f32)).collect();
+    let smooth_sum: f32 = smooth.iter().sum();
+    let mut sum = 0.0;
+    for (row, label) in logits.chunks_exact_mut(classes).zip(labels) {
+        let label = label as usize;
+        let sharp = weights[label] * (1.0 - smoothing);
+        let largest =
+            row.iter().fold(f32::NEG_INFINITY, |largest, &logit| if logit > largest { logit } else { largest });
+        row.iter_mut().for_each(|logit| *logit -= largest);
+        let logit_sum = f64::from(sharp) * f64::from(row[label])
+            + smooth.iter().zip(&*row).map(|(&share, &logit)| f64::from(share) * f64::from(logit)).sum::<f64>();
+        row.iter_mut().for_each(|logit| *logit = exp(*logit));
+        let total: f32 = row.iter().sum();
+        sum += f64::from(sharp + smooth_sum) * f64::from(total).ln() - logit_sum;
+        let probability = (sharp + smooth_sum) / total;
+        for (value, share) in row.iter_mut().zip(&smooth) {
+            *value = scale * (*value * probability - share);
+        }
+        row[label] -= scale * sharp;
+    }
+    sum / weight
+}
+
+/// Cross-entropy of the sigmoid of a logit and a label of 0 or 1, and its gradient in the place of the logits, `[rows]`:
+/// max(z, 0) − z · label + log(1 + e^−|z|), the mean by the weights of the labels.
+#[inline(always)]
+fn binary_cross_entropy(
+    logits: &mut [f32],
+    labels: impl Iterator<Item = u32> + Clone,
+    objective: &Objective<'_>,
+) -> f64 {
+    let sum_of_weights: f64 = labels.clone().map(|label| f64::from(objective.weight(label))).sum();
+    let scale = (1.0 / sum_of_weights) as f32;
+    let mut sum = 0.0;
+    for (value, label) in logits.iter_mut().zip(labels) {
+        let (z, weight, label) = (*value, objective.weight(label), label as f32);
+        let small = exp(-z.abs());
+        // Not `max`, which would hide a NaN.
+        let ramp = f64::from(if z < 0.0 { 0.0 } else { z });
+        sum += f64::from(weight) * (ramp - f64::from(z) * f64::from(label) + f64::from(small).ln_1p());
+        let sigmoid = (if z < 0.0 { small } else { 1.0 }) / (1.0 + small);
+        *value = scale * weight * (sigmoid - label);
+    }
+    sum / sum_of_weights
 }
 
 /// Turns logits, `[rows, classes]`, into probabilities and returns the sum of the rows' cross-entropies, in nats:

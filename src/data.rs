@@ -65,6 +65,19 @@ impl From<Vec<f32>> for Targets {
     }
 }
 
+impl Targets {
+    /// Those of some examples, in this order, where each has so many outputs.
+    pub fn select(&self, examples: &[u32], outputs: usize) -> Self {
+        match self {
+            Self::Classes(labels) => Self::Classes(examples.iter().map(|&example| labels[example as usize]).collect()),
+            Self::Values(values) => {
+                let row = |&example: &u32| &values[example as usize * outputs..][..outputs];
+                Self::Values(examples.iter().flat_map(row).copied().collect())
+            }
+        }
+    }
+}
+
 impl Features {
     /// Number of them, of all examples together.
     pub fn len(&self) -> usize {
@@ -176,6 +189,18 @@ impl Examples {
                 Err(Error::Invalid("the data's targets are real values, where classes are needed".into()))
             }
         }
+    }
+
+    /// The variance of real-valued targets around their means, the mean over the outputs; `None` for classes.
+    pub fn variance(&self) -> Option<f64> {
+        let Targets::Values(values) = &self.targets else { return None };
+        let rows = (values.len() / self.outputs) as f64;
+        let column = |output: usize| values[output..].iter().step_by(self.outputs).map(|&value| f64::from(value));
+        let variance = |output| {
+            let mean = column(output).sum::<f64>() / rows;
+            column(output).map(|value| (value - mean).powi(2)).sum::<f64>() / rows
+        };
+        Some((0..self.outputs).map(variance).sum::<f64>() / self.outputs as f64)
     }
 
     /// Splits off a validation part of `round(share * len)` examples: (what is left, validation).

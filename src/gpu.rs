@@ -13,14 +13,15 @@ pub mod self_test;
 pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
 
 use kernel::{Kernel, StepRecord, StepRecords};
-use kernels::{Inputs, Results, Targets};
+use kernels::{Inputs, LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
 use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
 
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, Training, no_training};
-use crate::data::{Examples, Features};
+use crate::data::{self, Examples, Features};
 use crate::error::{Error, Result};
+use crate::loss::{Loss, Objective, of_two_classes};
 use crate::model::{Layer, Parameters, check_fit, step_operations};
 use crate::optimizer::{Sgd, TrainingState};
 
@@ -67,10 +68,13 @@ pub struct Set {
     evaluate: Kernel,
 }
 
-/// Examples, labels and order on the device.
+/// Examples, targets and order on the device.
 struct DataSet {
     examples: wgpu::Buffer,
-    labels: wgpu::Buffer,
+    /// `[examples]` labels, or `[examples, outputs]` values in blocks of 4.
+    targets: wgpu::Buffer,
+    /// The variance of real-valued targets.
+    variance: Option<f64>,
     order: wgpu::Buffer,
     features: usize,
     /// Whether they are floats; else they are bytes.
@@ -91,11 +95,15 @@ struct Trainer {
     pending: Vec<StepRecord>,
     steps: StepRecords,
     steps_per_submission: usize,
-    /// Whether a step is so long that each of its kernels is submitted alone.
-    kernel_by_kernel: bool,
+    /// A step is so long that each of its kernels is submitted alone, and in so many parts, where it is more than 1.
+    parts: u64,
     readback: Readback,
     ring: Ring,
     epoch: Epoch,
+    /// The weight of each example by its class; empty where all are 1.
+    example_weights: Vec<f32>,
+    /// The same in the epoch's order.
+    order_weights: Vec<f32>,
     profiler: Option<Profiler>,
 }
 
@@ -113,6 +121,7 @@ pub struct GpuBackend {
     softmax: Kernel,
     steps: StepRecords,
     rows: usize,
+    loss: Loss,
     trainer: Option<Trainer>,
 }
 
@@ -123,6 +132,8 @@ impl GpuBackend {
     /// # Errors
     /// [`Error::Invalid`] where data and model do not fit together, or something is larger than the adapter allows;
     /// [`Error::Gpu`] for what the device reports.
+    ///
+    /// Without `training` the loss is cross-entropy; [`with_loss`](Self::with_loss) takes another.
     pub async fn new(
         gpu: &Gpu,
         parameters: &Parameters,
@@ -157,13 +168,21 @@ impl GpuBackend {
             })
             .collect();
         let softmax = kernels::softmax(&gpu, &steps, &logits);
-        let mut backend = Self { gpu, weights, activations, logits, later_layers, softmax, steps, rows, trainer: None };
+        let loss = training.map_or_else(Loss::default, |training| training.objective.loss);
+        let mut backend =
+            Self { gpu, weights, activations, logits, later_layers, softmax, steps, rows, loss, trainer: None };
         check_grids(&backend.gpu, backend.later_layers.iter().chain([&backend.softmax]), rows)?;
         if let Some(training) = training {
             backend.trainer = Some(backend.trainer(training, readback)?);
         }
         backend.gpu.check()?;
         Ok(backend)
+    }
+
+    /// The same, for a model that was trained with this loss: for evaluation and prediction.
+    pub fn with_loss(mut self, loss: Loss) -> Self {
+        self.loss = loss;
+        self
     }
 
     /// The same, with [`profile`](Backend::profile) measured: every submission is then waited for.
@@ -181,6 +200,8 @@ impl GpuBackend {
         let gpu = &self.gpu;
         let batch_size = training.batch_size;
         let epoch = Epoch::new(training)?;
+        let objective = &training.objective;
+        objective.check(training.examples)?;
         let count = training.examples.len();
         // Each batch starts at a block of 4 in the order.
         let order_length = count.div_ceil(batch_size) * batch_size.next_multiple_of(4);
@@ -197,7 +218,16 @@ impl GpuBackend {
         let last = self.weights.len() - 1;
         let inputs =
             |layer: usize| if layer == 0 { data.inputs() } else { Inputs::Activations(&self.activations[layer - 1]) };
-        let targets = Targets { order: &data.order, labels: &data.labels, losses: &ring.losses };
+        let targets = Targets { order: &data.order, labels: &data.targets, losses: &ring.losses };
+        let class_weights = self.class_weights(objective, training.examples.outputs)?;
+        let kind = LossKind::of(objective, &training.examples.targets);
+        let loss = LossKernel::new(kind, objective.label_smoothing, &class_weights);
+        let example_weights = match &training.examples.targets {
+            data::Targets::Classes(labels) if !objective.class_weights.is_empty() => {
+                labels.iter().map(|&label| objective.weight(label)).collect()
+            }
+            _ => Vec::new(),
+        };
         let mut kernels = Vec::new();
         // Forward.
         for layer in 0..last {
@@ -206,11 +236,11 @@ impl GpuBackend {
         }
         // Last layer and loss; the gradient takes the place of the logits.
         let weights = &self.weights[last];
-        match kernels::forward_with_loss(gpu, &steps, inputs(last), weights, &self.logits, targets) {
+        match kernels::forward_with_loss(gpu, &steps, inputs(last), weights, &self.logits, targets, loss) {
             Some(fused) => kernels.push(fused),
             None => {
                 kernels.push(kernels::forward(gpu, &steps, inputs(last), weights, &self.logits, false));
-                kernels.push(kernels::cross_entropy(gpu, &steps, &self.logits, targets));
+                kernels.push(kernels::loss(gpu, &steps, &self.logits, targets, loss));
             }
         }
         // Backward and update. A layer passes its gradient on before its weights change.
@@ -264,10 +294,12 @@ impl GpuBackend {
             pending,
             steps,
             steps_per_submission,
-            kernel_by_kernel: operations > gpu.submission_operations,
+            parts: operations.div_ceil(gpu.submission_operations),
             readback,
             ring,
             epoch,
+            example_weights,
+            order_weights: Vec::new(),
             profiler: None,
         })
     }
@@ -276,21 +308,29 @@ impl GpuBackend {
     fn data_set(&self, examples: &Examples, order_length: usize) -> Result<DataSet> {
         let gpu = &self.gpu;
         let features = self.weights[0].rows - 1;
-        check_fit(features, self.logits.columns, examples)?;
-        let labels = examples.labels()?;
+        check_fit(features, self.logits.columns, self.loss, examples)?;
         let count = examples.len();
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let buffer = match &examples.inputs {
             Features::Bytes(bytes) => self.upload_rows(bytes, features, u8::MAX)?,
             Features::Floats(values) => self.upload_rows(values, features, 1.0)?,
         };
-        let label_buffer = gpu.buffer(Content { name: "the labels", ..EXAMPLES }, 4 * count as u64, usage)?;
+        let target_values: Vec<f32>;
+        let target_bytes: &[u8] = match &examples.targets {
+            data::Targets::Classes(labels) => bytemuck::cast_slice(labels),
+            data::Targets::Values(values) => {
+                target_values = padded_rows(values, examples.outputs);
+                bytemuck::cast_slice(&target_values)
+            }
+        };
+        let targets = gpu.buffer(Content { name: "the targets", ..EXAMPLES }, target_bytes.len() as u64, usage)?;
         let order =
             gpu.buffer(Content { name: "the order of the examples", ..EXAMPLES }, 4 * order_length as u64, usage)?;
-        gpu.queue.write_buffer(&label_buffer, 0, bytemuck::cast_slice(labels));
+        gpu.queue.write_buffer(&targets, 0, target_bytes);
         gpu.check()?;
         let floats = matches!(examples.inputs, Features::Floats(_));
-        Ok(DataSet { examples: buffer, labels: label_buffer, order, features, floats, count })
+        let variance = examples.variance();
+        Ok(DataSet { examples: buffer, targets, variance, order, features, floats, count })
     }
 
     /// Brings features, `[examples, features]`, to the device: each row followed by the constant 1 of the bias as
@@ -316,6 +356,16 @@ impl GpuBackend {
         Ok(buffer)
     }
 
+    /// The weights of so many classes.
+    fn class_weights(&self, objective: &Objective<'_>, classes: usize) -> Result<wgpu::Buffer> {
+        let mut weights = objective.weights(classes);
+        weights.resize(classes.next_multiple_of(4), 0.0);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.gpu.buffer("the class weights", 4 * weights.len() as u64, usage)?;
+        self.gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&weights));
+        Ok(buffer)
+    }
+
     /// Rows of a chunk in evaluation; whole blocks of 4.
     fn rows_at_once(&self) -> usize {
         let row_operations: u64 =
@@ -325,7 +375,7 @@ impl GpuBackend {
 
     /// Runs the model on a data set, chunk by chunk, each followed by `last`.
     async fn chunks(&mut self, set: &Set, last: Last) -> Result<Vec<f32>> {
-        let mut probabilities = Vec::new();
+        let mut outputs = Vec::new();
         let rows = self.rows_at_once();
         for first in (0..set.data.count).step_by(rows) {
             let batch = rows.min(set.data.count - first);
@@ -334,28 +384,32 @@ impl GpuBackend {
                 batch: batch as u32,
                 first_row: first as u32,
                 learning_rate: 0.0,
+                weight: batch as f32,
+                first_tile: 0,
             };
             let last_kernel = match last {
-                Last::Evaluate => &set.evaluate,
-                Last::Softmax => &self.softmax,
+                Last::Evaluate => Some(&set.evaluate),
+                Last::Softmax => Some(&self.softmax),
+                Last::Outputs => None,
             };
-            let kernels = [&set.first_layer].into_iter().chain(&self.later_layers).chain([last_kernel]);
+            let kernels = [&set.first_layer].into_iter().chain(&self.later_layers).chain(last_kernel);
             let encoder = self.steps.record(&self.gpu, &[record], kernels, None);
             let submission = self.gpu.submit([encoder.finish()])?;
             poll(&self.gpu, submission)?;
-            if last == Last::Softmax {
-                probabilities.extend(self.logits.read(&self.gpu, batch).await?);
+            if last != Last::Evaluate {
+                outputs.extend(self.logits.read(&self.gpu, batch).await?);
             }
         }
-        Ok(probabilities)
+        Ok(outputs)
     }
 }
 
-/// What becomes of the logits in evaluation.
+/// What becomes of the outputs in evaluation and prediction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Evaluate,
     Softmax,
+    Outputs,
 }
 
 impl DataSet {
@@ -374,17 +428,20 @@ impl Trainer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let mut kernels = &self.kernels[..];
-        if self.kernel_by_kernel && self.profiler.is_none() {
-            while let [first, rest @ ..] = kernels
-                && !rest.is_empty()
-            {
-                let encoder = self.steps.record(gpu, &self.pending, [first].into_iter(), None);
-                gpu.submit([encoder.finish()])?;
-                kernels = rest;
+        let encoder = if self.parts > 1 && self.profiler.is_none() {
+            for &step in &self.pending {
+                for kernel in &self.kernels {
+                    let parts = self.parts.min(kernel.tile_rows(step.batch).into()) as u32;
+                    for part in 0..parts {
+                        let encoder = self.steps.record_part(gpu, step, kernel, (part, parts));
+                        gpu.submit([encoder.finish()])?;
+                    }
+                }
             }
-        }
-        let encoder = self.steps.record(gpu, &self.pending, kernels.iter(), self.profiler.as_ref());
+            gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+        } else {
+            self.steps.record(gpu, &self.pending, self.kernels.iter(), self.profiler.as_ref())
+        };
         let batches: Vec<usize> = self.pending.drain(..).map(|step| step.batch as usize).collect();
         let steps = batches.len();
         self.ring.submit(gpu, encoder, batches, losses).await?;
@@ -398,6 +455,13 @@ impl Trainer {
 /// Refuses a batch that is too large for one of these kernels.
 fn check_grids<'a>(gpu: &Gpu, kernels: impl IntoIterator<Item = &'a Kernel>, batch: usize) -> Result<()> {
     kernels.into_iter().try_for_each(|kernel| kernel.check_grid(gpu, batch))
+}
+
+/// Rows of this many values, each followed by zeros up to a block of 4.
+fn padded_rows(values: &[f32], columns: usize) -> Vec<f32> {
+    let stride = columns.next_multiple_of(4);
+    let padding = std::iter::repeat_n(0.0, stride - columns);
+    values.chunks_exact(columns).flat_map(|row| row.iter().copied().chain(padding.clone())).collect()
 }
 
 /// Reads a matrix for each layer.
@@ -440,9 +504,10 @@ impl Backend for GpuBackend {
         let outputs = self.activations.first().unwrap_or(&self.logits);
         let first_layer =
             kernels::forward(gpu, &self.steps, data.inputs(), &self.weights[0], outputs, !self.activations.is_empty());
-        let targets = Targets { order: &data.order, labels: &data.labels, losses: &losses };
+        let targets = Targets { order: &data.order, labels: &data.targets, losses: &losses };
         let results = Results { predictions: &predictions, correct: &correct };
-        let evaluate = kernels::evaluate(gpu, &self.steps, &self.logits, targets, results);
+        let kind = LossKind::of(&Objective { loss: self.loss, ..Objective::default() }, &examples.targets);
+        let evaluate = kernels::evaluate(gpu, &self.steps, &self.logits, targets, results, kind);
         check_grids(gpu, [&first_layer, &evaluate], self.rows_at_once())?;
         gpu.check()?;
         Ok(Set { data, losses, predictions, correct, first_layer, evaluate })
@@ -460,6 +525,10 @@ impl Backend for GpuBackend {
             padded.resize(padded.len().next_multiple_of(4), batch[0]);
         }
         self.gpu.queue.write_buffer(&trainer.data.order, 0, bytemuck::cast_slice(&padded));
+        if !trainer.example_weights.is_empty() {
+            trainer.order_weights.clear();
+            trainer.order_weights.extend(order.iter().map(|&example| trainer.example_weights[example as usize]));
+        }
         Ok(())
     }
 
@@ -467,11 +536,17 @@ impl Backend for GpuBackend {
         let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
         trainer.epoch.check(step)?;
         let blocks = trainer.batch_size.div_ceil(4);
+        let weight = match &trainer.order_weights[..] {
+            [] => step.batch as f32,
+            weights => weights[step.first..][..step.batch].iter().map(|&weight| f64::from(weight)).sum::<f64>() as f32,
+        };
         trainer.pending.push(StepRecord {
             first_block: (step.first / trainer.batch_size * blocks) as u32,
             batch: step.batch as u32,
             first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
             learning_rate: step.learning_rate,
+            weight,
+            first_tile: 0,
         });
         if trainer.pending.len() == trainer.steps_per_submission {
             trainer.submit(&self.gpu, losses).await?;
@@ -493,14 +568,21 @@ impl Backend for GpuBackend {
         self.chunks(set, Last::Evaluate).await?;
         let bytes = 4 * set.data.count as u64;
         let losses: Vec<f32> = read_buffer(&self.gpu, &set.losses, bytes).await?;
+        let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
+        if let Some(variance) = set.data.variance {
+            return Ok(Evaluation::of_values(loss, variance));
+        }
         let predictions: Vec<u32> = read_buffer(&self.gpu, &set.predictions, bytes).await?;
         let correct: Vec<u32> = read_buffer(&self.gpu, &set.correct, 4).await?;
-        let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
-        Ok(Evaluation { loss, correct: correct[0] as usize, predictions })
+        Ok(Evaluation { loss, correct: correct[0] as usize, predictions, r_squared: None })
     }
 
     async fn probabilities(&mut self, set: &Set) -> Result<Vec<f32>> {
-        self.chunks(set, Last::Softmax).await
+        match self.loss {
+            Loss::CrossEntropy => self.chunks(set, Last::Softmax).await,
+            Loss::BinaryCrossEntropy => Ok(of_two_classes(&self.chunks(set, Last::Outputs).await?)),
+            Loss::MeanSquaredError => self.chunks(set, Last::Outputs).await,
+        }
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {
@@ -514,7 +596,7 @@ impl Backend for GpuBackend {
         if trainer.sgd.moments() > 0 {
             moments.push(read_layers(&self.gpu, &trainer.velocities).await?);
         }
-        Ok(TrainingState { parameters, moments })
+        Ok(TrainingState { parameters, moments, best: None })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {

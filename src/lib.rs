@@ -18,7 +18,7 @@
 //! | | kernel | what it computes |
 //! |---|---|---|
 //! | forward | `forward` | `outputs = relu([inputs, 1] · weights)`; the first layer gathers its batch from the data set |
-//! | loss | `cross_entropy` | softmax, −log p\[label\] by log-sum-exp, and its gradient (p − onehot) / batch |
+//! | loss | `cross_entropy` | softmax, −log p\[label\] by log-sum-exp, and its gradient (p − onehot) / batch; or another [`loss`] |
 //! | backward | `input_gradient` | `d_inputs = d_outputs · weightsᵀ`, where the ReLU let through |
 //! | | `weight_gradient` | `d_weights = [inputs, 1]ᵀ · d_outputs` |
 //! | update | `sgd` | `weights −= learning_rate · direction`, fused into `weight_gradient` |
@@ -31,6 +31,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables and their preprocessing |
+//! | [`mod@loss`] | the losses, and what a model's outputs mean |
 //! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD and learning-rate schedules |
 //! | [`backend`] | the trait that GPU and CPU share |
 //! | [`gpu`] | the GPU backend: `device` opens adapters and notices their trouble, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home, `self_test` has known answers |
@@ -59,6 +60,7 @@ pub mod cpu;
 pub mod data;
 pub mod error;
 pub mod gpu;
+pub mod loss;
 pub mod metrics;
 pub mod model;
 pub mod model_file;

@@ -5,8 +5,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use crate::data::{Examples, hexadecimal};
+use crate::data::{Examples, Targets, hexadecimal};
 use crate::error::{Error, Result};
+use crate::loss::Loss;
 
 /// One linear layer: `outputs = [inputs, 1] · values`.
 ///
@@ -125,14 +126,21 @@ pub fn step_operations(sizes: &[usize], batch: usize) -> u64 {
     2 * batch as u64 * (2 * weights().sum::<u64>() + weights().skip(1).sum::<u64>())
 }
 
-/// Checks that a model with so many features and classes can read these examples; they may have fewer classes.
+/// Checks that a model with so many features and outputs, trained with this loss, can read these examples; they may have
+/// fewer classes than the model.
 ///
 /// # Errors
 /// [`Error::Invalid`] with both shapes.
-pub fn check_fit(features: usize, classes: usize, examples: &Examples) -> Result<()> {
-    if examples.features != features || examples.outputs > classes {
+pub fn check_fit(features: usize, outputs: usize, loss: Loss, examples: &Examples) -> Result<()> {
+    let needed = loss.outputs(examples)?;
+    let (what, of_model, fits) = match (&examples.targets, loss) {
+        (Targets::Values(_), _) => ("target values", outputs, needed == outputs),
+        (Targets::Classes(_), Loss::BinaryCrossEntropy) => ("classes", outputs + 1, needed == outputs),
+        (Targets::Classes(_), _) => ("classes", outputs, needed <= outputs),
+    };
+    if examples.features != features || !fits {
         return Err(Error::Invalid(format!(
-            "the data has {} features and {} classes, the model {features} features and {classes} classes",
+            "the data has {} features and {} {what}, the model {features} features and {of_model} {what}",
             examples.features, examples.outputs
         )));
     }

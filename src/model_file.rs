@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 
 use crate::data::Preprocessing;
 use crate::error::{Error, Result};
+use crate::loss::Loss;
 use crate::model::{Layer, Parameters, check_sizes};
 
 /// The version of this format that is written, and the only one that is read.
@@ -57,13 +58,16 @@ pub struct Metadata {
     pub data: String,
     /// Seed of the run.
     pub seed: u64,
+    /// The loss it was trained with, which says what its outputs mean.
+    #[serde(default)]
+    pub loss: Loss,
     /// The version of softstep that wrote it.
     pub version: String,
 }
 
 impl Metadata {
-    /// For a model trained on the data set named `data`.
-    pub fn new(parameters: &Parameters, data: &str, seed: u64) -> Self {
+    /// For a model trained on the data set named `data`, with this loss.
+    pub fn new(parameters: &Parameters, data: &str, seed: u64, loss: Loss) -> Self {
         Self {
             format: FORMAT,
             sizes: parameters.sizes(),
@@ -72,6 +76,7 @@ impl Metadata {
             preprocessing: None,
             data: data.into(),
             seed,
+            loss,
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }
@@ -101,7 +106,9 @@ impl Metadata {
         check_sizes(sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
         let Some(preprocessing) = &self.preprocessing else { return Ok(()) };
         preprocessing.check().map_err(|error| format!("its preprocessing is not sound: {error}"))?;
-        let made = [preprocessing.features(), preprocessing.outputs()];
+        let outputs = self.loss.outputs_for(preprocessing.class_names().is_some(), preprocessing.outputs());
+        let outputs = outputs.map_err(|error| format!("its loss is not for its preprocessing: {error}"))?;
+        let made = [preprocessing.features(), outputs];
         if made != [sizes[0], sizes[sizes.len() - 1]] {
             return Err(format!(
                 "its preprocessing makes {made:?} features and outputs, its layer sizes are {sizes:?}"

@@ -39,6 +39,8 @@ pub struct TrainingState {
     pub parameters: Parameters,
     /// What the optimizer remembers, [`Sgd::moments`] times the shape of the parameters.
     pub moments: Vec<Parameters>,
+    /// The model after the best epoch so far, where the trainer keeps it; backends leave this alone.
+    pub best: Option<Parameters>,
 }
 
 impl TrainingState {
@@ -47,7 +49,7 @@ impl TrainingState {
     /// # Errors
     /// [`Error::Invalid`] with both layer sizes, or both numbers of moments.
     pub fn check(&self, sizes: &[usize], moments: usize) -> Result<()> {
-        for part in std::iter::once(&self.parameters).chain(&self.moments) {
+        for part in std::iter::once(&self.parameters).chain(&self.moments).chain(&self.best) {
             part.check()?;
             if part.sizes() != sizes {
                 return Err(Error::Invalid(format!(

@@ -3,6 +3,8 @@
 //!
 //! The functions panic where lengths do not fit the shapes.
 
+use crate::data::Targets;
+use crate::loss::{Loss, Objective};
 use crate::optimizer::Sgd;
 
 /// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
@@ -82,6 +84,94 @@ pub fn cross_entropy_backward(logits: &[f64], labels: &[u32], classes: usize) ->
         row[label as usize] -= 1.0;
     }
     d_logits.iter().map(|d| d / labels.len() as f64).collect()
+}
+
+/// The loss of each row, `[rows]`, from a model's outputs, `[rows, outputs]`; their mean is the loss of the batch.
+pub fn losses(objective: &Objective<'_>, values: &[f64], targets: &Targets, outputs: usize) -> Vec<f64> {
+    let rows = values.chunks_exact(outputs).enumerate();
+    let scale = row_scales(objective, targets, outputs);
+    match (objective.loss, targets) {
+        (Loss::CrossEntropy, Targets::Classes(labels)) => rows
+            .map(|(row, logits)| {
+                let log_sum = log_sum_exp(logits);
+                let shares = class_shares(objective, labels[row], outputs);
+                scale[row] * shares.iter().zip(logits).map(|(share, logit)| share * (log_sum - logit)).sum::<f64>()
+            })
+            .collect(),
+        (Loss::BinaryCrossEntropy, Targets::Classes(labels)) => {
+            let weight = |row| scale[row] * f64::from(objective.weight(labels[row]));
+            rows.map(|(row, z)| weight(row) * (softplus(z[0]) - z[0] * f64::from(labels[row]))).collect()
+        }
+        _ => {
+            let squares = |(row, values): (usize, &[f64])| {
+                let squares = (0..outputs).map(|at| (values[at] - target(targets, row, at, outputs)).powi(2));
+                squares.sum::<f64>() / outputs as f64
+            };
+            rows.map(squares).collect()
+        }
+    }
+}
+
+/// The gradient of the batch's loss by a model's outputs, `[rows, outputs]`.
+pub fn loss_backward(objective: &Objective<'_>, values: &[f64], targets: &Targets, outputs: usize) -> Vec<f64> {
+    let batch = (values.len() / outputs) as f64;
+    let scale: Vec<f64> = row_scales(objective, targets, outputs).iter().map(|scale| scale / batch).collect();
+    let rows = values.chunks_exact(outputs).enumerate();
+    match (objective.loss, targets) {
+        (Loss::CrossEntropy, Targets::Classes(labels)) => rows
+            .flat_map(|(row, logits)| {
+                let shares = class_shares(objective, labels[row], outputs);
+                let sum: f64 = shares.iter().sum();
+                let scale = scale[row];
+                let d_logit = move |(p, share): (f64, f64)| scale * (sum * p - share);
+                softmax(logits, outputs).into_iter().zip(shares).map(d_logit).collect::<Vec<_>>()
+            })
+            .collect(),
+        (Loss::BinaryCrossEntropy, Targets::Classes(labels)) => {
+            let weight = |row| scale[row] * f64::from(objective.weight(labels[row]));
+            rows.map(|(row, z)| weight(row) * (sigmoid(z[0]) - f64::from(labels[row]))).collect()
+        }
+        _ => {
+            let error = |at: usize| values[at] - target(targets, at / outputs, at % outputs, outputs);
+            (0..values.len()).map(|at| 2.0 * error(at) / values.len() as f64).collect()
+        }
+    }
+}
+
+/// 1 / (1 + e^−x)
+pub fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// log (1 + e^x)
+pub fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// How much of the loss of an example each class takes: its weight by its share of the label.
+pub(crate) fn class_shares(objective: &Objective<'_>, label: u32, classes: usize) -> Vec<f64> {
+    let smoothing = f64::from(objective.label_smoothing);
+    let share = |class: u32| f64::from(u8::from(class == label)) * (1.0 - smoothing) + smoothing / classes as f64;
+    (0..classes as u32).map(|class| f64::from(objective.weight(class)) * share(class)).collect()
+}
+
+/// What makes the mean of the rows the mean by the weights of their labels: rows / sum of the weights.
+pub(crate) fn row_scales(objective: &Objective<'_>, targets: &Targets, outputs: usize) -> Vec<f64> {
+    match targets {
+        Targets::Classes(labels) => {
+            let weight: f64 = labels.iter().map(|&label| f64::from(objective.weight(label))).sum();
+            vec![labels.len() as f64 / weight; labels.len()]
+        }
+        Targets::Values(values) => vec![1.0; values.len() / outputs],
+    }
+}
+
+/// What an output should be.
+pub(crate) fn target(targets: &Targets, row: usize, output: usize, outputs: usize) -> f64 {
+    match targets {
+        Targets::Classes(labels) => f64::from(u8::from(labels[row] as usize == output)),
+        Targets::Values(values) => f64::from(values[row * outputs + output]),
+    }
 }
 
 /// The class with the largest logit of each row, the lowest of equals.

@@ -9,7 +9,7 @@
 //!   `test_examples`, `sizes` (`[features, hidden…, classes]`), `out`, `resumed_from` (a step, only with `--resume`), and the settings as in
 //!   `config.json`;
 //! - `epoch`: `epoch`, `train_loss`, `validation_loss` and `validation_accuracy` (only with `--validation`),
-//!   `test_loss`, `test_accuracy`;
+//!   `test_loss`, `test_accuracy`; where the targets are real values, `*_r_squared` in the place of `*_accuracy`;
 //! - `profile` (only with `--profile`): `kernels`, each with `name`, `dispatches` and `seconds`, in the order of a step,
 //!   and `host_seconds`, what training took beyond them;
 //! - `stopped` (instead of `done`, if the run was stopped): `step`, `steps`, `out`;
@@ -17,9 +17,10 @@
 //! - `done`: `backend`, `adapter`, `device_type`, `driver`, `data`, `sizes`, `epochs`, `batch_size`, `seed`, `steps`,
 //!   `seconds` (spent in training steps since the program's start, without loading and evaluation), `steps_per_second` and `images_per_second`
 //!   (over these seconds), `first_loss_seconds` and `total_seconds` (since the program's start), `train_loss`,
-//!   `validation_*`, `test_loss`, `test_accuracy`, `parameters_sha256`, `out`.
+//!   `validation_*`, `test_loss`, `test_accuracy` or `test_r_squared` and `test_rmse`, `best_epoch` and `best_validation_loss` (with
+//!   `--patience` or `--keep best`), `parameters_sha256`, `out`. `epochs` are those that were trained.
 //!
-//! Losses are mean cross-entropies in nats, accuracies shares in 0..1; a number that is not finite is `null`.
+//! Losses are means, cross-entropies in nats; an `rmse` (root mean squared error) is in the target's own units; accuracies shares in 0..1; a number that is not finite is `null`.
 //! `softstep eval` prints one object, [`Evaluated`] as JSON; `softstep bench` one for each configuration, [`Comparison`]
 //! as JSON; `softstep adapters` one for each adapter.
 
@@ -35,13 +36,14 @@ use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
 use softstep::backend::{DeviceInfo, Evaluation, KernelTime};
-use softstep::data::{Data, Preprocessing, Progress};
+use softstep::data::{Data, Preprocessing, Progress, Targets};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
+use softstep::loss::Loss;
 use softstep::metrics::Confusion;
 use softstep::reference::Deviation;
-use softstep::trainer::{Event, Summary, TrainingConfig};
+use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
 use crate::commands::doctor::{Device, Diagnosis, Folder, TestTraining};
@@ -190,22 +192,25 @@ pub struct Evaluated<'a> {
     pub data: &'a Data,
     /// Where.
     pub info: &'a DeviceInfo,
+    /// The loss that the model was trained with.
+    pub loss: Loss,
     /// Loss and predictions.
     pub evaluation: Evaluation,
-    /// Labels against predictions.
-    pub confusion: Confusion,
+    /// Labels against predictions; `None` where the targets are real values.
+    pub confusion: Option<Confusion>,
 }
 
 /// Prints loss, accuracy, the classes and the confusion matrix.
 pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { file, data, info, evaluation, confusion } = evaluated;
+    let Evaluated { file, data, info, loss, evaluation, confusion } = evaluated;
+    let examples = data.test.len();
+    let Some(confusion) = confusion else { return evaluation_of_values(evaluated, json) };
     let per_class = confusion.per_class();
     let names = data.preprocessing.as_ref().and_then(Preprocessing::class_names);
     let name = |class: usize| match names {
         Some(names) => printable(&names[class]),
         None => class.to_string(),
     };
-    let examples = evaluation.predictions.len();
     if json {
         return Ok(print_json(&json!({
             "event": "eval",
@@ -243,15 +248,67 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
         matrix.add_row(right(std::iter::once(name(label)).chain(counts)));
     }
     let summary = format!(
-        "{}\n{}\nloss      {:.4}\naccuracy  {}: {} of {} right",
+        "{}\n{}\nloss      {:.4}, {}\naccuracy  {}: {} of {} right",
         device_line(info),
         field("data", &format!("{}, test part", data.name)),
         evaluation.loss,
-        percent(evaluation.accuracy()),
+        loss.name(),
+        percent(evaluation.accuracy().unwrap_or(f64::NAN)),
         count(evaluation.correct),
         count(examples),
     );
     Ok(print(&format!("{summary}\n\n{classes}\n\n{matrix}"))?)
+}
+
+fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
+    let Evaluated { file, data, info, evaluation, .. } = evaluated;
+    if json {
+        return Ok(print_json(&json!({
+            "event": "eval",
+            "model": file.display().to_string(),
+            "data": data.name,
+            "backend": info.backend,
+            "adapter": info.name,
+            "device_type": info.device_type,
+            "driver": info.driver,
+            "examples": data.test.len(),
+            "loss": evaluation.loss,
+            "r_squared": evaluation.r_squared,
+            "rmse": rmse(data, evaluation),
+        }))?);
+    }
+    let lines = [
+        device_line(info),
+        field("data", &format!("{}, test part: {}", data.name, counted(data.test.len(), "example"))),
+        field("loss", &format!("{:.6}, mean squared error", evaluation.loss)),
+        field("R²", &format!("{:.4}", evaluation.r_squared.unwrap_or(f64::NAN))),
+        field("error", &error_text(data, evaluation)),
+    ];
+    Ok(print(&lines.join("\n"))?)
+}
+
+/// Root mean squared error of real values, in their own units also where the model learned them standardised; `None` for
+/// classes.
+fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
+    evaluation.r_squared?;
+    let unit = data.preprocessing.as_ref().and_then(Preprocessing::unit).unwrap_or(1.0);
+    Some(evaluation.loss.sqrt() * unit)
+}
+
+/// [`rmse`] as in `12.34 (root mean square), in the units of price`.
+fn error_text(data: &Data, evaluation: &Evaluation) -> String {
+    let rmse = rmse(data, evaluation).unwrap_or(f64::NAN);
+    let units = data.preprocessing.as_ref().map(|made| format!(", in the units of {}", printable(&made.target)));
+    format!("{} (root mean square){}", significant(rmse), units.unwrap_or_default())
+}
+
+/// A number of any size with four digits that mean something.
+fn significant(number: f64) -> String {
+    let before = if number > 0.0 && number.is_finite() { number.log10().floor() } else { 0.0 };
+    match before {
+        -5.0..6.0 => format!("{number:.*}", (3.0 - before).max(0.0) as usize),
+        _ => format!("{number:.3e}"),
+    }
 }
 
 /// Shows what happens while data is loaded.
@@ -335,32 +392,56 @@ pub struct EpochLine {
     train_loss: f64,
     #[serde(flatten)]
     validation: Option<ValidationLine>,
-    test_loss: f64,
-    test_accuracy: f64,
+    #[serde(flatten)]
+    test: TestLine,
 }
 
 #[derive(Clone, Debug, Serialize)]
 struct ValidationLine {
     validation_loss: f64,
-    validation_accuracy: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_r_squared: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct TestLine {
+    test_loss: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_r_squared: Option<f64>,
 }
 
 impl EpochLine {
     /// The line of an evaluated epoch.
     pub fn new(epoch: usize, train_loss: f64, validation: Option<&Evaluation>, test: &Evaluation) -> Self {
-        Self {
-            epoch,
-            train_loss,
-            validation: validation.map(ValidationLine::new),
-            test_loss: test.loss,
-            test_accuracy: test.accuracy(),
-        }
+        Self { epoch, train_loss, validation: validation.map(ValidationLine::new), test: TestLine::new(test) }
     }
 }
 
 impl ValidationLine {
     fn new(validation: &Evaluation) -> Self {
-        Self { validation_loss: validation.loss, validation_accuracy: validation.accuracy() }
+        Self {
+            validation_loss: validation.loss,
+            validation_accuracy: validation.accuracy(),
+            validation_r_squared: validation.r_squared,
+        }
+    }
+}
+
+impl TestLine {
+    fn new(test: &Evaluation) -> Self {
+        Self { test_loss: test.loss, test_accuracy: test.accuracy(), test_r_squared: test.r_squared }
+    }
+}
+
+/// How good an evaluation is, as in `97.50 %` and `R² 0.9750`.
+fn quality(evaluation: &Evaluation) -> String {
+    match (evaluation.accuracy(), evaluation.r_squared) {
+        (Some(accuracy), _) => percent(accuracy),
+        (None, r_squared) => format!("R² {:.4}", r_squared.unwrap_or(f64::NAN)),
     }
 }
 
@@ -438,24 +519,29 @@ impl<'a> TrainReport<'a> {
             field(
                 "data",
                 &format!(
-                    "{}: {} training and {} test examples, {} features, {} {}",
+                    "{}: {} training and {} test examples, {} features, {}",
                     data.name,
                     count(data.train.len()),
                     count(data.test.len()),
                     data.train.features,
-                    data.train.outputs,
-                    if data.train.labels().is_ok() { "classes" } else { "real values to learn" }
+                    match data.train.targets {
+                        Targets::Classes(_) => format!("{} classes", data.train.outputs),
+                        Targets::Values(_) => counted(data.train.outputs, "target value"),
+                    }
                 ),
             ),
             field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))),
         ];
         for (index, pair) in sizes.windows(2).enumerate() {
-            let activation = if index + 2 < sizes.len() { "ReLU" } else { "softmax" };
+            let activation = match config.loss {
+                _ if index + 2 < sizes.len() => "ReLU",
+                Loss::CrossEntropy => "softmax",
+                Loss::BinaryCrossEntropy => "sigmoid",
+                Loss::MeanSquaredError => "identity",
+            };
             let shape = format!("[{}, {}]", pair[0], pair[1]);
-            lines.push(field(
-                "",
-                &format!("linear {shape:>12} + bias, {activation:7}  {:>10}", count(parameters(pair))),
-            ));
+            lines
+                .push(field("", &format!("linear {shape:>12} + bias, {activation:8} {:>10}", count(parameters(pair)))));
         }
         lines.push(field(
             "training",
@@ -505,12 +591,12 @@ impl<'a> TrainReport<'a> {
                 if !self.quiet {
                     let epochs = self.run.config.epochs.to_string();
                     let validation = validation.map_or_else(String::new, |validation| {
-                        format!("  validation loss {:.4}, {}", validation.loss, percent(validation.accuracy()))
+                        format!("  validation loss {:.4}, {}", validation.loss, quality(validation))
                     });
                     let line = format!(
                         "epoch {epoch:>width$}/{epochs}  train loss {train_loss:.4}{validation}  test loss {:.4}, {}",
                         test.loss,
-                        percent(test.accuracy()),
+                        quality(test),
                         width = epochs.len()
                     );
                     self.bar.suspend(|| print(&line))?;
@@ -570,7 +656,7 @@ impl<'a> TrainReport<'a> {
     /// Ends with what the run came to.
     pub fn done(&self, summary: &Summary, model: &Path, parameters_sha256: String) -> softstep::Result<()> {
         let Run { info, data, sizes, config, out, .. } = &self.run;
-        let Summary { steps, train_loss, ref validation, ref test } = *summary;
+        let Summary { epochs, steps, train_loss, best, ref validation, ref test } = *summary;
         let seconds = self.trained.as_secs_f64();
         if self.json {
             return print_event(
@@ -579,7 +665,7 @@ impl<'a> TrainReport<'a> {
                     device: DeviceLine::new(info),
                     data: &data.name,
                     sizes,
-                    epochs: config.epochs,
+                    epochs,
                     batch_size: config.batch_size,
                     seed: config.seed,
                     steps,
@@ -590,24 +676,37 @@ impl<'a> TrainReport<'a> {
                     total_seconds: self.started.elapsed().as_secs_f64(),
                     train_loss,
                     validation: validation.as_ref().map(ValidationLine::new),
-                    test_loss: test.loss,
-                    test_accuracy: test.accuracy(),
+                    test: TestLine::new(test),
+                    test_rmse: rmse(data, test),
+                    best_epoch: best.map(|best| best.epoch),
+                    best_validation_loss: best.map(|best| best.loss),
                     parameters_sha256,
                     out: out.display().to_string(),
                 },
             );
         }
-        let examples = test.predictions.len();
-        print(&format!(
-            "test accuracy {}: {} of {} wrong\ntrained {} in {seconds:.1} s: {} steps/s, {} images/s\nmodel in {}",
-            percent(test.accuracy()),
-            count(examples - test.correct),
-            count(examples),
+        let mut lines = Vec::new();
+        if let Some(Best { epoch, loss }) = best {
+            let ended = if epochs < config.epochs { format!("ended after epoch {epochs}: ") } else { String::new() };
+            let kept = if config.keep == Keep::Best { ", which is kept" } else { "" };
+            lines.push(format!("{ended}the validation loss was lowest, {loss:.4}, after epoch {epoch}{kept}"));
+        }
+        lines.push(match test.accuracy() {
+            Some(accuracy) => {
+                let examples = test.predictions.len();
+                let wrong = examples - test.correct;
+                format!("test accuracy {}: {} of {} wrong", percent(accuracy), count(wrong), count(examples))
+            }
+            None => format!("test {}, error {}", quality(test), error_text(data, test)),
+        });
+        lines.push(format!(
+            "trained {} in {seconds:.1} s: {} steps/s, {} images/s",
             counted(self.steps, "step"),
             rate(self.steps, seconds),
-            rate(self.examples, seconds),
-            model.display()
-        ))
+            rate(self.examples, seconds)
+        ));
+        lines.push(format!("model in {}", model.display()));
+        print(&lines.join("\n"))
     }
 }
 
@@ -802,8 +901,14 @@ struct DoneLine<'a> {
     train_loss: f64,
     #[serde(flatten)]
     validation: Option<ValidationLine>,
-    test_loss: f64,
-    test_accuracy: f64,
+    #[serde(flatten)]
+    test: TestLine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_rmse: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best_epoch: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best_validation_loss: Option<f64>,
     parameters_sha256: String,
     out: String,
 }

@@ -2,9 +2,9 @@
 //! `model.safetensors`.
 //!
 //! A checkpoint is written under a temporary name, synced and renamed, and the folder synced; only then are those before
-//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written, the run moves: see
-//! [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead process, keeps a second
-//! run out.
+//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written,
+//! the run moves: see [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead
+//! process, keeps a second run out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -17,6 +17,7 @@ use serde::Serialize;
 use softstep::Error;
 use softstep::checkpoint;
 use softstep::data::Preprocessing;
+use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
@@ -48,7 +49,7 @@ pub struct RunFolder {
     unsaved: Option<Arc<Saving>>,
     /// Writes it, and gives its step.
     writing: Option<JoinHandle<softstep::Result<usize>>>,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl RunFolder {
@@ -66,7 +67,7 @@ impl RunFolder {
         let metrics = path.join(METRICS);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&metrics);
         let metrics = Metrics { file: file.map_err(Error::io("create", &metrics))?, written: 0, pending: Vec::new() };
-        Ok(Self { path, config: Vec::new(), metrics, saved: None, unsaved: None, writing: None, _lock: lock })
+        Ok(Self { path, config: Vec::new(), metrics, saved: None, unsaved: None, writing: None, lock: Arc::new(lock) })
     }
 
     /// Where it is.
@@ -110,19 +111,20 @@ impl RunFolder {
     /// Saves a checkpoint, and with that of the end of the run its model. `metadata` need not know the length of the
     /// metrics.
     ///
-    /// Training goes on meanwhile, with a copy of the state for the thread that writes. A checkpoint that comes before the last one is written is left out,
-    /// unless it is to be `awaited`.
+    /// Training goes on meanwhile, with a copy of the state for the thread that writes. A checkpoint that comes before the
+    /// last one is written is only kept in memory for [`save_last`](Self::save_last), unless it is to be `awaited`.
     pub fn save(
         &mut self,
         mut metadata: checkpoint::Metadata,
         state: &TrainingState,
         awaited: bool,
     ) -> softstep::Result<()> {
-        if !awaited && self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
-            return Ok(());
-        }
         metadata.metrics_bytes = self.metrics.written + self.metrics.pending.len() as u64;
         let saving = Arc::new((metadata, state.clone()));
+        if !awaited && self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            self.unsaved = Some(saving);
+            return Ok(());
+        }
         let written = self.begin(&saving).and_then(|()| if awaited { self.wait() } else { Ok(()) });
         // Kept until the disk has it, or a later one.
         self.unsaved = (self.saved != Some(saving.0.step)).then_some(saving);
@@ -135,9 +137,10 @@ impl RunFolder {
         self.flush()?;
         let metrics = self.path.join(METRICS);
         let file = self.metrics.file.try_clone().map_err(Error::io("open", &metrics))?;
-        let (folder, saving) = (self.path.clone(), Arc::clone(saving));
+        let (folder, saving, lock) = (self.path.clone(), Arc::clone(saving), Arc::clone(&self.lock));
         self.writing = Some(std::thread::spawn(move || {
             file.sync_data().map_err(Error::io("write", metrics))?;
+            check_locked(&folder, &lock)?;
             write_checkpoint(&folder, &saving)?;
             Ok(saving.0.step)
         }));
@@ -151,6 +154,14 @@ impl RunFolder {
         self.saved = Some(step);
         self.unsaved.take_if(|unsaved| unsaved.0.step == step);
         Ok(())
+    }
+
+    /// Writes the last checkpoint, if the disk does not have it yet.
+    pub fn save_last(&mut self) -> softstep::Result<()> {
+        self.wait()?;
+        let Some(saving) = self.unsaved.clone() else { return Ok(()) };
+        self.begin(&saving)?;
+        self.wait()
     }
 
     /// Puts the run, with the checkpoint that could not be written here, into a folder elsewhere that `--resume` takes.
@@ -186,8 +197,9 @@ impl RunFolder {
 fn write_checkpoint(folder: &Path, (metadata, state): &Saving) -> softstep::Result<()> {
     if metadata.finished() {
         // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
-        let parameters = &state.parameters;
-        let described = model_file::Metadata::new(parameters, &metadata.data, metadata.config.seed)
+        let parameters = state.best.as_ref().unwrap_or(&state.parameters);
+        let config = &metadata.config;
+        let described = model_file::Metadata::new(parameters, &metadata.data, config.seed, config.loss)
             .with_preprocessing(metadata.preprocessing.clone());
         write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
     }
@@ -282,7 +294,15 @@ impl Stopped {
         let written = length.min(metadata.metrics_bytes);
         file.set_len(written).map_err(Error::io("write", &name))?;
         let metrics = Metrics { file, written, pending: Vec::new() };
-        Ok(RunFolder { path, config, metrics, saved: Some(metadata.step), unsaved: None, writing: None, _lock: lock })
+        Ok(RunFolder {
+            path,
+            config,
+            metrics,
+            saved: Some(metadata.step),
+            unsaved: None,
+            writing: None,
+            lock: Arc::new(lock),
+        })
     }
 }
 
@@ -294,6 +314,8 @@ pub struct Model {
     pub parameters: Parameters,
     /// The seed of its run.
     pub seed: u64,
+    /// The loss that it was trained with.
+    pub loss: Loss,
     /// How it reads tables, if it does.
     pub preprocessing: Option<Preprocessing>,
 }
@@ -301,7 +323,7 @@ pub struct Model {
 impl Model {
     fn of_checkpoint(path: PathBuf, (metadata, state): (checkpoint::Metadata, TrainingState)) -> Self {
         let checkpoint::Metadata { config, preprocessing, .. } = metadata;
-        Self { path, parameters: state.parameters, seed: config.seed, preprocessing }
+        Self { path, parameters: state.parameters, seed: config.seed, loss: config.loss, preprocessing }
     }
 }
 
@@ -316,8 +338,9 @@ pub fn read_model(model: &Path) -> Result<Model> {
     if checkpoint::is_checkpoint(&bytes) {
         return Ok(Model::of_checkpoint(path, checkpoint::from_safetensors(&name, &bytes)?));
     }
-    let (parameters, model_file::Metadata { seed, preprocessing, .. }) = model_file::from_safetensors(&name, &bytes)?;
-    Ok(Model { path, parameters, seed, preprocessing })
+    let (parameters, metadata) = model_file::from_safetensors(&name, &bytes)?;
+    let model_file::Metadata { seed, loss, preprocessing, .. } = metadata;
+    Ok(Model { path, parameters, seed, loss, preprocessing })
 }
 
 /// Reads a model file or a checkpoint, if it is no larger than these may be.
@@ -340,12 +363,19 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// The last checkpoint that is good. Damaged ones after it are named in a notice and added to `damaged`.
 fn last_checkpoint(folder: &Path, damaged: &mut Vec<PathBuf>) -> Result<(checkpoint::Metadata, TrainingState)> {
     let mut problems = Vec::new();
-    for (_, path) in checkpoints(folder)? {
-        let bytes = read_file(&path)?;
-        match checkpoint::from_safetensors(&path.display().to_string(), &bytes) {
+    for (step, path) in checkpoints(folder)? {
+        let read = || -> Result<_> {
+            let name = path.display().to_string();
+            let (metadata, state) = checkpoint::from_safetensors(&name, &read_file(&path)?)?;
+            if metadata.step != step {
+                bail!("{name} is the checkpoint of step {} by another name", metadata.step);
+            }
+            Ok((metadata, state))
+        };
+        match read() {
             Ok(good) => {
                 for problem in problems {
-                    report::notice(&format!("{problem}; going on from the one before"));
+                    report::notice(&format!("{problem:#}; going on from the one before"));
                 }
                 return Ok(good);
             }
@@ -356,7 +386,7 @@ fn last_checkpoint(folder: &Path, damaged: &mut Vec<PathBuf>) -> Result<(checkpo
         }
     }
     match problems.into_iter().next() {
-        Some(problem) => Err(problem.into()),
+        Some(problem) => Err(problem),
         None => bail!("{}: the folder holds no checkpoint", folder.display()),
     }
 }
@@ -394,6 +424,24 @@ fn lock(folder: &Path) -> Result<File> {
         Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error).into()),
         Ok(()) => Ok(file),
     }
+}
+
+/// Refuses a folder that is no longer the one which was locked: moved away, and perhaps another run's by that name.
+fn check_locked(folder: &Path, lock: &File) -> softstep::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let path = folder.join(LOCK);
+        let held = lock.metadata().map_err(Error::io("read", &path))?;
+        let there = fs::metadata(&path).map_err(Error::io("write", &path))?;
+        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            let moved = std::io::Error::other("its folder was moved away, and the one by its name is not this run's");
+            return Err(Error::io("write", &path)(moved));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (folder, lock);
+    Ok(())
 }
 
 /// Writes a file that is there whole or, at any moment and after any fault, as it was before.

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::backend::{Backend, Evaluation, Step};
 use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::model::MAX_LAYERS;
+use crate::loss::{ClassWeights, Loss, check_settings};
+use crate::model::{MAX_LAYERS, Parameters};
 use crate::optimizer::{Schedule, Sgd, TrainingState};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
@@ -36,6 +37,32 @@ pub struct TrainingConfig {
     /// Share of the training examples that is held out for validation, in 0..1;
     /// see [`Examples::split`].
     pub validation: f64,
+    /// The loss.
+    #[serde(default)]
+    pub loss: Loss,
+    /// For cross-entropy: the share of a label that all classes get alike, in 0..1.
+    #[serde(default)]
+    pub label_smoothing: f32,
+    /// For the cross-entropies: how much the examples of each class count.
+    #[serde(default)]
+    pub class_weights: Option<ClassWeights>,
+    /// The run ends early once the validation loss has not fallen for so many epochs.
+    #[serde(default)]
+    pub patience: Option<NonZeroUsize>,
+    /// The parameters that the run ends with.
+    #[serde(default)]
+    pub keep: Keep,
+}
+
+/// Which parameters a run ends with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Those after its last step.
+    #[default]
+    Last,
+    /// Those after the epoch with the lowest validation loss, the first of equals.
+    Best,
 }
 
 impl Default for TrainingConfig {
@@ -50,6 +77,11 @@ impl Default for TrainingConfig {
             schedule: Schedule::Cosine,
             seed: 0,
             validation: 0.0,
+            loss: Loss::default(),
+            label_smoothing: 0.0,
+            class_weights: None,
+            patience: None,
+            keep: Keep::Last,
         }
     }
 }
@@ -97,10 +129,34 @@ impl TrainingConfig {
                 "a share: at least 0 and below 1",
             ),
         ];
-        match rules.into_iter().find(|(holds, ..)| !holds) {
-            Some((_, flag, value, rule)) => Err(Error::Invalid(format!("{flag} {value}: must be {rule}"))),
-            None => Ok(()),
+        if let Some((_, flag, value, rule)) = rules.into_iter().find(|(holds, ..)| !holds) {
+            return Err(Error::Invalid(format!("{flag} {value}: must be {rule}")));
         }
+        check_settings(self.loss, self.label_smoothing, self.class_weights.is_some())?;
+        self.class_weights.as_ref().map_or(Ok(()), ClassWeights::check)?;
+        if self.validation == 0.0 {
+            let without_validation = |flag| {
+                Err(Error::Invalid(format!(
+                    "{flag} needs a validation loss: hold out a share, as with --validation 0.1"
+                )))
+            };
+            if self.patience.is_some() {
+                return without_validation("--patience");
+            }
+            if self.keep == Keep::Best {
+                return without_validation("--keep best");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a run that stands there is over.
+    pub fn ended(&self, position: &Position) -> bool {
+        let since_best = |patience: NonZeroUsize| {
+            let best = position.best.map_or(0, |best| best.epoch);
+            position.steps == 0 && position.epoch.saturating_sub(1) >= best.saturating_add(patience.get())
+        };
+        position.epoch > self.epochs || self.patience.is_some_and(since_best)
     }
 
     /// Training steps of a run on this many examples.
@@ -108,11 +164,12 @@ impl TrainingConfig {
         Plan::new(self, examples).steps()
     }
 
-    /// Layer sizes `[features, hidden…, outputs]` for this data.
+    /// Layer sizes `[features, hidden…, outputs]` for this data and loss.
     pub fn sizes(&self, examples: &Examples) -> Vec<usize> {
         let mut sizes = vec![examples.features];
         sizes.extend(&self.hidden);
-        sizes.push(examples.outputs);
+        // Where data and loss do not fit, no backend trains.
+        sizes.push(self.loss.outputs(examples).unwrap_or(examples.outputs));
         sizes
     }
 }
@@ -128,17 +185,30 @@ pub struct Position {
     pub epoch: usize,
     /// Steps of this epoch so far. All of them means that it is trained, but not evaluated yet.
     pub steps: usize,
-    /// Sum of the losses of these steps over their examples, in nats.
+    /// Sum of the losses of these steps over their examples.
     pub loss_sum: f64,
+    /// The best epoch so far, where the settings ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+}
+
+/// The epoch with the lowest validation loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Which one, from 1.
+    pub epoch: usize,
+    /// The validation loss after it.
+    pub loss: f64,
 }
 
 impl Position {
     /// Before the first step.
-    pub const START: Self = Self { epoch: 1, steps: 0, loss_sum: 0.0 };
+    pub const START: Self = Self { epoch: 1, steps: 0, loss_sum: 0.0, best: None };
 
     /// Steps since the start of the run on this many examples.
     pub fn step(&self, config: &TrainingConfig, examples: usize) -> usize {
-        Plan::new(config, examples).steps_before(self.epoch) + self.steps
+        Plan::new(config, examples).steps_before(self.epoch).saturating_add(self.steps)
     }
 }
 
@@ -147,6 +217,8 @@ impl Position {
 pub struct Course<'a> {
     /// Where it starts. Elsewhere than at [`Position::START`], restore the backend's state first.
     pub from: Position,
+    /// The parameters of the best epoch so far, where they are kept: [`TrainingState::best`].
+    pub best: Option<&'a Parameters>,
     /// Besides the start of the run and the end of each epoch, the state is handed out after every so many steps.
     pub checkpoint_every: Option<NonZeroUsize>,
     /// Once this is set, the run finishes its step, hands out its state and ends.
@@ -171,7 +243,7 @@ pub enum Event<'a> {
         epoch: usize,
         /// Examples in its batch.
         batch: usize,
-        /// Mean cross-entropy over its batch, in nats, before its update.
+        /// Mean loss over its batch, before its update.
         loss: f32,
         /// Its learning rate.
         learning_rate: f32,
@@ -185,7 +257,7 @@ pub enum Event<'a> {
     EpochEvaluated {
         /// Which one.
         epoch: usize,
-        /// Mean of the losses that the epoch's steps reported, over its examples, in nats.
+        /// Mean of the losses that the epoch's steps reported, over its examples.
         train_loss: f64,
         /// What the model makes of the validation part, if there is one.
         validation: Option<&'a Evaluation>,
@@ -204,18 +276,23 @@ pub enum Event<'a> {
 /// What a finished run came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
+    /// Epochs of the run; fewer than it was to have where it ended early.
+    pub epochs: usize,
     /// Training steps of the run.
     pub steps: usize,
-    /// Mean training loss of the last epoch, in nats.
+    /// Mean training loss of the last epoch.
     pub train_loss: f64,
-    /// The final evaluation on the validation part, if there is one.
+    /// The best epoch, where the settings ask for it.
+    pub best: Option<Best>,
+    /// The evaluation of the parameters that were kept, on the validation part, if there is one.
     pub validation: Option<Evaluation>,
-    /// The final evaluation on the test part.
+    /// The same on the test part.
     pub test: Evaluation,
 }
 
 /// Trains for `config.epochs` epochs on the `examples` training examples that the backend was made with, or for what is
-/// left of them from `course.from` on. `None` is a run that was stopped.
+/// left of them from `course.from` on. `None` is a run that was stopped. In the end the backend has the parameters that
+/// `config.keep` asks for.
 ///
 /// # Errors
 /// [`Error::Invalid`] for settings or a position out of range; [`Error::NonFiniteLoss`] at the first step whose loss is
@@ -233,20 +310,23 @@ pub async fn train<B: Backend>(
     config.check()?;
     let plan = Plan::new(config, examples);
     let mut ledger = Ledger::new(&plan, course.from)?;
+    let mut best = course.best.cloned();
     if course.from == Position::START {
-        hand_out(backend, &ledger, &mut observe).await?;
+        hand_out(backend, &ledger, best.as_ref(), &mut observe).await?;
     }
     let stopped = || course.stop.load(Ordering::Relaxed);
-    let mut summary = None;
     for epoch in course.from.epoch..=config.epochs {
         observe(Event::EpochStarted { epoch })?;
         backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
         for index in plan.steps_of(epoch).skip(ledger.position.steps) {
-            backend.step(plan.step(index), &mut ledger.arrived).await?;
+            if let Err(error) = backend.step(plan.step(index), &mut ledger.arrived).await {
+                rescue(backend, &mut ledger, index + 1, &error, best.as_ref(), &mut observe).await;
+                return Err(error);
+            }
             ledger.settle(&mut observe)?;
             if stopped() || course.checkpoint_every.is_some_and(|every| (index + 1) % every == 0) {
                 ledger.finish(backend, index + 1, &mut observe).await?;
-                hand_out(backend, &ledger, &mut observe).await?;
+                hand_out(backend, &ledger, best.as_ref(), &mut observe).await?;
             }
             if stopped() {
                 return Ok(None);
@@ -256,29 +336,52 @@ pub async fn train<B: Backend>(
         let train_loss = ledger.position.loss_sum / examples as f64;
         observe(Event::EpochTrained { epoch })?;
 
-        let (validation, test) = match evaluate(backend, validation, test).await {
+        let (mut of_validation, mut of_test) = match evaluate(backend, validation, test).await {
             Ok(evaluations) => evaluations,
             Err(error) => {
-                // The steps before are worth keeping, if the device still gives them away.
-                let _ = hand_out(backend, &ledger, &mut observe).await;
+                rescue(backend, &mut ledger, plan.steps_of(epoch).end, &error, best.as_ref(), &mut observe).await;
                 return Err(error);
             }
         };
-        observe(Event::EpochEvaluated { epoch, train_loss, validation: validation.as_ref(), test: &test })?;
-        if !test.loss.is_finite() {
+        observe(Event::EpochEvaluated { epoch, train_loss, validation: of_validation.as_ref(), test: &of_test })?;
+        if !of_test.loss.is_finite() {
             return Err(Error::Invalid(format!(
                 "the test loss after epoch {epoch} is {}: training diverged at --lr {:?}; try a smaller one",
-                test.loss, config.learning_rate
+                of_test.loss, config.learning_rate
             )));
         }
-        ledger.position = Position { epoch: epoch + 1, ..Position::START };
-        hand_out(backend, &ledger, &mut observe).await?;
-        if stopped() && epoch < config.epochs {
+        ledger.position = Position { epoch: epoch + 1, best: ledger.position.best, ..Position::START };
+        if (config.patience.is_some() || config.keep == Keep::Best)
+            && let Some(Evaluation { loss, .. }) = of_validation
+            && ledger.position.best.map_or(loss.is_finite(), |best| loss < best.loss)
+        {
+            ledger.position.best = Some(Best { epoch, loss });
+            if config.keep == Keep::Best {
+                best = Some(backend.parameters().await?);
+            }
+        }
+        hand_out(backend, &ledger, best.as_ref(), &mut observe).await?;
+        let position = ledger.position;
+        if config.ended(&position) {
+            if let (Some(parameters), true) = (best, position.best.is_some_and(|best| best.epoch < epoch)) {
+                let state = TrainingState { parameters, ..backend.state().await? };
+                backend.restore(&state)?;
+                (of_validation, of_test) = evaluate(backend, validation, test).await?;
+            }
+            return Ok(Some(Summary {
+                epochs: epoch,
+                steps: plan.steps_of(epoch).end,
+                train_loss,
+                best: position.best,
+                validation: of_validation,
+                test: of_test,
+            }));
+        }
+        if stopped() {
             return Ok(None);
         }
-        summary = Some(Summary { steps: plan.steps(), train_loss, validation, test });
     }
-    Ok(summary)
+    Ok(None)
 }
 
 /// The evaluations after an epoch.
@@ -294,13 +397,31 @@ async fn evaluate<B: Backend>(
     Ok((validation, backend.evaluate(test).await?))
 }
 
+/// Hands out the state after an error, if the device still gives it away and it is certain whose it is: all `ran` steps
+/// have run, as each of their losses came in.
+async fn rescue<B: Backend>(
+    backend: &mut B,
+    ledger: &mut Ledger<'_>,
+    ran: usize,
+    error: &Error,
+    best: Option<&Parameters>,
+    observe: &mut impl FnMut(Event<'_>) -> Result<()>,
+) {
+    // Nothing comes from a device that is gone, and nothing good from one that computes wrong numbers.
+    let hopeless = matches!(error, Error::DeviceLost { .. } | Error::DeviceHung { .. } | Error::WrongStep { .. });
+    if !hopeless && ledger.finish(backend, ran, observe).await.is_ok() {
+        let _ = hand_out(backend, ledger, best, observe).await;
+    }
+}
+
 /// Hands out the state. Every step so far has run, and its loss came in.
 async fn hand_out<B: Backend>(
     backend: &mut B,
     ledger: &Ledger<'_>,
+    best: Option<&Parameters>,
     observe: &mut impl FnMut(Event<'_>) -> Result<()>,
 ) -> Result<()> {
-    let state = backend.state().await?;
+    let state = TrainingState { best: best.cloned(), ..backend.state().await? };
     if let Some(what) = state.non_finite() {
         let step = ledger.settled();
         let learning_rate = ledger.plan.step(step.saturating_sub(1)).learning_rate;
@@ -370,9 +491,9 @@ struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     fn new(plan: &'a Plan<'a>, position: Position) -> Result<Self> {
-        let Position { epoch, steps, loss_sum } = position;
+        let Position { epoch, steps, loss_sum, .. } = position;
         let epochs = plan.config.epochs;
-        if !(1..=epochs).contains(&epoch) || steps > plan.steps_per_epoch || !loss_sum.is_finite() {
+        if epoch == 0 || plan.config.ended(&position) || steps > plan.steps_per_epoch || !loss_sum.is_finite() {
             return Err(Error::Invalid(format!(
                 "there is nothing to train from step {steps} of epoch {epoch} on, in a run of {epochs} epochs of {} steps",
                 plan.steps_per_epoch
@@ -388,7 +509,7 @@ impl<'a> Ledger<'a> {
 
     fn settle(&mut self, observe: &mut impl FnMut(Event<'_>) -> Result<()>) -> Result<()> {
         for loss in self.arrived.drain(..) {
-            let Position { epoch, ref mut steps, ref mut loss_sum } = self.position;
+            let Position { epoch, ref mut steps, ref mut loss_sum, .. } = self.position;
             let index = self.plan.steps_before(epoch) + *steps;
             let Step { batch, learning_rate, .. } = self.plan.step(index);
             let step = index + 1;
@@ -432,13 +553,20 @@ mod tests {
 
     use super::*;
     use crate::backend::DeviceInfo;
-    use crate::model::Parameters;
+
+    /// A step that fails though it ran.
+    struct Failure {
+        step: usize,
+        error: fn() -> Error,
+        loses_loss: bool,
+    }
 
     /// Reports the loss `1 / index` for the step with that index (from 1), `delay` steps late, and records its calls.
     #[derive(Default)]
     struct Recorder {
         delay: usize,
         broken_step: Option<usize>,
+        failure: Option<Failure>,
         orders: Vec<Vec<u32>>,
         steps: Vec<Step>,
         pending: VecDeque<f32>,
@@ -473,7 +601,15 @@ mod tests {
             while self.pending.len() > self.delay {
                 losses.extend(self.pending.pop_front());
             }
-            Ok(())
+            match self.failure {
+                Some(Failure { step, error, loses_loss }) if step == index => {
+                    if loses_loss {
+                        self.pending.pop_back();
+                    }
+                    Err(error())
+                }
+                _ => Ok(()),
+            }
         }
 
         async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
@@ -482,7 +618,7 @@ mod tests {
         }
 
         async fn evaluate(&mut self, (): &()) -> Result<Evaluation> {
-            Ok(Evaluation { loss: 0.5, correct: 1, predictions: vec![0, 1] })
+            Ok(Evaluation { loss: 0.5, correct: 1, predictions: vec![0, 1], r_squared: None })
         }
 
         async fn probabilities(&mut self, (): &()) -> Result<Vec<f32>> {
@@ -495,7 +631,7 @@ mod tests {
 
         async fn state(&mut self) -> Result<TrainingState> {
             assert!(self.pending.is_empty(), "a checkpoint with steps under way");
-            Ok(TrainingState { parameters: Parameters::new(&[1, 2], 0)?, moments: vec![] })
+            Ok(TrainingState { parameters: Parameters::new(&[1, 2], 0)?, moments: vec![], best: None })
         }
 
         fn restore(&mut self, _: &TrainingState) -> Result<()> {
@@ -518,7 +654,8 @@ mod tests {
     ) -> (Result<Option<Summary>>, Vec<String>) {
         let mut log = Vec::new();
         let stop = std::mem::take(&mut backend.stop);
-        let course = Course { from, checkpoint_every: checkpoint_every.and_then(NonZeroUsize::new), stop: &stop };
+        let course =
+            Course { from, best: None, checkpoint_every: checkpoint_every.and_then(NonZeroUsize::new), stop: &stop };
         let ended = pollster::block_on(train(backend, config, examples, None, &(), &course, |event| {
             log.push(match event {
                 Event::EpochStarted { epoch } => format!("start {epoch}"),
@@ -529,7 +666,7 @@ mod tests {
                 }
                 Event::EpochTrained { epoch } => format!("trained {epoch}"),
                 Event::EpochEvaluated { epoch, train_loss, .. } => format!("evaluated {epoch}: {train_loss:.6}"),
-                Event::Checkpoint { position: Position { epoch, steps, loss_sum }, .. } => {
+                Event::Checkpoint { position: Position { epoch, steps, loss_sum, .. }, .. } => {
                     format!("checkpoint {epoch}+{steps}: {loss_sum:.6}")
                 }
             });
@@ -595,6 +732,24 @@ mod tests {
     }
 
     #[test]
+    fn after_an_error_the_state_is_handed_out_only_where_it_is_certain_and_good() {
+        let config = TrainingConfig { epochs: 2, batch_size: 4, ..Default::default() };
+        let failed = || Error::Gpu { adapter: "a".into(), problem: "p".into() };
+        let lost = || Error::DeviceLost { adapter: "a".into(), reason: "r".into() };
+        for (error, loses_loss, last) in [
+            (failed as fn() -> Error, false, "checkpoint 2+2: 1.800000"),
+            (failed, true, "step 4 of 2, 4"),
+            (lost, false, "start 2"),
+        ] {
+            let mut backend =
+                Recorder { delay: 2, failure: Some(Failure { step: 5, error, loses_loss }), ..Default::default() };
+            let (summary, log) = run(&mut backend, &config, 10);
+            assert_eq!(summary.unwrap_err().to_string(), error().to_string());
+            assert_eq!(log.last().unwrap(), last, "{log:?}");
+        }
+    }
+
+    #[test]
     fn each_epoch_has_its_own_reproducible_order_of_all_examples() {
         let mut sorted = epoch_order(3, 1, 100);
         sorted.sort_unstable();
@@ -632,6 +787,21 @@ mod tests {
             ("--nesterov", TrainingConfig { sgd: sgd(0.0, true, 0.0), ..good.clone() }),
             ("--weight-decay", TrainingConfig { sgd: sgd(0.9, true, -1.0), ..good.clone() }),
             ("--validation", TrainingConfig { validation: 1.0, ..good.clone() }),
+            ("--label-smoothing", TrainingConfig { label_smoothing: 1.0, ..good.clone() }),
+            (
+                "--label-smoothing",
+                TrainingConfig { label_smoothing: 0.1, loss: Loss::BinaryCrossEntropy, ..good.clone() },
+            ),
+            (
+                "--class-weights",
+                TrainingConfig { class_weights: Some(ClassWeights::Each(vec![1.0, 0.0])), ..good.clone() },
+            ),
+            (
+                "--class-weights",
+                TrainingConfig { class_weights: "balanced".parse().ok(), loss: Loss::MeanSquaredError, ..good.clone() },
+            ),
+            ("--patience", TrainingConfig { patience: NonZeroUsize::new(3), ..good.clone() }),
+            ("--keep best", TrainingConfig { keep: Keep::Best, ..good.clone() }),
         ] {
             let message = config.check().unwrap_err().to_string();
             assert!(message.starts_with(flag), "{message}");

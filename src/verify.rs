@@ -8,11 +8,15 @@
 //! unchanged. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient or leave it.
 
 use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
-use crate::data::{Examples, Features};
+use crate::data::{Examples, Features, Targets};
 use crate::error::{Error, Result};
+use crate::loss::{Loss, Objective};
 use crate::model::{Layer, Parameters};
 use crate::optimizer::{Sgd, TrainingState};
-use crate::reference::{Deviation, log_sum_exp, matmul, matmul_a_bt, matmul_at_b, widen, with_ones};
+use crate::reference::{
+    Deviation, class_shares, log_sum_exp, matmul, matmul_a_bt, matmul_at_b, row_scales, sigmoid, softplus, target,
+    widen, with_ones,
+};
 
 const EPSILON: f64 = f32::EPSILON as f64;
 
@@ -65,8 +69,8 @@ pub struct Verified<'a, B> {
 }
 
 impl<'a, B: Backend> Verified<'a, B> {
-    /// Verifies the first step of `backend`, which was made with this `training`, and every `every`-th after it.
-    /// `steps` is how many there were before, for messages.
+    /// Verifies the first step of a run, and every `every`-th after it. `backend` was made with this `training`; `steps`
+    /// of the run are behind it.
     pub fn new(backend: B, training: Training<'a>, every: usize, steps: usize) -> Self {
         let found = Verification::default();
         Self { backend, training, every: every.max(1), steps, order: Vec::new(), found }
@@ -182,7 +186,7 @@ fn check(
     after: &TrainingState,
     loss: f32,
 ) -> Option<Vec<Deviation>> {
-    let (expected_loss, gradients) = gradients(training.examples, rows, &before.parameters.layers)?;
+    let (expected_loss, gradients) = gradients(training, rows, &before.parameters.layers)?;
     let tolerance = expected_loss.errors[0];
     let loss = Deviation::worst("loss", 1, &[f64::from(loss)], &expected_loss.values, |_| tolerance)?;
     let mut worst_gradient: Option<Deviation> = None;
@@ -270,7 +274,8 @@ impl Update {
 }
 
 /// The mean loss over the examples `rows`, and its gradient by every layer's values; `None` where they leave f32.
-fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bounded, Vec<Bounded>)> {
+fn gradients(training: &Training<'_>, rows: &[u32], layers: &[Layer]) -> Option<(Bounded, Vec<Bounded>)> {
+    let examples = training.examples;
     let batch = rows.len();
     let features: Vec<f64> = rows.iter().flat_map(|&row| examples.input(row as usize)).collect();
     let values = with_ones(&features, examples.features);
@@ -304,9 +309,8 @@ fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bou
         read.push(Bounded { values: with_ones(&relu, layer.outputs), errors });
     }
 
-    let labels = examples.labels().ok()?; // no backend trains on others
-    let labels: Vec<u32> = rows.iter().map(|&row| labels[row as usize]).collect();
-    let (loss, mut d_output) = cross_entropy(&logits?, &labels, layers[layers.len() - 1].outputs);
+    let targets = examples.targets.select(rows, examples.outputs);
+    let (loss, mut d_output) = loss(&training.objective, &logits?, &targets, layers[layers.len() - 1].outputs);
     let mut gradients = Vec::new();
     for (index, layer) in layers.iter().enumerate().rev() {
         let (inputs, outputs) = (layer.inputs, layer.outputs);
@@ -341,34 +345,89 @@ fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bou
     Some((loss, gradients))
 }
 
-/// The mean cross-entropy, and its gradient by the logits, `[batch, classes]`.
-fn cross_entropy(logits: &Bounded, labels: &[u32], classes: usize) -> (Bounded, Bounded) {
-    let batch = labels.len() as f64;
+/// The mean loss, and its gradient by the outputs, `[batch, outputs]`.
+fn loss(objective: &Objective<'_>, values: &Bounded, targets: &Targets, outputs: usize) -> (Bounded, Bounded) {
+    let scales = row_scales(objective, targets, outputs);
+    let batch = scales.len() as f64;
     let (mut loss, mut loss_error) = (0.0, 0.0);
-    let mut d_logits = Bounded { values: Vec::new(), errors: Vec::new() };
-    let rows = logits.values.chunks_exact(classes).zip(logits.errors.chunks_exact(classes));
-    for ((row, errors), &label) in rows.zip(labels) {
-        let label = label as usize;
-        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let log_sum = log_sum_exp(row);
-        let probability = |class: usize| (row[class] - log_sum).exp();
-        // WGSL's exp(x) may be off by (3 + 2 |x|) ε, its log, its division and the sum by a few ε more.
-        let exp_error = |class: usize| errors[class] + EPSILON * (32.0 + 2.0 * (largest - row[class]));
-        let sum_error: f64 = (0..classes).map(|class| probability(class) * exp_error(class)).sum();
-        let sum_error = sum_error + rounding(classes);
-        loss += log_sum - row[label];
-        loss_error += sum_error + errors[label] + EPSILON * (16.0 + 2.0 * log_sum.abs() + 2.0 * row[label].abs());
-        for class in 0..classes {
-            let probability = probability(class);
-            let error = (probability * (exp_error(class) + sum_error).exp_m1()).min(1.0);
-            let one = f64::from(u8::from(class == label));
-            d_logits.values.push((probability - one) / batch);
-            let rounding = 2.0 * EPSILON * (probability + one) + f64::from(f32::MIN_POSITIVE);
-            d_logits.errors.push((error + rounding) / batch);
+    let mut d_values = Bounded { values: Vec::new(), errors: Vec::new() };
+    let rows = values.values.chunks_exact(outputs).zip(values.errors.chunks_exact(outputs));
+    for (row, (values, errors)) in rows.enumerate() {
+        let (row_loss, row_error) = match (objective.loss, targets) {
+            (Loss::CrossEntropy, Targets::Classes(labels)) => {
+                let shares = class_shares(objective, labels[row], outputs);
+                cross_entropy(values, errors, &shares, &mut d_values)
+            }
+            (Loss::BinaryCrossEntropy, Targets::Classes(labels)) => {
+                binary_cross_entropy(values[0], errors[0], labels[row], objective.weight(labels[row]), &mut d_values)
+            }
+            _ => squared_error(values, errors, |at| target(targets, row, at, outputs), &mut d_values),
+        };
+        let scale = scales[row];
+        loss += scale * row_loss;
+        loss_error += scale * (row_error + 8.0 * EPSILON * row_loss.abs());
+        let of_row = row * outputs..;
+        let d_row = d_values.values[of_row.clone()].iter_mut().zip(&mut d_values.errors[of_row]);
+        for (value, error) in d_row {
+            *value *= scale / batch;
+            *error = (*error * scale + f64::from(f32::MIN_POSITIVE)) / batch + 8.0 * EPSILON * value.abs();
         }
     }
-    let loss = Bounded { values: vec![loss / batch], errors: vec![loss_error / batch] };
-    (loss, d_logits)
+    (Bounded { values: vec![loss / batch], errors: vec![loss_error / batch] }, d_values)
+}
+
+/// The loss of a row and its error, where each class has a share of the label; the gradient is added to `d_logits`.
+fn cross_entropy(row: &[f64], errors: &[f64], shares: &[f64], d_logits: &mut Bounded) -> (f64, f64) {
+    let classes = row.len();
+    let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_sum = log_sum_exp(row);
+    let probability = |class: usize| (row[class] - log_sum).exp();
+    // WGSL's exp(x) may be off by (3 + 2 |x|) ε, its log, its division and the sum by a few ε more.
+    let exp_error = |class: usize| errors[class] + EPSILON * (32.0 + 2.0 * (largest - row[class]));
+    let sum_error: f64 = (0..classes).map(|class| probability(class) * exp_error(class)).sum();
+    let sum_error = sum_error + rounding(classes);
+    let share_sum: f64 = shares.iter().sum();
+    let (mut loss, mut loss_error) = (0.0, 0.0);
+    for (class, &share) in shares.iter().enumerate() {
+        if share > 0.0 {
+            loss += share * (log_sum - row[class]);
+            let rounding = EPSILON * (16.0 + 2.0 * log_sum.abs() + 2.0 * row[class].abs());
+            loss_error += share * (sum_error + errors[class] + rounding);
+        }
+        let probability = probability(class);
+        let error = (probability * (exp_error(class) + sum_error).exp_m1()).min(1.0);
+        d_logits.values.push(share_sum * probability - share);
+        d_logits.errors.push(share_sum * error + 2.0 * EPSILON * (share_sum * probability + share));
+    }
+    (loss, loss_error + rounding(classes) * loss)
+}
+
+/// The same for one output, whose sigmoid is the probability of class 1.
+fn binary_cross_entropy(z: f64, error: f64, label: u32, weight: f32, d_logit: &mut Bounded) -> (f64, f64) {
+    let (label, weight, p) = (f64::from(label), f64::from(weight), sigmoid(z));
+    let loss = softplus(z) - z * label;
+    let slope = p - label;
+    // As above; where the loss is near 0 it is the difference of z and z, or the log of about 1.
+    let loss_error = error * (slope.abs() + error).min(1.0) + EPSILON * (16.0 + 4.0 * z.abs());
+    let exp_error = (error + EPSILON * (32.0 + 2.0 * z.abs())).exp_m1();
+    d_logit.values.push(weight * slope);
+    d_logit.errors.push(weight * ((p * (1.0 - p) * exp_error).min(1.0) + 8.0 * EPSILON * (p + label)));
+    (weight * loss, weight * loss_error)
+}
+
+/// The same for the mean of squared differences.
+fn squared_error(row: &[f64], errors: &[f64], target: impl Fn(usize) -> f64, d_outputs: &mut Bounded) -> (f64, f64) {
+    let outputs = row.len();
+    let (mut loss, mut loss_error) = (0.0, 0.0);
+    for (at, (&value, &error)) in row.iter().zip(errors).enumerate() {
+        let difference = value - target(at);
+        let error = error + EPSILON * difference.abs();
+        loss += difference * difference / outputs as f64;
+        loss_error += (2.0 * difference.abs() * error + error * error) / outputs as f64;
+        d_outputs.values.push(2.0 * difference / outputs as f64);
+        d_outputs.errors.push(2.0 * error / outputs as f64);
+    }
+    (loss, loss_error + rounding(outputs) * loss)
 }
 
 fn magnitude(values: &[f64]) -> Vec<f64> {

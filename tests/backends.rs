@@ -8,6 +8,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::{self, Examples, Features};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::loss::Objective;
 use softstep::model::Parameters;
 use softstep::optimizer::{Sgd, TrainingState};
 
@@ -55,7 +56,7 @@ fn agree(hidden: &[usize], tolerance: f32, (rate, sgd): (f32, Sgd)) {
     for batch_size in [64, 50] {
         let sizes = [&[64], hidden, &[10]].concat();
         let parameters = Parameters::new(&sizes, 3).unwrap();
-        let training = Training { examples: &data.train, batch_size, sgd };
+        let training = Training { examples: &data.train, batch_size, sgd, objective: Objective::default() };
         let expected =
             train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
@@ -110,7 +111,12 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
             let expected = model.finite_differences(&inputs, examples.labels().unwrap());
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
-                let training = Training { examples: &examples, batch_size: batch, sgd: Sgd::default() };
+                let training = Training {
+                    examples: &examples,
+                    batch_size: batch,
+                    sgd: Sgd::default(),
+                    objective: Objective::default(),
+                };
                 let mut backend = gpu_backend(&gpu, &parameters, &training);
                 // At learning rate 1 the update is the gradient.
                 train(&mut backend, &examples, batch, 1, 1.0);
@@ -131,7 +137,8 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
     let data = data::digits().unwrap();
     let gpu = gpu();
     let parameters = Parameters::new(&[64, 37, 10], 5).unwrap();
-    let training = Training { examples: &data.train, batch_size: 30, sgd: sgd(0.9, false, 1e-3) };
+    let training =
+        Training { examples: &data.train, batch_size: 30, sgd: sgd(0.9, false, 1e-3), objective: Objective::default() };
     let run = |readback| {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
         let losses = train(&mut backend, &data.train, 30, 101, 0.1);
@@ -148,7 +155,7 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
 fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     let data = data::digits().unwrap();
     for sgd in [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3)] {
-        let training = Training { examples: &data.train, batch_size: 50, sgd };
+        let training = Training { examples: &data.train, batch_size: 50, sgd, objective: Objective::default() };
         let fresh = |seed| new(&Parameters::new(&[64, 37, 10], seed).unwrap(), &training);
         let run = |handover: Option<usize>| {
             let order: Vec<u32> = (0..data.train.len() as u32).rev().collect();
@@ -178,7 +185,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
         }
         let other = |layers: &[usize], moments| {
             let part = Parameters::new(layers, 0).unwrap();
-            TrainingState { parameters: part.clone(), moments: vec![part; moments] }
+            TrainingState { parameters: part.clone(), moments: vec![part; moments], best: None }
         };
         let mut backend = fresh(5);
         let refusal = backend.restore(&other(&[64, 36, 10], sgd.moments())).unwrap_err().to_string();
@@ -200,7 +207,8 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
     let data = data::digits().unwrap();
     let gpu = gpu();
     let parameters = Parameters::new(&[64, 10], 5).unwrap();
-    let training = Training { examples: &data.train, batch_size: 8, sgd: Sgd::default() };
+    let training =
+        Training { examples: &data.train, batch_size: 8, sgd: Sgd::default(), objective: Objective::default() };
     for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
         let order: Vec<u32> = (0..1438).collect();
@@ -228,7 +236,8 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
     for scale in [1e4, -1e4] {
         let mut parameters = Parameters::new(&[5, 10], seed).unwrap();
         parameters.layers[0].values.iter_mut().for_each(|value| *value = value.signum() * scale);
-        let training = Training { examples: &examples, batch_size: 37, sgd: Sgd::default() };
+        let training =
+            Training { examples: &examples, batch_size: 37, sgd: Sgd::default(), objective: Objective::default() };
         let mut backend = gpu_backend(&gpu(), &parameters, &training);
         let losses = train(&mut backend, &examples, 37, 3, 0.1);
         assert!(losses.iter().all(|loss| loss.is_finite()) && losses[0] > 100.0, "seed {seed}: {losses:?}");
@@ -267,7 +276,8 @@ fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() 
 fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> softstep::Result<B>) -> Vec<String> {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
-    let training = |batch_size| Training { examples: &examples, batch_size, sgd: Sgd::default() };
+    let training =
+        |batch_size| Training { examples: &examples, batch_size, sgd: Sgd::default(), objective: Objective::default() };
     let mut said = Vec::new();
     let mut refused = |what: &str, result: softstep::Result<()>| match result {
         Ok(()) => panic!("accepted: {what}"),
@@ -299,7 +309,7 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
     refused("no training data", without.begin_epoch(&[0]));
     refused("no training data", step(&mut without, 0, 1));
     refused("no training data", block_on(without.state()).map(drop));
-    let state = TrainingState { parameters, moments: vec![] };
+    let state = TrainingState { parameters, moments: vec![], best: None };
     refused("no training data", without.restore(&state));
     said
 }
@@ -322,7 +332,12 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let gpu = gpu();
     let most = gpu.device.limits().max_storage_buffer_binding_size;
-    let training = Training { examples: &examples, batch_size: most as usize, sgd: Sgd::default() };
+    let training = Training {
+        examples: &examples,
+        batch_size: most as usize,
+        sgd: Sgd::default(),
+        objective: Objective::default(),
+    };
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
     let Err(error) = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)) else {
         panic!("a batch of {most} was accepted");
@@ -348,7 +363,8 @@ fn fewer_classes_than_the_models_are_evaluated() {
 fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
     let data = data::digits().unwrap();
     let parameters = Parameters::new(&[64, 64, 64, 10], 0).unwrap();
-    let training = Training { examples: &data.train, batch_size: 64, sgd: Sgd::default() };
+    let training =
+        Training { examples: &data.train, batch_size: 64, sgd: Sgd::default(), objective: Objective::default() };
     let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());
     let mut cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();
     let expected = first(train(&mut cpu, &data.train, 64, 20, 1e6));

@@ -7,6 +7,7 @@ use pollster::block_on;
 use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
+use softstep::loss::Objective;
 use softstep::model::{Layer, Parameters};
 use softstep::optimizer::Sgd;
 
@@ -31,7 +32,9 @@ fn train(
     sgd: Sgd,
     learning_rate: f32,
 ) -> (Vec<f32>, Parameters) {
-    let mut backend = CpuBackend::new(parameters, Some(&Training { examples, batch_size, sgd })).unwrap();
+    let mut backend =
+        CpuBackend::new(parameters, Some(&Training { examples, batch_size, sgd, objective: Objective::default() }))
+            .unwrap();
     let mut losses = Vec::new();
     for _ in 0..epochs {
         backend.begin_epoch(order).unwrap();

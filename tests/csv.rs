@@ -191,6 +191,57 @@ fn a_table_trains_goes_on_from_a_checkpoint_and_is_evaluated() {
 }
 
 #[test]
+fn a_numeric_target_is_learned_and_its_error_reported_in_its_own_units() {
+    let folder = tempfile::tempdir().unwrap();
+    // A law with large units: price = 50,000 + 3,000 · area, and 10,000 more with a garden.
+    let mut text = String::from("area,garden,price\n");
+    for row in 0..300 {
+        let (area, garden) = (row * 37 % 100, row % 3 == 0);
+        let price = 50_000 + 3_000 * area + if garden { 10_000 } else { 0 };
+        text += &format!("{area},{},{price}\n", if garden { "yes" } else { "no" });
+    }
+    fs::write(folder.path().join("homes.csv"), &text).unwrap();
+    let options = options("price");
+    let data = csv::read("homes.csv", text.as_bytes(), &options, 0).unwrap();
+    let TargetEncoding::Standardised(scale) = data.preprocessing.unwrap().encoding else { panic!("no numbers") };
+    let variance = data.test.variance().unwrap() * scale.deviation.powi(2);
+    assert!(variance.sqrt() >= 50_000.0, "{variance}");
+
+    let train = ["train", "--data", "homes.csv", "--target", "price", "--backend", "cpu", "--seed", "0"];
+    let done = |more: &[&str]| softstep(folder.path(), &[&train, more].concat()).last_json();
+    for (more, out, right) in
+        [(&["--epochs", "1", "--lr", "0.001"][..], "short", false), (&["--epochs", "60"], "run", true)]
+    {
+        let done = done(&[more, &["--batch-size", "16", "--json", "--out", out]].concat());
+        let rmse = done["test_rmse"].as_f64().unwrap();
+        assert_eq!(rmse <= 100.0, right, "{done}");
+        // R² = 1 - MSE / variance holds in any units; so it tells whether these are the target's own.
+        let expected = ((1.0 - done["test_r_squared"].as_f64().unwrap()) * variance).sqrt();
+        assert!((rmse - expected).abs() <= 1e-3 * expected + 0.1, "{rmse}, expected {expected}");
+        let eval = ["eval", "--model", out, "--data", "homes.csv", "--backend", "cpu"];
+        let evaluated = softstep(folder.path(), &[&eval[..], &["--json"]].concat()).last_json();
+        assert_eq!((&evaluated["rmse"], &evaluated["loss"]), (&done["test_rmse"], &done["test_loss"]));
+        let text = softstep(folder.path(), &eval).stdout;
+        assert!(text.contains("in the units of price"), "{text}");
+    }
+    let refused = softstep(folder.path(), &[&train[..], &["--loss", "cross-entropy"]].concat());
+    assert!(refused.code == 1 && refused.stderr.contains("--loss mse is for those"), "{refused:?}");
+}
+
+#[test]
+fn two_classes_of_a_table_train_with_one_sigmoid_output_and_class_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();
+    let more = ["--loss", "bce", "--class-weights", "balanced", "--json", "--out", "run"];
+    let done = softstep(folder.path(), &[&TRAIN[..], &more].concat()).last_json();
+    assert_eq!((&done["sizes"], &done["test_accuracy"]), (&serde_json::json!([5, 1]), &1.0.into()), "{done}");
+    let eval = ["eval", "--model", "run", "--data", "flowers.csv", "--backend", "cpu", "--json"];
+    let evaluated = softstep(folder.path(), &eval).last_json();
+    assert_eq!(evaluated["loss"], done["test_loss"]);
+    assert_eq!(evaluated["class_names"], serde_json::json!(["rose", "tulip"]));
+}
+
+#[test]
 fn the_command_refuses_what_does_not_go_with_a_table() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file::{Metadata, from_safetensors, to_safetensors};
 
@@ -14,7 +15,7 @@ fn model(sizes: &[usize]) -> (Parameters, Metadata) {
             *bias = index as f32 - 0.25;
         }
     }
-    let metadata = Metadata::new(&parameters, "digits", 5);
+    let metadata = Metadata::new(&parameters, "digits", 5, Loss::CrossEntropy);
     (parameters, metadata)
 }
 

@@ -78,6 +78,8 @@ fn the_step_record_has_the_layout_of_the_shaders_struct() {
         ("batch", std::mem::offset_of!(StepRecord, batch)),
         ("first_row", std::mem::offset_of!(StepRecord, first_row)),
         ("learning_rate", std::mem::offset_of!(StepRecord, learning_rate)),
+        ("weight", std::mem::offset_of!(StepRecord, weight)),
+        ("first_tile", std::mem::offset_of!(StepRecord, first_tile)),
     ];
     assert_eq!(offsets, expected);
     assert_eq!(*span as usize, size_of::<StepRecord>());

@@ -10,6 +10,7 @@ use softstep::Error;
 use softstep::backend::{Backend, Step, Training};
 use softstep::data::{self, Examples};
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::loss::Objective;
 use softstep::model::Parameters;
 use softstep::optimizer::Sgd;
 
@@ -18,7 +19,12 @@ fn gpu() -> Gpu {
 }
 
 fn backend(gpu: &Gpu, sizes: &[usize], examples: &Examples, batch_size: usize) -> softstep::Result<GpuBackend> {
-    let training = Training { examples, batch_size, sgd: Sgd { momentum: 0.9, ..Sgd::default() } };
+    let training = Training {
+        examples,
+        batch_size,
+        sgd: Sgd { momentum: 0.9, ..Sgd::default() },
+        objective: Objective::default(),
+    };
     block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, Some(&training), Readback::Pipelined))
 }
 
@@ -165,9 +171,10 @@ fn work_is_split_into_short_submissions_without_changing_a_bit() {
     };
     let whole = run(gpu());
     assert_eq!(whole.0.len(), 30);
-    // Three steps, one step, and one kernel at a time; then evaluation goes by 4 rows.
+    // Three steps, one step, one kernel at a time in two parts, and in as many as there are; then evaluation goes by 4
+    // rows.
     let step = softstep::model::step_operations(&[64, 33, 17, 10], 8);
-    for operations in [3 * step, step, 1] {
+    for operations in [3 * step, step, step / 2 + 1, 1] {
         assert_eq!(run(gpu().with_submission_operations(operations)), whole, "{operations} operations");
     }
 }

@@ -12,6 +12,7 @@ use softstep::error::Error;
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::self_test;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::loss::Objective;
 use softstep::model::Parameters;
 use softstep::optimizer::{Sgd, TrainingState};
 use softstep::verify::{Verification, Verified};
@@ -55,7 +56,7 @@ fn on_gpu(gpu: &Gpu, sizes: &[usize], training: &Training<'_>) -> GpuBackend {
 /// A digits run with every `every`-th step verified.
 fn verified(gpu: &Gpu, sizes: &[usize], sgd: Sgd, every: usize, steps: usize) -> softstep::Result<Verification> {
     let digits = data::digits().unwrap();
-    let training = Training { examples: &digits.train, batch_size: 50, sgd };
+    let training = Training { examples: &digits.train, batch_size: 50, sgd, objective: Objective::default() };
     let mut backend = Verified::new(on_gpu(gpu, sizes, &training), training, every, 0);
     train(&mut backend, &training, steps, 0.1)?;
     Ok(backend.verification().unwrap().clone())
@@ -81,7 +82,7 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
                 sane(&format!("{sizes:?} {sgd:?} {matmul:?}"), &verified(&gpu, sizes, sgd, 7, 58).unwrap(), 9);
             }
             let digits = data::digits().unwrap();
-            let training = Training { examples: &digits.train, batch_size: 50, sgd };
+            let training = Training { examples: &digits.train, batch_size: 50, sgd, objective: Objective::default() };
             let cpu = CpuBackend::new(&Parameters::new(sizes, 3).unwrap(), Some(&training)).unwrap();
             let mut backend = Verified::new(cpu, training, 7, 0);
             train(&mut backend, &training, 58, 0.1).unwrap();
@@ -93,7 +94,7 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
     let examples = oracle::random_floats(130, 21, 5, 4);
-    let training = Training { examples: &examples, batch_size: 50, sgd: NESTEROV };
+    let training = Training { examples: &examples, batch_size: 50, sgd: NESTEROV, objective: Objective::default() };
     let sizes = [21, 17, 5];
     let gpu = gpu();
     for &matmul in gpu.matmul_choices() {
@@ -118,7 +119,7 @@ fn a_run_to_the_end_verifies_when_gradients_have_all_but_vanished() {
 fn verification_changes_no_bit_of_the_run() {
     let digits = data::digits().unwrap();
     let gpu = gpu();
-    let training = Training { examples: &digits.train, batch_size: 64, sgd: NESTEROV };
+    let training = Training { examples: &digits.train, batch_size: 64, sgd: NESTEROV, objective: Objective::default() };
     let sizes = [64, 31, 10];
     let plain = train(&mut on_gpu(&gpu, &sizes, &training), &training, 60, 0.1).unwrap();
     let mut backend = Verified::new(on_gpu(&gpu, &sizes, &training), training, 3, 0);
@@ -129,7 +130,7 @@ fn verification_changes_no_bit_of_the_run() {
 #[test]
 fn a_run_that_diverges_is_not_a_wrong_device() {
     let examples: Examples = oracle::random_examples(64, 9, 4, 1);
-    let training = Training { examples: &examples, batch_size: 32, sgd: MOMENTUM };
+    let training = Training { examples: &examples, batch_size: 32, sgd: MOMENTUM, objective: Objective::default() };
     let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
     let (losses, _) = train(&mut backend, &training, 30, 1e30).unwrap();
     assert!(losses.iter().any(|loss| !loss.is_finite()), "{losses:?}");
@@ -256,7 +257,7 @@ fn a_breach_names_step_adapter_element_and_both_values() {
     // The bug sleeps until the learning rate says wake up.
     let other = other.replace("row_block == 3u", "row_block == 3u && step.learning_rate < 0.05");
     let digits = data::digits().unwrap();
-    let training = Training { examples: &digits.train, batch_size: 50, sgd: PLAIN };
+    let training = Training { examples: &digits.train, batch_size: 50, sgd: PLAIN, objective: Objective::default() };
     let gpu = gpu().with_altered_shaders(text, &other);
     let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 4, 20);
     train(&mut backend, &training, 8, 0.1).unwrap();

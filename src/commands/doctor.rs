@@ -11,6 +11,7 @@ use softstep::data::{self, Store};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest, self_test};
 use softstep::gpu::{self, AdapterChoice, AdapterEntry, Gpu, GpuBackend, REMEDY, Readback};
+use softstep::loss::Objective;
 use softstep::model::Parameters;
 use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
@@ -210,7 +211,7 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
 async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
     let digits = data::digits()?.train;
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
-    let training = Training { examples: &digits, batch_size: 32, sgd };
+    let training = Training { examples: &digits, batch_size: 32, sgd, objective: Objective::default() };
     let parameters = Parameters::new(&[digits.features, 32, digits.outputs], 0)?;
     match gpu {
         Some(gpu) => {

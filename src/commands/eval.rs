@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use softstep::backend::{Backend, Evaluation};
 use softstep::cpu::CpuBackend;
-use softstep::data::{Examples, csv};
+use softstep::data::{Examples, Targets, csv};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::metrics::Confusion;
 use softstep::model::check_fit;
@@ -14,7 +14,7 @@ use crate::run_folder::{self, Model};
 
 /// Evaluates the model on the data's test part.
 pub async fn run(args: &EvalArgs) -> Result<()> {
-    let Model { path: file, parameters, seed, preprocessing } = run_folder::read_model(&args.model)?;
+    let Model { path: file, parameters, seed, loss, preprocessing } = run_folder::read_model(&args.model)?;
     let data = match (super::table(&args.data.data), &preprocessing) {
         (Some(table), Some(preprocessing)) => {
             if args.all {
@@ -29,16 +29,25 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
         (None, Some(_)) => bail!("{} was trained on a table: --data must be a file.csv", file.display()),
     };
     let sizes = parameters.sizes();
-    let (features, classes) = (sizes[0], sizes[sizes.len() - 1]);
-    check_fit(features, classes, &data.test).with_context(|| {
+    let (features, outputs) = (sizes[0], sizes[sizes.len() - 1]);
+    check_fit(features, outputs, loss, &data.test).with_context(|| {
         format!("{} does not fit {}: choose the --data it was trained on", file.display(), data.name)
     })?;
     let (info, evaluation) = match super::open_gpu(&args.device).await? {
-        Some(gpu) => evaluate(GpuBackend::new(&gpu, &parameters, None, Readback::default()).await?, &data.test).await?,
-        None => evaluate(CpuBackend::new(&parameters, None)?, &data.test).await?,
+        Some(gpu) => {
+            let backend = GpuBackend::new(&gpu, &parameters, None, Readback::default()).await?;
+            evaluate(backend.with_loss(loss), &data.test).await?
+        }
+        None => evaluate(CpuBackend::new(&parameters, None)?.with_loss(loss), &data.test).await?,
     };
-    let confusion = Confusion::new(data.test.labels()?, &evaluation.predictions, classes)?;
-    report::evaluation(&report::Evaluated { file: &file, data: &data, info: &info, evaluation, confusion }, args.json)
+    let confusion = match &data.test.targets {
+        Targets::Classes(labels) => Some(Confusion::new(labels, &evaluation.predictions, outputs.max(2))?),
+        Targets::Values(_) => None,
+    };
+    report::evaluation(
+        &report::Evaluated { file: &file, data: &data, info: &info, loss, evaluation, confusion },
+        args.json,
+    )
 }
 
 async fn evaluate<B: Backend>(mut backend: B, test: &Examples) -> Result<(softstep::backend::DeviceInfo, Evaluation)> {

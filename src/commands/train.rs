@@ -14,7 +14,8 @@ use softstep::backend::{Backend, DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
 use softstep::data::{Data, Examples, csv};
-use softstep::gpu::{GpuBackend, Readback};
+use softstep::gpu::{Gpu, GpuBackend, Readback};
+use softstep::loss::{Loss, Objective};
 use softstep::model::Parameters;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
 use softstep::verify::Verified;
@@ -49,14 +50,25 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
             check_data(stopped, &data, &data_sha256)?;
             stopped.metadata.config.clone()
         }
-        None => args.config(|batch_size| trainer::default_epochs(data.train.len(), batch_size)),
+        None => {
+            let epochs = |batch_size| trainer::default_epochs(data.train.len(), batch_size);
+            args.config(epochs, Loss::default_for(&data.train))
+        }
     };
+    config.check()?;
     let mut validation = None;
     if config.validation > 0.0 {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
         (data.train, validation) = (train, Some(held_out));
     }
 
+    let class_weights = match &config.class_weights {
+        Some(weights) => weights.of(&data.train)?,
+        None => Vec::new(),
+    };
+    let objective =
+        Objective { loss: config.loss, label_smoothing: config.label_smoothing, class_weights: &class_weights };
+    objective.check(&data.train)?;
     let sizes = config.sizes(&data.train);
     let parameters = match (&stopped, initial) {
         (Some(stopped), _) => stopped.state.parameters.clone(),
@@ -73,9 +85,10 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         (None, None) => Parameters::new(&sizes, config.seed)?,
     };
     let batch_size = config.batch_size.min(data.train.len());
-    let training = Training { examples: &data.train, batch_size, sgd: config.sgd };
+    let training = Training { examples: &data.train, batch_size, sgd: config.sgd, objective };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
-    let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started };
+    let losing = gpu.clone().zip(super::lose_device_at()?);
+    let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started, losing };
     match gpu {
         Some(gpu) => {
             let readback = match args.readback {
@@ -120,7 +133,7 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         Some(stopped) if !args.gives("data") => stopped.metadata.data.clone(),
         _ => args.data.data.clone(),
     };
-    let seed = args.config(|_| 1).seed;
+    let seed = args.config(|_| 1, Loss::default()).seed;
     match (super::table(&data), stopped, args.table.options()) {
         (Some(file), Some(Stopped { metadata: run, .. }), _) => match &run.preprocessing {
             Some(preprocessing) => Ok(csv::load_again(file, preprocessing, run.config.seed)?),
@@ -152,7 +165,7 @@ fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
 }
 
 /// Opens the device that the arguments ask for, or where the run to go on with was.
-async fn open_gpu(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Option<softstep::gpu::Gpu>> {
+async fn open_gpu(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Option<Gpu>> {
     let Some(stopped) = stopped else { return super::open_gpu(&args.device).await };
     if args.gives("backend") || args.gives("adapter") {
         return super::open_gpu(&args.device).await;
@@ -201,6 +214,9 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
         signal_hook::flag::register_conditional_shutdown(signal, STOPPED.into(), Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    // At a file-size limit, writing fails and the run says so, instead of being killed.
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
     Ok(stop)
 }
 
@@ -212,7 +228,8 @@ fn resume_command(folder: &Path, args: &TrainArgs) -> String {
         if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
     };
     let data_dir = args.data.data_dir.as_ref().map(|folder| format!(" --data-dir {}", quoted(folder)));
-    format!("softstep train --resume {}{}", quoted(folder), data_dir.unwrap_or_default())
+    let verify = args.verify.map(|every| format!(" --verify={every}"));
+    format!("softstep train --resume {}{}{}", quoted(folder), data_dir.unwrap_or_default(), verify.unwrap_or_default())
 }
 
 /// A run, ready for its backend.
@@ -223,6 +240,8 @@ struct Job<'a> {
     data_sha256: String,
     validation: Option<&'a Examples>,
     started: Instant,
+    /// A device to lose at a step, for tests.
+    losing: Option<(Gpu, usize)>,
 }
 
 impl Job<'_> {
@@ -235,6 +254,7 @@ impl Job<'_> {
 
         let mut checkpoint_every = args.checkpoint_every;
         let mut from = Position::START;
+        let mut best = None;
         let mut resumed_from = None;
         let mut folder = match stopped {
             Some(stopped) => {
@@ -243,6 +263,7 @@ impl Job<'_> {
                 checkpoint_every = checkpoint_every.or(run.checkpoint_every);
                 (from, resumed_from) = (run.position, Some(run.step));
                 backend.restore(&stopped.state)?;
+                best.clone_from(&stopped.state.best);
                 stopped.go_on()?
             }
             None => {
@@ -273,28 +294,36 @@ impl Job<'_> {
         let run = Run { info, data, sizes: metadata.sizes.clone(), config, out: &out, resumed_from };
         let mut report = TrainReport::new(run, steps, args.json, args.quiet, started)?;
 
-        let course = Course { from, checkpoint_every, stop: &stop };
+        let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };
+        let mut parameters_sha256 = String::new();
         let observe = |event: Event<'_>| {
             match event {
                 Event::Checkpoint { position, state } => {
                     let step = position.step(config, examples);
-                    let awaited = step == steps || stop.load(Ordering::Relaxed);
+                    if config.ended(&position) {
+                        parameters_sha256 = state.best.as_ref().unwrap_or(&state.parameters).sha256();
+                    }
+                    let awaited = config.ended(&position) || stop.load(Ordering::Relaxed);
                     folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state, awaited)?;
                 }
                 _ => record(&mut folder, event)?,
+            }
+            if let (Event::Step { step, .. }, Some((gpu, at))) = (event, &self.losing)
+                && step == *at
+            {
+                gpu.device.destroy();
             }
             report.show(event)
         };
         let trained =
             trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await;
         report.close();
-        let trained = trained.and_then(|ended| folder.wait().map(|()| ended));
+        let trained = trained.and_then(|ended| folder.save_last().map(|()| ended));
         match trained {
             Ok(Some(summary)) => {
-                let parameters = backend.parameters().await?;
                 report.profile(backend.profile())?;
-                report.verification(backend.verification(), summary.steps)?;
-                report.done(&summary, &folder.model(), parameters.sha256())?;
+                report.verification(backend.verification(), summary.steps - resumed_from.unwrap_or(0))?;
+                report.done(&summary, &folder.model(), parameters_sha256)?;
                 Ok(ExitCode::SUCCESS)
             }
             Ok(None) => {
@@ -305,10 +334,10 @@ impl Job<'_> {
             Err(error) => {
                 // The lines up to here tell what happened; what matters more has been said if they fail.
                 let _ = folder.flush();
-                let _ = folder.wait();
-                let diverged = matches!(error, Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. });
+                let _ = if matches!(error, Error::Io { .. }) { folder.wait() } else { folder.save_last() };
+                let way_on = way_on(&mut folder, &error, args);
                 report::error(&error.into());
-                report::notice(&way_on(&mut folder, diverged, args));
+                report::notice(&way_on);
                 Ok(ExitCode::FAILURE)
             }
         }
@@ -316,7 +345,7 @@ impl Job<'_> {
 }
 
 /// What is left of a run that failed, and how to go on with it.
-fn way_on(folder: &mut RunFolder, diverged: bool, args: &TrainArgs) -> String {
+fn way_on(folder: &mut RunFolder, error: &Error, args: &TrainArgs) -> String {
     let path = folder.path().to_path_buf();
     let last = folder.saved().map(|step| format!("the checkpoint of step {step} is whole, in {}", path.display()));
     match folder.rescue() {
@@ -333,10 +362,22 @@ fn way_on(folder: &mut RunFolder, diverged: bool, args: &TrainArgs) -> String {
             }
         }
         None => match last {
-            Some(last) if diverged => {
-                format!("{last}; to start from it, add --init {} to a smaller --lr", path.display())
-            }
-            Some(last) => format!("{last}; go on with:\n{}", resume_command(&path, args)),
+            Some(last) => match error {
+                Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } => {
+                    format!("{last}; to start from it, add --init {} to a smaller --lr", path.display())
+                }
+                Error::WrongStep { .. } => {
+                    format!("{last}, but that device computed it; start anew, on another")
+                }
+                Error::DeviceLost { .. }
+                | Error::DeviceHung { .. }
+                | Error::DeviceMemory { .. }
+                | Error::Gpu { .. } => {
+                    let again = "what the device did after it is done again, to the same bits";
+                    format!("{last}; {again}; go on with:\n{}", resume_command(&path, args))
+                }
+                _ => format!("{last}; go on with:\n{}", resume_command(&path, args)),
+            },
             None => format!("nothing of the run is saved in {}", path.display()),
         },
     }

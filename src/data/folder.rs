@@ -1,12 +1,11 @@
 //! A data set in a folder of four IDX files.
 
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use mnist::{Mnist, MnistBuilder};
 use sha2::{Digest, Sha256};
-use tempfile::{NamedTempFile, TempPath};
 
 use super::idx::{self, Idx, Part, assemble, check_together, shape_text};
 use super::store::Set;
@@ -77,53 +76,49 @@ fn open(path: &Path) -> Result<Idx<'static>> {
     Idx::new(path.display().to_string(), BufReader::new(file))
 }
 
-/// Lets the `mnist` crate read files of the standard shapes. It panics on bad files, and trusts lengths and labels,
-/// so it sees only files that have passed every check.
+/// Checks files of the standard shapes, and reads them in the same pass where they are gzipped. Plain ones are read by
+/// the `mnist` crate, which panics on bad files and trusts lengths and labels, so it comes after every check.
 fn read_standard(idx: [Idx; 4], paths: &[PathBuf; 4], set: Option<&Set>) -> Result<[Part; 2]> {
-    let mut plain = Vec::new();
+    // The crate takes names as text.
+    let plain_names: Option<Vec<&str>> =
+        idx.iter().zip(paths).map(|(idx, path)| path.to_str().filter(|_| !idx.is_gzipped())).collect();
+    let mut parts = Vec::new();
     for (index, (idx, path)) in idx.into_iter().zip(paths).enumerate() {
         let sha256 = set.and_then(|set| set.sha256).map(|hashes| hashes[index]);
         let classes = set.filter(|_| STANDARD_SHAPES[index].len() == 1).map(|_| STANDARD_CLASSES);
-        plain.push(check(idx, path, sha256, classes)?);
+        let mut elements = Vec::with_capacity(if plain_names.is_none() { idx.shape().iter().product() } else { 0 });
+        let keep = plain_names.is_none().then_some(&mut elements);
+        check(idx, path, sha256, classes, keep)?;
+        parts.push(elements);
     }
+    let Some(names) = plain_names else {
+        let [train_images, train_labels, test_images, test_labels] = parts.try_into().expect("four files");
+        return Ok([(train_images, train_labels), (test_images, test_labels)]);
+    };
     let Mnist { mut trn_img, trn_lbl, tst_img, tst_lbl, .. } = MnistBuilder::new()
         .base_path("")
-        .training_images_filename(&plain[0].name)
-        .training_labels_filename(&plain[1].name)
-        .test_images_filename(&plain[2].name)
-        .test_labels_filename(&plain[3].name)
+        .training_images_filename(names[0])
+        .training_labels_filename(names[1])
+        .test_images_filename(names[2])
+        .test_labels_filename(names[3])
         .finalize();
     trn_img.shrink_to_fit(); // the crate held the test images behind them for a while
     Ok([(trn_img, trn_lbl), (tst_img, tst_lbl)])
 }
 
-/// A sound file that is not gzipped: the original, or a temporary one, which goes when this is dropped.
-struct Plain {
-    name: String,
-    _temporary: Option<TempPath>,
-}
-
-/// Checks a file's length, hash and labels in one pass that keeps nothing in memory, and unpacks it where needed.
-fn check(idx: Idx, path: &Path, sha256: Option<&str>, classes: Option<usize>) -> Result<Plain> {
+/// Checks a file's length, hash and labels in one pass, which appends its elements to `keep`.
+fn check(
+    idx: Idx,
+    path: &Path,
+    sha256: Option<&str>,
+    classes: Option<usize>,
+    mut keep: Option<&mut Vec<u8>>,
+) -> Result<()> {
     let file = path.display().to_string();
-    // The `mnist` crate takes names as text, so a file whose path is none is copied too.
-    let original = path.to_str().filter(|_| !idx.is_gzipped()).map(String::from);
-    let mut temporary = match original {
-        Some(_) => None,
-        None => Some(NamedTempFile::new().map_err(Error::io("make a temporary file in", std::env::temp_dir()))?),
-    };
     let mut hash = sha256.map(|_| Sha256::new());
-    let mut pass_on = |bytes: &[u8]| {
-        if let Some(hash) = &mut hash {
-            hash.update(bytes);
-        }
-        match &mut temporary {
-            Some(copy) => copy.write_all(bytes).map_err(Error::io("write to", std::env::temp_dir())),
-            None => Ok(()),
-        }
-    };
-
-    pass_on(idx.header())?;
+    if let Some(hash) = &mut hash {
+        hash.update(idx.header());
+    }
     let mut example = 0;
     idx.stream(|chunk| {
         let out_of_range = classes.and_then(|classes| chunk.iter().position(|&label| usize::from(label) >= classes));
@@ -132,9 +127,14 @@ fn check(idx: Idx, path: &Path, sha256: Option<&str>, classes: Option<usize>) ->
             return Err(Error::format(&file, problem));
         }
         example += chunk.len();
-        pass_on(chunk)
+        if let Some(hash) = &mut hash {
+            hash.update(chunk);
+        }
+        if let Some(keep) = &mut keep {
+            keep.extend_from_slice(chunk);
+        }
+        Ok(())
     })?;
-
     let digest = hash.map(|hash| hexadecimal(&hash.finalize()));
     if digest.as_deref() != sha256 {
         return Err(Error::format(
@@ -142,11 +142,5 @@ fn check(idx: Idx, path: &Path, sha256: Option<&str>, classes: Option<usize>) ->
             "its content is not the published one (by its SHA-256); to use it as it is, name its folder in --data",
         ));
     }
-    let temporary = temporary.map(NamedTempFile::into_temp_path);
-    let name = match (original, &temporary) {
-        (Some(name), _) => Some(name),
-        (None, copy) => copy.as_ref().and_then(|copy| copy.to_str()).map(String::from),
-    };
-    let no_text = || Error::Invalid(format!("the temporary folder's name {:?} is not UTF-8", std::env::temp_dir()));
-    Ok(Plain { name: name.ok_or_else(no_text)?, _temporary: temporary })
+    Ok(())
 }

@@ -105,6 +105,14 @@ impl Preprocessing {
         }
     }
 
+    /// The unit of errors of a target that is a number: what a difference of 1 is before standardisation.
+    pub fn unit(&self) -> Option<f64> {
+        match self.encoding {
+            TargetEncoding::Classes(_) => None,
+            TargetEncoding::Standardised(scale) => Some(scale.deviation),
+        }
+    }
+
     /// Checks that it can be applied and kept.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapte
 /// Floating-point operations in the matrix products of a submission, at most. Drivers reset a device that is busy with
 /// one for too long (Windows after 2 s, by default), and this much takes even a slow integrated GPU less than one. What is
 /// more goes in several submissions: evaluation in smaller chunks, training with fewer steps in each, or kernel by
-/// kernel. No kernel is split; a model for which a single one takes seconds needs a smaller batch.
+/// kernel, each matrix product in as many dispatches as are needed.
 const SUBMISSION_OPERATIONS: u64 = 10_000_000_000;
 
 /// How long a submission may take before the device counts as hung. Each is kept to about a second of work.

@@ -64,6 +64,10 @@ pub struct StepRecord {
     pub first_row: u32,
     /// Learning rate of its update.
     pub learning_rate: f32,
+    /// Sum of the weights of its labels' classes; without class weights as many as there are examples.
+    pub weight: f32,
+    /// Row of workgroups that a dispatch of a matrix product starts with; 0 but where a product is split.
+    pub first_tile: u32,
 }
 
 /// The step records of one submission; each dispatch sees one of them.
@@ -122,6 +126,25 @@ impl StepRecords {
                 profiler.resolve(&mut encoder, count);
             }
         }
+        encoder
+    }
+}
+
+impl StepRecords {
+    /// Records part number `part` of `parts` of a kernel on one step: a dispatch of some of its rows of workgroups. Submit the encoder before the next call.
+    pub(super) fn record_part(
+        &mut self,
+        gpu: &Gpu,
+        record: StepRecord,
+        kernel: &Kernel,
+        (part, parts): (u32, u32),
+    ) -> wgpu::CommandEncoder {
+        let [x, y] = (kernel.grid)(record.batch);
+        let [first, end] = [part, part + 1].map(|part| (u64::from(y) * u64::from(part) / u64::from(parts)) as u32);
+        let record = StepRecord { first_tile: first, ..record };
+        gpu.queue.write_buffer(&self.buffer, 0, bytemuck::bytes_of(&record));
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        kernel.dispatch_workgroups(gpu, &mut encoder.begin_compute_pass(&Default::default()), 0, [x, end - first]);
         encoder
     }
 }
@@ -190,8 +213,16 @@ impl Kernel {
         Ok(())
     }
 
+    /// Rows of workgroups: how many parts it can be split in.
+    pub(super) fn tile_rows(&self, batch: u32) -> u32 {
+        (self.grid)(batch)[1]
+    }
+
     fn dispatch(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, offset: u32, batch: u32) {
-        let [x, y] = (self.grid)(batch);
+        self.dispatch_workgroups(gpu, pass, offset, (self.grid)(batch));
+    }
+
+    fn dispatch_workgroups(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, offset: u32, [x, y]: [u32; 2]) {
         pass.set_pipeline(self.pipeline.get(gpu));
         pass.set_bind_group(0, &self.bind_group, &[offset]);
         pass.dispatch_workgroups(x, y, 1);

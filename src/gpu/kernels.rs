@@ -1,20 +1,20 @@
 //! The kernels, each under the name of its file in `shaders/`.
 
-mod cross_entropy;
 mod evaluate;
 mod forward;
 mod gather;
 mod input_gradient;
+mod loss;
 mod matmul;
 mod sgd;
 mod softmax;
 mod weight_gradient;
 
-pub use cross_entropy::{Targets, cross_entropy};
 pub use evaluate::{Results, evaluate};
 pub use forward::{forward, forward_with_loss};
 pub use gather::Inputs;
 pub use input_gradient::input_gradient;
+pub use loss::{LossKernel, LossKind, Targets, loss};
 pub use matmul::Matmul;
 pub use softmax::softmax;
 pub use weight_gradient::weight_gradient;
@@ -23,7 +23,7 @@ use super::kernel::Program;
 
 /// Every program that softstep can run on a device, in every variant.
 pub fn programs() -> Vec<Program> {
-    let mut programs = vec![softmax::program(), cross_entropy::program(), evaluate::program()];
+    let mut programs = vec![softmax::program()];
     for matmul in Matmul::ALL {
         programs.push(input_gradient::program(matmul));
         for source in gather::Source::ALL {
@@ -31,8 +31,9 @@ pub fn programs() -> Vec<Program> {
             programs.push(weight_gradient::program(source, matmul));
         }
     }
-    for source in gather::Source::ALL {
-        programs.push(forward::program_with_loss(source));
+    for loss in LossKind::ALL {
+        programs.extend([loss.program(), loss.evaluation()]);
+        programs.extend(gather::Source::ALL.map(|source| forward::program_with_loss(source, loss)));
     }
     programs
 }

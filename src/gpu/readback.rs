@@ -36,7 +36,7 @@ pub(super) fn poll(gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<()> {
         }
     }
     #[cfg(target_arch = "wasm32")]
-    drop(submission);
+    let _ = submission;
     gpu.check()
 }
 

@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::device::Gpu;
 use super::kernel::{Kernel, StepRecord, StepRecords};
-use super::kernels::{self, Inputs, Matmul, Results, Targets};
+use super::kernels::{self, Inputs, LossKernel, LossKind, Matmul, Results, Targets};
 use super::matrix::Matrix;
 use super::readback::read_buffer;
+use crate::data;
 use crate::error::Result;
+use crate::loss::{Loss, Objective};
 use crate::optimizer::Sgd;
 use crate::reference::{self, Deviation, widen};
 
@@ -72,49 +74,83 @@ struct Bench {
 }
 
 impl Bench {
-    /// Softmax, loss and evaluation of random logits.
-    async fn losses(&mut self, batch: usize, classes: usize) -> Result<()> {
-        let values = self.values(batch * classes, 8.0);
-        let logits = widen(&values);
-        let labels = self.below(batch, classes);
-        let order = blocks((0..batch as u32).rev());
-        let row_labels: Vec<u32> = labels.iter().rev().copied().collect();
+    /// Softmax, and every loss with its evaluation, of random logits.
+    async fn losses(&mut self, batch: usize, outputs: usize) -> Result<()> {
+        let values = self.values(batch * outputs, 8.0);
         let record = record(batch);
-        let losses = reference::cross_entropies(&logits, &row_labels, classes);
-        let (order, labels) = (self.buffer(&order)?, self.buffer(&labels)?);
-
-        let matrix = self.matrix(batch, classes, &values)?;
+        let matrix = self.matrix(batch, outputs, &values)?;
         self.run(&kernels::softmax(&self.gpu, &self.steps, &matrix), record)?;
         let actual = matrix.read(&self.gpu, batch).await?;
-        self.expect("softmax", "probability", classes, &actual, &reference::softmax(&logits, classes), [2e-5, 1e-7]);
+        let expected = reference::softmax(&widen(&values), outputs);
+        self.expect("softmax", "probability", outputs, &actual, &expected, [2e-5, 1e-7]);
+        for kind in LossKind::ALL {
+            self.loss(kind, batch, outputs).await?;
+        }
+        Ok(())
+    }
 
+    /// A loss of random outputs, its gradient and its evaluation.
+    async fn loss(&mut self, kind: LossKind, batch: usize, outputs: usize) -> Result<()> {
+        let (outputs, classes) = if kind == LossKind::BinaryCrossEntropy { (1, 2) } else { (outputs, outputs) };
+        let values = self.values(batch * outputs, 8.0);
+        let wide = widen(&values);
+        let order = blocks((0..batch as u32).rev());
+        let TestTargets { buffer, targets } = self.targets(kind, batch, outputs, classes)?;
+        let row_targets = targets.select(&order[..batch], outputs);
+        let class_weights: Vec<f32> = self.values(classes, 0.5).iter().map(|value| value + 1.0).collect();
+        let objective = objective(kind, &class_weights);
+        let order = self.buffer(&order)?;
+        let record = StepRecord { weight: batch_weight(&objective, &row_targets, batch), ..record(batch) };
+
+        let name = kind.program().name;
+        let weights = self.buffer(&padded_to_4(&class_weights))?;
         let loss_buffer = self.buffer(&vec![SENTINEL; batch])?;
-        let targets = Targets { order: &order, labels: &labels, losses: &loss_buffer };
-        let matrix = self.matrix(batch, classes, &values)?;
-        self.run(&kernels::cross_entropy(&self.gpu, &self.steps, &matrix, targets), record)?;
+        let device_targets = Targets { order: &order, labels: &buffer, losses: &loss_buffer };
+        let matrix = self.matrix(batch, outputs, &values)?;
+        let kernel = LossKernel::new(kind, objective.label_smoothing, &weights);
+        self.run(&kernels::loss(&self.gpu, &self.steps, &matrix, device_targets, kernel), record)?;
         let actual = read_buffer(&self.gpu, &loss_buffer, 4 * batch as u64).await?;
-        self.expect("cross_entropy", "loss", 1, &actual, &losses, [1e-5, 1e-5]);
+        let losses = reference::losses(&objective, &wide, &row_targets, outputs);
+        self.expect(name, "loss", 1, &actual, &losses, [1e-5, 1e-5]);
         let actual = matrix.read(&self.gpu, batch).await?;
-        let expected = reference::cross_entropy_backward(&logits, &row_labels, classes);
-        self.expect("cross_entropy", "d_logits", classes, &actual, &expected, [2e-5, 1e-7]);
+        let expected = reference::loss_backward(&objective, &wide, &row_targets, outputs);
+        self.expect(name, "d_logits", outputs, &actual, &expected, [2e-5, 1e-7]);
 
+        let name = kind.evaluation().name;
         let loss_buffer = self.buffer(&vec![SENTINEL; batch])?;
         let (predictions, correct) = (self.buffer(&vec![u32::MAX; batch])?, self.buffer(&[0u32])?);
-        let targets = Targets { order: &order, labels: &labels, losses: &loss_buffer };
+        let device_targets = Targets { order: &order, labels: &buffer, losses: &loss_buffer };
         let results = Results { predictions: &predictions, correct: &correct };
-        let matrix = self.matrix(batch, classes, &values)?;
-        self.run(&kernels::evaluate(&self.gpu, &self.steps, &matrix, targets, results), record)?;
+        let matrix = self.matrix(batch, outputs, &values)?;
+        self.run(&kernels::evaluate(&self.gpu, &self.steps, &matrix, device_targets, results, kind), record)?;
         let actual = read_buffer(&self.gpu, &loss_buffer, 4 * batch as u64).await?;
-        self.expect("evaluate", "loss", 1, &actual, &losses, [1e-5, 1e-5]);
+        let plain = Objective { loss: objective.loss, ..Objective::default() };
+        let losses = reference::losses(&plain, &wide, &row_targets, outputs);
+        self.expect(name, "loss", 1, &actual, &losses, [1e-5, 1e-5]);
+        let data::Targets::Classes(labels) = row_targets else { return Ok(()) };
         let as_floats = |numbers: Vec<u32>| numbers.into_iter().map(|number| number as f32).collect::<Vec<_>>();
         let actual = as_floats(read_buffer(&self.gpu, &predictions, 4 * batch as u64).await?);
-        let best = reference::argmax(&logits, classes);
+        let best = match kind {
+            LossKind::BinaryCrossEntropy => wide.iter().map(|&logit| u32::from(logit > 0.0)).collect(),
+            _ => reference::argmax(&wide, outputs),
+        };
         let expected: Vec<f64> = best.iter().map(|&class| f64::from(class)).collect();
-        self.expect("evaluate", "prediction", 1, &actual, &expected, [0.0, 0.5]);
-        let right = best.iter().zip(&row_labels).filter(|(best, label)| best == label).count();
+        self.expect(name, "prediction", 1, &actual, &expected, [0.0, 0.5]);
+        let right = best.iter().zip(&labels).filter(|(best, label)| best == label).count();
         let actual = as_floats(read_buffer(&self.gpu, &correct, 4).await?);
-        self.expect("evaluate", "number of right ones", 1, &actual, &[right as f64], [0.0, 0.5]);
+        self.expect(name, "number of right ones", 1, &actual, &[right as f64], [0.0, 0.5]);
         Ok(())
+    }
+
+    /// Random targets of this kind.
+    fn targets(&mut self, kind: LossKind, count: usize, outputs: usize, classes: usize) -> Result<TestTargets> {
+        if kind == LossKind::SquaredErrorOfValues {
+            let values = self.values(count * outputs, 8.0);
+            let padded: Vec<f32> = values.chunks_exact(outputs).flat_map(padded_to_4).collect();
+            return Ok(TestTargets { buffer: self.buffer(&padded)?, targets: values.into() });
+        }
+        let labels = self.below(count, classes);
+        Ok(TestTargets { buffer: self.buffer(&labels)?, targets: labels.into() })
     }
 
     /// A layer, forward and backward: on activations and on examples of a data set.
@@ -140,28 +176,13 @@ impl Bench {
         let float_examples = self.buffer(&packed(&floats, inputs, 1.0))?;
         let from_floats = Inputs::FloatExamples { examples: &float_examples, order: &order_buffer, features: inputs };
         let sources = [
-            (
-                Inputs::Activations(&activation_matrix),
-                &activations,
-                ["forward", "forward_with_loss", "weight_gradient"],
-            ),
-            (
-                from_examples,
-                &gathered,
-                ["forward_from_examples", "forward_with_loss_from_examples", "weight_gradient_from_examples"],
-            ),
-            (
-                from_floats,
-                &gathered_floats,
-                ["forward_from_floats", "forward_with_loss_from_floats", "weight_gradient_from_floats"],
-            ),
+            (Inputs::Activations(&activation_matrix), &activations, ["forward", "weight_gradient"]),
+            (from_examples, &gathered, ["forward_from_examples", "weight_gradient_from_examples"]),
+            (from_floats, &gathered_floats, ["forward_from_floats", "weight_gradient_from_floats"]),
         ];
-        let labels = self.below(count, outputs);
-        let row_labels: Vec<u32> = order.iter().map(|&example| labels[example as usize]).collect();
-        let labels = self.buffer(&labels)?;
         let weight_matrix = self.matrix(inputs + 1, outputs, &weights)?;
         let d_output_matrix = self.matrix(batch, outputs, &d_outputs)?;
-        for (source, values, [forward, forward_with_loss, weight_gradient]) in sources {
+        for (source, values, [forward, weight_gradient]) in sources {
             let logits = reference::matmul(values, &widen(&weights), [batch, inputs + 1, outputs]);
             let scale = [1e-5, 1e-6 * (inputs as f64).sqrt()];
 
@@ -171,18 +192,8 @@ impl Bench {
             let actual: Vec<f32> = actual.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect();
             self.expect(forward, "output", outputs, &actual, &reference::relu(&logits), scale);
 
-            let losses = self.buffer(&vec![SENTINEL; batch])?;
-            let targets = Targets { order: &order_buffer, labels: &labels, losses: &losses };
-            let result = self.unwritten(batch, outputs)?;
-            let fused = kernels::forward_with_loss(&self.gpu, &self.steps, source, &weight_matrix, &result, targets);
-            if let Some(fused) = fused {
-                self.run(&fused, record(batch))?;
-                let actual = read_buffer(&self.gpu, &losses, 4 * batch as u64).await?;
-                let expected = reference::cross_entropies(&logits, &row_labels, outputs);
-                self.expect(forward_with_loss, "loss", 1, &actual, &expected, [1e-5, 2e-5]);
-                let actual = result.read(&self.gpu, batch).await?;
-                let expected = reference::cross_entropy_backward(&logits, &row_labels, outputs);
-                self.expect(forward_with_loss, "d_logits", outputs, &actual, &expected, [1e-4, 1e-5]);
+            for kind in LossKind::ALL {
+                self.fused(kind, source, values, [batch, inputs, outputs], (&order, &order_buffer), count).await?;
             }
 
             let gradient = reference::matmul_at_b(values, &widen(&d_outputs), [inputs + 1, batch, outputs]);
@@ -216,6 +227,43 @@ impl Bench {
         let expected = reference::relu_backward(&expected, &passed);
         let actual = d_inputs.read(&self.gpu, batch).await?;
         self.expect("input_gradient", "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
+        Ok(())
+    }
+
+    /// A last layer fused with its loss, where the way to multiply matrices can do that.
+    async fn fused(
+        &mut self,
+        kind: LossKind,
+        source: Inputs<'_>,
+        inputs: &[f64],
+        [batch, features, outputs]: [usize; 3],
+        (order, order_buffer): (&[u32], &wgpu::Buffer),
+        count: usize,
+    ) -> Result<()> {
+        let (outputs, classes) = if kind == LossKind::BinaryCrossEntropy { (1, 2) } else { (outputs, outputs) };
+        let weights = self.values((features + 1) * outputs, 1.0);
+        let matrix = self.matrix(features + 1, outputs, &weights)?;
+        let TestTargets { buffer, targets } = self.targets(kind, count, outputs, classes)?;
+        let row_targets = targets.select(order, outputs);
+        let class_weights: Vec<f32> = self.values(classes, 0.5).iter().map(|value| value + 1.0).collect();
+        let objective = objective(kind, &class_weights);
+        let device_weights = self.buffer(&padded_to_4(&class_weights))?;
+        let losses = self.buffer(&vec![SENTINEL; batch])?;
+        let device_targets = Targets { order: order_buffer, labels: &buffer, losses: &losses };
+        let result = self.unwritten(batch, outputs)?;
+        let kernel = LossKernel::new(kind, objective.label_smoothing, &device_weights);
+        let fused =
+            kernels::forward_with_loss(&self.gpu, &self.steps, source, &matrix, &result, device_targets, kernel);
+        let Some(fused) = fused else { return Ok(()) };
+        let name = fused.name;
+        self.run(&fused, StepRecord { weight: batch_weight(&objective, &row_targets, batch), ..record(batch) })?;
+        let values = reference::matmul(inputs, &widen(&weights), [batch, features + 1, outputs]);
+        let actual = read_buffer(&self.gpu, &losses, 4 * batch as u64).await?;
+        let expected = reference::losses(&objective, &values, &row_targets, outputs);
+        self.expect(name, "loss", 1, &actual, &expected, [1e-5, 2e-5]);
+        let actual = result.read(&self.gpu, batch).await?;
+        let expected = reference::loss_backward(&objective, &values, &row_targets, outputs);
+        self.expect(name, "d_logits", outputs, &actual, &expected, [1e-4, 1e-5]);
         Ok(())
     }
 
@@ -320,6 +368,37 @@ impl Costs {
         });
         Ok(Self { dispatch_seconds: (many - one).max(0.0) / (DISPATCHES - 1) as f64, readback_seconds: one })
     }
+}
+
+/// Targets on the device and here.
+struct TestTargets {
+    buffer: wgpu::Buffer,
+    targets: data::Targets,
+}
+
+/// The objective that a kernel of this kind is tested with.
+fn objective(kind: LossKind, class_weights: &[f32]) -> Objective<'_> {
+    let (loss, label_smoothing, class_weights) = match kind {
+        LossKind::CrossEntropy => (Loss::CrossEntropy, 0.0, &[][..]),
+        LossKind::WeightedCrossEntropy => (Loss::CrossEntropy, 0.1, class_weights),
+        LossKind::BinaryCrossEntropy => (Loss::BinaryCrossEntropy, 0.0, class_weights),
+        LossKind::SquaredErrorOfClasses | LossKind::SquaredErrorOfValues => (Loss::MeanSquaredError, 0.0, &[][..]),
+    };
+    Objective { loss, label_smoothing, class_weights }
+}
+
+/// The sum of the weights of a batch's labels.
+fn batch_weight(objective: &Objective<'_>, targets: &data::Targets, batch: usize) -> f32 {
+    match targets {
+        data::Targets::Classes(labels) => labels.iter().map(|&label| objective.weight(label)).sum(),
+        data::Targets::Values(_) => batch as f32,
+    }
+}
+
+fn padded_to_4(values: &[f32]) -> Vec<f32> {
+    let mut values = values.to_vec();
+    values.resize(values.len().next_multiple_of(4), 0.0);
+    values
 }
 
 /// A batch at the start of the order.

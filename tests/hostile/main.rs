@@ -17,9 +17,13 @@ use flate2::{Compress, Compression, Crc, FlushCompress, GzBuilder, Status};
 use parsers::PARSERS;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use softstep::checkpoint;
 use softstep::data::idx::Idx;
+use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file::{self, Metadata};
+use softstep::optimizer::{Sgd, TrainingState};
+use softstep::trainer::{Position, TrainingConfig};
 
 fn idx(shape: &[u32], elements: &[u8]) -> Vec<u8> {
     let mut file = vec![0, 0, 8, shape.len() as u8];
@@ -36,7 +40,32 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn model() -> Vec<u8> {
     let parameters = Parameters::new(&[4, 3, 2], 5).unwrap();
-    model_file::to_safetensors(&parameters, &Metadata::new(&parameters, "digits", 5)).unwrap()
+    model_file::to_safetensors(&parameters, &Metadata::new(&parameters, "digits", 5, Loss::CrossEntropy)).unwrap()
+}
+
+/// A checkpoint in the middle of an epoch, with momentum or without.
+fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
+    let sizes = parameters.sizes();
+    let sgd = Sgd { momentum, ..TrainingConfig::default().sgd };
+    let config = TrainingConfig { hidden: sizes[1..sizes.len() - 1].to_vec(), sgd, ..Default::default() };
+    let state = TrainingState { moments: vec![parameters.clone(); sgd.moments()], parameters, best: None };
+    let metadata = checkpoint::Metadata {
+        format: checkpoint::Metadata::FORMAT,
+        version: "0.1.0".into(),
+        sizes,
+        position: Position { epoch: 2, steps: 5, loss_sum: 0.3, best: None },
+        step: 28,
+        config,
+        checkpoint_every: std::num::NonZeroUsize::new(9),
+        data: "digits".into(),
+        data_sha256: "00".into(),
+        preprocessing: None,
+        backend: "cpu".into(),
+        adapter: "a processor".into(),
+        driver: "gemm".into(),
+        metrics_bytes: 1000,
+    };
+    checkpoint::to_safetensors(&metadata, &state).unwrap()
 }
 
 /// A safetensors file with this header.
@@ -69,6 +98,10 @@ fn seeds(parser: &str) -> Vec<Vec<u8>> {
             vec![four_files(plain), four_files(zipped.each_ref().map(Vec::as_slice))]
         }
         "model_file" => vec![model()],
+        "checkpoint" => {
+            let parameters = |sizes| Parameters::new(sizes, 5).unwrap();
+            vec![checkpoint(parameters(&[4, 3, 2]), 0.9), checkpoint(parameters(&[2, 2]), 0.0)]
+        }
         _ => unreachable!("{parser}"),
     }
 }
@@ -143,8 +176,8 @@ fn noise(random: &mut ChaCha8Rng, name: &str) -> Vec<u8> {
             small(&mut bytes);
             bytes
         }
-        (1, "model_file") => safetensors(&String::from_utf8_lossy(&bytes), &[]),
-        (2, "model_file") => {
+        (1, "model_file" | "checkpoint") => safetensors(&String::from_utf8_lossy(&bytes), &[]),
+        (2, "model_file" | "checkpoint") => {
             let json: String =
                 bytes.iter().map(|&byte| char::from(b"{}[]\",:0123456789a_\\"[byte as usize % 20])).collect();
             safetensors(&json, &bytes)
@@ -191,6 +224,11 @@ fn random_inputs_never_break_the_idx_folder() {
 #[test]
 fn random_inputs_never_break_the_model_file() {
     random_inputs("model_file");
+}
+
+#[test]
+fn random_inputs_never_break_the_checkpoint() {
+    random_inputs("checkpoint");
 }
 
 #[test]
@@ -283,8 +321,12 @@ fn what_a_hostile_file_says_can_be_printed() {
 #[test]
 fn the_most_layers_that_a_model_may_have_can_be_written_and_read() {
     let parameters = Parameters::new(&[1; 1001], 0).unwrap();
-    let bytes = model_file::to_safetensors(&parameters, &Metadata::new(&parameters, &"d".repeat(4096), 0)).unwrap();
+    let bytes =
+        model_file::to_safetensors(&parameters, &Metadata::new(&parameters, &"d".repeat(4096), 0, Loss::CrossEntropy))
+            .unwrap();
     assert_eq!(model_file::from_safetensors("m", &bytes).unwrap().0, parameters);
+    let bytes = checkpoint(parameters.clone(), 0.9);
+    assert_eq!(checkpoint::from_safetensors("c", &bytes).unwrap().1.parameters, parameters);
     assert!(Parameters::new(&[1; 1002], 0).is_err());
 }
 

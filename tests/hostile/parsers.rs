@@ -3,10 +3,12 @@
 
 use std::io::Read;
 
+use sha2::{Digest, Sha256};
 use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::idx::{self, Idx, MAX_BYTES};
 use softstep::model_file;
-use softstep::{Error, Result};
+use softstep::optimizer::TrainingState;
+use softstep::{Error, Result, checkpoint};
 
 /// What messages call the file.
 const FILE: &str = "some/file";
@@ -16,7 +18,8 @@ pub type Parser = (&'static str, fn(&[u8]));
 
 /// Every parser.
 #[allow(dead_code)] // a fuzz target calls its one
-pub const PARSERS: [Parser; 4] = [("csv", csv), ("idx", idx), ("idx_folder", idx_folder), ("model_file", model_file)];
+pub const PARSERS: [Parser; 5] =
+    [("csv", csv), ("idx", idx), ("idx_folder", idx_folder), ("model_file", model_file), ("checkpoint", checkpoint)];
 
 /// The bytes of a table with the target `y`; another task for the first byte's lowest bit.
 pub fn csv(bytes: &[u8]) {
@@ -86,6 +89,36 @@ pub fn model_file(bytes: &[u8]) {
     let again = model_file::to_safetensors(&parameters, &metadata).expect("what was read can be written");
     let (same, same_metadata) = model_file::from_safetensors(FILE, &again).expect("and read again");
     assert_eq!((same.sha256(), same_metadata), (parameters.sha256(), metadata));
+}
+
+/// The bytes of a checkpoint: as they are, and with the SHA-256 that lets the parser believe them.
+pub fn checkpoint(bytes: &[u8]) {
+    whole_checkpoint(bytes);
+    if let Some((content, _)) = bytes.split_last_chunk::<32>() {
+        whole_checkpoint(&[content, &Sha256::digest(content)[..]].concat());
+    }
+}
+
+fn whole_checkpoint(bytes: &[u8]) {
+    let Some((metadata, state)) = sound(checkpoint::from_safetensors(FILE, bytes)) else { return };
+    assert!(checkpoint::is_checkpoint(bytes));
+    state.check(&metadata.sizes, metadata.config.sgd.moments()).expect("its own sizes");
+    assert!(state.non_finite().is_none());
+    let values = state.parameters.count() * (1 + state.moments.len());
+    assert!(4 * values <= bytes.len());
+    metadata.config.check().expect("settings");
+    // A run that would go on from here finds its place, whatever the data.
+    for examples in [1, 1000, u32::MAX as usize] {
+        assert!(metadata.position.step(&metadata.config, examples) >= metadata.position.steps);
+    }
+    let again = checkpoint::to_safetensors(&metadata, &state).expect("what was read can be written");
+    let (same_metadata, same) = checkpoint::from_safetensors(FILE, &again).expect("and read again");
+    assert_eq!(same_metadata, metadata);
+    let bits = |state: &TrainingState| {
+        let layers = std::iter::once(&state.parameters).chain(&state.moments).flat_map(|values| &values.layers);
+        layers.flat_map(|layer| &layer.values).map(|value| value.to_bits()).collect::<Vec<_>>()
+    };
+    assert!(bits(&same) == bits(&state));
 }
 
 /// The result, if there is one. An error must name the file and be fit to print.

@@ -1,4 +1,6 @@
-use softstep::gpu::kernels::{Targets, cross_entropy};
+use softstep::data;
+use softstep::gpu::kernels::{LossKernel, LossKind, Targets, loss};
+use softstep::loss::Objective;
 
 use super::*;
 
@@ -10,7 +12,7 @@ fn run(bench: &mut Bench, logits: &[f32], labels: &[u32], classes: usize) -> (Ve
     let matrix = bench.matrix(rows, classes, logits);
     let losses = bench.buffer(&vec![SENTINEL; rows + 5]);
     let targets = Targets { order: &bench.buffer(&padded(&order)), labels: &bench.buffer(&labels), losses: &losses };
-    let kernel = cross_entropy(&bench.gpu, &bench.steps, &matrix, targets);
+    let kernel = loss(&bench.gpu, &bench.steps, &matrix, targets, LossKernel::CrossEntropy);
     bench.run(&kernel, StepRecord { first_row: 5, ..batch(rows) });
     let losses = bench.read_buffer::<f32>(&losses, rows + 5);
     assert_eq!(losses[..5], [SENTINEL; 5], "losses before the first row");
@@ -55,4 +57,60 @@ fn cross_entropy_shows_logits_that_are_not_finite() {
             }
         }
     }
+}
+
+/// Outputs, targets and objective for one of the other losses.
+pub struct Case<'a> {
+    pub kind: LossKind,
+    pub objective: Objective<'a>,
+    /// `[rows, columns]`
+    pub outputs: &'a [f32],
+    pub columns: usize,
+    pub targets: &'a data::Targets,
+}
+
+/// Losses and gradients of a case whose examples are numbered backwards; the loss buffer starts 5 rows before them, and
+/// what lies beyond the batch is 0.
+pub fn run_case(bench: &mut Bench, case: &Case<'_>) -> (Vec<f32>, Vec<f32>) {
+    let Case { kind, ref objective, outputs, columns, targets } = *case;
+    let rows = outputs.len() / columns;
+    let order: Vec<u32> = (0..rows as u32).rev().collect();
+    let (targets, weight) = match targets.select(&order, columns) {
+        data::Targets::Classes(labels) => {
+            (bench.buffer(&labels), labels.iter().map(|&label| objective.weight(label)).sum())
+        }
+        data::Targets::Values(values) => {
+            let padded =
+                |row: &[f32]| row.iter().copied().chain(vec![0.0; columns.next_multiple_of(4) - columns]).collect();
+            let values: Vec<f32> = values.chunks(columns).flat_map::<Vec<f32>, _>(padded).collect();
+            (bench.buffer(&values), rows as f32)
+        }
+    };
+    let mut weights = objective.class_weights.to_vec();
+    weights.resize(weights.len().next_multiple_of(4).max(4), 0.0);
+    let weights = bench.buffer(&weights);
+    let matrix = bench.matrix(rows, columns, outputs);
+    let losses = bench.buffer(&vec![SENTINEL; rows + 5]);
+    let targets = Targets { order: &bench.buffer(&padded(&order)), labels: &targets, losses: &losses };
+    let kernel = LossKernel::new(kind, objective.label_smoothing, &weights);
+    let kernel = loss(&bench.gpu, &bench.steps, &matrix, targets, kernel);
+    bench.run(&kernel, StepRecord { first_row: 5, weight, ..batch(rows) });
+    let losses = bench.read_buffer::<f32>(&losses, rows + 5);
+    assert_eq!(losses[..5], [SENTINEL; 5], "losses before the first row");
+    let all = bench.read_padded(&matrix);
+    let rows_of_all = all.chunks(columns.next_multiple_of(4)).enumerate();
+    let mut padding = rows_of_all.flat_map(|(row, values)| &values[if row < rows { columns } else { 0 }..]);
+    assert!(padding.all(|&value| value == 0.0), "{kind:?}: padding");
+    (losses[5..].to_vec(), bench.read(&matrix))
+}
+
+/// Compares a case with the oracle.
+pub fn check_case(bench: &mut Bench, case: &Case<'_>, what: &str) {
+    let (losses, gradient) = run_case(bench, case);
+    let name = bench.name(what);
+    let outputs = oracle::widen(case.outputs);
+    let expected = oracle::losses(&case.objective, &outputs, case.targets, case.columns);
+    oracle::assert_close(&name, &losses, &expected, 1e-5, 1e-5);
+    let expected = oracle::loss_backward(&case.objective, &outputs, case.targets, case.columns);
+    oracle::assert_close(&name, &gradient, &expected, 2e-5, 1e-7);
 }

@@ -1,4 +1,4 @@
-use softstep::gpu::kernels::{Inputs, Targets, forward, forward_with_loss};
+use softstep::gpu::kernels::{Inputs, LossKernel, Targets, forward, forward_with_loss};
 
 use super::*;
 
@@ -80,7 +80,15 @@ fn forward_fused_with_the_loss_gives_what_both_kernels_give() {
             let targets =
                 Targets { order: &bench.buffer(&padded(&order)), labels: &bench.buffer(&labels), losses: &losses };
             let inputs_ = Inputs::Activations(&activations);
-            let Some(kernel) = forward_with_loss(&bench.gpu, &bench.steps, inputs_, &weights, &outputs, targets) else {
+            let Some(kernel) = forward_with_loss(
+                &bench.gpu,
+                &bench.steps,
+                inputs_,
+                &weights,
+                &outputs,
+                targets,
+                LossKernel::CrossEntropy,
+            ) else {
                 assert_ne!(bench.gpu.matmul(), Matmul::Subgroup, "the narrow product is fused");
                 return;
             };

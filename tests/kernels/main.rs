@@ -6,15 +6,18 @@
 #[path = "../oracle/mod.rs"]
 mod oracle;
 
+mod binary_cross_entropy;
 mod cross_entropy;
 mod evaluate;
 mod forward;
 mod gather;
 mod input_gradient;
 mod matmul;
+mod mean_squared_error;
 mod sgd;
 mod softmax;
 mod weight_gradient;
+mod weighted_cross_entropy;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,7 +1,7 @@
 //! Forward through a layer.
 
-use super::cross_entropy::{LOSS_FILES, Targets};
 use super::gather::{Inputs, Source};
+use super::loss::{LossKernel, LossKind, Targets};
 use super::matmul::Matmul;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords, shader};
@@ -19,20 +19,15 @@ pub(super) fn program(source: Source, matmul: Matmul) -> Program {
     Program { name, entry: "main", files }
 }
 
-pub(super) fn program_with_loss(source: Source) -> Program {
-    let name = match source {
-        Source::Gather => "forward_with_loss_from_examples",
-        Source::GatherFloats => "forward_with_loss_from_floats",
-        Source::Activations => "forward_with_loss",
-    };
+pub(super) fn program_with_loss(source: Source, loss: LossKind) -> Program {
     let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
     files.extend(source.files());
     if source == Source::Activations {
-        files.push(shader!("order")); // for the labels; a gather brings it along
+        files.push(shader!("order")); // for the targets; a gather brings it along
     }
     files.extend(Matmul::Narrow.files(true));
-    files.extend(LOSS_FILES);
-    Program { name, entry: "main", files }
+    files.extend(loss.files());
+    Program { name: loss.fused_name(source), entry: "main", files }
 }
 
 /// `outputs = relu([inputs, 1] · weights)`, `[batch, outputs]`; with the constant 1 as last column if `hidden`,
@@ -46,10 +41,10 @@ pub fn forward(
     hidden: bool,
 ) -> Kernel {
     let matmul = gpu.matmul.for_columns(weights.columns);
-    kernel(gpu, steps, &program(inputs.source(), matmul), matmul, (inputs, weights, outputs, hidden), &[])
+    kernel(gpu, steps, &program(inputs.source(), matmul), matmul, (inputs, weights, outputs, hidden), &[], &[])
 }
 
-/// The last layer fused with [`cross_entropy`](super::cross_entropy()); `None` where the way to multiply matrices
+/// The last layer fused with its [`loss`](super::loss()); `None` where the way to multiply matrices
 /// cannot do that.
 pub fn forward_with_loss(
     gpu: &Gpu,
@@ -58,15 +53,17 @@ pub fn forward_with_loss(
     weights: &Matrix,
     outputs: &Matrix,
     targets: Targets<'_>,
+    loss: LossKernel<'_>,
 ) -> Option<Kernel> {
     let matmul = gpu.matmul.for_columns(weights.columns);
     let mut bindings = targets.bindings();
     if inputs.source() != Source::Activations {
         bindings.retain(|&(binding, ..)| binding != 2); // the order: a gather brings it along
     }
+    bindings.extend(loss.bindings());
     (matmul == Matmul::Narrow).then(|| {
-        let program = program_with_loss(inputs.source());
-        kernel(gpu, steps, &program, matmul, (inputs, weights, outputs, false), &bindings)
+        let program = program_with_loss(inputs.source(), loss.kind());
+        kernel(gpu, steps, &program, matmul, (inputs, weights, outputs, false), &bindings, &loss.constants())
     })
 }
 
@@ -76,17 +73,19 @@ fn kernel(
     program: &Program,
     matmul: Matmul,
     (inputs, weights, outputs, hidden): (Inputs<'_>, &Matrix, &Matrix, bool),
-    more: &[Binding<'_>],
+    more_bindings: &[Binding<'_>],
+    more_constants: &[(&'static str, f64)],
 ) -> Kernel {
-    let constants = [
+    let mut constants = vec![
         ("INPUT_BLOCKS", inputs.blocks() as f64),
         ("OUTPUTS", weights.columns as f64),
         ("OUTPUT_BLOCKS", outputs.column_blocks() as f64),
         ("HIDDEN", f64::from(hidden)),
     ];
+    constants.extend(more_constants);
     let mut bindings = inputs.bindings();
     bindings.push((3, Access::Read, &weights.buffer));
     bindings.push((4, Access::ReadWrite, &outputs.buffer));
-    bindings.extend(more);
+    bindings.extend(more_bindings);
     Kernel::new(gpu, program, &constants, steps, &bindings, matmul.grid_of_batch(weights.column_blocks()))
 }

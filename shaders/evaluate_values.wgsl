@@ -1,0 +1,9 @@
+// What a model makes of examples with real-valued targets: the loss of each, from the file of that loss.
+// One invocation a row.
+@compute @workgroup_size(64)
+fn evaluate_values(@builtin(global_invocation_id) invocation: vec3<u32>) {
+    let row = invocation.x;
+    if row < step.batch {
+        losses[step.first_row + row] = loss_of_row(row);
+    }
+}

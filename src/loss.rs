@@ -1,0 +1,212 @@
+//! The losses: what training makes small.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Examples, Targets};
+use crate::error::{Error, Result};
+
+/// A loss, and with it what the last layer's outputs mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Loss {
+    /// For classes, an output each: outputs are logits, their softmax the probabilities p, and the loss of an example is
+    /// −log p\[label\]. As PyTorch's `CrossEntropyLoss`.
+    #[default]
+    #[serde(rename = "cross-entropy")]
+    CrossEntropy,
+    /// For two classes, one output: its sigmoid is the probability p of class 1, and the loss of an example is −log p or
+    /// −log (1 − p). As PyTorch's `BCEWithLogitsLoss`, computed from the logit: max(z, 0) − z·label + log(1 + exp(−|z|)).
+    #[serde(rename = "bce")]
+    BinaryCrossEntropy,
+    /// For real values: the mean over the outputs of (output − target)². As PyTorch's `MSELoss`. Classes are taken as
+    /// one-hot targets; the largest output is the prediction.
+    #[serde(rename = "mse")]
+    MeanSquaredError,
+}
+
+impl Loss {
+    /// Its name on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CrossEntropy => "cross-entropy",
+            Self::BinaryCrossEntropy => "bce",
+            Self::MeanSquaredError => "mse",
+        }
+    }
+
+    /// The loss for such targets where nothing else is asked for.
+    pub fn default_for(examples: &Examples) -> Self {
+        match examples.targets {
+            Targets::Classes(_) => Self::CrossEntropy,
+            Targets::Values(_) => Self::MeanSquaredError,
+        }
+    }
+
+    /// Outputs of a model that is to learn these examples.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the loss is not for such targets.
+    pub fn outputs(self, examples: &Examples) -> Result<usize> {
+        self.outputs_for(matches!(examples.targets, Targets::Classes(_)), examples.outputs)
+    }
+
+    /// [`Loss::outputs`] for so many classes, or else real values of an example.
+    pub(crate) fn outputs_for(self, classes: bool, outputs: usize) -> Result<usize> {
+        let refuse = |reason: String| Err(Error::Invalid(format!("--loss {}: {reason}", self.name())));
+        match self {
+            Self::CrossEntropy | Self::BinaryCrossEntropy if !classes => refuse(
+                "it is for classes, and the targets of this data are real values: --loss mse is for those".into(),
+            ),
+            Self::BinaryCrossEntropy if outputs != 2 => refuse(format!(
+                "it tells two classes apart, and the data has {outputs}: --loss cross-entropy is for those"
+            )),
+            Self::BinaryCrossEntropy => Ok(1),
+            _ => Ok(outputs),
+        }
+    }
+}
+
+/// A loss with its settings: what a training step makes small. Evaluation is by the loss alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Objective<'a> {
+    /// The loss.
+    pub loss: Loss,
+    /// For cross-entropy: the share of a label that all classes get alike, in 0..1 (Szegedy et al. 2015, "Rethinking the
+    /// inception architecture"), as PyTorch's `CrossEntropyLoss(label_smoothing=…)`.
+    pub label_smoothing: f32,
+    /// For the cross-entropies: the weight of each class, `[classes]`, or none, where all are 1. The loss of a batch is
+    /// the mean by the weights of its labels, as PyTorch's `CrossEntropyLoss(weight=…)`.
+    pub class_weights: &'a [f32],
+}
+
+impl Objective<'_> {
+    /// The weight of an example with this label.
+    pub fn weight(&self, label: u32) -> f32 {
+        self.class_weights.get(label as usize).copied().unwrap_or(1.0)
+    }
+
+    /// The weights of so many classes.
+    pub(crate) fn weights(&self, classes: usize) -> Vec<f32> {
+        if self.class_weights.is_empty() { vec![1.0; classes] } else { self.class_weights.to_vec() }
+    }
+
+    /// Whether it is plain cross-entropy.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.label_smoothing == 0.0 && self.class_weights.is_empty()
+    }
+
+    /// Checks that a model with so many outputs can be trained on these examples with it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with what does not fit.
+    pub fn check(&self, examples: &Examples) -> Result<()> {
+        let Self { loss, label_smoothing, class_weights } = *self;
+        loss.outputs(examples)?;
+        check_settings(loss, label_smoothing, !class_weights.is_empty())?;
+        if !class_weights.is_empty() && class_weights.len() != examples.outputs {
+            return Err(Error::Invalid(format!(
+                "--class-weights: {} weights, and the data has {} classes",
+                class_weights.len(),
+                examples.outputs
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a loss takes these settings.
+pub(crate) fn check_settings(loss: Loss, label_smoothing: f32, class_weights: bool) -> Result<()> {
+    if !(0.0..1.0).contains(&label_smoothing) {
+        return Err(Error::Invalid(format!("--label-smoothing {label_smoothing}: must be at least 0 and below 1")));
+    }
+    if label_smoothing > 0.0 && loss != Loss::CrossEntropy {
+        return Err(Error::Invalid(format!(
+            "--label-smoothing {label_smoothing}: it goes with --loss cross-entropy, not with --loss {}",
+            loss.name()
+        )));
+    }
+    if class_weights && loss == Loss::MeanSquaredError {
+        return Err(Error::Invalid("--class-weights: they go with --loss cross-entropy or bce, not with mse".into()));
+    }
+    Ok(())
+}
+
+/// How much the examples of each class count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ClassWeights {
+    /// So that every class counts the same, as scikit-learn's `class_weight="balanced"`.
+    Balanced(Balanced),
+    /// These, `[classes]`.
+    Each(Vec<f32>),
+}
+
+/// `balanced`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Balanced {
+    /// examples / (classes · examples of the class)
+    #[serde(rename = "balanced")]
+    Balanced,
+}
+
+impl std::str::FromStr for ClassWeights {
+    type Err = String;
+
+    /// `balanced`, or numbers separated by commas.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        if text == "balanced" {
+            return Ok(Self::Balanced(Balanced::Balanced));
+        }
+        let weight = |part: &str| match part.trim().parse::<f32>() {
+            Ok(weight) if weight > 0.0 && weight.is_finite() => Ok(weight),
+            _ => Err(format!(
+                "{part:?} is no weight: give \"balanced\", or a number above 0 for each class, as in 1,2.5"
+            )),
+        };
+        text.split(',').map(weight).collect::<std::result::Result<_, _>>().map(Self::Each)
+    }
+}
+
+impl ClassWeights {
+    /// The weight of each class, `[classes]`, for training on these examples.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there are not as many as classes, or the targets are no classes.
+    pub fn of(&self, examples: &Examples) -> Result<Vec<f32>> {
+        let (Targets::Classes(labels), classes) = (&examples.targets, examples.outputs) else {
+            return Err(Error::Invalid(
+                "--class-weights: the targets of this data are real values, not classes".into(),
+            ));
+        };
+        match self {
+            Self::Balanced(_) => {
+                let mut counts = vec![0usize; classes];
+                labels.iter().for_each(|&label| counts[label as usize] += 1);
+                let weight = |&count: &usize| match count {
+                    0 => 0.0, // nobody asks
+                    count => (labels.len() as f64 / (classes as f64 * count as f64)) as f32,
+                };
+                Ok(counts.iter().map(weight).collect())
+            }
+            Self::Each(weights) if weights.len() == classes => Ok(weights.clone()),
+            Self::Each(weights) => Err(Error::Invalid(format!(
+                "--class-weights: {} weights, and the data has {classes} classes",
+                weights.len()
+            ))),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Self::Each(weights) if !weights.iter().all(|weight| *weight > 0.0 && weight.is_finite()) => {
+                Err(Error::Invalid(format!("--class-weights {weights:?}: each must be above 0 and finite")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The probabilities of two classes from the logits of one output: `[examples] -> [examples, 2]`.
+pub(crate) fn of_two_classes(logits: &[f32]) -> Vec<f32> {
+    let sigmoid = |z: f32| 1.0 / (1.0 + (-z).exp());
+    logits.iter().flat_map(|&z| [sigmoid(-z), sigmoid(z)]).collect()
+}
