@@ -14,10 +14,11 @@ use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::gpu::kernel::{Kernel, StepRecord, StepRecords};
-use softstep::gpu::kernels::{self, Inputs, Results, Targets};
+use softstep::gpu::kernels::{self, Hidden, Inputs, Results, Targets};
 use softstep::gpu::matrix::Matrix;
 use softstep::gpu::readback::read_buffer;
 use softstep::gpu::{AdapterChoice, Gpu};
+use softstep::model::Activation;
 use softstep::optimizer::Sgd;
 
 /// `[batch, inputs, outputs]` of layers that read the data set.
@@ -113,7 +114,7 @@ impl Bench<'_> {
     fn forward(&mut self, kernel_name: &str, inputs: &LayerInputs, shape @ [rows, width, outputs]: [usize; 3]) {
         let (w, weights) = self.matrix(width + 1, outputs);
         let result = Matrix::new(&self.gpu, "outputs", rows, outputs).unwrap();
-        let kernel = kernels::forward(&self.gpu, &self.steps, inputs.bound(), &weights, &result, false);
+        let kernel = kernels::forward(&self.gpu, &self.steps, inputs.bound(), &weights, &result, None);
         self.run(&kernel, batch(rows), 1);
         let expected = oracle::matmul(&inputs.values, &oracle::widen(&w), [rows, width + 1, outputs]);
         oracle::assert_close(kernel_name, &self.read(&result), &expected, 1e-5, 5e-5);
@@ -156,12 +157,14 @@ impl Bench<'_> {
         let inputs = self.activations(shape);
         let DeviceInputs::Activations(activations) = &inputs.device else { unreachable!("made as activations") };
         let d_inputs = Matrix::new(&self.gpu, "d_inputs", rows, width).unwrap();
-        let kernel = kernels::input_gradient(&self.gpu, &self.steps, &d_outputs, &weights, activations, &d_inputs);
+        let kernel =
+            kernels::input_gradient(&self.gpu, &self.steps, &d_outputs, &weights, activations, Hidden::Relu, &d_inputs);
         self.run(&kernel, batch(rows), 1);
         let w = oracle::widen(&w[..width * outputs]);
         let expected = oracle::matmul_a_bt(&oracle::widen(&d_out), &w, [rows, outputs, width]);
         let x: Vec<f64> = inputs.values.chunks_exact(width + 1).flat_map(|row| &row[..width]).copied().collect();
-        let expected = oracle::relu_backward(&expected, &x);
+        let expected: Vec<f64> =
+            expected.iter().zip(oracle::activation_derivative(Activation::Relu, &x)).map(|(d, by)| d * by).collect();
         oracle::assert_close("input_gradient", &self.read(&d_inputs), &expected, 1e-5, 5e-5);
         self.measure_product("input_gradient", shape, &kernel, batch(rows));
     }
@@ -257,7 +260,8 @@ impl Bench<'_> {
 
     /// A batch of outputs of a hidden layer.
     fn activations(&mut self, [rows, width, _]: [usize; 3]) -> LayerInputs {
-        let values = oracle::with_ones(&oracle::relu(&oracle::widen(&self.values(rows * width))), width);
+        let values =
+            oracle::with_ones(&oracle::activate(Activation::Relu, &oracle::widen(&self.values(rows * width))), width);
         let device: Vec<f32> = values.iter().map(|&value| value as f32).collect();
         let matrix = Matrix::from_values(&self.gpu, "activations", rows, width + 1, &device).unwrap();
         LayerInputs { values, order: numbers(rows), device: DeviceInputs::Activations(matrix) }

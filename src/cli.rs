@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
+use softstep::model::Activation;
 use softstep::optimizer::{Schedule, Sgd};
 use softstep::trainer::TrainingConfig;
 
@@ -57,7 +58,8 @@ Examples:
 A run folder holds:
   config.json         the settings
   metrics.jsonl       a line for every step (step, epoch, loss, lr) and every epoch
-  model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear)
+  model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear),
+                      or with Sigmoid, Tanh or GELU(approximate=\"tanh\") for ReLU, as --activation says
   checkpoint-<step>.safetensors   all that --resume needs; the last two stay
 
 Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
@@ -166,6 +168,19 @@ pub enum BackendChoice {
     Cpu,
 }
 
+/// `--activation`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ActivationChoice {
+    /// max(z, 0)
+    Relu,
+    /// 1 / (1 + e^-z)
+    Sigmoid,
+    /// Hyperbolic tangent
+    Tanh,
+    /// Gaussian error linear unit, in its tanh form
+    Gelu,
+}
+
 /// `--schedule`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ScheduleChoice {
@@ -198,6 +213,9 @@ pub struct TrainArgs {
     /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     hidden: Vec<usize>,
+    /// What the hidden layers are followed by
+    #[arg(long, value_enum, default_value = "relu")]
+    activation: ActivationChoice,
     /// Passes over the training data [default: 10, or what makes 1500 steps if that is more]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -285,6 +303,12 @@ impl TrainArgs {
     pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize) -> TrainingConfig {
         TrainingConfig {
             hidden: self.hidden.clone(),
+            activation: match self.activation {
+                ActivationChoice::Relu => Activation::Relu,
+                ActivationChoice::Sigmoid => Activation::Sigmoid,
+                ActivationChoice::Tanh => Activation::Tanh,
+                ActivationChoice::Gelu => Activation::Gelu,
+            },
             epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
             batch_size: self.batch_size,
             learning_rate: self.learning_rate,

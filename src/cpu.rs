@@ -2,7 +2,7 @@
 //!
 //! The matrix products are those of the `gemm` library, one thread each. What threads share is the rows of a
 //! product's result, and they are dealt out here rather than by the library: that was faster at every shape
-//! measured, and the pass over the result (ReLU, its mask, the update) finds the rows still in its core's cache.
+//! measured, and the pass over the result (activation, its gradient, the update) finds the rows still in its core's cache.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_training};
 use crate::data::Examples;
 use crate::error::Result;
-use crate::model::{Layer, Parameters, check_fit};
+use crate::model::{Activation, Layer, Parameters, check_fit};
 use crate::optimizer::{Sgd, TrainingState};
 
 /// Examples that evaluation passes through the model at a time.
@@ -174,6 +174,7 @@ impl Backend for CpuBackend {
             layers: (parameters.layers.iter().zip(&optimizer.velocities))
                 .map(|(layer, velocity)| Layer { values: velocity.clone(), ..*layer })
                 .collect(),
+            activation: parameters.activation,
         };
         let moments = (0..training.optimizer.sgd.moments()).map(|_| velocity(&training.optimizer)).collect();
         Ok(TrainingState { parameters: parameters.clone(), moments })
@@ -181,7 +182,7 @@ impl Backend for CpuBackend {
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
         let optimizer = &mut self.training.as_mut().ok_or_else(no_training)?.optimizer;
-        state.check(&self.network.parameters.sizes(), optimizer.sgd.moments())?;
+        state.check(&self.network.parameters.sizes(), self.network.parameters.activation, optimizer.sgd.moments())?;
         self.network.parameters.clone_from(&state.parameters);
         if let Some(velocity) = state.moments.first() {
             optimizer.velocities = velocity.layers.iter().map(|layer| layer.values.clone()).collect();
@@ -195,6 +196,8 @@ struct Network {
     parameters: Parameters,
     /// What each layer reads, `[rows, inputs + 1]`; the last column is 1.
     inputs: Vec<Vec<f32>>,
+    /// For GELU the sums that each hidden layer activates, `[rows, outputs + 1]`; else none.
+    pre_activations: Vec<Vec<f32>>,
     /// The gradient of the loss by what each layer gives, `[rows, outputs]`. The last one starts as the logits.
     d_outputs: Vec<Vec<f32>>,
 }
@@ -207,8 +210,10 @@ impl Network {
             input.chunks_exact_mut(layer.inputs + 1).for_each(|row| row[layer.inputs] = 1.0);
             input
         });
+        let hidden = if parameters.activation == Activation::Gelu { &layers[1..] } else { &[] };
+        let pre_activations = hidden.iter().map(|layer| vec![0.0; rows * (layer.inputs + 1)]).collect();
         let d_outputs = layers.iter().map(|layer| vec![0.0; rows * layer.outputs]);
-        Self { inputs: inputs.collect(), d_outputs: d_outputs.collect(), parameters }
+        Self { inputs: inputs.collect(), pre_activations, d_outputs: d_outputs.collect(), parameters }
     }
 
     fn classes(&self) -> usize {
@@ -250,6 +255,7 @@ impl Network {
     /// From the first layer's input to the logits.
     fn forward(&mut self, workers: Workers, rows: usize) {
         let last = self.parameters.layers.len() - 1;
+        let activation = self.parameters.activation;
         for (index, layer) in self.parameters.layers.iter().enumerate() {
             let (before, after) = self.inputs.split_at_mut(index + 1);
             let input = Matrix::new(&before[index], rows, layer.inputs + 1);
@@ -260,11 +266,25 @@ impl Network {
                 None => (&mut self.d_outputs[index], layer.outputs),
             };
             let operations = 2 * rows * layer.values.len();
-            workers.for_each_block(operations, width, &mut output[..rows * width], |rows, block| {
+            let output = &mut output[..rows * width];
+            if let Some(kept) = self.pre_activations.get_mut(index) {
+                let kept = &mut kept[..rows * width];
+                workers.for_each_block(operations, width, kept, |rows, block| {
+                    matmul(block, width, 0.0, 1.0, input.rows(rows), weights);
+                });
+                workers.for_each_block(operations, width, output, |rows, block| {
+                    let kept = kept[rows.start * width..].chunks_exact(width);
+                    for (row, kept) in block.chunks_exact_mut(width).zip(kept) {
+                        row[..width - 1].copy_from_slice(&kept[..width - 1]);
+                    }
+                    activate(workers.arch, activation, block, width);
+                });
+                continue;
+            }
+            workers.for_each_block(operations, width, output, |rows, block| {
                 matmul(block, width, 0.0, 1.0, input.rows(rows), weights);
                 if index < last {
-                    // Not `max`, which would hide a NaN. The constant 1 passes.
-                    block.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+                    activate(workers.arch, activation, block, width);
                 }
             });
         }
@@ -283,22 +303,21 @@ impl Network {
         (sum / rows as f64) as f32
     }
 
-    /// From the gradient by a layer's output to that by the output of the layer before: `d_output · weightsᵀ`, where
-    /// the ReLU between them let through.
+    /// From the gradient by a layer's output to that by the sums of the layer before: `d_output · weightsᵀ`, and back
+    /// through the activation between them.
     fn backward_input(&mut self, workers: Workers, rows: usize, index: usize) {
         let layer = &self.parameters.layers[index];
         let (before, after) = self.d_outputs.split_at_mut(index);
         let Some(d_input) = before.last_mut() else { return };
         let d_output = Matrix::new(&after[0], rows, layer.outputs);
         let weights = Matrix::new(&layer.values, layer.inputs, layer.outputs);
-        let (width, input) = (layer.inputs, &self.inputs[index]);
+        let activation = self.parameters.activation;
+        let (width, input) = (layer.inputs, self.pre_activations.get(index - 1).unwrap_or(&self.inputs[index]));
         let operations = 2 * rows * layer.values.len();
         workers.for_each_block(operations, width, &mut d_input[..rows * width], |rows, block| {
-            let input = input[rows.start * (width + 1)..].chunks_exact(width + 1);
+            let input = &input[rows.start * (width + 1)..];
             matmul(block, width, 0.0, 1.0, d_output.rows(rows), weights.transposed());
-            for (d_row, row) in block.chunks_exact_mut(width).zip(input) {
-                d_row.iter_mut().zip(row).for_each(|(d, &value)| *d = if value > 0.0 { *d } else { 0.0 });
-            }
+            activate_backward(workers.arch, activation, block, input, width);
         });
     }
 
@@ -479,6 +498,104 @@ fn matmul(out: &mut [f32], out_stride: usize, keep: f32, scale: f32, a: Matrix, 
     } else {
         call(m, n, (1, out_stride as isize), a, b);
     }
+}
+
+/// Activates the sums of a hidden layer, `[rows, width]`; the constant 1 at the end of each row stays.
+fn activate(arch: Arch, activation: Activation, values: &mut [f32], width: usize) {
+    match activation {
+        // Not `max`, which would hide a NaN. The constant 1 passes.
+        Activation::Relu => values.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value }),
+        Activation::Sigmoid => activate_each(arch, values, width, logistic),
+        Activation::Tanh => activate_each(
+            arch,
+            values,
+            width,
+            #[inline(always)]
+            |z| 2.0 * logistic(2.0 * z) - 1.0,
+        ),
+        Activation::Gelu => activate_each(
+            arch,
+            values,
+            width,
+            #[inline(always)]
+            |z| z * logistic(GELU_SCALE * (z + GELU_CUBIC * z * z * z)),
+        ),
+    }
+}
+
+fn activate_each(arch: Arch, values: &mut [f32], width: usize, function: impl Fn(f32) -> f32) {
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            for row in values.chunks_exact_mut(width) {
+                row[..width - 1].iter_mut().for_each(|value| *value = function(*value));
+            }
+        },
+    );
+}
+
+/// From the gradient by a hidden layer's outputs, `[rows, width]`, to that by its sums; `from` are its outputs, for GELU
+/// its sums, `[rows, width + 1]`.
+fn activate_backward(arch: Arch, activation: Activation, gradient: &mut [f32], from: &[f32], width: usize) {
+    match activation {
+        Activation::Relu => {
+            for (d_row, row) in gradient.chunks_exact_mut(width).zip(from.chunks_exact(width + 1)) {
+                d_row.iter_mut().zip(row).for_each(|(d, &value)| *d = if value > 0.0 { *d } else { 0.0 });
+            }
+        }
+        Activation::Sigmoid => multiply_each(
+            arch,
+            gradient,
+            from,
+            width,
+            #[inline(always)]
+            |output| output * (1.0 - output),
+        ),
+        Activation::Tanh => multiply_each(
+            arch,
+            gradient,
+            from,
+            width,
+            #[inline(always)]
+            |output| (1.0 - output) * (1.0 + output),
+        ),
+        Activation::Gelu => multiply_each(arch, gradient, from, width, gelu_derivative),
+    }
+}
+
+fn multiply_each(arch: Arch, gradient: &mut [f32], from: &[f32], width: usize, factor: impl Fn(f32) -> f32) {
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            for (d_row, row) in gradient.chunks_exact_mut(width).zip(from.chunks_exact(width + 1)) {
+                d_row.iter_mut().zip(row).for_each(|(d, &value)| *d *= factor(value));
+            }
+        },
+    );
+}
+
+/// √(8 / π) and the factor of the cube, as in `gelu.wgsl`.
+const GELU_SCALE: f32 = 1.595_769_1;
+const GELU_CUBIC: f32 = 0.044_715;
+
+/// The derivative of GELU: with u = √(8/π) (z + 0.044715 z³), logistic(u) + z du/dz e^−|u| / (1 + e^−|u|)².
+#[inline(always)]
+fn gelu_derivative(z: f32) -> f32 {
+    // Beyond 20 it is 0 or 1, and z³ may overflow. A NaN passes.
+    let near = if z.abs() > 20.0 { 20.0f32.copysign(z) } else { z };
+    let square = GELU_CUBIC * near * near;
+    let u = GELU_SCALE * near * (1.0 + square);
+    let e = exp(-u.abs());
+    let slope = near * (GELU_SCALE * (1.0 + 3.0 * square));
+    logistic(u) + slope * (e / ((1.0 + e) * (1.0 + e)))
+}
+
+/// 1 / (1 + e^−x), from e^−|x|, which cannot overflow.
+#[inline(always)]
+fn logistic(x: f32) -> f32 {
+    let e = exp(-x.abs());
+    let positive = 1.0 / (1.0 + e);
+    if x < 0.0 { e * positive } else { positive }
 }
 
 /// Turns logits, `[rows, classes]`, into probabilities and returns the sum of the rows' cross-entropies, in nats:

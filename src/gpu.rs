@@ -13,7 +13,7 @@ pub mod self_test;
 pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
 
 use kernel::{Kernel, StepRecord, StepRecords};
-use kernels::{Inputs, Results, Targets};
+use kernels::{Hidden, Inputs, Results, Targets};
 use matrix::Matrix;
 use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
@@ -21,7 +21,7 @@ use readback::{Ring, poll, read_buffer};
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, Training, no_training};
 use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::model::{Layer, Parameters, check_fit, step_operations};
+use crate::model::{Activation, Layer, Parameters, check_fit, step_operations};
 use crate::optimizer::{Sgd, TrainingState};
 
 /// Rows of a chunk in evaluation, where the batch size is not larger.
@@ -104,6 +104,9 @@ pub struct GpuBackend {
     weights: Vec<Matrix>,
     /// Outputs of the hidden layers, `[rows, outputs + 1]`.
     activations: Vec<Matrix>,
+    activation: Activation,
+    /// What they were before, where the activation's gradient needs it; else none.
+    pre_activations: Vec<Matrix>,
     /// Outputs of the last layer, `[rows, classes]`; then their gradient, or probabilities.
     logits: Matrix,
     /// Forward through all layers but the first.
@@ -144,6 +147,12 @@ impl GpuBackend {
             .iter()
             .map(|&outputs| Matrix::with_ones(&gpu, ACTIVATIONS, rows, outputs + 1))
             .collect::<Result<Vec<_>>>()?;
+        let activation = parameters.activation;
+        let kept = if activation == Activation::Gelu { hidden } else { &[] };
+        let pre_activations = kept
+            .iter()
+            .map(|&outputs| Matrix::new(&gpu, ACTIVATIONS, rows, outputs + 1))
+            .collect::<Result<Vec<_>>>()?;
         let logits = Matrix::new(&gpu, LOGITS, rows, sizes[sizes.len() - 1])?;
 
         let steps = StepRecords::new(&gpu, 1)?;
@@ -151,11 +160,25 @@ impl GpuBackend {
             .map(|layer| {
                 let inputs = Inputs::Activations(&activations[layer - 1]);
                 let outputs = activations.get(layer).unwrap_or(&logits);
-                kernels::forward(&gpu, &steps, inputs, &weights[layer], outputs, layer < hidden.len())
+                let hidden = (layer < hidden.len())
+                    .then(|| Hidden::new(activation, pre_activations.get(layer).unwrap_or(&activations[layer])));
+                kernels::forward(&gpu, &steps, inputs, &weights[layer], outputs, hidden)
             })
             .collect();
         let softmax = kernels::softmax(&gpu, &steps, &logits);
-        let mut backend = Self { gpu, weights, activations, logits, later_layers, softmax, steps, rows, trainer: None };
+        let mut backend = Self {
+            gpu,
+            weights,
+            activations,
+            activation,
+            pre_activations,
+            logits,
+            later_layers,
+            softmax,
+            steps,
+            rows,
+            trainer: None,
+        };
         check_grids(&backend.gpu, backend.later_layers.iter().chain([&backend.softmax]), rows)?;
         if let Some(training) = training {
             backend.trainer = Some(backend.trainer(training, readback)?);
@@ -173,6 +196,11 @@ impl GpuBackend {
         let names = trainer.kernels.iter().map(|kernel| kernel.name);
         trainer.profiler = Some(Profiler::new(&self.gpu, trainer.steps_per_submission, names)?);
         Ok(self)
+    }
+
+    /// What hidden layer `layer` is followed by.
+    fn hidden(&self, layer: usize) -> Hidden<'_> {
+        Hidden::new(self.activation, self.pre_activations.get(layer).unwrap_or(&self.activations[layer]))
     }
 
     fn trainer(&self, training: &Training<'_>, readback: Readback) -> Result<Trainer> {
@@ -200,14 +228,15 @@ impl GpuBackend {
         // Forward.
         for layer in 0..last {
             let outputs = &self.activations[layer];
-            kernels.push(kernels::forward(gpu, &steps, inputs(layer), &self.weights[layer], outputs, true));
+            let hidden = Some(self.hidden(layer));
+            kernels.push(kernels::forward(gpu, &steps, inputs(layer), &self.weights[layer], outputs, hidden));
         }
         // Last layer and loss; the gradient takes the place of the logits.
         let weights = &self.weights[last];
         match kernels::forward_with_loss(gpu, &steps, inputs(last), weights, &self.logits, targets) {
             Some(fused) => kernels.push(fused),
             None => {
-                kernels.push(kernels::forward(gpu, &steps, inputs(last), weights, &self.logits, false));
+                kernels.push(kernels::forward(gpu, &steps, inputs(last), weights, &self.logits, None));
                 kernels.push(kernels::cross_entropy(gpu, &steps, &self.logits, targets));
             }
         }
@@ -235,7 +264,8 @@ impl GpuBackend {
                 )?;
                 let d_outputs = d_outputs.as_ref().unwrap_or(&self.logits);
                 let activations = &self.activations[layer - 1];
-                kernels.push(kernels::input_gradient(gpu, &steps, d_outputs, weights, activations, &d_inputs));
+                let hidden = self.hidden(layer - 1);
+                kernels.push(kernels::input_gradient(gpu, &steps, d_outputs, weights, activations, hidden, &d_inputs));
                 Some(d_inputs)
             };
             let gradient = d_outputs.as_ref().unwrap_or(&self.logits);
@@ -381,13 +411,13 @@ fn check_grids<'a>(gpu: &Gpu, kernels: impl IntoIterator<Item = &'a Kernel>, bat
 }
 
 /// Reads a matrix for each layer.
-async fn read_layers(gpu: &Gpu, matrices: &[Matrix]) -> Result<Parameters> {
+async fn read_layers(gpu: &Gpu, matrices: &[Matrix], activation: Activation) -> Result<Parameters> {
     let mut layers = Vec::with_capacity(matrices.len());
     for matrix in matrices {
         let values = matrix.read(gpu, matrix.rows).await?;
         layers.push(Layer { inputs: matrix.rows - 1, outputs: matrix.columns, values });
     }
-    Ok(Parameters { layers })
+    Ok(Parameters { layers, activation })
 }
 
 /// Writes a matrix for each layer.
@@ -418,8 +448,8 @@ impl Backend for GpuBackend {
         let predictions = gpu.buffer(Content { name: "the predictions", ..EXAMPLES }, 4 * count as u64, usage)?;
         let correct = gpu.buffer("the count of right predictions", 4, usage)?;
         let outputs = self.activations.first().unwrap_or(&self.logits);
-        let first_layer =
-            kernels::forward(gpu, &self.steps, data.inputs(), &self.weights[0], outputs, !self.activations.is_empty());
+        let hidden = (!self.activations.is_empty()).then(|| self.hidden(0));
+        let first_layer = kernels::forward(gpu, &self.steps, data.inputs(), &self.weights[0], outputs, hidden);
         let targets = Targets { order: &data.order, labels: &data.labels, losses: &losses };
         let results = Results { predictions: &predictions, correct: &correct };
         let evaluate = kernels::evaluate(gpu, &self.steps, &self.logits, targets, results);
@@ -484,15 +514,15 @@ impl Backend for GpuBackend {
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {
-        read_layers(&self.gpu, &self.weights).await
+        read_layers(&self.gpu, &self.weights, self.activation).await
     }
 
     async fn state(&mut self) -> Result<TrainingState> {
         let Some(trainer) = &self.trainer else { return Err(no_training()) };
-        let parameters = read_layers(&self.gpu, &self.weights).await?;
+        let parameters = read_layers(&self.gpu, &self.weights, self.activation).await?;
         let mut moments = Vec::new();
         if trainer.sgd.moments() > 0 {
-            moments.push(read_layers(&self.gpu, &trainer.velocities).await?);
+            moments.push(read_layers(&self.gpu, &trainer.velocities, self.activation).await?);
         }
         Ok(TrainingState { parameters, moments })
     }
@@ -501,7 +531,7 @@ impl Backend for GpuBackend {
         let Some(trainer) = &self.trainer else { return Err(no_training()) };
         let mut sizes = vec![self.weights[0].rows - 1];
         sizes.extend(self.weights.iter().map(|weights| weights.columns));
-        state.check(&sizes, trainer.sgd.moments())?;
+        state.check(&sizes, self.activation, trainer.sgd.moments())?;
         write_layers(&self.gpu, &self.weights, &state.parameters)?;
         if let Some(velocity) = state.moments.first() {
             write_layers(&self.gpu, &trainer.velocities, velocity)?;

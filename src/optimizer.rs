@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::Parameters;
+use crate::model::{Activation, Parameters};
 
 /// Stochastic gradient descent, with the semantics of PyTorch's `torch.optim.SGD` (dampening 0):
 ///
@@ -42,11 +42,12 @@ pub struct TrainingState {
 }
 
 impl TrainingState {
-    /// Checks that a model with these layer sizes and an optimizer with so many moments can go on from here.
+    /// Checks that a model with these layer sizes and activation, and an optimizer with so many moments, can go on from
+    /// here.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with both layer sizes, or both numbers of moments.
-    pub fn check(&self, sizes: &[usize], moments: usize) -> Result<()> {
+    /// [`Error::Invalid`] with both layer sizes, both activations, or both numbers of moments.
+    pub fn check(&self, sizes: &[usize], activation: Activation, moments: usize) -> Result<()> {
         for part in std::iter::once(&self.parameters).chain(&self.moments) {
             part.check()?;
             if part.sizes() != sizes {
@@ -55,6 +56,12 @@ impl TrainingState {
                     part.sizes()
                 )));
             }
+        }
+        if self.parameters.activation != activation {
+            return Err(Error::Invalid(format!(
+                "a training state with activation {} does not fit a model with {activation}",
+                self.parameters.activation
+            )));
         }
         if self.moments.len() != moments {
             return Err(Error::Invalid(format!(

@@ -444,7 +444,8 @@ impl<'a> TrainReport<'a> {
             field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))),
         ];
         for (index, pair) in sizes.windows(2).enumerate() {
-            let activation = if index + 2 < sizes.len() { "ReLU" } else { "softmax" };
+            let activation = config.activation.to_string();
+            let activation = if index + 2 < sizes.len() { &*activation } else { "softmax" };
             let shape = format!("[{}, {}]", pair[0], pair[1]);
             lines.push(field(
                 "",

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::{Backend, Evaluation, Step};
 use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::model::MAX_LAYERS;
+use crate::model::{Activation, MAX_LAYERS};
 use crate::optimizer::{Schedule, Sgd, TrainingState};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
@@ -20,6 +20,9 @@ use crate::optimizer::{Schedule, Sgd, TrainingState};
 pub struct TrainingConfig {
     /// Sizes of the hidden layers; none is softmax regression.
     pub hidden: Vec<usize>,
+    /// What the hidden layers are followed by.
+    #[serde(default)]
+    pub activation: Activation,
     /// Passes over the training examples.
     pub epochs: usize,
     /// Examples in a step.
@@ -43,6 +46,7 @@ impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             hidden: Vec::new(),
+            activation: Activation::Relu,
             epochs: 10,
             batch_size: 64,
             learning_rate: 0.15,

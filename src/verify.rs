@@ -4,15 +4,18 @@
 //! How far a number may be off is computed with it. A sum of `n` products in f32, in whatever order, is off by
 //! `ε (4 + 2 √n)` times the sum of their magnitudes or less (ε = 2⁻²³; rounding errors grow with √n: Higham and Mary 2019,
 //! "A new approach to probabilistic rounding error analysis"; the constants leave room). These errors are followed
-//! through the step: through weights by their magnitude, through softmax by its derivative, and through a ReLU
-//! unchanged. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient or leave it.
+//! through the step: through weights by their magnitude, through softmax by its derivative, and through an activation by
+//! the largest derivative it has. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient
+//! or leave it.
 
 use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
 use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::model::{Layer, Parameters};
+use crate::model::{Activation, Parameters};
 use crate::optimizer::{Sgd, TrainingState};
-use crate::reference::{Deviation, log_sum_exp, matmul, matmul_a_bt, matmul_at_b, widen, with_ones};
+use crate::reference::{
+    Deviation, activate, activation_derivative, log_sum_exp, matmul, matmul_a_bt, matmul_at_b, widen, with_ones,
+};
 
 const EPSILON: f64 = f32::EPSILON as f64;
 
@@ -182,7 +185,7 @@ fn check(
     after: &TrainingState,
     loss: f32,
 ) -> Option<Vec<Deviation>> {
-    let (expected_loss, gradients) = gradients(training.examples, rows, &before.parameters.layers)?;
+    let (expected_loss, gradients) = gradients(training.examples, rows, &before.parameters)?;
     let tolerance = expected_loss.errors[0];
     let loss = Deviation::worst("loss", 1, &[f64::from(loss)], &expected_loss.values, |_| tolerance)?;
     let mut worst_gradient: Option<Deviation> = None;
@@ -270,14 +273,15 @@ impl Update {
 }
 
 /// The mean loss over the examples `rows`, and its gradient by every layer's values; `None` where they leave f32.
-fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bounded, Vec<Bounded>)> {
+fn gradients(examples: &Examples, rows: &[u32], parameters: &Parameters) -> Option<(Bounded, Vec<Bounded>)> {
+    let layers = &parameters.layers;
     let batch = rows.len();
     let pixels = rows.iter().flat_map(|&row| examples.input(row as usize)).map(|&byte| f64::from(byte) / 255.0);
     let values = with_ones(&pixels.collect::<Vec<_>>(), examples.features);
     let errors = values.iter().map(|value| 2.0 * EPSILON * value).collect();
-    // What each layer reads, `[batch, inputs + 1]`, and whether its ReLU surely let it through, or surely not.
+    // What each layer reads, `[batch, inputs + 1]`, and the derivative of the activation it comes from.
     let mut read = vec![Bounded { values, errors }];
-    let mut passed: Vec<Vec<Option<bool>>> = Vec::new();
+    let mut derivatives: Vec<Bounded> = Vec::new();
     let weights: Vec<Vec<f64>> = layers.iter().map(|layer| widen(&layer.values)).collect();
     let magnitudes: Vec<Vec<f64>> = weights.iter().map(|values| magnitude(values)).collect();
     let mut logits = None;
@@ -294,12 +298,11 @@ fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bou
             logits = Some(output);
             break;
         }
-        let sign = |(&value, &error): (&f64, &f64)| (value.abs() > error).then_some(value > 0.0);
-        passed.push(output.values.iter().zip(&output.errors).map(sign).collect());
-        let mut errors = with_ones(&output.errors, layer.outputs);
+        let (activated, derivative) = activated(parameters.activation, &output);
+        derivatives.push(derivative);
+        let mut errors = with_ones(&activated.errors, layer.outputs);
         errors.iter_mut().skip(layer.outputs).step_by(layer.outputs + 1).for_each(|error| *error = 0.0);
-        let relu: Vec<f64> = output.values.iter().map(|&value| value.max(0.0)).collect();
-        read.push(Bounded { values: with_ones(&relu, layer.outputs), errors });
+        read.push(Bounded { values: with_ones(&activated.values, layer.outputs), errors });
     }
 
     let labels: Vec<u32> = rows.iter().map(|&row| examples.labels[row as usize]).collect();
@@ -324,18 +327,41 @@ fn gradients(examples: &Examples, rows: &[u32], layers: &[Layer]) -> Option<(Bou
             let mut values = matmul_a_bt(&d_output.values, &weights[index][..inputs * outputs], shape);
             let errors = d_output.errors_in_product(outputs);
             let mut errors = matmul_a_bt(&errors, &magnitudes[index][..inputs * outputs], shape);
-            for ((value, error), passed) in values.iter_mut().zip(&mut errors).zip(&passed[index - 1]) {
-                match passed {
-                    Some(true) => {}
-                    Some(false) => (*value, *error) = (0.0, 0.0),
-                    None => *error += value.abs(),
-                }
+            let derivatives = derivatives[index - 1].values.iter().zip(&derivatives[index - 1].errors);
+            for ((value, error), (derivative, off)) in values.iter_mut().zip(&mut errors).zip(derivatives) {
+                *error = *error * derivative.abs() + (value.abs() + *error) * off;
+                *value *= derivative;
             }
             d_output = Bounded { values, errors };
         }
     }
     gradients.reverse();
     Some((loss, gradients))
+}
+
+/// An activation and its derivative.
+fn activated(activation: Activation, sums: &Bounded) -> (Bounded, Bounded) {
+    let values = activate(activation, &sums.values);
+    let derivatives = activation_derivative(activation, &sums.values);
+    // The largest first and second derivative there is anywhere, and the rounding of either function by ε.
+    let (first, second) = match activation {
+        Activation::Relu => (1.0, 0.0),
+        Activation::Sigmoid => (0.25, 0.1),
+        Activation::Tanh => (1.0, 0.77),
+        Activation::Gelu => (1.13, 0.81),
+    };
+    let mut errors = Vec::with_capacity(values.len());
+    let mut derivative_errors = Vec::with_capacity(values.len());
+    for (&z, &error) in sums.values.iter().zip(&sums.errors) {
+        let (rounding, derivative_error) = match activation {
+            Activation::Relu => (0.0, if z.abs() > error { 0.0 } else { 1.0 }),
+            Activation::Sigmoid | Activation::Tanh => (16.0 * EPSILON, second * error + 48.0 * EPSILON),
+            Activation::Gelu => (16.0 * EPSILON * z.abs().min(8.0).max(z), second * error + 64.0 * EPSILON),
+        };
+        errors.push(first * error + rounding);
+        derivative_errors.push(derivative_error);
+    }
+    (Bounded { values, errors }, Bounded { values: derivatives, errors: derivative_errors })
 }
 
 /// The mean cross-entropy, and its gradient by the logits, `[batch, classes]`.

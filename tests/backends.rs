@@ -8,7 +8,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::{self, Examples};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::model::Parameters;
+use softstep::model::{Activation, Parameters};
 use softstep::optimizer::{Sgd, TrainingState};
 
 fn gpu() -> Gpu {
@@ -99,26 +99,28 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
     ] {
         let seed = fresh_seed();
         let examples = oracle::random_examples(batch, sizes[0], sizes[sizes.len() - 1], seed);
-        let parameters = oracle::random_parameters(&sizes, seed);
         let order: Vec<u32> = (0..batch as u32).collect();
         let inputs = oracle::inputs(&examples, &order);
-        let mut model = oracle::Model::new(&parameters);
-        if model.nearest_kink(&inputs) < 1e-5 {
-            continue; // on a kink of ReLU the gradient is any of two
-        }
-        let expected = model.finite_differences(&inputs, &examples.labels);
-        for &matmul in gpu.matmul_choices() {
-            let gpu = gpu.clone().with_matmul(matmul).unwrap();
-            let training = Training { examples: &examples, batch_size: batch, sgd: Sgd::default() };
-            let mut backend = gpu_backend(&gpu, &parameters, &training);
-            // At learning rate 1 the update is the gradient.
-            train(&mut backend, &examples, batch, 1, 1.0);
-            let after = block_on(backend.parameters()).unwrap();
-            for (layer, expected) in expected.iter().enumerate() {
-                let (before, after) = (&parameters.layers[layer].values, &after.layers[layer].values);
-                let gradient: Vec<f32> = before.iter().zip(after).map(|(before, after)| before - after).collect();
-                let name = format!("{sizes:?}, layer {layer}, batch {batch}, {matmul:?}, seed {seed}");
-                oracle::assert_close(&name, &gradient, expected, 1e-5, 1e-6);
+        for activation in Activation::ALL {
+            let parameters = Parameters { activation, ..oracle::random_parameters(&sizes, seed) };
+            let mut model = oracle::Model::new(&parameters);
+            if model.nearest_kink(&inputs) < 1e-5 {
+                continue; // on a kink of ReLU the gradient is any of two
+            }
+            let expected = model.finite_differences(&inputs, &examples.labels);
+            for &matmul in gpu.matmul_choices() {
+                let gpu = gpu.clone().with_matmul(matmul).unwrap();
+                let training = Training { examples: &examples, batch_size: batch, sgd: Sgd::default() };
+                let mut backend = gpu_backend(&gpu, &parameters, &training);
+                // At learning rate 1 the update is the gradient.
+                train(&mut backend, &examples, batch, 1, 1.0);
+                let after = block_on(backend.parameters()).unwrap();
+                for (layer, expected) in expected.iter().enumerate() {
+                    let (before, after) = (&parameters.layers[layer].values, &after.layers[layer].values);
+                    let gradient: Vec<f32> = before.iter().zip(after).map(|(before, after)| before - after).collect();
+                    let name = format!("{activation} {sizes:?}, layer {layer}, batch {batch}, {matmul:?}, seed {seed}");
+                    oracle::assert_close(&name, &gradient, expected, 1e-5, 1e-6);
+                }
             }
         }
     }
@@ -239,25 +241,28 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
 fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() {
     let seed = fresh_seed();
     let examples = oracle::random_examples(2051, 11, 7, seed);
-    let parameters = Parameters::new(&[11, 18, 7], seed).unwrap();
-    let mut cpu = CpuBackend::new(&parameters, None).unwrap();
-    let set = cpu.upload(&examples).unwrap();
-    let expected = block_on(cpu.evaluate(&set)).unwrap();
-    let expected_probabilities = oracle::widen(&block_on(cpu.probabilities(&set)).unwrap());
+    for activation in Activation::ALL {
+        let name = format!("{activation}, seed {seed}");
+        let parameters = Parameters::with_activation(&[11, 18, 7], activation, seed).unwrap();
+        let mut cpu = CpuBackend::new(&parameters, None).unwrap();
+        let set = cpu.upload(&examples).unwrap();
+        let expected = block_on(cpu.evaluate(&set)).unwrap();
+        let expected_probabilities = oracle::widen(&block_on(cpu.probabilities(&set)).unwrap());
 
-    let mut backend = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
-    let set = backend.upload(&examples).unwrap();
-    for _ in 0..2 {
-        let actual = block_on(backend.evaluate(&set)).unwrap();
-        assert!((actual.loss - expected.loss).abs() <= 1e-5 * expected.loss, "seed {seed}: {actual:?}");
-        let differing = actual.predictions.iter().zip(&expected.predictions).filter(|(a, b)| a != b).count();
-        assert!(differing <= 2, "seed {seed}: {differing} predictions differ");
-        assert!(actual.correct.abs_diff(expected.correct) <= differing, "seed {seed}");
-    }
-    let probabilities = block_on(backend.probabilities(&set)).unwrap();
-    oracle::assert_close(&format!("probabilities, seed {seed}"), &probabilities, &expected_probabilities, 1e-4, 1e-6);
-    for row in probabilities.chunks(7) {
-        assert!((row.iter().sum::<f32>() - 1.0).abs() <= 1e-5);
+        let mut backend = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+        let set = backend.upload(&examples).unwrap();
+        for _ in 0..2 {
+            let actual = block_on(backend.evaluate(&set)).unwrap();
+            assert!((actual.loss - expected.loss).abs() <= 1e-5 * expected.loss, "{name}: {actual:?}");
+            let differing = actual.predictions.iter().zip(&expected.predictions).filter(|(a, b)| a != b).count();
+            assert!(differing <= 2, "{name}: {differing} predictions differ");
+            assert!(actual.correct.abs_diff(expected.correct) <= differing, "{name}");
+        }
+        let probabilities = block_on(backend.probabilities(&set)).unwrap();
+        oracle::assert_close(&format!("probabilities, {name}"), &probabilities, &expected_probabilities, 1e-4, 1e-6);
+        for row in probabilities.chunks(7) {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() <= 1e-5);
+        }
     }
 }
 
@@ -274,7 +279,7 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
     for sizes in [[5, 3], [4, 2]] {
         refused("another shape", new(&Parameters::new(&sizes, 0).unwrap(), Some(&training(2))).map(drop));
     }
-    refused("no layers", new(&Parameters { layers: vec![] }, None).map(drop));
+    refused("no layers", new(&Parameters { layers: vec![], activation: Activation::Relu }, None).map(drop));
     let mut short = parameters.clone();
     short.layers[0].values.pop();
     refused("a value short", new(&short, None).map(drop));

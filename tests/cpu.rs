@@ -7,14 +7,14 @@ use pollster::block_on;
 use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
-use softstep::model::{Layer, Parameters};
+use softstep::model::{Activation, Layer, Parameters};
 use softstep::optimizer::Sgd;
 
 /// A model of one layer that gives `logits` for an input of 255.
 fn constant_logits(logits: &[f32]) -> Parameters {
     let classes = logits.len();
     let values = logits.iter().copied().chain(vec![0.0; classes]).collect();
-    Parameters { layers: vec![Layer { inputs: 1, outputs: classes, values }] }
+    Parameters { layers: vec![Layer { inputs: 1, outputs: classes, values }], activation: Activation::Relu }
 }
 
 /// Labels for inputs of 255.
@@ -80,17 +80,20 @@ fn gradients_match_finite_differences_of_the_oracle() {
     for (seed, (features, hidden, classes, batch)) in cases.into_iter().enumerate() {
         let sizes = [&[features], hidden, &[classes]].concat();
         let examples = random_examples(batch, features, classes, seed as u64);
-        let before = random_parameters(&sizes, seed as u64);
         let order: Vec<u32> = (0..batch as u32).rev().collect();
-        let (losses, after) = train(&before, &examples, &order, (batch, 1), Sgd::default(), 1.0);
-
-        let mut model = Model::new(&before);
         let (inputs, labels) = (oracle::inputs(&examples, &order), oracle::labels(&examples, &order));
-        assert_close(&format!("{sizes:?}, loss"), &losses, &[model.loss(&inputs, &labels)], 1e-6, 1e-6);
-        for (index, expected) in model.finite_differences(&inputs, &labels).iter().enumerate() {
-            let values = before.layers[index].values.iter().zip(&after.layers[index].values);
-            let gradient: Vec<f32> = values.map(|(before, after)| before - after).collect();
-            assert_close(&format!("{sizes:?}, batch {batch}, layer {index}"), &gradient, expected, 1e-5, 1e-6);
+        for activation in Activation::ALL {
+            let before = Parameters { activation, ..random_parameters(&sizes, seed as u64) };
+            let (losses, after) = train(&before, &examples, &order, (batch, 1), Sgd::default(), 1.0);
+
+            let mut model = Model::new(&before);
+            let name = format!("{activation} {sizes:?}, batch {batch}");
+            assert_close(&format!("{name}, loss"), &losses, &[model.loss(&inputs, &labels)], 1e-6, 1e-6);
+            for (index, expected) in model.finite_differences(&inputs, &labels).iter().enumerate() {
+                let values = before.layers[index].values.iter().zip(&after.layers[index].values);
+                let gradient: Vec<f32> = values.map(|(before, after)| before - after).collect();
+                assert_close(&format!("{name}, layer {index}"), &gradient, expected, 1e-5, 1e-6);
+            }
         }
     }
 }
@@ -136,6 +139,26 @@ fn twenty_steps_of_every_optimizer_follow_the_oracle() {
         assert_eq!(losses.len(), 20);
         assert_close(&format!("{sgd:?}, losses"), &losses, &expected_losses, 1e-5, 1e-6);
         assert_parameters_close(&format!("{sgd:?}"), &actual, &expected, 1e-5, 2e-6);
+    }
+}
+
+/// The largest values that a layer can hold, and a NaN, at the input of each activation.
+#[test]
+fn activations_of_huge_sums_are_finite_and_those_of_a_nan_are_none() {
+    let examples = random_examples(4, 3, 2, 1);
+    for activation in Activation::ALL {
+        for scale in [1e10, -1e10, 1e30, -1e30] {
+            let mut parameters = Parameters { activation, ..random_parameters(&[3, 5, 2], 1) };
+            parameters.layers[0].values.fill(scale);
+            parameters.layers[1].values.fill(0.0);
+            let (losses, after) = train(&parameters, &examples, &[0, 1, 2, 3], (4, 1), Sgd::default(), 1e-35);
+            assert!(losses[0].is_finite(), "{activation} {scale}: {losses:?}");
+            let finite = after.layers.iter().flat_map(|layer| &layer.values).all(|value| value.is_finite());
+            assert!(finite, "{activation} {scale}: {after:?}");
+            parameters.layers[0].values[5] = f32::NAN;
+            let (losses, _) = train(&parameters, &examples, &[0, 1, 2, 3], (4, 1), Sgd::default(), 0.1);
+            assert!(losses[0].is_nan(), "{activation} hides a NaN: {losses:?}");
+        }
     }
 }
 

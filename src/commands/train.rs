@@ -68,9 +68,17 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
                     parameters.sizes()
                 );
             }
+            if parameters.activation != config.activation {
+                bail!(
+                    "--init {} has the activation {}, and this run {}: choose its --activation",
+                    file.display(),
+                    parameters.activation,
+                    config.activation
+                );
+            }
             parameters
         }
-        (None, None) => Parameters::new(&sizes, config.seed)?,
+        (None, None) => Parameters::with_activation(&sizes, config.activation, config.seed)?,
     };
     let batch_size = config.batch_size.min(data.train.len());
     let training = Training { examples: &data.train, batch_size, sgd: config.sgd };

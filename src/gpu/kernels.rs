@@ -1,5 +1,6 @@
 //! The kernels, each under the name of its file in `shaders/`.
 
+mod activation;
 mod cross_entropy;
 mod evaluate;
 mod forward;
@@ -10,6 +11,7 @@ mod sgd;
 mod softmax;
 mod weight_gradient;
 
+pub use activation::Hidden;
 pub use cross_entropy::{Targets, cross_entropy};
 pub use evaluate::{Results, evaluate};
 pub use forward::{forward, forward_with_loss};
@@ -20,14 +22,19 @@ pub use softmax::softmax;
 pub use weight_gradient::weight_gradient;
 
 use super::kernel::Program;
+use crate::model::Activation;
 
 /// Every program that softstep can run on a device, in every variant.
 pub fn programs() -> Vec<Program> {
     let mut programs = vec![softmax::program(), cross_entropy::program(), evaluate::program()];
     for matmul in Matmul::ALL {
-        programs.push(input_gradient::program(matmul));
+        for activation in Activation::ALL {
+            programs.push(input_gradient::program(matmul, activation));
+            for source in gather::Source::ALL {
+                programs.push(forward::program(source, matmul, activation));
+            }
+        }
         for source in gather::Source::ALL {
-            programs.push(forward::program(source, matmul));
             programs.push(weight_gradient::program(source, matmul));
         }
     }

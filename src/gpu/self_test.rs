@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::device::Gpu;
 use super::kernel::{Kernel, StepRecord, StepRecords};
-use super::kernels::{self, Inputs, Matmul, Results, Targets};
+use super::kernels::{self, Hidden, Inputs, Matmul, Results, Targets};
 use super::matrix::Matrix;
 use super::readback::read_buffer;
 use crate::error::Result;
+use crate::model::Activation;
 use crate::optimizer::Sgd;
 use crate::reference::{self, Deviation, widen};
 
@@ -134,31 +135,35 @@ impl Bench {
         let order_buffer = self.buffer(&blocks(order.iter().copied()))?;
         let from_examples = Inputs::Examples { examples: &examples, order: &order_buffer, features: inputs };
         let sources = [
-            (
-                Inputs::Activations(&activation_matrix),
-                &activations,
-                ["forward", "forward_with_loss", "weight_gradient"],
-            ),
-            (
-                from_examples,
-                &gathered,
-                ["forward_from_examples", "forward_with_loss_from_examples", "weight_gradient_from_examples"],
-            ),
+            (Inputs::Activations(&activation_matrix), &activations, ["forward_with_loss", "weight_gradient"]),
+            (from_examples, &gathered, ["forward_with_loss_from_examples", "weight_gradient_from_examples"]),
         ];
         let labels = self.below(count, outputs);
         let row_labels: Vec<u32> = order.iter().map(|&example| labels[example as usize]).collect();
         let labels = self.buffer(&labels)?;
         let weight_matrix = self.matrix(inputs + 1, outputs, &weights)?;
         let d_output_matrix = self.matrix(batch, outputs, &d_outputs)?;
-        for (source, values, [forward, forward_with_loss, weight_gradient]) in sources {
+        for (source, values, [forward_with_loss, weight_gradient]) in sources {
             let logits = reference::matmul(values, &widen(&weights), [batch, inputs + 1, outputs]);
             let scale = [1e-5, 1e-6 * (inputs as f64).sqrt()];
 
-            let result = self.unwritten(batch, outputs + 1)?;
-            self.run(&kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, true), record(batch))?;
-            let actual: Vec<f32> = result.read(&self.gpu, batch).await?;
-            let actual: Vec<f32> = actual.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect();
-            self.expect(forward, "output", outputs, &actual, &reference::relu(&logits), scale);
+            let without_ones = |row: Vec<f32>| {
+                row.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect::<Vec<_>>()
+            };
+            for activation in Activation::ALL {
+                let result = self.unwritten(batch, outputs + 1)?;
+                let kept = self.unwritten(batch, outputs + 1)?;
+                let hidden = Hidden::new(activation, &kept);
+                let forward = kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, Some(hidden));
+                self.run(&forward, record(batch))?;
+                let actual = without_ones(result.read(&self.gpu, batch).await?);
+                let expected = reference::activate(activation, &logits);
+                self.expect(forward.name, "output", outputs, &actual, &expected, scale);
+                if activation == Activation::Gelu {
+                    let actual = without_ones(kept.read(&self.gpu, batch).await?);
+                    self.expect(forward.name, "kept sum", outputs, &actual, &logits, scale);
+                }
+            }
 
             let losses = self.buffer(&vec![SENTINEL; batch])?;
             let targets = Targets { order: &order_buffer, labels: &labels, losses: &losses };
@@ -194,17 +199,24 @@ impl Bench {
             }
         }
 
-        let gpu = &self.gpu;
-        let d_inputs = self.unwritten(batch, inputs)?;
-        let d_output = &d_output_matrix;
-        let kernel = kernels::input_gradient(gpu, &self.steps, d_output, &weight_matrix, &activation_matrix, &d_inputs);
-        self.run(&kernel, record(batch))?;
         let shape = [batch, outputs, inputs];
-        let expected = reference::matmul_a_bt(&widen(&d_outputs), &widen(&weights[..inputs * outputs]), shape);
-        let passed: Vec<f64> = activations.chunks_exact(inputs + 1).flat_map(|row| &row[..inputs]).copied().collect();
-        let expected = reference::relu_backward(&expected, &passed);
-        let actual = d_inputs.read(&self.gpu, batch).await?;
-        self.expect("input_gradient", "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
+        let d_read = reference::matmul_a_bt(&widen(&d_outputs), &widen(&weights[..inputs * outputs]), shape);
+        let sums = self.values(batch * inputs, 4.0);
+        for activation in Activation::ALL {
+            let outputs = narrow(&reference::with_ones(&reference::activate(activation, &widen(&sums)), inputs));
+            let outputs = self.matrix(batch, inputs + 1, &outputs)?;
+            let kept = self.matrix(batch, inputs + 1, &narrow(&reference::with_ones(&widen(&sums), inputs)))?;
+            let hidden = Hidden::new(activation, &kept);
+            let d_inputs = self.unwritten(batch, inputs)?;
+            let (gpu, d_output) = (&self.gpu, &d_output_matrix);
+            let kernel =
+                kernels::input_gradient(gpu, &self.steps, d_output, &weight_matrix, &outputs, hidden, &d_inputs);
+            self.run(&kernel, record(batch))?;
+            let derivatives = reference::activation_derivative(activation, &widen(&sums));
+            let expected: Vec<f64> = d_read.iter().zip(derivatives).map(|(d, derivative)| d * derivative).collect();
+            let actual = d_inputs.read(&self.gpu, batch).await?;
+            self.expect(kernel.name, "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
+        }
         Ok(())
     }
 

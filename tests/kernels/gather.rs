@@ -41,7 +41,7 @@ fn gather_takes_shuffled_examples_and_scales_bytes_to_0_1() {
                 order: &bench.buffer(&whole_order),
                 features,
             };
-            let kernel = forward(&bench.gpu, &bench.steps, inputs, &weights, &outputs, false);
+            let kernel = forward(&bench.gpu, &bench.steps, inputs, &weights, &outputs, None);
             bench.run(&kernel, StepRecord { first_block: 3, ..batch(rows) });
             let name = bench.name(format!("gather {rows} of {features} features"));
             oracle::assert_close(&name, &bench.read(&outputs), &expected, 1e-6, 0.0);

@@ -4,7 +4,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::data::Examples;
-use softstep::model::Parameters;
+use softstep::model::{Activation, Parameters};
 use softstep::optimizer::Sgd;
 
 pub use softstep::reference::*;
@@ -24,6 +24,7 @@ pub struct Layer {
 #[derive(Clone, Debug)]
 pub struct Model {
     pub layers: Vec<Layer>,
+    pub activation: Activation,
 }
 
 /// What a batch gives on its way through the model and back.
@@ -44,40 +45,42 @@ impl Model {
             values: widen(&layer.values),
             velocity: vec![0.0; layer.values.len()],
         });
-        Self { layers: layers.collect() }
+        Self { layers: layers.collect(), activation: parameters.activation }
     }
 
     pub fn classes(&self) -> usize {
         self.layers.last().unwrap().outputs
     }
 
-    /// What each layer reads, `[batch, inputs + 1]`, and after them the logits, `[batch, classes]`.
-    pub fn forward(&self, inputs: &[f64]) -> Vec<Vec<f64>> {
+    /// What each layer reads, `[batch, inputs + 1]`, and what it makes of it, `[batch, outputs]`, before any activation.
+    pub fn forward(&self, inputs: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
         let batch = inputs.len() / self.layers[0].inputs;
-        let mut values = vec![with_ones(inputs, self.layers[0].inputs)];
-        for (index, layer) in self.layers.iter().enumerate() {
-            let output = matmul(&values[index], &layer.values, [batch, layer.inputs + 1, layer.outputs]);
-            let last = index + 1 == self.layers.len();
-            values.push(if last { output } else { with_ones(&relu(&output), layer.outputs) });
+        let mut read = with_ones(inputs, self.layers[0].inputs);
+        let (mut reads, mut sums) = (Vec::new(), Vec::new());
+        for layer in &self.layers {
+            let sum = matmul(&read, &layer.values, [batch, layer.inputs + 1, layer.outputs]);
+            let next = with_ones(&activate(self.activation, &sum), layer.outputs);
+            reads.push(std::mem::replace(&mut read, next));
+            sums.push(sum);
         }
-        values
+        (reads, sums)
     }
 
     /// `[batch, features] -> [batch, classes]`.
     pub fn logits(&self, inputs: &[f64]) -> Vec<f64> {
-        self.forward(inputs).pop().unwrap()
+        self.forward(inputs).1.pop().unwrap()
     }
 
     /// How near to 0 the input of a ReLU comes: nearer than f32 can tell, the sign may be another there, and then the
     /// gradients are.
     pub fn nearest_kink(&self, inputs: &[f64]) -> f64 {
-        let hidden = &self.layers[..self.layers.len() - 1];
-        let nearest = |(layer, input): (&Layer, &Vec<f64>)| {
-            let batch = input.len() / (layer.inputs + 1);
-            let output = matmul(input, &layer.values, [batch, layer.inputs + 1, layer.outputs]);
-            output.iter().map(|x| x.abs()).fold(f64::INFINITY, f64::min)
-        };
-        hidden.iter().zip(&self.forward(inputs)).map(nearest).fold(f64::INFINITY, f64::min)
+        let mut sums = self.forward(inputs).1;
+        sums.pop();
+        if self.activation == Activation::Relu {
+            sums.iter().flatten().map(|x| x.abs()).fold(f64::INFINITY, f64::min)
+        } else {
+            f64::INFINITY
+        }
     }
 
     pub fn loss(&self, inputs: &[f64], labels: &[u32]) -> f64 {
@@ -106,16 +109,19 @@ impl Model {
 
     pub fn pass(&self, inputs: &[f64], labels: &[u32]) -> Pass {
         let batch = labels.len();
-        let mut read = self.forward(inputs);
-        let logits = read.pop().unwrap();
+        let (read, mut sums) = self.forward(inputs);
+        let logits = sums.pop().unwrap();
         let mut d_output = cross_entropy_backward(&logits, labels, self.classes());
         let mut gradients = Vec::new();
         for (layer, input) in self.layers.iter().zip(&read).rev() {
             let (inputs, outputs) = (layer.inputs, layer.outputs);
             gradients.insert(0, matmul_at_b(input, &d_output, [inputs + 1, batch, outputs]));
             let d_input = matmul_a_bt(&d_output, &layer.values, [batch, outputs, inputs + 1]);
-            let d_input = relu_backward(&d_input, input);
             d_output = d_input.chunks_exact(inputs + 1).flat_map(|row| row[..inputs].to_vec()).collect();
+            if let Some(sums) = sums.pop() {
+                let derivatives = activation_derivative(self.activation, &sums);
+                d_output.iter_mut().zip(derivatives).for_each(|(d, derivative)| *d *= derivative);
+            }
         }
         Pass { loss: cross_entropy(&logits, labels, self.classes()), logits, gradients }
     }
