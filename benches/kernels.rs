@@ -19,7 +19,7 @@ use softstep::gpu::matrix::Matrix;
 use softstep::gpu::readback::read_buffer;
 use softstep::gpu::{AdapterChoice, Gpu};
 use softstep::model::Activation;
-use softstep::optimizer::Sgd;
+use softstep::optimizer::Optimizer;
 
 /// `[batch, inputs, outputs]` of layers that read the data set.
 const FIRST_LAYERS: [[usize; 3]; 3] = [[256, 784, 10], [256, 784, 128], [256, 784, 512]];
@@ -142,8 +142,16 @@ impl Bench<'_> {
         let (d_out, d_outputs) = self.matrix(rows, outputs);
         let weights = Matrix::new(&self.gpu, "weights", width + 1, outputs).unwrap();
         let velocity = Matrix::new(&self.gpu, "velocity", 1, 1).unwrap();
-        let (gpu, sgd) = (&self.gpu, Sgd::default());
-        let kernel = kernels::weight_gradient(gpu, &self.steps, inputs.bound(), &d_outputs, &weights, &velocity, &sgd);
+        let (gpu, optimizer) = (&self.gpu, Optimizer::default());
+        let kernel = kernels::weight_gradient(
+            gpu,
+            &self.steps,
+            inputs.bound(),
+            &d_outputs,
+            &weights,
+            [&velocity; 2],
+            &optimizer,
+        );
         // From weights of 0 and at a rate of -1 the update is the gradient.
         self.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) }, 1);
         let expected = oracle::matmul_at_b(&inputs.values, &oracle::widen(&d_out), [width + 1, rows, outputs]);

@@ -4,6 +4,7 @@ struct Step {
     batch: u32,         // examples in it
     first_row: u32,     // where its results start: losses, predictions, probabilities
     learning_rate: f32,
+    moment_scales: vec2<f32>, // what AdamW corrects the bias of its moments with
 }
 
 @group(0) @binding(0) var<uniform> step: Step;

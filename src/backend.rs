@@ -3,7 +3,7 @@
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use crate::optimizer::{Sgd, TrainingState};
+use crate::optimizer::{Optimizer, TrainingState};
 use crate::verify::Verification;
 
 /// What a backend needs to train, beside the initial parameters.
@@ -14,7 +14,7 @@ pub struct Training<'a> {
     /// The most examples in a step.
     pub batch_size: usize,
     /// The optimizer.
-    pub sgd: Sgd,
+    pub optimizer: Optimizer,
 }
 
 /// One training step.

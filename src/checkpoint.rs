@@ -84,7 +84,7 @@ impl Metadata {
 /// [`Error::Invalid`] if a value is infinite or not a number, or the state is not of the metadata's layer sizes and
 /// optimizer.
 pub fn to_safetensors(metadata: &Metadata, state: &TrainingState) -> Result<Vec<u8>> {
-    state.check(&metadata.sizes, metadata.config.activation, metadata.config.sgd.moments())?;
+    state.check(&metadata.sizes, metadata.config.activation, metadata.config.optimizer.moments())?;
     let mut tensors = layer_tensors("", &state.parameters)?;
     for (index, moment) in state.moments.iter().enumerate() {
         tensors.extend(layer_tensors(&moment_prefix(index), moment)?);
@@ -123,15 +123,15 @@ fn read(bytes: &[u8]) -> std::result::Result<(Metadata, TrainingState), String> 
     metadata.check()?;
     let activation = metadata.config.activation;
     let parameters = tensors.layers("", &metadata.sizes, activation)?;
-    let moments = (0..metadata.config.sgd.moments())
+    let moments = (0..metadata.config.optimizer.moments())
         .map(|index| tensors.layers(&moment_prefix(index), &metadata.sizes, activation))
         .collect::<std::result::Result<_, String>>()?;
     tensors.bytes(DIGEST.into(), Dtype::U8, &[DIGEST_BYTES])?;
     if let Some(name) = tensors.unread() {
         return Err(format!("tensor {name} is none of a checkpoint with layer sizes {:?}", metadata.sizes));
     }
-    let state = TrainingState { parameters, moments };
-    state.check(&metadata.sizes, activation, metadata.config.sgd.moments()).map_err(|error| error.to_string())?;
+    let state = TrainingState { parameters, moments, updates: metadata.step as u64 };
+    state.check(&metadata.sizes, activation, metadata.config.optimizer.moments()).map_err(|error| error.to_string())?;
     Ok((metadata, state))
 }
 

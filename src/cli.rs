@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use softstep::model::Activation;
-use softstep::optimizer::{Schedule, Sgd};
+use softstep::optimizer::{AdamW, Optimizer, Schedule, Sgd};
 use softstep::trainer::TrainingConfig;
 
 /// Train softmax classifiers on any GPU
@@ -181,6 +181,16 @@ pub enum ActivationChoice {
     Gelu,
 }
 
+/// `--optimizer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerChoice {
+    /// Stochastic gradient descent, with --momentum and --nesterov
+    Sgd,
+    /// Adam with decoupled weight decay, with --beta1, --beta2 and --epsilon
+    #[value(name = "adamw")]
+    AdamW,
+}
+
 /// `--schedule`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ScheduleChoice {
@@ -222,20 +232,30 @@ pub struct TrainArgs {
     /// Examples in a training step
     #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size)]
     batch_size: usize,
-    /// Learning rate that the schedule starts from
-    #[arg(long = "lr", value_name = "RATE", allow_negative_numbers = true,
-          default_value_t = TrainingConfig::default().learning_rate)]
-    learning_rate: f32,
-    /// Momentum, 0 to below 1
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true,
-          default_value_t = TrainingConfig::default().sgd.momentum)]
-    momentum: f32,
+    /// Learning rate that the schedule starts from [default: 0.15, with adamw 0.001]
+    #[arg(long = "lr", value_name = "RATE", allow_negative_numbers = true)]
+    learning_rate: Option<f32>,
+    /// How gradients change the parameters
+    #[arg(long, value_enum, default_value = "sgd")]
+    optimizer: OptimizerChoice,
+    /// Momentum of sgd, 0 to below 1 [default: 0.9]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    momentum: Option<f32>,
     /// Use Nesterov's momentum
     #[arg(long)]
     nesterov: bool,
-    /// L2 penalty on weights and biases
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0)]
-    weight_decay: f32,
+    /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0, with adamw 0.01]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    weight_decay: Option<f32>,
+    /// Share of the mean gradient that adamw keeps, 0 to below 1 [default: 0.9]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    beta1: Option<f64>,
+    /// Share of the mean squared gradient that adamw keeps, 0 to below 1 [default: 0.999]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    beta2: Option<f64>,
+    /// What adamw adds to the root that it divides by [default: 1e-8]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    epsilon: Option<f64>,
     /// How the learning rate changes over the run
     #[arg(long, value_enum, default_value = "cosine")]
     schedule: ScheduleChoice,
@@ -299,6 +319,39 @@ impl TrainArgs {
         Ok(asked.into_iter().find_map(differs))
     }
 
+    fn optimizer(&self) -> Optimizer {
+        match self.optimizer {
+            OptimizerChoice::Sgd => Optimizer::Sgd(Sgd {
+                momentum: self.momentum.unwrap_or(0.9),
+                nesterov: self.nesterov,
+                weight_decay: self.weight_decay.unwrap_or(0.0),
+            }),
+            OptimizerChoice::AdamW => {
+                let AdamW { beta1, beta2, epsilon, weight_decay } = AdamW::default();
+                Optimizer::AdamW(AdamW {
+                    beta1: self.beta1.unwrap_or(beta1),
+                    beta2: self.beta2.unwrap_or(beta2),
+                    epsilon: self.epsilon.unwrap_or(epsilon),
+                    weight_decay: self.weight_decay.unwrap_or(weight_decay),
+                })
+            }
+        }
+    }
+
+    /// Refuses a setting of another optimizer than the chosen one.
+    fn check_optimizer(&self) -> Result<(), String> {
+        let (others, optimizer) = match self.optimizer {
+            OptimizerChoice::Sgd => (&["beta1", "beta2", "epsilon"][..], "adamw"),
+            OptimizerChoice::AdamW => (&["momentum", "nesterov"][..], "sgd"),
+        };
+        match others.iter().find(|other| self.gives(other)) {
+            Some(other) => {
+                Err(format!("--{other} is a setting of --optimizer {optimizer}, which this run does not use"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The settings of the run. Without `--epochs` their number depends on the data, so it comes last.
     pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize) -> TrainingConfig {
         TrainingConfig {
@@ -311,8 +364,11 @@ impl TrainArgs {
             },
             epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
             batch_size: self.batch_size,
-            learning_rate: self.learning_rate,
-            sgd: Sgd { momentum: self.momentum, nesterov: self.nesterov, weight_decay: self.weight_decay },
+            learning_rate: self.learning_rate.unwrap_or(match self.optimizer {
+                OptimizerChoice::Sgd => TrainingConfig::default().learning_rate,
+                OptimizerChoice::AdamW => 0.001,
+            }),
+            optimizer: self.optimizer(),
             schedule: match self.schedule {
                 ScheduleChoice::Constant => Schedule::Constant,
                 ScheduleChoice::Cosine => Schedule::Cosine,
@@ -418,6 +474,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     }
     let device = match &cli.command {
         Command::Train(train) => {
+            train.check_optimizer().map_err(|error| usage("train", ErrorKind::ArgumentConflict, error))?;
             train.config(|_| 1).check().map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
             Some(("train", &train.device))
         }
@@ -476,12 +533,37 @@ mod tests {
     #[test]
     fn every_setting_of_a_run_is_an_option_by_the_same_name() {
         // What `difference` relies on.
-        let fields = serde_json::to_value(TrainingConfig::default()).unwrap();
+        let adamw = TrainingConfig { optimizer: AdamW::default().into(), ..TrainingConfig::default() };
         let cli = Cli::command();
         let options: Vec<_> =
             cli.find_subcommand("train").unwrap().get_arguments().map(|argument| argument.get_id().as_str()).collect();
-        for field in fields.as_object().unwrap().keys() {
-            assert!(options.contains(&field.as_str()), "{field}");
+        for config in [TrainingConfig::default(), adamw] {
+            for field in serde_json::to_value(config).unwrap().as_object().unwrap().keys() {
+                assert!(options.contains(&field.as_str()), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn adamw_has_its_own_settings_and_no_others() {
+        let train = |arguments: &str| {
+            parse(["softstep", "train"].into_iter().chain(arguments.split(' ')).map(OsString::from)).map(|cli| {
+                let Command::Train(train) = cli.command else { panic!("{cli:?}") };
+                train.config(|_| 1)
+            })
+        };
+        let config = train("--optimizer adamw --beta1 0.8").unwrap();
+        assert_eq!(config.learning_rate, 0.001);
+        assert_eq!(config.optimizer, AdamW { beta1: 0.8, ..AdamW::default() }.into());
+        assert_eq!(serde_json::from_str::<TrainingConfig>(&serde_json::to_string(&config).unwrap()).unwrap(), config);
+        for (arguments, flag) in [
+            ("--optimizer adamw --momentum 0.5", "--momentum"),
+            ("--optimizer adamw --nesterov", "--nesterov"),
+            ("--beta2 0.9", "--beta2"),
+            ("--epsilon 1e-8", "--epsilon"),
+        ] {
+            let error = train(arguments).unwrap_err().to_string();
+            assert!(error.contains(flag) && error.contains("--optimizer"), "{error}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_
 use crate::data::Examples;
 use crate::error::Result;
 use crate::model::{Activation, Layer, Parameters, check_fit};
-use crate::optimizer::{Sgd, TrainingState};
+use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 
 /// Examples that evaluation passes through the model at a time.
 const EVALUATION_ROWS: usize = 1_000;
@@ -42,7 +42,7 @@ struct Trainer {
     epoch: Epoch,
     /// The epoch's order, `[examples]`; empty before the first epoch.
     order: Vec<u32>,
-    optimizer: Optimizer,
+    updater: Updater,
 }
 
 impl CpuBackend {
@@ -63,7 +63,7 @@ impl CpuBackend {
                     examples: training.examples.clone(),
                     epoch: Epoch::new(training)?,
                     order: Vec::new(),
-                    optimizer: Optimizer::new(training.sgd, &parameters.layers),
+                    updater: Updater::new(training.optimizer, &parameters.layers),
                 })
             }
         };
@@ -119,6 +119,7 @@ impl Backend for CpuBackend {
         let (network, examples) = (&mut self.network, &training.examples);
         let Step { first, batch, learning_rate } = step;
         training.epoch.check(step)?;
+        training.updater.updates += 1;
         let order = &training.order[first..first + batch];
         // As many operations again for the gradients of the weights, and almost as many for those of the inputs.
         let workers = Workers::new(3 * network.forward_operations(batch));
@@ -129,7 +130,7 @@ impl Backend for CpuBackend {
             let loss = network.cross_entropy(workers, batch, labels);
             for index in (0..network.parameters.layers.len()).rev() {
                 network.backward_input(workers, batch, index);
-                network.update(workers, batch, index, &mut training.optimizer, learning_rate);
+                network.update(workers, batch, index, &mut training.updater, learning_rate);
             }
             loss
         });
@@ -170,23 +171,26 @@ impl Backend for CpuBackend {
     async fn state(&mut self) -> Result<TrainingState> {
         let training = self.training.as_ref().ok_or_else(no_training)?;
         let parameters = &self.network.parameters;
-        let velocity = |optimizer: &Optimizer| Parameters {
-            layers: (parameters.layers.iter().zip(&optimizer.velocities))
-                .map(|(layer, velocity)| Layer { values: velocity.clone(), ..*layer })
+        let like_parameters = |values: &[Vec<f32>]| Parameters {
+            layers: (parameters.layers.iter().zip(values))
+                .map(|(layer, values)| Layer { values: values.clone(), ..*layer })
                 .collect(),
             activation: parameters.activation,
         };
-        let moments = (0..training.optimizer.sgd.moments()).map(|_| velocity(&training.optimizer)).collect();
-        Ok(TrainingState { parameters: parameters.clone(), moments })
+        let Updater { optimizer, ref moments, updates, .. } = training.updater;
+        let moments = moments[..optimizer.moments()].iter().map(|moment| like_parameters(moment)).collect();
+        Ok(TrainingState { parameters: parameters.clone(), moments, updates })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
-        let optimizer = &mut self.training.as_mut().ok_or_else(no_training)?.optimizer;
-        state.check(&self.network.parameters.sizes(), self.network.parameters.activation, optimizer.sgd.moments())?;
-        self.network.parameters.clone_from(&state.parameters);
-        if let Some(velocity) = state.moments.first() {
-            optimizer.velocities = velocity.layers.iter().map(|layer| layer.values.clone()).collect();
+        let updater = &mut self.training.as_mut().ok_or_else(no_training)?.updater;
+        let parameters = &mut self.network.parameters;
+        state.check(&parameters.sizes(), parameters.activation, updater.optimizer.moments())?;
+        parameters.clone_from(&state.parameters);
+        for (moment, values) in updater.moments.iter_mut().zip(&state.moments) {
+            *moment = values.layers.iter().map(|layer| layer.values.clone()).collect();
         }
+        updater.updates = state.updates;
         Ok(())
     }
 }
@@ -322,63 +326,100 @@ impl Network {
     }
 
     /// Moves a layer's values against their gradient, `inputᵀ · d_output`.
-    fn update(&mut self, workers: Workers, rows: usize, index: usize, optimizer: &mut Optimizer, learning_rate: f32) {
+    fn update(&mut self, workers: Workers, rows: usize, index: usize, updater: &mut Updater, learning_rate: f32) {
         let layer = &mut self.parameters.layers[index];
         let input = Matrix::new(&self.inputs[index], rows, layer.inputs + 1);
         let d_output = Matrix::new(&self.d_outputs[index], rows, layer.outputs);
-        optimizer.update(workers, index, &mut layer.values, input.transposed(), d_output, learning_rate);
+        updater.update(workers, index, &mut layer.values, input.transposed(), d_output, learning_rate);
     }
 }
 
-/// SGD and what it remembers.
-struct Optimizer {
-    sgd: Sgd,
-    /// Per layer, shaped like its values; empty without momentum.
-    velocities: Vec<Vec<f32>>,
-    /// Room for the gradient of the largest layer; empty without momentum.
+/// The optimizer and what it remembers.
+struct Updater {
+    optimizer: Optimizer,
+    /// Per moment and layer, shaped like its values; empty where the optimizer has fewer.
+    moments: [Vec<Vec<f32>>; 2],
+    /// Room for the gradient of the largest layer; empty for plain SGD.
     gradient: Vec<f32>,
+    /// Steps since the start of training.
+    updates: u64,
 }
 
-impl Optimizer {
-    fn new(sgd: Sgd, layers: &[Layer]) -> Self {
-        let sizes = layers.iter().map(|layer| if sgd.momentum == 0.0 { 0 } else { layer.values.len() });
-        let gradient = vec![0.0; sizes.clone().max().unwrap_or(0)];
-        Self { sgd, velocities: sizes.map(|size| vec![0.0; size]).collect(), gradient }
+impl Updater {
+    fn new(optimizer: Optimizer, layers: &[Layer]) -> Self {
+        let sizes = || layers.iter().map(|layer| layer.values.len());
+        let moment = |index: usize| {
+            let is_read = index < optimizer.moments();
+            sizes().map(|size| vec![0.0; if is_read { size } else { 0 }]).collect()
+        };
+        let gradient = if optimizer.moments() == 0 { 0 } else { sizes().max().unwrap_or(0) };
+        Self { optimizer, moments: [moment(0), moment(1)], gradient: vec![0.0; gradient], updates: 0 }
     }
 
     /// One update of layer `index`, whose gradient is `a · b`.
     fn update(&mut self, workers: Workers, index: usize, values: &mut [f32], a: Matrix, b: Matrix, learning_rate: f32) {
-        let Sgd { momentum, nesterov, weight_decay } = self.sgd;
         let (width, operations) = (b.columns, 2 * a.columns * values.len());
-        if momentum == 0.0 {
-            // The gradient is never written down: the product goes into the values.
-            workers.for_each_block(operations, width, values, |rows, block| {
-                if weight_decay != 0.0 {
-                    block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
-                }
-                matmul(block, width, 1.0, -learning_rate, a.rows(rows), b);
-            });
-            return;
-        }
         let block_length = width * workers.rows_per_block(operations, a.rows);
-        values
-            .par_chunks_mut(block_length)
-            .zip(self.velocities[index].par_chunks_mut(block_length))
-            .zip(self.gradient.par_chunks_mut(block_length))
-            .enumerate()
-            .for_each(|(block, ((values, velocity), gradient))| {
-                let gradient = &mut gradient[..values.len()];
-                let first = block * (block_length / width);
-                matmul(gradient, width, 0.0, 1.0, a.rows(first..first + values.len() / width), b);
-                workers.arch.dispatch(|| {
-                    for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
-                        let gradient = *gradient + weight_decay * *value;
-                        *velocity = momentum * *velocity + gradient;
-                        let direction = if nesterov { gradient + momentum * *velocity } else { *velocity };
-                        *value -= learning_rate * direction;
+        let [first, second] = &mut self.moments;
+        let (first, second) = (&mut first[index], &mut second[index]);
+        let gradient = &mut self.gradient;
+        // The gradient of a block of rows, from its first row on.
+        let compute = |gradient: &mut [f32], first: usize| {
+            matmul(gradient, width, 0.0, 1.0, a.rows(first..first + gradient.len() / width), b);
+        };
+        match self.optimizer {
+            Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }) => {
+                // The gradient is never written down: the product goes into the values.
+                workers.for_each_block(operations, width, values, |rows, block| {
+                    if weight_decay != 0.0 {
+                        block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
                     }
+                    matmul(block, width, 1.0, -learning_rate, a.rows(rows), b);
                 });
-            });
+            }
+            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => values
+                .par_chunks_mut(block_length)
+                .zip(first.par_chunks_mut(block_length))
+                .zip(gradient.par_chunks_mut(block_length))
+                .enumerate()
+                .for_each(|(block, ((values, velocity), gradient))| {
+                    let gradient = &mut gradient[..values.len()];
+                    compute(gradient, block * (block_length / width));
+                    workers.arch.dispatch(|| {
+                        for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
+                            let gradient = *gradient + weight_decay * *value;
+                            *velocity = momentum * *velocity + gradient;
+                            let direction = if nesterov { gradient + momentum * *velocity } else { *velocity };
+                            *value -= learning_rate * direction;
+                        }
+                    });
+                }),
+            Optimizer::AdamW(adamw) => {
+                let AdamW { beta1, beta2, epsilon, weight_decay } = adamw;
+                let [first_scale, second_scale] = adamw.moment_scales(self.updates).map(|scale| scale as f32);
+                let (rest1, rest2, epsilon) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32);
+                let (beta1, beta2) = (beta1 as f32, beta2 as f32);
+                values
+                    .par_chunks_mut(block_length)
+                    .zip(first.par_chunks_mut(block_length))
+                    .zip(second.par_chunks_mut(block_length))
+                    .zip(gradient.par_chunks_mut(block_length))
+                    .enumerate()
+                    .for_each(|(block, (((values, first), second), gradient))| {
+                        let gradient = &mut gradient[..values.len()];
+                        compute(gradient, block * (block_length / width));
+                        workers.arch.dispatch(|| {
+                            let moments = first.iter_mut().zip(second);
+                            for ((value, (first, second)), gradient) in values.iter_mut().zip(moments).zip(gradient) {
+                                *first = beta1 * *first + rest1 * *gradient;
+                                *second = beta2 * *second + rest2 * (*gradient * *gradient);
+                                let direction = first_scale * *first / (second_scale * second.sqrt() + epsilon);
+                                *value -= learning_rate * (weight_decay * *value + direction);
+                            }
+                        });
+                    });
+            }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, T
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::{Activation, Layer, Parameters, check_fit, step_operations};
-use crate::optimizer::{Sgd, TrainingState};
+use crate::optimizer::{Optimizer, TrainingState};
 
 /// Rows of a chunk in evaluation, where the batch size is not larger.
 const EVALUATION_ROWS: usize = 1024;
@@ -80,9 +80,11 @@ struct DataSet {
 struct Trainer {
     data: DataSet,
     batch_size: usize,
-    sgd: Sgd,
-    /// Per layer, shaped like its weights; without momentum nobody reads them.
-    velocities: Vec<Matrix>,
+    optimizer: Optimizer,
+    /// Per moment and layer, shaped like its weights; nobody reads those that the optimizer does not have.
+    moments: [Vec<Matrix>; 2],
+    /// Steps since the start of training, those that are pending included.
+    updates: u64,
     /// The dispatches of a step, in order.
     kernels: Vec<Kernel>,
     /// Steps of the next submission.
@@ -241,15 +243,15 @@ impl GpuBackend {
             }
         }
         // Backward and update. A layer passes its gradient on before its weights change.
-        let velocities = self
-            .weights
-            .iter()
-            .map(|weights| {
-                let has_momentum = training.sgd.moments() > 0;
-                let (rows, columns) = if has_momentum { (weights.rows, weights.columns) } else { (1, 1) };
-                Matrix::new(gpu, Content { name: "a layer's velocity", ..WEIGHTS }, rows, columns)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let moment = |index: usize| {
+            let matrix = |weights: &Matrix| {
+                let is_read = index < training.optimizer.moments();
+                let (rows, columns) = if is_read { (weights.rows, weights.columns) } else { (1, 1) };
+                Matrix::new(gpu, Content { name: "what the optimizer remembers", ..WEIGHTS }, rows, columns)
+            };
+            self.weights.iter().map(matrix).collect::<Result<Vec<_>>>()
+        };
+        let moments = [moment(0)?, moment(1)?];
         let mut d_outputs = None;
         for layer in (0..=last).rev() {
             let weights = &self.weights[layer];
@@ -275,8 +277,8 @@ impl GpuBackend {
                 inputs(layer),
                 gradient,
                 weights,
-                &velocities[layer],
-                &training.sgd,
+                [&moments[0][layer], &moments[1][layer]],
+                &training.optimizer,
             ));
             d_outputs = d_inputs;
         }
@@ -286,8 +288,9 @@ impl GpuBackend {
         Ok(Trainer {
             data,
             batch_size,
-            sgd: training.sgd,
-            velocities,
+            optimizer: training.optimizer,
+            moments,
+            updates: 0,
             kernels,
             pending,
             steps,
@@ -347,7 +350,7 @@ impl GpuBackend {
                 first_block: (first / 4) as u32,
                 batch: batch as u32,
                 first_row: first as u32,
-                learning_rate: 0.0,
+                ..StepRecord::default()
             };
             let last_kernel = match last {
                 Last::Evaluate => &set.evaluate,
@@ -477,11 +480,14 @@ impl Backend for GpuBackend {
         let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
         trainer.epoch.check(step)?;
         let blocks = trainer.batch_size.div_ceil(4);
+        trainer.updates += 1;
+        let moment_scales = trainer.optimizer.moment_scales(trainer.updates).map(|scale| scale as f32);
         trainer.pending.push(StepRecord {
             first_block: (step.first / trainer.batch_size * blocks) as u32,
             batch: step.batch as u32,
             first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
             learning_rate: step.learning_rate,
+            moment_scales,
         });
         if trainer.pending.len() == trainer.steps_per_submission {
             trainer.submit(&self.gpu, losses).await?;
@@ -521,21 +527,22 @@ impl Backend for GpuBackend {
         let Some(trainer) = &self.trainer else { return Err(no_training()) };
         let parameters = read_layers(&self.gpu, &self.weights, self.activation).await?;
         let mut moments = Vec::new();
-        if trainer.sgd.moments() > 0 {
-            moments.push(read_layers(&self.gpu, &trainer.velocities, self.activation).await?);
+        for moment in &trainer.moments[..trainer.optimizer.moments()] {
+            moments.push(read_layers(&self.gpu, moment, self.activation).await?);
         }
-        Ok(TrainingState { parameters, moments })
+        Ok(TrainingState { parameters, moments, updates: trainer.updates })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
-        let Some(trainer) = &self.trainer else { return Err(no_training()) };
+        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
         let mut sizes = vec![self.weights[0].rows - 1];
         sizes.extend(self.weights.iter().map(|weights| weights.columns));
-        state.check(&sizes, self.activation, trainer.sgd.moments())?;
+        state.check(&sizes, self.activation, trainer.optimizer.moments())?;
         write_layers(&self.gpu, &self.weights, &state.parameters)?;
-        if let Some(velocity) = state.moments.first() {
-            write_layers(&self.gpu, &trainer.velocities, velocity)?;
+        for (moment, values) in trainer.moments.iter().zip(&state.moments) {
+            write_layers(&self.gpu, moment, values)?;
         }
+        trainer.updates = state.updates;
         self.gpu.check()
     }
 

@@ -4,7 +4,7 @@
 //! The functions panic where lengths do not fit the shapes.
 
 use crate::model::Activation;
-use crate::optimizer::Sgd;
+use crate::optimizer::{AdamW, Optimizer, Sgd};
 
 /// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
 pub fn matmul(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
@@ -138,6 +138,41 @@ pub fn sgd_update(sgd: &Sgd, learning_rate: f64, values: &mut [f64], gradient: &
         let g = g + weight_decay * *w;
         *v = momentum * *v + g;
         *w -= learning_rate * if sgd.nesterov { g + momentum * *v } else { *v };
+    }
+}
+
+/// One update by AdamW, its `step`-th, from 1; all four are shaped alike.
+pub fn adamw_update(
+    adamw: &AdamW,
+    step: u64,
+    learning_rate: f64,
+    values: &mut [f64],
+    gradient: &[f64],
+    [first, second]: [&mut [f64]; 2],
+) {
+    assert_eq!([values.len(), first.len(), second.len()], [gradient.len(); 3]);
+    let AdamW { beta1, beta2, epsilon, weight_decay } = *adamw;
+    let [first_scale, second_scale] = adamw.moment_scales(step);
+    for (((w, g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
+        *m = beta1 * *m + (1.0 - beta1) * g;
+        *v = beta2 * *v + (1.0 - beta2) * g * g;
+        let direction = first_scale * *m / (second_scale * v.sqrt() + epsilon);
+        *w -= learning_rate * (f64::from(weight_decay) * *w + direction);
+    }
+}
+
+/// One update by any optimizer, the `step`-th, from 1; moments that it does not have stay as they are.
+pub fn update(
+    optimizer: &Optimizer,
+    step: u64,
+    learning_rate: f64,
+    values: &mut [f64],
+    gradient: &[f64],
+    [first, second]: &mut [Vec<f64>; 2],
+) {
+    match optimizer {
+        Optimizer::Sgd(sgd) => sgd_update(sgd, learning_rate, values, gradient, first),
+        Optimizer::AdamW(adamw) => adamw_update(adamw, step, learning_rate, values, gradient, [first, second]),
     }
 }
 

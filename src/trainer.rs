@@ -13,7 +13,7 @@ use crate::backend::{Backend, Evaluation, Step};
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::{Activation, MAX_LAYERS};
-use crate::optimizer::{Schedule, Sgd, TrainingState};
+use crate::optimizer::{AdamW, Optimizer, Schedule, Sgd, TrainingState};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct TrainingConfig {
     pub learning_rate: f32,
     /// The optimizer.
     #[serde(flatten)]
-    pub sgd: Sgd,
+    pub optimizer: Optimizer,
     /// How the learning rate changes over the run.
     pub schedule: Schedule,
     /// Seed of the initial parameters, the order of the examples and the choice of the validation part.
@@ -50,7 +50,7 @@ impl Default for TrainingConfig {
             epochs: 10,
             batch_size: 64,
             learning_rate: 0.15,
-            sgd: Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+            optimizer: Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }.into(),
             schedule: Schedule::Cosine,
             seed: 0,
             validation: 0.0,
@@ -64,7 +64,15 @@ impl TrainingConfig {
     /// # Errors
     /// [`Error::Invalid`] naming the first setting out of range, by its flag of `softstep train`.
     pub fn check(&self) -> Result<()> {
-        let Sgd { momentum, nesterov, weight_decay } = self.sgd;
+        // Settings that the optimizer does not have are in range.
+        let (momentum, nesterov, weight_decay) = match self.optimizer {
+            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => (momentum, nesterov, weight_decay),
+            Optimizer::AdamW(AdamW { weight_decay, .. }) => (0.0, false, weight_decay),
+        };
+        let AdamW { beta1, beta2, epsilon, .. } = match self.optimizer {
+            Optimizer::AdamW(adamw) => adamw,
+            Optimizer::Sgd(_) => AdamW::default(),
+        };
         let rules = [
             (
                 self.hidden.len() < MAX_LAYERS,
@@ -93,6 +101,15 @@ impl TrainingConfig {
                 "--weight-decay",
                 weight_decay.to_string(),
                 "at least 0 and finite",
+            ),
+            ((0.0..1.0).contains(&beta1), "--beta1", beta1.to_string(), "at least 0 and below 1"),
+            ((0.0..1.0).contains(&beta2), "--beta2", beta2.to_string(), "at least 0 and below 1"),
+            (
+                // What f32 has left of it.
+                epsilon >= 1e-30 && epsilon <= 1.0,
+                "--epsilon",
+                epsilon.to_string(),
+                "at least 1e-30 and at most 1",
             ),
             (
                 (0.0..1.0).contains(&self.validation),
@@ -499,7 +516,7 @@ mod tests {
 
         async fn state(&mut self) -> Result<TrainingState> {
             assert!(self.pending.is_empty(), "a checkpoint with steps under way");
-            Ok(TrainingState { parameters: Parameters::new(&[1, 2], 0)?, moments: vec![] })
+            Ok(TrainingState { parameters: Parameters::new(&[1, 2], 0)?, moments: vec![], updates: 0 })
         }
 
         fn restore(&mut self, _: &TrainingState) -> Result<()> {
@@ -621,7 +638,8 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_refused_by_the_name_of_their_flag() {
-        let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay };
+        let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay }.into();
+        let adamw = |beta1, beta2, epsilon| AdamW { beta1, beta2, epsilon, weight_decay: 0.0 }.into();
         let good = TrainingConfig::default();
         good.check().unwrap();
         for (flag, config) in [
@@ -631,10 +649,13 @@ mod tests {
             ("--lr", TrainingConfig { learning_rate: 0.0, ..good.clone() }),
             ("--lr", TrainingConfig { learning_rate: f32::NAN, ..good.clone() }),
             ("--lr", TrainingConfig { learning_rate: f32::INFINITY, ..good.clone() }),
-            ("--momentum", TrainingConfig { sgd: sgd(1.0, false, 0.0), ..good.clone() }),
-            ("--momentum", TrainingConfig { sgd: sgd(f32::NAN, false, 0.0), ..good.clone() }),
-            ("--nesterov", TrainingConfig { sgd: sgd(0.0, true, 0.0), ..good.clone() }),
-            ("--weight-decay", TrainingConfig { sgd: sgd(0.9, true, -1.0), ..good.clone() }),
+            ("--momentum", TrainingConfig { optimizer: sgd(1.0, false, 0.0), ..good.clone() }),
+            ("--momentum", TrainingConfig { optimizer: sgd(f32::NAN, false, 0.0), ..good.clone() }),
+            ("--nesterov", TrainingConfig { optimizer: sgd(0.0, true, 0.0), ..good.clone() }),
+            ("--weight-decay", TrainingConfig { optimizer: sgd(0.9, true, -1.0), ..good.clone() }),
+            ("--beta1", TrainingConfig { optimizer: adamw(1.0, 0.9, 1e-8), ..good.clone() }),
+            ("--beta2", TrainingConfig { optimizer: adamw(0.9, f64::NAN, 1e-8), ..good.clone() }),
+            ("--epsilon", TrainingConfig { optimizer: adamw(0.9, 0.9, 0.0), ..good.clone() }),
             ("--validation", TrainingConfig { validation: 1.0, ..good.clone() }),
         ] {
             let message = config.check().unwrap_err().to_string();

@@ -12,7 +12,7 @@ use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::{Activation, Parameters};
-use crate::optimizer::{Sgd, TrainingState};
+use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use crate::reference::{
     Deviation, activate, activation_derivative, log_sum_exp, matmul, matmul_a_bt, matmul_at_b, widen, with_ones,
 };
@@ -201,29 +201,47 @@ fn check(
     for (index, gradient) in gradients.iter().enumerate() {
         let layer = &before.parameters.layers[index];
         let (old, new) = (widen(&layer.values), widen(&after.parameters.layers[index].values));
-        let velocity = |state: &TrainingState| state.moments.first().map(|moment| widen(&moment.layers[index].values));
-        let (old_velocity, new_velocity) = (velocity(before), velocity(after));
-        let update = Update::new(&training.sgd, f64::from(learning_rate), gradient, &old, old_velocity.as_deref());
+        let moment = |state: &TrainingState, which: usize| {
+            state.moments.get(which).map(|moment| widen(&moment.layers[index].values))
+        };
+        let (old_moments, new_moments) = ([moment(before, 0), moment(before, 1)], [moment(after, 0), moment(after, 1)]);
+        let rate = f64::from(learning_rate);
+        let update = match training.optimizer {
+            Optimizer::Sgd(sgd) => Update::sgd(&sgd, rate, gradient, &old, old_moments[0].as_deref()),
+            Optimizer::AdamW(adamw) => {
+                let [Some(first), Some(second)] = &old_moments else { return None };
+                Update::adamw(&adamw, after.updates, rate, gradient, &old, [first, second])
+            }
+        };
         if !update.parameters.is_within_f32() {
             return None;
         }
         // The gradient itself is never written down: it follows from what it changed.
-        let decay = f64::from(training.sgd.weight_decay);
-        let derived: Vec<f64> = match (&old_velocity, &new_velocity) {
-            (Some(old_velocity), Some(new_velocity)) => {
-                let momentum = f64::from(training.sgd.momentum);
+        let derived: Vec<f64> = match (training.optimizer, &old_moments[0], &new_moments[0]) {
+            (Optimizer::Sgd(sgd), None, _) | (Optimizer::Sgd(sgd), _, None) => {
+                let decay = f64::from(sgd.weight_decay);
+                old.iter().zip(&new).map(|(old, new)| (old - new) / rate - decay * old).collect()
+            }
+            (Optimizer::Sgd(sgd), Some(old_velocity), Some(new_velocity)) => {
+                let (momentum, decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
                 let kept = old_velocity.iter().zip(&old).map(|(velocity, value)| momentum * velocity + decay * value);
                 new_velocity.iter().zip(kept).map(|(new, kept)| new - kept).collect()
             }
-            _ => {
-                let rate = f64::from(learning_rate);
-                old.iter().zip(&new).map(|(old, new)| (old - new) / rate - decay * old).collect()
+            (Optimizer::AdamW(AdamW { beta1, .. }), Some(old_moment), Some(new_moment)) => {
+                let pairs = old_moment.iter().zip(new_moment);
+                pairs.map(|(old, new)| (new - beta1 * old) / (1.0 - beta1)).collect()
             }
+            (Optimizer::AdamW(_), ..) => return None,
         };
         let name = |what| format!("{what} of layer {} of {count}", index + 1);
         let tolerance = |at: usize| update.gradient_errors[at] + UNDERFLOW;
         let found = Deviation::worst(&name("the gradient"), layer.outputs, &derived, &gradient.values, tolerance);
         keep(&mut worst_gradient, found);
+        if let (Some(expected), Some(actual)) = (&update.second_moment, &new_moments[1]) {
+            let tolerance = |at: usize| expected.errors[at] + UNDERFLOW;
+            let what = name("the mean squared gradient");
+            keep(&mut worst_gradient, Deviation::worst(&what, layer.outputs, actual, &expected.values, tolerance));
+        }
         let tolerance = |at: usize| update.parameters.errors[at] + UNDERFLOW;
         let found =
             Deviation::worst(&name("the parameters"), layer.outputs, &new, &update.parameters.values, tolerance);
@@ -235,12 +253,14 @@ fn check(
 /// What a gradient makes of a layer.
 struct Update {
     parameters: Bounded,
-    /// How far the gradient may be off that is derived from the parameters, or from the velocity where there is one.
+    /// How far the gradient may be off that is derived from the parameters, or from the first moment where there is one.
     gradient_errors: Vec<f64>,
+    /// AdamW's mean squared gradient.
+    second_moment: Option<Bounded>,
 }
 
 impl Update {
-    fn new(sgd: &Sgd, learning_rate: f64, gradient: &Bounded, old: &[f64], velocity: Option<&[f64]>) -> Self {
+    fn sgd(sgd: &Sgd, learning_rate: f64, gradient: &Bounded, old: &[f64], velocity: Option<&[f64]>) -> Self {
         let (momentum, decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
         let mut parameters = Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
         let mut gradient_errors = Vec::with_capacity(old.len());
@@ -268,7 +288,48 @@ impl Update {
                 gradient_errors.push(value_error / learning_rate);
             }
         }
-        Self { parameters, gradient_errors }
+        Self { parameters, gradient_errors, second_moment: None }
+    }
+
+    fn adamw(
+        adamw: &AdamW,
+        step: u64,
+        learning_rate: f64,
+        gradient: &Bounded,
+        old: &[f64],
+        [first, second]: [&[f64]; 2],
+    ) -> Self {
+        let AdamW { beta1, beta2, epsilon, weight_decay } = *adamw;
+        let [first_scale, second_scale] = adamw.moment_scales(step);
+        let mut parameters = Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
+        let mut second_moment =
+            Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
+        let mut gradient_errors = Vec::with_capacity(old.len());
+        for (at, &old) in old.iter().enumerate() {
+            let (g, g_error) = (gradient.values[at], gradient.errors[at]);
+            let (kept1, kept2) = (beta1 * first[at], beta2 * second[at]);
+            let root = |g: f64| second_scale * (kept2 + (1.0 - beta2) * g * g).sqrt() + epsilon;
+            let direction = |g: f64| first_scale * (kept1 + (1.0 - beta1) * g) / root(g);
+            let expected = direction(g);
+            let first_error = EPSILON * (2.0 * kept1.abs() + 3.0 * ((1.0 - beta1) * g).abs());
+            gradient_errors.push(g_error + first_error / (1.0 - beta1));
+
+            let square = (1.0 - beta2) * g * g;
+            second_moment.values.push(kept2 + square);
+            let square_error = (1.0 - beta2) * (2.0 * g.abs() + g_error) * g_error;
+            second_moment.errors.push(square_error + EPSILON * (2.0 * kept2 + 4.0 * square));
+
+            // As the gradient changes, the direction rises and falls at most once: its ends say how far it goes.
+            let swing = (direction(g - g_error) - expected).abs().max((direction(g + g_error) - expected).abs());
+            let least_root = root(if g.abs() > g_error { g.abs() - g_error } else { 0.0 });
+            let error = 2.0 * swing + 2.0 * first_scale * first_error / least_root + 16.0 * EPSILON * expected.abs();
+            let decay = f64::from(weight_decay) * old;
+            let value_error = learning_rate * (error + 2.0 * EPSILON * decay.abs());
+            let value = old - learning_rate * (decay + expected);
+            parameters.errors.push(value_error + EPSILON * (old.abs() + 2.0 * (old - value).abs()));
+            parameters.values.push(value);
+        }
+        Self { parameters, gradient_errors, second_moment: Some(second_moment) }
     }
 }
 

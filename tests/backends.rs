@@ -9,7 +9,7 @@ use softstep::data::{self, Examples};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::model::{Activation, Parameters};
-use softstep::optimizer::{Sgd, TrainingState};
+use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 
 fn gpu() -> Gpu {
     block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README")
@@ -37,8 +37,8 @@ fn train<B: Backend>(backend: &mut B, examples: &Examples, batch_size: usize, st
     losses
 }
 
-fn sgd(momentum: f32, nesterov: bool, weight_decay: f32) -> Sgd {
-    Sgd { momentum, nesterov, weight_decay }
+fn sgd(momentum: f32, nesterov: bool, weight_decay: f32) -> Optimizer {
+    Sgd { momentum, nesterov, weight_decay }.into()
 }
 
 fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> GpuBackend {
@@ -46,16 +46,16 @@ fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> G
 }
 
 /// The learning rate and the optimizer of the command's defaults.
-const DEFAULTS: (f32, Sgd) = (0.15, Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 });
-const GENTLE: (f32, Sgd) = (0.05, Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 });
+const DEFAULTS: (f32, Optimizer) = (0.15, Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }));
+const GENTLE: (f32, Optimizer) = (0.05, Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 }));
 
-fn agree(hidden: &[usize], tolerance: f32, (rate, sgd): (f32, Sgd)) {
+fn agree(hidden: &[usize], tolerance: f32, (rate, optimizer): (f32, Optimizer)) {
     let data = data::digits().unwrap();
     let gpu = gpu();
     for batch_size in [64, 50] {
         let sizes = [&[64], hidden, &[10]].concat();
         let parameters = Parameters::new(&sizes, 3).unwrap();
-        let training = Training { examples: &data.train, batch_size, sgd };
+        let training = Training { examples: &data.train, batch_size, optimizer };
         let expected =
             train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
@@ -110,7 +110,7 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
             let expected = model.finite_differences(&inputs, &examples.labels);
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
-                let training = Training { examples: &examples, batch_size: batch, sgd: Sgd::default() };
+                let training = Training { examples: &examples, batch_size: batch, optimizer: Optimizer::default() };
                 let mut backend = gpu_backend(&gpu, &parameters, &training);
                 // At learning rate 1 the update is the gradient.
                 train(&mut backend, &examples, batch, 1, 1.0);
@@ -131,7 +131,7 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
     let data = data::digits().unwrap();
     let gpu = gpu();
     let parameters = Parameters::new(&[64, 37, 10], 5).unwrap();
-    let training = Training { examples: &data.train, batch_size: 30, sgd: sgd(0.9, false, 1e-3) };
+    let training = Training { examples: &data.train, batch_size: 30, optimizer: sgd(0.9, false, 1e-3) };
     let run = |readback| {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
         let losses = train(&mut backend, &data.train, 30, 101, 0.1);
@@ -147,8 +147,8 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
 /// there: losses and final state must be those of a run that nothing disturbed.
 fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     let data = data::digits().unwrap();
-    for sgd in [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3)] {
-        let training = Training { examples: &data.train, batch_size: 50, sgd };
+    for optimizer in [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3), AdamW::default().into()] {
+        let training = Training { examples: &data.train, batch_size: 50, optimizer };
         let fresh = |seed| new(&Parameters::new(&[64, 37, 10], seed).unwrap(), &training);
         let run = |handover: Option<usize>| {
             let order: Vec<u32> = (0..data.train.len() as u32).rev().collect();
@@ -160,7 +160,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
                     if handover == Some(step) {
                         backend.finish(&mut losses).await.unwrap();
                         let state = backend.state().await.unwrap();
-                        assert_eq!(state.moments.len(), sgd.moments());
+                        assert_eq!(state.moments.len(), optimizer.moments());
                         backend = fresh(6);
                         backend.begin_epoch(&order).unwrap();
                         backend.restore(&state).unwrap();
@@ -174,16 +174,16 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
         };
         let undisturbed = run(None);
         for handover in [1, 13] {
-            assert!(run(Some(handover)) == undisturbed, "after {handover} steps with {sgd:?}");
+            assert!(run(Some(handover)) == undisturbed, "after {handover} steps with {optimizer:?}");
         }
         let other = |layers: &[usize], moments| {
             let part = Parameters::new(layers, 0).unwrap();
-            TrainingState { parameters: part.clone(), moments: vec![part; moments] }
+            TrainingState { parameters: part.clone(), moments: vec![part; moments], updates: 0 }
         };
         let mut backend = fresh(5);
-        let refusal = backend.restore(&other(&[64, 36, 10], sgd.moments())).unwrap_err().to_string();
+        let refusal = backend.restore(&other(&[64, 36, 10], optimizer.moments())).unwrap_err().to_string();
         assert!(refusal.contains("[64, 36, 10]") && refusal.contains("[64, 37, 10]"), "{refusal}");
-        let refusal = backend.restore(&other(&[64, 37, 10], sgd.moments() + 1)).unwrap_err().to_string();
+        let refusal = backend.restore(&other(&[64, 37, 10], optimizer.moments() + 1)).unwrap_err().to_string();
         assert!(refusal.contains("moments"), "{refusal}");
     }
 }
@@ -200,7 +200,7 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
     let data = data::digits().unwrap();
     let gpu = gpu();
     let parameters = Parameters::new(&[64, 10], 5).unwrap();
-    let training = Training { examples: &data.train, batch_size: 8, sgd: Sgd::default() };
+    let training = Training { examples: &data.train, batch_size: 8, optimizer: Optimizer::default() };
     for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
         let order: Vec<u32> = (0..1438).collect();
@@ -228,7 +228,7 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
     for scale in [1e4, -1e4] {
         let mut parameters = Parameters::new(&[5, 10], seed).unwrap();
         parameters.layers[0].values.iter_mut().for_each(|value| *value = value.signum() * scale);
-        let training = Training { examples: &examples, batch_size: 37, sgd: Sgd::default() };
+        let training = Training { examples: &examples, batch_size: 37, optimizer: Optimizer::default() };
         let mut backend = gpu_backend(&gpu(), &parameters, &training);
         let losses = train(&mut backend, &examples, 37, 3, 0.1);
         assert!(losses.iter().all(|loss| loss.is_finite()) && losses[0] > 100.0, "seed {seed}: {losses:?}");
@@ -270,7 +270,7 @@ fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() 
 fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> softstep::Result<B>) -> Vec<String> {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
-    let training = |batch_size| Training { examples: &examples, batch_size, sgd: Sgd::default() };
+    let training = |batch_size| Training { examples: &examples, batch_size, optimizer: Optimizer::default() };
     let mut said = Vec::new();
     let mut refused = |what: &str, result: softstep::Result<()>| match result {
         Ok(()) => panic!("accepted: {what}"),
@@ -302,7 +302,7 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
     refused("no training data", without.begin_epoch(&[0]));
     refused("no training data", step(&mut without, 0, 1));
     refused("no training data", block_on(without.state()).map(drop));
-    let state = TrainingState { parameters, moments: vec![] };
+    let state = TrainingState { parameters, moments: vec![], updates: 0 };
     refused("no training data", without.restore(&state));
     said
 }
@@ -325,7 +325,7 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let gpu = gpu();
     let most = gpu.device.limits().max_storage_buffer_binding_size;
-    let training = Training { examples: &examples, batch_size: most as usize, sgd: Sgd::default() };
+    let training = Training { examples: &examples, batch_size: most as usize, optimizer: Optimizer::default() };
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
     let Err(error) = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)) else {
         panic!("a batch of {most} was accepted");
@@ -351,7 +351,7 @@ fn fewer_classes_than_the_models_are_evaluated() {
 fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
     let data = data::digits().unwrap();
     let parameters = Parameters::new(&[64, 64, 64, 10], 0).unwrap();
-    let training = Training { examples: &data.train, batch_size: 64, sgd: Sgd::default() };
+    let training = Training { examples: &data.train, batch_size: 64, optimizer: Optimizer::default() };
     let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());
     let mut cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();
     let expected = first(train(&mut cpu, &data.train, 64, 20, 1e6));

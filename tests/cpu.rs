@@ -8,7 +8,7 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::model::{Activation, Layer, Parameters};
-use softstep::optimizer::Sgd;
+use softstep::optimizer::{AdamW, Optimizer, Sgd};
 
 /// A model of one layer that gives `logits` for an input of 255.
 fn constant_logits(logits: &[f32]) -> Parameters {
@@ -28,10 +28,11 @@ fn train(
     examples: &Examples,
     order: &[u32],
     (batch_size, epochs): (usize, usize),
-    sgd: Sgd,
+    optimizer: impl Into<Optimizer>,
     learning_rate: f32,
 ) -> (Vec<f32>, Parameters) {
-    let mut backend = CpuBackend::new(parameters, Some(&Training { examples, batch_size, sgd })).unwrap();
+    let training = Training { examples, batch_size, optimizer: optimizer.into() };
+    let mut backend = CpuBackend::new(parameters, Some(&training)).unwrap();
     let mut losses = Vec::new();
     for _ in 0..epochs {
         backend.begin_epoch(order).unwrap();
@@ -50,15 +51,15 @@ fn train_oracle(
     examples: &Examples,
     order: &[u32],
     (batch_size, epochs): (usize, usize),
-    sgd: Sgd,
+    optimizer: impl Into<Optimizer>,
     learning_rate: f32,
 ) -> (Vec<f64>, Model) {
-    let mut model = Model::new(parameters);
+    let (mut model, optimizer) = (Model::new(parameters), optimizer.into());
     let mut losses = Vec::new();
     for _ in 0..epochs {
         for batch in order.chunks(batch_size) {
             let (inputs, labels) = (oracle::inputs(examples, batch), oracle::labels(examples, batch));
-            losses.push(model.train_step(&inputs, &labels, &sgd, learning_rate));
+            losses.push(model.train_step(&inputs, &labels, &optimizer, learning_rate));
         }
     }
     (losses, model)
@@ -124,21 +125,23 @@ fn twenty_steps_of_every_optimizer_follow_the_oracle() {
     let examples = random_examples(23, 20, 7, 5);
     let parameters = random_parameters(&sizes, 6);
     let order: Vec<u32> = (0..23).map(|index| index * 5 % 23).collect();
-    for (momentum, nesterov, weight_decay) in [
-        (0.0, false, 0.0),
-        (0.0, false, 0.01),
-        (0.9, false, 0.0),
-        (0.9, false, 0.01),
-        (0.9, true, 0.0),
-        (0.9, true, 0.01),
+    let sgd = |momentum, nesterov, weight_decay| Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay });
+    for (optimizer, rate) in [
+        (sgd(0.0, false, 0.0), 0.1),
+        (sgd(0.0, false, 0.01), 0.1),
+        (sgd(0.9, false, 0.0), 0.1),
+        (sgd(0.9, false, 0.01), 0.1),
+        (sgd(0.9, true, 0.0), 0.1),
+        (sgd(0.9, true, 0.01), 0.1),
+        (AdamW { weight_decay: 0.0, ..AdamW::default() }.into(), 0.01),
+        (AdamW { beta1: 0.8, beta2: 0.9, epsilon: 1e-3, weight_decay: 0.1 }.into(), 0.02),
     ] {
-        let sgd = Sgd { momentum, nesterov, weight_decay };
         // Batches of 6, 6, 6 and 5, five times.
-        let (losses, actual) = train(&parameters, &examples, &order, (6, 5), sgd, 0.1);
-        let (expected_losses, expected) = train_oracle(&parameters, &examples, &order, (6, 5), sgd, 0.1);
+        let (losses, actual) = train(&parameters, &examples, &order, (6, 5), optimizer, rate);
+        let (expected_losses, expected) = train_oracle(&parameters, &examples, &order, (6, 5), optimizer, rate);
         assert_eq!(losses.len(), 20);
-        assert_close(&format!("{sgd:?}, losses"), &losses, &expected_losses, 1e-5, 1e-6);
-        assert_parameters_close(&format!("{sgd:?}"), &actual, &expected, 1e-5, 2e-6);
+        assert_close(&format!("{optimizer:?}, losses"), &losses, &expected_losses, 1e-5, 1e-6);
+        assert_parameters_close(&format!("{optimizer:?}"), &actual, &expected, 1e-5, 2e-6);
     }
 }
 

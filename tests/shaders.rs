@@ -78,6 +78,7 @@ fn the_step_record_has_the_layout_of_the_shaders_struct() {
         ("batch", std::mem::offset_of!(StepRecord, batch)),
         ("first_row", std::mem::offset_of!(StepRecord, first_row)),
         ("learning_rate", std::mem::offset_of!(StepRecord, learning_rate)),
+        ("moment_scales", std::mem::offset_of!(StepRecord, moment_scales)),
     ];
     assert_eq!(offsets, expected);
     assert_eq!(*span as usize, size_of::<StepRecord>());

@@ -13,12 +13,13 @@ use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::self_test;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::model::{Activation, Parameters};
-use softstep::optimizer::{Sgd, TrainingState};
+use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use softstep::verify::{Verification, Verified};
 
-const PLAIN: Sgd = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
-const MOMENTUM: Sgd = Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
-const NESTEROV: Sgd = Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 };
+const PLAIN: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
+const MOMENTUM: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 });
+const NESTEROV: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 });
+const ADAMW: Optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 });
 
 fn gpu() -> Gpu {
     block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README")
@@ -53,9 +54,15 @@ fn on_gpu(gpu: &Gpu, sizes: &[usize], training: &Training<'_>) -> GpuBackend {
 }
 
 /// A digits run with every `every`-th step verified.
-fn verified(gpu: &Gpu, sizes: &[usize], sgd: Sgd, every: usize, steps: usize) -> softstep::Result<Verification> {
+fn verified(
+    gpu: &Gpu,
+    sizes: &[usize],
+    optimizer: Optimizer,
+    every: usize,
+    steps: usize,
+) -> softstep::Result<Verification> {
     let digits = data::digits().unwrap();
-    let training = Training { examples: &digits.train, batch_size: 50, sgd };
+    let training = Training { examples: &digits.train, batch_size: 50, optimizer };
     let mut backend = Verified::new(on_gpu(gpu, sizes, &training), training, every, 0);
     train(&mut backend, &training, steps, 0.1)?;
     Ok(backend.verification().unwrap().clone())
@@ -74,18 +81,22 @@ fn sane(what: &str, found: &Verification, steps: usize) {
 fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
     let gpu = gpu();
     for sizes in [&[64, 10][..], &[64, 128, 10], &[64, 33, 17, 10]] {
-        for sgd in [PLAIN, MOMENTUM, NESTEROV] {
+        for optimizer in [PLAIN, MOMENTUM, NESTEROV, ADAMW] {
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
                 // 29 steps an epoch, the last one ragged.
-                sane(&format!("{sizes:?} {sgd:?} {matmul:?}"), &verified(&gpu, sizes, sgd, 7, 58).unwrap(), 9);
+                sane(
+                    &format!("{sizes:?} {optimizer:?} {matmul:?}"),
+                    &verified(&gpu, sizes, optimizer, 7, 58).unwrap(),
+                    9,
+                );
             }
             let digits = data::digits().unwrap();
-            let training = Training { examples: &digits.train, batch_size: 50, sgd };
+            let training = Training { examples: &digits.train, batch_size: 50, optimizer };
             let cpu = CpuBackend::new(&Parameters::new(sizes, 3).unwrap(), Some(&training)).unwrap();
             let mut backend = Verified::new(cpu, training, 7, 0);
             train(&mut backend, &training, 58, 0.1).unwrap();
-            sane(&format!("{sizes:?} {sgd:?} CPU"), backend.verification().unwrap(), 9);
+            sane(&format!("{sizes:?} {optimizer:?} CPU"), backend.verification().unwrap(), 9);
         }
     }
 }
@@ -93,7 +104,7 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn steps_with_every_activation_verify_on_this_adapter_and_the_cpu() {
     let (gpu, digits) = (gpu(), data::digits().unwrap());
-    let training = Training { examples: &digits.train, batch_size: 50, sgd: MOMENTUM };
+    let training = Training { examples: &digits.train, batch_size: 50, optimizer: MOMENTUM };
     for activation in Activation::ALL {
         for sizes in [&[64, 128, 10][..], &[64, 33, 17, 10]] {
             let parameters = Parameters::with_activation(sizes, activation, 3).unwrap();
@@ -111,7 +122,7 @@ fn steps_with_every_activation_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn a_wrong_derivative_of_any_activation_is_caught_by_verification() {
     let digits = data::digits().unwrap();
-    let training = Training { examples: &digits.train, batch_size: 50, sgd: MOMENTUM };
+    let training = Training { examples: &digits.train, batch_size: 50, optimizer: MOMENTUM };
     for (activation, text, other) in [
         (Activation::Relu, "select(vec4<f32>(0.0), d_output, output > vec4<f32>(0.0))", "d_output"),
         (Activation::Sigmoid, "(output * (1.0 - output))", "(output * (1.01 - output))"),
@@ -136,7 +147,7 @@ fn a_run_to_the_end_verifies_when_gradients_have_all_but_vanished() {
 fn verification_changes_no_bit_of_the_run() {
     let digits = data::digits().unwrap();
     let gpu = gpu();
-    let training = Training { examples: &digits.train, batch_size: 64, sgd: NESTEROV };
+    let training = Training { examples: &digits.train, batch_size: 64, optimizer: NESTEROV };
     let sizes = [64, 31, 10];
     let plain = train(&mut on_gpu(&gpu, &sizes, &training), &training, 60, 0.1).unwrap();
     let mut backend = Verified::new(on_gpu(&gpu, &sizes, &training), training, 3, 0);
@@ -147,7 +158,7 @@ fn verification_changes_no_bit_of_the_run() {
 #[test]
 fn a_run_that_diverges_is_not_a_wrong_device() {
     let examples: Examples = oracle::random_examples(64, 9, 4, 1);
-    let training = Training { examples: &examples, batch_size: 32, sgd: MOMENTUM };
+    let training = Training { examples: &examples, batch_size: 32, optimizer: MOMENTUM };
     let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
     let (losses, _) = train(&mut backend, &training, 30, 1e30).unwrap();
     assert!(losses.iter().any(|loss| !loss.is_finite()), "{losses:?}");
@@ -177,8 +188,8 @@ const BUGS: [(&str, &str, &str, &[usize]); 7] = [
     ),
     (
         "weight_gradient",
-        "sgd(at, sums[0]);",
-        "sgd(at, sums[0] + vec4<f32>(0.0, 0.0, select(0.0, 0.001, row_block == 3u && column_block == 1u), 0.0));",
+        "update(at, sums[0]);",
+        "update(at, sums[0] + vec4<f32>(0.0, 0.0, select(0.0, 0.001, row_block == 3u && column_block == 1u), 0.0));",
         &[64, 10],
     ),
     (
@@ -274,7 +285,7 @@ fn a_breach_names_step_adapter_element_and_both_values() {
     // The bug sleeps until the learning rate says wake up.
     let other = other.replace("row_block == 3u", "row_block == 3u && step.learning_rate < 0.05");
     let digits = data::digits().unwrap();
-    let training = Training { examples: &digits.train, batch_size: 50, sgd: PLAIN };
+    let training = Training { examples: &digits.train, batch_size: 50, optimizer: PLAIN };
     let gpu = gpu().with_altered_shaders(text, &other);
     let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 4, 20);
     train(&mut backend, &training, 8, 0.1).unwrap();

@@ -12,7 +12,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::model::{Parameters, step_operations};
-use softstep::optimizer::Sgd;
+use softstep::optimizer::Optimizer;
 use softstep::trainer::epoch_order;
 
 use crate::cli::{BENCH_EXAMPLES, BackendChoice, BenchArgs, DeviceArgs};
@@ -72,7 +72,8 @@ impl<'a> Job<'a> {
     /// Measures it on both backends, or on the CPU alone where there is no adapter, for about `seconds`.
     async fn compare(&self, adapter: Option<&AdapterChoice>, seconds: f64) -> Result<Comparison> {
         let parameters = Parameters::new(self.sizes, 0)?;
-        let training = Training { examples: self.examples, batch_size: self.batch_size, sgd: Sgd::default() };
+        let training =
+            Training { examples: self.examples, batch_size: self.batch_size, optimizer: Optimizer::default() };
         let started = Instant::now();
         let mut gpu = match adapter {
             Some(adapter) => {

@@ -210,7 +210,7 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
 async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
     let digits = data::digits()?.train;
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
-    let training = Training { examples: &digits, batch_size: 32, sgd };
+    let training = Training { examples: &digits, batch_size: 32, optimizer: sgd.into() };
     let parameters = Parameters::new(&[digits.features, 32, digits.classes], 0)?;
     match gpu {
         Some(gpu) => {

@@ -81,7 +81,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         (None, None) => Parameters::with_activation(&sizes, config.activation, config.seed)?,
     };
     let batch_size = config.batch_size.min(data.train.len());
-    let training = Training { examples: &data.train, batch_size, sgd: config.sgd };
+    let training = Training { examples: &data.train, batch_size, optimizer: config.optimizer };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started };
     match gpu {

@@ -64,6 +64,8 @@ pub struct StepRecord {
     pub first_row: u32,
     /// Learning rate of its update.
     pub learning_rate: f32,
+    /// What AdamW corrects the bias of its moments with: [`AdamW::moment_scales`](crate::optimizer::AdamW::moment_scales).
+    pub moment_scales: [f32; 2],
 }
 
 /// The step records of one submission; each dispatch sees one of them.

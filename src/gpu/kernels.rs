@@ -1,6 +1,7 @@
 //! The kernels, each under the name of its file in `shaders/`.
 
 mod activation;
+mod adamw;
 mod cross_entropy;
 mod evaluate;
 mod forward;
@@ -23,6 +24,7 @@ pub use weight_gradient::weight_gradient;
 
 use super::kernel::Program;
 use crate::model::Activation;
+use crate::optimizer::{AdamW, Sgd};
 
 /// Every program that softstep can run on a device, in every variant.
 pub fn programs() -> Vec<Program> {
@@ -35,7 +37,9 @@ pub fn programs() -> Vec<Program> {
             }
         }
         for source in gather::Source::ALL {
-            programs.push(weight_gradient::program(source, matmul));
+            for optimizer in [Sgd::default().into(), AdamW::default().into()] {
+                programs.push(weight_gradient::program(source, matmul, &optimizer));
+            }
         }
     }
     for source in gather::Source::ALL {

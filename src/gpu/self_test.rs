@@ -12,7 +12,7 @@ use super::matrix::Matrix;
 use super::readback::read_buffer;
 use crate::error::Result;
 use crate::model::Activation;
-use crate::optimizer::Sgd;
+use crate::optimizer::{AdamW, Optimizer, Sgd};
 use crate::reference::{self, Deviation, widen};
 
 /// Batch, inputs and outputs of the tests: ragged in every tile, and narrow.
@@ -135,15 +135,15 @@ impl Bench {
         let order_buffer = self.buffer(&blocks(order.iter().copied()))?;
         let from_examples = Inputs::Examples { examples: &examples, order: &order_buffer, features: inputs };
         let sources = [
-            (Inputs::Activations(&activation_matrix), &activations, ["forward_with_loss", "weight_gradient"]),
-            (from_examples, &gathered, ["forward_with_loss_from_examples", "weight_gradient_from_examples"]),
+            (Inputs::Activations(&activation_matrix), &activations, "forward_with_loss"),
+            (from_examples, &gathered, "forward_with_loss_from_examples"),
         ];
         let labels = self.below(count, outputs);
         let row_labels: Vec<u32> = order.iter().map(|&example| labels[example as usize]).collect();
         let labels = self.buffer(&labels)?;
         let weight_matrix = self.matrix(inputs + 1, outputs, &weights)?;
         let d_output_matrix = self.matrix(batch, outputs, &d_outputs)?;
-        for (source, values, [forward_with_loss, weight_gradient]) in sources {
+        for (source, values, forward_with_loss) in sources {
             let logits = reference::matmul(values, &widen(&weights), [batch, inputs + 1, outputs]);
             let scale = [1e-5, 1e-6 * (inputs as f64).sqrt()];
 
@@ -180,21 +180,32 @@ impl Bench {
             }
 
             let gradient = reference::matmul_at_b(values, &widen(&d_outputs), [inputs + 1, batch, outputs]);
-            for sgd in [Sgd::default(), Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }] {
-                let start = self.values((inputs + 1) * outputs, 1.0);
-                let (mut expected, mut expected_velocity) = (widen(&start), widen(&start));
+            let optimizers: [Optimizer; 3] = [
+                Sgd::default().into(),
+                Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into(),
+                AdamW::default().into(),
+            ];
+            for optimizer in optimizers {
+                let count = (inputs + 1) * outputs;
+                let start = self.values(count, 1.0);
+                // Means of squares, which are not negative.
+                let moments = [self.values(count, 1.0), self.values(count, 1.0).iter().map(|x| x.abs()).collect()];
+                let mut expected = widen(&start);
+                let mut expected_moments = moments.each_ref().map(|values| widen(values));
                 let matrix = self.matrix(inputs + 1, outputs, &start)?;
-                let velocity = self.matrix(inputs + 1, outputs, &start)?;
+                let [first, second] = moments.each_ref().map(|values| self.matrix(inputs + 1, outputs, values));
+                let moments = [&first?, &second?];
                 let d_output = &d_output_matrix;
                 let kernel =
-                    kernels::weight_gradient(&self.gpu, &self.steps, source, d_output, &matrix, &velocity, &sgd);
-                self.run(&kernel, StepRecord { learning_rate: 0.5, ..record(batch) })?;
-                reference::sgd_update(&sgd, 0.5, &mut expected, &gradient, &mut expected_velocity);
+                    kernels::weight_gradient(&self.gpu, &self.steps, source, d_output, &matrix, moments, &optimizer);
+                let moment_scales = optimizer.moment_scales(7).map(|scale| scale as f32);
+                self.run(&kernel, StepRecord { learning_rate: 0.5, moment_scales, ..record(batch) })?;
+                reference::update(&optimizer, 7, 0.5, &mut expected, &gradient, &mut expected_moments);
                 let actual = matrix.read(&self.gpu, inputs + 1).await?;
-                self.expect(weight_gradient, "weight", outputs, &actual, &expected, [1e-5, 2e-5]);
-                if sgd.momentum > 0.0 {
-                    let actual = velocity.read(&self.gpu, inputs + 1).await?;
-                    self.expect(weight_gradient, "velocity", outputs, &actual, &expected_velocity, [1e-5, 2e-5]);
+                self.expect(kernel.name, "weight", outputs, &actual, &expected, [1e-5, 2e-5]);
+                for (moment, expected) in moments.iter().zip(&expected_moments).take(optimizer.moments()) {
+                    let actual = moment.read(&self.gpu, inputs + 1).await?;
+                    self.expect(kernel.name, "moment", outputs, &actual, expected, [1e-5, 2e-5]);
                 }
             }
         }

@@ -7,6 +7,7 @@
 mod oracle;
 
 mod activation;
+mod adamw;
 mod cross_entropy;
 mod evaluate;
 mod forward;

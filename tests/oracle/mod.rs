@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::data::Examples;
 use softstep::model::{Activation, Parameters};
-use softstep::optimizer::Sgd;
+use softstep::optimizer::Optimizer;
 
 pub use softstep::reference::*;
 
@@ -16,8 +16,8 @@ pub struct Layer {
     pub outputs: usize,
     /// `[inputs + 1, outputs]`; the last row is the bias.
     pub values: Vec<f64>,
-    /// The same shape; starts at 0.
-    pub velocity: Vec<f64>,
+    /// What the optimizer remembers, of the same shape; starts at 0.
+    pub moments: [Vec<f64>; 2],
 }
 
 /// The model in f64, with the optimizer's velocities.
@@ -25,6 +25,8 @@ pub struct Layer {
 pub struct Model {
     pub layers: Vec<Layer>,
     pub activation: Activation,
+    /// Steps so far.
+    pub updates: u64,
 }
 
 /// What a batch gives on its way through the model and back.
@@ -43,9 +45,9 @@ impl Model {
             inputs: layer.inputs,
             outputs: layer.outputs,
             values: widen(&layer.values),
-            velocity: vec![0.0; layer.values.len()],
+            moments: [vec![0.0; layer.values.len()], vec![0.0; layer.values.len()]],
         });
-        Self { layers: layers.collect(), activation: parameters.activation }
+        Self { layers: layers.collect(), activation: parameters.activation, updates: 0 }
     }
 
     pub fn classes(&self) -> usize {
@@ -127,10 +129,12 @@ impl Model {
     }
 
     /// Forward, backward and update; returns the loss before the update.
-    pub fn train_step(&mut self, inputs: &[f64], labels: &[u32], sgd: &Sgd, learning_rate: f32) -> f64 {
+    pub fn train_step(&mut self, inputs: &[f64], labels: &[u32], optimizer: &Optimizer, learning_rate: f32) -> f64 {
         let pass = self.pass(inputs, labels);
+        self.updates += 1;
         for (layer, gradient) in self.layers.iter_mut().zip(&pass.gradients) {
-            sgd_update(sgd, f64::from(learning_rate), &mut layer.values, gradient, &mut layer.velocity);
+            let rate = f64::from(learning_rate);
+            update(optimizer, self.updates, rate, &mut layer.values, gradient, &mut layer.moments);
         }
         pass.loss
     }
