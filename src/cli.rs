@@ -121,7 +121,7 @@ gpu_per_cpu are null where there is no adapter.";
 pub enum Command {
     /// Train a model
     #[command(after_long_help = TRAIN_HELP)]
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Measure a trained model on a test set
     #[command(after_long_help = EVAL_HELP)]
     Eval(EvalArgs),

@@ -616,7 +616,7 @@ fn multiply_each(arch: Arch, gradient: &mut [f32], from: &[f32], width: usize, f
 }
 
 /// √(8 / π) and the factor of the cube, as in `gelu.wgsl`.
-const GELU_SCALE: f32 = 1.595_769_1;
+const GELU_SCALE: f32 = 1.595_769_2;
 const GELU_CUBIC: f32 = 0.044_715;
 
 /// The derivative of GELU: with u = √(8/π) (z + 0.044715 z³), logistic(u) + z du/dz e^−|u| / (1 + e^−|u|)².

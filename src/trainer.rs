@@ -106,7 +106,7 @@ impl TrainingConfig {
             ((0.0..1.0).contains(&beta2), "--beta2", beta2.to_string(), "at least 0 and below 1"),
             (
                 // What f32 has left of it.
-                epsilon >= 1e-30 && epsilon <= 1.0,
+                (1e-30..=1.0).contains(&epsilon),
                 "--epsilon",
                 epsilon.to_string(),
                 "at least 1e-30 and at most 1",
