@@ -14,11 +14,12 @@ use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::gpu::kernel::{Kernel, StepRecord, StepRecords};
-use softstep::gpu::kernels::{self, Inputs, Results, Targets};
+use softstep::gpu::kernels::{self, Hidden, Inputs, Results, Targets};
 use softstep::gpu::matrix::Matrix;
 use softstep::gpu::readback::read_buffer;
 use softstep::gpu::{AdapterChoice, Gpu};
-use softstep::optimizer::Sgd;
+use softstep::model::Activation;
+use softstep::optimizer::Optimizer;
 
 /// `[batch, inputs, outputs]` of layers that read the data set.
 const FIRST_LAYERS: [[usize; 3]; 3] = [[256, 784, 10], [256, 784, 128], [256, 784, 512]];
@@ -113,7 +114,7 @@ impl Bench<'_> {
     fn forward(&mut self, kernel_name: &str, inputs: &LayerInputs, shape @ [rows, width, outputs]: [usize; 3]) {
         let (w, weights) = self.matrix(width + 1, outputs);
         let result = Matrix::new(&self.gpu, "outputs", rows, outputs).unwrap();
-        let kernel = kernels::forward(&self.gpu, &self.steps, inputs.bound(), &weights, &result, false);
+        let kernel = kernels::forward(&self.gpu, &self.steps, inputs.bound(), &weights, &result, None);
         self.run(&kernel, batch(rows), 1);
         let expected = oracle::matmul(&inputs.values, &oracle::widen(&w), [rows, width + 1, outputs]);
         oracle::assert_close(kernel_name, &self.read(&result), &expected, 1e-5, 5e-5);
@@ -148,8 +149,16 @@ impl Bench<'_> {
         let (d_out, d_outputs) = self.matrix(rows, outputs);
         let weights = Matrix::new(&self.gpu, "weights", width + 1, outputs).unwrap();
         let velocity = Matrix::new(&self.gpu, "velocity", 1, 1).unwrap();
-        let (gpu, sgd) = (&self.gpu, Sgd::default());
-        let kernel = kernels::weight_gradient(gpu, &self.steps, inputs.bound(), &d_outputs, &weights, &velocity, &sgd);
+        let (gpu, optimizer) = (&self.gpu, Optimizer::default());
+        let kernel = kernels::weight_gradient(
+            gpu,
+            &self.steps,
+            inputs.bound(),
+            &d_outputs,
+            &weights,
+            [&velocity; 2],
+            &optimizer,
+        );
         // From weights of 0 and at a rate of -1 the update is the gradient.
         self.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) }, 1);
         let expected = oracle::matmul_at_b(&inputs.values, &oracle::widen(&d_out), [width + 1, rows, outputs]);
@@ -163,12 +172,14 @@ impl Bench<'_> {
         let inputs = self.activations(shape);
         let DeviceInputs::Activations(activations) = &inputs.device else { unreachable!("made as activations") };
         let d_inputs = Matrix::new(&self.gpu, "d_inputs", rows, width).unwrap();
-        let kernel = kernels::input_gradient(&self.gpu, &self.steps, &d_outputs, &weights, activations, &d_inputs);
+        let kernel =
+            kernels::input_gradient(&self.gpu, &self.steps, &d_outputs, &weights, activations, Hidden::Relu, &d_inputs);
         self.run(&kernel, batch(rows), 1);
         let w = oracle::widen(&w[..width * outputs]);
         let expected = oracle::matmul_a_bt(&oracle::widen(&d_out), &w, [rows, outputs, width]);
         let x: Vec<f64> = inputs.values.chunks_exact(width + 1).flat_map(|row| &row[..width]).copied().collect();
-        let expected = oracle::relu_backward(&expected, &x);
+        let expected: Vec<f64> =
+            expected.iter().zip(oracle::activation_derivative(Activation::Relu, &x)).map(|(d, by)| d * by).collect();
         oracle::assert_close("input_gradient", &self.read(&d_inputs), &expected, 1e-5, 5e-5);
         self.measure_product("input_gradient", shape, &kernel, batch(rows));
     }
@@ -272,7 +283,8 @@ impl Bench<'_> {
 
     /// A batch of outputs of a hidden layer.
     fn activations(&mut self, [rows, width, _]: [usize; 3]) -> LayerInputs {
-        let values = oracle::with_ones(&oracle::relu(&oracle::widen(&self.values(rows * width))), width);
+        let values =
+            oracle::with_ones(&oracle::activate(Activation::Relu, &oracle::widen(&self.values(rows * width))), width);
         let device: Vec<f32> = values.iter().map(|&value| value as f32).collect();
         let matrix = Matrix::from_values(&self.gpu, "activations", rows, width + 1, &device).unwrap();
         LayerInputs { values, order: numbers(rows), device: DeviceInputs::Activations(matrix) }

@@ -16,7 +16,7 @@ use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Parameters, step_operations};
-use softstep::optimizer::Sgd;
+use softstep::optimizer::Optimizer;
 use softstep::trainer::epoch_order;
 
 const EXAMPLES: usize = 16_384;
@@ -43,8 +43,12 @@ fn steps(criterion: &mut Criterion) {
         group.sampling_mode(SamplingMode::Flat).sample_size(10);
         group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
         for batch_size in BATCH_SIZES {
-            let training =
-                Training { examples: &examples, batch_size, sgd: Sgd::default(), objective: Objective::default() };
+            let training = Training {
+                examples: &examples,
+                batch_size,
+                optimizer: Optimizer::default(),
+                objective: Objective::default(),
+            };
             group.throughput(Throughput::Elements(step_operations(sizes, batch_size)));
             let mut first_losses = Vec::new();
             if let Some(gpu) = &gpu {

@@ -1,6 +1,7 @@
-// Forward: outputs = relu(inputs . weights), a product A . B. The bias is the last row of the weights.
-// Inputs come from gather.wgsl or activations.wgsl, the product from a matmul_*.wgsl.
-override HIDDEN: bool; // a hidden layer: apply ReLU, and append the constant 1
+// Forward: outputs = activate(inputs . weights), a product A . B. The bias is the last row of the weights.
+// Inputs come from gather.wgsl or activations.wgsl, the product from a matmul_*.wgsl, the activation from relu.wgsl,
+// sigmoid.wgsl, tanh.wgsl or gelu.wgsl.
+override HIDDEN: bool; // a hidden layer: activate, and append the constant 1
 
 @group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>; // [inputs + 1, OUTPUTS]
 
@@ -41,12 +42,13 @@ fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
 }
 
 fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
+    let at = row * OUTPUT_BLOCKS + column_block;
     var output = sums;
     if HIDDEN {
-        let is_one = output_numbers(column_block) == vec4<u32>(OUTPUTS);
-        // Not max(), which would turn a NaN into 0 and hide it.
-        let relu = select(sums, vec4<f32>(0.0), sums < vec4<f32>(0.0));
-        output = select(relu, vec4<f32>(1.0), is_one);
+        // After the outputs the constant 1, then zeros, which no activation may change.
+        let numbers = output_numbers(column_block);
+        let rest = select(vec4<f32>(0.0), vec4<f32>(1.0), numbers == vec4<u32>(OUTPUTS));
+        output = select(rest, activate(sums, at), numbers < vec4<u32>(OUTPUTS));
     }
-    outputs[row * OUTPUT_BLOCKS + column_block] = output;
+    outputs[at] = output;
 }

@@ -1,10 +1,10 @@
-// Backward to a layer's inputs: d_inputs = d_outputs . weights^T where the input is above 0 (the gradient of its
-// ReLU), a product A . B^T.
+// Backward to a layer's inputs, and on through the activation they come from:
+// d_inputs = activate_backward(d_outputs . weights^T), a product A . B^T.
 override INPUTS: u32;
 override INPUT_BLOCKS: u32; // blocks of 4 in a row of the activations
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs
 
-@group(0) @binding(1) var<storage, read> activations: array<vec4<f32>>; // [batch, INPUTS + 1]
+@group(0) @binding(1) var<storage, read> activations: array<vec4<f32>>; // [batch, INPUTS + 1]; gelu's z
 @group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>; // [INPUTS + 1, outputs]
 @group(0) @binding(4) var<storage, read> d_outputs: array<vec4<f32>>; // [batch, outputs]
 @group(0) @binding(5) var<storage, read_write> d_inputs: array<vec4<f32>>; // [batch, INPUTS]
@@ -47,6 +47,6 @@ fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
 fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
     // The constant 1 is no input: its column gets no gradient.
     let is_input = 4u * column_block + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(INPUTS);
-    let passes = is_input & (activations[row * INPUT_BLOCKS + column_block] > vec4<f32>(0.0));
-    d_inputs[row * column_blocks() + column_block] = select(vec4<f32>(0.0), sums, passes);
+    let d_input = activate_backward(sums, activations[row * INPUT_BLOCKS + column_block]);
+    d_inputs[row * column_blocks() + column_block] = select(vec4<f32>(0.0), d_input, is_input);
 }

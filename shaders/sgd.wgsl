@@ -6,7 +6,7 @@ override WEIGHT_DECAY: f32;
 @group(0) @binding(5) var<storage, read_write> weights: array<vec4<f32>>; // [inputs + 1, outputs]
 @group(0) @binding(6) var<storage, read_write> velocity: array<vec4<f32>>; // the same, where there is momentum
 
-fn sgd(at: u32, d_weights: vec4<f32>) {
+fn update(at: u32, d_weights: vec4<f32>) {
     let weight = weights[at];
     var direction = d_weights + WEIGHT_DECAY * weight;
     if MOMENTUM > 0.0 {

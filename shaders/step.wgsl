@@ -6,6 +6,7 @@ struct Step {
     learning_rate: f32,
     weight: f32,        // sum of the weights of its labels' classes; without class weights as many as examples
     first_tile: u32,    // row of workgroups that this dispatch of a matrix product starts with
+    moment_scales: vec2<f32>, // what AdamW corrects the bias of its moments with
 }
 
 @group(0) @binding(0) var<uniform> step: Step;

@@ -1,5 +1,5 @@
 // Backward to a layer's weights, and their update: d_weights = inputs^T . d_outputs, a product A^T . B, given to
-// sgd.wgsl as it is computed. The inputs' constant 1 makes its last row the bias gradient, the column sums of
+// sgd.wgsl or adamw.wgsl as it is computed. The inputs' constant 1 makes its last row the bias gradient, the column sums of
 // d_outputs.
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs and of the weights
 
@@ -37,8 +37,8 @@ fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
 
 fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
     let at = 4u * row_block * OUTPUT_BLOCKS + column_block;
-    sgd(at, sums[0]);
-    sgd(at + OUTPUT_BLOCKS, sums[1]);
-    sgd(at + 2u * OUTPUT_BLOCKS, sums[2]);
-    sgd(at + 3u * OUTPUT_BLOCKS, sums[3]);
+    update(at, sums[0]);
+    update(at + OUTPUT_BLOCKS, sums[1]);
+    update(at + 2u * OUTPUT_BLOCKS, sums[2]);
+    update(at + 3u * OUTPUT_BLOCKS, sums[3]);
 }

@@ -4,7 +4,7 @@ use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::loss::Objective;
 use crate::model::Parameters;
-use crate::optimizer::{Sgd, TrainingState};
+use crate::optimizer::{Optimizer, TrainingState};
 use crate::verify::Verification;
 
 /// What a backend needs to train, beside the initial parameters.
@@ -15,7 +15,7 @@ pub struct Training<'a> {
     /// The most examples in a step.
     pub batch_size: usize,
     /// The optimizer.
-    pub sgd: Sgd,
+    pub optimizer: Optimizer,
     /// What to make small.
     pub objective: Objective<'a>,
 }

@@ -109,7 +109,7 @@ impl Metadata {
 /// [`Error::Invalid`] if a value is infinite or not a number, or the state is not of the metadata's layer sizes and
 /// optimizer.
 pub fn to_safetensors(metadata: &Metadata, state: &TrainingState) -> Result<Vec<u8>> {
-    state.check(&metadata.sizes, metadata.config.sgd.moments())?;
+    state.check(&metadata.sizes, metadata.config.activation, metadata.config.optimizer.moments())?;
     let mut tensors = layer_tensors("", &state.parameters)?;
     for (index, moment) in state.moments.iter().enumerate() {
         tensors.extend(layer_tensors(&moment_prefix(index), moment)?);
@@ -149,18 +149,19 @@ fn read(bytes: &[u8]) -> std::result::Result<(Metadata, TrainingState), String> 
     }
     let (mut tensors, metadata): (_, Metadata) = deserialize(bytes, "checkpoint", ENTRY)?;
     metadata.check()?;
-    let parameters = tensors.layers("", &metadata.sizes)?;
-    let moments = (0..metadata.config.sgd.moments())
-        .map(|index| tensors.layers(&moment_prefix(index), &metadata.sizes))
+    let activation = metadata.config.activation;
+    let parameters = tensors.layers("", &metadata.sizes, activation)?;
+    let moments = (0..metadata.config.optimizer.moments())
+        .map(|index| tensors.layers(&moment_prefix(index), &metadata.sizes, activation))
         .collect::<std::result::Result<_, String>>()?;
     let has_best = metadata.position.best.is_some() && metadata.config.keep == Keep::Best;
-    let best = has_best.then(|| tensors.layers(BEST, &metadata.sizes)).transpose()?;
+    let best = has_best.then(|| tensors.layers(BEST, &metadata.sizes, activation)).transpose()?;
     tensors.bytes(DIGEST.into(), Dtype::U8, &[DIGEST_BYTES])?;
     if let Some(name) = tensors.unread() {
         return Err(format!("tensor {name} is none of a checkpoint with layer sizes {:?}", metadata.sizes));
     }
-    let state = TrainingState { parameters, moments, best };
-    state.check(&metadata.sizes, metadata.config.sgd.moments()).map_err(|error| error.to_string())?;
+    let state = TrainingState { parameters, moments, best, updates: metadata.step as u64 };
+    state.check(&metadata.sizes, activation, metadata.config.optimizer.moments()).map_err(|error| error.to_string())?;
     Ok((metadata, state))
 }
 

@@ -11,7 +11,8 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use serde_json::Value;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::loss::{ClassWeights, Loss};
-use softstep::optimizer::{Schedule, Sgd};
+use softstep::model::Activation;
+use softstep::optimizer::{AdamW, Optimizer, Schedule, Sgd};
 use softstep::trainer::{Keep, TrainingConfig};
 
 /// Train softmax classifiers on any GPU
@@ -61,7 +62,8 @@ Examples:
 A run folder holds:
   config.json         the settings
   metrics.jsonl       a line for every step (step, epoch, loss, lr) and every epoch
-  model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear)
+  model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear),
+                      or with Sigmoid, Tanh or GELU(approximate=\"tanh\") for ReLU, as --activation says
   checkpoint-<step>.safetensors   all that --resume needs; the last two stay
 
 Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
@@ -222,6 +224,29 @@ pub enum BackendChoice {
     Cpu,
 }
 
+/// `--activation`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ActivationChoice {
+    /// max(z, 0)
+    Relu,
+    /// 1 / (1 + e^-z)
+    Sigmoid,
+    /// Hyperbolic tangent
+    Tanh,
+    /// Gaussian error linear unit, in its tanh form
+    Gelu,
+}
+
+/// `--optimizer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerChoice {
+    /// Stochastic gradient descent, with --momentum and --nesterov
+    Sgd,
+    /// Adam with decoupled weight decay, with --beta1, --beta2 and --epsilon
+    #[value(name = "adamw")]
+    AdamW,
+}
+
 /// `--schedule`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ScheduleChoice {
@@ -277,26 +302,39 @@ pub struct TrainArgs {
     /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     hidden: Vec<usize>,
+    /// What the hidden layers are followed by
+    #[arg(long, value_enum, default_value = "relu")]
+    activation: ActivationChoice,
     /// Passes over the training data [default: 10, or what makes 1500 steps if that is more]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Examples in a training step
     #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size)]
     batch_size: usize,
-    /// Learning rate that the schedule starts from
-    #[arg(long = "lr", value_name = "RATE", allow_negative_numbers = true,
-          default_value_t = TrainingConfig::default().learning_rate)]
-    learning_rate: f32,
-    /// Momentum, 0 to below 1
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true,
-          default_value_t = TrainingConfig::default().sgd.momentum)]
-    momentum: f32,
+    /// Learning rate that the schedule starts from [default: 0.15, with adamw 0.001]
+    #[arg(long = "lr", value_name = "RATE", allow_negative_numbers = true)]
+    learning_rate: Option<f32>,
+    /// How gradients change the parameters
+    #[arg(long, value_enum, default_value = "sgd")]
+    optimizer: OptimizerChoice,
+    /// Momentum of sgd, 0 to below 1 [default: 0.9]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    momentum: Option<f32>,
     /// Use Nesterov's momentum
     #[arg(long)]
     nesterov: bool,
-    /// L2 penalty on weights and biases
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0)]
-    weight_decay: f32,
+    /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0, with adamw 0.01]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    weight_decay: Option<f32>,
+    /// Share of the mean gradient that adamw keeps, 0 to below 1 [default: 0.9]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    beta1: Option<f64>,
+    /// Share of the mean squared gradient that adamw keeps, 0 to below 1 [default: 0.999]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    beta2: Option<f64>,
+    /// What adamw adds to the root that it divides by [default: 1e-8]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    epsilon: Option<f64>,
     /// How the learning rate changes over the run
     #[arg(long, value_enum, default_value = "cosine")]
     schedule: ScheduleChoice,
@@ -382,14 +420,56 @@ impl TrainArgs {
         Ok(asked.into_iter().find_map(differs))
     }
 
+    fn optimizer(&self) -> Optimizer {
+        match self.optimizer {
+            OptimizerChoice::Sgd => Optimizer::Sgd(Sgd {
+                momentum: self.momentum.unwrap_or(0.9),
+                nesterov: self.nesterov,
+                weight_decay: self.weight_decay.unwrap_or(0.0),
+            }),
+            OptimizerChoice::AdamW => {
+                let AdamW { beta1, beta2, epsilon, weight_decay } = AdamW::default();
+                Optimizer::AdamW(AdamW {
+                    beta1: self.beta1.unwrap_or(beta1),
+                    beta2: self.beta2.unwrap_or(beta2),
+                    epsilon: self.epsilon.unwrap_or(epsilon),
+                    weight_decay: self.weight_decay.unwrap_or(weight_decay),
+                })
+            }
+        }
+    }
+
+    /// Refuses a setting of another optimizer than the chosen one.
+    fn check_optimizer(&self) -> Result<(), String> {
+        let (others, optimizer) = match self.optimizer {
+            OptimizerChoice::Sgd => (&["beta1", "beta2", "epsilon"][..], "adamw"),
+            OptimizerChoice::AdamW => (&["momentum", "nesterov"][..], "sgd"),
+        };
+        match others.iter().find(|other| self.gives(other)) {
+            Some(other) => {
+                Err(format!("--{other} is a setting of --optimizer {optimizer}, which this run does not use"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The settings of the run. Without `--epochs` their number depends on the data, and without `--loss` the loss.
     pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize, default_loss: Loss) -> TrainingConfig {
         TrainingConfig {
             hidden: self.hidden.clone(),
+            activation: match self.activation {
+                ActivationChoice::Relu => Activation::Relu,
+                ActivationChoice::Sigmoid => Activation::Sigmoid,
+                ActivationChoice::Tanh => Activation::Tanh,
+                ActivationChoice::Gelu => Activation::Gelu,
+            },
             epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
             batch_size: self.batch_size,
-            learning_rate: self.learning_rate,
-            sgd: Sgd { momentum: self.momentum, nesterov: self.nesterov, weight_decay: self.weight_decay },
+            learning_rate: self.learning_rate.unwrap_or(match self.optimizer {
+                OptimizerChoice::Sgd => TrainingConfig::default().learning_rate,
+                OptimizerChoice::AdamW => 0.001,
+            }),
+            optimizer: self.optimizer(),
             schedule: match self.schedule {
                 ScheduleChoice::Constant => Schedule::Constant,
                 ScheduleChoice::Cosine => Schedule::Cosine,
@@ -513,6 +593,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     }
     let device = match &cli.command {
         Command::Train(train) => {
+            train.check_optimizer().map_err(|error| usage("train", ErrorKind::ArgumentConflict, error))?;
             train
                 .config(|_| 1, Loss::default())
                 .check()
@@ -574,12 +655,37 @@ mod tests {
     #[test]
     fn every_setting_of_a_run_is_an_option_by_the_same_name() {
         // What `difference` relies on.
-        let fields = serde_json::to_value(TrainingConfig::default()).unwrap();
+        let adamw = TrainingConfig { optimizer: AdamW::default().into(), ..TrainingConfig::default() };
         let cli = Cli::command();
         let options: Vec<_> =
             cli.find_subcommand("train").unwrap().get_arguments().map(|argument| argument.get_id().as_str()).collect();
-        for field in fields.as_object().unwrap().keys() {
-            assert!(options.contains(&field.as_str()), "{field}");
+        for config in [TrainingConfig::default(), adamw] {
+            for field in serde_json::to_value(config).unwrap().as_object().unwrap().keys() {
+                assert!(options.contains(&field.as_str()), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn adamw_has_its_own_settings_and_no_others() {
+        let train = |arguments: &str| {
+            parse(["softstep", "train"].into_iter().chain(arguments.split(' ')).map(OsString::from)).map(|cli| {
+                let Command::Train(train) = cli.command else { panic!("{cli:?}") };
+                train.config(|_| 1, Loss::default())
+            })
+        };
+        let config = train("--optimizer adamw --beta1 0.8").unwrap();
+        assert_eq!(config.learning_rate, 0.001);
+        assert_eq!(config.optimizer, AdamW { beta1: 0.8, ..AdamW::default() }.into());
+        assert_eq!(serde_json::from_str::<TrainingConfig>(&serde_json::to_string(&config).unwrap()).unwrap(), config);
+        for (arguments, flag) in [
+            ("--optimizer adamw --momentum 0.5", "--momentum"),
+            ("--optimizer adamw --nesterov", "--nesterov"),
+            ("--beta2 0.9", "--beta2"),
+            ("--epsilon 1e-8", "--epsilon"),
+        ] {
+            let error = train(arguments).unwrap_err().to_string();
+            assert!(error.contains(flag) && error.contains("--optimizer"), "{error}");
         }
     }
 

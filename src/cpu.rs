@@ -2,7 +2,7 @@
 //!
 //! The matrix products are those of the `gemm` library, one thread each. What threads share is the rows of a
 //! product's result, and they are dealt out here rather than by the library: that was faster at every shape
-//! measured, and the pass over the result (ReLU, its mask, the update) finds the rows still in its core's cache.
+//! measured, and the pass over the result (activation, its gradient, the update) finds the rows still in its core's cache.
 
 use std::ops::Range;
 
@@ -14,8 +14,8 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_
 use crate::data::{Examples, Features, Targets};
 use crate::error::Result;
 use crate::loss::{Loss, Objective, of_two_classes};
-use crate::model::{Layer, Parameters, check_fit};
-use crate::optimizer::{Sgd, TrainingState};
+use crate::model::{Activation, Layer, Parameters, check_fit};
+use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 
 /// Examples that evaluation passes through the model at a time.
 const EVALUATION_ROWS: usize = 1_000;
@@ -47,7 +47,7 @@ struct Trainer {
     label_smoothing: f32,
     /// `[classes]`, or empty where all are 1.
     class_weights: Vec<f32>,
-    optimizer: Optimizer,
+    updater: Updater,
 }
 
 impl CpuBackend {
@@ -74,7 +74,7 @@ impl CpuBackend {
                     order: Vec::new(),
                     label_smoothing: training.objective.label_smoothing,
                     class_weights: training.objective.class_weights.to_vec(),
-                    optimizer: Optimizer::new(training.sgd, &parameters.layers),
+                    updater: Updater::new(training.optimizer, &parameters.layers),
                 })
             }
         };
@@ -138,6 +138,7 @@ impl Backend for CpuBackend {
         let (network, examples) = (&mut self.network, &training.examples);
         let Step { first, batch, learning_rate } = step;
         training.epoch.check(step)?;
+        training.updater.updates += 1;
         let order = &training.order[first..first + batch];
         let objective = Objective {
             loss: self.loss,
@@ -152,7 +153,7 @@ impl Backend for CpuBackend {
             let loss = network.loss(workers, batch, &objective, &examples.targets, |row| order[row] as usize);
             for index in (0..network.parameters.layers.len()).rev() {
                 network.backward_input(workers, batch, index);
-                network.update(workers, batch, index, &mut training.optimizer, learning_rate);
+                network.update(workers, batch, index, &mut training.updater, learning_rate);
             }
             loss
         });
@@ -210,22 +211,26 @@ impl Backend for CpuBackend {
     async fn state(&mut self) -> Result<TrainingState> {
         let training = self.training.as_ref().ok_or_else(no_training)?;
         let parameters = &self.network.parameters;
-        let velocity = |optimizer: &Optimizer| Parameters {
-            layers: (parameters.layers.iter().zip(&optimizer.velocities))
-                .map(|(layer, velocity)| Layer { values: velocity.clone(), ..*layer })
+        let like_parameters = |values: &[Vec<f32>]| Parameters {
+            layers: (parameters.layers.iter().zip(values))
+                .map(|(layer, values)| Layer { values: values.clone(), ..*layer })
                 .collect(),
+            activation: parameters.activation,
         };
-        let moments = (0..training.optimizer.sgd.moments()).map(|_| velocity(&training.optimizer)).collect();
-        Ok(TrainingState { parameters: parameters.clone(), moments, best: None })
+        let Updater { optimizer, ref moments, updates, .. } = training.updater;
+        let moments = moments[..optimizer.moments()].iter().map(|moment| like_parameters(moment)).collect();
+        Ok(TrainingState { parameters: parameters.clone(), moments, best: None, updates })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
-        let optimizer = &mut self.training.as_mut().ok_or_else(no_training)?.optimizer;
-        state.check(&self.network.parameters.sizes(), optimizer.sgd.moments())?;
-        self.network.parameters.clone_from(&state.parameters);
-        if let Some(velocity) = state.moments.first() {
-            optimizer.velocities = velocity.layers.iter().map(|layer| layer.values.clone()).collect();
+        let updater = &mut self.training.as_mut().ok_or_else(no_training)?.updater;
+        let parameters = &mut self.network.parameters;
+        state.check(&parameters.sizes(), parameters.activation, updater.optimizer.moments())?;
+        parameters.clone_from(&state.parameters);
+        for (moment, values) in updater.moments.iter_mut().zip(&state.moments) {
+            *moment = values.layers.iter().map(|layer| layer.values.clone()).collect();
         }
+        updater.updates = state.updates;
         Ok(())
     }
 }
@@ -235,6 +240,8 @@ struct Network {
     parameters: Parameters,
     /// What each layer reads, `[rows, inputs + 1]`; the last column is 1.
     inputs: Vec<Vec<f32>>,
+    /// For GELU the sums that each hidden layer activates, `[rows, outputs + 1]`; else none.
+    pre_activations: Vec<Vec<f32>>,
     /// The gradient of the loss by what each layer gives, `[rows, outputs]`. The last one starts as the logits.
     d_outputs: Vec<Vec<f32>>,
 }
@@ -247,8 +254,10 @@ impl Network {
             input.chunks_exact_mut(layer.inputs + 1).for_each(|row| row[layer.inputs] = 1.0);
             input
         });
+        let hidden = if parameters.activation == Activation::Gelu { &layers[1..] } else { &[] };
+        let pre_activations = hidden.iter().map(|layer| vec![0.0; rows * (layer.inputs + 1)]).collect();
         let d_outputs = layers.iter().map(|layer| vec![0.0; rows * layer.outputs]);
-        Self { inputs: inputs.collect(), d_outputs: d_outputs.collect(), parameters }
+        Self { inputs: inputs.collect(), pre_activations, d_outputs: d_outputs.collect(), parameters }
     }
 
     fn outputs(&self) -> usize {
@@ -296,6 +305,7 @@ impl Network {
     /// From the first layer's input to the logits.
     fn forward(&mut self, workers: Workers, rows: usize) {
         let last = self.parameters.layers.len() - 1;
+        let activation = self.parameters.activation;
         for (index, layer) in self.parameters.layers.iter().enumerate() {
             let (before, after) = self.inputs.split_at_mut(index + 1);
             let input = Matrix::new(&before[index], rows, layer.inputs + 1);
@@ -306,11 +316,25 @@ impl Network {
                 None => (&mut self.d_outputs[index], layer.outputs),
             };
             let operations = 2 * rows * layer.values.len();
-            workers.for_each_block(operations, width, &mut output[..rows * width], |rows, block| {
+            let output = &mut output[..rows * width];
+            if let Some(kept) = self.pre_activations.get_mut(index) {
+                let kept = &mut kept[..rows * width];
+                workers.for_each_block(operations, width, kept, |rows, block| {
+                    matmul(block, width, 0.0, 1.0, input.rows(rows), weights);
+                });
+                workers.for_each_block(operations, width, output, |rows, block| {
+                    let kept = kept[rows.start * width..].chunks_exact(width);
+                    for (row, kept) in block.chunks_exact_mut(width).zip(kept) {
+                        row[..width - 1].copy_from_slice(&kept[..width - 1]);
+                    }
+                    activate(workers.arch, activation, block, width);
+                });
+                continue;
+            }
+            workers.for_each_block(operations, width, output, |rows, block| {
                 matmul(block, width, 0.0, 1.0, input.rows(rows), weights);
                 if index < last {
-                    // Not `max`, which would hide a NaN. The constant 1 passes.
-                    block.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value });
+                    activate(workers.arch, activation, block, width);
                 }
             });
         }
@@ -331,83 +355,119 @@ impl Network {
         (sum / rows as f64) as f32
     }
 
-    /// From the gradient by a layer's output to that by the output of the layer before: `d_output · weightsᵀ`, where
-    /// the ReLU between them let through.
+    /// From the gradient by a layer's output to that by the sums of the layer before: `d_output · weightsᵀ`, and back
+    /// through the activation between them.
     fn backward_input(&mut self, workers: Workers, rows: usize, index: usize) {
         let layer = &self.parameters.layers[index];
         let (before, after) = self.d_outputs.split_at_mut(index);
         let Some(d_input) = before.last_mut() else { return };
         let d_output = Matrix::new(&after[0], rows, layer.outputs);
         let weights = Matrix::new(&layer.values, layer.inputs, layer.outputs);
-        let (width, input) = (layer.inputs, &self.inputs[index]);
+        let activation = self.parameters.activation;
+        let (width, input) = (layer.inputs, self.pre_activations.get(index - 1).unwrap_or(&self.inputs[index]));
         let operations = 2 * rows * layer.values.len();
         workers.for_each_block(operations, width, &mut d_input[..rows * width], |rows, block| {
-            let input = input[rows.start * (width + 1)..].chunks_exact(width + 1);
+            let input = &input[rows.start * (width + 1)..];
             matmul(block, width, 0.0, 1.0, d_output.rows(rows), weights.transposed());
-            for (d_row, row) in block.chunks_exact_mut(width).zip(input) {
-                d_row.iter_mut().zip(row).for_each(|(d, &value)| *d = if value > 0.0 { *d } else { 0.0 });
-            }
+            activate_backward(workers.arch, activation, block, input, width);
         });
     }
 
     /// Moves a layer's values against their gradient, `inputᵀ · d_output`.
-    fn update(&mut self, workers: Workers, rows: usize, index: usize, optimizer: &mut Optimizer, learning_rate: f32) {
+    fn update(&mut self, workers: Workers, rows: usize, index: usize, updater: &mut Updater, learning_rate: f32) {
         let layer = &mut self.parameters.layers[index];
         let input = Matrix::new(&self.inputs[index], rows, layer.inputs + 1);
         let d_output = Matrix::new(&self.d_outputs[index], rows, layer.outputs);
-        optimizer.update(workers, index, &mut layer.values, input.transposed(), d_output, learning_rate);
+        updater.update(workers, index, &mut layer.values, input.transposed(), d_output, learning_rate);
     }
 }
 
-/// SGD and what it remembers.
-struct Optimizer {
-    sgd: Sgd,
-    /// Per layer, shaped like its values; empty without momentum.
-    velocities: Vec<Vec<f32>>,
-    /// Room for the gradient of the largest layer; empty without momentum.
+/// The optimizer and what it remembers.
+struct Updater {
+    optimizer: Optimizer,
+    /// Per moment and layer, shaped like its values; empty where the optimizer has fewer.
+    moments: [Vec<Vec<f32>>; 2],
+    /// Room for the gradient of the largest layer; empty for plain SGD.
     gradient: Vec<f32>,
+    /// Steps since the start of training.
+    updates: u64,
 }
 
-impl Optimizer {
-    fn new(sgd: Sgd, layers: &[Layer]) -> Self {
-        let sizes = layers.iter().map(|layer| if sgd.momentum == 0.0 { 0 } else { layer.values.len() });
-        let gradient = vec![0.0; sizes.clone().max().unwrap_or(0)];
-        Self { sgd, velocities: sizes.map(|size| vec![0.0; size]).collect(), gradient }
+impl Updater {
+    fn new(optimizer: Optimizer, layers: &[Layer]) -> Self {
+        let sizes = || layers.iter().map(|layer| layer.values.len());
+        let moment = |index: usize| {
+            let is_read = index < optimizer.moments();
+            sizes().map(|size| vec![0.0; if is_read { size } else { 0 }]).collect()
+        };
+        let gradient = if optimizer.moments() == 0 { 0 } else { sizes().max().unwrap_or(0) };
+        Self { optimizer, moments: [moment(0), moment(1)], gradient: vec![0.0; gradient], updates: 0 }
     }
 
     /// One update of layer `index`, whose gradient is `a · b`.
     fn update(&mut self, workers: Workers, index: usize, values: &mut [f32], a: Matrix, b: Matrix, learning_rate: f32) {
-        let Sgd { momentum, nesterov, weight_decay } = self.sgd;
         let (width, operations) = (b.columns, 2 * a.columns * values.len());
-        if momentum == 0.0 {
-            // The gradient is never written down: the product goes into the values.
-            workers.for_each_block(operations, width, values, |rows, block| {
-                if weight_decay != 0.0 {
-                    block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
-                }
-                matmul(block, width, 1.0, -learning_rate, a.rows(rows), b);
-            });
-            return;
-        }
         let block_length = width * workers.rows_per_block(operations, a.rows);
-        values
-            .par_chunks_mut(block_length)
-            .zip(self.velocities[index].par_chunks_mut(block_length))
-            .zip(self.gradient.par_chunks_mut(block_length))
-            .enumerate()
-            .for_each(|(block, ((values, velocity), gradient))| {
-                let gradient = &mut gradient[..values.len()];
-                let first = block * (block_length / width);
-                matmul(gradient, width, 0.0, 1.0, a.rows(first..first + values.len() / width), b);
-                workers.arch.dispatch(|| {
-                    for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
-                        let gradient = *gradient + weight_decay * *value;
-                        *velocity = momentum * *velocity + gradient;
-                        let direction = if nesterov { gradient + momentum * *velocity } else { *velocity };
-                        *value -= learning_rate * direction;
+        let [first, second] = &mut self.moments;
+        let (first, second) = (&mut first[index], &mut second[index]);
+        let gradient = &mut self.gradient;
+        // The gradient of a block of rows, from its first row on.
+        let compute = |gradient: &mut [f32], first: usize| {
+            matmul(gradient, width, 0.0, 1.0, a.rows(first..first + gradient.len() / width), b);
+        };
+        match self.optimizer {
+            Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }) => {
+                // The gradient is never written down: the product goes into the values.
+                workers.for_each_block(operations, width, values, |rows, block| {
+                    if weight_decay != 0.0 {
+                        block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
                     }
+                    matmul(block, width, 1.0, -learning_rate, a.rows(rows), b);
                 });
-            });
+            }
+            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => values
+                .par_chunks_mut(block_length)
+                .zip(first.par_chunks_mut(block_length))
+                .zip(gradient.par_chunks_mut(block_length))
+                .enumerate()
+                .for_each(|(block, ((values, velocity), gradient))| {
+                    let gradient = &mut gradient[..values.len()];
+                    compute(gradient, block * (block_length / width));
+                    workers.arch.dispatch(|| {
+                        for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
+                            let gradient = *gradient + weight_decay * *value;
+                            *velocity = momentum * *velocity + gradient;
+                            let direction = if nesterov { gradient + momentum * *velocity } else { *velocity };
+                            *value -= learning_rate * direction;
+                        }
+                    });
+                }),
+            Optimizer::AdamW(adamw) => {
+                let AdamW { beta1, beta2, epsilon, weight_decay } = adamw;
+                let [first_scale, second_scale] = adamw.moment_scales(self.updates).map(|scale| scale as f32);
+                let (rest1, rest2, epsilon) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32);
+                let (beta1, beta2) = (beta1 as f32, beta2 as f32);
+                values
+                    .par_chunks_mut(block_length)
+                    .zip(first.par_chunks_mut(block_length))
+                    .zip(second.par_chunks_mut(block_length))
+                    .zip(gradient.par_chunks_mut(block_length))
+                    .enumerate()
+                    .for_each(|(block, (((values, first), second), gradient))| {
+                        let gradient = &mut gradient[..values.len()];
+                        compute(gradient, block * (block_length / width));
+                        workers.arch.dispatch(|| {
+                            let moments = first.iter_mut().zip(second);
+                            for ((value, (first, second)), gradient) in values.iter_mut().zip(moments).zip(gradient) {
+                                *first = beta1 * *first + rest1 * *gradient;
+                                *second = beta2 * *second + rest2 * (*gradient * *gradient);
+                                let direction = first_scale * *first / (second_scale * second.sqrt() + epsilon);
+                                *value -= learning_rate * (weight_decay * *value + direction);
+                            }
+                        });
+                    });
+            }
+        }
     }
 }
 
@@ -641,6 +701,104 @@ fn binary_cross_entropy(
         *value = scale * weight * (sigmoid - label);
     }
     sum / sum_of_weights
+}
+
+/// Activates the sums of a hidden layer, `[rows, width]`; the constant 1 at the end of each row stays.
+fn activate(arch: Arch, activation: Activation, values: &mut [f32], width: usize) {
+    match activation {
+        // Not `max`, which would hide a NaN. The constant 1 passes.
+        Activation::Relu => values.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value }),
+        Activation::Sigmoid => activate_each(arch, values, width, logistic),
+        Activation::Tanh => activate_each(
+            arch,
+            values,
+            width,
+            #[inline(always)]
+            |z| 2.0 * logistic(2.0 * z) - 1.0,
+        ),
+        Activation::Gelu => activate_each(
+            arch,
+            values,
+            width,
+            #[inline(always)]
+            |z| z * logistic(GELU_SCALE * (z + GELU_CUBIC * z * z * z)),
+        ),
+    }
+}
+
+fn activate_each(arch: Arch, values: &mut [f32], width: usize, function: impl Fn(f32) -> f32) {
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            for row in values.chunks_exact_mut(width) {
+                row[..width - 1].iter_mut().for_each(|value| *value = function(*value));
+            }
+        },
+    );
+}
+
+/// From the gradient by a hidden layer's outputs, `[rows, width]`, to that by its sums; `from` are its outputs, for GELU
+/// its sums, `[rows, width + 1]`.
+fn activate_backward(arch: Arch, activation: Activation, gradient: &mut [f32], from: &[f32], width: usize) {
+    match activation {
+        Activation::Relu => {
+            for (d_row, row) in gradient.chunks_exact_mut(width).zip(from.chunks_exact(width + 1)) {
+                d_row.iter_mut().zip(row).for_each(|(d, &value)| *d = if value > 0.0 { *d } else { 0.0 });
+            }
+        }
+        Activation::Sigmoid => multiply_each(
+            arch,
+            gradient,
+            from,
+            width,
+            #[inline(always)]
+            |output| output * (1.0 - output),
+        ),
+        Activation::Tanh => multiply_each(
+            arch,
+            gradient,
+            from,
+            width,
+            #[inline(always)]
+            |output| (1.0 - output) * (1.0 + output),
+        ),
+        Activation::Gelu => multiply_each(arch, gradient, from, width, gelu_derivative),
+    }
+}
+
+fn multiply_each(arch: Arch, gradient: &mut [f32], from: &[f32], width: usize, factor: impl Fn(f32) -> f32) {
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            for (d_row, row) in gradient.chunks_exact_mut(width).zip(from.chunks_exact(width + 1)) {
+                d_row.iter_mut().zip(row).for_each(|(d, &value)| *d *= factor(value));
+            }
+        },
+    );
+}
+
+/// √(8 / π) and the factor of the cube, as in `gelu.wgsl`.
+const GELU_SCALE: f32 = 1.595_769_2;
+const GELU_CUBIC: f32 = 0.044_715;
+
+/// The derivative of GELU: with u = √(8/π) (z + 0.044715 z³), logistic(u) + z du/dz e^−|u| / (1 + e^−|u|)².
+#[inline(always)]
+fn gelu_derivative(z: f32) -> f32 {
+    // Beyond 20 it is 0 or 1, and z³ may overflow. A NaN passes.
+    let near = if z.abs() > 20.0 { 20.0f32.copysign(z) } else { z };
+    let square = GELU_CUBIC * near * near;
+    let u = GELU_SCALE * near * (1.0 + square);
+    let e = exp(-u.abs());
+    let slope = near * (GELU_SCALE * (1.0 + 3.0 * square));
+    logistic(u) + slope * (e / ((1.0 + e) * (1.0 + e)))
+}
+
+/// 1 / (1 + e^−x), from e^−|x|, which cannot overflow.
+#[inline(always)]
+fn logistic(x: f32) -> f32 {
+    let e = exp(-x.abs());
+    let positive = 1.0 / (1.0 + e);
+    if x < 0.0 { e * positive } else { positive }
 }
 
 /// Turns logits, `[rows, classes]`, into probabilities and returns the sum of the rows' cross-entropies, in nats:

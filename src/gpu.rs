@@ -13,7 +13,7 @@ pub mod self_test;
 pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
 
 use kernel::{Kernel, StepRecord, StepRecords};
-use kernels::{Inputs, LossKernel, LossKind, Results, Targets};
+use kernels::{Hidden, Inputs, LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
 use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
@@ -22,8 +22,8 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, T
 use crate::data::{self, Examples, Features};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Objective, of_two_classes};
-use crate::model::{Layer, Parameters, check_fit, step_operations};
-use crate::optimizer::{Sgd, TrainingState};
+use crate::model::{Activation, Layer, Parameters, check_fit, step_operations};
+use crate::optimizer::{Optimizer, TrainingState};
 
 /// Rows of a chunk in evaluation, where the batch size is not larger.
 const EVALUATION_ROWS: usize = 1024;
@@ -86,9 +86,11 @@ struct DataSet {
 struct Trainer {
     data: DataSet,
     batch_size: usize,
-    sgd: Sgd,
-    /// Per layer, shaped like its weights; without momentum nobody reads them.
-    velocities: Vec<Matrix>,
+    optimizer: Optimizer,
+    /// Per moment and layer, shaped like its weights; nobody reads those that the optimizer does not have.
+    moments: [Vec<Matrix>; 2],
+    /// Steps since the start of training, those that are pending included.
+    updates: u64,
     /// The dispatches of a step, in order.
     kernels: Vec<Kernel>,
     /// Steps of the next submission.
@@ -114,6 +116,9 @@ pub struct GpuBackend {
     weights: Vec<Matrix>,
     /// Outputs of the hidden layers, `[rows, outputs + 1]`.
     activations: Vec<Matrix>,
+    activation: Activation,
+    /// What they were before, where the activation's gradient needs it; else none.
+    pre_activations: Vec<Matrix>,
     /// Outputs of the last layer, `[rows, classes]`; then their gradient, or probabilities.
     logits: Matrix,
     /// Forward through all layers but the first.
@@ -157,6 +162,12 @@ impl GpuBackend {
             .iter()
             .map(|&outputs| Matrix::with_ones(&gpu, ACTIVATIONS, rows, outputs + 1))
             .collect::<Result<Vec<_>>>()?;
+        let activation = parameters.activation;
+        let kept = if activation == Activation::Gelu { hidden } else { &[] };
+        let pre_activations = kept
+            .iter()
+            .map(|&outputs| Matrix::new(&gpu, ACTIVATIONS, rows, outputs + 1))
+            .collect::<Result<Vec<_>>>()?;
         let logits = Matrix::new(&gpu, LOGITS, rows, sizes[sizes.len() - 1])?;
 
         let steps = StepRecords::new(&gpu, 1)?;
@@ -164,13 +175,27 @@ impl GpuBackend {
             .map(|layer| {
                 let inputs = Inputs::Activations(&activations[layer - 1]);
                 let outputs = activations.get(layer).unwrap_or(&logits);
-                kernels::forward(&gpu, &steps, inputs, &weights[layer], outputs, layer < hidden.len())
+                let hidden = (layer < hidden.len())
+                    .then(|| Hidden::new(activation, pre_activations.get(layer).unwrap_or(&activations[layer])));
+                kernels::forward(&gpu, &steps, inputs, &weights[layer], outputs, hidden)
             })
             .collect();
         let softmax = kernels::softmax(&gpu, &steps, &logits);
         let loss = training.map_or_else(Loss::default, |training| training.objective.loss);
-        let mut backend =
-            Self { gpu, weights, activations, logits, later_layers, softmax, steps, rows, loss, trainer: None };
+        let mut backend = Self {
+            gpu,
+            weights,
+            activations,
+            activation,
+            pre_activations,
+            logits,
+            later_layers,
+            softmax,
+            steps,
+            rows,
+            loss,
+            trainer: None,
+        };
         check_grids(&backend.gpu, backend.later_layers.iter().chain([&backend.softmax]), rows)?;
         if let Some(training) = training {
             backend.trainer = Some(backend.trainer(training, readback)?);
@@ -194,6 +219,11 @@ impl GpuBackend {
         let names = trainer.kernels.iter().map(|kernel| kernel.name);
         trainer.profiler = Some(Profiler::new(&self.gpu, trainer.steps_per_submission, names)?);
         Ok(self)
+    }
+
+    /// What hidden layer `layer` is followed by.
+    fn hidden(&self, layer: usize) -> Hidden<'_> {
+        Hidden::new(self.activation, self.pre_activations.get(layer).unwrap_or(&self.activations[layer]))
     }
 
     fn trainer(&self, training: &Training<'_>, readback: Readback) -> Result<Trainer> {
@@ -232,27 +262,28 @@ impl GpuBackend {
         // Forward.
         for layer in 0..last {
             let outputs = &self.activations[layer];
-            kernels.push(kernels::forward(gpu, &steps, inputs(layer), &self.weights[layer], outputs, true));
+            let hidden = Some(self.hidden(layer));
+            kernels.push(kernels::forward(gpu, &steps, inputs(layer), &self.weights[layer], outputs, hidden));
         }
         // Last layer and loss; the gradient takes the place of the logits.
         let weights = &self.weights[last];
         match kernels::forward_with_loss(gpu, &steps, inputs(last), weights, &self.logits, targets, loss) {
             Some(fused) => kernels.push(fused),
             None => {
-                kernels.push(kernels::forward(gpu, &steps, inputs(last), weights, &self.logits, false));
+                kernels.push(kernels::forward(gpu, &steps, inputs(last), weights, &self.logits, None));
                 kernels.push(kernels::loss(gpu, &steps, &self.logits, targets, loss));
             }
         }
         // Backward and update. A layer passes its gradient on before its weights change.
-        let velocities = self
-            .weights
-            .iter()
-            .map(|weights| {
-                let has_momentum = training.sgd.moments() > 0;
-                let (rows, columns) = if has_momentum { (weights.rows, weights.columns) } else { (1, 1) };
-                Matrix::new(gpu, Content { name: "a layer's velocity", ..WEIGHTS }, rows, columns)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let moment = |index: usize| {
+            let matrix = |weights: &Matrix| {
+                let is_read = index < training.optimizer.moments();
+                let (rows, columns) = if is_read { (weights.rows, weights.columns) } else { (1, 1) };
+                Matrix::new(gpu, Content { name: "what the optimizer remembers", ..WEIGHTS }, rows, columns)
+            };
+            self.weights.iter().map(matrix).collect::<Result<Vec<_>>>()
+        };
+        let moments = [moment(0)?, moment(1)?];
         let mut d_outputs = None;
         for layer in (0..=last).rev() {
             let weights = &self.weights[layer];
@@ -267,7 +298,8 @@ impl GpuBackend {
                 )?;
                 let d_outputs = d_outputs.as_ref().unwrap_or(&self.logits);
                 let activations = &self.activations[layer - 1];
-                kernels.push(kernels::input_gradient(gpu, &steps, d_outputs, weights, activations, &d_inputs));
+                let hidden = self.hidden(layer - 1);
+                kernels.push(kernels::input_gradient(gpu, &steps, d_outputs, weights, activations, hidden, &d_inputs));
                 Some(d_inputs)
             };
             let gradient = d_outputs.as_ref().unwrap_or(&self.logits);
@@ -277,8 +309,8 @@ impl GpuBackend {
                 inputs(layer),
                 gradient,
                 weights,
-                &velocities[layer],
-                &training.sgd,
+                [&moments[0][layer], &moments[1][layer]],
+                &training.optimizer,
             ));
             d_outputs = d_inputs;
         }
@@ -288,8 +320,9 @@ impl GpuBackend {
         Ok(Trainer {
             data,
             batch_size,
-            sgd: training.sgd,
-            velocities,
+            optimizer: training.optimizer,
+            moments,
+            updates: 0,
             kernels,
             pending,
             steps,
@@ -383,9 +416,8 @@ impl GpuBackend {
                 first_block: (first / 4) as u32,
                 batch: batch as u32,
                 first_row: first as u32,
-                learning_rate: 0.0,
                 weight: batch as f32,
-                first_tile: 0,
+                ..StepRecord::default()
             };
             let last_kernel = match last {
                 Last::Evaluate => Some(&set.evaluate),
@@ -465,13 +497,13 @@ fn padded_rows(values: &[f32], columns: usize) -> Vec<f32> {
 }
 
 /// Reads a matrix for each layer.
-async fn read_layers(gpu: &Gpu, matrices: &[Matrix]) -> Result<Parameters> {
+async fn read_layers(gpu: &Gpu, matrices: &[Matrix], activation: Activation) -> Result<Parameters> {
     let mut layers = Vec::with_capacity(matrices.len());
     for matrix in matrices {
         let values = matrix.read(gpu, matrix.rows).await?;
         layers.push(Layer { inputs: matrix.rows - 1, outputs: matrix.columns, values });
     }
-    Ok(Parameters { layers })
+    Ok(Parameters { layers, activation })
 }
 
 /// Writes a matrix for each layer.
@@ -502,8 +534,8 @@ impl Backend for GpuBackend {
         let predictions = gpu.buffer(Content { name: "the predictions", ..EXAMPLES }, 4 * count as u64, usage)?;
         let correct = gpu.buffer("the count of right predictions", 4, usage)?;
         let outputs = self.activations.first().unwrap_or(&self.logits);
-        let first_layer =
-            kernels::forward(gpu, &self.steps, data.inputs(), &self.weights[0], outputs, !self.activations.is_empty());
+        let hidden = (!self.activations.is_empty()).then(|| self.hidden(0));
+        let first_layer = kernels::forward(gpu, &self.steps, data.inputs(), &self.weights[0], outputs, hidden);
         let targets = Targets { order: &data.order, labels: &data.targets, losses: &losses };
         let results = Results { predictions: &predictions, correct: &correct };
         let kind = LossKind::of(&Objective { loss: self.loss, ..Objective::default() }, &examples.targets);
@@ -540,6 +572,8 @@ impl Backend for GpuBackend {
             [] => step.batch as f32,
             weights => weights[step.first..][..step.batch].iter().map(|&weight| f64::from(weight)).sum::<f64>() as f32,
         };
+        trainer.updates += 1;
+        let moment_scales = trainer.optimizer.moment_scales(trainer.updates).map(|scale| scale as f32);
         trainer.pending.push(StepRecord {
             first_block: (step.first / trainer.batch_size * blocks) as u32,
             batch: step.batch as u32,
@@ -547,6 +581,7 @@ impl Backend for GpuBackend {
             learning_rate: step.learning_rate,
             weight,
             first_tile: 0,
+            moment_scales,
         });
         if trainer.pending.len() == trainer.steps_per_submission {
             trainer.submit(&self.gpu, losses).await?;
@@ -586,28 +621,29 @@ impl Backend for GpuBackend {
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {
-        read_layers(&self.gpu, &self.weights).await
+        read_layers(&self.gpu, &self.weights, self.activation).await
     }
 
     async fn state(&mut self) -> Result<TrainingState> {
         let Some(trainer) = &self.trainer else { return Err(no_training()) };
-        let parameters = read_layers(&self.gpu, &self.weights).await?;
+        let parameters = read_layers(&self.gpu, &self.weights, self.activation).await?;
         let mut moments = Vec::new();
-        if trainer.sgd.moments() > 0 {
-            moments.push(read_layers(&self.gpu, &trainer.velocities).await?);
+        for moment in &trainer.moments[..trainer.optimizer.moments()] {
+            moments.push(read_layers(&self.gpu, moment, self.activation).await?);
         }
-        Ok(TrainingState { parameters, moments, best: None })
+        Ok(TrainingState { parameters, moments, best: None, updates: trainer.updates })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
-        let Some(trainer) = &self.trainer else { return Err(no_training()) };
+        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
         let mut sizes = vec![self.weights[0].rows - 1];
         sizes.extend(self.weights.iter().map(|weights| weights.columns));
-        state.check(&sizes, trainer.sgd.moments())?;
+        state.check(&sizes, self.activation, trainer.optimizer.moments())?;
         write_layers(&self.gpu, &self.weights, &state.parameters)?;
-        if let Some(velocity) = state.moments.first() {
-            write_layers(&self.gpu, &trainer.velocities, velocity)?;
+        for (moment, values) in trainer.moments.iter().zip(&state.moments) {
+            write_layers(&self.gpu, moment, values)?;
         }
+        trainer.updates = state.updates;
         self.gpu.check()
     }
 

@@ -17,11 +17,11 @@
 //!
 //! | | kernel | what it computes |
 //! |---|---|---|
-//! | forward | `forward` | `outputs = relu([inputs, 1] · weights)`; the first layer gathers its batch from the data set |
+//! | forward | `forward` | `outputs = activation([inputs, 1] · weights)`; the first layer gathers its batch from the data set |
 //! | loss | `cross_entropy` | softmax, −log p\[label\] by log-sum-exp, and its gradient (p − onehot) / batch; or another [`loss`] |
-//! | backward | `input_gradient` | `d_inputs = d_outputs · weightsᵀ`, where the ReLU let through |
+//! | backward | `input_gradient` | `d_inputs = d_outputs · weightsᵀ`, times the activation's derivative |
 //! | | `weight_gradient` | `d_weights = [inputs, 1]ᵀ · d_outputs` |
-//! | update | `sgd` | `weights −= learning_rate · direction`, fused into `weight_gradient` |
+//! | update | `sgd`, `adamw` | `weights −= learning_rate · direction`, fused into `weight_gradient` |
 //!
 //! Evaluation and prediction end in `evaluate` and `softmax` instead. Three kernels are matrix products; they say
 //! what is multiplied, and `shaders/matmul_*.wgsl` how: [`gpu::kernels::Matmul`].
@@ -32,7 +32,7 @@
 //! |---|---|
 //! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables and their preprocessing |
 //! | [`mod@loss`] | the losses, and what a model's outputs mean |
-//! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD and learning-rate schedules |
+//! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD, AdamW and learning-rate schedules |
 //! | [`backend`] | the trait that GPU and CPU share |
 //! | [`gpu`] | the GPU backend: `device` opens adapters and notices their trouble, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home, `self_test` has known answers |
 //! | [`cpu`] | the CPU backend: the baseline, and the fallback |

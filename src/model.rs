@@ -1,13 +1,48 @@
-//! The model: a stack of linear layers with ReLU between them, and its parameters on the host.
+//! The model: a stack of linear layers with an activation between them, and its parameters on the host.
 
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::data::{Examples, Targets, hexadecimal};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
+
+/// What a hidden layer makes of its sums, one by one. A NaN passes through each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// max(z, 0).
+    #[default]
+    Relu,
+    /// 1 / (1 + e^−z).
+    Sigmoid,
+    /// (e^z − e^−z) / (e^z + e^−z).
+    Tanh,
+    /// z (1 + tanh(√(2/π) (z + 0.044715 z³))) / 2: Hendrycks and Gimpel 2016, "Gaussian error linear units", in its tanh
+    /// form, `torch.nn.GELU(approximate="tanh")`. Within 5e-4 of the exact form, which needs erf, and that neither WGSL
+    /// nor Rust has.
+    Gelu,
+}
+
+impl Activation {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Relu, Self::Sigmoid, Self::Tanh, Self::Gelu];
+}
+
+impl std::fmt::Display for Activation {
+    /// As people write it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Relu => "ReLU",
+            Self::Sigmoid => "sigmoid",
+            Self::Tanh => "tanh",
+            Self::Gelu => "GELU",
+        })
+    }
+}
 
 /// One linear layer: `outputs = [inputs, 1] · values`.
 ///
@@ -29,25 +64,37 @@ pub struct Layer {
 pub struct Parameters {
     /// From the input to the logits; `layers[i].outputs == layers[i + 1].inputs`.
     pub layers: Vec<Layer>,
+    /// Between the layers.
+    pub activation: Activation,
 }
 
 impl Parameters {
+    /// Fresh parameters for layer sizes `[features, hidden…, classes]`, with ReLU between the layers.
+    ///
+    /// # Errors
+    /// As [`Parameters::with_activation`].
+    pub fn new(sizes: &[usize], seed: u64) -> Result<Self> {
+        Self::with_activation(sizes, Activation::Relu, seed)
+    }
+
     /// Fresh parameters for layer sizes `[features, hidden…, classes]`.
     ///
-    /// Weights are uniform in ±√(6 / inputs) in layers that feed a ReLU (He et al. 2015, "Delving deep into
-    /// rectifiers", in its uniform form) and in ±√(3 / inputs) in the last, which keeps the variance of the
-    /// logits at that of the input. Biases are 0. The same seed gives the same bits everywhere.
+    /// Weights are uniform in ±√(6 / inputs) in layers that feed a ReLU or GELU (He et al. 2015, "Delving deep into
+    /// rectifiers", in its uniform form) and in ±√(3 / inputs) in the others (LeCun et al. 1998, "Efficient backprop"),
+    /// which in the last keeps the variance of the logits at that of the input. Biases are 0. The same seed gives the
+    /// same bits everywhere.
     ///
     /// # Errors
     /// [`Error::Invalid`] as of [`check_sizes`], or for more parameters than there is memory for.
-    pub fn new(sizes: &[usize], seed: u64) -> Result<Self> {
+    pub fn with_activation(sizes: &[usize], activation: Activation, seed: u64) -> Result<Self> {
         check_sizes(sizes)?;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut layers = Vec::new();
         for (index, pair) in sizes.windows(2).enumerate() {
             let (inputs, outputs) = (pair[0], pair[1]);
             let mut values = room(inputs, outputs)?;
-            let variance_gain = if index + 2 < sizes.len() { 6.0 } else { 3.0 };
+            let rectified = index + 2 < sizes.len() && matches!(activation, Activation::Relu | Activation::Gelu);
+            let variance_gain = if rectified { 6.0 } else { 3.0 };
             let bound = (variance_gain / inputs as f32).sqrt();
             // 24 random bits: every value in -1..1 is exact in f32.
             let mut uniform = || (random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
@@ -55,7 +102,7 @@ impl Parameters {
             values.resize((inputs + 1) * outputs, 0.0);
             layers.push(Layer { inputs, outputs, values });
         }
-        Ok(Self { layers })
+        Ok(Self { layers, activation })
     }
 
     /// Checks that each layer's values have its shape, and that the layers follow on each other.

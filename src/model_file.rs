@@ -1,7 +1,7 @@
 //! Models as [safetensors](https://github.com/huggingface/safetensors) files: bytes in, bytes out.
 //!
 //! Layer `i` (from 0) is stored as `torch.nn.Linear` keeps it: `{2i}.weight`, `[outputs, inputs]`, and `{2i}.bias`,
-//! `[outputs]`, both f32. With a ReLU between the layers these are the names that `torch.nn.Sequential` gives them,
+//! `[outputs]`, both f32. With an activation between the layers these are the names that `torch.nn.Sequential` gives them,
 //! so a file loads without renaming:
 //!
 //! ```python
@@ -9,6 +9,8 @@
 //! model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
 //! logits = model(torch.from_numpy(pixels).float() / 255)
 //! ```
+//!
+//! The other activations are `nn.Sigmoid()`, `nn.Tanh()` and `nn.GELU(approximate="tanh")`.
 //!
 //! The file's metadata has one entry, `softstep`: a JSON object with the fields of [`Metadata`]. (One entry, because
 //! safetensors writes several in random order; so equal models make equal files.)
@@ -25,7 +27,7 @@ use serde_json::value::RawValue;
 use crate::data::Preprocessing;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::model::{Layer, Parameters, check_sizes};
+use crate::model::{Activation, Layer, Parameters, check_sizes};
 
 /// The version of this format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
@@ -47,8 +49,8 @@ pub struct Metadata {
     pub format: u32,
     /// Layer sizes `[features, hidden…, classes]`.
     pub sizes: Vec<usize>,
-    /// What lies between the layers: `relu`.
-    pub activation: String,
+    /// What lies between the layers.
+    pub activation: Activation,
     /// How a feature becomes an input: `byte/255`, or `columns` as `preprocessing` says.
     pub normalization: String,
     /// How the columns of a table become inputs, and its target outputs.
@@ -71,7 +73,7 @@ impl Metadata {
         Self {
             format: FORMAT,
             sizes: parameters.sizes(),
-            activation: "relu".into(),
+            activation: parameters.activation,
             normalization: BYTES.into(),
             preprocessing: None,
             data: data.into(),
@@ -89,7 +91,7 @@ impl Metadata {
     }
 
     fn check(&self) -> std::result::Result<(), String> {
-        let Self { format, sizes, activation, normalization, .. } = self;
+        let Self { format, sizes, normalization, .. } = self;
         if *format != FORMAT {
             let version = &self.version;
             return Err(format!(
@@ -97,11 +99,8 @@ impl Metadata {
             ));
         }
         let expected = if self.preprocessing.is_some() { COLUMNS } else { BYTES };
-        if (activation.as_str(), normalization.as_str()) != ("relu", expected) {
-            return Err(format!(
-                "its model has activation {activation:?} and normalization {normalization:?}: \
-                 softstep knows \"relu\" and {expected:?}"
-            ));
+        if normalization != expected {
+            return Err(format!("its model has normalization {normalization:?}: softstep knows {expected:?}"));
         }
         check_sizes(sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
         let Some(preprocessing) = &self.preprocessing else { return Ok(()) };
@@ -121,13 +120,19 @@ impl Metadata {
 /// The bytes of a model file; equal arguments give equal bytes.
 ///
 /// # Errors
-/// [`Error::Invalid`] if a parameter is infinite or not a number, or the metadata's sizes are not the parameters'.
+/// [`Error::Invalid`] if a parameter is infinite or not a number, or the metadata's sizes or activation are not the parameters'.
 pub fn to_safetensors(parameters: &Parameters, metadata: &Metadata) -> Result<Vec<u8>> {
     if metadata.sizes != parameters.sizes() {
         return Err(Error::Invalid(format!(
             "metadata for layer sizes {:?} do not describe a model with {:?}",
             metadata.sizes,
             parameters.sizes()
+        )));
+    }
+    if metadata.activation != parameters.activation {
+        return Err(Error::Invalid(format!(
+            "metadata for the activation {} do not describe a model with {}",
+            metadata.activation, parameters.activation
         )));
     }
     serialize(&layer_tensors("", parameters)?, ENTRY, metadata)
@@ -146,7 +151,7 @@ pub fn from_safetensors(file: &str, bytes: &[u8]) -> Result<(Parameters, Metadat
 fn read(bytes: &[u8]) -> std::result::Result<(Parameters, Metadata), String> {
     let (mut tensors, metadata): (_, Metadata) = deserialize(bytes, "model", ENTRY)?;
     metadata.check()?;
-    let parameters = tensors.layers("", &metadata.sizes)?;
+    let parameters = tensors.layers("", &metadata.sizes, metadata.activation)?;
     match tensors.unread() {
         Some(name) => Err(format!("tensor {name} is none of a model with layer sizes {:?}", metadata.sizes)),
         None => Ok((parameters, metadata)),
@@ -270,7 +275,12 @@ pub(crate) struct Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     /// Reads what [`layer_tensors`] wrote. Only tensors that are there, in the right shape, take memory.
-    pub fn layers(&mut self, prefix: &str, sizes: &[usize]) -> std::result::Result<Parameters, String> {
+    pub fn layers(
+        &mut self,
+        prefix: &str,
+        sizes: &[usize],
+        activation: Activation,
+    ) -> std::result::Result<Parameters, String> {
         let layers = sizes.windows(2).enumerate().map(|(index, pair)| {
             let (inputs, outputs) = (pair[0], pair[1]);
             let weights = self.values(weight_name(prefix, index), &[outputs, inputs])?;
@@ -280,7 +290,7 @@ impl<'a> Tensors<'a> {
             values.extend(bias);
             Ok(Layer { inputs, outputs, values })
         });
-        Ok(Parameters { layers: layers.collect::<std::result::Result<_, String>>()? })
+        Ok(Parameters { layers: layers.collect::<std::result::Result<_, String>>()?, activation })
     }
 
     /// The bytes of a tensor that must have this type and shape.
@@ -317,7 +327,7 @@ fn finite(name: &str, bytes: &[u8]) -> std::result::Result<(), String> {
     }
 }
 
-/// Position of layer `index` in `nn.Sequential(Linear, ReLU, Linear, …)`.
+/// Position of layer `index` in `nn.Sequential(Linear, activation, Linear, …)`.
 fn weight_name(prefix: &str, index: usize) -> String {
     format!("{prefix}{}.weight", 2 * index)
 }

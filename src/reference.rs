@@ -5,7 +5,8 @@
 
 use crate::data::Targets;
 use crate::loss::{Loss, Objective};
-use crate::optimizer::Sgd;
+use crate::model::Activation;
+use crate::optimizer::{AdamW, Optimizer, Sgd};
 
 /// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
 pub fn matmul(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
@@ -40,16 +41,55 @@ pub fn with_ones(values: &[f64], width: usize) -> Vec<f64> {
     values.chunks_exact(width).flat_map(|row| row.iter().copied().chain([1.0])).collect()
 }
 
-/// `max(x, 0)`, which a NaN passes.
-pub fn relu(values: &[f64]) -> Vec<f64> {
-    values.iter().map(|&x| if x < 0.0 { 0.0 } else { x }).collect()
+/// An activation of each value, which a NaN passes.
+pub fn activate(activation: Activation, values: &[f64]) -> Vec<f64> {
+    let function = |&z: &f64| match activation {
+        Activation::Relu => {
+            if z < 0.0 {
+                0.0
+            } else {
+                z
+            }
+        }
+        Activation::Sigmoid => logistic(z),
+        Activation::Tanh => z.tanh(),
+        Activation::Gelu => 0.5 * z * (1.0 + gelu_argument(z).tanh()),
+    };
+    values.iter().map(function).collect()
 }
 
-/// The gradient by a ReLU's input, from that by its output and the output itself.
-pub fn relu_backward(d_output: &[f64], output: &[f64]) -> Vec<f64> {
-    assert_eq!(d_output.len(), output.len());
-    d_output.iter().zip(output).map(|(&d, &x)| if x > 0.0 { d } else { 0.0 }).collect()
+/// The derivative of an activation at each value.
+pub fn activation_derivative(activation: Activation, values: &[f64]) -> Vec<f64> {
+    let derivative = |&z: &f64| match activation {
+        Activation::Relu => {
+            if z > 0.0 {
+                1.0
+            } else {
+                0.0
+            }
+        }
+        Activation::Sigmoid => logistic(z) * logistic(-z),
+        Activation::Tanh => 1.0 / z.cosh().powi(2),
+        Activation::Gelu => {
+            let inner = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * z * z);
+            0.5 * (1.0 + gelu_argument(z).tanh()) + 0.5 * z * inner / gelu_argument(z).cosh().powi(2)
+        }
+    };
+    values.iter().map(derivative).collect()
 }
+
+/// 1 / (1 + e^−x).
+fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// √(2/π) (z + 0.044715 z³).
+fn gelu_argument(z: f64) -> f64 {
+    GELU_SCALE * (z + GELU_CUBIC * z.powi(3))
+}
+
+const GELU_SCALE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+const GELU_CUBIC: f64 = 0.044715;
 
 /// log Σ exp of a row.
 pub fn log_sum_exp(row: &[f64]) -> f64 {
@@ -188,6 +228,41 @@ pub fn sgd_update(sgd: &Sgd, learning_rate: f64, values: &mut [f64], gradient: &
         let g = g + weight_decay * *w;
         *v = momentum * *v + g;
         *w -= learning_rate * if sgd.nesterov { g + momentum * *v } else { *v };
+    }
+}
+
+/// One update by AdamW, its `step`-th, from 1; all four are shaped alike.
+pub fn adamw_update(
+    adamw: &AdamW,
+    step: u64,
+    learning_rate: f64,
+    values: &mut [f64],
+    gradient: &[f64],
+    [first, second]: [&mut [f64]; 2],
+) {
+    assert_eq!([values.len(), first.len(), second.len()], [gradient.len(); 3]);
+    let AdamW { beta1, beta2, epsilon, weight_decay } = *adamw;
+    let [first_scale, second_scale] = adamw.moment_scales(step);
+    for (((w, g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
+        *m = beta1 * *m + (1.0 - beta1) * g;
+        *v = beta2 * *v + (1.0 - beta2) * g * g;
+        let direction = first_scale * *m / (second_scale * v.sqrt() + epsilon);
+        *w -= learning_rate * (f64::from(weight_decay) * *w + direction);
+    }
+}
+
+/// One update by any optimizer, the `step`-th, from 1; moments that it does not have stay as they are.
+pub fn update(
+    optimizer: &Optimizer,
+    step: u64,
+    learning_rate: f64,
+    values: &mut [f64],
+    gradient: &[f64],
+    [first, second]: &mut [Vec<f64>; 2],
+) {
+    match optimizer {
+        Optimizer::Sgd(sgd) => sgd_update(sgd, learning_rate, values, gradient, first),
+        Optimizer::AdamW(adamw) => adamw_update(adamw, step, learning_rate, values, gradient, [first, second]),
     }
 }
 

@@ -533,8 +533,9 @@ impl<'a> TrainReport<'a> {
             field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))),
         ];
         for (index, pair) in sizes.windows(2).enumerate() {
+            let hidden = config.activation.to_string();
             let activation = match config.loss {
-                _ if index + 2 < sizes.len() => "ReLU",
+                _ if index + 2 < sizes.len() => &*hidden,
                 Loss::CrossEntropy => "softmax",
                 Loss::BinaryCrossEntropy => "sigmoid",
                 Loss::MeanSquaredError => "identity",

@@ -13,14 +13,17 @@ use crate::backend::{Backend, Evaluation, Step};
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::loss::{ClassWeights, Loss, check_settings};
-use crate::model::{MAX_LAYERS, Parameters};
-use crate::optimizer::{Schedule, Sgd, TrainingState};
+use crate::model::{Activation, MAX_LAYERS, Parameters};
+use crate::optimizer::{AdamW, Optimizer, Schedule, Sgd, TrainingState};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
     /// Sizes of the hidden layers; none is softmax regression.
     pub hidden: Vec<usize>,
+    /// What the hidden layers are followed by.
+    #[serde(default)]
+    pub activation: Activation,
     /// Passes over the training examples.
     pub epochs: usize,
     /// Examples in a step.
@@ -29,7 +32,7 @@ pub struct TrainingConfig {
     pub learning_rate: f32,
     /// The optimizer.
     #[serde(flatten)]
-    pub sgd: Sgd,
+    pub optimizer: Optimizer,
     /// How the learning rate changes over the run.
     pub schedule: Schedule,
     /// Seed of the initial parameters, the order of the examples and the choice of the validation part.
@@ -70,10 +73,11 @@ impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             hidden: Vec::new(),
+            activation: Activation::Relu,
             epochs: 10,
             batch_size: 64,
             learning_rate: 0.15,
-            sgd: Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+            optimizer: Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }.into(),
             schedule: Schedule::Cosine,
             seed: 0,
             validation: 0.0,
@@ -92,7 +96,15 @@ impl TrainingConfig {
     /// # Errors
     /// [`Error::Invalid`] naming the first setting out of range, by its flag of `softstep train`.
     pub fn check(&self) -> Result<()> {
-        let Sgd { momentum, nesterov, weight_decay } = self.sgd;
+        // Settings that the optimizer does not have are in range.
+        let (momentum, nesterov, weight_decay) = match self.optimizer {
+            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => (momentum, nesterov, weight_decay),
+            Optimizer::AdamW(AdamW { weight_decay, .. }) => (0.0, false, weight_decay),
+        };
+        let AdamW { beta1, beta2, epsilon, .. } = match self.optimizer {
+            Optimizer::AdamW(adamw) => adamw,
+            Optimizer::Sgd(_) => AdamW::default(),
+        };
         let rules = [
             (
                 self.hidden.len() < MAX_LAYERS,
@@ -121,6 +133,15 @@ impl TrainingConfig {
                 "--weight-decay",
                 weight_decay.to_string(),
                 "at least 0 and finite",
+            ),
+            ((0.0..1.0).contains(&beta1), "--beta1", beta1.to_string(), "at least 0 and below 1"),
+            ((0.0..1.0).contains(&beta2), "--beta2", beta2.to_string(), "at least 0 and below 1"),
+            (
+                // What f32 has left of it.
+                (1e-30..=1.0).contains(&epsilon),
+                "--epsilon",
+                epsilon.to_string(),
+                "at least 1e-30 and at most 1",
             ),
             (
                 (0.0..1.0).contains(&self.validation),
@@ -631,7 +652,7 @@ mod tests {
 
         async fn state(&mut self) -> Result<TrainingState> {
             assert!(self.pending.is_empty(), "a checkpoint with steps under way");
-            Ok(TrainingState { parameters: Parameters::new(&[1, 2], 0)?, moments: vec![], best: None })
+            Ok(TrainingState { parameters: Parameters::new(&[1, 2], 0)?, moments: vec![], best: None, updates: 0 })
         }
 
         fn restore(&mut self, _: &TrainingState) -> Result<()> {
@@ -772,7 +793,8 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_refused_by_the_name_of_their_flag() {
-        let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay };
+        let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay }.into();
+        let adamw = |beta1, beta2, epsilon| AdamW { beta1, beta2, epsilon, weight_decay: 0.0 }.into();
         let good = TrainingConfig::default();
         good.check().unwrap();
         for (flag, config) in [
@@ -782,10 +804,13 @@ mod tests {
             ("--lr", TrainingConfig { learning_rate: 0.0, ..good.clone() }),
             ("--lr", TrainingConfig { learning_rate: f32::NAN, ..good.clone() }),
             ("--lr", TrainingConfig { learning_rate: f32::INFINITY, ..good.clone() }),
-            ("--momentum", TrainingConfig { sgd: sgd(1.0, false, 0.0), ..good.clone() }),
-            ("--momentum", TrainingConfig { sgd: sgd(f32::NAN, false, 0.0), ..good.clone() }),
-            ("--nesterov", TrainingConfig { sgd: sgd(0.0, true, 0.0), ..good.clone() }),
-            ("--weight-decay", TrainingConfig { sgd: sgd(0.9, true, -1.0), ..good.clone() }),
+            ("--momentum", TrainingConfig { optimizer: sgd(1.0, false, 0.0), ..good.clone() }),
+            ("--momentum", TrainingConfig { optimizer: sgd(f32::NAN, false, 0.0), ..good.clone() }),
+            ("--nesterov", TrainingConfig { optimizer: sgd(0.0, true, 0.0), ..good.clone() }),
+            ("--weight-decay", TrainingConfig { optimizer: sgd(0.9, true, -1.0), ..good.clone() }),
+            ("--beta1", TrainingConfig { optimizer: adamw(1.0, 0.9, 1e-8), ..good.clone() }),
+            ("--beta2", TrainingConfig { optimizer: adamw(0.9, f64::NAN, 1e-8), ..good.clone() }),
+            ("--epsilon", TrainingConfig { optimizer: adamw(0.9, 0.9, 0.0), ..good.clone() }),
             ("--validation", TrainingConfig { validation: 1.0, ..good.clone() }),
             ("--label-smoothing", TrainingConfig { label_smoothing: 1.0, ..good.clone() }),
             (

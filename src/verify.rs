@@ -4,18 +4,19 @@
 //! How far a number may be off is computed with it. A sum of `n` products in f32, in whatever order, is off by
 //! `ε (4 + 2 √n)` times the sum of their magnitudes or less (ε = 2⁻²³; rounding errors grow with √n: Higham and Mary 2019,
 //! "A new approach to probabilistic rounding error analysis"; the constants leave room). These errors are followed
-//! through the step: through weights by their magnitude, through softmax by its derivative, and through a ReLU
-//! unchanged. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient or leave it.
+//! through the step: through weights by their magnitude, through softmax by its derivative, and through an activation by
+//! the largest derivative it has. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient
+//! or leave it.
 
 use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
 use crate::data::{Examples, Features, Targets};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Objective};
-use crate::model::{Layer, Parameters};
-use crate::optimizer::{Sgd, TrainingState};
+use crate::model::{Activation, Parameters};
+use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use crate::reference::{
-    Deviation, class_shares, log_sum_exp, matmul, matmul_a_bt, matmul_at_b, row_scales, sigmoid, softplus, target,
-    widen, with_ones,
+    Deviation, activate, activation_derivative, class_shares, log_sum_exp, matmul, matmul_a_bt, matmul_at_b,
+    row_scales, sigmoid, softplus, target, widen, with_ones,
 };
 
 const EPSILON: f64 = f32::EPSILON as f64;
@@ -186,7 +187,7 @@ fn check(
     after: &TrainingState,
     loss: f32,
 ) -> Option<Vec<Deviation>> {
-    let (expected_loss, gradients) = gradients(training, rows, &before.parameters.layers)?;
+    let (expected_loss, gradients) = gradients(training, rows, &before.parameters)?;
     let tolerance = expected_loss.errors[0];
     let loss = Deviation::worst("loss", 1, &[f64::from(loss)], &expected_loss.values, |_| tolerance)?;
     let mut worst_gradient: Option<Deviation> = None;
@@ -202,29 +203,47 @@ fn check(
     for (index, gradient) in gradients.iter().enumerate() {
         let layer = &before.parameters.layers[index];
         let (old, new) = (widen(&layer.values), widen(&after.parameters.layers[index].values));
-        let velocity = |state: &TrainingState| state.moments.first().map(|moment| widen(&moment.layers[index].values));
-        let (old_velocity, new_velocity) = (velocity(before), velocity(after));
-        let update = Update::new(&training.sgd, f64::from(learning_rate), gradient, &old, old_velocity.as_deref());
+        let moment = |state: &TrainingState, which: usize| {
+            state.moments.get(which).map(|moment| widen(&moment.layers[index].values))
+        };
+        let (old_moments, new_moments) = ([moment(before, 0), moment(before, 1)], [moment(after, 0), moment(after, 1)]);
+        let rate = f64::from(learning_rate);
+        let update = match training.optimizer {
+            Optimizer::Sgd(sgd) => Update::sgd(&sgd, rate, gradient, &old, old_moments[0].as_deref()),
+            Optimizer::AdamW(adamw) => {
+                let [Some(first), Some(second)] = &old_moments else { return None };
+                Update::adamw(&adamw, after.updates, rate, gradient, &old, [first, second])
+            }
+        };
         if !update.parameters.is_within_f32() {
             return None;
         }
         // The gradient itself is never written down: it follows from what it changed.
-        let decay = f64::from(training.sgd.weight_decay);
-        let derived: Vec<f64> = match (&old_velocity, &new_velocity) {
-            (Some(old_velocity), Some(new_velocity)) => {
-                let momentum = f64::from(training.sgd.momentum);
+        let derived: Vec<f64> = match (training.optimizer, &old_moments[0], &new_moments[0]) {
+            (Optimizer::Sgd(sgd), None, _) | (Optimizer::Sgd(sgd), _, None) => {
+                let decay = f64::from(sgd.weight_decay);
+                old.iter().zip(&new).map(|(old, new)| (old - new) / rate - decay * old).collect()
+            }
+            (Optimizer::Sgd(sgd), Some(old_velocity), Some(new_velocity)) => {
+                let (momentum, decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
                 let kept = old_velocity.iter().zip(&old).map(|(velocity, value)| momentum * velocity + decay * value);
                 new_velocity.iter().zip(kept).map(|(new, kept)| new - kept).collect()
             }
-            _ => {
-                let rate = f64::from(learning_rate);
-                old.iter().zip(&new).map(|(old, new)| (old - new) / rate - decay * old).collect()
+            (Optimizer::AdamW(AdamW { beta1, .. }), Some(old_moment), Some(new_moment)) => {
+                let pairs = old_moment.iter().zip(new_moment);
+                pairs.map(|(old, new)| (new - beta1 * old) / (1.0 - beta1)).collect()
             }
+            (Optimizer::AdamW(_), ..) => return None,
         };
         let name = |what| format!("{what} of layer {} of {count}", index + 1);
         let tolerance = |at: usize| update.gradient_errors[at] + UNDERFLOW;
         let found = Deviation::worst(&name("the gradient"), layer.outputs, &derived, &gradient.values, tolerance);
         keep(&mut worst_gradient, found);
+        if let (Some(expected), Some(actual)) = (&update.second_moment, &new_moments[1]) {
+            let tolerance = |at: usize| expected.errors[at] + UNDERFLOW;
+            let what = name("the mean squared gradient");
+            keep(&mut worst_gradient, Deviation::worst(&what, layer.outputs, actual, &expected.values, tolerance));
+        }
         let tolerance = |at: usize| update.parameters.errors[at] + UNDERFLOW;
         let found =
             Deviation::worst(&name("the parameters"), layer.outputs, &new, &update.parameters.values, tolerance);
@@ -236,12 +255,14 @@ fn check(
 /// What a gradient makes of a layer.
 struct Update {
     parameters: Bounded,
-    /// How far the gradient may be off that is derived from the parameters, or from the velocity where there is one.
+    /// How far the gradient may be off that is derived from the parameters, or from the first moment where there is one.
     gradient_errors: Vec<f64>,
+    /// AdamW's mean squared gradient.
+    second_moment: Option<Bounded>,
 }
 
 impl Update {
-    fn new(sgd: &Sgd, learning_rate: f64, gradient: &Bounded, old: &[f64], velocity: Option<&[f64]>) -> Self {
+    fn sgd(sgd: &Sgd, learning_rate: f64, gradient: &Bounded, old: &[f64], velocity: Option<&[f64]>) -> Self {
         let (momentum, decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
         let mut parameters = Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
         let mut gradient_errors = Vec::with_capacity(old.len());
@@ -269,22 +290,64 @@ impl Update {
                 gradient_errors.push(value_error / learning_rate);
             }
         }
-        Self { parameters, gradient_errors }
+        Self { parameters, gradient_errors, second_moment: None }
+    }
+
+    fn adamw(
+        adamw: &AdamW,
+        step: u64,
+        learning_rate: f64,
+        gradient: &Bounded,
+        old: &[f64],
+        [first, second]: [&[f64]; 2],
+    ) -> Self {
+        let AdamW { beta1, beta2, epsilon, weight_decay } = *adamw;
+        let [first_scale, second_scale] = adamw.moment_scales(step);
+        let mut parameters = Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
+        let mut second_moment =
+            Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
+        let mut gradient_errors = Vec::with_capacity(old.len());
+        for (at, &old) in old.iter().enumerate() {
+            let (g, g_error) = (gradient.values[at], gradient.errors[at]);
+            let (kept1, kept2) = (beta1 * first[at], beta2 * second[at]);
+            let root = |g: f64| second_scale * (kept2 + (1.0 - beta2) * g * g).sqrt() + epsilon;
+            let direction = |g: f64| first_scale * (kept1 + (1.0 - beta1) * g) / root(g);
+            let expected = direction(g);
+            let first_error = EPSILON * (2.0 * kept1.abs() + 3.0 * ((1.0 - beta1) * g).abs());
+            gradient_errors.push(g_error + first_error / (1.0 - beta1));
+
+            let square = (1.0 - beta2) * g * g;
+            second_moment.values.push(kept2 + square);
+            let square_error = (1.0 - beta2) * (2.0 * g.abs() + g_error) * g_error;
+            second_moment.errors.push(square_error + EPSILON * (2.0 * kept2 + 4.0 * square));
+
+            // As the gradient changes, the direction rises and falls at most once: its ends say how far it goes.
+            let swing = (direction(g - g_error) - expected).abs().max((direction(g + g_error) - expected).abs());
+            let least_root = root(if g.abs() > g_error { g.abs() - g_error } else { 0.0 });
+            let error = 2.0 * swing + 2.0 * first_scale * first_error / least_root + 16.0 * EPSILON * expected.abs();
+            let decay = f64::from(weight_decay) * old;
+            let value_error = learning_rate * (error + 2.0 * EPSILON * decay.abs());
+            let value = old - learning_rate * (decay + expected);
+            parameters.errors.push(value_error + EPSILON * (old.abs() + 2.0 * (old - value).abs()));
+            parameters.values.push(value);
+        }
+        Self { parameters, gradient_errors, second_moment: Some(second_moment) }
     }
 }
 
 /// The mean loss over the examples `rows`, and its gradient by every layer's values; `None` where they leave f32.
-fn gradients(training: &Training<'_>, rows: &[u32], layers: &[Layer]) -> Option<(Bounded, Vec<Bounded>)> {
+fn gradients(training: &Training<'_>, rows: &[u32], parameters: &Parameters) -> Option<(Bounded, Vec<Bounded>)> {
     let examples = training.examples;
+    let layers = &parameters.layers;
     let batch = rows.len();
     let features: Vec<f64> = rows.iter().flat_map(|&row| examples.input(row as usize)).collect();
     let values = with_ones(&features, examples.features);
     // A byte is scaled, a float is taken as it is.
     let scaling = if matches!(examples.inputs, Features::Bytes(_)) { 2.0 * EPSILON } else { 0.0 };
     let errors = values.iter().map(|value| scaling * value).collect();
-    // What each layer reads, `[batch, inputs + 1]`, and whether its ReLU surely let it through, or surely not.
+    // What each layer reads, `[batch, inputs + 1]`, and the derivative of the activation it comes from.
     let mut read = vec![Bounded { values, errors }];
-    let mut passed: Vec<Vec<Option<bool>>> = Vec::new();
+    let mut derivatives: Vec<Bounded> = Vec::new();
     let weights: Vec<Vec<f64>> = layers.iter().map(|layer| widen(&layer.values)).collect();
     let magnitudes: Vec<Vec<f64>> = weights.iter().map(|values| magnitude(values)).collect();
     let mut logits = None;
@@ -301,12 +364,11 @@ fn gradients(training: &Training<'_>, rows: &[u32], layers: &[Layer]) -> Option<
             logits = Some(output);
             break;
         }
-        let sign = |(&value, &error): (&f64, &f64)| (value.abs() > error).then_some(value > 0.0);
-        passed.push(output.values.iter().zip(&output.errors).map(sign).collect());
-        let mut errors = with_ones(&output.errors, layer.outputs);
+        let (activated, derivative) = activated(parameters.activation, &output);
+        derivatives.push(derivative);
+        let mut errors = with_ones(&activated.errors, layer.outputs);
         errors.iter_mut().skip(layer.outputs).step_by(layer.outputs + 1).for_each(|error| *error = 0.0);
-        let relu: Vec<f64> = output.values.iter().map(|&value| value.max(0.0)).collect();
-        read.push(Bounded { values: with_ones(&relu, layer.outputs), errors });
+        read.push(Bounded { values: with_ones(&activated.values, layer.outputs), errors });
     }
 
     let targets = examples.targets.select(rows, examples.outputs);
@@ -331,18 +393,41 @@ fn gradients(training: &Training<'_>, rows: &[u32], layers: &[Layer]) -> Option<
             let mut values = matmul_a_bt(&d_output.values, &weights[index][..inputs * outputs], shape);
             let errors = d_output.errors_in_product(outputs);
             let mut errors = matmul_a_bt(&errors, &magnitudes[index][..inputs * outputs], shape);
-            for ((value, error), passed) in values.iter_mut().zip(&mut errors).zip(&passed[index - 1]) {
-                match passed {
-                    Some(true) => {}
-                    Some(false) => (*value, *error) = (0.0, 0.0),
-                    None => *error += value.abs(),
-                }
+            let derivatives = derivatives[index - 1].values.iter().zip(&derivatives[index - 1].errors);
+            for ((value, error), (derivative, off)) in values.iter_mut().zip(&mut errors).zip(derivatives) {
+                *error = *error * derivative.abs() + (value.abs() + *error) * off;
+                *value *= derivative;
             }
             d_output = Bounded { values, errors };
         }
     }
     gradients.reverse();
     Some((loss, gradients))
+}
+
+/// An activation and its derivative.
+fn activated(activation: Activation, sums: &Bounded) -> (Bounded, Bounded) {
+    let values = activate(activation, &sums.values);
+    let derivatives = activation_derivative(activation, &sums.values);
+    // The largest first and second derivative there is anywhere, and the rounding of either function by ε.
+    let (first, second) = match activation {
+        Activation::Relu => (1.0, 0.0),
+        Activation::Sigmoid => (0.25, 0.1),
+        Activation::Tanh => (1.0, 0.77),
+        Activation::Gelu => (1.13, 0.81),
+    };
+    let mut errors = Vec::with_capacity(values.len());
+    let mut derivative_errors = Vec::with_capacity(values.len());
+    for (&z, &error) in sums.values.iter().zip(&sums.errors) {
+        let (rounding, derivative_error) = match activation {
+            Activation::Relu => (0.0, if z.abs() > error { 0.0 } else { 1.0 }),
+            Activation::Sigmoid | Activation::Tanh => (16.0 * EPSILON, second * error + 48.0 * EPSILON),
+            Activation::Gelu => (16.0 * EPSILON * z.abs().min(8.0).max(z), second * error + 64.0 * EPSILON),
+        };
+        errors.push(first * error + rounding);
+        derivative_errors.push(derivative_error);
+    }
+    (Bounded { values, errors }, Bounded { values: derivatives, errors: derivative_errors })
 }
 
 /// The mean loss, and its gradient by the outputs, `[batch, outputs]`.

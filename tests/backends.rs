@@ -9,8 +9,8 @@ use softstep::data::{self, Examples, Features};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
-use softstep::model::Parameters;
-use softstep::optimizer::{Sgd, TrainingState};
+use softstep::model::{Activation, Parameters};
+use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 
 fn gpu() -> Gpu {
     block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README")
@@ -38,8 +38,8 @@ fn train<B: Backend>(backend: &mut B, examples: &Examples, batch_size: usize, st
     losses
 }
 
-fn sgd(momentum: f32, nesterov: bool, weight_decay: f32) -> Sgd {
-    Sgd { momentum, nesterov, weight_decay }
+fn sgd(momentum: f32, nesterov: bool, weight_decay: f32) -> Optimizer {
+    Sgd { momentum, nesterov, weight_decay }.into()
 }
 
 fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> GpuBackend {
@@ -47,16 +47,16 @@ fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> G
 }
 
 /// The learning rate and the optimizer of the command's defaults.
-const DEFAULTS: (f32, Sgd) = (0.15, Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 });
-const GENTLE: (f32, Sgd) = (0.05, Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 });
+const DEFAULTS: (f32, Optimizer) = (0.15, Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }));
+const GENTLE: (f32, Optimizer) = (0.05, Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 }));
 
-fn agree(hidden: &[usize], tolerance: f32, (rate, sgd): (f32, Sgd)) {
+fn agree(hidden: &[usize], tolerance: f32, (rate, optimizer): (f32, Optimizer)) {
     let data = data::digits().unwrap();
     let gpu = gpu();
     for batch_size in [64, 50] {
         let sizes = [&[64], hidden, &[10]].concat();
         let parameters = Parameters::new(&sizes, 3).unwrap();
-        let training = Training { examples: &data.train, batch_size, sgd, objective: Objective::default() };
+        let training = Training { examples: &data.train, batch_size, optimizer, objective: Objective::default() };
         let expected =
             train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
@@ -98,12 +98,14 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
         (vec![9, 17, 10], 31),
         (vec![6, 33, 15, 10], 34),
     ] {
-        for random_examples in [oracle::random_examples, oracle::random_floats] {
-            let seed = fresh_seed();
+        let seed = fresh_seed();
+        let order: Vec<u32> = (0..batch as u32).collect();
+        let kinds = [oracle::random_examples, oracle::random_floats];
+        let kinds = kinds.into_iter().flat_map(|kind| Activation::ALL.map(|activation| (kind, activation)));
+        for (random_examples, activation) in kinds {
             let examples = random_examples(batch, sizes[0], sizes[sizes.len() - 1], seed);
-            let parameters = oracle::random_parameters(&sizes, seed);
-            let order: Vec<u32> = (0..batch as u32).collect();
             let inputs = oracle::inputs(&examples, &order);
+            let parameters = Parameters { activation, ..oracle::random_parameters(&sizes, seed) };
             let mut model = oracle::Model::new(&parameters);
             if model.nearest_kink(&inputs) < 1e-5 {
                 continue; // on a kink of ReLU the gradient is any of two
@@ -114,7 +116,7 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
                 let training = Training {
                     examples: &examples,
                     batch_size: batch,
-                    sgd: Sgd::default(),
+                    optimizer: Optimizer::default(),
                     objective: Objective::default(),
                 };
                 let mut backend = gpu_backend(&gpu, &parameters, &training);
@@ -124,7 +126,7 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
                 for (layer, expected) in expected.iter().enumerate() {
                     let (before, after) = (&parameters.layers[layer].values, &after.layers[layer].values);
                     let gradient: Vec<f32> = before.iter().zip(after).map(|(before, after)| before - after).collect();
-                    let name = format!("{sizes:?}, layer {layer}, batch {batch}, {matmul:?}, seed {seed}");
+                    let name = format!("{activation} {sizes:?}, layer {layer}, batch {batch}, {matmul:?}, seed {seed}");
                     oracle::assert_close(&name, &gradient, expected, 1e-5, 1e-6);
                 }
             }
@@ -137,8 +139,12 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
     let data = data::digits().unwrap();
     let gpu = gpu();
     let parameters = Parameters::new(&[64, 37, 10], 5).unwrap();
-    let training =
-        Training { examples: &data.train, batch_size: 30, sgd: sgd(0.9, false, 1e-3), objective: Objective::default() };
+    let training = Training {
+        examples: &data.train,
+        batch_size: 30,
+        optimizer: sgd(0.9, false, 1e-3),
+        objective: Objective::default(),
+    };
     let run = |readback| {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
         let losses = train(&mut backend, &data.train, 30, 101, 0.1);
@@ -154,8 +160,8 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
 /// there: losses and final state must be those of a run that nothing disturbed.
 fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     let data = data::digits().unwrap();
-    for sgd in [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3)] {
-        let training = Training { examples: &data.train, batch_size: 50, sgd, objective: Objective::default() };
+    for optimizer in [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3), AdamW::default().into()] {
+        let training = Training { examples: &data.train, batch_size: 50, optimizer, objective: Objective::default() };
         let fresh = |seed| new(&Parameters::new(&[64, 37, 10], seed).unwrap(), &training);
         let run = |handover: Option<usize>| {
             let order: Vec<u32> = (0..data.train.len() as u32).rev().collect();
@@ -167,7 +173,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
                     if handover == Some(step) {
                         backend.finish(&mut losses).await.unwrap();
                         let state = backend.state().await.unwrap();
-                        assert_eq!(state.moments.len(), sgd.moments());
+                        assert_eq!(state.moments.len(), optimizer.moments());
                         backend = fresh(6);
                         backend.begin_epoch(&order).unwrap();
                         backend.restore(&state).unwrap();
@@ -181,16 +187,16 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
         };
         let undisturbed = run(None);
         for handover in [1, 13] {
-            assert!(run(Some(handover)) == undisturbed, "after {handover} steps with {sgd:?}");
+            assert!(run(Some(handover)) == undisturbed, "after {handover} steps with {optimizer:?}");
         }
         let other = |layers: &[usize], moments| {
             let part = Parameters::new(layers, 0).unwrap();
-            TrainingState { parameters: part.clone(), moments: vec![part; moments], best: None }
+            TrainingState { parameters: part.clone(), moments: vec![part; moments], best: None, updates: 0 }
         };
         let mut backend = fresh(5);
-        let refusal = backend.restore(&other(&[64, 36, 10], sgd.moments())).unwrap_err().to_string();
+        let refusal = backend.restore(&other(&[64, 36, 10], optimizer.moments())).unwrap_err().to_string();
         assert!(refusal.contains("[64, 36, 10]") && refusal.contains("[64, 37, 10]"), "{refusal}");
-        let refusal = backend.restore(&other(&[64, 37, 10], sgd.moments() + 1)).unwrap_err().to_string();
+        let refusal = backend.restore(&other(&[64, 37, 10], optimizer.moments() + 1)).unwrap_err().to_string();
         assert!(refusal.contains("moments"), "{refusal}");
     }
 }
@@ -207,8 +213,12 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
     let data = data::digits().unwrap();
     let gpu = gpu();
     let parameters = Parameters::new(&[64, 10], 5).unwrap();
-    let training =
-        Training { examples: &data.train, batch_size: 8, sgd: Sgd::default(), objective: Objective::default() };
+    let training = Training {
+        examples: &data.train,
+        batch_size: 8,
+        optimizer: Optimizer::default(),
+        objective: Objective::default(),
+    };
     for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
         let order: Vec<u32> = (0..1438).collect();
@@ -236,8 +246,12 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
     for scale in [1e4, -1e4] {
         let mut parameters = Parameters::new(&[5, 10], seed).unwrap();
         parameters.layers[0].values.iter_mut().for_each(|value| *value = value.signum() * scale);
-        let training =
-            Training { examples: &examples, batch_size: 37, sgd: Sgd::default(), objective: Objective::default() };
+        let training = Training {
+            examples: &examples,
+            batch_size: 37,
+            optimizer: Optimizer::default(),
+            objective: Objective::default(),
+        };
         let mut backend = gpu_backend(&gpu(), &parameters, &training);
         let losses = train(&mut backend, &examples, 37, 3, 0.1);
         assert!(losses.iter().all(|loss| loss.is_finite()) && losses[0] > 100.0, "seed {seed}: {losses:?}");
@@ -250,25 +264,28 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
 fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() {
     let seed = fresh_seed();
     let examples = oracle::random_examples(2051, 11, 7, seed);
-    let parameters = Parameters::new(&[11, 18, 7], seed).unwrap();
-    let mut cpu = CpuBackend::new(&parameters, None).unwrap();
-    let set = cpu.upload(&examples).unwrap();
-    let expected = block_on(cpu.evaluate(&set)).unwrap();
-    let expected_probabilities = oracle::widen(&block_on(cpu.probabilities(&set)).unwrap());
+    for activation in Activation::ALL {
+        let name = format!("{activation}, seed {seed}");
+        let parameters = Parameters::with_activation(&[11, 18, 7], activation, seed).unwrap();
+        let mut cpu = CpuBackend::new(&parameters, None).unwrap();
+        let set = cpu.upload(&examples).unwrap();
+        let expected = block_on(cpu.evaluate(&set)).unwrap();
+        let expected_probabilities = oracle::widen(&block_on(cpu.probabilities(&set)).unwrap());
 
-    let mut backend = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
-    let set = backend.upload(&examples).unwrap();
-    for _ in 0..2 {
-        let actual = block_on(backend.evaluate(&set)).unwrap();
-        assert!((actual.loss - expected.loss).abs() <= 1e-5 * expected.loss, "seed {seed}: {actual:?}");
-        let differing = actual.predictions.iter().zip(&expected.predictions).filter(|(a, b)| a != b).count();
-        assert!(differing <= 2, "seed {seed}: {differing} predictions differ");
-        assert!(actual.correct.abs_diff(expected.correct) <= differing, "seed {seed}");
-    }
-    let probabilities = block_on(backend.probabilities(&set)).unwrap();
-    oracle::assert_close(&format!("probabilities, seed {seed}"), &probabilities, &expected_probabilities, 1e-4, 1e-6);
-    for row in probabilities.chunks(7) {
-        assert!((row.iter().sum::<f32>() - 1.0).abs() <= 1e-5);
+        let mut backend = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+        let set = backend.upload(&examples).unwrap();
+        for _ in 0..2 {
+            let actual = block_on(backend.evaluate(&set)).unwrap();
+            assert!((actual.loss - expected.loss).abs() <= 1e-5 * expected.loss, "{name}: {actual:?}");
+            let differing = actual.predictions.iter().zip(&expected.predictions).filter(|(a, b)| a != b).count();
+            assert!(differing <= 2, "{name}: {differing} predictions differ");
+            assert!(actual.correct.abs_diff(expected.correct) <= differing, "{name}");
+        }
+        let probabilities = block_on(backend.probabilities(&set)).unwrap();
+        oracle::assert_close(&format!("probabilities, {name}"), &probabilities, &expected_probabilities, 1e-4, 1e-6);
+        for row in probabilities.chunks(7) {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() <= 1e-5);
+        }
     }
 }
 
@@ -276,8 +293,12 @@ fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() 
 fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> softstep::Result<B>) -> Vec<String> {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
-    let training =
-        |batch_size| Training { examples: &examples, batch_size, sgd: Sgd::default(), objective: Objective::default() };
+    let training = |batch_size| Training {
+        examples: &examples,
+        batch_size,
+        optimizer: Optimizer::default(),
+        objective: Objective::default(),
+    };
     let mut said = Vec::new();
     let mut refused = |what: &str, result: softstep::Result<()>| match result {
         Ok(()) => panic!("accepted: {what}"),
@@ -286,7 +307,7 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
     for sizes in [[5, 3], [4, 2]] {
         refused("another shape", new(&Parameters::new(&sizes, 0).unwrap(), Some(&training(2))).map(drop));
     }
-    refused("no layers", new(&Parameters { layers: vec![] }, None).map(drop));
+    refused("no layers", new(&Parameters { layers: vec![], activation: Activation::Relu }, None).map(drop));
     let mut short = parameters.clone();
     short.layers[0].values.pop();
     refused("a value short", new(&short, None).map(drop));
@@ -309,7 +330,7 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
     refused("no training data", without.begin_epoch(&[0]));
     refused("no training data", step(&mut without, 0, 1));
     refused("no training data", block_on(without.state()).map(drop));
-    let state = TrainingState { parameters, moments: vec![], best: None };
+    let state = TrainingState { parameters, moments: vec![], best: None, updates: 0 };
     refused("no training data", without.restore(&state));
     said
 }
@@ -335,7 +356,7 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
     let training = Training {
         examples: &examples,
         batch_size: most as usize,
-        sgd: Sgd::default(),
+        optimizer: Optimizer::default(),
         objective: Objective::default(),
     };
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
@@ -363,8 +384,12 @@ fn fewer_classes_than_the_models_are_evaluated() {
 fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
     let data = data::digits().unwrap();
     let parameters = Parameters::new(&[64, 64, 64, 10], 0).unwrap();
-    let training =
-        Training { examples: &data.train, batch_size: 64, sgd: Sgd::default(), objective: Objective::default() };
+    let training = Training {
+        examples: &data.train,
+        batch_size: 64,
+        optimizer: Optimizer::default(),
+        objective: Objective::default(),
+    };
     let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());
     let mut cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();
     let expected = first(train(&mut cpu, &data.train, 64, 20, 1e6));

@@ -194,8 +194,12 @@ fn ten_kills_at_random_moments_change_no_bit_on_the_gpu() {
 fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     let data = data::digits().unwrap();
     let config = TrainingConfig { hidden: vec![9], epochs: 3, batch_size: 100, ..Default::default() };
-    let training =
-        Training { examples: &data.train, batch_size: 100, sgd: config.sgd, objective: Objective::default() };
+    let training = Training {
+        examples: &data.train,
+        batch_size: 100,
+        optimizer: config.optimizer,
+        objective: Objective::default(),
+    };
     let examples = data.train.len();
     let run = |from: Option<&[u8]>, stop_after: usize| {
         let stop = AtomicBool::new(false);
@@ -682,7 +686,7 @@ fn small() -> (Metadata, TrainingState) {
     let mut moment = Parameters::new(&[4, 3, 2], 4).unwrap();
     parameters.layers[0].values[..2].copy_from_slice(&[-0.0, f32::from_bits(1)]);
     moment.layers[1].values[0] = f32::MAX;
-    let state = TrainingState { parameters, moments: vec![moment], best: None };
+    let state = TrainingState { parameters, moments: vec![moment], best: None, updates: 0 };
     let config = TrainingConfig { hidden: vec![3], learning_rate: 0.1 + f32::EPSILON, ..Default::default() };
     let position = Position { epoch: 2, steps: 5, loss_sum: 0.1 + 0.2, best: None };
     (Metadata { position, step: 28, ..metadata(&config, &state) }, state)

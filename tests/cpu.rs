@@ -8,14 +8,14 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::loss::Objective;
-use softstep::model::{Layer, Parameters};
-use softstep::optimizer::Sgd;
+use softstep::model::{Activation, Layer, Parameters};
+use softstep::optimizer::{AdamW, Optimizer, Sgd};
 
 /// A model of one layer that gives `logits` for an input of 255.
 fn constant_logits(logits: &[f32]) -> Parameters {
     let classes = logits.len();
     let values = logits.iter().copied().chain(vec![0.0; classes]).collect();
-    Parameters { layers: vec![Layer { inputs: 1, outputs: classes, values }] }
+    Parameters { layers: vec![Layer { inputs: 1, outputs: classes, values }], activation: Activation::Relu }
 }
 
 /// Labels for inputs of 255.
@@ -29,12 +29,11 @@ fn train(
     examples: &Examples,
     order: &[u32],
     (batch_size, epochs): (usize, usize),
-    sgd: Sgd,
+    optimizer: impl Into<Optimizer>,
     learning_rate: f32,
 ) -> (Vec<f32>, Parameters) {
-    let mut backend =
-        CpuBackend::new(parameters, Some(&Training { examples, batch_size, sgd, objective: Objective::default() }))
-            .unwrap();
+    let training = Training { examples, batch_size, optimizer: optimizer.into(), objective: Objective::default() };
+    let mut backend = CpuBackend::new(parameters, Some(&training)).unwrap();
     let mut losses = Vec::new();
     for _ in 0..epochs {
         backend.begin_epoch(order).unwrap();
@@ -53,15 +52,15 @@ fn train_oracle(
     examples: &Examples,
     order: &[u32],
     (batch_size, epochs): (usize, usize),
-    sgd: Sgd,
+    optimizer: impl Into<Optimizer>,
     learning_rate: f32,
 ) -> (Vec<f64>, Model) {
-    let mut model = Model::new(parameters);
+    let (mut model, optimizer) = (Model::new(parameters), optimizer.into());
     let mut losses = Vec::new();
     for _ in 0..epochs {
         for batch in order.chunks(batch_size) {
             let (inputs, labels) = (oracle::inputs(examples, batch), oracle::labels(examples, batch));
-            losses.push(model.train_step(&inputs, &labels, &sgd, learning_rate));
+            losses.push(model.train_step(&inputs, &labels, &optimizer, learning_rate));
         }
     }
     (losses, model)
@@ -82,19 +81,22 @@ fn gradients_match_finite_differences_of_the_oracle() {
     ];
     for (seed, (features, hidden, classes, batch)) in cases.into_iter().enumerate() {
         let sizes = [&[features], hidden, &[classes]].concat();
-        for random_examples in [random_examples, oracle::random_floats] {
+        let order: Vec<u32> = (0..batch as u32).rev().collect();
+        let kinds = [random_examples, oracle::random_floats];
+        let kinds = kinds.into_iter().flat_map(|kind| Activation::ALL.map(|activation| (kind, activation)));
+        for (random_examples, activation) in kinds {
             let examples = random_examples(batch, features, classes, seed as u64);
-            let before = random_parameters(&sizes, seed as u64);
-            let order: Vec<u32> = (0..batch as u32).rev().collect();
+            let (inputs, labels) = (oracle::inputs(&examples, &order), oracle::labels(&examples, &order));
+            let before = Parameters { activation, ..random_parameters(&sizes, seed as u64) };
             let (losses, after) = train(&before, &examples, &order, (batch, 1), Sgd::default(), 1.0);
 
             let mut model = Model::new(&before);
-            let (inputs, labels) = (oracle::inputs(&examples, &order), oracle::labels(&examples, &order));
-            assert_close(&format!("{sizes:?}, loss"), &losses, &[model.loss(&inputs, &labels)], 1e-6, 1e-6);
+            let name = format!("{activation} {sizes:?}, batch {batch}");
+            assert_close(&format!("{name}, loss"), &losses, &[model.loss(&inputs, &labels)], 1e-6, 1e-6);
             for (index, expected) in model.finite_differences(&inputs, &labels).iter().enumerate() {
                 let values = before.layers[index].values.iter().zip(&after.layers[index].values);
                 let gradient: Vec<f32> = values.map(|(before, after)| before - after).collect();
-                assert_close(&format!("{sizes:?}, batch {batch}, layer {index}"), &gradient, expected, 1e-5, 1e-6);
+                assert_close(&format!("{name}, layer {index}"), &gradient, expected, 1e-5, 1e-6);
             }
         }
     }
@@ -126,21 +128,43 @@ fn twenty_steps_of_every_optimizer_follow_the_oracle() {
     let examples = random_examples(23, 20, 7, 5);
     let parameters = random_parameters(&sizes, 6);
     let order: Vec<u32> = (0..23).map(|index| index * 5 % 23).collect();
-    for (momentum, nesterov, weight_decay) in [
-        (0.0, false, 0.0),
-        (0.0, false, 0.01),
-        (0.9, false, 0.0),
-        (0.9, false, 0.01),
-        (0.9, true, 0.0),
-        (0.9, true, 0.01),
+    let sgd = |momentum, nesterov, weight_decay| Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay });
+    for (optimizer, rate) in [
+        (sgd(0.0, false, 0.0), 0.1),
+        (sgd(0.0, false, 0.01), 0.1),
+        (sgd(0.9, false, 0.0), 0.1),
+        (sgd(0.9, false, 0.01), 0.1),
+        (sgd(0.9, true, 0.0), 0.1),
+        (sgd(0.9, true, 0.01), 0.1),
+        (AdamW { weight_decay: 0.0, ..AdamW::default() }.into(), 0.01),
+        (AdamW { beta1: 0.8, beta2: 0.9, epsilon: 1e-3, weight_decay: 0.1 }.into(), 0.02),
     ] {
-        let sgd = Sgd { momentum, nesterov, weight_decay };
         // Batches of 6, 6, 6 and 5, five times.
-        let (losses, actual) = train(&parameters, &examples, &order, (6, 5), sgd, 0.1);
-        let (expected_losses, expected) = train_oracle(&parameters, &examples, &order, (6, 5), sgd, 0.1);
+        let (losses, actual) = train(&parameters, &examples, &order, (6, 5), optimizer, rate);
+        let (expected_losses, expected) = train_oracle(&parameters, &examples, &order, (6, 5), optimizer, rate);
         assert_eq!(losses.len(), 20);
-        assert_close(&format!("{sgd:?}, losses"), &losses, &expected_losses, 1e-5, 1e-6);
-        assert_parameters_close(&format!("{sgd:?}"), &actual, &expected, 1e-5, 2e-6);
+        assert_close(&format!("{optimizer:?}, losses"), &losses, &expected_losses, 1e-5, 1e-6);
+        assert_parameters_close(&format!("{optimizer:?}"), &actual, &expected, 1e-5, 2e-6);
+    }
+}
+
+/// The largest values that a layer can hold, and a NaN, at the input of each activation.
+#[test]
+fn activations_of_huge_sums_are_finite_and_those_of_a_nan_are_none() {
+    let examples = random_examples(4, 3, 2, 1);
+    for activation in Activation::ALL {
+        for scale in [1e10, -1e10, 1e30, -1e30] {
+            let mut parameters = Parameters { activation, ..random_parameters(&[3, 5, 2], 1) };
+            parameters.layers[0].values.fill(scale);
+            parameters.layers[1].values.fill(0.0);
+            let (losses, after) = train(&parameters, &examples, &[0, 1, 2, 3], (4, 1), Sgd::default(), 1e-35);
+            assert!(losses[0].is_finite(), "{activation} {scale}: {losses:?}");
+            let finite = after.layers.iter().flat_map(|layer| &layer.values).all(|value| value.is_finite());
+            assert!(finite, "{activation} {scale}: {after:?}");
+            parameters.layers[0].values[5] = f32::NAN;
+            let (losses, _) = train(&parameters, &examples, &[0, 1, 2, 3], (4, 1), Sgd::default(), 0.1);
+            assert!(losses[0].is_nan(), "{activation} hides a NaN: {losses:?}");
+        }
     }
 }
 

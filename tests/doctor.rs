@@ -7,7 +7,8 @@ use std::path::Path;
 use binary::{Run, command, finished, softstep};
 
 /// A bug in one element of the weight gradient, and one in another kernel's loss.
-const BUG: &str = "sgd(at, sums[0]);=>sgd(at, sums[0] + select(0.0, 0.001, row_block == 3u && column_block == 1u));";
+const BUG: &str =
+    "update(at, sums[0]);=>update(at, sums[0] + select(0.0, 0.001, row_block == 3u && column_block == 1u));";
 
 fn with_bug(folder: &Path, arguments: &[&str]) -> Run {
     finished(command(folder, arguments).env("SOFTSTEP_ALTER_SHADERS", BUG).output().unwrap())

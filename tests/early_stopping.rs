@@ -131,8 +131,12 @@ fn label_smoothing_and_class_weights_train_by_the_command_line() {
 fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Option<Summary>, Vec<u8>, Parameters) {
     let data = data::digits().unwrap();
     let (train, validation) = data.train.split(config.validation, config.seed).unwrap();
-    let training =
-        Training { examples: &train, batch_size: config.batch_size, sgd: config.sgd, objective: Objective::default() };
+    let training = Training {
+        examples: &train,
+        batch_size: config.batch_size,
+        optimizer: config.optimizer,
+        objective: Objective::default(),
+    };
     let sizes = config.sizes(&train);
     let stop = AtomicBool::new(false);
     let mut backend = CpuBackend::new(&Parameters::new(&sizes, 1).unwrap(), Some(&training)).unwrap();

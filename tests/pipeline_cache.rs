@@ -9,7 +9,7 @@ use softstep::data;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
 use softstep::model::Parameters;
-use softstep::optimizer::Sgd;
+use softstep::optimizer::Optimizer;
 
 #[test]
 fn a_cache_file_may_be_missing_damaged_or_another_adapters_and_results_stay_the_same() {
@@ -50,8 +50,12 @@ fn train(cache: &Path) -> String {
         let gpu = Gpu::open(&AdapterChoice::Auto).await.unwrap().with_pipeline_cache(cache);
         let data = data::digits().unwrap();
         let parameters = Parameters::new(&[data.train.features, 10], 0).unwrap();
-        let training =
-            Training { examples: &data.train, batch_size: 5, sgd: Sgd::default(), objective: Objective::default() };
+        let training = Training {
+            examples: &data.train,
+            batch_size: 5,
+            optimizer: Optimizer::default(),
+            objective: Objective::default(),
+        };
         let mut backend = GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined).await.unwrap();
         backend.begin_epoch(&[3, 1, 4, 0, 5]).unwrap();
         let mut losses = Vec::new();

@@ -80,6 +80,7 @@ fn the_step_record_has_the_layout_of_the_shaders_struct() {
         ("learning_rate", std::mem::offset_of!(StepRecord, learning_rate)),
         ("weight", std::mem::offset_of!(StepRecord, weight)),
         ("first_tile", std::mem::offset_of!(StepRecord, first_tile)),
+        ("moment_scales", std::mem::offset_of!(StepRecord, moment_scales)),
     ];
     assert_eq!(offsets, expected);
     assert_eq!(*span as usize, size_of::<StepRecord>());

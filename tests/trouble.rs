@@ -22,7 +22,7 @@ fn backend(gpu: &Gpu, sizes: &[usize], examples: &Examples, batch_size: usize) -
     let training = Training {
         examples,
         batch_size,
-        sgd: Sgd { momentum: 0.9, ..Sgd::default() },
+        optimizer: Sgd { momentum: 0.9, ..Sgd::default() }.into(),
         objective: Objective::default(),
     };
     block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, Some(&training), Readback::Pipelined))
@@ -75,7 +75,7 @@ fn a_device_lost_mid_run_is_noticed_by_everything_that_uses_it() {
 #[test]
 fn a_kernel_that_does_not_compile_is_named_with_the_compilers_reason() {
     let digits = data::digits().unwrap();
-    let gpu = gpu().with_altered_shaders("fn sgd(at: u32,", "fn sgd(at: nonsense,");
+    let gpu = gpu().with_altered_shaders("fn update(at: u32,", "fn update(at: nonsense,");
     let Err(error @ Error::Gpu { .. }) = backend(&gpu, &[64, 10], &digits.train, 8) else { panic!("it compiled") };
     let message = error.to_string();
     assert!(message.contains("kernel weight_gradient_from_examples") && message.contains("nonsense"), "{message}");

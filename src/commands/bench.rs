@@ -13,7 +13,7 @@ use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Parameters, step_operations};
-use softstep::optimizer::Sgd;
+use softstep::optimizer::Optimizer;
 use softstep::trainer::epoch_order;
 
 use crate::cli::{BENCH_EXAMPLES, BackendChoice, BenchArgs, DeviceArgs};
@@ -76,7 +76,7 @@ impl<'a> Job<'a> {
         let training = Training {
             examples: self.examples,
             batch_size: self.batch_size,
-            sgd: Sgd::default(),
+            optimizer: Optimizer::default(),
             objective: Objective::default(),
         };
         let started = Instant::now();

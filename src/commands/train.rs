@@ -80,12 +80,20 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
                     parameters.sizes()
                 );
             }
+            if parameters.activation != config.activation {
+                bail!(
+                    "--init {} has the activation {}, and this run {}: choose its --activation",
+                    file.display(),
+                    parameters.activation,
+                    config.activation
+                );
+            }
             parameters
         }
-        (None, None) => Parameters::new(&sizes, config.seed)?,
+        (None, None) => Parameters::with_activation(&sizes, config.activation, config.seed)?,
     };
     let batch_size = config.batch_size.min(data.train.len());
-    let training = Training { examples: &data.train, batch_size, sgd: config.sgd, objective };
+    let training = Training { examples: &data.train, batch_size, optimizer: config.optimizer, objective };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let losing = gpu.clone().zip(super::lose_device_at()?);
     let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started, losing };

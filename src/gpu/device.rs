@@ -366,7 +366,8 @@ impl Gpu {
 
     /// Distance of the records in a uniform buffer that are chosen by a dynamic offset, in bytes.
     pub(super) fn uniform_stride(&self) -> u64 {
-        u64::from(self.limits.min_uniform_buffer_offset_alignment.max(size_of::<super::kernel::StepRecord>() as u32))
+        (size_of::<super::kernel::StepRecord>() as u64)
+            .next_multiple_of(u64::from(self.limits.min_uniform_buffer_offset_alignment))
     }
 
     /// Reports the first error that wgpu or the driver has raised.

@@ -68,6 +68,8 @@ pub struct StepRecord {
     pub weight: f32,
     /// Row of workgroups that a dispatch of a matrix product starts with; 0 but where a product is split.
     pub first_tile: u32,
+    /// What AdamW corrects the bias of its moments with: [`AdamW::moment_scales`](crate::optimizer::AdamW::moment_scales).
+    pub moment_scales: [f32; 2],
 }
 
 /// The step records of one submission; each dispatch sees one of them.

@@ -1,5 +1,7 @@
 //! The kernels, each under the name of its file in `shaders/`.
 
+mod activation;
+mod adamw;
 mod evaluate;
 mod forward;
 mod gather;
@@ -10,6 +12,7 @@ mod sgd;
 mod softmax;
 mod weight_gradient;
 
+pub use activation::Hidden;
 pub use evaluate::{Results, evaluate};
 pub use forward::{forward, forward_with_loss};
 pub use gather::Inputs;
@@ -20,15 +23,23 @@ pub use softmax::softmax;
 pub use weight_gradient::weight_gradient;
 
 use super::kernel::Program;
+use crate::model::Activation;
+use crate::optimizer::{AdamW, Sgd};
 
 /// Every program that softstep can run on a device, in every variant.
 pub fn programs() -> Vec<Program> {
     let mut programs = vec![softmax::program()];
     for matmul in Matmul::ALL {
-        programs.push(input_gradient::program(matmul));
+        for activation in Activation::ALL {
+            programs.push(input_gradient::program(matmul, activation));
+            for source in gather::Source::ALL {
+                programs.push(forward::program(source, matmul, activation));
+            }
+        }
         for source in gather::Source::ALL {
-            programs.push(forward::program(source, matmul));
-            programs.push(weight_gradient::program(source, matmul));
+            for optimizer in [Sgd::default().into(), AdamW::default().into()] {
+                programs.push(weight_gradient::program(source, matmul, &optimizer));
+            }
         }
     }
     for loss in LossKind::ALL {

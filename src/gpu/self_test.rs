@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::device::Gpu;
 use super::kernel::{Kernel, StepRecord, StepRecords};
-use super::kernels::{self, Inputs, LossKernel, LossKind, Matmul, Results, Targets};
+use super::kernels::{self, Hidden, Inputs, LossKernel, LossKind, Matmul, Results, Targets};
 use super::matrix::Matrix;
 use super::readback::read_buffer;
 use crate::data;
 use crate::error::Result;
 use crate::loss::{Loss, Objective};
-use crate::optimizer::Sgd;
+use crate::model::Activation;
+use crate::optimizer::{AdamW, Optimizer, Sgd};
 use crate::reference::{self, Deviation, widen};
 
 /// Batch, inputs and outputs of the tests: ragged in every tile, and narrow.
@@ -176,57 +177,87 @@ impl Bench {
         let float_examples = self.buffer(&packed(&floats, inputs, 1.0))?;
         let from_floats = Inputs::FloatExamples { examples: &float_examples, order: &order_buffer, features: inputs };
         let sources = [
-            (Inputs::Activations(&activation_matrix), &activations, ["forward", "weight_gradient"]),
-            (from_examples, &gathered, ["forward_from_examples", "weight_gradient_from_examples"]),
-            (from_floats, &gathered_floats, ["forward_from_floats", "weight_gradient_from_floats"]),
+            (Inputs::Activations(&activation_matrix), &activations),
+            (from_examples, &gathered),
+            (from_floats, &gathered_floats),
         ];
         let weight_matrix = self.matrix(inputs + 1, outputs, &weights)?;
         let d_output_matrix = self.matrix(batch, outputs, &d_outputs)?;
-        for (source, values, [forward, weight_gradient]) in sources {
+        for (source, values) in sources {
             let logits = reference::matmul(values, &widen(&weights), [batch, inputs + 1, outputs]);
             let scale = [1e-5, 1e-6 * (inputs as f64).sqrt()];
 
-            let result = self.unwritten(batch, outputs + 1)?;
-            self.run(&kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, true), record(batch))?;
-            let actual: Vec<f32> = result.read(&self.gpu, batch).await?;
-            let actual: Vec<f32> = actual.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect();
-            self.expect(forward, "output", outputs, &actual, &reference::relu(&logits), scale);
+            let without_ones = |row: Vec<f32>| {
+                row.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect::<Vec<_>>()
+            };
+            for activation in Activation::ALL {
+                let result = self.unwritten(batch, outputs + 1)?;
+                let kept = self.unwritten(batch, outputs + 1)?;
+                let hidden = Hidden::new(activation, &kept);
+                let forward = kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, Some(hidden));
+                self.run(&forward, record(batch))?;
+                let actual = without_ones(result.read(&self.gpu, batch).await?);
+                let expected = reference::activate(activation, &logits);
+                self.expect(forward.name, "output", outputs, &actual, &expected, scale);
+                if activation == Activation::Gelu {
+                    let actual = without_ones(kept.read(&self.gpu, batch).await?);
+                    self.expect(forward.name, "kept sum", outputs, &actual, &logits, scale);
+                }
+            }
 
             for kind in LossKind::ALL {
                 self.fused(kind, source, values, [batch, inputs, outputs], (&order, &order_buffer), count).await?;
             }
 
             let gradient = reference::matmul_at_b(values, &widen(&d_outputs), [inputs + 1, batch, outputs]);
-            for sgd in [Sgd::default(), Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }] {
-                let start = self.values((inputs + 1) * outputs, 1.0);
-                let (mut expected, mut expected_velocity) = (widen(&start), widen(&start));
+            let optimizers: [Optimizer; 3] = [
+                Sgd::default().into(),
+                Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into(),
+                AdamW::default().into(),
+            ];
+            for optimizer in optimizers {
+                let count = (inputs + 1) * outputs;
+                let start = self.values(count, 1.0);
+                // Means of squares, which are not negative.
+                let moments = [self.values(count, 1.0), self.values(count, 1.0).iter().map(|x| x.abs()).collect()];
+                let mut expected = widen(&start);
+                let mut expected_moments = moments.each_ref().map(|values| widen(values));
                 let matrix = self.matrix(inputs + 1, outputs, &start)?;
-                let velocity = self.matrix(inputs + 1, outputs, &start)?;
+                let [first, second] = moments.each_ref().map(|values| self.matrix(inputs + 1, outputs, values));
+                let moments = [&first?, &second?];
                 let d_output = &d_output_matrix;
                 let kernel =
-                    kernels::weight_gradient(&self.gpu, &self.steps, source, d_output, &matrix, &velocity, &sgd);
-                self.run(&kernel, StepRecord { learning_rate: 0.5, ..record(batch) })?;
-                reference::sgd_update(&sgd, 0.5, &mut expected, &gradient, &mut expected_velocity);
+                    kernels::weight_gradient(&self.gpu, &self.steps, source, d_output, &matrix, moments, &optimizer);
+                let moment_scales = optimizer.moment_scales(7).map(|scale| scale as f32);
+                self.run(&kernel, StepRecord { learning_rate: 0.5, moment_scales, ..record(batch) })?;
+                reference::update(&optimizer, 7, 0.5, &mut expected, &gradient, &mut expected_moments);
                 let actual = matrix.read(&self.gpu, inputs + 1).await?;
-                self.expect(weight_gradient, "weight", outputs, &actual, &expected, [1e-5, 2e-5]);
-                if sgd.momentum > 0.0 {
-                    let actual = velocity.read(&self.gpu, inputs + 1).await?;
-                    self.expect(weight_gradient, "velocity", outputs, &actual, &expected_velocity, [1e-5, 2e-5]);
+                self.expect(kernel.name, "weight", outputs, &actual, &expected, [1e-5, 2e-5]);
+                for (moment, expected) in moments.iter().zip(&expected_moments).take(optimizer.moments()) {
+                    let actual = moment.read(&self.gpu, inputs + 1).await?;
+                    self.expect(kernel.name, "moment", outputs, &actual, expected, [1e-5, 2e-5]);
                 }
             }
         }
 
-        let gpu = &self.gpu;
-        let d_inputs = self.unwritten(batch, inputs)?;
-        let d_output = &d_output_matrix;
-        let kernel = kernels::input_gradient(gpu, &self.steps, d_output, &weight_matrix, &activation_matrix, &d_inputs);
-        self.run(&kernel, record(batch))?;
         let shape = [batch, outputs, inputs];
-        let expected = reference::matmul_a_bt(&widen(&d_outputs), &widen(&weights[..inputs * outputs]), shape);
-        let passed: Vec<f64> = activations.chunks_exact(inputs + 1).flat_map(|row| &row[..inputs]).copied().collect();
-        let expected = reference::relu_backward(&expected, &passed);
-        let actual = d_inputs.read(&self.gpu, batch).await?;
-        self.expect("input_gradient", "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
+        let d_read = reference::matmul_a_bt(&widen(&d_outputs), &widen(&weights[..inputs * outputs]), shape);
+        let sums = self.values(batch * inputs, 4.0);
+        for activation in Activation::ALL {
+            let outputs = narrow(&reference::with_ones(&reference::activate(activation, &widen(&sums)), inputs));
+            let outputs = self.matrix(batch, inputs + 1, &outputs)?;
+            let kept = self.matrix(batch, inputs + 1, &narrow(&reference::with_ones(&widen(&sums), inputs)))?;
+            let hidden = Hidden::new(activation, &kept);
+            let d_inputs = self.unwritten(batch, inputs)?;
+            let (gpu, d_output) = (&self.gpu, &d_output_matrix);
+            let kernel =
+                kernels::input_gradient(gpu, &self.steps, d_output, &weight_matrix, &outputs, hidden, &d_inputs);
+            self.run(&kernel, record(batch))?;
+            let derivatives = reference::activation_derivative(activation, &widen(&sums));
+            let expected: Vec<f64> = d_read.iter().zip(derivatives).map(|(d, derivative)| d * derivative).collect();
+            let actual = d_inputs.read(&self.gpu, batch).await?;
+            self.expect(kernel.name, "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
+        }
         Ok(())
     }
 

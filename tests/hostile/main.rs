@@ -46,9 +46,10 @@ fn model() -> Vec<u8> {
 /// A checkpoint in the middle of an epoch, with momentum or without.
 fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
     let sizes = parameters.sizes();
-    let sgd = Sgd { momentum, ..TrainingConfig::default().sgd };
-    let config = TrainingConfig { hidden: sizes[1..sizes.len() - 1].to_vec(), sgd, ..Default::default() };
-    let state = TrainingState { moments: vec![parameters.clone(); sgd.moments()], parameters, best: None };
+    let sgd = Sgd { momentum, ..Sgd::default() };
+    let config =
+        TrainingConfig { hidden: sizes[1..sizes.len() - 1].to_vec(), optimizer: sgd.into(), ..Default::default() };
+    let state = TrainingState { moments: vec![parameters.clone(); sgd.moments()], parameters, best: None, updates: 0 };
     let metadata = checkpoint::Metadata {
         format: checkpoint::Metadata::FORMAT,
         version: "0.1.0".into(),

@@ -102,7 +102,9 @@ pub fn checkpoint(bytes: &[u8]) {
 fn whole_checkpoint(bytes: &[u8]) {
     let Some((metadata, state)) = sound(checkpoint::from_safetensors(FILE, bytes)) else { return };
     assert!(checkpoint::is_checkpoint(bytes));
-    state.check(&metadata.sizes, metadata.config.sgd.moments()).expect("its own sizes");
+    state
+        .check(&metadata.sizes, metadata.config.activation, metadata.config.optimizer.moments())
+        .expect("its own sizes");
     assert!(state.non_finite().is_none());
     let values = state.parameters.count() * (1 + state.moments.len());
     assert!(4 * values <= bytes.len());

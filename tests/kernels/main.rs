@@ -6,6 +6,8 @@
 #[path = "../oracle/mod.rs"]
 mod oracle;
 
+mod activation;
+mod adamw;
 mod binary_cross_entropy;
 mod cross_entropy;
 mod evaluate;
@@ -117,11 +119,6 @@ impl Bench {
 /// A batch at the start of the order.
 fn batch(batch: usize) -> StepRecord {
     StepRecord { batch: batch as u32, ..StepRecord::default() }
-}
-
-/// `[rows, columns]` of ReLU outputs: about half of them 0.
-fn relu(values: &[f32]) -> Vec<f32> {
-    values.iter().map(|value| value.max(0.0)).collect()
 }
 
 /// An order that starts each batch at a block of 4, as the backend writes it.

@@ -26,7 +26,15 @@ fn sgd_matches_oracle_over_five_steps_with_momentum_nesterov_and_decay() {
 
             let d_outputs = bench.matrix(1, outputs, &d_out);
             let inputs = Inputs::Activations(&activations);
-            let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, &weights, &velocity, &optimizer);
+            let kernel = weight_gradient(
+                &bench.gpu,
+                &bench.steps,
+                inputs,
+                &d_outputs,
+                &weights,
+                [&velocity; 2],
+                &optimizer.into(),
+            );
             bench.run(&kernel, StepRecord { learning_rate, ..batch(1) });
         }
         let name = bench.name(format!("sgd {optimizer:?}"));

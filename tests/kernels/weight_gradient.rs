@@ -1,10 +1,10 @@
 use softstep::gpu::kernels::{Inputs, weight_gradient};
-use softstep::optimizer::Sgd;
+use softstep::optimizer::{Optimizer, Sgd};
 
 use super::*;
 
 /// At learning rate 1, without momentum and decay, from weights of 0, the update is minus the gradient.
-const PLAIN: Sgd = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+const PLAIN: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
 
 #[test]
 fn weight_gradient_matches_oracle_with_the_bias_in_its_last_row() {
@@ -56,7 +56,7 @@ fn check(bench: &mut Bench, inputs: Inputs<'_>, d_out: &[f32], rows: usize, expe
     let d_outputs = bench.matrix(rows, outputs, d_out);
     let weights = bench.matrix(expected.len() / outputs, outputs, &vec![0.0; expected.len()]);
     let velocity = bench.unwritten(1, 1);
-    let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, &weights, &velocity, &PLAIN);
+    let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, &weights, [&velocity; 2], &PLAIN);
     bench.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) });
     let name = bench.name(format!("weight_gradient {rows}x{}x{outputs}", weights.rows - 1));
     oracle::assert_close(&name, &bench.read(&weights), expected, 1e-5, 2e-5);

@@ -4,8 +4,8 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::data::Examples;
-use softstep::model::Parameters;
-use softstep::optimizer::Sgd;
+use softstep::model::{Activation, Parameters};
+use softstep::optimizer::Optimizer;
 
 pub use softstep::reference::*;
 
@@ -16,14 +16,17 @@ pub struct Layer {
     pub outputs: usize,
     /// `[inputs + 1, outputs]`; the last row is the bias.
     pub values: Vec<f64>,
-    /// The same shape; starts at 0.
-    pub velocity: Vec<f64>,
+    /// What the optimizer remembers, of the same shape; starts at 0.
+    pub moments: [Vec<f64>; 2],
 }
 
 /// The model in f64, with the optimizer's velocities.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub layers: Vec<Layer>,
+    pub activation: Activation,
+    /// Steps so far.
+    pub updates: u64,
 }
 
 /// What a batch gives on its way through the model and back.
@@ -42,42 +45,44 @@ impl Model {
             inputs: layer.inputs,
             outputs: layer.outputs,
             values: widen(&layer.values),
-            velocity: vec![0.0; layer.values.len()],
+            moments: [vec![0.0; layer.values.len()], vec![0.0; layer.values.len()]],
         });
-        Self { layers: layers.collect() }
+        Self { layers: layers.collect(), activation: parameters.activation, updates: 0 }
     }
 
     pub fn classes(&self) -> usize {
         self.layers.last().unwrap().outputs
     }
 
-    /// What each layer reads, `[batch, inputs + 1]`, and after them the logits, `[batch, classes]`.
-    pub fn forward(&self, inputs: &[f64]) -> Vec<Vec<f64>> {
+    /// What each layer reads, `[batch, inputs + 1]`, and what it makes of it, `[batch, outputs]`, before any activation.
+    pub fn forward(&self, inputs: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
         let batch = inputs.len() / self.layers[0].inputs;
-        let mut values = vec![with_ones(inputs, self.layers[0].inputs)];
-        for (index, layer) in self.layers.iter().enumerate() {
-            let output = matmul(&values[index], &layer.values, [batch, layer.inputs + 1, layer.outputs]);
-            let last = index + 1 == self.layers.len();
-            values.push(if last { output } else { with_ones(&relu(&output), layer.outputs) });
+        let mut read = with_ones(inputs, self.layers[0].inputs);
+        let (mut reads, mut sums) = (Vec::new(), Vec::new());
+        for layer in &self.layers {
+            let sum = matmul(&read, &layer.values, [batch, layer.inputs + 1, layer.outputs]);
+            let next = with_ones(&activate(self.activation, &sum), layer.outputs);
+            reads.push(std::mem::replace(&mut read, next));
+            sums.push(sum);
         }
-        values
+        (reads, sums)
     }
 
     /// `[batch, features] -> [batch, classes]`.
     pub fn logits(&self, inputs: &[f64]) -> Vec<f64> {
-        self.forward(inputs).pop().unwrap()
+        self.forward(inputs).1.pop().unwrap()
     }
 
     /// How near to 0 the input of a ReLU comes: nearer than f32 can tell, the sign may be another there, and then the
     /// gradients are.
     pub fn nearest_kink(&self, inputs: &[f64]) -> f64 {
-        let hidden = &self.layers[..self.layers.len() - 1];
-        let nearest = |(layer, input): (&Layer, &Vec<f64>)| {
-            let batch = input.len() / (layer.inputs + 1);
-            let output = matmul(input, &layer.values, [batch, layer.inputs + 1, layer.outputs]);
-            output.iter().map(|x| x.abs()).fold(f64::INFINITY, f64::min)
-        };
-        hidden.iter().zip(&self.forward(inputs)).map(nearest).fold(f64::INFINITY, f64::min)
+        let mut sums = self.forward(inputs).1;
+        sums.pop();
+        if self.activation == Activation::Relu {
+            sums.iter().flatten().map(|x| x.abs()).fold(f64::INFINITY, f64::min)
+        } else {
+            f64::INFINITY
+        }
     }
 
     pub fn loss(&self, inputs: &[f64], labels: &[u32]) -> f64 {
@@ -106,25 +111,30 @@ impl Model {
 
     pub fn pass(&self, inputs: &[f64], labels: &[u32]) -> Pass {
         let batch = labels.len();
-        let mut read = self.forward(inputs);
-        let logits = read.pop().unwrap();
+        let (read, mut sums) = self.forward(inputs);
+        let logits = sums.pop().unwrap();
         let mut d_output = cross_entropy_backward(&logits, labels, self.classes());
         let mut gradients = Vec::new();
         for (layer, input) in self.layers.iter().zip(&read).rev() {
             let (inputs, outputs) = (layer.inputs, layer.outputs);
             gradients.insert(0, matmul_at_b(input, &d_output, [inputs + 1, batch, outputs]));
             let d_input = matmul_a_bt(&d_output, &layer.values, [batch, outputs, inputs + 1]);
-            let d_input = relu_backward(&d_input, input);
             d_output = d_input.chunks_exact(inputs + 1).flat_map(|row| row[..inputs].to_vec()).collect();
+            if let Some(sums) = sums.pop() {
+                let derivatives = activation_derivative(self.activation, &sums);
+                d_output.iter_mut().zip(derivatives).for_each(|(d, derivative)| *d *= derivative);
+            }
         }
         Pass { loss: cross_entropy(&logits, labels, self.classes()), logits, gradients }
     }
 
     /// Forward, backward and update; returns the loss before the update.
-    pub fn train_step(&mut self, inputs: &[f64], labels: &[u32], sgd: &Sgd, learning_rate: f32) -> f64 {
+    pub fn train_step(&mut self, inputs: &[f64], labels: &[u32], optimizer: &Optimizer, learning_rate: f32) -> f64 {
         let pass = self.pass(inputs, labels);
+        self.updates += 1;
         for (layer, gradient) in self.layers.iter_mut().zip(&pass.gradients) {
-            sgd_update(sgd, f64::from(learning_rate), &mut layer.values, gradient, &mut layer.velocity);
+            let rate = f64::from(learning_rate);
+            update(optimizer, self.updates, rate, &mut layer.values, gradient, &mut layer.moments);
         }
         pass.loss
     }

@@ -18,6 +18,14 @@ from safetensors import safe_open
 DIGITS = Path(__file__).parents[2] / "src" / "data" / "digits"
 
 
+ACTIVATIONS = {
+    "relu": lambda z: np.maximum(z, 0),
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "tanh": np.tanh,
+    "gelu": lambda z: 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))),
+}
+
+
 def read_idx(path):
     """An IDX file of bytes, gzipped or not, as an array."""
     if not path.exists():
@@ -55,7 +63,7 @@ def main(model, folder=None):
     for index, (weight, bias) in enumerate(layers):
         values = values @ weight.T.astype(np.float64) + bias
         if index + 1 < len(layers):
-            values = np.maximum(values, 0)
+            values = ACTIVATIONS[metadata["activation"]](values)
     top = values.max(axis=1)
     log_sum = top + np.log(np.exp(values - top[:, None]).sum(axis=1))
     loss = (log_sum - values[np.arange(len(labels)), labels]).mean()

@@ -1,19 +1,31 @@
 //! Forward through a layer.
 
+use super::activation::{self, Hidden};
 use super::gather::{Inputs, Source};
 use super::loss::{LossKernel, LossKind, Targets};
 use super::matmul::Matmul;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords, shader};
 use crate::gpu::matrix::Matrix;
+use crate::model::Activation;
 
-pub(super) fn program(source: Source, matmul: Matmul) -> Program {
-    let name = match source {
-        Source::Gather => "forward_from_examples",
-        Source::GatherFloats => "forward_from_floats",
-        Source::Activations => "forward",
+pub(super) fn program(source: Source, matmul: Matmul, activation: Activation) -> Program {
+    let name = match (source, activation) {
+        (Source::Gather, Activation::Relu) => "forward_from_examples",
+        (Source::Gather, Activation::Sigmoid) => "forward_sigmoid_from_examples",
+        (Source::Gather, Activation::Tanh) => "forward_tanh_from_examples",
+        (Source::Gather, Activation::Gelu) => "forward_gelu_from_examples",
+        (Source::Activations, Activation::Relu) => "forward",
+        (Source::Activations, Activation::Sigmoid) => "forward_sigmoid",
+        (Source::Activations, Activation::Tanh) => "forward_tanh",
+        (Source::Activations, Activation::Gelu) => "forward_gelu",
+        (Source::GatherFloats, Activation::Relu) => "forward_from_floats",
+        (Source::GatherFloats, Activation::Sigmoid) => "forward_sigmoid_from_floats",
+        (Source::GatherFloats, Activation::Tanh) => "forward_tanh_from_floats",
+        (Source::GatherFloats, Activation::Gelu) => "forward_gelu_from_floats",
     };
     let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
+    files.extend(activation::files(activation));
     files.extend(source.files());
     files.extend(matmul.files(false));
     Program { name, entry: "main", files }
@@ -21,6 +33,7 @@ pub(super) fn program(source: Source, matmul: Matmul) -> Program {
 
 pub(super) fn program_with_loss(source: Source, loss: LossKind) -> Program {
     let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
+    files.extend(activation::files(Activation::Relu)); // of a hidden layer, which the last one is not
     files.extend(source.files());
     if source == Source::Activations {
         files.push(shader!("order")); // for the targets; a gather brings it along
@@ -30,7 +43,7 @@ pub(super) fn program_with_loss(source: Source, loss: LossKind) -> Program {
     Program { name: loss.fused_name(source), entry: "main", files }
 }
 
-/// `outputs = relu([inputs, 1] · weights)`, `[batch, outputs]`; with the constant 1 as last column if `hidden`,
+/// `outputs = activation([inputs, 1] · weights)`, `[batch, outputs]`; with the constant 1 as last column if `hidden`,
 /// without either otherwise.
 pub fn forward(
     gpu: &Gpu,
@@ -38,10 +51,12 @@ pub fn forward(
     inputs: Inputs<'_>,
     weights: &Matrix,
     outputs: &Matrix,
-    hidden: bool,
+    hidden: Option<Hidden<'_>>,
 ) -> Kernel {
     let matmul = gpu.matmul.for_columns(weights.columns);
-    kernel(gpu, steps, &program(inputs.source(), matmul), matmul, (inputs, weights, outputs, hidden), &[], &[])
+    let program = program(inputs.source(), matmul, hidden.map_or(Activation::Relu, Hidden::activation));
+    let more: Vec<_> = hidden.and_then(Hidden::kept).into_iter().collect();
+    kernel(gpu, steps, &program, matmul, (inputs, weights, outputs, hidden.is_some()), &more, &[])
 }
 
 /// The last layer fused with its [`loss`](super::loss()); `None` where the way to multiply matrices

@@ -1,4 +1,4 @@
-//! The update of the weights, part of [`weight_gradient`](super::weight_gradient()).
+//! The update of the weights by SGD, part of [`weight_gradient`](super::weight_gradient()).
 
 use crate::gpu::kernel::shader;
 use crate::optimizer::Sgd;

@@ -1,0 +1,7 @@
+// 1 / (1 + exp(-x)) from exp(-|x|), which cannot overflow. sigmoid, tanh and gelu are made of it: the tanh() of some
+// drivers overflows, and WGSL has no erf().
+fn logistic(x: vec4<f32>) -> vec4<f32> {
+    let e = exp(-abs(x));
+    let positive = 1.0 / (1.0 + e);
+    return select(positive, e * positive, x < vec4<f32>(0.0));
+}

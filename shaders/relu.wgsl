@@ -1,0 +1,9 @@
+// The rectifier of hidden layers, max(z, 0), and its gradient. Not max(), which would turn a NaN into 0 and hide it.
+fn activate(z: vec4<f32>, at: u32) -> vec4<f32> {
+    return select(z, vec4<f32>(0.0), z < vec4<f32>(0.0));
+}
+
+// The gradient by z, from that by the output and the output itself.
+fn activate_backward(d_output: vec4<f32>, output: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(0.0), d_output, output > vec4<f32>(0.0));
+}

@@ -1,0 +1,9 @@
+// The logistic function for hidden layers, and its gradient.
+fn activate(z: vec4<f32>, at: u32) -> vec4<f32> {
+    return logistic(z);
+}
+
+// The gradient by z, from that by the output and the output itself.
+fn activate_backward(d_output: vec4<f32>, output: vec4<f32>) -> vec4<f32> {
+    return d_output * (output * (1.0 - output));
+}

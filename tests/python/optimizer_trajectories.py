@@ -1,0 +1,55 @@
+"""Trains a small network by PyTorch in f64, with every optimizer: what tests/trajectories.rs expects.
+
+    pip install torch
+    python tests/python/optimizer_trajectories.py > tests/python/optimizer_trajectories.json
+
+Prints a JSON object for each optimizer: the losses of 20 steps, and the parameters after them, layer by layer, as
+`[inputs + 1, outputs]` with the bias as last row.
+"""
+
+import json
+
+import torch
+
+SIZES = [6, 5, 3]
+BATCH = 8
+STEPS = 20
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.3),
+    "sgd momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "sgd momentum decay": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "sgd nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01),
+    "adamw decay": lambda p: torch.optim.AdamW(p, lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1),
+}
+
+
+def layer(index, inputs, outputs):
+    """`[inputs + 1, outputs]`, exact in f32."""
+    count = (inputs + 1) * outputs
+    values = [((at * 37 + index * 11) % 64 - 32) / 64 for at in range(count)]
+    return torch.tensor(values, dtype=torch.float64).reshape(inputs + 1, outputs)
+
+
+def train(make_optimizer):
+    inputs = torch.tensor([(at * 73) % 256 for at in range(BATCH * SIZES[0])], dtype=torch.float64) / 255
+    inputs = inputs.reshape(BATCH, SIZES[0])
+    labels = torch.tensor([at * 5 % SIZES[-1] for at in range(BATCH)])
+    pairs = enumerate(zip(SIZES, SIZES[1:]))
+    layers = [layer(index, *sizes).requires_grad_() for index, sizes in pairs]
+    optimizer = make_optimizer(layers)
+    losses = []
+    for _ in range(STEPS):
+        hidden = torch.tanh(inputs @ layers[0][:-1] + layers[0][-1])
+        logits = hidden @ layers[1][:-1] + layers[1][-1]
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return {"losses": losses, "layers": [layer.flatten().tolist() for layer in layers]}
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: train(make) for name, make in OPTIMIZERS.items()}, indent=1))

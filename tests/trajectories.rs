@@ -1,0 +1,85 @@
+//! Twenty steps of every optimizer, on both backends, beside PyTorch's: tests/python/optimizer_trajectories.py made the
+//! expected values.
+
+mod oracle;
+
+use std::collections::BTreeMap;
+
+use pollster::block_on;
+use serde::Deserialize;
+use softstep::backend::{Backend, Step, Training};
+use softstep::cpu::CpuBackend;
+use softstep::data::Examples;
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::loss::Objective;
+use softstep::model::{Activation, Layer, Parameters};
+use softstep::optimizer::{AdamW, Optimizer, Sgd};
+
+const SIZES: [usize; 3] = [6, 5, 3];
+const BATCH: usize = 8;
+
+#[derive(Deserialize)]
+struct Trajectory {
+    losses: Vec<f64>,
+    layers: Vec<Vec<f64>>,
+}
+
+/// The optimizers of the script, with their learning rates.
+fn optimizers() -> [(&'static str, f32, Optimizer); 6] {
+    let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay }.into();
+    [
+        ("sgd", 0.3, sgd(0.0, false, 0.0)),
+        ("sgd momentum", 0.1, sgd(0.9, false, 0.0)),
+        ("sgd momentum decay", 0.1, sgd(0.9, false, 0.01)),
+        ("sgd nesterov", 0.1, sgd(0.9, true, 0.01)),
+        ("adamw", 0.01, AdamW::default().into()),
+        ("adamw decay", 0.02, AdamW { beta1: 0.8, beta2: 0.95, epsilon: 1e-6, weight_decay: 0.1 }.into()),
+    ]
+}
+
+fn parameters() -> Parameters {
+    let layer = |index: usize, inputs: usize, outputs: usize| {
+        let value = |at: usize| ((at * 37 + index * 11) % 64) as f32 / 64.0 - 0.5;
+        Layer { inputs, outputs, values: (0..(inputs + 1) * outputs).map(value).collect() }
+    };
+    let layers = SIZES.windows(2).enumerate().map(|(index, pair)| layer(index, pair[0], pair[1]));
+    Parameters { layers: layers.collect(), activation: Activation::Tanh }
+}
+
+fn follow<B: Backend>(name: &str, mut backend: B, learning_rate: f32, expected: &Trajectory) {
+    let order: Vec<u32> = (0..BATCH as u32).collect();
+    let mut losses = Vec::new();
+    let after = block_on(async {
+        for _ in 0..20 {
+            backend.begin_epoch(&order).unwrap();
+            backend.step(Step { first: 0, batch: BATCH, learning_rate }, &mut losses).await.unwrap();
+            backend.finish(&mut losses).await.unwrap();
+        }
+        backend.parameters().await.unwrap()
+    });
+    oracle::assert_close(&format!("{name}, losses"), &losses, &expected.losses, 1e-5, 0.0);
+    for (index, (layer, expected)) in after.layers.iter().zip(&expected.layers).enumerate() {
+        // Relative to the layer's largest parameters: those near 0 are differences of larger numbers.
+        let largest = expected.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        oracle::assert_close(&format!("{name}, layer {index}"), &layer.values, expected, 0.0, 1e-5 * largest);
+    }
+}
+
+#[test]
+fn twenty_steps_of_every_optimizer_are_those_of_pytorch_on_both_backends() {
+    let expected: BTreeMap<String, Trajectory> =
+        serde_json::from_str(include_str!("python/optimizer_trajectories.json")).unwrap();
+    assert_eq!(expected.len(), optimizers().len());
+    let gpu = block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README");
+    let inputs: Vec<u8> = (0..BATCH * SIZES[0]).map(|at| (at * 73 % 256) as u8).collect();
+    let labels: Vec<u32> = (0..BATCH as u32).map(|at| at * 5 % 3).collect();
+    let examples = Examples::new(inputs, labels, SIZES[0], SIZES[2]).unwrap();
+    for (name, learning_rate, optimizer) in optimizers() {
+        let training = Training { examples: &examples, batch_size: BATCH, optimizer, objective: Objective::default() };
+        let expected = &expected[name];
+        let cpu = CpuBackend::new(&parameters(), Some(&training)).unwrap();
+        follow(&format!("{name} on the CPU"), cpu, learning_rate, expected);
+        let gpu = block_on(GpuBackend::new(&gpu, &parameters(), Some(&training), Readback::Pipelined)).unwrap();
+        follow(&format!("{name} on the GPU"), gpu, learning_rate, expected);
+    }
+}
