@@ -308,7 +308,8 @@ fn a_verified_run_goes_on_verified_with_the_same_bits() {
     let resume = ["train", "-q", "--json", "--resume", "run", "--verify=10"];
     #[cfg(debug_assertions)] // a release build has no way to plant a bug
     {
-        let bug = "sgd(at, sums[0]);=>sgd(at, sums[0] + select(0.0, 0.001, row_block == 3u && column_block == 1u));";
+        let bug =
+            "update(at, sums[0]);=>update(at, sums[0] + select(0.0, 0.001, row_block == 3u && column_block == 1u));";
         // A copy, as the wrong numbers of steps that are not verified are saved.
         let copied = Command::new("cp").args(["-r", "run", "copy"]).current_dir(folder.path()).status().unwrap();
         assert!(copied.success());
