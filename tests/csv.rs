@@ -8,6 +8,9 @@ use binary::softstep;
 use softstep::Error;
 use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::{Encoding, Features, TargetEncoding, Targets};
+use softstep::loss::Loss;
+use softstep::model::Parameters;
+use softstep::model_file::{Metadata, from_safetensors, to_safetensors};
 
 fn options(target: &str) -> TableOptions {
     TableOptions { target: target.into(), task: None, categorical: vec![], ignore: vec![], test: 0.2 }
@@ -239,6 +242,30 @@ fn two_classes_of_a_table_train_with_one_sigmoid_output_and_class_weights() {
     let evaluated = softstep(folder.path(), &eval).last_json();
     assert_eq!(evaluated["loss"], done["test_loss"]);
     assert_eq!(evaluated["class_names"], serde_json::json!(["rose", "tulip"]));
+}
+
+#[test]
+fn a_model_file_whose_loss_or_outputs_are_not_for_its_table_is_refused() {
+    let read_back = |data: &softstep::data::Data, outputs: usize, loss: Loss| {
+        let parameters = Parameters::new(&[data.train.features, outputs], 0).unwrap();
+        let metadata = Metadata::new(&parameters, "some.csv", 3, loss).with_preprocessing(data.preprocessing.clone());
+        let bytes = to_safetensors(&parameters, &metadata).unwrap();
+        from_safetensors("some.safetensors", &bytes).map(|(_, read)| assert_eq!(read, metadata))
+    };
+    let classes = read(&flowers(), &options("kind")).unwrap();
+    let numbers = read(&flowers(), &TableOptions { task: Some(Task::Regression), ..options("size") }).unwrap();
+    read_back(&classes, 2, Loss::CrossEntropy).unwrap();
+    read_back(&classes, 1, Loss::BinaryCrossEntropy).unwrap();
+    read_back(&numbers, 1, Loss::MeanSquaredError).unwrap();
+    for (data, outputs, loss, expected) in [
+        (&classes, 2, Loss::BinaryCrossEntropy, "[5, 1] features and outputs"),
+        (&classes, 1, Loss::MeanSquaredError, "[5, 2] features and outputs"),
+        (&numbers, 1, Loss::CrossEntropy, "its loss is not for its preprocessing"),
+        (&numbers, 1, Loss::BinaryCrossEntropy, "its loss is not for its preprocessing"),
+    ] {
+        let error = read_back(data, outputs, loss).unwrap_err().to_string();
+        assert!(error.starts_with("some.safetensors: ") && error.contains(expected), "{error}");
+    }
 }
 
 #[test]
