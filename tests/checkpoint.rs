@@ -419,7 +419,6 @@ fn a_run_whose_folder_was_moved_leaves_the_run_that_took_its_name_alone() {
     let before = outcome(&folder.path().join("run"));
     signal(&child, "-CONT");
     let run = end(child);
-    assert!(run.stderr.contains("its folder was moved away"), "{run:?}");
     let place = rescued(folder.path(), &run);
     assert!(outcome(&folder.path().join("run")) == before, "the other run was changed");
     ends_in_the_same_bits(folder.path(), &place, expected);
