@@ -98,8 +98,9 @@ fn with_places(command: &mut Command, folder: &Path) {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
+/// Its output goes nowhere: a pipe that nobody reads would hold it up once it is full.
 fn start(folder: &Path, arguments: &[&str]) -> Child {
-    in_folder(folder, arguments).spawn().unwrap()
+    in_folder(folder, arguments).stdout(Stdio::null()).spawn().unwrap()
 }
 
 fn end(child: Child) -> Run {
