@@ -3,7 +3,7 @@
 mod binary;
 mod skip;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -98,13 +98,18 @@ fn with_places(command: &mut Command, folder: &Path) {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
-/// Its output goes nowhere: a pipe that nobody reads would hold it up once it is full.
+/// Its output goes to a file: a pipe that nobody reads would hold it up once it is full.
 fn start(folder: &Path, arguments: &[&str]) -> Child {
-    in_folder(folder, arguments).stdout(Stdio::null()).spawn().unwrap()
+    in_folder(folder, arguments).stdout(File::create(folder.join("stdout")).unwrap()).spawn().unwrap()
 }
 
 fn end(child: Child) -> Run {
     finished(child.wait_with_output().unwrap())
+}
+
+fn end_with_output(child: Child, folder: &Path) -> Run {
+    let run = end(child);
+    Run { stdout: fs::read_to_string(folder.join("stdout")).unwrap(), ..run }
 }
 
 fn signal(child: &Child, name: &str) {
@@ -276,7 +281,7 @@ fn the_first_signal_saves_and_says_how_to_go_on() {
         let child = start(folder.path(), &[&CPU[..], &["my run"]].concat());
         wait_for_checkpoint(&folder.path().join("my run"), 100);
         signal(&child, name);
-        let run = end(child);
+        let run = end_with_output(child, folder.path());
         assert_eq!(run.code, 130, "{run:?}");
         let stopped = run.json_lines().pop().unwrap();
         assert_eq!(stopped["event"], "stopped");
@@ -296,7 +301,7 @@ fn a_verified_run_goes_on_verified_with_the_same_bits() {
     let child = start(folder.path(), &[&GPU[..], &["run", "--verify=10"]].concat());
     wait_for_checkpoint(&folder.path().join("run"), 50);
     signal(&child, "-INT");
-    let run = end(child);
+    let run = end_with_output(child, folder.path());
     assert!(run.code == 130 && run.stderr.ends_with("softstep train --resume run --verify=10"), "{run:?}");
     let from = run.json_lines().pop().unwrap()["step"].as_u64().unwrap();
     assert!((50..steps).contains(&from), "{from}");
