@@ -140,8 +140,7 @@ impl RunFolder {
         let (folder, saving, lock) = (self.path.clone(), Arc::clone(saving), Arc::clone(&self.lock));
         self.writing = Some(std::thread::spawn(move || {
             file.sync_data().map_err(Error::io("write", metrics))?;
-            check_locked(&folder, &lock)?;
-            write_checkpoint(&folder, &saving)?;
+            write_checkpoint(&folder, &saving, Some(&lock))?;
             Ok(saving.0.step)
         }));
         Ok(())
@@ -189,12 +188,17 @@ impl RunFolder {
         all.map_err(Error::io("read", self.path.join(METRICS)))?;
         metrics.extend_from_slice(&self.metrics.pending);
         write_whole(&folder.join(METRICS), &metrics)?;
-        write_checkpoint(folder, saving)
+        write_checkpoint(folder, saving, None)
     }
 }
 
 /// Writes a checkpoint, and with that of the end of the run its model; then removes those before the last [`KEPT`].
-fn write_checkpoint(folder: &Path, (metadata, state): &Saving) -> softstep::Result<()> {
+/// With a `lock`, the folder must be the one that holds it.
+fn write_checkpoint(folder: &Path, (metadata, state): &Saving, lock: Option<&File>) -> softstep::Result<()> {
+    let bytes = checkpoint::to_safetensors(metadata, state)?;
+    if let Some(lock) = lock {
+        check_locked(folder, lock)?;
+    }
     if metadata.finished() {
         // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
         let parameters = state.best.as_ref().unwrap_or(&state.parameters);
@@ -203,7 +207,6 @@ fn write_checkpoint(folder: &Path, (metadata, state): &Saving) -> softstep::Resu
             .with_preprocessing(metadata.preprocessing.clone());
         write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
     }
-    let bytes = checkpoint::to_safetensors(metadata, state)?;
     write_whole(&folder.join(checkpoint_name(metadata.step)), &bytes)?;
     // The run can do without this; what is wrong with the folder shows at the next checkpoint.
     for (step, old) in checkpoints(folder).unwrap_or_default().into_iter().skip(KEPT) {
