@@ -171,7 +171,7 @@ impl Backend for CpuBackend {
         let mut loss = 0.0;
         let mut predictions = Vec::new();
         self.for_each_part(set, |values, rows| {
-            match (&set.targets, objective.loss) {
+            match (&*set.targets, objective.loss) {
                 (Targets::Values(_), _) => {}
                 (_, Loss::BinaryCrossEntropy) => predictions.extend(values.iter().map(|&logit| u32::from(logit > 0.0))),
                 _ => predictions.extend(values.chunks_exact(outputs).map(argmax)),
@@ -180,7 +180,7 @@ impl Backend for CpuBackend {
             loss += loss_and_gradient(arch, &objective, values, outputs, &set.targets, example);
         })?;
         let loss = loss / set.len() as f64;
-        match (&set.targets, set.variance()) {
+        match (&*set.targets, set.variance()) {
             (Targets::Classes(labels), _) => {
                 let correct = predictions.iter().zip(labels).filter(|(prediction, label)| prediction == label).count();
                 Ok(Evaluation { loss, correct, predictions, r_squared: None })
@@ -288,7 +288,7 @@ impl Network {
                 || {
                     for (row, input) in rows.zip(block.chunks_exact_mut(width)) {
                         let (at, input) = (example(row) * set.features, &mut input[..set.features]);
-                        match &set.inputs {
+                        match &*set.inputs {
                             Features::Bytes(bytes) => {
                                 for (value, &byte) in input.iter_mut().zip(&bytes[at..]) {
                                     *value = f32::from(byte) * (1.0 / 255.0);

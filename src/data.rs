@@ -1,5 +1,7 @@
 //! Data sets: examples with their features, and a class or real values to learn of each.
 
+use std::sync::Arc;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
@@ -93,13 +95,13 @@ impl Features {
     }
 }
 
-/// Examples with what is to be learned of them.
+/// Examples with what is to be learned of them. Clones share both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
     /// `[examples, features]`, row-major.
-    pub inputs: Features,
+    pub inputs: Arc<Features>,
     /// A class or a row of values for each example.
-    pub targets: Targets,
+    pub targets: Arc<Targets>,
     /// Features of an example.
     pub features: usize,
     /// Number of classes, 2 or more; or of real values of an example, 1 or more.
@@ -155,7 +157,7 @@ impl Examples {
         {
             return invalid(format!("feature {} of example {} is {}", at % features, at / features, values[at]));
         }
-        Ok(Self { inputs, targets, features, outputs })
+        Ok(Self { inputs: inputs.into(), targets: targets.into(), features, outputs })
     }
 
     /// Number of examples.
@@ -171,7 +173,7 @@ impl Examples {
     /// One example as a model sees it, `[features]`; bytes are scaled in f64.
     pub fn input(&self, example: usize) -> impl Iterator<Item = f64> {
         let row = example * self.features..(example + 1) * self.features;
-        let (bytes, values) = match &self.inputs {
+        let (bytes, values) = match &*self.inputs {
             Features::Bytes(bytes) => (&bytes[row], &[][..]),
             Features::Floats(values) => (&[][..], &values[row]),
         };
@@ -183,7 +185,7 @@ impl Examples {
     /// # Errors
     /// [`Error::Invalid`] where the targets are real values.
     pub fn labels(&self) -> Result<&[u32]> {
-        match &self.targets {
+        match &*self.targets {
             Targets::Classes(labels) => Ok(labels),
             Targets::Values(_) => {
                 Err(Error::Invalid("the data's targets are real values, where classes are needed".into()))
@@ -193,7 +195,7 @@ impl Examples {
 
     /// The variance of real-valued targets around their means, the mean over the outputs; `None` for classes.
     pub fn variance(&self) -> Option<f64> {
-        let Targets::Values(values) = &self.targets else { return None };
+        let Targets::Values(values) = &*self.targets else { return None };
         let rows = (values.len() / self.outputs) as f64;
         let column = |output: usize| values[output..].iter().step_by(self.outputs).map(|&value| f64::from(value));
         let variance = |output| {
@@ -224,15 +226,15 @@ impl Examples {
     /// Takes the chosen examples out; both parts keep their order.
     fn take(&mut self, chosen: &[bool]) -> Self {
         let Self { features, outputs, .. } = *self;
-        let inputs = match &mut self.inputs {
+        let inputs = match Arc::make_mut(&mut self.inputs) {
             Features::Bytes(bytes) => Features::Bytes(take_rows(bytes, features, chosen)),
             Features::Floats(values) => Features::Floats(take_rows(values, features, chosen)),
         };
-        let targets = match &mut self.targets {
+        let targets = match Arc::make_mut(&mut self.targets) {
             Targets::Classes(labels) => Targets::Classes(take_rows(labels, 1, chosen)),
             Targets::Values(values) => Targets::Values(take_rows(values, outputs, chosen)),
         };
-        Self { inputs, targets, features, outputs }
+        Self { inputs: inputs.into(), targets: targets.into(), features, outputs }
     }
 }
 
@@ -301,11 +303,11 @@ impl Data {
             for size in [part.len(), *features, *outputs] {
                 hash.update((size as u64).to_le_bytes());
             }
-            match inputs {
+            match &**inputs {
                 Features::Bytes(bytes) => hash.update(bytes),
                 Features::Floats(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
             }
-            match targets {
+            match &**targets {
                 Targets::Classes(labels) => labels.iter().for_each(|label| hash.update(label.to_le_bytes())),
                 Targets::Values(values) => {
                     hash.update(b"values"); // as wide as labels, but not the same

@@ -1,5 +1,6 @@
 //! The GPU backend: everything of a step runs on the device; the host records dispatches and reads losses.
 
+mod data_set;
 pub mod device;
 pub mod kernel;
 pub mod kernels;
@@ -10,8 +11,11 @@ pub mod profile;
 pub mod readback;
 pub mod self_test;
 
+use std::ops::Range;
+
 pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
 
+use data_set::{DataSet, EXAMPLES};
 use kernel::{Kernel, StepRecord, StepRecords};
 use kernels::{Hidden, Inputs, LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
@@ -19,7 +23,7 @@ use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
 
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, Training, no_training};
-use crate::data::{self, Examples, Features};
+use crate::data::{self, Examples};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Objective, of_two_classes};
 use crate::model::{Activation, Layer, Parameters, check_fit, step_operations};
@@ -32,10 +36,6 @@ const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller -
 const ACTIVATIONS: Content =
     Content { name: "a layer's activations", remedy: "a smaller --batch-size or smaller --hidden layers" };
 const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch-size" };
-const EXAMPLES: Content = Content { name: "the data set", remedy: "fewer examples" };
-
-/// Bytes of a data set that are handed to the driver at a time, so that its staging memory stays small.
-const UPLOAD_BYTES: usize = 4 << 20;
 
 /// When the losses of training steps come back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,24 +68,9 @@ pub struct Set {
     evaluate: Kernel,
 }
 
-/// Examples, targets and order on the device.
-struct DataSet {
-    examples: wgpu::Buffer,
-    /// `[examples]` labels, or `[examples, outputs]` values in blocks of 4.
-    targets: wgpu::Buffer,
-    /// The variance of real-valued targets.
-    variance: Option<f64>,
-    order: wgpu::Buffer,
-    features: usize,
-    /// Whether they are floats; else they are bytes.
-    floats: bool,
-    count: usize,
-}
-
 /// The part of the backend that only training needs.
 struct Trainer {
     data: DataSet,
-    batch_size: usize,
     optimizer: Optimizer,
     /// Per moment and layer, shaped like its weights; nobody reads those that the optimizer does not have.
     moments: [Vec<Matrix>; 2],
@@ -95,6 +80,8 @@ struct Trainer {
     kernels: Vec<Kernel>,
     /// Steps of the next submission.
     pending: Vec<StepRecord>,
+    /// The part of the epoch's order that each of them takes.
+    batches: Vec<Range<usize>>,
     steps: StepRecords,
     steps_per_submission: usize,
     /// A step is so long that each of its kernels is submitted alone, and in so many parts, where it is more than 1.
@@ -232,16 +219,13 @@ impl GpuBackend {
         let epoch = Epoch::new(training)?;
         let objective = &training.objective;
         objective.check(training.examples)?;
-        let count = training.examples.len();
-        // Each batch starts at a block of 4 in the order.
-        let order_length = count.div_ceil(batch_size) * batch_size.next_multiple_of(4);
-        let data = self.data_set(training.examples, order_length)?;
         let (steps_per_submission, slots) = readback.depth();
         let mut sizes = vec![self.weights[0].rows - 1];
         sizes.extend(self.weights.iter().map(|weights| weights.columns));
         let operations = step_operations(&sizes, batch_size);
         let steps_per_submission =
             (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
+        let data = self.data_set(training.examples, batch_size, steps_per_submission)?;
         let steps = StepRecords::new(gpu, steps_per_submission)?;
         let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
 
@@ -252,7 +236,7 @@ impl GpuBackend {
         let class_weights = self.class_weights(objective, training.examples.outputs)?;
         let kind = LossKind::of(objective, &training.examples.targets);
         let loss = LossKernel::new(kind, objective.label_smoothing, &class_weights);
-        let example_weights = match &training.examples.targets {
+        let example_weights = match &*training.examples.targets {
             data::Targets::Classes(labels) if !objective.class_weights.is_empty() => {
                 labels.iter().map(|&label| objective.weight(label)).collect()
             }
@@ -316,15 +300,14 @@ impl GpuBackend {
         }
         check_grids(gpu, &kernels, batch_size)?;
         kernel::compile(gpu, &kernels);
-        let pending = Vec::with_capacity(steps_per_submission);
         Ok(Trainer {
             data,
-            batch_size,
             optimizer: training.optimizer,
             moments,
             updates: 0,
             kernels,
-            pending,
+            pending: Vec::new(),
+            batches: Vec::new(),
             steps,
             steps_per_submission,
             parts: operations.div_ceil(gpu.submission_operations),
@@ -337,56 +320,10 @@ impl GpuBackend {
         })
     }
 
-    /// Brings examples to the device, with room for an order of `order_length` numbers.
-    fn data_set(&self, examples: &Examples, order_length: usize) -> Result<DataSet> {
-        let gpu = &self.gpu;
-        let features = self.weights[0].rows - 1;
-        check_fit(features, self.logits.columns, self.loss, examples)?;
-        let count = examples.len();
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = match &examples.inputs {
-            Features::Bytes(bytes) => self.upload_rows(bytes, features, u8::MAX)?,
-            Features::Floats(values) => self.upload_rows(values, features, 1.0)?,
-        };
-        let target_values: Vec<f32>;
-        let target_bytes: &[u8] = match &examples.targets {
-            data::Targets::Classes(labels) => bytemuck::cast_slice(labels),
-            data::Targets::Values(values) => {
-                target_values = padded_rows(values, examples.outputs);
-                bytemuck::cast_slice(&target_values)
-            }
-        };
-        let targets = gpu.buffer(Content { name: "the targets", ..EXAMPLES }, target_bytes.len() as u64, usage)?;
-        let order =
-            gpu.buffer(Content { name: "the order of the examples", ..EXAMPLES }, 4 * order_length as u64, usage)?;
-        gpu.queue.write_buffer(&targets, 0, target_bytes);
-        gpu.check()?;
-        let floats = matches!(examples.inputs, Features::Floats(_));
-        let variance = examples.variance();
-        Ok(DataSet { examples: buffer, targets, variance, order, features, floats, count })
-    }
-
-    /// Brings features, `[examples, features]`, to the device: each row followed by the constant 1 of the bias as
-    /// `one`, and zeros up to a block of 4.
-    fn upload_rows<T: bytemuck::Pod>(&self, features: &[T], width: usize, one: T) -> Result<wgpu::Buffer> {
-        let stride = (width + 1).next_multiple_of(4);
-        let bytes = features.len() / width * stride * size_of::<T>();
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.gpu.buffer(EXAMPLES, bytes as u64, usage)?;
-        let rows_at_once = (UPLOAD_BYTES / size_of::<T>() / stride).max(1);
-        let mut padded = Vec::with_capacity(bytes.min(UPLOAD_BYTES) / size_of::<T>());
-        for (part, rows) in features.chunks(rows_at_once * width).enumerate() {
-            padded.clear();
-            for row in rows.chunks_exact(width) {
-                padded.extend_from_slice(row);
-                padded.push(one);
-                padded.resize(padded.len().next_multiple_of(4), T::zeroed());
-            }
-            let at = part * rows_at_once * stride * size_of::<T>();
-            self.gpu.queue.write_buffer(&buffer, at as u64, bytemuck::cast_slice(&padded));
-            self.gpu.submit([])?;
-        }
-        Ok(buffer)
+    /// Brings examples to the device.
+    fn data_set(&self, examples: &Examples, batch_size: usize, batches: usize) -> Result<DataSet> {
+        check_fit(self.weights[0].rows - 1, self.logits.columns, self.loss, examples)?;
+        DataSet::new(&self.gpu, examples, batch_size, batches)
     }
 
     /// The weights of so many classes.
@@ -412,8 +349,9 @@ impl GpuBackend {
         let rows = self.rows_at_once();
         for first in (0..set.data.count).step_by(rows) {
             let batch = rows.min(set.data.count - first);
+            set.data.bring(&self.gpu, &[first..first + batch]);
             let record = StepRecord {
-                first_block: (first / 4) as u32,
+                first_block: set.data.first_block(first, 0),
                 batch: batch as u32,
                 first_row: first as u32,
                 weight: batch as f32,
@@ -444,22 +382,13 @@ enum Last {
     Outputs,
 }
 
-impl DataSet {
-    fn inputs(&self) -> Inputs<'_> {
-        let Self { examples, order, features, .. } = self;
-        match self.floats {
-            false => Inputs::Examples { examples, order, features: *features },
-            true => Inputs::FloatExamples { examples, order, features: *features },
-        }
-    }
-}
-
 impl Trainer {
     /// Submits the pending steps.
     async fn submit(&mut self, gpu: &Gpu, losses: &mut Vec<f32>) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
+        self.data.bring(gpu, &self.batches);
         let encoder = if self.parts > 1 && self.profiler.is_none() {
             for &step in &self.pending {
                 for kernel in &self.kernels {
@@ -474,7 +403,8 @@ impl Trainer {
         } else {
             self.steps.record(gpu, &self.pending, self.kernels.iter(), self.profiler.as_ref())
         };
-        let batches: Vec<usize> = self.pending.drain(..).map(|step| step.batch as usize).collect();
+        self.pending.clear();
+        let batches: Vec<usize> = self.batches.drain(..).map(|batch| batch.len()).collect();
         let steps = batches.len();
         self.ring.submit(gpu, encoder, batches, losses).await?;
         match &mut self.profiler {
@@ -487,13 +417,6 @@ impl Trainer {
 /// Refuses a batch that is too large for one of these kernels.
 fn check_grids<'a>(gpu: &Gpu, kernels: impl IntoIterator<Item = &'a Kernel>, batch: usize) -> Result<()> {
     kernels.into_iter().try_for_each(|kernel| kernel.check_grid(gpu, batch))
-}
-
-/// Rows of this many values, each followed by zeros up to a block of 4.
-fn padded_rows(values: &[f32], columns: usize) -> Vec<f32> {
-    let stride = columns.next_multiple_of(4);
-    let padding = std::iter::repeat_n(0.0, stride - columns);
-    values.chunks_exact(columns).flat_map(|row| row.iter().copied().chain(padding.clone())).collect()
 }
 
 /// Reads a matrix for each layer.
@@ -524,10 +447,8 @@ impl Backend for GpuBackend {
     fn upload(&mut self, examples: &Examples) -> Result<Set> {
         let gpu = &self.gpu;
         let count = examples.len();
-        let data = self.data_set(examples, count.next_multiple_of(4))?;
-        let mut order: Vec<u32> = (0..count as u32).collect();
-        order.resize(count.next_multiple_of(4), 0);
-        gpu.queue.write_buffer(&data.order, 0, bytemuck::cast_slice(&order));
+        let mut data = self.data_set(examples, self.rows_at_once(), 1)?;
+        data.set_order(gpu, &(0..count as u32).collect::<Vec<_>>());
 
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let losses = gpu.buffer(Content { name: "the losses", ..EXAMPLES }, 4 * count as u64, usage)?;
@@ -551,12 +472,7 @@ impl Backend for GpuBackend {
             return Err(Error::Invalid("finish the epoch before the next one begins".into()));
         }
         trainer.epoch.begin(order)?;
-        let mut padded = Vec::with_capacity(trainer.data.order.size() as usize / 4);
-        for batch in order.chunks(trainer.batch_size) {
-            padded.extend_from_slice(batch);
-            padded.resize(padded.len().next_multiple_of(4), batch[0]);
-        }
-        self.gpu.queue.write_buffer(&trainer.data.order, 0, bytemuck::cast_slice(&padded));
+        trainer.data.set_order(&self.gpu, order);
         if !trainer.example_weights.is_empty() {
             trainer.order_weights.clear();
             trainer.order_weights.extend(order.iter().map(|&example| trainer.example_weights[example as usize]));
@@ -567,7 +483,6 @@ impl Backend for GpuBackend {
     async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
         let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
         trainer.epoch.check(step)?;
-        let blocks = trainer.batch_size.div_ceil(4);
         let weight = match &trainer.order_weights[..] {
             [] => step.batch as f32,
             weights => weights[step.first..][..step.batch].iter().map(|&weight| f64::from(weight)).sum::<f64>() as f32,
@@ -575,7 +490,7 @@ impl Backend for GpuBackend {
         trainer.updates += 1;
         let moment_scales = trainer.optimizer.moment_scales(trainer.updates).map(|scale| scale as f32);
         trainer.pending.push(StepRecord {
-            first_block: (step.first / trainer.batch_size * blocks) as u32,
+            first_block: trainer.data.first_block(step.first, trainer.pending.len()),
             batch: step.batch as u32,
             first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
             learning_rate: step.learning_rate,
@@ -583,6 +498,7 @@ impl Backend for GpuBackend {
             first_tile: 0,
             moment_scales,
         });
+        trainer.batches.push(step.first..step.first + step.batch);
         if trainer.pending.len() == trainer.steps_per_submission {
             trainer.submit(&self.gpu, losses).await?;
             if trainer.readback == Readback::Blocking {

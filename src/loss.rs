@@ -35,7 +35,7 @@ impl Loss {
 
     /// The loss for such targets where nothing else is asked for.
     pub fn default_for(examples: &Examples) -> Self {
-        match examples.targets {
+        match *examples.targets {
             Targets::Classes(_) => Self::CrossEntropy,
             Targets::Values(_) => Self::MeanSquaredError,
         }
@@ -46,7 +46,7 @@ impl Loss {
     /// # Errors
     /// [`Error::Invalid`] if the loss is not for such targets.
     pub fn outputs(self, examples: &Examples) -> Result<usize> {
-        self.outputs_for(matches!(examples.targets, Targets::Classes(_)), examples.outputs)
+        self.outputs_for(matches!(*examples.targets, Targets::Classes(_)), examples.outputs)
     }
 
     /// [`Loss::outputs`] for so many classes, or else real values of an example.
@@ -172,7 +172,7 @@ impl ClassWeights {
     /// # Errors
     /// [`Error::Invalid`] if there are not as many as classes, or the targets are no classes.
     pub fn of(&self, examples: &Examples) -> Result<Vec<f32>> {
-        let (Targets::Classes(labels), classes) = (&examples.targets, examples.outputs) else {
+        let (Targets::Classes(labels), classes) = (&*examples.targets, examples.outputs) else {
             return Err(Error::Invalid(
                 "--class-weights: the targets of this data are real values, not classes".into(),
             ));

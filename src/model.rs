@@ -180,7 +180,7 @@ pub fn step_operations(sizes: &[usize], batch: usize) -> u64 {
 /// [`Error::Invalid`] with both shapes.
 pub fn check_fit(features: usize, outputs: usize, loss: Loss, examples: &Examples) -> Result<()> {
     let needed = loss.outputs(examples)?;
-    let (what, of_model, fits) = match (&examples.targets, loss) {
+    let (what, of_model, fits) = match (&*examples.targets, loss) {
         (Targets::Values(_), _) => ("target values", outputs, needed == outputs),
         (Targets::Classes(_), Loss::BinaryCrossEntropy) => ("classes", outputs + 1, needed == outputs),
         (Targets::Classes(_), _) => ("classes", outputs, needed <= outputs),

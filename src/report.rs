@@ -524,7 +524,7 @@ impl<'a> TrainReport<'a> {
                     count(data.train.len()),
                     count(data.test.len()),
                     data.train.features,
-                    match data.train.targets {
+                    match *data.train.targets {
                         Targets::Classes(_) => format!("{} classes", data.train.outputs),
                         Targets::Values(_) => counted(data.train.outputs, "target value"),
                     }

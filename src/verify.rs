@@ -343,7 +343,7 @@ fn gradients(training: &Training<'_>, rows: &[u32], parameters: &Parameters) -> 
     let features: Vec<f64> = rows.iter().flat_map(|&row| examples.input(row as usize)).collect();
     let values = with_ones(&features, examples.features);
     // A byte is scaled, a float is taken as it is.
-    let scaling = if matches!(examples.inputs, Features::Bytes(_)) { 2.0 * EPSILON } else { 0.0 };
+    let scaling = if matches!(*examples.inputs, Features::Bytes(_)) { 2.0 * EPSILON } else { 0.0 };
     let errors = values.iter().map(|value| scaling * value).collect();
     // What each layer reads, `[batch, inputs + 1]`, and the derivative of the activation it comes from.
     let mut read = vec![Bounded { values, errors }];

@@ -2,13 +2,15 @@
 
 mod oracle;
 
+use std::sync::Arc;
+
 use pollster::block_on;
 use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::{self, Examples, Features};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
+use softstep::loss::{Loss, Objective};
 use softstep::model::{Activation, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 
@@ -368,6 +370,52 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
     assert!(gpu.with_matmul(Matmul::Narrow).is_err());
 }
 
+/// Random examples with real-valued targets.
+fn random_values(count: usize, features: usize, outputs: usize, seed: u64) -> Examples {
+    let targets = oracle::random_floats(count, outputs, 2, seed + 1).inputs;
+    let Features::Floats(targets) = &*targets else { panic!("no floats") };
+    Examples { targets: Arc::new(targets.clone().into()), outputs, ..oracle::random_examples(count, features, 2, seed) }
+}
+
+#[test]
+fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
+    let gpu = gpu();
+    let seed = fresh_seed() >> 1;
+    for (kind, random_examples) in [
+        ("bytes", oracle::random_examples as fn(usize, usize, usize, u64) -> Examples),
+        ("floats", oracle::random_floats),
+        ("values", random_values),
+    ] {
+        for (count, features, batch_size, readback) in [
+            (1, 1, 1, Readback::Pipelined),
+            (101, 7, 1, Readback::Pipelined),
+            (1100, 33, 50, Readback::Pipelined),
+            (2049, 64, 64, Readback::Blocking),
+            (1030, 5, 2000, Readback::Pipelined),
+        ] {
+            let examples = random_examples(count, features, 5, seed);
+            let loss = if kind == "values" { Loss::MeanSquaredError } else { Loss::CrossEntropy };
+            let objective = Objective { loss, ..Objective::default() };
+            let training = Training { examples: &examples, batch_size, optimizer: sgd(0.9, false, 0.0), objective };
+            let parameters = Parameters::new(&[features, 6, 5], seed).unwrap();
+            let run = |gpu: &Gpu| {
+                let backend = GpuBackend::new(gpu, &parameters, Some(&training), readback);
+                let mut backend = block_on(backend).unwrap();
+                let losses = train(&mut backend, &examples, batch_size, 45, 0.01);
+                let set = backend.upload(&examples).unwrap();
+                block_on(async {
+                    let evaluation = backend.evaluate(&set).await.unwrap();
+                    let probabilities = backend.probabilities(&set).await.unwrap();
+                    (losses, evaluation, probabilities, backend.state().await.unwrap())
+                })
+            };
+            let streamed = run(&gpu.clone().with_resident_bytes(0));
+            assert!(streamed == run(&gpu), "{kind}, {count} in batches of {batch_size}, {readback:?}, seed {seed}");
+            assert!(streamed.0.iter().all(|loss| loss.is_finite()));
+        }
+    }
+}
+
 #[test]
 fn fewer_classes_than_the_models_are_evaluated() {
     let examples = oracle::random_examples(10, 4, 3, 0);
@@ -404,9 +452,9 @@ fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
 #[test]
 fn models_read_floats_as_they_are_and_bytes_by_255() {
     let bytes = oracle::random_examples(70, 9, 4, 1);
-    let Features::Bytes(values) = &bytes.inputs else { panic!("no bytes") };
+    let Features::Bytes(values) = &*bytes.inputs else { panic!("no bytes") };
     let values: Vec<f32> = values.iter().map(|&byte| f32::from(byte) / 255.0).collect();
-    let floats = Examples::new(values, bytes.targets.clone(), 9, 4).unwrap();
+    let floats = Examples::new(values, (*bytes.targets).clone(), 9, 4).unwrap();
     let parameters = oracle::random_parameters(&[9, 7, 4], 2);
     let logits = oracle::Model::new(&parameters).logits(&oracle::inputs(&bytes, &(0..70).collect::<Vec<u32>>()));
     let expected = oracle::softmax(&logits, 4);

@@ -32,7 +32,7 @@ fn read(text: &str, options: &TableOptions) -> softstep::Result<softstep::data::
 }
 
 fn values(data: &softstep::data::Data) -> (&[f32], &[f32]) {
-    match (&data.train.inputs, &data.test.inputs) {
+    match (&*data.train.inputs, &*data.test.inputs) {
         (Features::Floats(train), Features::Floats(test)) => (train, test),
         _ => panic!("no floats"),
     }
@@ -98,7 +98,7 @@ fn a_target_of_many_numbers_is_a_number_unless_the_task_says_otherwise() {
     assert_eq!((names.len(), &*names[0], &*names[19]), (20, "81.5", "100.5"), "numbers are sorted as numbers");
 
     let numbers = read(&table(21), &options("y")).unwrap();
-    let Targets::Values(targets) = &numbers.train.targets else { panic!("no numbers") };
+    let Targets::Values(targets) = &*numbers.train.targets else { panic!("no numbers") };
     let TargetEncoding::Standardised(scale) = numbers.preprocessing.as_ref().unwrap().encoding else { panic!() };
     let original = f64::from(targets[0]) * scale.deviation + scale.mean;
     assert!((original * 2.0 - (original * 2.0).round()).abs() <= 1e-4, "{original}");

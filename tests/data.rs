@@ -89,7 +89,7 @@ fn a_folder_of_any_size_is_read_under_all_its_names() {
     let data = load_folder(folder.path()).unwrap();
     assert_eq!(data.name, folder.path().to_str().unwrap());
     assert_eq!((data.train.features, data.train.outputs, data.test.outputs), (4, 4, 4));
-    assert_eq!(data.train.inputs, Features::Bytes((0..12).collect()));
+    assert_eq!(*data.train.inputs, Features::Bytes((0..12).collect()));
     assert_eq!(bytes(&data.test)[4..], [16, 17, 18, 255]);
     assert_eq!((data.train.labels().unwrap(), data.test.labels().unwrap()), (&[0, 1, 0][..], &[3, 1][..]));
 }
@@ -172,7 +172,7 @@ fn standard() -> TempDir {
 }
 
 fn bytes(examples: &Examples) -> &Vec<u8> {
-    let Features::Bytes(bytes) = &examples.inputs else { panic!("no bytes") };
+    let Features::Bytes(bytes) = &*examples.inputs else { panic!("no bytes") };
     bytes
 }
 

@@ -287,7 +287,7 @@ fn evaluation_of_every_loss_matches_the_oracle_beyond_one_chunk() {
                 Loss::MeanSquaredError => outputs.clone(),
             };
             assert_close(name, &probabilities, &expected, 1e-4, 2e-6);
-            match &examples.targets {
+            match &*examples.targets {
                 data::Targets::Classes(labels) => {
                     let classes = examples.outputs;
                     let expected = match loss {

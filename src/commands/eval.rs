@@ -40,7 +40,7 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
         }
         None => evaluate(CpuBackend::new(&parameters, None)?.with_loss(loss), &data.test).await?,
     };
-    let confusion = match &data.test.targets {
+    let confusion = match &*data.test.targets {
         Targets::Classes(labels) => Some(Confusion::new(labels, &evaluation.predictions, outputs.max(2))?),
         Targets::Values(_) => None,
     };

@@ -134,6 +134,8 @@ pub struct Gpu {
     trouble: Arc<FirstTrouble>,
     pub(super) timeout: Duration,
     pub(super) submission_operations: u64,
+    /// The largest buffer of a data set that is kept on the device whole.
+    pub(super) resident_bytes: u64,
     /// Text of the shaders that is replaced by another.
     alteration: Option<(String, String)>,
 }
@@ -209,6 +211,7 @@ impl Gpu {
             (true, false) => Matmul::Plain,
             (false, _) => Matmul::Workgroup,
         };
+        let resident_bytes = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
         let info = DeviceInfo { backend: "gpu", name, device_type, driver: format!("{api}, {driver}") };
         let pipelines = Arc::default();
         Ok(Self {
@@ -230,6 +233,7 @@ impl Gpu {
             trouble,
             timeout: TIMEOUT,
             submission_operations: SUBMISSION_OPERATIONS,
+            resident_bytes,
             alteration: None,
         })
     }
@@ -270,6 +274,13 @@ impl Gpu {
     /// Keeps submissions to so many floating-point operations, and not the 10¹⁰ that it is by default.
     pub fn with_submission_operations(mut self, operations: u64) -> Self {
         self.submission_operations = operations;
+        self
+    }
+
+    /// Streams data sets of which a buffer would take more than so many bytes; by default, those that need one larger
+    /// than the adapter allows.
+    pub fn with_resident_bytes(mut self, bytes: u64) -> Self {
+        self.resident_bytes = bytes;
         self
     }
 

@@ -1,0 +1,207 @@
+//! A data set on the device: whole, or, where it is larger than a buffer may be, the batches of one submission at a time.
+//!
+//! A streamed data set stays on the host. Before a submission the rows of its batches are gathered in the order of the
+//! epoch and written to the device, where they replace those of the submission before; the queue does both in turn, so
+//! that the host gathers rows while the device still runs earlier steps. Every row is in the place of its batch where it
+//! would be else: results have the same bits.
+
+use std::ops::Range;
+
+use super::device::{Content, Gpu};
+use super::kernels::Inputs;
+use crate::data::{Examples, Features, Targets};
+use crate::error::Result;
+
+/// Bytes of a data set that are handed to the driver at a time, so that its staging memory stays small.
+const UPLOAD_BYTES: usize = 4 << 20;
+
+pub(super) const EXAMPLES: Content = Content { name: "the data set", remedy: "fewer examples" };
+const BATCHES: Content = Content { name: "the examples of a submission", remedy: "a smaller --batch-size" };
+
+/// Examples, targets and order on the device.
+pub(super) struct DataSet {
+    examples: wgpu::Buffer,
+    /// `[rows]` labels, or `[rows, outputs]` values in blocks of 4.
+    pub targets: wgpu::Buffer,
+    pub order: wgpu::Buffer,
+    /// The most examples in a batch.
+    batch_size: usize,
+    features: usize,
+    /// Whether they are floats; else they are bytes.
+    floats: bool,
+    pub count: usize,
+    /// The variance of real-valued targets.
+    pub variance: Option<f64>,
+    /// What the rows of a submission are gathered from, where the data set is not on the device.
+    streamed: Option<Streamed>,
+}
+
+struct Streamed {
+    examples: Examples,
+    /// The epoch's order.
+    order: Vec<u32>,
+}
+
+/// Rows as kernels read them.
+#[derive(Default)]
+struct Rows {
+    examples: Vec<u8>,
+    targets: Vec<u8>,
+}
+
+/// Bytes of a row on the device.
+struct RowBytes {
+    example: u64,
+    target: u64,
+}
+
+impl DataSet {
+    /// Brings examples to the device if they fit, or makes room for `batches` batches of them.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) if not even those fit; what the device reports.
+    pub fn new(gpu: &Gpu, examples: &Examples, batch_size: usize, batches: usize) -> Result<Self> {
+        let count = examples.len();
+        let row = RowBytes::of(examples);
+        // Each batch starts at a block of 4 in the order.
+        let rows_of_batch = batch_size.next_multiple_of(4);
+        let order_length = count.div_ceil(batch_size).saturating_mul(rows_of_batch);
+        let largest = (row.example.max(row.target).saturating_mul(count as u64)).max(4 * order_length as u64);
+        let is_streamed = largest > gpu.resident_bytes;
+        let (rows, order_length, content) = if is_streamed {
+            log::info!(
+                "the data set is streamed: {largest} bytes are more than the {} of a buffer",
+                gpu.resident_bytes
+            );
+            let rows = batches.saturating_mul(rows_of_batch);
+            (rows, rows, BATCHES)
+        } else {
+            (count, order_length, EXAMPLES)
+        };
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = |name, row| gpu.buffer(Content { name, ..content }, (rows as u64).saturating_mul(row), usage);
+        let mut data_set = Self {
+            examples: buffer(content.name, row.example)?,
+            targets: buffer("the targets", row.target)?,
+            order: gpu.buffer(
+                Content { name: "the order of the examples", ..content },
+                4 * order_length as u64,
+                usage,
+            )?,
+            batch_size,
+            features: examples.features,
+            floats: matches!(*examples.inputs, Features::Floats(_)),
+            count,
+            variance: examples.variance(),
+            streamed: None,
+        };
+        if is_streamed {
+            let in_place: Vec<u32> = (0..rows as u32).collect();
+            gpu.queue.write_buffer(&data_set.order, 0, bytemuck::cast_slice(&in_place));
+            data_set.streamed = Some(Streamed { examples: examples.clone(), order: Vec::new() });
+        } else {
+            let rows_at_once = (UPLOAD_BYTES / row.example as usize).max(1);
+            for first in (0..count).step_by(rows_at_once) {
+                data_set.write(gpu, first, examples, first..count.min(first + rows_at_once));
+                gpu.submit([])?;
+            }
+        }
+        gpu.check()?;
+        Ok(data_set)
+    }
+
+    /// Where a layer reads the examples.
+    pub fn inputs(&self) -> Inputs<'_> {
+        let Self { examples, order, features, .. } = self;
+        match self.floats {
+            false => Inputs::Examples { examples, order, features: *features },
+            true => Inputs::FloatExamples { examples, order, features: *features },
+        }
+    }
+
+    /// Takes the examples in this order from now on.
+    pub fn set_order(&mut self, gpu: &Gpu, order: &[u32]) {
+        match &mut self.streamed {
+            Some(streamed) => {
+                streamed.order.clear();
+                streamed.order.extend_from_slice(order);
+            }
+            None => {
+                let padded: Vec<u32> = order.chunks(self.batch_size).flat_map(whole_blocks).collect();
+                gpu.queue.write_buffer(&self.order, 0, bytemuck::cast_slice(&padded));
+            }
+        }
+    }
+
+    /// Where the batch that starts at `first` of the order, and is number `slot` of its submission, starts on the
+    /// device, in blocks of 4.
+    pub fn first_block(&self, first: usize, slot: usize) -> u32 {
+        let batch = if self.streamed.is_some() { slot } else { first / self.batch_size };
+        (batch * self.batch_size.div_ceil(4)) as u32
+    }
+
+    /// Has the batches of the next submission, which are these of the order, on the device.
+    pub fn bring(&self, gpu: &Gpu, batches: &[Range<usize>]) {
+        if let Some(Streamed { examples, order }) = &self.streamed {
+            let rows = batches.iter().flat_map(|batch| whole_blocks(&order[batch.clone()]));
+            self.write(gpu, 0, examples, rows.map(|example| example as usize));
+        }
+    }
+
+    /// Writes rows to the device, from row `first` there on.
+    fn write(&self, gpu: &Gpu, first: usize, examples: &Examples, rows: impl Iterator<Item = usize>) {
+        let row = RowBytes::of(examples);
+        let mut bytes = Rows::default();
+        rows.for_each(|example| bytes.push(examples, example));
+        gpu.queue.write_buffer(&self.examples, first as u64 * row.example, &bytes.examples);
+        gpu.queue.write_buffer(&self.targets, first as u64 * row.target, &bytes.targets);
+    }
+}
+
+/// A batch of the order, up to a block of 4 with examples that are no part of it.
+fn whole_blocks(batch: &[u32]) -> impl Iterator<Item = u32> {
+    let missing = batch.len().next_multiple_of(4) - batch.len();
+    batch.iter().copied().chain(std::iter::repeat_n(batch[0], missing))
+}
+
+impl RowBytes {
+    fn of(examples: &Examples) -> Self {
+        let blocks = |values: usize| values.div_ceil(4) as u64;
+        Self {
+            example: blocks(examples.features + 1)
+                * if matches!(*examples.inputs, Features::Bytes(_)) { 4 } else { 16 },
+            target: match *examples.targets {
+                Targets::Classes(_) => 4,
+                Targets::Values(_) => 16 * blocks(examples.outputs),
+            },
+        }
+    }
+}
+
+impl Rows {
+    /// Adds an example: its features, the constant 1 of the bias, and zeros up to a block of 4; its label, or its values
+    /// and zeros up to a block of 4.
+    fn push(&mut self, examples: &Examples, example: usize) {
+        let features = example * examples.features..(example + 1) * examples.features;
+        match &*examples.inputs {
+            Features::Bytes(bytes) => {
+                self.examples.extend_from_slice(&bytes[features]);
+                self.examples.push(u8::MAX);
+                self.examples.resize(self.examples.len().next_multiple_of(4), 0);
+            }
+            Features::Floats(values) => {
+                self.examples.extend_from_slice(bytemuck::cast_slice(&values[features]));
+                self.examples.extend_from_slice(bytemuck::bytes_of(&1f32));
+                self.examples.resize(self.examples.len().next_multiple_of(16), 0);
+            }
+        }
+        match &*examples.targets {
+            Targets::Classes(labels) => self.targets.extend_from_slice(bytemuck::bytes_of(&labels[example])),
+            Targets::Values(values) => {
+                let row = &values[example * examples.outputs..][..examples.outputs];
+                self.targets.extend_from_slice(bytemuck::cast_slice(row));
+                self.targets.resize(self.targets.len().next_multiple_of(16), 0);
+            }
+        }
+    }
+}

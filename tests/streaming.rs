@@ -1,0 +1,90 @@
+//! A data set that no buffer of the adapter can hold.
+
+use pollster::block_on;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use softstep::backend::{Backend, Step, Training};
+use softstep::data::{Examples, Features};
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::loss::Objective;
+use softstep::model::Parameters;
+use softstep::optimizer::{Optimizer, TrainingState};
+use softstep::trainer::epoch_order;
+
+const FEATURES: usize = 784;
+const BATCH_SIZE: usize = 1000;
+/// No more than this much is asked of an adapter that allows more.
+const LIMIT: u64 = 128 << 20;
+/// What training may add to the memory of the process: the rows of some submissions, and the kernels.
+const GROWTH: u64 = 128 << 20;
+
+/// The examples of a part of an order.
+fn select(examples: &Examples, order: &[u32]) -> Examples {
+    let Features::Bytes(bytes) = &*examples.inputs else { panic!("no bytes") };
+    let row = |&example: &u32| &bytes[example as usize * FEATURES..][..FEATURES];
+    let inputs: Vec<u8> = order.iter().flat_map(row).copied().collect();
+    Examples::new(inputs, examples.targets.select(order, 1), FEATURES, examples.outputs).unwrap()
+}
+
+/// One epoch in this order, from a state on; the losses of its steps and the state after them.
+fn train(gpu: &Gpu, examples: &Examples, order: &[u32], from: Option<&TrainingState>) -> (Vec<f32>, TrainingState) {
+    let training =
+        Training { examples, batch_size: BATCH_SIZE, optimizer: Optimizer::default(), objective: Objective::default() };
+    let parameters = Parameters::new(&[FEATURES, 10], 0).unwrap();
+    block_on(async {
+        let mut backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::Pipelined).await.unwrap();
+        if let Some(state) = from {
+            backend.restore(state).unwrap();
+        }
+        backend.begin_epoch(order).unwrap();
+        let mut losses = Vec::new();
+        for first in (0..order.len()).step_by(BATCH_SIZE) {
+            let batch = BATCH_SIZE.min(order.len() - first);
+            backend.step(Step { first, batch, learning_rate: 0.01 }, &mut losses).await.unwrap();
+        }
+        backend.finish(&mut losses).await.unwrap();
+        (losses, backend.state().await.unwrap())
+    })
+}
+
+/// Bytes of memory that the process has, where the system tells.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| 1024 * kilobytes)
+}
+
+#[test]
+fn a_data_set_of_three_times_the_limit_trains_with_the_bits_of_its_parts_one_after_the_other() {
+    let gpu = block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README");
+    let limit = LIMIT.min(gpu.limits().max_storage_buffer_binding_size);
+    let gpu = gpu.with_resident_bytes(limit);
+    let count = (3 * limit) as usize / FEATURES + 1;
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut inputs = vec![0; count * FEATURES];
+    random.fill_bytes(&mut inputs);
+    let labels: Vec<u32> = (0..count).map(|_| random.next_u32() % 10).collect();
+    let examples = Examples::new(inputs, labels, FEATURES, 10).unwrap();
+    let order = epoch_order(0, 1, count);
+
+    let memory = resident_memory();
+    let (losses, state) = train(&gpu, &examples, &order, None);
+    if let (Some(before), Some(after)) = (memory, resident_memory()) {
+        let growth = after.saturating_sub(before);
+        assert!(growth <= GROWTH, "training on {} bytes took {growth} bytes of memory", 3 * limit);
+    }
+
+    // What fits, in whole batches.
+    let part = count / 4 / BATCH_SIZE * BATCH_SIZE;
+    let (mut expected, mut at) = (Vec::new(), None);
+    for order in order.chunks(part) {
+        let in_turn: Vec<u32> = (0..order.len() as u32).collect();
+        let (losses, state) = train(&gpu, &select(&examples, order), &in_turn, at.as_ref());
+        expected.extend(losses);
+        at = Some(state);
+    }
+    assert_eq!(losses.len(), count.div_ceil(BATCH_SIZE));
+    assert!(losses.iter().all(|loss| loss.is_finite()));
+    assert!(losses == expected, "other losses than of the parts");
+    assert!(Some(state) == at, "another state than after the parts");
+}
