@@ -345,7 +345,7 @@ mod tests {
 
     /// The numbers of examples made by either.
     fn numbers(examples: &Examples) -> Vec<usize> {
-        let scale = if matches!(examples.inputs, Features::Bytes(_)) { 255.0 } else { 1.0 };
+        let scale = if matches!(*examples.inputs, Features::Bytes(_)) { 255.0 } else { 1.0 };
         (0..examples.len()).map(|example| (examples.input(example).next().unwrap() * scale).round() as usize).collect()
     }
 
@@ -360,7 +360,7 @@ mod tests {
                 assert!(numbers(part).is_sorted());
                 for (example, original) in numbers(part).into_iter().enumerate() {
                     assert!(part.input(example).eq(all.input(original)));
-                    match (&part.targets, &all.targets) {
+                    match (&*part.targets, &*all.targets) {
                         (Targets::Classes(part), Targets::Classes(all)) => assert_eq!(part[example], all[original]),
                         (Targets::Values(part), Targets::Values(_)) => {
                             assert_eq!(part[2 * example..][..2], [original as f32, -(original as f32)]);

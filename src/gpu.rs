@@ -349,7 +349,7 @@ impl GpuBackend {
         let rows = self.rows_at_once();
         for first in (0..set.data.count).step_by(rows) {
             let batch = rows.min(set.data.count - first);
-            set.data.bring(&self.gpu, &[first..first + batch]);
+            set.data.bring(&self.gpu, std::slice::from_ref(&(first..first + batch)));
             let record = StepRecord {
                 first_block: set.data.first_block(first, 0),
                 batch: batch as u32,

@@ -34,7 +34,7 @@
 //! | [`mod@loss`] | the losses, and what a model's outputs mean |
 //! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD, AdamW and learning-rate schedules |
 //! | [`backend`] | the trait that GPU and CPU share |
-//! | [`gpu`] | the GPU backend: `device` opens adapters and notices their trouble, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home, `self_test` has known answers |
+//! | [`gpu`] | the GPU backend: `device` opens adapters and notices their trouble, `data_set` keeps or streams examples, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home, `self_test` has known answers |
 //! | [`cpu`] | the CPU backend: the baseline, and the fallback |
 //! | [`mod@reference`], [`verify`] | everything that kernels compute, in f64; a backend whose steps are checked by it |
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision, recall |
