@@ -2,8 +2,6 @@
 
 mod oracle;
 
-use std::sync::Arc;
-
 use pollster::block_on;
 use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
@@ -112,7 +110,7 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
             if model.nearest_kink(&inputs) < 1e-5 {
                 continue; // on a kink of ReLU the gradient is any of two
             }
-            let expected = model.finite_differences(&inputs, examples.labels().unwrap());
+            let expected = model.finite_differences(|model| model.loss(&inputs, examples.labels().unwrap()));
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
                 let training = Training {
@@ -370,13 +368,6 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
     assert!(gpu.with_matmul(Matmul::Narrow).is_err());
 }
 
-/// Random examples with real-valued targets.
-fn random_values(count: usize, features: usize, outputs: usize, seed: u64) -> Examples {
-    let targets = oracle::random_floats(count, outputs, 2, seed + 1).inputs;
-    let Features::Floats(targets) = &*targets else { panic!("no floats") };
-    Examples { targets: Arc::new(targets.clone().into()), outputs, ..oracle::random_examples(count, features, 2, seed) }
-}
-
 #[test]
 fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
     let gpu = gpu();
@@ -384,7 +375,7 @@ fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
     for (kind, random_examples) in [
         ("bytes", oracle::random_examples as fn(usize, usize, usize, u64) -> Examples),
         ("floats", oracle::random_floats),
-        ("values", random_values),
+        ("values", oracle::random_values),
     ] {
         for (count, features, batch_size, readback) in [
             (1, 1, 1, Readback::Pipelined),

@@ -2,7 +2,7 @@
 
 mod oracle;
 
-use oracle::{assert_close, random_examples, random_floats, random_parameters};
+use oracle::{assert_close, random_examples, random_floats, random_parameters, random_values};
 use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -21,15 +21,6 @@ fn gpu() -> Gpu {
 
 fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> GpuBackend {
     block_on(GpuBackend::new(gpu, parameters, Some(training), Readback::Pipelined)).unwrap()
-}
-
-/// Examples of floats with real-valued targets of ±2.
-fn random_values(count: usize, features: usize, outputs: usize, seed: u64) -> Examples {
-    let Examples { inputs, .. } = random_floats(count, features, 2, seed);
-    let mut random = ChaCha8Rng::seed_from_u64(!seed);
-    let value = |_| random.next_u32() as f32 / (1u32 << 30) as f32 - 2.0;
-    let values: Vec<f32> = (0..count * outputs).map(value).collect();
-    Examples::new(inputs, values, features, outputs).unwrap()
 }
 
 const WEIGHTS: [f32; 5] = [0.5, 2.0, 1.25, 0.75, 3.0];
@@ -79,30 +70,6 @@ fn oracle_loss(model: &oracle::Model, objective: &Objective<'_>, examples: &Exam
     losses.iter().sum::<f64>() / losses.len() as f64
 }
 
-fn finite_differences(
-    model: &mut oracle::Model,
-    objective: &Objective<'_>,
-    examples: &Examples,
-    order: &[u32],
-) -> Vec<Vec<f64>> {
-    let h = 1e-6;
-    let mut gradients = Vec::new();
-    for layer in 0..model.layers.len() {
-        let mut gradient = Vec::new();
-        for at in 0..model.layers[layer].values.len() {
-            let value = model.layers[layer].values[at];
-            let mut loss_at = |value: f64| {
-                model.layers[layer].values[at] = value;
-                oracle_loss(model, objective, examples, order)
-            };
-            gradient.push((loss_at(value + h) - loss_at(value - h)) / (2.0 * h));
-            model.layers[layer].values[at] = value;
-        }
-        gradients.push(gradient);
-    }
-    gradients
-}
-
 #[test]
 fn gradients_of_every_loss_match_finite_differences_in_f64_on_both_backends() {
     let gpu = gpu();
@@ -116,7 +83,7 @@ fn gradients_of_every_loss_match_finite_differences_in_f64_on_both_backends() {
                 candidates.find(|candidate| oracle::Model::new(candidate).nearest_kink(&inputs) > 1e-4).unwrap();
             let mut model = oracle::Model::new(&before);
             let expected_loss = oracle_loss(&model, &objective, &examples, &order);
-            let expected = finite_differences(&mut model, &objective, &examples, &order);
+            let expected = model.finite_differences(|model| oracle_loss(model, &objective, &examples, &order));
             let training = Training { examples: &examples, batch_size: 13, optimizer: Optimizer::default(), objective };
             let check = |backend: String, (losses, after): (Vec<f32>, Parameters)| {
                 let name = format!("{name}, {sizes:?}, {backend}");

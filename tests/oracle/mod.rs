@@ -3,7 +3,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use softstep::data::Examples;
+use softstep::data::{Examples, Targets};
 use softstep::model::{Activation, Parameters};
 use softstep::optimizer::Optimizer;
 
@@ -89,8 +89,8 @@ impl Model {
         cross_entropy(&self.logits(inputs), labels, self.classes())
     }
 
-    /// The gradient of the loss by every value, per layer, from central differences.
-    pub fn finite_differences(&mut self, inputs: &[f64], labels: &[u32]) -> Vec<Vec<f64>> {
+    /// The gradient of a loss by every value, per layer, from central differences.
+    pub fn finite_differences(&mut self, loss: impl Fn(&Self) -> f64) -> Vec<Vec<f64>> {
         let h = 1e-6;
         let mut gradients = Vec::new();
         for layer in 0..self.layers.len() {
@@ -99,7 +99,7 @@ impl Model {
                 let value = self.layers[layer].values[at];
                 let mut loss_at = |value: f64| {
                     self.layers[layer].values[at] = value;
-                    self.loss(inputs, labels)
+                    loss(self)
                 };
                 gradient.push((loss_at(value + h) - loss_at(value - h)) / (2.0 * h));
                 self.layers[layer].values[at] = value;
@@ -166,6 +166,14 @@ pub fn random_floats(count: usize, features: usize, classes: usize, seed: u64) -
         (0..count * features).map(|_| random.next_u32() as f32 / (1u32 << 30) as f32 - 2.0).collect();
     let labels: Vec<u32> = (0..count).map(|_| random.next_u32() % classes as u32).collect();
     Examples::new(values, labels, features, classes).unwrap()
+}
+
+/// Examples of floats with real-valued targets in -2..2.
+pub fn random_values(count: usize, features: usize, outputs: usize, seed: u64) -> Examples {
+    let mut random = ChaCha8Rng::seed_from_u64(!seed);
+    let value = |_| random.next_u32() as f32 / (1u32 << 30) as f32 - 2.0;
+    let targets: Targets = (0..count * outputs).map(value).collect::<Vec<f32>>().into();
+    Examples { targets: targets.into(), outputs, ..random_floats(count, features, 2, seed) }
 }
 
 /// Parameters whose biases are random too.
