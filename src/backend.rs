@@ -16,6 +16,9 @@ pub struct Training<'a> {
     pub batch_size: usize,
     /// The optimizer.
     pub optimizer: Optimizer,
+    /// The most that the L2 norm of all gradients together may be; those of a larger one are
+    /// [clipped](crate::reference::clip_coefficient). Above 0 and finite.
+    pub clip_norm: Option<f32>,
     /// What to make small.
     pub objective: Objective<'a>,
 }

@@ -75,7 +75,13 @@ fn twenty_steps_of_every_optimizer_are_those_of_pytorch_on_both_backends() {
     let labels: Vec<u32> = (0..BATCH as u32).map(|at| at * 5 % 3).collect();
     let examples = Examples::new(inputs, labels, SIZES[0], SIZES[2]).unwrap();
     for (name, learning_rate, optimizer) in optimizers() {
-        let training = Training { examples: &examples, batch_size: BATCH, optimizer, objective: Objective::default() };
+        let training = Training {
+            examples: &examples,
+            batch_size: BATCH,
+            optimizer,
+            clip_norm: None,
+            objective: Objective::default(),
+        };
         let expected = &expected[name];
         let cpu = CpuBackend::new(&parameters(), Some(&training)).unwrap();
         follow(&format!("{name} on the CPU"), cpu, learning_rate, expected);

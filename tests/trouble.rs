@@ -23,6 +23,7 @@ fn backend(gpu: &Gpu, sizes: &[usize], examples: &Examples, batch_size: usize) -
         examples,
         batch_size,
         optimizer: Sgd { momentum: 0.9, ..Sgd::default() }.into(),
+        clip_norm: None,
         objective: Objective::default(),
     };
     block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, Some(&training), Readback::Pipelined))

@@ -63,7 +63,13 @@ fn verified(
     steps: usize,
 ) -> softstep::Result<Verification> {
     let digits = data::digits().unwrap();
-    let training = Training { examples: &digits.train, batch_size: 50, optimizer, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let mut backend = Verified::new(on_gpu(gpu, sizes, &training), training, every, 0);
     train(&mut backend, &training, steps, 0.1)?;
     Ok(backend.verification().unwrap().clone())
@@ -93,8 +99,13 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
                 );
             }
             let digits = data::digits().unwrap();
-            let training =
-                Training { examples: &digits.train, batch_size: 50, optimizer, objective: Objective::default() };
+            let training = Training {
+                examples: &digits.train,
+                batch_size: 50,
+                optimizer,
+                clip_norm: None,
+                objective: Objective::default(),
+            };
             let cpu = CpuBackend::new(&Parameters::new(sizes, 3).unwrap(), Some(&training)).unwrap();
             let mut backend = Verified::new(cpu, training, 7, 0);
             train(&mut backend, &training, 58, 0.1).unwrap();
@@ -106,8 +117,13 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
     let examples = oracle::random_floats(130, 21, 5, 4);
-    let training =
-        Training { examples: &examples, batch_size: 50, optimizer: NESTEROV, objective: Objective::default() };
+    let training = Training {
+        examples: &examples,
+        batch_size: 50,
+        optimizer: NESTEROV,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let sizes = [21, 17, 5];
     let gpu = gpu();
     for &matmul in gpu.matmul_choices() {
@@ -125,8 +141,13 @@ fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn steps_with_every_activation_verify_on_this_adapter_and_the_cpu() {
     let (gpu, digits) = (gpu(), data::digits().unwrap());
-    let training =
-        Training { examples: &digits.train, batch_size: 50, optimizer: MOMENTUM, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer: MOMENTUM,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     for activation in Activation::ALL {
         for sizes in [&[64, 128, 10][..], &[64, 33, 17, 10]] {
             let parameters = Parameters::with_activation(sizes, activation, 3).unwrap();
@@ -144,8 +165,13 @@ fn steps_with_every_activation_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn a_wrong_derivative_of_any_activation_is_caught_by_verification() {
     let digits = data::digits().unwrap();
-    let training =
-        Training { examples: &digits.train, batch_size: 50, optimizer: MOMENTUM, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer: MOMENTUM,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     for (activation, text, other) in [
         (Activation::Relu, "select(vec4<f32>(0.0), d_output, output > vec4<f32>(0.0))", "d_output"),
         (Activation::Sigmoid, "(output * (1.0 - output))", "(output * (1.01 - output))"),
@@ -170,8 +196,13 @@ fn a_run_to_the_end_verifies_when_gradients_have_all_but_vanished() {
 fn verification_changes_no_bit_of_the_run() {
     let digits = data::digits().unwrap();
     let gpu = gpu();
-    let training =
-        Training { examples: &digits.train, batch_size: 64, optimizer: NESTEROV, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 64,
+        optimizer: NESTEROV,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let sizes = [64, 31, 10];
     let plain = train(&mut on_gpu(&gpu, &sizes, &training), &training, 60, 0.1).unwrap();
     let mut backend = Verified::new(on_gpu(&gpu, &sizes, &training), training, 3, 0);
@@ -182,8 +213,13 @@ fn verification_changes_no_bit_of_the_run() {
 #[test]
 fn a_run_that_diverges_is_not_a_wrong_device() {
     let examples: Examples = oracle::random_examples(64, 9, 4, 1);
-    let training =
-        Training { examples: &examples, batch_size: 32, optimizer: MOMENTUM, objective: Objective::default() };
+    let training = Training {
+        examples: &examples,
+        batch_size: 32,
+        optimizer: MOMENTUM,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
     let (losses, _) = train(&mut backend, &training, 30, 1e30).unwrap();
     assert!(losses.iter().any(|loss| !loss.is_finite()), "{losses:?}");
@@ -310,8 +346,13 @@ fn a_breach_names_step_adapter_element_and_both_values() {
     // The bug sleeps until the learning rate says wake up.
     let other = other.replace("row_block == 3u", "row_block == 3u && step.learning_rate < 0.05");
     let digits = data::digits().unwrap();
-    let training =
-        Training { examples: &digits.train, batch_size: 50, optimizer: PLAIN, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer: PLAIN,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let gpu = gpu().with_altered_shaders(text, &other);
     let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 4, 20);
     train(&mut backend, &training, 8, 0.1).unwrap();
