@@ -181,6 +181,9 @@ impl Epoch {
         if training.batch_size == 0 {
             return Err(Error::Invalid("a step needs at least one example: --batch-size 1 or more".into()));
         }
+        if let Some(norm) = training.clip_norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
+            return Err(Error::Invalid(format!("--clip-norm {norm}: must be above 0 and finite")));
+        }
         Ok(Self { examples: training.examples.len(), batch_size: training.batch_size, length: 0 })
     }
 

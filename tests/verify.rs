@@ -115,6 +115,82 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
 }
 
 #[test]
+fn clipped_steps_verify_on_this_adapter_and_the_cpu() {
+    let (gpu, digits) = (gpu(), data::digits().unwrap());
+    for (sizes, optimizer) in [(&[64, 10][..], PLAIN), (&[64, 33, 17, 10], NESTEROV), (&[64, 128, 10], ADAMW)] {
+        // In most steps, in some, in none.
+        for clip_norm in [0.1, 1.0, 1e6].map(Some) {
+            let training = Training {
+                examples: &digits.train,
+                batch_size: 50,
+                optimizer,
+                clip_norm,
+                objective: Objective::default(),
+            };
+            let name = format!("{sizes:?} {optimizer:?} clipped to {clip_norm:?}");
+            for &matmul in gpu.matmul_choices() {
+                let gpu = gpu.clone().with_matmul(matmul).unwrap();
+                let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 7, 0);
+                train(&mut backend, &training, 58, 0.1).unwrap();
+                sane(&format!("{name} {matmul:?}"), backend.verification().unwrap(), 9);
+            }
+            let cpu = CpuBackend::new(&Parameters::new(sizes, 3).unwrap(), Some(&training)).unwrap();
+            let mut backend = Verified::new(cpu, training, 7, 0);
+            train(&mut backend, &training, 58, 0.1).unwrap();
+            sane(&format!("{name} CPU"), backend.verification().unwrap(), 9);
+        }
+    }
+}
+
+/// Bugs of clipping: a kernel, text of a shader, what takes its place.
+const CLIPPING_BUGS: [(&str, &str, &str); 5] = [
+    ("weight_gradient_stored", "gradient[at] = d_weights;", "gradient[at] = d_weights * select(1.0, 1.01, at == 40u);"),
+    ("sum_of_squares", "+ squares.w, index);", "+ select(squares.w, 0.0, index == 5u), index);"),
+    ("clip_coefficient", "clip = MAX_NORM / limit;", "clip = 1.001 * MAX_NORM / limit;"),
+    ("clip_coefficient", "sums[at] = 0.0;", "sums[at] = 0.001;"),
+    ("clipped_", "coefficient[0] * gradient[at]);", "coefficient[0] * gradient[at ^ select(0u, 4u, at == 40u)]);"),
+];
+
+#[test]
+fn a_bug_in_any_kernel_of_clipping_is_caught_by_the_known_answers_and_by_verification() {
+    let digits = data::digits().unwrap();
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer: MOMENTUM,
+        clip_norm: Some(0.1),
+        objective: Objective::default(),
+    };
+    for (kernel, text, other) in CLIPPING_BUGS {
+        let gpu = gpu().with_altered_shaders(text, other);
+        let tests = block_on(self_test(&gpu, &[Matmul::Plain])).unwrap();
+        let failed: Vec<_> = tests.iter().filter(|test| !test.passed()).map(|test| test.kernel).collect();
+        assert!(!failed.is_empty(), "{other}: not caught");
+        assert!(failed.iter().any(|failed| failed.starts_with(kernel)), "{other}: {failed:?} are blamed");
+        let mut backend = Verified::new(on_gpu(&gpu, &[64, 33, 10], &training), training, 1, 0);
+        let error = train(&mut backend, &training, 10, 0.1).map(drop);
+        let Err(Error::WrongStep { step, deviation, .. }) = error else { panic!("{other}: {error:?}") };
+        assert!(step <= 2 && deviation.tensor.starts_with("the clipped gradient"), "{other}, step {step}: {deviation}");
+    }
+}
+
+#[test]
+fn a_clipped_run_that_diverges_is_not_a_wrong_device() {
+    let examples: Examples = oracle::random_examples(64, 9, 4, 1);
+    for rate in [1e15, 1e20, 1e30] {
+        let training = Training {
+            examples: &examples,
+            batch_size: 32,
+            optimizer: MOMENTUM,
+            clip_norm: Some(1.0),
+            objective: Objective::default(),
+        };
+        let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
+        train(&mut backend, &training, 30, rate).unwrap();
+    }
+}
+
+#[test]
 fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
     let examples = oracle::random_floats(130, 21, 5, 4);
     let training = Training {
@@ -298,6 +374,7 @@ fn a_bug_in_one_element_of_any_kernel_is_caught_by_the_known_answers() {
         for test in failed {
             assert!(
                 test.kernel.starts_with(suspects)
+                    || (kernel == "sgd" && test.kernel == "clipped_sgd")
                     || (kernel == "cross_entropy" && test.kernel.contains("with_loss"))
                     || (kernel == "cross_entropy" && test.kernel == "evaluate"),
                 "{name}: {} is blamed: {}",

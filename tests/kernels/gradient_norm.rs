@@ -32,20 +32,22 @@ fn the_clip_coefficient_matches_oracle_for_gradients_of_any_sizes() {
         &[[5, 7], [128, 64], [129, 67], [1, 1030]],
         &[[785, 10], [723, 731]],
     ] {
-        let values: Vec<Vec<f32>> =
-            shapes.iter().enumerate().map(|(at, [m, n])| bench.values(m * n, 1.0 / (1 + at) as f32)).collect();
-        let wide: Vec<Vec<f64>> = values.iter().map(|values| oracle::widen(values)).collect();
-        let norm = oracle::gradient_norm(wide.iter().map(|gradient| &gradient[..]));
-        let gradients: Vec<Matrix> =
-            shapes.iter().zip(&values).map(|(&[m, n], values)| bench.matrix(m, n, values)).collect();
-        for share in [1e-20, 0.001, 0.5, 0.99, 1.01, 10.0, 1e30] {
-            let max_norm = (share * norm) as f32;
-            let name = bench.name(format!("{shapes:?} clipped to {max_norm}"));
-            let expected = oracle::clip_coefficient(norm, f64::from(max_norm));
-            assert_eq!(expected < 1.0, share < 1.0);
-            let actual = coefficient(&mut bench, &gradients, max_norm, &name);
-            oracle::assert_close(&name, &[actual], &[expected], 2e-6, 0.0);
-            assert!(share < 1.0 || actual == 1.0, "{name}: {actual}");
+        // At the smaller scale what is added to the norm counts.
+        for scale in [1.0, 1e-8] {
+            let values: Vec<Vec<f32>> =
+                shapes.iter().enumerate().map(|(at, [m, n])| bench.values(m * n, scale / (1 + at) as f32)).collect();
+            let wide: Vec<Vec<f64>> = values.iter().map(|values| oracle::widen(values)).collect();
+            let norm = oracle::gradient_norm(wide.iter().map(|gradient| &gradient[..]));
+            let gradients: Vec<Matrix> =
+                shapes.iter().zip(&values).map(|(&[m, n], values)| bench.matrix(m, n, values)).collect();
+            for share in [1e-20, 0.001, 0.5, 0.99, 1.01, 10.0, 1e30] {
+                let max_norm = (share * norm) as f32;
+                let name = bench.name(format!("{shapes:?} clipped to {max_norm}"));
+                let expected = oracle::clip_coefficient(norm, f64::from(max_norm));
+                let actual = coefficient(&mut bench, &gradients, max_norm, &name);
+                oracle::assert_close(&name, &[actual], &[expected], 2e-6, 0.0);
+                assert!(expected < 1.0 || actual == 1.0, "{name}: {actual}");
+            }
         }
     }
 }
