@@ -13,6 +13,7 @@ use softstep::loss::Objective;
 use softstep::model::{Activation, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 use softstep::trainer::TrainingConfig;
+use softstep::verify::Verified;
 
 const PLAIN: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
 
@@ -181,7 +182,7 @@ fn steps_too_large_for_the_run_are_tamed_and_non_finite_gradients_are_not_hidden
         let training = training(&digits.train, 64, PLAIN, clip_norm);
         on_every_backend(&gpu, &parameters, &training, 40, rate)
     };
-    // At this rate the run explodes, unless its steps have a length of 0.5.
+    // At this rate the run explodes, unless its steps are no longer than 0.5.
     for (backend, losses, _) in run(None, 50.0) {
         assert!(!(losses[39] <= 10.0), "{backend}: {losses:?}");
     }
@@ -199,6 +200,25 @@ fn steps_too_large_for_the_run_are_tamed_and_non_finite_gradients_are_not_hidden
         assert!(!losses[0].is_finite(), "{backend}: {losses:?}");
         let biases = after.layers.iter().map(|layer| layer.values[layer.values.len() - 1]);
         assert!(biases.clone().all(f32::is_nan), "{backend}: {:?}", biases.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_norm_beyond_f32_shows_on_every_backend_and_is_not_a_wrong_device() {
+    let gpu = gpu();
+    // From weights of 0 the loss and every gradient are finite; their squares are not.
+    let examples = Examples::new(vec![1e25f32; 12], vec![0, 1, 2, 1], 3, 3).unwrap();
+    let mut parameters = Parameters::new(&[3, 3], 0).unwrap();
+    parameters.layers[0].values.fill(0.0);
+    for (clip_norm, is_finite) in [(None, true), (Some(1.0), false)] {
+        let training = training(&examples, 4, PLAIN, clip_norm);
+        for (backend, losses, after) in on_every_backend(&gpu, &parameters, &training, 1, 0.1) {
+            assert!((losses[0] - 3f32.ln()).abs() <= 1e-6, "{backend}: {losses:?}");
+            let mut values = after.layers[0].values.iter();
+            assert!(values.all(|value| value.is_finite() == is_finite), "{backend}, {clip_norm:?}: {after:?}");
+        }
+        let backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)).unwrap();
+        train(Verified::new(backend, training, 1, 0), &training, 1, 0.1);
     }
 }
 
