@@ -184,7 +184,7 @@ fn steps_too_large_for_the_run_are_tamed_and_non_finite_gradients_are_not_hidden
     };
     // At this rate the run explodes, unless its steps are no longer than 0.5.
     for (backend, losses, _) in run(None, 50.0) {
-        assert!(!(losses[39] <= 10.0), "{backend}: {losses:?}");
+        assert!(losses[39] > 10.0 || losses[39].is_nan(), "{backend}: {losses:?}");
     }
     for (backend, losses, _) in run(Some(0.01), 50.0) {
         assert!(losses.iter().all(|&loss| loss <= 10.0), "{backend}: {losses:?}");
