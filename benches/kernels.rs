@@ -2,7 +2,7 @@
 //! would take. A kernel is checked against the oracle before it is timed.
 //!
 //! Matrix products count floating-point operations as elements, so that Gelem/s reads GFLOP/s; what works on rows of
-//! logits counts the bytes that it reads and writes.
+//! logits, or on gradients to clip them, counts the bytes that it reads and writes.
 
 #[path = "../tests/oracle/mod.rs"]
 mod oracle;
@@ -14,7 +14,7 @@ use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::gpu::kernel::{Kernel, StepRecord, StepRecords};
-use softstep::gpu::kernels::{self, Hidden, Inputs, Results, Targets};
+use softstep::gpu::kernels::{self, Clipping, Hidden, Inputs, Results, Targets};
 use softstep::gpu::matrix::Matrix;
 use softstep::gpu::readback::read_buffer;
 use softstep::gpu::{AdapterChoice, Gpu};
@@ -27,6 +27,8 @@ const FIRST_LAYERS: [[usize; 3]; 3] = [[256, 784, 10], [256, 784, 128], [256, 78
 const LATER_LAYERS: [[usize; 3]; 2] = [[256, 128, 10], [256, 512, 512]];
 /// `[rows, classes]` of kernels on logits.
 const LOGITS: [[usize; 2]; 2] = [[1024, 10], [16_384, 10]];
+/// `[inputs + 1, outputs]` of gradients that are clipped.
+const GRADIENTS: [[usize; 2]; 2] = [[785, 128], [785, 512]];
 /// Dispatches in a submission.
 const DISPATCHES: usize = 32;
 
@@ -59,6 +61,10 @@ fn kernels(criterion: &mut Criterion) {
         bench.softmax(shape);
         bench.cross_entropy(shape);
         bench.evaluate(shape);
+    }
+    for shape in GRADIENTS {
+        bench.sum_of_squares(shape);
+        bench.clipped_sgd(shape);
     }
 }
 
@@ -229,6 +235,31 @@ impl Bench<'_> {
         assert_eq!(self.read_buffer::<u32>(&predictions, rows), expected, "evaluate: predictions");
         // Logits in; order, label, loss and prediction of each row.
         self.measure_rows("evaluate", [rows, classes], 4 * rows * (classes + 4), &kernel);
+    }
+
+    fn sum_of_squares(&mut self, shape @ [rows, outputs]: [usize; 2]) {
+        let (values, gradient) = self.matrix(rows, outputs);
+        let clipping = Clipping::new(&self.gpu, 1.0).unwrap();
+        let kernel = kernels::sum_of_squares(&self.gpu, &self.steps, &gradient, &clipping);
+        self.run(&kernel, batch(1), 1);
+        let sums: Vec<f32> = self.read_buffer(&clipping.sums, clipping.sums.size() as usize / 4);
+        let expected = oracle::gradient_norm([&oracle::widen(&values)[..]]).powi(2);
+        oracle::assert_close("sum_of_squares", &[sums.iter().sum()], &[expected], 1e-5, 0.0);
+        self.measure_rows("sum_of_squares", shape, 4 * rows * outputs, &kernel);
+    }
+
+    fn clipped_sgd(&mut self, shape @ [rows, outputs]: [usize; 2]) {
+        let (values, gradient) = self.matrix(rows, outputs);
+        let weights = Matrix::new(&self.gpu, "weights", rows, outputs).unwrap();
+        let velocity = Matrix::new(&self.gpu, "velocity", 1, 1).unwrap();
+        let clipping = Clipping { coefficient: self.buffer(&[0.5f32]), ..Clipping::new(&self.gpu, 1.0).unwrap() };
+        let (moments, optimizer) = ([&velocity; 2], Optimizer::default());
+        let kernel =
+            kernels::clipped_update(&self.gpu, &self.steps, &gradient, &clipping, &weights, moments, &optimizer);
+        self.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(1) }, 1);
+        let expected: Vec<f64> = values.iter().map(|&value| 0.5 * f64::from(value)).collect();
+        oracle::assert_close("clipped_sgd", &self.read(&weights), &expected, 1e-6, 1e-6);
+        self.measure_rows("clipped_sgd", shape, 3 * 4 * rows * outputs, &kernel);
     }
 
     fn measure_product(&mut self, name: &str, [m, k, n]: [usize; 3], kernel: &Kernel, record: StepRecord) {

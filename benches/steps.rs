@@ -47,6 +47,7 @@ fn steps(criterion: &mut Criterion) {
                 examples: &examples,
                 batch_size,
                 optimizer: Optimizer::default(),
+                clip_norm: None,
                 objective: Objective::default(),
             };
             group.throughput(Throughput::Elements(step_operations(sizes, batch_size)));

@@ -1,6 +1,6 @@
 // Backward to a layer's weights, and their update: d_weights = inputs^T . d_outputs, a product A^T . B, given to
-// sgd.wgsl or adamw.wgsl as it is computed. The inputs' constant 1 makes its last row the bias gradient, the column sums of
-// d_outputs.
+// sgd.wgsl or adamw.wgsl as it is computed, or to store_gradient.wgsl where it is to be clipped. The inputs' constant
+// 1 makes its last row the bias gradient, the column sums of d_outputs.
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs and of the weights
 
 @group(0) @binding(4) var<storage, read> d_outputs: array<vec4<f32>>; // [batch, outputs]

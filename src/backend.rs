@@ -16,6 +16,9 @@ pub struct Training<'a> {
     pub batch_size: usize,
     /// The optimizer.
     pub optimizer: Optimizer,
+    /// The most that the L2 norm of all gradients together may be; those of a larger one are
+    /// [clipped](crate::reference::clip_coefficient). Above 0 and finite.
+    pub clip_norm: Option<f32>,
     /// What to make small.
     pub objective: Objective<'a>,
 }
@@ -177,6 +180,9 @@ impl Epoch {
     pub fn new(training: &Training<'_>) -> Result<Self> {
         if training.batch_size == 0 {
             return Err(Error::Invalid("a step needs at least one example: --batch-size 1 or more".into()));
+        }
+        if let Some(norm) = training.clip_norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
+            return Err(Error::Invalid(format!("--clip-norm {norm}: must be above 0 and finite")));
         }
         Ok(Self { examples: training.examples.len(), batch_size: training.batch_size, length: 0 })
     }

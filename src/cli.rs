@@ -335,6 +335,9 @@ pub struct TrainArgs {
     /// What adamw adds to the root that it divides by [default: 1e-8]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     epsilon: Option<f64>,
+    /// Scale the gradients down to this L2 norm, of all layers together, where it is larger [default: never]
+    #[arg(long, value_name = "MAX", allow_negative_numbers = true)]
+    clip_norm: Option<f32>,
     /// How the learning rate changes over the run
     #[arg(long, value_enum, default_value = "cosine")]
     schedule: ScheduleChoice,
@@ -470,6 +473,7 @@ impl TrainArgs {
                 OptimizerChoice::AdamW => 0.001,
             }),
             optimizer: self.optimizer(),
+            clip_norm: self.clip_norm,
             schedule: match self.schedule {
                 ScheduleChoice::Constant => Schedule::Constant,
                 ScheduleChoice::Cosine => Schedule::Cosine,
@@ -720,13 +724,14 @@ mod tests {
         }
     }
 
-    const FLAGS: [&str; 12] = [
+    const FLAGS: [&str; 13] = [
         "--hidden",
         "--epochs",
         "--batch-size",
         "--lr",
         "--momentum",
         "--weight-decay",
+        "--clip-norm",
         "--validation",
         "--seed",
         "--label-smoothing",

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::loss::{Loss, Objective, of_two_classes};
 use crate::model::{Activation, Layer, Parameters, check_fit};
 use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
+use crate::reference;
 
 /// Examples that evaluation passes through the model at a time.
 const EVALUATION_ROWS: usize = 1_000;
@@ -29,6 +30,9 @@ const PARALLEL_PASS: usize = 1_000_000;
 
 /// What gathering a feature costs, in floating-point operations of a product: it waits for memory.
 const GATHER_COST: usize = 25;
+
+/// The same of an update by a gradient that is in memory, for each parameter.
+const UPDATE_COST: usize = 10;
 
 /// A model on the CPU, with its own copy of the training examples.
 pub struct CpuBackend {
@@ -74,7 +78,7 @@ impl CpuBackend {
                     order: Vec::new(),
                     label_smoothing: training.objective.label_smoothing,
                     class_weights: training.objective.class_weights.to_vec(),
-                    updater: Updater::new(training.optimizer, &parameters.layers),
+                    updater: Updater::new(training.optimizer, training.clip_norm, &parameters.layers),
                 })
             }
         };
@@ -151,9 +155,25 @@ impl Backend for CpuBackend {
             network.gather(workers, examples, batch, |row| order[row] as usize);
             network.forward(workers, batch);
             let loss = network.loss(workers, batch, &objective, &examples.targets, |row| order[row] as usize);
-            for index in (0..network.parameters.layers.len()).rev() {
-                network.backward_input(workers, batch, index);
-                network.update(workers, batch, index, &mut training.updater, learning_rate);
+            let (updater, layers) = (&mut training.updater, network.parameters.layers.len());
+            match updater.clip_norm {
+                None => {
+                    for index in (0..layers).rev() {
+                        network.backward_input(workers, batch, index);
+                        network.update(workers, batch, index, updater, learning_rate);
+                    }
+                }
+                Some(max_norm) => {
+                    for index in (0..layers).rev() {
+                        network.backward_input(workers, batch, index);
+                        network.store_gradient(workers, batch, index, updater);
+                    }
+                    let coefficient = clip_coefficient(workers.arch, &updater.gradients, max_norm);
+                    for (index, layer) in network.parameters.layers.iter_mut().enumerate() {
+                        let gradient = Gradient::Stored { width: layer.outputs, coefficient };
+                        updater.update(workers, index, &mut layer.values, gradient, learning_rate);
+                    }
+                }
             }
             loss
         });
@@ -378,8 +398,49 @@ impl Network {
         let layer = &mut self.parameters.layers[index];
         let input = Matrix::new(&self.inputs[index], rows, layer.inputs + 1);
         let d_output = Matrix::new(&self.d_outputs[index], rows, layer.outputs);
-        updater.update(workers, index, &mut layer.values, input.transposed(), d_output, learning_rate);
+        let gradient = Gradient::Product(input.transposed(), d_output);
+        updater.update(workers, index, &mut layer.values, gradient, learning_rate);
     }
+
+    /// Writes a layer's gradient down, `inputᵀ · d_output`.
+    fn store_gradient(&self, workers: Workers, rows: usize, index: usize, updater: &mut Updater) {
+        let layer = &self.parameters.layers[index];
+        let input = Matrix::new(&self.inputs[index], rows, layer.inputs + 1).transposed();
+        let d_output = Matrix::new(&self.d_outputs[index], rows, layer.outputs);
+        let operations = 2 * rows * layer.values.len();
+        workers.for_each_block(operations, layer.outputs, &mut updater.gradients[index], |rows, block| {
+            matmul(block, layer.outputs, 0.0, 1.0, input.rows(rows), d_output);
+        });
+    }
+}
+
+/// What all gradients are multiplied with so that their norm is `max_norm` at most, as
+/// [`clip_coefficient`](crate::reference::clip_coefficient); NaN where the sum of their squares leaves f32.
+fn clip_coefficient(arch: Arch, gradients: &[Vec<f32>], max_norm: f32) -> f32 {
+    let sum: f64 = gradients.iter().map(|gradient| arch.dispatch(|| sum_of_squares(gradient))).sum();
+    let norm = if sum <= f64::from(f32::MAX) { sum.sqrt() } else { f64::NAN };
+    reference::clip_coefficient(norm, f64::from(max_norm)) as f32
+}
+
+/// Σ x², in the same order whatever the number of threads.
+#[inline(always)]
+fn sum_of_squares(values: &[f32]) -> f64 {
+    let mut sums = [0.0; 16];
+    for chunk in values.chunks(sums.len()) {
+        for (sum, &value) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(value) * f64::from(value);
+        }
+    }
+    sums.iter().sum()
+}
+
+/// Where an update takes the gradient of its layer from.
+#[derive(Clone, Copy)]
+enum Gradient<'a> {
+    /// It is this product.
+    Product(Matrix<'a>, Matrix<'a>),
+    /// From [`Updater::gradients`], in rows of `width`, times `coefficient`.
+    Stored { width: usize, coefficient: f32 },
 }
 
 /// The optimizer and what it remembers.
@@ -387,36 +448,55 @@ struct Updater {
     optimizer: Optimizer,
     /// Per moment and layer, shaped like its values; empty where the optimizer has fewer.
     moments: [Vec<Vec<f32>>; 2],
-    /// Room for the gradient of the largest layer; empty for plain SGD.
-    gradient: Vec<f32>,
+    clip_norm: Option<f32>,
+    /// To be clipped, the gradient of each layer, shaped like its values. Else room for the one of the largest layer; empty
+    /// for plain SGD.
+    gradients: Vec<Vec<f32>>,
     /// Steps since the start of training.
     updates: u64,
 }
 
 impl Updater {
-    fn new(optimizer: Optimizer, layers: &[Layer]) -> Self {
+    fn new(optimizer: Optimizer, clip_norm: Option<f32>, layers: &[Layer]) -> Self {
         let sizes = || layers.iter().map(|layer| layer.values.len());
         let moment = |index: usize| {
             let is_read = index < optimizer.moments();
             sizes().map(|size| vec![0.0; if is_read { size } else { 0 }]).collect()
         };
-        let gradient = if optimizer.moments() == 0 { 0 } else { sizes().max().unwrap_or(0) };
-        Self { optimizer, moments: [moment(0), moment(1)], gradient: vec![0.0; gradient], updates: 0 }
+        let gradients = match clip_norm {
+            Some(_) => sizes().map(|size| vec![0.0; size]).collect(),
+            None if optimizer.moments() == 0 => vec![Vec::new()],
+            None => vec![vec![0.0; sizes().max().unwrap_or(0)]],
+        };
+        Self { optimizer, moments: [moment(0), moment(1)], clip_norm, gradients, updates: 0 }
     }
 
-    /// One update of layer `index`, whose gradient is `a · b`.
-    fn update(&mut self, workers: Workers, index: usize, values: &mut [f32], a: Matrix, b: Matrix, learning_rate: f32) {
-        let (width, operations) = (b.columns, 2 * a.columns * values.len());
-        let block_length = width * workers.rows_per_block(operations, a.rows);
+    /// One update of layer `index`.
+    fn update(
+        &mut self,
+        workers: Workers,
+        index: usize,
+        values: &mut [f32],
+        gradient: Gradient<'_>,
+        learning_rate: f32,
+    ) {
+        let (width, operations) = match gradient {
+            Gradient::Product(a, b) => (b.columns, 2 * a.columns * values.len()),
+            Gradient::Stored { width, .. } => (width, UPDATE_COST * values.len()),
+        };
+        let block_length = width * workers.rows_per_block(operations, values.len() / width);
         let [first, second] = &mut self.moments;
         let (first, second) = (&mut first[index], &mut second[index]);
-        let gradient = &mut self.gradient;
+        let room = &mut self.gradients[if self.clip_norm.is_some() { index } else { 0 }];
         // The gradient of a block of rows, from its first row on.
-        let compute = |gradient: &mut [f32], first: usize| {
-            matmul(gradient, width, 0.0, 1.0, a.rows(first..first + gradient.len() / width), b);
+        let compute = |block: &mut [f32], first: usize| match gradient {
+            Gradient::Product(a, b) => {
+                matmul(block, width, 0.0, 1.0, a.rows(first..first + block.len() / width), b);
+            }
+            Gradient::Stored { coefficient, .. } => block.iter_mut().for_each(|value| *value *= coefficient),
         };
-        match self.optimizer {
-            Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }) => {
+        match (self.optimizer, gradient) {
+            (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Product(a, b)) => {
                 // The gradient is never written down: the product goes into the values.
                 workers.for_each_block(operations, width, values, |rows, block| {
                     if weight_decay != 0.0 {
@@ -425,10 +505,17 @@ impl Updater {
                     matmul(block, width, 1.0, -learning_rate, a.rows(rows), b);
                 });
             }
-            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => values
+            (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Stored { coefficient, .. }) => {
+                workers.for_each_block(operations, width, values, |rows, block| {
+                    for (value, gradient) in block.iter_mut().zip(&room[rows.start * width..]) {
+                        *value -= learning_rate * (coefficient * gradient + weight_decay * *value);
+                    }
+                });
+            }
+            (Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }), _) => values
                 .par_chunks_mut(block_length)
                 .zip(first.par_chunks_mut(block_length))
-                .zip(gradient.par_chunks_mut(block_length))
+                .zip(room.par_chunks_mut(block_length))
                 .enumerate()
                 .for_each(|(block, ((values, velocity), gradient))| {
                     let gradient = &mut gradient[..values.len()];
@@ -442,7 +529,7 @@ impl Updater {
                         }
                     });
                 }),
-            Optimizer::AdamW(adamw) => {
+            (Optimizer::AdamW(adamw), _) => {
                 let AdamW { beta1, beta2, epsilon, weight_decay } = adamw;
                 let [first_scale, second_scale] = adamw.moment_scales(self.updates).map(|scale| scale as f32);
                 let (rest1, rest2, epsilon) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32);
@@ -451,7 +538,7 @@ impl Updater {
                     .par_chunks_mut(block_length)
                     .zip(first.par_chunks_mut(block_length))
                     .zip(second.par_chunks_mut(block_length))
-                    .zip(gradient.par_chunks_mut(block_length))
+                    .zip(room.par_chunks_mut(block_length))
                     .enumerate()
                     .for_each(|(block, (((values, first), second), gradient))| {
                         let gradient = &mut gradient[..values.len()];

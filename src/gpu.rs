@@ -17,7 +17,7 @@ pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
 
 use data_set::{DataSet, EXAMPLES};
 use kernel::{Kernel, StepRecord, StepRecords};
-use kernels::{Hidden, Inputs, LossKernel, LossKind, Results, Targets};
+use kernels::{Clipping, Hidden, Inputs, LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
 use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
@@ -258,7 +258,8 @@ impl GpuBackend {
                 kernels.push(kernels::loss(gpu, &steps, &self.logits, targets, loss));
             }
         }
-        // Backward and update. A layer passes its gradient on before its weights change.
+        // Backward and update. A layer passes its gradient on before its weights change. To be clipped, the gradients of
+        // all layers come before any update.
         let moment = |index: usize| {
             let matrix = |weights: &Matrix| {
                 let is_read = index < training.optimizer.moments();
@@ -268,6 +269,8 @@ impl GpuBackend {
             self.weights.iter().map(matrix).collect::<Result<Vec<_>>>()
         };
         let moments = [moment(0)?, moment(1)?];
+        let clipping = training.clip_norm.map(|max_norm| Clipping::new(gpu, max_norm)).transpose()?;
+        let mut clipped_updates = Vec::new();
         let mut d_outputs = None;
         for layer in (0..=last).rev() {
             let weights = &self.weights[layer];
@@ -287,16 +290,27 @@ impl GpuBackend {
                 Some(d_inputs)
             };
             let gradient = d_outputs.as_ref().unwrap_or(&self.logits);
-            kernels.push(kernels::weight_gradient(
-                gpu,
-                &steps,
-                inputs(layer),
-                gradient,
-                weights,
-                [&moments[0][layer], &moments[1][layer]],
-                &training.optimizer,
-            ));
+            let (moments, optimizer) = ([&moments[0][layer], &moments[1][layer]], &training.optimizer);
+            let inputs = inputs(layer);
+            match &clipping {
+                None => {
+                    kernels.push(kernels::weight_gradient(gpu, &steps, inputs, gradient, weights, moments, optimizer))
+                }
+                Some(clipping) => {
+                    let content = Content { name: "the gradient of a layer's weights", ..WEIGHTS };
+                    let d_weights = Matrix::new(gpu, content, weights.rows, weights.columns)?;
+                    kernels.push(kernels::weight_gradient_stored(gpu, &steps, inputs, gradient, &d_weights));
+                    kernels.push(kernels::sum_of_squares(gpu, &steps, &d_weights, clipping));
+                    let update =
+                        kernels::clipped_update(gpu, &steps, &d_weights, clipping, weights, moments, optimizer);
+                    clipped_updates.push(update);
+                }
+            }
             d_outputs = d_inputs;
+        }
+        if let Some(clipping) = &clipping {
+            kernels.push(kernels::clip_coefficient(gpu, &steps, clipping));
+            kernels.extend(clipped_updates);
         }
         check_grids(gpu, &kernels, batch_size)?;
         kernel::compile(gpu, &kernels);

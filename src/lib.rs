@@ -23,6 +23,10 @@
 //! | | `weight_gradient` | `d_weights = [inputs, 1]ᵀ · d_outputs` |
 //! | update | `sgd`, `adamw` | `weights −= learning_rate · direction`, fused into `weight_gradient` |
 //!
+//! Clipping needs every gradient before the first update. Then, and only then, `weight_gradient` ends in `store_gradient`
+//! and not in an update, `gradient_norm` makes the coefficient of all gradients, and `clipped_update` joins it with `sgd`
+//! or `adamw`.
+//!
 //! Evaluation and prediction end in `evaluate` and `softmax` instead. Three kernels are matrix products; they say
 //! what is multiplied, and `shaders/matmul_*.wgsl` how: [`gpu::kernels::Matmul`].
 //!

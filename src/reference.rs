@@ -220,6 +220,25 @@ pub fn argmax(logits: &[f64], classes: usize) -> Vec<u32> {
     logits.chunks_exact(classes).map(|row| row.iter().position(|&x| x == largest(row)).unwrap() as u32).collect()
 }
 
+/// The L2 norm of all gradients together.
+pub fn gradient_norm<'a>(gradients: impl IntoIterator<Item = &'a [f64]>) -> f64 {
+    gradients.into_iter().flatten().map(|g| g * g).sum::<f64>().sqrt()
+}
+
+/// What gradients of this L2 norm are multiplied with so that it is `max_norm` at most: min(1, max_norm / (norm + 1e-6)),
+/// as `torch.nn.utils.clip_grad_norm_` has it; NaN where the norm is not finite. The weight decay of SGD is no part of the
+/// gradient yet. Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".
+pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
+    let limit = norm + 1e-6;
+    if !norm.is_finite() {
+        f64::NAN
+    } else if max_norm < limit {
+        max_norm / limit
+    } else {
+        1.0
+    }
+}
+
 /// One update by stochastic gradient descent; all three are shaped alike.
 pub fn sgd_update(sgd: &Sgd, learning_rate: f64, values: &mut [f64], gradient: &[f64], velocity: &mut [f64]) {
     assert_eq!([values.len(), velocity.len()], [gradient.len(); 2]);

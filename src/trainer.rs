@@ -33,6 +33,9 @@ pub struct TrainingConfig {
     /// The optimizer.
     #[serde(flatten)]
     pub optimizer: Optimizer,
+    /// The most that the L2 norm of all gradients together may be: [`Training::clip_norm`](crate::backend::Training).
+    #[serde(default)]
+    pub clip_norm: Option<f32>,
     /// How the learning rate changes over the run.
     pub schedule: Schedule,
     /// Seed of the initial parameters, the order of the examples and the choice of the validation part.
@@ -78,6 +81,7 @@ impl Default for TrainingConfig {
             batch_size: 64,
             learning_rate: 0.15,
             optimizer: Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }.into(),
+            clip_norm: None,
             schedule: Schedule::Cosine,
             seed: 0,
             validation: 0.0,
@@ -142,6 +146,12 @@ impl TrainingConfig {
                 "--epsilon",
                 epsilon.to_string(),
                 "at least 1e-30 and at most 1",
+            ),
+            (
+                self.clip_norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()),
+                "--clip-norm",
+                self.clip_norm.unwrap_or_default().to_string(),
+                "above 0 and finite",
             ),
             (
                 (0.0..1.0).contains(&self.validation),
@@ -811,6 +821,10 @@ mod tests {
             ("--beta1", TrainingConfig { optimizer: adamw(1.0, 0.9, 1e-8), ..good.clone() }),
             ("--beta2", TrainingConfig { optimizer: adamw(0.9, f64::NAN, 1e-8), ..good.clone() }),
             ("--epsilon", TrainingConfig { optimizer: adamw(0.9, 0.9, 0.0), ..good.clone() }),
+            ("--clip-norm 0:", TrainingConfig { clip_norm: Some(0.0), ..good.clone() }),
+            ("--clip-norm -1:", TrainingConfig { clip_norm: Some(-1.0), ..good.clone() }),
+            ("--clip-norm NaN:", TrainingConfig { clip_norm: Some(f32::NAN), ..good.clone() }),
+            ("--clip-norm inf:", TrainingConfig { clip_norm: Some(f32::INFINITY), ..good.clone() }),
             ("--validation", TrainingConfig { validation: 1.0, ..good.clone() }),
             ("--label-smoothing", TrainingConfig { label_smoothing: 1.0, ..good.clone() }),
             (

@@ -5,7 +5,8 @@
 //! `ε (4 + 2 √n)` times the sum of their magnitudes or less (ε = 2⁻²³; rounding errors grow with √n: Higham and Mary 2019,
 //! "A new approach to probabilistic rounding error analysis"; the constants leave room). These errors are followed
 //! through the step: through weights by their magnitude, through softmax by its derivative, and through an activation by
-//! the largest derivative it has. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient
+//! the largest derivative it has. The coefficient of clipping lies between those of the least and the largest norm that
+//! the gradients may have. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient
 //! or leave it.
 
 use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
@@ -15,8 +16,8 @@ use crate::loss::{Loss, Objective};
 use crate::model::{Activation, Parameters};
 use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use crate::reference::{
-    Deviation, activate, activation_derivative, class_shares, log_sum_exp, matmul, matmul_a_bt, matmul_at_b,
-    row_scales, sigmoid, softplus, target, widen, with_ones,
+    Deviation, activate, activation_derivative, class_shares, clip_coefficient, gradient_norm, log_sum_exp, matmul,
+    matmul_a_bt, matmul_at_b, row_scales, sigmoid, softplus, target, widen, with_ones,
 };
 
 const EPSILON: f64 = f32::EPSILON as f64;
@@ -187,7 +188,10 @@ fn check(
     after: &TrainingState,
     loss: f32,
 ) -> Option<Vec<Deviation>> {
-    let (expected_loss, gradients) = gradients(training, rows, &before.parameters)?;
+    let (expected_loss, mut gradients) = gradients(training, rows, &before.parameters)?;
+    if let Some(max_norm) = training.clip_norm {
+        clip(&mut gradients, f64::from(max_norm))?;
+    }
     let tolerance = expected_loss.errors[0];
     let loss = Deviation::worst("loss", 1, &[f64::from(loss)], &expected_loss.values, |_| tolerance)?;
     let mut worst_gradient: Option<Deviation> = None;
@@ -237,7 +241,8 @@ fn check(
         };
         let name = |what| format!("{what} of layer {} of {count}", index + 1);
         let tolerance = |at: usize| update.gradient_errors[at] + UNDERFLOW;
-        let found = Deviation::worst(&name("the gradient"), layer.outputs, &derived, &gradient.values, tolerance);
+        let what = name(if training.clip_norm.is_some() { "the clipped gradient" } else { "the gradient" });
+        let found = Deviation::worst(&what, layer.outputs, &derived, &gradient.values, tolerance);
         keep(&mut worst_gradient, found);
         if let (Some(expected), Some(actual)) = (&update.second_moment, &new_moments[1]) {
             let tolerance = |at: usize| expected.errors[at] + UNDERFLOW;
@@ -250,6 +255,34 @@ fn check(
         keep(&mut worst_parameter, found);
     }
     Some(vec![loss, worst_gradient?, worst_parameter?])
+}
+
+/// Clips the gradients of all layers; `None` where the sum of their squares leaves f32.
+fn clip(gradients: &mut [Bounded], max_norm: f64) -> Option<()> {
+    let norm = gradient_norm(gradients.iter().map(|gradient| &gradient.values[..]));
+    // By the triangle inequality the norm is off by no more than the norm of the errors.
+    let from_gradients = gradient_norm(gradients.iter().map(|gradient| &gradient.errors[..]));
+    if (norm + from_gradients).powi(2) >= TOO_LARGE {
+        return None;
+    }
+    // The sum of the squares is rounded, the root of it half as much; squares that f32 has no numbers for are lost.
+    let count: usize = gradients.iter().map(|gradient| gradient.values.len()).sum();
+    let lost = (count as f64 * f64::from(f32::MIN_POSITIVE)).sqrt();
+    let error = from_gradients + norm * (rounding(count) / 2.0 + 4.0 * EPSILON) + lost;
+    // It falls as the norm grows; the division is rounded, unless there is none.
+    let coefficient = clip_coefficient(norm, max_norm);
+    let most = (clip_coefficient((norm - error).max(0.0), max_norm) * (1.0 + 8.0 * EPSILON)).min(1.0);
+    let least = clip_coefficient(norm + error, max_norm);
+    let least = if least < 1.0 { least * (1.0 - 8.0 * EPSILON) } else { 1.0 };
+    let coefficient_error = (most - coefficient).max(coefficient - least);
+    let rounding = if least < 1.0 { EPSILON } else { 0.0 };
+    for gradient in gradients {
+        for (value, error) in gradient.values.iter_mut().zip(&mut gradient.errors) {
+            *error = most * *error + value.abs() * (coefficient_error + rounding * coefficient);
+            *value *= coefficient;
+        }
+    }
+    Some(())
 }
 
 /// What a gradient makes of a layer.

@@ -56,7 +56,8 @@ fn agree(hidden: &[usize], tolerance: f32, (rate, optimizer): (f32, Optimizer)) 
     for batch_size in [64, 50] {
         let sizes = [&[64], hidden, &[10]].concat();
         let parameters = Parameters::new(&sizes, 3).unwrap();
-        let training = Training { examples: &data.train, batch_size, optimizer, objective: Objective::default() };
+        let training =
+            Training { examples: &data.train, batch_size, optimizer, clip_norm: None, objective: Objective::default() };
         let expected =
             train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
@@ -117,6 +118,7 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
                     examples: &examples,
                     batch_size: batch,
                     optimizer: Optimizer::default(),
+                    clip_norm: None,
                     objective: Objective::default(),
                 };
                 let mut backend = gpu_backend(&gpu, &parameters, &training);
@@ -143,6 +145,7 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
         examples: &data.train,
         batch_size: 30,
         optimizer: sgd(0.9, false, 1e-3),
+        clip_norm: None,
         objective: Objective::default(),
     };
     let run = |readback| {
@@ -160,8 +163,12 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
 /// there: losses and final state must be those of a run that nothing disturbed.
 fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     let data = data::digits().unwrap();
-    for optimizer in [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3), AdamW::default().into()] {
-        let training = Training { examples: &data.train, batch_size: 50, optimizer, objective: Objective::default() };
+    let optimizers = [sgd(0.0, false, 1e-3), sgd(0.9, true, 1e-3), AdamW::default().into()];
+    for (optimizer, clip_norm) in
+        optimizers.into_iter().flat_map(|optimizer| [(optimizer, None), (optimizer, Some(0.5))])
+    {
+        let training =
+            Training { examples: &data.train, batch_size: 50, optimizer, clip_norm, objective: Objective::default() };
         let fresh = |seed| new(&Parameters::new(&[64, 37, 10], seed).unwrap(), &training);
         let run = |handover: Option<usize>| {
             let order: Vec<u32> = (0..data.train.len() as u32).rev().collect();
@@ -187,7 +194,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
         };
         let undisturbed = run(None);
         for handover in [1, 13] {
-            assert!(run(Some(handover)) == undisturbed, "after {handover} steps with {optimizer:?}");
+            assert!(run(Some(handover)) == undisturbed, "after {handover} steps with {optimizer:?}, {clip_norm:?}");
         }
         let other = |layers: &[usize], moments| {
             let part = Parameters::new(layers, 0).unwrap();
@@ -217,6 +224,7 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
         examples: &data.train,
         batch_size: 8,
         optimizer: Optimizer::default(),
+        clip_norm: None,
         objective: Objective::default(),
     };
     for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
@@ -250,6 +258,7 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
             examples: &examples,
             batch_size: 37,
             optimizer: Optimizer::default(),
+            clip_norm: None,
             objective: Objective::default(),
         };
         let mut backend = gpu_backend(&gpu(), &parameters, &training);
@@ -297,6 +306,7 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
         examples: &examples,
         batch_size,
         optimizer: Optimizer::default(),
+        clip_norm: None,
         objective: Objective::default(),
     };
     let mut said = Vec::new();
@@ -357,6 +367,7 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
         examples: &examples,
         batch_size: most as usize,
         optimizer: Optimizer::default(),
+        clip_norm: None,
         objective: Objective::default(),
     };
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
@@ -387,7 +398,13 @@ fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
             let examples = random_examples(count, features, 5, seed);
             let loss = if kind == "values" { Loss::MeanSquaredError } else { Loss::CrossEntropy };
             let objective = Objective { loss, ..Objective::default() };
-            let training = Training { examples: &examples, batch_size, optimizer: sgd(0.9, false, 0.0), objective };
+            let training = Training {
+                examples: &examples,
+                batch_size,
+                optimizer: sgd(0.9, false, 0.0),
+                clip_norm: None,
+                objective,
+            };
             let parameters = Parameters::new(&[features, 6, 5], seed).unwrap();
             let run = |gpu: &Gpu| {
                 let backend = GpuBackend::new(gpu, &parameters, Some(&training), readback);
@@ -427,6 +444,7 @@ fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
         examples: &data.train,
         batch_size: 64,
         optimizer: Optimizer::default(),
+        clip_norm: None,
         objective: Objective::default(),
     };
     let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());

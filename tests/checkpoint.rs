@@ -204,6 +204,7 @@ fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
         examples: &data.train,
         batch_size: 100,
         optimizer: config.optimizer,
+        clip_norm: None,
         objective: Objective::default(),
     };
     let examples = data.train.len();

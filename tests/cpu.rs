@@ -32,7 +32,13 @@ fn train(
     optimizer: impl Into<Optimizer>,
     learning_rate: f32,
 ) -> (Vec<f32>, Parameters) {
-    let training = Training { examples, batch_size, optimizer: optimizer.into(), objective: Objective::default() };
+    let training = Training {
+        examples,
+        batch_size,
+        optimizer: optimizer.into(),
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let mut backend = CpuBackend::new(parameters, Some(&training)).unwrap();
     let mut losses = Vec::new();
     for _ in 0..epochs {

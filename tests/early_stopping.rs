@@ -135,6 +135,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
         examples: &train,
         batch_size: config.batch_size,
         optimizer: config.optimizer,
+        clip_norm: None,
         objective: Objective::default(),
     };
     let sizes = config.sizes(&train);

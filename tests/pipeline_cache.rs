@@ -54,6 +54,7 @@ fn train(cache: &Path) -> String {
             examples: &data.train,
             batch_size: 5,
             optimizer: Optimizer::default(),
+            clip_norm: None,
             objective: Objective::default(),
         };
         let mut backend = GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined).await.unwrap();

@@ -28,8 +28,13 @@ fn select(examples: &Examples, order: &[u32]) -> Examples {
 
 /// One epoch in this order, from a state on; the losses of its steps and the state after them.
 fn train(gpu: &Gpu, examples: &Examples, order: &[u32], from: Option<&TrainingState>) -> (Vec<f32>, TrainingState) {
-    let training =
-        Training { examples, batch_size: BATCH_SIZE, optimizer: Optimizer::default(), objective: Objective::default() };
+    let training = Training {
+        examples,
+        batch_size: BATCH_SIZE,
+        optimizer: Optimizer::default(),
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let parameters = Parameters::new(&[FEATURES, 10], 0).unwrap();
     block_on(async {
         let mut backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::Pipelined).await.unwrap();

@@ -1,4 +1,4 @@
-//! Twenty steps of every optimizer, on both backends, beside PyTorch's: tests/python/optimizer_trajectories.py made the
+//! Twenty steps of every optimizer, some with clipped gradients, on both backends, beside PyTorch's: tests/python/optimizer_trajectories.py made the
 //! expected values.
 
 mod oracle;
@@ -22,18 +22,25 @@ const BATCH: usize = 8;
 struct Trajectory {
     losses: Vec<f64>,
     layers: Vec<Vec<f64>>,
+    /// What the norm of the gradients was in each step, where they are clipped.
+    #[serde(default)]
+    norms: Vec<f64>,
 }
 
-/// The optimizers of the script, with their learning rates.
-fn optimizers() -> [(&'static str, f32, Optimizer); 6] {
+/// The optimizers of the script, with their learning rates and the norms that gradients are clipped to.
+fn optimizers() -> [(&'static str, f32, Optimizer, Option<f32>); 9] {
     let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay }.into();
+    let adamw = AdamW { beta1: 0.8, beta2: 0.95, epsilon: 1e-6, weight_decay: 0.1 }.into();
     [
-        ("sgd", 0.3, sgd(0.0, false, 0.0)),
-        ("sgd momentum", 0.1, sgd(0.9, false, 0.0)),
-        ("sgd momentum decay", 0.1, sgd(0.9, false, 0.01)),
-        ("sgd nesterov", 0.1, sgd(0.9, true, 0.01)),
-        ("adamw", 0.01, AdamW::default().into()),
-        ("adamw decay", 0.02, AdamW { beta1: 0.8, beta2: 0.95, epsilon: 1e-6, weight_decay: 0.1 }.into()),
+        ("sgd", 0.3, sgd(0.0, false, 0.0), None),
+        ("sgd momentum", 0.1, sgd(0.9, false, 0.0), None),
+        ("sgd momentum decay", 0.1, sgd(0.9, false, 0.01), None),
+        ("sgd nesterov", 0.1, sgd(0.9, true, 0.01), None),
+        ("adamw", 0.01, AdamW::default().into(), None),
+        ("adamw decay", 0.02, adamw, None),
+        ("sgd momentum clipped", 0.1, sgd(0.9, false, 0.0), Some(0.25)),
+        ("sgd nesterov clipped", 0.1, sgd(0.9, true, 0.01), Some(0.25)),
+        ("adamw clipped", 0.02, adamw, Some(0.25)),
     ]
 }
 
@@ -74,9 +81,13 @@ fn twenty_steps_of_every_optimizer_are_those_of_pytorch_on_both_backends() {
     let inputs: Vec<u8> = (0..BATCH * SIZES[0]).map(|at| (at * 73 % 256) as u8).collect();
     let labels: Vec<u32> = (0..BATCH as u32).map(|at| at * 5 % 3).collect();
     let examples = Examples::new(inputs, labels, SIZES[0], SIZES[2]).unwrap();
-    for (name, learning_rate, optimizer) in optimizers() {
-        let training = Training { examples: &examples, batch_size: BATCH, optimizer, objective: Objective::default() };
+    for (name, learning_rate, optimizer, clip_norm) in optimizers() {
+        let training =
+            Training { examples: &examples, batch_size: BATCH, optimizer, clip_norm, objective: Objective::default() };
         let expected = &expected[name];
+        let clipped =
+            expected.norms.iter().filter(|&&norm| clip_norm.is_some_and(|most| norm > f64::from(most))).count();
+        assert!(clip_norm.is_none() || (1..20).contains(&clipped), "{name}: clipped in {clipped} steps");
         let cpu = CpuBackend::new(&parameters(), Some(&training)).unwrap();
         follow(&format!("{name} on the CPU"), cpu, learning_rate, expected);
         let gpu = block_on(GpuBackend::new(&gpu, &parameters(), Some(&training), Readback::Pipelined)).unwrap();

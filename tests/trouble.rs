@@ -19,10 +19,21 @@ fn gpu() -> Gpu {
 }
 
 fn backend(gpu: &Gpu, sizes: &[usize], examples: &Examples, batch_size: usize) -> softstep::Result<GpuBackend> {
+    clipped_backend(gpu, sizes, examples, batch_size, None)
+}
+
+fn clipped_backend(
+    gpu: &Gpu,
+    sizes: &[usize],
+    examples: &Examples,
+    batch_size: usize,
+    clip_norm: Option<f32>,
+) -> softstep::Result<GpuBackend> {
     let training = Training {
         examples,
         batch_size,
         optimizer: Sgd { momentum: 0.9, ..Sgd::default() }.into(),
+        clip_norm,
         objective: Objective::default(),
     };
     block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, Some(&training), Readback::Pipelined))
@@ -159,8 +170,8 @@ fn what_exceeds_a_limit_is_refused_with_the_number_and_the_flag_to_change() {
 fn work_is_split_into_short_submissions_without_changing_a_bit() {
     let digits = data::digits().unwrap();
     let order: Vec<u32> = (0..1438).collect();
-    let run = |gpu: Gpu| {
-        let mut backend = backend(&gpu, &[64, 33, 17, 10], &digits.train, 8).unwrap();
+    let run = |gpu: Gpu, clip_norm| {
+        let mut backend = clipped_backend(&gpu, &[64, 33, 17, 10], &digits.train, 8, clip_norm).unwrap();
         let set = backend.upload(&digits.test).unwrap();
         backend.begin_epoch(&order).unwrap();
         let mut losses = Vec::new();
@@ -169,13 +180,17 @@ fn work_is_split_into_short_submissions_without_changing_a_bit() {
         let evaluation = block_on(backend.evaluate(&set)).unwrap();
         (losses, block_on(backend.state()).unwrap(), evaluation)
     };
-    let whole = run(gpu());
+    let whole = run(gpu(), None);
+    let clipped = run(gpu(), Some(0.3));
     assert_eq!(whole.0.len(), 30);
+    assert_ne!(clipped, whole);
     // Three steps, one step, one kernel at a time in two parts, and in as many as there are; then evaluation goes by 4
     // rows.
     let step = softstep::model::step_operations(&[64, 33, 17, 10], 8);
     for operations in [3 * step, step, step / 2 + 1, 1] {
-        assert_eq!(run(gpu().with_submission_operations(operations)), whole, "{operations} operations");
+        let split = || gpu().with_submission_operations(operations);
+        assert_eq!(run(split(), None), whole, "{operations} operations");
+        assert_eq!(run(split(), Some(0.3)), clipped, "{operations} operations, clipped");
     }
 }
 

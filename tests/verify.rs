@@ -63,7 +63,13 @@ fn verified(
     steps: usize,
 ) -> softstep::Result<Verification> {
     let digits = data::digits().unwrap();
-    let training = Training { examples: &digits.train, batch_size: 50, optimizer, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let mut backend = Verified::new(on_gpu(gpu, sizes, &training), training, every, 0);
     train(&mut backend, &training, steps, 0.1)?;
     Ok(backend.verification().unwrap().clone())
@@ -93,8 +99,13 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
                 );
             }
             let digits = data::digits().unwrap();
-            let training =
-                Training { examples: &digits.train, batch_size: 50, optimizer, objective: Objective::default() };
+            let training = Training {
+                examples: &digits.train,
+                batch_size: 50,
+                optimizer,
+                clip_norm: None,
+                objective: Objective::default(),
+            };
             let cpu = CpuBackend::new(&Parameters::new(sizes, 3).unwrap(), Some(&training)).unwrap();
             let mut backend = Verified::new(cpu, training, 7, 0);
             train(&mut backend, &training, 58, 0.1).unwrap();
@@ -104,10 +115,91 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
 }
 
 #[test]
+fn clipped_steps_verify_on_this_adapter_and_the_cpu() {
+    let (gpu, digits) = (gpu(), data::digits().unwrap());
+    for (sizes, optimizer) in [(&[64, 10][..], PLAIN), (&[64, 33, 17, 10], NESTEROV), (&[64, 128, 10], ADAMW)] {
+        // In most steps, in some, in none.
+        for clip_norm in [0.1, 1.0, 1e6].map(Some) {
+            let training = Training {
+                examples: &digits.train,
+                batch_size: 50,
+                optimizer,
+                clip_norm,
+                objective: Objective::default(),
+            };
+            let name = format!("{sizes:?} {optimizer:?} clipped to {clip_norm:?}");
+            for &matmul in gpu.matmul_choices() {
+                let gpu = gpu.clone().with_matmul(matmul).unwrap();
+                let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 7, 0);
+                train(&mut backend, &training, 58, 0.1).unwrap();
+                sane(&format!("{name} {matmul:?}"), backend.verification().unwrap(), 9);
+            }
+            let cpu = CpuBackend::new(&Parameters::new(sizes, 3).unwrap(), Some(&training)).unwrap();
+            let mut backend = Verified::new(cpu, training, 7, 0);
+            train(&mut backend, &training, 58, 0.1).unwrap();
+            sane(&format!("{name} CPU"), backend.verification().unwrap(), 9);
+        }
+    }
+}
+
+/// Bugs of clipping: a kernel, text of a shader, what takes its place.
+const CLIPPING_BUGS: [(&str, &str, &str); 5] = [
+    ("weight_gradient_stored", "gradient[at] = d_weights;", "gradient[at] = d_weights * select(1.0, 1.01, at == 40u);"),
+    ("sum_of_squares", "+ squares.w, index);", "+ select(squares.w, 0.0, index == 5u), index);"),
+    ("clip_coefficient", "clip = MAX_NORM / limit;", "clip = 1.001 * MAX_NORM / limit;"),
+    ("clip_coefficient", "sums[at] = 0.0;", "sums[at] = 0.001;"),
+    ("clipped_", "coefficient[0] * gradient[at]);", "coefficient[0] * gradient[at ^ select(0u, 4u, at == 40u)]);"),
+];
+
+#[test]
+fn a_bug_in_any_kernel_of_clipping_is_caught_by_the_known_answers_and_by_verification() {
+    let digits = data::digits().unwrap();
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer: MOMENTUM,
+        clip_norm: Some(0.1),
+        objective: Objective::default(),
+    };
+    for (kernel, text, other) in CLIPPING_BUGS {
+        let gpu = gpu().with_altered_shaders(text, other);
+        let tests = block_on(self_test(&gpu, &[Matmul::Plain])).unwrap();
+        let failed: Vec<_> = tests.iter().filter(|test| !test.passed()).map(|test| test.kernel).collect();
+        assert!(!failed.is_empty(), "{other}: not caught");
+        assert!(failed.iter().any(|failed| failed.starts_with(kernel)), "{other}: {failed:?} are blamed");
+        let mut backend = Verified::new(on_gpu(&gpu, &[64, 33, 10], &training), training, 1, 0);
+        let error = train(&mut backend, &training, 10, 0.1).map(drop);
+        let Err(Error::WrongStep { step, deviation, .. }) = error else { panic!("{other}: {error:?}") };
+        assert!(step <= 2 && deviation.tensor.starts_with("the clipped gradient"), "{other}, step {step}: {deviation}");
+    }
+}
+
+#[test]
+fn a_clipped_run_that_diverges_is_not_a_wrong_device() {
+    let examples: Examples = oracle::random_examples(64, 9, 4, 1);
+    for rate in [1e15, 1e20, 1e30] {
+        let training = Training {
+            examples: &examples,
+            batch_size: 32,
+            optimizer: MOMENTUM,
+            clip_norm: Some(1.0),
+            objective: Objective::default(),
+        };
+        let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
+        train(&mut backend, &training, 30, rate).unwrap();
+    }
+}
+
+#[test]
 fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
     let examples = oracle::random_floats(130, 21, 5, 4);
-    let training =
-        Training { examples: &examples, batch_size: 50, optimizer: NESTEROV, objective: Objective::default() };
+    let training = Training {
+        examples: &examples,
+        batch_size: 50,
+        optimizer: NESTEROV,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let sizes = [21, 17, 5];
     let gpu = gpu();
     for &matmul in gpu.matmul_choices() {
@@ -125,8 +217,13 @@ fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn steps_with_every_activation_verify_on_this_adapter_and_the_cpu() {
     let (gpu, digits) = (gpu(), data::digits().unwrap());
-    let training =
-        Training { examples: &digits.train, batch_size: 50, optimizer: MOMENTUM, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer: MOMENTUM,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     for activation in Activation::ALL {
         for sizes in [&[64, 128, 10][..], &[64, 33, 17, 10]] {
             let parameters = Parameters::with_activation(sizes, activation, 3).unwrap();
@@ -144,8 +241,13 @@ fn steps_with_every_activation_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn a_wrong_derivative_of_any_activation_is_caught_by_verification() {
     let digits = data::digits().unwrap();
-    let training =
-        Training { examples: &digits.train, batch_size: 50, optimizer: MOMENTUM, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer: MOMENTUM,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     for (activation, text, other) in [
         (Activation::Relu, "select(vec4<f32>(0.0), d_output, output > vec4<f32>(0.0))", "d_output"),
         (Activation::Sigmoid, "(output * (1.0 - output))", "(output * (1.01 - output))"),
@@ -170,8 +272,13 @@ fn a_run_to_the_end_verifies_when_gradients_have_all_but_vanished() {
 fn verification_changes_no_bit_of_the_run() {
     let digits = data::digits().unwrap();
     let gpu = gpu();
-    let training =
-        Training { examples: &digits.train, batch_size: 64, optimizer: NESTEROV, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 64,
+        optimizer: NESTEROV,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let sizes = [64, 31, 10];
     let plain = train(&mut on_gpu(&gpu, &sizes, &training), &training, 60, 0.1).unwrap();
     let mut backend = Verified::new(on_gpu(&gpu, &sizes, &training), training, 3, 0);
@@ -182,8 +289,13 @@ fn verification_changes_no_bit_of_the_run() {
 #[test]
 fn a_run_that_diverges_is_not_a_wrong_device() {
     let examples: Examples = oracle::random_examples(64, 9, 4, 1);
-    let training =
-        Training { examples: &examples, batch_size: 32, optimizer: MOMENTUM, objective: Objective::default() };
+    let training = Training {
+        examples: &examples,
+        batch_size: 32,
+        optimizer: MOMENTUM,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
     let (losses, _) = train(&mut backend, &training, 30, 1e30).unwrap();
     assert!(losses.iter().any(|loss| !loss.is_finite()), "{losses:?}");
@@ -262,6 +374,7 @@ fn a_bug_in_one_element_of_any_kernel_is_caught_by_the_known_answers() {
         for test in failed {
             assert!(
                 test.kernel.starts_with(suspects)
+                    || (kernel == "sgd" && test.kernel == "clipped_sgd")
                     || (kernel == "cross_entropy" && test.kernel.contains("with_loss"))
                     || (kernel == "cross_entropy" && test.kernel == "evaluate"),
                 "{name}: {} is blamed: {}",
@@ -310,8 +423,13 @@ fn a_breach_names_step_adapter_element_and_both_values() {
     // The bug sleeps until the learning rate says wake up.
     let other = other.replace("row_block == 3u", "row_block == 3u && step.learning_rate < 0.05");
     let digits = data::digits().unwrap();
-    let training =
-        Training { examples: &digits.train, batch_size: 50, optimizer: PLAIN, objective: Objective::default() };
+    let training = Training {
+        examples: &digits.train,
+        batch_size: 50,
+        optimizer: PLAIN,
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let gpu = gpu().with_altered_shaders(text, &other);
     let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 4, 20);
     train(&mut backend, &training, 8, 0.1).unwrap();

@@ -77,6 +77,7 @@ impl<'a> Job<'a> {
             examples: self.examples,
             batch_size: self.batch_size,
             optimizer: Optimizer::default(),
+            clip_norm: None,
             objective: Objective::default(),
         };
         let started = Instant::now();

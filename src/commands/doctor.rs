@@ -211,8 +211,13 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
 async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
     let digits = data::digits()?.train;
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
-    let training =
-        Training { examples: &digits, batch_size: 32, optimizer: sgd.into(), objective: Objective::default() };
+    let training = Training {
+        examples: &digits,
+        batch_size: 32,
+        optimizer: sgd.into(),
+        clip_norm: None,
+        objective: Objective::default(),
+    };
     let parameters = Parameters::new(&[digits.features, 32, digits.outputs], 0)?;
     match gpu {
         Some(gpu) => {

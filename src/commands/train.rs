@@ -93,7 +93,13 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         (None, None) => Parameters::with_activation(&sizes, config.activation, config.seed)?,
     };
     let batch_size = config.batch_size.min(data.train.len());
-    let training = Training { examples: &data.train, batch_size, optimizer: config.optimizer, objective };
+    let training = Training {
+        examples: &data.train,
+        batch_size,
+        optimizer: config.optimizer,
+        clip_norm: config.clip_norm,
+        objective,
+    };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let losing = gpu.clone().zip(super::lose_device_at()?);
     let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started, losing };

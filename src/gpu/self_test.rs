@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::device::Gpu;
 use super::kernel::{Kernel, StepRecord, StepRecords};
-use super::kernels::{self, Hidden, Inputs, LossKernel, LossKind, Matmul, Results, Targets};
+use super::kernels::{self, Clipping, Hidden, Inputs, LossKernel, LossKind, Matmul, Results, Targets};
 use super::matrix::Matrix;
 use super::readback::read_buffer;
 use crate::data;
@@ -53,8 +53,9 @@ pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>>
     let steps = StepRecords::new(gpu, 1)?;
     let random = ChaCha8Rng::seed_from_u64(0);
     let mut bench = Bench { gpu: gpu.clone(), steps, random, matmul: None, tests: Vec::new() };
-    for [batch, _, classes] in SHAPES {
-        bench.losses(batch, classes).await?;
+    for [batch, inputs, outputs] in SHAPES {
+        bench.losses(batch, outputs).await?;
+        bench.clipping(inputs, outputs).await?;
     }
     for &matmul in matmuls {
         bench.gpu = gpu.clone().with_matmul(matmul)?;
@@ -210,33 +211,18 @@ impl Bench {
             }
 
             let gradient = reference::matmul_at_b(values, &widen(&d_outputs), [inputs + 1, batch, outputs]);
-            let optimizers: [Optimizer; 3] = [
-                Sgd::default().into(),
-                Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into(),
-                AdamW::default().into(),
-            ];
-            for optimizer in optimizers {
-                let count = (inputs + 1) * outputs;
-                let start = self.values(count, 1.0);
-                // Means of squares, which are not negative.
-                let moments = [self.values(count, 1.0), self.values(count, 1.0).iter().map(|x| x.abs()).collect()];
-                let mut expected = widen(&start);
-                let mut expected_moments = moments.each_ref().map(|values| widen(values));
-                let matrix = self.matrix(inputs + 1, outputs, &start)?;
-                let [first, second] = moments.each_ref().map(|values| self.matrix(inputs + 1, outputs, values));
-                let moments = [&first?, &second?];
-                let d_output = &d_output_matrix;
-                let kernel =
-                    kernels::weight_gradient(&self.gpu, &self.steps, source, d_output, &matrix, moments, &optimizer);
-                let moment_scales = optimizer.moment_scales(7).map(|scale| scale as f32);
-                self.run(&kernel, StepRecord { learning_rate: 0.5, moment_scales, ..record(batch) })?;
-                reference::update(&optimizer, 7, 0.5, &mut expected, &gradient, &mut expected_moments);
-                let actual = matrix.read(&self.gpu, inputs + 1).await?;
-                self.expect(kernel.name, "weight", outputs, &actual, &expected, [1e-5, 2e-5]);
-                for (moment, expected) in moments.iter().zip(&expected_moments).take(optimizer.moments()) {
-                    let actual = moment.read(&self.gpu, inputs + 1).await?;
-                    self.expect(kernel.name, "moment", outputs, &actual, expected, [1e-5, 2e-5]);
-                }
+            let stored = self.unwritten(inputs + 1, outputs)?;
+            let kernel = kernels::weight_gradient_stored(&self.gpu, &self.steps, source, &d_output_matrix, &stored);
+            self.run(&kernel, record(batch))?;
+            let actual = stored.read(&self.gpu, inputs + 1).await?;
+            self.expect(kernel.name, "d_weight", outputs, &actual, &gradient, [1e-5, 2e-5]);
+
+            for optimizer in optimizers() {
+                let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
+                    let (gpu, steps) = (&bench.gpu, &bench.steps);
+                    kernels::weight_gradient(gpu, steps, source, &d_output_matrix, weights, moments, &optimizer)
+                };
+                self.update(&optimizer, &gradient, outputs, batch, kernel).await?;
             }
         }
 
@@ -257,6 +243,74 @@ impl Bench {
             let expected: Vec<f64> = d_read.iter().zip(derivatives).map(|(d, derivative)| d * derivative).collect();
             let actual = d_inputs.read(&self.gpu, batch).await?;
             self.expect(kernel.name, "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
+        }
+        Ok(())
+    }
+
+    /// The norm of two gradients, and the updates that it clips: a norm that is not clipped, and two that are.
+    async fn clipping(&mut self, inputs: usize, outputs: usize) -> Result<()> {
+        let count = (inputs + 1) * outputs;
+        let gradients = [self.values(count, 1.0), self.values(7 * 3, 1.0)];
+        let wide = gradients.each_ref().map(|gradient| widen(gradient));
+        let matrices = [self.matrix(inputs + 1, outputs, &gradients[0])?, self.matrix(7, 3, &gradients[1])?];
+        let norm = reference::gradient_norm(wide.iter().map(|gradient| &gradient[..]));
+        for share in [2.0, 0.5, 0.01] {
+            let max_norm = (share * norm) as f32;
+            let coefficient = self.buffer(&[SENTINEL])?;
+            let clipping = Clipping { coefficient, ..Clipping::new(&self.gpu, max_norm)? };
+            for gradient in &matrices {
+                let kernel = kernels::sum_of_squares(&self.gpu, &self.steps, gradient, &clipping);
+                self.run(&kernel, record(1))?;
+            }
+            let sums: Vec<f32> = read_buffer(&self.gpu, &clipping.sums, clipping.sums.size()).await?;
+            self.expect("sum_of_squares", "sum", 1, &[sums.iter().sum()], &[norm * norm], [1e-5, 0.0]);
+            self.run(&kernels::clip_coefficient(&self.gpu, &self.steps, &clipping), record(1))?;
+            let actual = read_buffer(&self.gpu, &clipping.coefficient, 4).await?;
+            let expected = reference::clip_coefficient(norm, f64::from(max_norm));
+            self.expect("clip_coefficient", "coefficient", 1, &actual, &[expected], [1e-5, 0.0]);
+            let sums: Vec<f32> = read_buffer(&self.gpu, &clipping.sums, clipping.sums.size()).await?;
+            self.expect("clip_coefficient", "sum that is left", 1, &sums, &vec![0.0; sums.len()], [0.0, 1e-30]);
+
+            let clipped: Vec<f64> = wide[0].iter().map(|gradient| expected * gradient).collect();
+            for optimizer in optimizers() {
+                let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
+                    let (gpu, steps) = (&bench.gpu, &bench.steps);
+                    kernels::clipped_update(gpu, steps, &matrices[0], &clipping, weights, moments, &optimizer)
+                };
+                self.update(&optimizer, &clipped, outputs, 1, kernel).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An update of random weights, `[rows, outputs]`, by the kernel that `kernel` makes of them and of the moments; its
+    /// gradient should be `gradient`.
+    async fn update(
+        &mut self,
+        optimizer: &Optimizer,
+        gradient: &[f64],
+        outputs: usize,
+        batch: usize,
+        kernel: impl Fn(&Self, &Matrix, [&Matrix; 2]) -> Kernel,
+    ) -> Result<()> {
+        let (count, rows) = (gradient.len(), gradient.len() / outputs);
+        let start = self.values(count, 1.0);
+        // Means of squares, which are not negative.
+        let moments = [self.values(count, 1.0), self.values(count, 1.0).iter().map(|x| x.abs()).collect()];
+        let mut expected = widen(&start);
+        let mut expected_moments = moments.each_ref().map(|values| widen(values));
+        let matrix = self.matrix(rows, outputs, &start)?;
+        let [first, second] = moments.each_ref().map(|values| self.matrix(rows, outputs, values));
+        let moments = [&first?, &second?];
+        let kernel = kernel(self, &matrix, moments);
+        let moment_scales = optimizer.moment_scales(7).map(|scale| scale as f32);
+        self.run(&kernel, StepRecord { learning_rate: 0.5, moment_scales, ..record(batch) })?;
+        reference::update(optimizer, 7, 0.5, &mut expected, gradient, &mut expected_moments);
+        let actual = matrix.read(&self.gpu, rows).await?;
+        self.expect(kernel.name, "weight", outputs, &actual, &expected, [1e-5, 2e-5]);
+        for (moment, expected) in moments.iter().zip(&expected_moments).take(optimizer.moments()) {
+            let actual = moment.read(&self.gpu, rows).await?;
+            self.expect(kernel.name, "moment", outputs, &actual, expected, [1e-5, 2e-5]);
         }
         Ok(())
     }
@@ -416,6 +470,11 @@ fn objective(kind: LossKind, class_weights: &[f32]) -> Objective<'_> {
         LossKind::SquaredErrorOfClasses | LossKind::SquaredErrorOfValues => (Loss::MeanSquaredError, 0.0, &[][..]),
     };
     Objective { loss, label_smoothing, class_weights }
+}
+
+/// The optimizers that updates are tested with.
+fn optimizers() -> [Optimizer; 3] {
+    [Sgd::default().into(), Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into(), AdamW::default().into()]
 }
 
 /// The sum of the weights of a batch's labels.

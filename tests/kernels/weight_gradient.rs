@@ -1,4 +1,4 @@
-use softstep::gpu::kernels::{Inputs, weight_gradient};
+use softstep::gpu::kernels::{Inputs, weight_gradient, weight_gradient_stored};
 use softstep::optimizer::{Optimizer, Sgd};
 
 use super::*;
@@ -61,4 +61,16 @@ fn check(bench: &mut Bench, inputs: Inputs<'_>, d_out: &[f32], rows: usize, expe
     let name = bench.name(format!("weight_gradient {rows}x{}x{outputs}", weights.rows - 1));
     oracle::assert_close(&name, &bench.read(&weights), expected, 1e-5, 2e-5);
     assert_eq!(bench.read(&velocity), [SENTINEL], "{name}: no momentum, no velocity");
+
+    let stored = bench.unwritten(weights.rows, outputs);
+    let kernel = weight_gradient_stored(&bench.gpu, &bench.steps, inputs, &d_outputs, &stored);
+    bench.run(&kernel, batch(rows));
+    let name = format!("stored {name}");
+    oracle::assert_close(&name, &bench.read(&stored), expected, 1e-5, 2e-5);
+    // The norm is taken over the padding too.
+    let stride = outputs.next_multiple_of(4);
+    for (at, &value) in bench.read_padded(&stored).iter().enumerate() {
+        let inside = at / stride < stored.rows && at % stride < outputs;
+        assert!(inside || value == 0.0, "{name}: {value} in the padding at {at}");
+    }
 }

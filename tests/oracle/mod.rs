@@ -25,6 +25,8 @@ pub struct Layer {
 pub struct Model {
     pub layers: Vec<Layer>,
     pub activation: Activation,
+    /// The norm that all gradients together are clipped to.
+    pub clip_norm: Option<f32>,
     /// Steps so far.
     pub updates: u64,
 }
@@ -47,7 +49,7 @@ impl Model {
             values: widen(&layer.values),
             moments: [vec![0.0; layer.values.len()], vec![0.0; layer.values.len()]],
         });
-        Self { layers: layers.collect(), activation: parameters.activation, updates: 0 }
+        Self { layers: layers.collect(), activation: parameters.activation, clip_norm: None, updates: 0 }
     }
 
     pub fn classes(&self) -> usize {
@@ -130,14 +132,23 @@ impl Model {
 
     /// Forward, backward and update; returns the loss before the update.
     pub fn train_step(&mut self, inputs: &[f64], labels: &[u32], optimizer: &Optimizer, learning_rate: f32) -> f64 {
-        let pass = self.pass(inputs, labels);
+        let mut pass = self.pass(inputs, labels);
         self.updates += 1;
+        if let Some(max_norm) = self.clip_norm {
+            clip(&mut pass.gradients, f64::from(max_norm));
+        }
         for (layer, gradient) in self.layers.iter_mut().zip(&pass.gradients) {
             let rate = f64::from(learning_rate);
             update(optimizer, self.updates, rate, &mut layer.values, gradient, &mut layer.moments);
         }
         pass.loss
     }
+}
+
+/// Clips gradients by the norm of them all.
+pub fn clip(gradients: &mut [Vec<f64>], max_norm: f64) {
+    let coefficient = clip_coefficient(gradient_norm(gradients.iter().map(|gradient| &gradient[..])), max_norm);
+    gradients.iter_mut().flatten().for_each(|gradient| *gradient *= coefficient);
 }
 
 /// The inputs of some examples as the model sees them, `[indices, features]`.

@@ -4,7 +4,7 @@
     python tests/python/optimizer_trajectories.py > tests/python/optimizer_trajectories.json
 
 Prints a JSON object for each optimizer: the losses of 20 steps, and the parameters after them, layer by layer, as
-`[inputs + 1, outputs]` with the bias as last row.
+`[inputs + 1, outputs]` with the bias as last row; and where gradients are clipped, the norm that they had in each step.
 """
 
 import json
@@ -24,6 +24,13 @@ OPTIMIZERS = {
     "adamw decay": lambda p: torch.optim.AdamW(p, lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1),
 }
 
+# The same with gradients clipped to a norm that some steps are above and some below.
+CLIPPED = {
+    "sgd momentum clipped": ("sgd momentum", 0.25),
+    "sgd nesterov clipped": ("sgd nesterov", 0.25),
+    "adamw clipped": ("adamw decay", 0.25),
+}
+
 
 def layer(index, inputs, outputs):
     """`[inputs + 1, outputs]`, exact in f32."""
@@ -32,24 +39,30 @@ def layer(index, inputs, outputs):
     return torch.tensor(values, dtype=torch.float64).reshape(inputs + 1, outputs)
 
 
-def train(make_optimizer):
+def train(make_optimizer, max_norm=None):
     inputs = torch.tensor([(at * 73) % 256 for at in range(BATCH * SIZES[0])], dtype=torch.float64) / 255
     inputs = inputs.reshape(BATCH, SIZES[0])
     labels = torch.tensor([at * 5 % SIZES[-1] for at in range(BATCH)])
     pairs = enumerate(zip(SIZES, SIZES[1:]))
     layers = [layer(index, *sizes).requires_grad_() for index, sizes in pairs]
     optimizer = make_optimizer(layers)
-    losses = []
+    losses, norms = [], []
     for _ in range(STEPS):
         hidden = torch.tanh(inputs @ layers[0][:-1] + layers[0][-1])
         logits = hidden @ layers[1][:-1] + layers[1][-1]
         loss = torch.nn.functional.cross_entropy(logits, labels)
         optimizer.zero_grad()
         loss.backward()
+        if max_norm is not None:
+            norms.append(torch.nn.utils.clip_grad_norm_(layers, max_norm).item())
         optimizer.step()
         losses.append(loss.item())
-    return {"losses": losses, "layers": [layer.flatten().tolist() for layer in layers]}
+    trajectory = {"losses": losses, "layers": [layer.flatten().tolist() for layer in layers]}
+    return trajectory if max_norm is None else {**trajectory, "norms": norms}
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: train(make) for name, make in OPTIMIZERS.items()}, indent=1))
+    trajectories = {name: train(make) for name, make in OPTIMIZERS.items()}
+    for name, (optimizer, max_norm) in CLIPPED.items():
+        trajectories[name] = train(OPTIMIZERS[optimizer], max_norm)
+    print(json.dumps(trajectories, indent=1))

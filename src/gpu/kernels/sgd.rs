@@ -1,4 +1,5 @@
-//! The update of the weights by SGD, part of [`weight_gradient`](super::weight_gradient()).
+//! The update of the weights by SGD, part of [`weight_gradient`](super::weight_gradient()) or
+//! [`clipped_update`](super::clipped_update()).
 
 use crate::gpu::kernel::shader;
 use crate::optimizer::Sgd;

@@ -1,24 +1,27 @@
-//! Backward to a layer's weights, fused with their update.
+//! Backward to a layer's weights: fused with their update, or stored.
 
-use super::adamw;
 use super::gather::{Inputs, Source};
 use super::matmul::Matmul;
-use super::sgd;
+use super::update;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords, shader};
+use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords, shader};
 use crate::gpu::matrix::Matrix;
 use crate::optimizer::Optimizer;
 
-/// The program with an optimizer of this kind; its settings are constants.
-pub(super) fn program(source: Source, matmul: Matmul, optimizer: &Optimizer) -> Program {
-    let (name, file) = match (source, optimizer) {
-        (Source::Gather, Optimizer::Sgd(_)) => ("weight_gradient_from_examples", sgd::FILE),
-        (Source::Gather, Optimizer::AdamW(_)) => ("weight_gradient_adamw_from_examples", adamw::FILE),
-        (Source::Activations, Optimizer::Sgd(_)) => ("weight_gradient", sgd::FILE),
-        (Source::Activations, Optimizer::AdamW(_)) => ("weight_gradient_adamw", adamw::FILE),
-        (Source::GatherFloats, Optimizer::Sgd(_)) => ("weight_gradient_from_floats", sgd::FILE),
-        (Source::GatherFloats, Optimizer::AdamW(_)) => ("weight_gradient_adamw_from_floats", adamw::FILE),
+/// The program with an optimizer of this kind, whose settings are constants; without any it stores the gradient.
+pub(super) fn program(source: Source, matmul: Matmul, optimizer: Option<&Optimizer>) -> Program {
+    let name = match (source, optimizer) {
+        (Source::Gather, Some(Optimizer::Sgd(_))) => "weight_gradient_from_examples",
+        (Source::Gather, Some(Optimizer::AdamW(_))) => "weight_gradient_adamw_from_examples",
+        (Source::Gather, None) => "weight_gradient_stored_from_examples",
+        (Source::Activations, Some(Optimizer::Sgd(_))) => "weight_gradient",
+        (Source::Activations, Some(Optimizer::AdamW(_))) => "weight_gradient_adamw",
+        (Source::Activations, None) => "weight_gradient_stored",
+        (Source::GatherFloats, Some(Optimizer::Sgd(_))) => "weight_gradient_from_floats",
+        (Source::GatherFloats, Some(Optimizer::AdamW(_))) => "weight_gradient_adamw_from_floats",
+        (Source::GatherFloats, None) => "weight_gradient_stored_from_floats",
     };
+    let file = optimizer.map_or(shader!("store_gradient"), update::file);
     let mut files = vec![shader!("step"), shader!("weight_gradient"), file];
     files.extend(source.files());
     files.extend(matmul.files(false));
@@ -36,20 +39,36 @@ pub fn weight_gradient(
     moments: [&Matrix; 2],
     optimizer: &Optimizer,
 ) -> Kernel {
-    let matmul = gpu.matmul.for_columns(weights.columns);
+    let bindings = update::bindings(optimizer, weights, moments);
+    kernel(gpu, steps, inputs, d_outputs, Some(optimizer), bindings)
+}
+
+/// `d_weights = [inputs, 1]ᵀ · d_outputs`, `[inputs + 1, outputs]`.
+pub fn weight_gradient_stored(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    inputs: Inputs<'_>,
+    d_outputs: &Matrix,
+    d_weights: &Matrix,
+) -> Kernel {
+    kernel(gpu, steps, inputs, d_outputs, None, vec![(5, Access::ReadWrite, &d_weights.buffer)])
+}
+
+fn kernel(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    inputs: Inputs<'_>,
+    d_outputs: &Matrix,
+    optimizer: Option<&Optimizer>,
+    results: Vec<Binding<'_>>,
+) -> Kernel {
+    let matmul = gpu.matmul.for_columns(d_outputs.columns);
     let mut constants =
         vec![("INPUT_BLOCKS", inputs.blocks() as f64), ("OUTPUT_BLOCKS", d_outputs.column_blocks() as f64)];
+    constants.extend(optimizer.map(update::constants).unwrap_or_default());
     let mut bindings = inputs.bindings();
     bindings.push((4, Access::Read, &d_outputs.buffer));
-    bindings.push((5, Access::ReadWrite, &weights.buffer));
-    bindings.push((6, Access::ReadWrite, &moments[0].buffer));
-    match optimizer {
-        Optimizer::Sgd(sgd) => constants.extend(sgd::constants(sgd)),
-        Optimizer::AdamW(adamw) => {
-            constants.extend(adamw::constants(adamw));
-            bindings.push((7, Access::ReadWrite, &moments[1].buffer));
-        }
-    }
-    let grid = matmul.grid(inputs.blocks(), weights.column_blocks());
+    bindings.extend(results);
+    let grid = matmul.grid(inputs.blocks(), d_outputs.column_blocks());
     Kernel::new(gpu, &program(inputs.source(), matmul, optimizer), &constants, steps, &bindings, grid)
 }
