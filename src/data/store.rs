@@ -70,6 +70,11 @@ const SETS: [Set; 3] = [
     },
 ];
 
+/// Whether `--data` names no path with this text.
+pub(super) fn is_name(spec: &str) -> bool {
+    ["auto", "digits"].contains(&spec) || SETS.iter().any(|set| set.name == spec)
+}
+
 /// What happens while data is loaded; nothing is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
@@ -261,10 +266,11 @@ fn load_folder(spec: &str) -> Result<Data> {
     if folder.is_dir() {
         return folder::read(spec, &folder::find(folder)?, None);
     }
-    let problem = if folder.exists() { "is a file, not a folder" } else { "is neither a known set nor a folder" };
+    let problem = if folder.exists() { "is a file that is no table" } else { "is neither a known set nor a folder" };
     let names: Vec<_> = SETS.iter().map(|set| set.name).collect();
     Err(Error::Invalid(format!(
-        "--data {spec} {problem}: give auto, {}, digits, or a folder with the four IDX files",
+        "--data {spec} {problem}: give auto, {}, digits, a table (file.csv), or a folder: of images by class, of x.npy and \
+         y.npy, or of four IDX files",
         names.join(", ")
     )))
 }
