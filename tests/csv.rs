@@ -7,13 +7,13 @@ use std::fs;
 use binary::softstep;
 use softstep::Error;
 use softstep::data::csv::{self, TableOptions, Task};
-use softstep::data::{Encoding, Features, TargetEncoding, Targets};
+use softstep::data::{Encoding, Features, Preprocessing, TableFormat, TargetEncoding, Targets, TestPart};
 use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file::{Metadata, from_safetensors, to_safetensors};
 
 fn options(target: &str) -> TableOptions {
-    TableOptions { target: target.into(), task: None, categorical: vec![], ignore: vec![], test: 0.2 }
+    TableOptions { target: target.into(), task: None, categorical: vec![], ignore: vec![], test: TestPart::default() }
 }
 
 /// 200 flowers: `size` tells the kinds apart, `colour` and the quoted column say nothing.
@@ -31,6 +31,13 @@ fn read(text: &str, options: &TableOptions) -> softstep::Result<softstep::data::
     csv::read("some.csv", text.as_bytes(), options, 3)
 }
 
+fn format(data: &softstep::data::Data) -> &TableFormat {
+    match data.preprocessing.as_ref().unwrap() {
+        Preprocessing::Table(format) => format,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn values(data: &softstep::data::Data) -> (&[f32], &[f32]) {
     match (&data.train.inputs, &data.test.inputs) {
         (Features::Floats(train), Features::Floats(test)) => (train, test),
@@ -42,9 +49,9 @@ fn values(data: &softstep::data::Data) -> (&[f32], &[f32]) {
 fn numbers_are_standardised_by_the_training_part_and_texts_are_one_hot() {
     let data = read(&flowers(), &options("kind")).unwrap();
     assert_eq!((data.train.len(), data.test.len(), data.train.features, data.train.outputs), (160, 40, 5, 2));
-    let preprocessing = data.preprocessing.as_ref().unwrap();
+    let (preprocessing, format) = (data.preprocessing.as_ref().unwrap(), format(&data));
     let blue = "deep, dark \"blue\"".to_string();
-    assert_eq!(preprocessing.columns[1].encoding, Encoding::OneHot(vec![blue, "red".into(), "white".into()]));
+    assert_eq!(format.columns[1].encoding, Encoding::OneHot(vec![blue, "red".into(), "white".into()]));
     assert_eq!(preprocessing.class_names().unwrap(), ["rose", "tulip"]);
     let (train, test) = values(&data);
     for feature in [0, 4] {
@@ -99,7 +106,7 @@ fn a_target_of_many_numbers_is_a_number_unless_the_task_says_otherwise() {
 
     let numbers = read(&table(21), &options("y")).unwrap();
     let Targets::Values(targets) = &numbers.train.targets else { panic!("no numbers") };
-    let TargetEncoding::Standardised(scale) = numbers.preprocessing.as_ref().unwrap().encoding else { panic!() };
+    let TargetEncoding::Standardised(scale) = format(&numbers).encoding else { panic!() };
     let original = f64::from(targets[0]) * scale.deviation + scale.mean;
     assert!((original * 2.0 - (original * 2.0).round()).abs() <= 1e-4, "{original}");
     assert_eq!((numbers.train.outputs, targets.len()), (1, numbers.train.len()));
@@ -146,16 +153,18 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         (&format!("a,b\n{many}"), "b", "400 different texts"),
     ];
     for (text, target, expected) in cases {
-        let message = refused(text, &TableOptions { test: 0.5, ..options(target) });
+        let message = refused(text, &TableOptions { test: TestPart::Share(0.5), ..options(target) });
         assert!(message.contains(expected), "{message} lacks {expected}");
     }
-    let regression = TableOptions { task: Some(Task::Regression), test: 0.5, ..options("b") };
+    let regression = TableOptions { task: Some(Task::Regression), test: TestPart::Share(0.5), ..options("b") };
     assert!(refused("a,b\n1,2\n2,x\n", &regression).contains("line 3, column \"b\": \"x\" is no number"));
     let not_text = csv::read("some.csv", &b"a,b\n1,x\n\xff,y\n"[..], &options("b"), 0).unwrap_err().to_string();
     assert!(not_text.contains("line 3: not UTF-8"), "{not_text}");
     for share in [0.0, 1.0, f64::NAN] {
-        let error = read(&flowers(), &TableOptions { test: share, ..options("kind") }).unwrap_err().to_string();
-        assert!(error.contains(&format!("--test {share} of 200 rows")), "{error}");
+        let error = read(&flowers(), &TableOptions { test: TestPart::Share(share), ..options("kind") })
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("--test {share} of 200 examples")), "{error}");
     }
 }
 
@@ -206,7 +215,7 @@ fn a_numeric_target_is_learned_and_its_error_reported_in_its_own_units() {
     fs::write(folder.path().join("homes.csv"), &text).unwrap();
     let options = options("price");
     let data = csv::read("homes.csv", text.as_bytes(), &options, 0).unwrap();
-    let TargetEncoding::Standardised(scale) = data.preprocessing.unwrap().encoding else { panic!("no numbers") };
+    let TargetEncoding::Standardised(scale) = format(&data).encoding else { panic!("no numbers") };
     let variance = data.test.variance().unwrap() * scale.deviation.powi(2);
     assert!(variance.sqrt() >= 50_000.0, "{variance}");
 
@@ -282,6 +291,9 @@ fn the_command_refuses_what_does_not_go_with_a_table() {
     refused(&["train", "--data", "flowers.csv"], "name the column to learn with --target");
     refused(&["train", "--data", "flowers.csv", "--target", "sort"], "flowers.csv: --target sort: there is no such");
     refused(&["train", "--data", "ragged.csv", "--target", "b"], "ragged.csv: line 3: 1 value");
-    refused(&["train", "--data", "digits", "--target", "b"], "--target is for tables");
+    refused(
+        &["train", "--data", "digits", "--target", "b"],
+        "--target is for a table (file.csv), and --data digits is",
+    );
     refused(&["train", "--data", "none.csv", "--target", "b"], "cannot read none.csv");
 }

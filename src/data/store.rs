@@ -263,6 +263,14 @@ fn cause(error: &Error) -> String {
 
 fn load_folder(spec: &str) -> Result<Data> {
     let folder = Path::new(spec);
+    if folder.is_dir() && folder::FILES.iter().all(|file| folder::find_file(folder, file).is_none()) {
+        let problem = format!(
+            "this folder holds no data: neither a folder of images for each class, nor x.npy and y.npy, nor {} and the \
+             other IDX files",
+            folder::FILES[0]
+        );
+        return Err(Error::format(spec, problem));
+    }
     if folder.is_dir() {
         return folder::read(spec, &folder::find(folder)?, None);
     }

@@ -4,6 +4,7 @@
 use std::io::Read;
 
 use sha2::{Digest, Sha256};
+use softstep::data::TestPart;
 use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::idx::{self, Idx, MAX_BYTES};
 use softstep::model_file;
@@ -24,9 +25,10 @@ pub const PARSERS: [Parser; 5] =
 /// The bytes of a table with the target `y`; another task for the first byte's lowest bit.
 pub fn csv(bytes: &[u8]) {
     let task = bytes.first().filter(|&byte| byte & 1 == 1).map(|_| Task::Classification);
-    let options = TableOptions { target: "y".into(), task, categorical: vec![], ignore: vec![], test: 0.5 };
+    let options =
+        TableOptions { target: "y".into(), task, categorical: vec![], ignore: vec![], test: TestPart::Share(0.5) };
     let data = match csv::read(FILE, bytes, &options, 1) {
-        Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: --test 0.5 of 1 rows")),
+        Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: --test 0.5 of 1 examples")),
         result => sound(result),
     };
     let Some(data) = data else { return };
