@@ -278,6 +278,63 @@ fn a_model_file_whose_loss_or_outputs_are_not_for_its_table_is_refused() {
 }
 
 #[test]
+fn a_test_file_of_its_own_changes_no_statistic_and_is_what_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("flowers.csv"), flowers()).unwrap();
+    // Other columns and another order; values and a colour far from those of the training file.
+    let rows: String =
+        (0..30).map(|row| format!("{row},tulip,{}.5,0,green\n{row},rose,-{row}.5,1,red\n", 1_000 + row)).collect();
+    fs::write(path("new.csv"), format!("number,kind,size,\"odd, quoted\",colour\n{rows}")).unwrap();
+    let with = |test: &str| {
+        let options = TableOptions { test: TestPart::Path(path(test).display().to_string()), ..options("kind") };
+        csv::load(&path("flowers.csv"), &options, 3)
+    };
+    let data = with("new.csv").unwrap();
+    assert_eq!((data.train.len(), data.test.len()), (200, 60));
+    let same = with("flowers.csv").unwrap();
+    assert_eq!(format(&data).columns, format(&same).columns);
+    assert_eq!((&data.train, &same.train), (&same.train, &same.test));
+    let (train, test) = values(&data);
+    let column: Vec<f64> = train.iter().step_by(5).map(|&value| f64::from(value)).collect();
+    assert!(column.iter().sum::<f64>().abs() <= 1e-3, "all rows of the file make its mean");
+    assert!(test[0] > 100.0 && test[1..4] == [0.0; 3], "green is unknown: {:?}", &test[..5]);
+
+    let train = [&TRAIN[..], &["--test", "new.csv", "--json", "--out", "run"]].concat();
+    let done = softstep(folder.path(), &train).last_json();
+    assert_eq!(done["test_accuracy"], 1.0, "{done}");
+    let eval = |data: &str| {
+        softstep(folder.path(), &["eval", "--model", "run", "--data", data, "--backend", "cpu", "--json"]).last_json()
+    };
+    assert_eq!((&eval("new.csv")["loss"], &eval("new.csv")["examples"]), (&done["test_loss"], &60.into()));
+    assert_eq!(eval("flowers.csv")["examples"], 200, "no part of it was set aside");
+    fs::remove_file(path("run/model.safetensors")).unwrap();
+    fs::remove_file(path("run").join(format!("checkpoint-{}.safetensors", done["steps"]))).unwrap();
+    let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
+    assert_eq!(again["parameters_sha256"], done["parameters_sha256"]);
+
+    for (text, expected) in [
+        ("kind,size,colour\nrose,1,red\n", "column odd, quoted: there is no such column; it has kind, size, colour"),
+        ("size,colour,\"odd, quoted\"\n1,red,1\n", "--target kind: there is no such column"),
+        (
+            "size,colour,\"odd, quoted\",kind\n1,red,1,rose\n1,red,1,lily\n",
+            "line 3, column \"kind\": \"lily\" is none of",
+        ),
+        (
+            "size,colour,\"odd, quoted\",kind\n1,red,1,rose\n\nx,red,1,rose\n",
+            "line 4, column \"size\": \"x\" is no number",
+        ),
+        ("size,colour,\"odd, quoted\",kind\n1,red,,rose\n", "line 2, column \"odd, quoted\": the value is missing"),
+        ("size,colour,\"odd, quoted\",kind\n1,red,1\n", "line 2: 3 values, where the header names 4"),
+    ] {
+        fs::write(path("bad.csv"), text).unwrap();
+        let error = with("bad.csv").unwrap_err().to_string();
+        assert!(error.contains("bad.csv: ") && error.contains(expected), "{error} lacks {expected}");
+    }
+    assert!(with("none.csv").unwrap_err().to_string().contains("cannot read"));
+}
+
+#[test]
 fn the_command_refuses_what_does_not_go_with_a_table() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();

@@ -91,7 +91,7 @@ impl Array {
                         let convert: fn($number) -> std::result::Result<_, &'static str> = $convert;
                         let at = values.len();
                         values.push(convert(number).map_err(|problem| {
-                            error(format!("{} is {number}{problem}", index_text(at, &shape, header.fortran_order)))
+                            error(format!("{} is {number:?}{problem}", index_text(at, &shape, header.fortran_order)))
                         })?);
                     }
                     Ok(())
@@ -303,12 +303,11 @@ pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>) -> Result<Exam
     if let Some(format) = format {
         let elements = x.elements();
         if elements != format.elements {
-            let problem =
-                format!("it holds {}, and the model was trained on {}", elements.name(), format.elements.name());
+            let problem = format!("it holds {}, where training was on {}", elements.name(), format.elements.name());
             return Err(x.error(problem));
         }
         if features != format.features {
-            return Err(x.error(format!("an example has {features} features, the model {}", format.features)));
+            return Err(x.error(format!("an example has {features} features, not {} as in training", format.features)));
         }
     }
     let (targets, outputs) = targets(&y, format)?;
@@ -332,10 +331,10 @@ fn targets(y: &Array, format: Option<&ArrayFormat>) -> Result<(Targets, usize)> 
             }
             return match format {
                 Some(ArrayTargets::Classes(_)) => {
-                    Err(y.error("it holds floats, and the model tells classes: save integers"))
+                    Err(y.error("it holds floats, where training was on classes: save integers"))
                 }
                 Some(ArrayTargets::Values(count)) if count != outputs => {
-                    Err(y.error(format!("an example has {outputs} values, the model {count}")))
+                    Err(y.error(format!("an example has {outputs} values, not {count} as in training")))
                 }
                 _ => Ok((Targets::Values(values.clone()), outputs)),
             };
@@ -347,7 +346,7 @@ fn targets(y: &Array, format: Option<&ArrayFormat>) -> Result<(Targets, usize)> 
     let classes = match format {
         Some(ArrayTargets::Classes(count)) => Some(count),
         Some(ArrayTargets::Values(_)) => {
-            return Err(y.error(format!("it holds {name}, and the model gives real values: {as_values}")));
+            return Err(y.error(format!("it holds {name}, where training was on real values: {as_values}")));
         }
         None => None,
     };
@@ -364,7 +363,7 @@ fn targets(y: &Array, format: Option<&ArrayFormat>) -> Result<(Targets, usize)> 
         let label = label(at);
         let class = usize::try_from(label).ok().filter(|&class| class < limit).ok_or_else(|| {
             let problem = match classes {
-                Some(count) => format!("the model knows the classes 0 to {}", count - 1),
+                Some(count) => format!("classes are 0 to {}, as in training", count - 1),
                 None => format!("classes are numbers from 0, below {MAX_CLASSES}; {as_values}"),
             };
             y.error(format!("{} is {label}: {problem}", index_text(at, &y.shape, false)))
