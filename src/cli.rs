@@ -41,7 +41,8 @@ Examples:
   softstep train                              softmax regression on MNIST; on bundled digits if offline
   softstep train --hidden 128                 the same with a hidden layer
   softstep train --data fashion-mnist --hidden 512,512 --epochs 20
-  softstep train --data path/to/idx-folder --validation 0.1
+  softstep train --data flowers.csv --target species
+  softstep train --data photos --image-size 40x30 --validation 0.1   a folder of images for each class
   softstep eval --model runs/<run> --data mnist
   softstep bench                              how fast this machine trains, GPU beside CPU
   softstep adapters                           the GPUs and software adapters of this machine
@@ -58,6 +59,8 @@ Examples:
   softstep train --backend cpu                without a GPU
   softstep train --adapter 1                  the second of `softstep adapters`
   softstep train --json | tail -1             one line that says it all
+  softstep train --data photos/train --test photos/val --color grey   images, in a folder for each class
+  softstep train --data arrays                a folder with x.npy and y.npy
   softstep train --loss mse                   the error of a line fit instead of cross-entropy
   softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
   softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits

@@ -93,6 +93,9 @@ pub fn load_test(spec: &str, preprocessing: &Preprocessing, seed: u64, all: bool
 
 fn check_kind(spec: &str, preprocessing: &Preprocessing) -> Result<()> {
     let (given, wanted) = (Kind::of(spec), Kind::of_model(Some(preprocessing)));
+    if !store::is_name(spec) && !Path::new(spec).exists() {
+        return Err(Error::Invalid(format!("--data {spec}: there is no such file or folder")));
+    }
     if given != wanted {
         return Err(Error::Invalid(format!(
             "--data {spec} is {}, and the model was trained on {}: choose the --data it was trained on",
