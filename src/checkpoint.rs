@@ -52,7 +52,7 @@ pub struct Metadata {
     pub data: String,
     /// What is in the data set: [`Data::sha256`](crate::data::Data::sha256).
     pub data_sha256: String,
-    /// How its columns become features, if it is a table.
+    /// How they become features, if they are a table, images or arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
     /// Where it computes: `gpu` or `cpu`.

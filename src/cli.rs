@@ -1,6 +1,7 @@
 //! The command line: arguments become checked options, and nothing else happens here.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use softstep::data::csv::{TableOptions, Task};
+use softstep::data::images::ImageOptions;
+use softstep::data::{Color, ImageFormat, Kind, TestPart};
 use softstep::loss::{ClassWeights, Loss};
 use softstep::model::Activation;
 use softstep::optimizer::{AdamW, Optimizer, Schedule, Sgd};
@@ -38,7 +41,8 @@ Examples:
   softstep train                              softmax regression on MNIST; on bundled digits if offline
   softstep train --hidden 128                 the same with a hidden layer
   softstep train --data fashion-mnist --hidden 512,512 --epochs 20
-  softstep train --data path/to/idx-folder --validation 0.1
+  softstep train --data flowers.csv --target species
+  softstep train --data photos --image-size 40x30 --validation 0.1   a folder of images for each class
   softstep eval --model runs/<run> --data mnist
   softstep bench                              how fast this machine trains, GPU beside CPU
   softstep adapters                           the GPUs and software adapters of this machine
@@ -55,6 +59,8 @@ Examples:
   softstep train --backend cpu                without a GPU
   softstep train --adapter 1                  the second of `softstep adapters`
   softstep train --json | tail -1             one line that says it all
+  softstep train --data photos/train --test photos/val --color grey   images, in a folder for each class
+  softstep train --data arrays                a folder with x.npy and y.npy
   softstep train --loss mse                   the error of a line fit instead of cross-entropy
   softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
   softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
@@ -146,7 +152,8 @@ pub enum Command {
 /// Which data.
 #[derive(Args, Debug)]
 pub struct DataArgs {
-    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a folder of four IDX files, or a table: file.csv
+    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (file.csv), or a folder: of images by class, of the
+    /// arrays x.npy and y.npy, or of four IDX files
     #[arg(long, value_name = "SET|FOLDER|FILE", default_value = "auto")]
     pub data: String,
     /// Folder to look for data sets in first, and to download them to
@@ -154,9 +161,9 @@ pub struct DataArgs {
     pub data_dir: Option<PathBuf>,
 }
 
-/// What to make of a table.
+/// What to make of people's own data.
 #[derive(Args, Debug)]
-pub struct TableArgs {
+pub struct OwnDataArgs {
     /// Column of a table to learn
     #[arg(long, value_name = "COLUMN")]
     pub target: Option<String>,
@@ -169,17 +176,32 @@ pub struct TableArgs {
     /// Columns of a table to leave out
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     ignore: Vec<String>,
-    /// Share of the rows of a table to test with
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.2)]
-    test: f64,
+    /// Pixels that images are resized to, such as 32 for 32x32, or 40x30: width and height
+    #[arg(long, value_name = "N|WxH", value_parser = image_size, default_value = "32")]
+    image_size: (u32, u32),
+    /// What is kept of each pixel of an image
+    #[arg(long, value_enum, default_value = "rgb")]
+    color: ColorChoice,
+    /// What to test with of a table, images or arrays: a share of the examples, or another file or folder like --data
+    /// [default: 0.2, or the folder's own test part]
+    #[arg(long, value_name = "SHARE|PATH", value_parser = test_part, allow_negative_numbers = true)]
+    pub test: Option<TestPart>,
 }
 
-impl TableArgs {
-    /// The names of its fields.
-    pub const FIELDS: [&'static str; 5] = ["target", "task", "categorical", "ignore", "test"];
+/// Which kinds of data the fields of [`OwnDataArgs`] are for.
+const OWN_DATA: [(&str, &[Kind]); 7] = [
+    ("target", &[Kind::Table]),
+    ("task", &[Kind::Table]),
+    ("categorical", &[Kind::Table]),
+    ("ignore", &[Kind::Table]),
+    ("image_size", &[Kind::Images]),
+    ("color", &[Kind::Images]),
+    ("test", &[Kind::Table, Kind::Images, Kind::Arrays]),
+];
 
+impl OwnDataArgs {
     /// What to make of a table whose target is given.
-    pub fn options(&self) -> Option<TableOptions> {
+    pub fn table(&self) -> Option<TableOptions> {
         Some(TableOptions {
             target: self.target.clone()?,
             task: self.task.map(|task| match task {
@@ -188,9 +210,42 @@ impl TableArgs {
             }),
             categorical: self.categorical.clone(),
             ignore: self.ignore.clone(),
-            test: self.test,
+            test: self.test.clone().unwrap_or_default(),
         })
     }
+
+    /// What to make of a folder of images.
+    pub fn images(&self) -> ImageOptions {
+        let (width, height) = self.image_size;
+        let color = match self.color {
+            ColorChoice::Grey => Color::Grey,
+            ColorChoice::Rgb => Color::Rgb,
+        };
+        ImageOptions { width, height, color, test: self.test.clone() }
+    }
+}
+
+/// `--image-size`.
+fn image_size(text: &str) -> Result<(u32, u32), String> {
+    let (width, height) = text.split_once('x').unwrap_or((text, text));
+    let side = |side: &str| side.parse().ok().filter(|side| (1..=ImageFormat::MAX_SIDE).contains(side));
+    side(width)
+        .zip(side(height))
+        .ok_or_else(|| format!("a size is N or WxH, such as 32 or 40x30, and a side 1 to {}", ImageFormat::MAX_SIDE))
+}
+
+/// `--test`: what is a number is a share.
+fn test_part(text: &str) -> Result<TestPart, Infallible> {
+    Ok(text.parse().map_or_else(|_| TestPart::Path(text.into()), TestPart::Share))
+}
+
+/// `--color`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ColorChoice {
+    /// Lightness, one feature
+    Grey,
+    /// Red, green and blue, three features
+    Rgb,
 }
 
 /// `--task`.
@@ -293,9 +348,9 @@ pub struct TrainArgs {
     /// The data.
     #[command(flatten)]
     pub data: DataArgs,
-    /// What to make of it if it is a table.
+    /// What to make of it if it is of one's own.
     #[command(flatten)]
-    pub table: TableArgs,
+    pub own: OwnDataArgs,
     /// The device.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -397,9 +452,10 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// The flag of the first of these fields that the command line says.
-    pub fn given(&self, fields: &[&str]) -> Option<&str> {
-        fields.iter().find_map(|&field| self.given.get(field)).map(String::as_str)
+    /// The first flag on the command line that is for people's own data, but not of this kind; and for which kinds.
+    pub fn unfit(&self, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
+        let unfit = OWN_DATA.iter().filter(|(_, kinds)| kind.is_none_or(|kind| !kinds.contains(&kind)));
+        unfit.filter_map(|(field, kinds)| Some((self.given.get(*field)?.as_str(), *kinds))).next()
     }
 
     /// Whether the command line says `field`.
@@ -509,7 +565,7 @@ pub struct EvalArgs {
     /// The data.
     #[command(flatten)]
     pub data: DataArgs,
-    /// Every row of a table, not only those that its model was not trained on
+    /// Every example of a table, of images or of arrays, not only those that the model was not trained on
     #[arg(long)]
     pub all: bool,
     /// The device.

@@ -6,8 +6,6 @@ pub mod doctor;
 pub mod eval;
 pub mod train;
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use softstep::Error;
 use softstep::data::{self, Data};
@@ -20,12 +18,6 @@ use crate::report;
 fn load_data(args: &DataArgs, progress: bool) -> Result<Data> {
     let mut downloads = report::Downloads::new(progress);
     Ok(data::load(&args.data, args.data_dir.as_deref(), &mut |event| downloads.show(event))?)
-}
-
-/// The file that `--data` names, if it is a table.
-fn table(data: &str) -> Option<&Path> {
-    let path = Path::new(data);
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")).then_some(path)
 }
 
 /// Opens the GPU that the arguments ask for; `None` is the CPU. What they leave open is decided here and said.

@@ -16,14 +16,26 @@ mod download;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
 pub mod idx;
+pub mod images;
+#[cfg(not(target_arch = "wasm32"))]
+mod kind;
+pub mod npy;
 mod preprocessing;
 #[cfg(not(target_arch = "wasm32"))]
 mod store;
 
 pub use digits::digits;
-pub use preprocessing::{Column, Encoding, Preprocessing, Scale, TargetEncoding};
+#[cfg(not(target_arch = "wasm32"))]
+pub use kind::{Kind, load_again, load_test};
+pub use preprocessing::{
+    ArrayFormat, ArrayTargets, Color, Column, Elements, Encoding, ImageFormat, Preprocessing, Scale, TableFormat,
+    TargetEncoding, TestPart,
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{DownloadLimits, Progress, Set, Store, cache_folder, load};
+
+/// The most classes of people's own data.
+const MAX_CLASSES: usize = 1000;
 
 /// What the examples show, row-major: `[examples, features]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -241,7 +253,7 @@ impl Examples {
 /// The generator's stream for validation splits, so that they share no random numbers with what else a run's seed
 /// drives.
 const SPLIT_STREAM: u64 = u64::MAX;
-/// The same for the test part of a file that holds both.
+/// The same for the test part of data that hold both.
 #[cfg(not(target_arch = "wasm32"))]
 const TEST_STREAM: u64 = u64::MAX - 1;
 
@@ -262,6 +274,16 @@ fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
         taken
     };
     Some((0..len).map(choose).collect())
+}
+
+/// Which examples of `file` make its test part.
+#[cfg(not(target_arch = "wasm32"))]
+fn choose_test(file: &str, len: usize, share: f64, seed: u64) -> Result<Vec<bool>> {
+    choose(len, share, seed, TEST_STREAM).ok_or_else(|| {
+        Error::Invalid(format!(
+            "{file}: --test {share} of {len} examples: there must be at least one to test with and one left to train on"
+        ))
+    })
 }
 
 /// Takes the chosen rows, `[rows, width]`, out of `values`; both keep their order.
@@ -291,7 +313,7 @@ pub struct Data {
     pub train: Examples,
     /// What accuracy is measured on.
     pub test: Examples,
-    /// How they were made of a table's columns; `None` if they were no table.
+    /// How they were made of a table, images or arrays; `None` if they were none of these.
     pub preprocessing: Option<Preprocessing>,
 }
 

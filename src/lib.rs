@@ -34,7 +34,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables and their preprocessing |
+//! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables, images and arrays of one's own, and their preprocessing |
 //! | [`mod@loss`] | the losses, and what a model's outputs mean |
 //! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD, AdamW and learning-rate schedules |
 //! | [`backend`] | the trait that GPU and CPU share |

@@ -24,7 +24,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::data::Preprocessing;
+use crate::data::{ArrayFormat, Elements, Preprocessing};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::model::{Activation, Layer, Parameters, check_sizes};
@@ -36,6 +36,7 @@ const ENTRY: &str = "softstep";
 /// What [`Metadata::normalization`] may be.
 const BYTES: &str = "byte/255";
 const COLUMNS: &str = "columns";
+const NONE: &str = "none";
 
 /// The longest file that is read: 4 GiB.
 pub const MAX_BYTES: u64 = 4 << 30;
@@ -51,9 +52,9 @@ pub struct Metadata {
     pub sizes: Vec<usize>,
     /// What lies between the layers.
     pub activation: Activation,
-    /// How a feature becomes an input: `byte/255`, or `columns` as `preprocessing` says.
+    /// How a feature becomes an input: `byte/255`, `columns` as `preprocessing` says, or `none` where it is one as it is.
     pub normalization: String,
-    /// How the columns of a table become inputs, and its target outputs.
+    /// How tables, images or arrays become inputs, and their targets outputs; `None` for IDX files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
     /// Name of the data set it was trained on.
@@ -83,9 +84,9 @@ impl Metadata {
         }
     }
 
-    /// The same for a model that reads tables in this way, if any.
+    /// The same for a model that reads its data in this way, if any.
     pub fn with_preprocessing(mut self, preprocessing: Option<Preprocessing>) -> Self {
-        self.normalization = if preprocessing.is_some() { COLUMNS } else { BYTES }.into();
+        self.normalization = normalization_of(preprocessing.as_ref()).into();
         self.preprocessing = preprocessing;
         self
     }
@@ -98,14 +99,14 @@ impl Metadata {
                 "its format version is {format}, written by softstep {version:?}; this softstep reads {FORMAT}"
             ));
         }
-        let expected = if self.preprocessing.is_some() { COLUMNS } else { BYTES };
+        let expected = normalization_of(self.preprocessing.as_ref());
         if normalization != expected {
             return Err(format!("its model has normalization {normalization:?}: softstep knows {expected:?}"));
         }
         check_sizes(sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
         let Some(preprocessing) = &self.preprocessing else { return Ok(()) };
         preprocessing.check().map_err(|error| format!("its preprocessing is not sound: {error}"))?;
-        let outputs = self.loss.outputs_for(preprocessing.class_names().is_some(), preprocessing.outputs());
+        let outputs = self.loss.outputs_for(preprocessing.has_classes(), preprocessing.outputs());
         let outputs = outputs.map_err(|error| format!("its loss is not for its preprocessing: {error}"))?;
         let made = [preprocessing.features(), outputs];
         if made != [sizes[0], sizes[sizes.len() - 1]] {
@@ -114,6 +115,14 @@ impl Metadata {
             ));
         }
         Ok(())
+    }
+}
+
+fn normalization_of(preprocessing: Option<&Preprocessing>) -> &'static str {
+    match preprocessing {
+        Some(Preprocessing::Table(_)) => COLUMNS,
+        Some(Preprocessing::Arrays(ArrayFormat { elements: Elements::Numbers, .. })) => NONE,
+        Some(Preprocessing::Images(_) | Preprocessing::Arrays(_)) | None => BYTES,
     }
 }
 

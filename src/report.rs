@@ -291,14 +291,15 @@ fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 /// classes.
 fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
     evaluation.r_squared?;
-    let unit = data.preprocessing.as_ref().and_then(Preprocessing::unit).unwrap_or(1.0);
+    let unit = data.preprocessing.as_ref().and_then(Preprocessing::unit).map_or(1.0, |(_, unit)| unit);
     Some(evaluation.loss.sqrt() * unit)
 }
 
 /// [`rmse`] as in `12.34 (root mean square), in the units of price`.
 fn error_text(data: &Data, evaluation: &Evaluation) -> String {
     let rmse = rmse(data, evaluation).unwrap_or(f64::NAN);
-    let units = data.preprocessing.as_ref().map(|made| format!(", in the units of {}", printable(&made.target)));
+    let target = data.preprocessing.as_ref().and_then(Preprocessing::unit).map(|(target, _)| target);
+    let units = target.map(|target| format!(", in the units of {}", printable(target)));
     format!("{} (root mean square){}", significant(rmse), units.unwrap_or_default())
 }
 

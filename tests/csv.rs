@@ -7,13 +7,13 @@ use std::fs;
 use binary::softstep;
 use softstep::Error;
 use softstep::data::csv::{self, TableOptions, Task};
-use softstep::data::{Encoding, Features, TargetEncoding, Targets};
+use softstep::data::{Encoding, Features, Preprocessing, TableFormat, TargetEncoding, Targets, TestPart};
 use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file::{Metadata, from_safetensors, to_safetensors};
 
 fn options(target: &str) -> TableOptions {
-    TableOptions { target: target.into(), task: None, categorical: vec![], ignore: vec![], test: 0.2 }
+    TableOptions { target: target.into(), task: None, categorical: vec![], ignore: vec![], test: TestPart::default() }
 }
 
 /// 200 flowers: `size` tells the kinds apart, `colour` and the quoted column say nothing.
@@ -31,6 +31,13 @@ fn read(text: &str, options: &TableOptions) -> softstep::Result<softstep::data::
     csv::read("some.csv", text.as_bytes(), options, 3)
 }
 
+fn format(data: &softstep::data::Data) -> &TableFormat {
+    match data.preprocessing.as_ref().unwrap() {
+        Preprocessing::Table(format) => format,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn values(data: &softstep::data::Data) -> (&[f32], &[f32]) {
     match (&*data.train.inputs, &*data.test.inputs) {
         (Features::Floats(train), Features::Floats(test)) => (train, test),
@@ -42,9 +49,9 @@ fn values(data: &softstep::data::Data) -> (&[f32], &[f32]) {
 fn numbers_are_standardised_by_the_training_part_and_texts_are_one_hot() {
     let data = read(&flowers(), &options("kind")).unwrap();
     assert_eq!((data.train.len(), data.test.len(), data.train.features, data.train.outputs), (160, 40, 5, 2));
-    let preprocessing = data.preprocessing.as_ref().unwrap();
+    let (preprocessing, format) = (data.preprocessing.as_ref().unwrap(), format(&data));
     let blue = "deep, dark \"blue\"".to_string();
-    assert_eq!(preprocessing.columns[1].encoding, Encoding::OneHot(vec![blue, "red".into(), "white".into()]));
+    assert_eq!(format.columns[1].encoding, Encoding::OneHot(vec![blue, "red".into(), "white".into()]));
     assert_eq!(preprocessing.class_names().unwrap(), ["rose", "tulip"]);
     let (train, test) = values(&data);
     for feature in [0, 4] {
@@ -99,7 +106,7 @@ fn a_target_of_many_numbers_is_a_number_unless_the_task_says_otherwise() {
 
     let numbers = read(&table(21), &options("y")).unwrap();
     let Targets::Values(targets) = &*numbers.train.targets else { panic!("no numbers") };
-    let TargetEncoding::Standardised(scale) = numbers.preprocessing.as_ref().unwrap().encoding else { panic!() };
+    let TargetEncoding::Standardised(scale) = format(&numbers).encoding else { panic!() };
     let original = f64::from(targets[0]) * scale.deviation + scale.mean;
     assert!((original * 2.0 - (original * 2.0).round()).abs() <= 1e-4, "{original}");
     assert_eq!((numbers.train.outputs, targets.len()), (1, numbers.train.len()));
@@ -146,16 +153,18 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         (&format!("a,b\n{many}"), "b", "400 different texts"),
     ];
     for (text, target, expected) in cases {
-        let message = refused(text, &TableOptions { test: 0.5, ..options(target) });
+        let message = refused(text, &TableOptions { test: TestPart::Share(0.5), ..options(target) });
         assert!(message.contains(expected), "{message} lacks {expected}");
     }
-    let regression = TableOptions { task: Some(Task::Regression), test: 0.5, ..options("b") };
+    let regression = TableOptions { task: Some(Task::Regression), test: TestPart::Share(0.5), ..options("b") };
     assert!(refused("a,b\n1,2\n2,x\n", &regression).contains("line 3, column \"b\": \"x\" is no number"));
     let not_text = csv::read("some.csv", &b"a,b\n1,x\n\xff,y\n"[..], &options("b"), 0).unwrap_err().to_string();
     assert!(not_text.contains("line 3: not UTF-8"), "{not_text}");
     for share in [0.0, 1.0, f64::NAN] {
-        let error = read(&flowers(), &TableOptions { test: share, ..options("kind") }).unwrap_err().to_string();
-        assert!(error.contains(&format!("--test {share} of 200 rows")), "{error}");
+        let error = read(&flowers(), &TableOptions { test: TestPart::Share(share), ..options("kind") })
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("--test {share} of 200 examples")), "{error}");
     }
 }
 
@@ -206,7 +215,7 @@ fn a_numeric_target_is_learned_and_its_error_reported_in_its_own_units() {
     fs::write(folder.path().join("homes.csv"), &text).unwrap();
     let options = options("price");
     let data = csv::read("homes.csv", text.as_bytes(), &options, 0).unwrap();
-    let TargetEncoding::Standardised(scale) = data.preprocessing.unwrap().encoding else { panic!("no numbers") };
+    let TargetEncoding::Standardised(scale) = format(&data).encoding else { panic!("no numbers") };
     let variance = data.test.variance().unwrap() * scale.deviation.powi(2);
     assert!(variance.sqrt() >= 50_000.0, "{variance}");
 
@@ -269,6 +278,63 @@ fn a_model_file_whose_loss_or_outputs_are_not_for_its_table_is_refused() {
 }
 
 #[test]
+fn a_test_file_of_its_own_changes_no_statistic_and_is_what_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("flowers.csv"), flowers()).unwrap();
+    // Other columns and another order; values and a colour far from those of the training file.
+    let rows: String =
+        (0..30).map(|row| format!("{row},tulip,{}.5,0,green\n{row},rose,-{row}.5,1,red\n", 1_000 + row)).collect();
+    fs::write(path("new.csv"), format!("number,kind,size,\"odd, quoted\",colour\n{rows}")).unwrap();
+    let with = |test: &str| {
+        let options = TableOptions { test: TestPart::Path(path(test).display().to_string()), ..options("kind") };
+        csv::load(&path("flowers.csv"), &options, 3)
+    };
+    let data = with("new.csv").unwrap();
+    assert_eq!((data.train.len(), data.test.len()), (200, 60));
+    let same = with("flowers.csv").unwrap();
+    assert_eq!(format(&data).columns, format(&same).columns);
+    assert_eq!((&data.train, &same.train), (&same.train, &same.test));
+    let (train, test) = values(&data);
+    let column: Vec<f64> = train.iter().step_by(5).map(|&value| f64::from(value)).collect();
+    assert!(column.iter().sum::<f64>().abs() <= 1e-3, "all rows of the file make its mean");
+    assert!(test[0] > 100.0 && test[1..4] == [0.0; 3], "green is unknown: {:?}", &test[..5]);
+
+    let train = [&TRAIN[..], &["--test", "new.csv", "--json", "--out", "run"]].concat();
+    let done = softstep(folder.path(), &train).last_json();
+    assert_eq!(done["test_accuracy"], 1.0, "{done}");
+    let eval = |data: &str| {
+        softstep(folder.path(), &["eval", "--model", "run", "--data", data, "--backend", "cpu", "--json"]).last_json()
+    };
+    assert_eq!((&eval("new.csv")["loss"], &eval("new.csv")["examples"]), (&done["test_loss"], &60.into()));
+    assert_eq!(eval("flowers.csv")["examples"], 200, "no part of it was set aside");
+    fs::remove_file(path("run/model.safetensors")).unwrap();
+    fs::remove_file(path("run").join(format!("checkpoint-{}.safetensors", done["steps"]))).unwrap();
+    let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
+    assert_eq!(again["parameters_sha256"], done["parameters_sha256"]);
+
+    for (text, expected) in [
+        ("kind,size,colour\nrose,1,red\n", "column odd, quoted: there is no such column; it has kind, size, colour"),
+        ("size,colour,\"odd, quoted\"\n1,red,1\n", "--target kind: there is no such column"),
+        (
+            "size,colour,\"odd, quoted\",kind\n1,red,1,rose\n1,red,1,lily\n",
+            "line 3, column \"kind\": \"lily\" is none of",
+        ),
+        (
+            "size,colour,\"odd, quoted\",kind\n1,red,1,rose\n\nx,red,1,rose\n",
+            "line 4, column \"size\": \"x\" is no number",
+        ),
+        ("size,colour,\"odd, quoted\",kind\n1,red,,rose\n", "line 2, column \"odd, quoted\": the value is missing"),
+        ("size,colour,\"odd, quoted\",kind\n1,red,1\n", "line 2: 3 values, where the header names 4"),
+    ] {
+        fs::write(path("bad.csv"), text).unwrap();
+        let error = with("bad.csv").unwrap_err().to_string();
+        assert!(error.contains("bad.csv: ") && error.contains(expected), "{error} lacks {expected}");
+    }
+    assert!(with("none.csv").unwrap_err().to_string().contains("cannot read"));
+}
+
+#[test]
 fn the_command_refuses_what_does_not_go_with_a_table() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();
@@ -282,6 +348,9 @@ fn the_command_refuses_what_does_not_go_with_a_table() {
     refused(&["train", "--data", "flowers.csv"], "name the column to learn with --target");
     refused(&["train", "--data", "flowers.csv", "--target", "sort"], "flowers.csv: --target sort: there is no such");
     refused(&["train", "--data", "ragged.csv", "--target", "b"], "ragged.csv: line 3: 1 value");
-    refused(&["train", "--data", "digits", "--target", "b"], "--target is for tables");
+    refused(
+        &["train", "--data", "digits", "--target", "b"],
+        "--target is for a table (file.csv), and --data digits is",
+    );
     refused(&["train", "--data", "none.csv", "--target", "b"], "cannot read none.csv");
 }

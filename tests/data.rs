@@ -118,7 +118,10 @@ fn what_is_neither_a_set_nor_a_folder_is_an_error_that_lists_the_choices() {
     let file = folder.path().join(FILES[0]);
     for spec in ["nowhere", "", file.to_str().unwrap()] {
         let message = no_store().load(spec, &mut quiet).unwrap_err().to_string();
-        assert!(message.contains("auto, mnist, fashion-mnist, kmnist, digits, or a folder"), "{message}");
+        assert!(
+            message.contains("auto, mnist, fashion-mnist, kmnist, digits, a table (file.csv), or a folder"),
+            "{message}"
+        );
     }
 }
 
@@ -153,7 +156,7 @@ fn a_set_with_one_class_is_refused() {
     contents[1] = idx(&[3], &[0; 3]);
     contents[3] = idx(&[2], &[0; 2]);
     let message = load_folder(write(FILES, &contents).path()).unwrap_err().to_string();
-    assert!(message.contains("at least two classes"), "{message}");
+    assert!(message.contains("one class only, 0"), "{message}");
 }
 
 /// A folder of the standard shapes, without the pixels' disk space: all 0 but the first and last of both parts.

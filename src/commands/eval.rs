@@ -3,30 +3,29 @@
 use anyhow::{Context, Result, bail};
 use softstep::backend::{Backend, Evaluation};
 use softstep::cpu::CpuBackend;
-use softstep::data::{Examples, Targets, csv};
+use softstep::data::{self, Examples, Kind, Targets};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::metrics::Confusion;
 use softstep::model::check_fit;
 
-use crate::cli::EvalArgs;
+use crate::cli::{DataArgs, EvalArgs};
 use crate::report;
 use crate::run_folder::{self, Model};
 
 /// Evaluates the model on the data's test part.
 pub async fn run(args: &EvalArgs) -> Result<()> {
     let Model { path: file, parameters, seed, loss, preprocessing } = run_folder::read_model(&args.model)?;
-    let data = match (super::table(&args.data.data), &preprocessing) {
-        (Some(table), Some(preprocessing)) => {
-            if args.all {
-                csv::load_all(table, preprocessing)?
-            } else {
-                csv::load_again(table, preprocessing, seed)?
-            }
-        }
-        (None, None) if args.all => bail!("--all is for tables, and --data {} is none", args.data.data),
-        (None, None) => super::load_data(&args.data, !args.json)?,
-        (Some(_), None) => bail!("{} was not trained on a table: choose the --data it was", file.display()),
-        (None, Some(_)) => bail!("{} was trained on a table: --data must be a file.csv", file.display()),
+    let DataArgs { data: spec, .. } = &args.data;
+    let data = match &preprocessing {
+        Some(preprocessing) => data::load_test(spec, preprocessing, seed, args.all)?,
+        None if Kind::of(spec) != Kind::Idx => bail!(
+            "--data {spec} is {}, and {} was trained on {}: choose the --data it was trained on",
+            Kind::of(spec).name(),
+            file.display(),
+            Kind::Idx.name()
+        ),
+        None if args.all => bail!("--all is for tables, images and arrays, and --data {spec} is none of these"),
+        None => super::load_data(&args.data, !args.json)?,
     };
     let sizes = parameters.sizes();
     let (features, outputs) = (sizes[0], sizes[sizes.len() - 1]);

@@ -13,14 +13,14 @@ use softstep::Error;
 use softstep::backend::{Backend, DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
-use softstep::data::{Data, Examples, csv};
+use softstep::data::{self, Data, Examples, Kind, csv, images, npy};
 use softstep::gpu::{Gpu, GpuBackend, Readback};
 use softstep::loss::{Loss, Objective};
 use softstep::model::Parameters;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
 use softstep::verify::Verified;
 
-use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TableArgs, TrainArgs};
+use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
 use crate::report::{self, EpochLine, Run, TrainReport};
 use crate::run_folder::{self, Model, RunFolder, Stopped};
 
@@ -135,7 +135,7 @@ fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
             stopped.path().display()
         );
     }
-    if let Some(flag) = args.given(&TableArgs::FIELDS) {
+    if let Some((flag, _)) = args.unfit(None) {
         bail!("{flag} beside --resume: the run goes on with its own; leave {flag} away, or start a new run");
     }
     Ok(())
@@ -147,19 +147,32 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         Some(stopped) if !args.gives("data") => stopped.metadata.data.clone(),
         _ => args.data.data.clone(),
     };
-    let seed = args.config(|_| 1, Loss::default()).seed;
-    match (super::table(&data), stopped, args.table.options()) {
-        (Some(file), Some(Stopped { metadata: run, .. }), _) => match &run.preprocessing {
-            Some(preprocessing) => Ok(csv::load_again(file, preprocessing, run.config.seed)?),
-            None => bail!("--data {data}: the run had {}, which is no table", run.data),
-        },
-        (Some(file), None, Some(options)) => Ok(csv::load(file, &options, seed)?),
-        (Some(_), None, None) => bail!("--data {data} is a table: name the column to learn with --target"),
-        (None, ..) => match args.given(&TableArgs::FIELDS) {
-            Some(flag) => bail!("{flag} is for tables, and --data {data} is none: that would be a file.csv"),
-            None => super::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet),
-        },
+    let kind = Kind::of(&data);
+    if let Some(Stopped { metadata: run, .. }) = stopped {
+        return match &run.preprocessing {
+            Some(preprocessing) => Ok(data::load_again(&data, preprocessing, run.config.seed)?),
+            None => load_idx(args, data),
+        };
     }
+    if let Some((flag, kinds)) = args.unfit(Some(kind)) {
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), kind.name());
+    }
+    let seed = args.config(|_| 1, Loss::default()).seed;
+    let path = Path::new(&data);
+    match kind {
+        Kind::Idx => load_idx(args, data),
+        Kind::Table => match args.own.table() {
+            Some(options) => Ok(csv::load(path, &options, seed)?),
+            None => bail!("--data {data} is a table: name the column to learn with --target"),
+        },
+        Kind::Images => Ok(images::load(path, &args.own.images(), seed)?),
+        Kind::Arrays => Ok(npy::load(path, args.own.test.as_ref(), seed)?),
+    }
+}
+
+fn load_idx(args: &TrainArgs, data: String) -> Result<Data> {
+    super::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet)
 }
 
 /// Refuses data that are not the run's.

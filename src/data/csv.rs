@@ -7,14 +7,12 @@ use std::path::Path;
 
 use ::csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 
-use super::preprocessing::{Column, Encoding, Preprocessing, Scale, TargetEncoding};
-use super::{Data, Examples, TEST_STREAM, Targets, choose};
+use super::preprocessing::{Column, Encoding, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart};
+use super::{Data, Examples, MAX_CLASSES, Targets, choose_test};
 use crate::error::{Error, Result};
 
 /// The most categories of a column.
 const MAX_CATEGORIES: usize = 256;
-/// The most classes.
-const MAX_CLASSES: usize = 1000;
 /// A target with so many different numbers, or fewer, is taken for classes.
 const FEW_NUMBERS: usize = 20;
 
@@ -30,8 +28,8 @@ pub struct TableOptions {
     pub categorical: Vec<String>,
     /// Columns to leave out.
     pub ignore: Vec<String>,
-    /// Share of the rows to test with, in 0..1.
-    pub test: f64,
+    /// The rows to test with: a share of them, or another CSV file that has the same columns.
+    pub test: TestPart,
 }
 
 /// What is to be learned.
@@ -43,7 +41,7 @@ pub enum Task {
     Regression,
 }
 
-/// Loads a CSV file: its first line names the columns; the seed decides which rows are for testing.
+/// Loads a CSV file: its first line names the columns; the seed decides which rows are for testing, if they are a share.
 ///
 /// A column whose first value is a number is numeric, and becomes a feature that is standardised by its mean and
 /// deviation in the training part; any other is categorical, and becomes a feature for each text that the training part
@@ -63,29 +61,27 @@ pub fn load(path: &Path, options: &TableOptions, seed: u64) -> Result<Data> {
 /// As of [`load`].
 pub fn read(file: &str, input: impl Read, options: &TableOptions, seed: u64) -> Result<Data> {
     let table = Table::read(file, input)?;
-    let chosen = table.choose(options.test, seed)?;
-    let preprocessing = table.preprocessing(options, &chosen)?;
-    table.data(preprocessing, &chosen)
+    let chosen = table.choose(&options.test, seed)?;
+    let format = table.format(options, &chosen)?;
+    table.data(format, &chosen)
 }
 
-/// Loads a CSV file as it was for this preprocessing, with the same parts for the same rows and seed.
-///
-/// # Errors
-/// As of [`load`].
-pub fn load_again(path: &Path, preprocessing: &Preprocessing, seed: u64) -> Result<Data> {
+/// Loads a CSV file as it was for this format, with the same parts for the same rows and seed.
+pub(super) fn load_again(path: &Path, format: &TableFormat, seed: u64) -> Result<Data> {
     let table = Table::open(path)?;
-    let chosen = table.choose(preprocessing.test, seed)?;
-    table.data(preprocessing.clone(), &chosen)
+    let chosen = table.choose(&format.test, seed)?;
+    table.data(format.clone(), &chosen)
 }
 
-/// Loads every row of a CSV file, as training and as test part, for a model with this preprocessing.
-///
-/// # Errors
-/// As of [`load`].
-pub fn load_all(path: &Path, preprocessing: &Preprocessing) -> Result<Data> {
+/// The rows of a CSV file that a model with this format and seed was not trained on; `all` of them, or where it was
+/// tested with another file.
+pub(super) fn load_test(path: &Path, format: &TableFormat, seed: u64, all: bool) -> Result<Examples> {
     let table = Table::open(path)?;
-    let all = table.examples(preprocessing)?;
-    Ok(Data { name: table.file, train: all.clone(), test: all, preprocessing: Some(preprocessing.clone()) })
+    let mut examples = table.examples(format)?;
+    match format.test {
+        TestPart::Share(_) if !all => Ok(examples.take(&table.choose(&format.test, seed)?)),
+        _ => Ok(examples),
+    }
 }
 
 /// The lines of a file.
@@ -133,14 +129,11 @@ impl Table {
     }
 
     /// Which rows are for testing.
-    fn choose(&self, share: f64, seed: u64) -> Result<Vec<bool>> {
-        choose(self.rows.len(), share, seed, TEST_STREAM).ok_or_else(|| {
-            let rows = self.rows.len();
-            Error::Invalid(format!(
-                "{}: --test {share} of {rows} rows: there must be at least one to test with and one left to train on",
-                self.file
-            ))
-        })
+    fn choose(&self, test: &TestPart, seed: u64) -> Result<Vec<bool>> {
+        match test {
+            TestPart::Share(share) => choose_test(&self.file, self.rows.len(), *share, seed),
+            TestPart::Path(_) => Ok(vec![false; self.rows.len()]),
+        }
     }
 
     /// The number of a column.
@@ -152,7 +145,7 @@ impl Table {
     }
 
     /// What to make of the columns, by the rows that are not chosen for testing.
-    fn preprocessing(&self, options: &TableOptions, chosen: &[bool]) -> Result<Preprocessing> {
+    fn format(&self, options: &TableOptions, chosen: &[bool]) -> Result<TableFormat> {
         let target = self.column("--target", &options.target)?;
         for name in &options.categorical {
             self.column("--categorical", name)?;
@@ -185,9 +178,9 @@ impl Table {
             columns.push(Column { name: name.into(), encoding });
         }
         let encoding = self.target_encoding(target, options, chosen)?;
-        let preprocessing = Preprocessing { columns, target: options.target.clone(), encoding, test: options.test };
-        preprocessing.check().map_err(|error| Error::format(&self.file, error.to_string()))?;
-        Ok(preprocessing)
+        let format = TableFormat { columns, target: options.target.clone(), encoding, test: options.test.clone() };
+        Preprocessing::Table(format.clone()).check().map_err(|error| Error::format(&self.file, error.to_string()))?;
+        Ok(format)
     }
 
     fn target_encoding(&self, target: usize, options: &TableOptions, chosen: &[bool]) -> Result<TargetEncoding> {
@@ -265,14 +258,14 @@ impl Table {
     }
 
     /// Every row as an example.
-    fn examples(&self, preprocessing: &Preprocessing) -> Result<Examples> {
-        let columns = preprocessing
+    fn examples(&self, format: &TableFormat) -> Result<Examples> {
+        let columns = format
             .columns
             .iter()
             .map(|column| Ok((self.column("column", &column.name)?, &column.encoding)))
             .collect::<Result<Vec<_>>>()?;
-        let target = self.column("--target", &preprocessing.target)?;
-        let features = preprocessing.features();
+        let target = self.column("--target", &format.target)?;
+        let features = format.features();
         let mut inputs: Vec<f32> = Vec::with_capacity(self.rows.len() * features);
         for row in &self.rows {
             for &(column, encoding) in &columns {
@@ -285,7 +278,7 @@ impl Table {
                 }
             }
         }
-        let targets = match &preprocessing.encoding {
+        let targets = match &format.encoding {
             TargetEncoding::Classes(names) => {
                 let class = |row: &Row| {
                     let text = self.text(row, target)?;
@@ -301,14 +294,17 @@ impl Table {
                 Targets::Values(self.rows.iter().map(value).collect::<Result<_>>()?)
             }
         };
-        Examples::new(inputs, targets, features, preprocessing.outputs())
+        Examples::new(inputs, targets, features, format.outputs())
             .map_err(|error| Error::format(&self.file, error.to_string()))
     }
 
-    fn data(&self, preprocessing: Preprocessing, chosen: &[bool]) -> Result<Data> {
-        let mut train = self.examples(&preprocessing)?;
-        let test = train.take(chosen);
-        Ok(Data { name: self.file.clone(), train, test, preprocessing: Some(preprocessing) })
+    fn data(&self, format: TableFormat, chosen: &[bool]) -> Result<Data> {
+        let mut train = self.examples(&format)?;
+        let test = match &format.test {
+            TestPart::Share(_) => train.take(chosen),
+            TestPart::Path(path) => Self::open(Path::new(path))?.examples(&format)?,
+        };
+        Ok(Data { name: self.file.clone(), train, test, preprocessing: Some(Preprocessing::Table(format)) })
     }
 }
 

@@ -197,8 +197,12 @@ pub(super) type Part = (Vec<u8>, Vec<u8>);
 
 /// The data set of a training and a test part; without a number of classes it is the highest label plus 1.
 pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, classes: Option<usize>) -> Result<Data> {
-    let highest = || train.1.iter().chain(&test.1).copied().max().unwrap_or(0);
-    let classes = classes.unwrap_or_else(|| 1 + usize::from(highest()));
+    let labels = || train.1.iter().chain(&test.1).copied();
+    let highest = labels().max().unwrap_or(0);
+    if labels().all(|label| label == highest) {
+        return Err(Error::format(name, format!("one class only, {highest}: there is nothing to tell apart")));
+    }
+    let classes = classes.unwrap_or(1 + usize::from(highest));
     let examples = |(inputs, labels): Part| {
         Examples::new(inputs, labels.into_iter().map(u32::from).collect::<Vec<_>>(), features, classes)
             .map_err(|error| Error::format(name, error.to_string()))

@@ -1,24 +1,127 @@
-//! How the columns of a table become what a model sees: kept with the model, for those who predict with it.
+//! How tables, images and arrays become what a model sees: kept with the model, for those who predict with it.
+
+use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::MAX_CLASSES;
 use crate::error::{Error, Result};
 
 /// The longest a [`Preprocessing`] may be as JSON: a model file's header has to hold it.
 const MAX_BYTES: usize = 256 << 10;
 
+/// How people's own data become features and targets. In JSON each kind is an object with fields of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Preprocessing {
+    /// Rows of a table.
+    Table(TableFormat),
+    /// Image files.
+    Images(ImageFormat),
+    /// NumPy arrays.
+    Arrays(ArrayFormat),
+}
+
 /// How a row of a table becomes features and a target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Preprocessing {
+pub struct TableFormat {
     /// The columns that features are made of, in the order of the features.
     pub columns: Vec<Column>,
     /// The column that is to be learned.
     pub target: String,
     /// What becomes of it.
     pub encoding: TargetEncoding,
-    /// Share of the rows that the model was not trained on, in 0..1; which ones, the seed of its run decides.
-    pub test: f64,
+    /// The rows that the model was not trained on.
+    pub test: TestPart,
+}
+
+/// How an image file becomes features and a class: pixels row by row from the top left, `byte / 255`, of an RGB image
+/// red, green and blue of each pixel together, `[height, width, 3]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFormat {
+    /// Pixels of a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// What there is of each pixel.
+    pub color: Color,
+    /// The classes: names of the folders that the images are in.
+    pub classes: Vec<String>,
+    /// The images that the model was not trained on.
+    pub test: TestPart,
+}
+
+/// What there is of each pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Color {
+    /// Its lightness.
+    Grey,
+    /// Red, green and blue.
+    Rgb,
+}
+
+/// What arrays hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrayFormat {
+    /// What features are made of.
+    pub elements: Elements,
+    /// Features of an example.
+    pub features: usize,
+    /// What the targets are.
+    pub targets: ArrayTargets,
+    /// The examples that the model was not trained on.
+    pub test: TestPart,
+}
+
+/// The elements of an array of features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Elements {
+    /// Bytes; a model sees `byte / 255`.
+    Bytes,
+    /// Numbers that a model sees as they are.
+    Numbers,
+}
+
+/// The targets of an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArrayTargets {
+    /// Classes, and how many.
+    Classes(usize),
+    /// Real values as they are, and how many an example has.
+    Values(usize),
+}
+
+/// What a model is tested with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TestPart {
+    /// This share of the examples, in 0..1; which ones, the seed of the run decides.
+    Share(f64),
+    /// A file or folder of its own.
+    Path(String),
+}
+
+impl Default for TestPart {
+    /// A fifth.
+    fn default() -> Self {
+        Self::Share(0.2)
+    }
+}
+
+impl fmt::Display for TestPart {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => share.fmt(formatter),
+            Self::Path(path) => path.fmt(formatter),
+        }
+    }
 }
 
 /// A column of a table.
@@ -82,7 +185,7 @@ impl Scale {
     }
 }
 
-impl Preprocessing {
+impl TableFormat {
     /// Features that a row becomes.
     pub fn features(&self) -> usize {
         let features = |column: &Column| match &column.encoding {
@@ -94,30 +197,13 @@ impl Preprocessing {
 
     /// Classes, or 1 where the target is a number.
     pub fn outputs(&self) -> usize {
-        self.class_names().map_or(1, <[String]>::len)
-    }
-
-    /// The names of the classes, where the target is one.
-    pub fn class_names(&self) -> Option<&[String]> {
         match &self.encoding {
-            TargetEncoding::Classes(names) => Some(names),
-            TargetEncoding::Standardised(_) => None,
+            TargetEncoding::Classes(names) => names.len(),
+            TargetEncoding::Standardised(_) => 1,
         }
     }
 
-    /// The unit of errors of a target that is a number: what a difference of 1 is before standardisation.
-    pub fn unit(&self) -> Option<f64> {
-        match self.encoding {
-            TargetEncoding::Classes(_) => None,
-            TargetEncoding::Standardised(scale) => Some(scale.deviation),
-        }
-    }
-
-    /// Checks that it can be applied and kept.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with what is wrong.
-    pub fn check(&self) -> Result<()> {
+    fn problem(&self) -> Option<String> {
         let scales = self.columns.iter().filter_map(|column| match column.encoding {
             Encoding::Standardised(scale) => Some(scale),
             Encoding::OneHot(_) => None,
@@ -126,15 +212,119 @@ impl Preprocessing {
             TargetEncoding::Standardised(scale) => Some(scale),
             TargetEncoding::Classes(_) => None,
         };
+        let sound = scales.chain(of_target).all(Scale::is_sound);
+        (!sound).then(|| "a mean or deviation is not finite, or a deviation is not above 0".into())
+    }
+}
+
+impl ImageFormat {
+    /// The longest side that an image may be brought to.
+    pub const MAX_SIDE: u32 = 4096;
+
+    /// Features that an image becomes.
+    pub fn features(&self) -> usize {
+        let of_pixel = match self.color {
+            Color::Grey => 1,
+            Color::Rgb => 3,
+        };
+        self.width as usize * self.height as usize * of_pixel
+    }
+
+    fn problem(&self) -> Option<String> {
+        let Self { width, height, classes, .. } = self;
+        let (sides, count) = (1..=Self::MAX_SIDE, classes.len());
+        if !sides.contains(width) || !sides.contains(height) {
+            return Some(format!("images of {width}x{height} pixels: a side must be 1 to {}", Self::MAX_SIDE));
+        }
+        if count > MAX_CLASSES {
+            return Some(format!("{count} classes, and {MAX_CLASSES} are the limit"));
+        }
+        let distinct: BTreeSet<_> = classes.iter().collect();
+        (distinct.len() < count).then(|| "two classes have the same name".into())
+    }
+}
+
+impl Preprocessing {
+    /// Features of an example.
+    pub fn features(&self) -> usize {
+        match self {
+            Self::Table(table) => table.features(),
+            Self::Images(images) => images.features(),
+            Self::Arrays(arrays) => arrays.features,
+        }
+    }
+
+    /// Classes, or real values of an example.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::Table(table) => table.outputs(),
+            Self::Images(images) => images.classes.len(),
+            Self::Arrays(ArrayFormat {
+                targets: ArrayTargets::Classes(count) | ArrayTargets::Values(count), ..
+            }) => *count,
+        }
+    }
+
+    /// Whether the targets are classes.
+    pub fn has_classes(&self) -> bool {
+        match self {
+            Self::Table(table) => matches!(table.encoding, TargetEncoding::Classes(_)),
+            Self::Images(_) => true,
+            Self::Arrays(arrays) => matches!(arrays.targets, ArrayTargets::Classes(_)),
+        }
+    }
+
+    /// The names of the classes, where they have any.
+    pub fn class_names(&self) -> Option<&[String]> {
+        match self {
+            Self::Table(TableFormat { encoding: TargetEncoding::Classes(names), .. }) => Some(names),
+            Self::Images(images) => Some(&images.classes),
+            Self::Table(_) | Self::Arrays(_) => None,
+        }
+    }
+
+    /// The name of a target that is a number, and the unit of its errors: what a difference of 1 is before
+    /// standardisation.
+    pub fn unit(&self) -> Option<(&str, f64)> {
+        match self {
+            Self::Table(TableFormat { target, encoding: TargetEncoding::Standardised(scale), .. }) => {
+                Some((target, scale.deviation))
+            }
+            Self::Table(_) | Self::Images(_) | Self::Arrays(_) => None,
+        }
+    }
+
+    /// What the model was tested with.
+    pub fn test(&self) -> &TestPart {
+        match self {
+            Self::Table(table) => &table.test,
+            Self::Images(images) => &images.test,
+            Self::Arrays(arrays) => &arrays.test,
+        }
+    }
+
+    /// Checks that it can be applied and kept.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with what is wrong.
+    pub fn check(&self) -> Result<()> {
+        let problem = match self {
+            Self::Table(table) => table.problem(),
+            Self::Images(images) => images.problem(),
+            Self::Arrays(_) => None,
+        };
         let bytes = serde_json::to_string(self).map_or(usize::MAX, |json| json.len());
-        let problem = if !scales.chain(of_target).all(Scale::is_sound) {
-            "a mean or deviation is not finite, or a deviation is not above 0".into()
-        } else if !(0.0..1.0).contains(&self.test) {
-            format!("a test share of {} is not in 0..1", self.test)
-        } else if bytes > MAX_BYTES {
-            format!("the names of its columns and categories take {bytes} bytes, and a model file holds {MAX_BYTES}")
-        } else {
-            return Ok(());
+        let problem = match (problem, self.test()) {
+            (Some(problem), _) => problem,
+            (None, TestPart::Share(share)) if !(0.0..1.0).contains(share) => {
+                format!("a test share of {share} is not in 0..1")
+            }
+            _ if bytes > MAX_BYTES => {
+                format!(
+                    "its names of columns, categories and classes take {bytes} bytes, and a model file holds {MAX_BYTES}"
+                )
+            }
+            _ => return Ok(()),
         };
         Err(Error::Invalid(problem))
     }

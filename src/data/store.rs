@@ -70,6 +70,11 @@ const SETS: [Set; 3] = [
     },
 ];
 
+/// Whether `--data` names no path with this text.
+pub(super) fn is_name(spec: &str) -> bool {
+    ["auto", "digits"].contains(&spec) || SETS.iter().any(|set| set.name == spec)
+}
+
 /// What happens while data is loaded; nothing is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
@@ -258,13 +263,22 @@ fn cause(error: &Error) -> String {
 
 fn load_folder(spec: &str) -> Result<Data> {
     let folder = Path::new(spec);
+    if folder.is_dir() && folder::FILES.iter().all(|file| folder::find_file(folder, file).is_none()) {
+        let problem = format!(
+            "this folder holds no data: neither a folder of images for each class, nor x.npy and y.npy, nor {} and the \
+             other IDX files",
+            folder::FILES[0]
+        );
+        return Err(Error::format(spec, problem));
+    }
     if folder.is_dir() {
         return folder::read(spec, &folder::find(folder)?, None);
     }
-    let problem = if folder.exists() { "is a file, not a folder" } else { "is neither a known set nor a folder" };
+    let problem = if folder.exists() { "is a file that is no table" } else { "is neither a known set nor a folder" };
     let names: Vec<_> = SETS.iter().map(|set| set.name).collect();
     Err(Error::Invalid(format!(
-        "--data {spec} {problem}: give auto, {}, digits, or a folder with the four IDX files",
+        "--data {spec} {problem}: give auto, {}, digits, a table (file.csv), or a folder: of images by class, of x.npy and \
+         y.npy, or of four IDX files",
         names.join(", ")
     )))
 }

@@ -39,8 +39,30 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn model() -> Vec<u8> {
+    model_of(None)
+}
+
+/// A model that reads its data in this way.
+fn model_of(preprocessing: Option<&str>) -> Vec<u8> {
+    let preprocessing = preprocessing.map(|json| serde_json::from_str(json).unwrap());
     let parameters = Parameters::new(&[4, 3, 2], 5).unwrap();
-    model_file::to_safetensors(&parameters, &Metadata::new(&parameters, "digits", 5, Loss::CrossEntropy)).unwrap()
+    let metadata = Metadata::new(&parameters, "digits", 5, Loss::CrossEntropy).with_preprocessing(preprocessing);
+    model_file::to_safetensors(&parameters, &metadata).unwrap()
+}
+
+/// One of each kind that makes 4 features and 2 classes.
+const PREPROCESSING: [&str; 3] = [
+    r#"{"columns":[{"name":"a","encoding":{"standardised":{"mean":0.5,"deviation":2.0}}},
+        {"name":"b","encoding":{"one_hot":["u","v","w"]}}],
+        "target":"c","encoding":{"classes":["x","y"]},"test":0.2}"#,
+    r#"{"width":2,"height":2,"color":"grey","classes":["x","y"],"test":"some/folder"}"#,
+    r#"{"elements":"numbers","features":4,"targets":{"classes":2},"test":0.2}"#,
+];
+
+/// A `.npy` file.
+fn npy(descr: &str, order: &str, shape: &str, elements: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+    [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), elements].concat()
 }
 
 /// A checkpoint in the middle of an epoch, with momentum or without.
@@ -98,7 +120,19 @@ fn seeds(parser: &str) -> Vec<Vec<u8>> {
             let zipped = plain.map(gzip);
             vec![four_files(plain), four_files(zipped.each_ref().map(Vec::as_slice))]
         }
-        "model_file" => vec![model()],
+        "npy" => vec![
+            npy("|u1", "False", "(2, 3)", b"abcdef"),
+            npy(">i2", "True", "(3,)", &[0, 1, 2, 3, 4, 5]),
+            npy("<f8", "False", "(1, 1, 2)", &[1.5f64, -2.0].map(f64::to_le_bytes).concat()),
+        ],
+        "npy_pair" => {
+            let pair = |x: &[u8], y: &[u8]| [&(x.len() as u16).to_le_bytes(), x, y].concat();
+            vec![
+                pair(&npy("|u1", "True", "(2, 2)", b"abcd"), &npy("<i4", "False", "(2,)", &[0, 0, 0, 0, 1, 0, 0, 0])),
+                pair(&npy("<f4", "False", "(2,)", &[0; 8]), &npy("<f4", "True", "(2, 2)", &[0; 16])),
+            ]
+        }
+        "model_file" => [None].into_iter().chain(PREPROCESSING.map(Some)).map(model_of).collect(),
         "checkpoint" => {
             let parameters = |sizes| Parameters::new(sizes, 5).unwrap();
             vec![checkpoint(parameters(&[4, 3, 2]), 0.9), checkpoint(parameters(&[2, 2]), 0.0)]
@@ -118,7 +152,7 @@ fn try_input(name: &str, parser: fn(&[u8]), input: &[u8]) {
 }
 
 /// Bytes that decide something in one of the formats.
-const TOKENS: [&[u8]; 16] = [
+const TOKENS: [&[u8]; 19] = [
     &[0xff; 4],
     &[0xff; 8],
     &[0, 0, 8, 2],
@@ -135,6 +169,9 @@ const TOKENS: [&[u8]; 16] = [
     b",0",
     b"-1",
     b"1e9",
+    b"True",
+    b"(1,)",
+    b"<f8",
 ];
 
 /// Damages a sound file in one to four places.
@@ -177,6 +214,8 @@ fn noise(random: &mut ChaCha8Rng, name: &str) -> Vec<u8> {
             small(&mut bytes);
             bytes
         }
+        (1, "npy") => npy("<f4", "False", &String::from_utf8_lossy(&bytes), &[]),
+        (2, "npy") => [&b"\x93NUMPY\x02\0"[..], &bytes].concat(),
         (1, "model_file" | "checkpoint") => safetensors(&String::from_utf8_lossy(&bytes), &[]),
         (2, "model_file" | "checkpoint") => {
             let json: String =
@@ -220,6 +259,16 @@ fn random_inputs_never_break_the_idx_parser() {
 #[test]
 fn random_inputs_never_break_the_idx_folder() {
     random_inputs("idx_folder");
+}
+
+#[test]
+fn random_inputs_never_break_the_npy_parser() {
+    random_inputs("npy");
+}
+
+#[test]
+fn random_inputs_never_break_an_npy_pair() {
+    random_inputs("npy_pair");
 }
 
 #[test]
@@ -425,6 +474,43 @@ fn a_bomb_of_ten_gigabytes_is_refused_at_once_in_little_memory() {
     sizes.iter().for_each(|(name, bytes)| fs::write(folder.path().join("data").join(name), bytes).unwrap());
     let run = within(SPACE, folder.path(), &train);
     assert!(run.code == 1 && run.stderr.contains("there is no memory for its 402653184 bytes of data"), "{run:?}");
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_image_that_would_unpack_to_gigabytes_is_refused_in_little_memory() {
+    let encoded = |format| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image::GrayImage::new(40, 30).write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    };
+    let (mut png, mut jpeg) = (encoded(image::ImageFormat::Png), encoded(image::ImageFormat::Jpeg));
+    let folder = tempfile::tempdir().unwrap();
+    for class in ["a", "b"] {
+        fs::create_dir_all(folder.path().join("data").join(class)).unwrap();
+        fs::write(folder.path().join("data").join(class).join("1.png"), &png).unwrap();
+    }
+    let train = ["train", "--backend", "cpu", "--data", "data", "--test", "0.5", "--epochs", "1", "--out", "run"];
+    assert_eq!(within(SPACE, folder.path(), &train).code, 0);
+    fs::remove_dir_all(folder.path().join("run")).unwrap();
+
+    // Width and height in PNG's first chunk, behind which is its CRC, and in JPEG's frame header.
+    png[16..24].copy_from_slice(&[100_000u32, 200_000].map(u32::to_be_bytes).concat());
+    let mut crc = Crc::new();
+    crc.update(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[65_500u16, 65_500].map(u16::to_be_bytes).concat());
+    for bomb in [png, jpeg] {
+        fs::write(folder.path().join("data/a/bomb"), bomb).unwrap();
+        let run = within(SPACE, folder.path(), &train);
+        let expected = "data/a/bomb: decoded it would take more than 268435456 bytes";
+        assert!(run.code == 1 && run.stderr.contains(expected), "{run:?}");
+    }
+    fs::File::create(folder.path().join("data/a/bomb")).unwrap().set_len(1 << 40).unwrap();
+    let run = within(SPACE, folder.path(), &train);
+    assert!(run.code == 1 && run.stderr.contains("data/a/bomb: it has 1099511627776 bytes"), "{run:?}");
     assert!(!folder.path().join("run").exists());
 }
 

@@ -4,8 +4,10 @@
 use std::io::Read;
 
 use sha2::{Digest, Sha256};
+use softstep::data::TestPart;
 use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::idx::{self, Idx, MAX_BYTES};
+use softstep::data::npy::{self, Array, Values};
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
 use softstep::{Error, Result, checkpoint};
@@ -18,15 +20,23 @@ pub type Parser = (&'static str, fn(&[u8]));
 
 /// Every parser.
 #[allow(dead_code)] // a fuzz target calls its one
-pub const PARSERS: [Parser; 5] =
-    [("csv", csv), ("idx", idx), ("idx_folder", idx_folder), ("model_file", model_file), ("checkpoint", checkpoint)];
+pub const PARSERS: [Parser; 7] = [
+    ("csv", csv),
+    ("idx", idx),
+    ("idx_folder", idx_folder),
+    ("npy", npy),
+    ("npy_pair", npy_pair),
+    ("model_file", model_file),
+    ("checkpoint", checkpoint),
+];
 
 /// The bytes of a table with the target `y`; another task for the first byte's lowest bit.
 pub fn csv(bytes: &[u8]) {
     let task = bytes.first().filter(|&byte| byte & 1 == 1).map(|_| Task::Classification);
-    let options = TableOptions { target: "y".into(), task, categorical: vec![], ignore: vec![], test: 0.5 };
+    let options =
+        TableOptions { target: "y".into(), task, categorical: vec![], ignore: vec![], test: TestPart::Share(0.5) };
     let data = match csv::read(FILE, bytes, &options, 1) {
-        Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: --test 0.5 of 1 rows")),
+        Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: --test 0.5 of 1 examples")),
         result => sound(result),
     };
     let Some(data) = data else { return };
@@ -77,6 +87,46 @@ pub fn idx_folder(bytes: &[u8]) {
         assert!(examples.labels().unwrap().iter().all(|&label| (label as usize) < examples.outputs));
     }
     assert_eq!((data.train.features, data.train.outputs), (data.test.features, data.test.outputs));
+}
+
+/// The bytes of a `.npy` file.
+pub fn npy(bytes: &[u8]) {
+    let Some(array) = sound(Array::read(FILE, bytes)) else { return };
+    let size: usize = array.shape.iter().product();
+    let (length, width) = match &array.values {
+        Values::Bytes(values) => (values.len(), 1),
+        Values::Integers(values) => (values.len(), 1),
+        Values::Floats(values) => {
+            assert!(values.iter().all(|value| value.is_finite()));
+            (values.len(), 4)
+        }
+    };
+    assert!(length == size && size > 0);
+    assert!(size * width < bytes.len());
+    if let Values::Bytes(values) = array.values {
+        // In any order they are the same bytes, at the end of the file.
+        let sorted = |values: &[u8]| {
+            let mut values = values.to_vec();
+            values.sort_unstable();
+            values
+        };
+        assert_eq!(sorted(&values), sorted(&bytes[bytes.len() - size..]));
+    }
+}
+
+/// Two `.npy` files, features and targets, behind the length of the first as little-endian u16.
+pub fn npy_pair(bytes: &[u8]) {
+    let Some((length, rest)) = bytes.split_first_chunk() else { return };
+    let (x, y) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
+    let [Some(x), Some(y)] = [x, y].map(|file| sound(Array::read(FILE, file))) else { return };
+    let rows = y.shape.first().copied();
+    let Some(examples) = sound(npy::examples(x, y, None)) else { return };
+    assert_eq!(rows, Some(examples.len()));
+    assert!((0..examples.len()).flat_map(|example| examples.input(example)).all(f64::is_finite));
+    if let Ok(labels) = examples.labels() {
+        assert!((2..=1000).contains(&examples.outputs));
+        assert!(labels.iter().all(|&label| (label as usize) < examples.outputs));
+    }
 }
 
 /// The bytes of a model file.
