@@ -100,6 +100,22 @@ Examples:
 where undefined) and confusion, whose rows are labels and whose columns are predictions. Where the targets are real
 values it is loss, r_squared, examples and rmse, the root mean squared error in the target's own units.";
 
+const PREDICT_HELP: &str = "\
+Examples:
+  softstep predict --model runs/mlp seven.png photo.jpg
+  softstep predict --model runs/plants new.csv
+  softstep predict --model runs/mlp --top 1 --json t10k-images-idx3-ubyte
+  softstep predict --model runs/mlp < seven.png
+
+A model trained on images reads images (PNG, JPEG), one trained on a table CSV files with its columns (the target need not
+be there), one trained on arrays .npy files; models of bytes read IDX files and .npy arrays of bytes, too. A picture for a
+model that was trained on IDX files is fitted: with --fit digit it is brought to the form of MNIST's digits, dark ink on
+light or light on dark, in any place and size; with --fit whole the picture is made grey and resized as it is.
+
+--json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
+probable first, each with class and probability (output where the model was trained with mean squared error); or values,
+where the targets are real values.";
+
 const DOCTOR_HELP: &str = "\
 Examples:
   softstep doctor                             the device that `softstep train` would take
@@ -139,6 +155,9 @@ pub enum Command {
     /// Measure a trained model on a test set
     #[command(after_long_help = EVAL_HELP)]
     Eval(EvalArgs),
+    /// Say what a trained model makes of images, tables or arrays
+    #[command(after_long_help = PREDICT_HELP)]
+    Predict(PredictArgs),
     /// Measure how fast this machine trains, on GPU and CPU
     #[command(after_long_help = BENCH_HELP)]
     Bench(BenchArgs),
@@ -576,6 +595,43 @@ pub struct EvalArgs {
     pub json: bool,
 }
 
+/// Options of `softstep predict`.
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    /// The model: a model.safetensors, or a run folder that holds one
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub model: PathBuf,
+    /// Images, tables, .npy arrays or IDX files; - is standard input
+    #[arg(value_name = "FILES", default_value = "-")]
+    pub files: Vec<PathBuf>,
+    /// Classes to show, the most probable first
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
+    pub top: usize,
+    /// How pictures are brought to the images of an IDX model [default: digit for mnist and digits, else whole]
+    #[arg(long, value_enum)]
+    pub fit: Option<FitChoice>,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print JSON Lines for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Values of `--fit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FitChoice {
+    /// The ink alone, as MNIST has its digits
+    Digit,
+    /// The whole picture
+    Whole,
+}
+
+/// A number of 1 or more.
+fn at_least_1(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "must be a whole number, 1 or more".into())
+}
+
 /// Options of `softstep bench`.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
@@ -661,6 +717,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             Some(("train", &train.device))
         }
         Command::Eval(eval) => Some(("eval", &eval.device)),
+        Command::Predict(predict) => Some(("predict", &predict.device)),
         Command::Bench(bench) => {
             bench.check().map_err(|error| usage("bench", ErrorKind::ValueValidation, error))?;
             None

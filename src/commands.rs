@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod bench;
 pub mod doctor;
 pub mod eval;
+pub mod predict;
 pub mod train;
 
 use anyhow::{Context, Result};

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod csv;
+mod digit;
 mod digits;
 #[cfg(not(target_arch = "wasm32"))]
 mod download;
@@ -17,6 +18,8 @@ mod download;
 mod folder;
 pub mod idx;
 pub mod images;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod inputs;
 #[cfg(not(target_arch = "wasm32"))]
 mod kind;
 pub mod npy;

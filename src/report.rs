@@ -47,6 +47,7 @@ use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
 use crate::commands::doctor::{Device, Diagnosis, Folder, TestTraining};
+use crate::commands::predict::{Outcome, Prediction};
 
 /// What stands for an undefined number.
 const UNDEFINED: &str = "–";
@@ -287,6 +288,56 @@ fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     Ok(print(&lines.join("\n"))?)
 }
 
+/// Prints what a model trained with this loss makes of its inputs.
+pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
+    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    if json {
+        return predictions.iter().try_for_each(|Prediction { input, outcome }| {
+            Ok(print_json(&match outcome {
+                Outcome::Values(values) => json!({ "input": input, "values": values }),
+                Outcome::Classes(classes) => {
+                    let classes: Vec<_> =
+                        classes.iter().map(|(class, value)| json!({ "class": class, measure: value })).collect();
+                    json!({ "input": input, "classes": classes })
+                }
+            })?)
+        });
+    }
+    let number = |value: f32| match loss {
+        Loss::MeanSquaredError => format!("{value:.4}"),
+        Loss::CrossEntropy | Loss::BinaryCrossEntropy => percent(value.into()),
+    };
+    let is_values = |prediction: &Prediction| matches!(prediction.outcome, Outcome::Values(_));
+    let others = |prediction: &Prediction| matches!(&prediction.outcome, Outcome::Classes(all) if all.len() > 1);
+    let mut header = vec!["input"];
+    match predictions.iter().any(is_values) {
+        true => header.push("value"),
+        false => header.extend(["class", measure]),
+    }
+    header.extend(predictions.iter().any(others).then_some("next"));
+    let mut table = table(&header);
+    for Prediction { input, outcome } in predictions {
+        let mut row = vec![Cell::new(printable(input))];
+        match outcome {
+            Outcome::Values(values) => {
+                let values: Vec<String> = values.iter().map(|&value| significant(value)).collect();
+                row.push(Cell::new(values.join(", ")));
+            }
+            Outcome::Classes(classes) => {
+                for (class, value) in classes.iter().take(1) {
+                    row.push(Cell::new(printable(class)));
+                    row.extend(right([number(*value)]));
+                }
+                let next =
+                    classes.iter().skip(1).map(|(class, value)| format!("{} {}", printable(class), number(*value)));
+                row.push(Cell::new(next.collect::<Vec<_>>().join(", ")));
+            }
+        }
+        table.add_row(row);
+    }
+    Ok(print(&table.to_string())?)
+}
+
 /// Root mean squared error of real values, in their own units also where the model learned them standardised; `None` for
 /// classes.
 fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
@@ -305,7 +356,7 @@ fn error_text(data: &Data, evaluation: &Evaluation) -> String {
 
 /// A number of any size with four digits that mean something.
 fn significant(number: f64) -> String {
-    let before = if number > 0.0 && number.is_finite() { number.log10().floor() } else { 0.0 };
+    let before = if number != 0.0 && number.is_finite() { number.abs().log10().floor() } else { 0.0 };
     match before {
         -5.0..6.0 => format!("{number:.*}", (3.0 - before).max(0.0) as usize),
         _ => format!("{number:.3e}"),

@@ -319,14 +319,16 @@ pub struct Model {
     pub seed: u64,
     /// The loss that it was trained with.
     pub loss: Loss,
-    /// How it reads tables, if it does.
+    /// How it reads tables, images or arrays, if it does.
     pub preprocessing: Option<Preprocessing>,
+    /// The name of the data set that it was trained on.
+    pub data: String,
 }
 
 impl Model {
     fn of_checkpoint(path: PathBuf, (metadata, state): (checkpoint::Metadata, TrainingState)) -> Self {
-        let checkpoint::Metadata { config, preprocessing, .. } = metadata;
-        Self { path, parameters: state.parameters, seed: config.seed, loss: config.loss, preprocessing }
+        let checkpoint::Metadata { config, preprocessing, data, .. } = metadata;
+        Self { path, parameters: state.parameters, seed: config.seed, loss: config.loss, preprocessing, data }
     }
 }
 
@@ -342,8 +344,8 @@ pub fn read_model(model: &Path) -> Result<Model> {
         return Ok(Model::of_checkpoint(path, checkpoint::from_safetensors(&name, &bytes)?));
     }
     let (parameters, metadata) = model_file::from_safetensors(&name, &bytes)?;
-    let model_file::Metadata { seed, loss, preprocessing, .. } = metadata;
-    Ok(Model { path, parameters, seed, loss, preprocessing })
+    let model_file::Metadata { seed, loss, preprocessing, data, .. } = metadata;
+    Ok(Model { path, parameters, seed, loss, preprocessing, data })
 }
 
 /// Reads a model file or a checkpoint, if it is no larger than these may be.

@@ -14,7 +14,7 @@ use crate::run_folder::{self, Model};
 
 /// Evaluates the model on the data's test part.
 pub async fn run(args: &EvalArgs) -> Result<()> {
-    let Model { path: file, parameters, seed, loss, preprocessing } = run_folder::read_model(&args.model)?;
+    let Model { path: file, parameters, seed, loss, preprocessing, .. } = run_folder::read_model(&args.model)?;
     let DataArgs { data: spec, .. } = &args.data;
     let data = match &preprocessing {
         Some(preprocessing) => data::load_test(spec, preprocessing, seed, args.all)?,

@@ -84,6 +84,13 @@ pub(super) fn load_test(path: &Path, format: &TableFormat, seed: u64, all: bool)
     }
 }
 
+/// The features of every row of a CSV file, `[rows, features]`, as a model with this format reads them, and the line of
+/// each, from 1. Its target need not be there.
+pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Result<(Vec<f32>, Vec<u64>)> {
+    let table = Table::read(file, input)?;
+    Ok((table.inputs(format)?, table.rows.iter().map(|row| row.line).collect()))
+}
+
 /// The lines of a file.
 struct Table {
     file: String,
@@ -257,16 +264,14 @@ impl Table {
         Error::format(&self.file, format!("line {line}, column {:?}: {problem}", &self.header[column]))
     }
 
-    /// Every row as an example.
-    fn examples(&self, format: &TableFormat) -> Result<Examples> {
+    /// The features of every row, `[rows, features]`.
+    fn inputs(&self, format: &TableFormat) -> Result<Vec<f32>> {
         let columns = format
             .columns
             .iter()
             .map(|column| Ok((self.column("column", &column.name)?, &column.encoding)))
             .collect::<Result<Vec<_>>>()?;
-        let target = self.column("--target", &format.target)?;
-        let features = format.features();
-        let mut inputs: Vec<f32> = Vec::with_capacity(self.rows.len() * features);
+        let mut inputs: Vec<f32> = Vec::with_capacity(self.rows.len() * format.features());
         for row in &self.rows {
             for &(column, encoding) in &columns {
                 match encoding {
@@ -278,6 +283,13 @@ impl Table {
                 }
             }
         }
+        Ok(inputs)
+    }
+
+    /// Every row as an example.
+    fn examples(&self, format: &TableFormat) -> Result<Examples> {
+        let target = self.column("--target", &format.target)?;
+        let inputs = self.inputs(format)?;
         let targets = match &format.encoding {
             TargetEncoding::Classes(names) => {
                 let class = |row: &Row| {
@@ -294,7 +306,7 @@ impl Table {
                 Targets::Values(self.rows.iter().map(value).collect::<Result<_>>()?)
             }
         };
-        Examples::new(inputs, targets, features, format.outputs())
+        Examples::new(inputs, targets, format.features(), format.outputs())
             .map_err(|error| Error::format(&self.file, error.to_string()))
     }
 

@@ -31,7 +31,7 @@ impl ImageFormat {
     /// # Errors
     /// [`Error::Format`] where it is no PNG or JPEG image, is damaged or incomplete, or has more than 256 MiB.
     pub fn decode(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-        let image = decode(bytes).map_err(|problem| Error::format(file, problem))?;
+        let image = decode(file, bytes)?;
         let Self { width, height, .. } = *self;
         Ok(match self.color {
             Color::Grey => imageops::resize(&image.into_luma8(), width, height, FilterType::Triangle).into_raw(),
@@ -40,21 +40,25 @@ impl ImageFormat {
     }
 }
 
-/// An opaque image, the right way up.
-fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
-    let no_image = || "no PNG or JPEG image: convert it, or take it out of the folder".to_string();
+/// An opaque image, the right way up; `file` is what errors call it.
+pub(super) fn decode(file: &str, bytes: &[u8]) -> Result<DynamicImage> {
+    decode_image(bytes).map_err(|problem| Error::format(file, problem))
+}
+
+fn decode_image(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
+    let no_image = || "no PNG or JPEG image: convert it, or leave it out".to_string();
     let unreadable = |error: ImageError| match error {
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
-            format!("decoded it would take more than {MAX_BYTES} bytes: make it smaller, or take it out of the folder")
+            format!("decoded it would take more than {MAX_BYTES} bytes: make it smaller, or leave it out")
         }
-        error => format!("a damaged image ({error}): replace it, or take it out of the folder"),
+        error => format!("a damaged image ({error}): replace it, or leave it out"),
     };
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| no_image())?;
     match reader.format() {
         Some(::image::ImageFormat::Png) => {}
         Some(::image::ImageFormat::Jpeg) if has_jpeg_end(bytes) => {}
         Some(::image::ImageFormat::Jpeg) => {
-            return Err("a damaged image (it ends too early): replace it, or take it out of the folder".into());
+            return Err("a damaged image (it ends too early): replace it, or leave it out".into());
         }
         _ => return Err(no_image()),
     }

@@ -294,28 +294,16 @@ fn read_chunks(
 /// # Errors
 /// [`Error::Format`] naming the file, and the index where there is one.
 pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>) -> Result<Examples> {
-    let examples = *x.shape.first().ok_or_else(|| x.error("it is a single number, not [examples, …]"))?;
+    let examples = x.examples()?;
     if y.shape.first() != Some(&examples) {
         let problem = format!("its shape is [{}], and {} has {examples} examples", y.shape_list(), x.file);
         return Err(y.error(problem));
     }
-    let features = x.width();
     if let Some(format) = format {
-        let elements = x.elements();
-        if elements != format.elements {
-            let problem = format!("it holds {}, where training was on {}", elements.name(), format.elements.name());
-            return Err(x.error(problem));
-        }
-        if features != format.features {
-            return Err(x.error(format!("an example has {features} features, not {} as in training", format.features)));
-        }
+        x.check_features(format.elements, format.features)?;
     }
-    let (targets, outputs) = targets(&y, format)?;
-    let inputs = match x.values {
-        Values::Bytes(bytes) => Features::Bytes(bytes),
-        Values::Integers(numbers) => Features::Floats(numbers.into_iter().map(|number| number as f32).collect()),
-        Values::Floats(numbers) => Features::Floats(numbers),
-    };
+    let (features, (targets, outputs)) = (x.width(), targets(&y, format)?);
+    let inputs = x.into_features();
     Examples::new(inputs, targets, features, outputs).map_err(|error| Error::format(y.file, error.to_string()))
 }
 
@@ -379,6 +367,38 @@ fn targets(y: &Array, format: Option<&ArrayFormat>) -> Result<(Targets, usize)> 
 }
 
 impl Array {
+    /// How many examples it has, if each of its first dimension is one.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where it is a single number.
+    pub fn examples(&self) -> Result<usize> {
+        self.shape.first().copied().ok_or_else(|| self.error("it is a single number, not [examples, …]"))
+    }
+
+    /// Checks that its examples are what a model was trained on.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if they are not.
+    pub fn check_features(&self, wanted: Elements, features: usize) -> Result<()> {
+        let (elements, width) = (self.elements(), self.width());
+        if elements != wanted {
+            return Err(self.error(format!("it holds {}, where training was on {}", elements.name(), wanted.name())));
+        }
+        if width != features {
+            return Err(self.error(format!("an example has {width} features, not {features} as in training")));
+        }
+        Ok(())
+    }
+
+    /// Its elements as features, `[examples, …]`.
+    pub fn into_features(self) -> Features {
+        match self.values {
+            Values::Bytes(bytes) => Features::Bytes(bytes),
+            Values::Integers(numbers) => Features::Floats(numbers.into_iter().map(|number| number as f32).collect()),
+            Values::Floats(numbers) => Features::Floats(numbers),
+        }
+    }
+
     fn elements(&self) -> Elements {
         match self.values {
             Values::Bytes(_) => Elements::Bytes,

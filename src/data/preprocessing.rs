@@ -180,6 +180,11 @@ impl Scale {
         ((number - self.mean) / self.deviation) as f32
     }
 
+    /// The number that the model sees so.
+    pub fn undo(self, value: f32) -> f64 {
+        f64::from(value) * self.deviation + self.mean
+    }
+
     fn is_sound(self) -> bool {
         self.mean.is_finite() && self.deviation.is_finite() && self.deviation > 0.0
     }
@@ -280,6 +285,14 @@ impl Preprocessing {
             Self::Table(TableFormat { encoding: TargetEncoding::Classes(names), .. }) => Some(names),
             Self::Images(images) => Some(&images.classes),
             Self::Table(_) | Self::Arrays(_) => None,
+        }
+    }
+
+    /// Mean and deviation of a target that a model sees standardised.
+    pub fn target_scale(&self) -> Option<Scale> {
+        match self {
+            Self::Table(TableFormat { encoding: TargetEncoding::Standardised(scale), .. }) => Some(*scale),
+            Self::Table(_) | Self::Images(_) | Self::Arrays(_) => None,
         }
     }
 

@@ -1,0 +1,150 @@
+//! `softstep predict`: what a trained model makes of files.
+
+use std::fs::{self, File};
+use std::io::{IsTerminal, Read, stdin};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use softstep::Error;
+use softstep::backend::Backend;
+use softstep::cpu::CpuBackend;
+use softstep::data::inputs::{Fit, Inputs, Reading};
+use softstep::data::{Examples, Features, Preprocessing, Targets};
+use softstep::gpu::{GpuBackend, Readback};
+use softstep::loss::Loss;
+
+use crate::cli::{FitChoice, PredictArgs};
+use crate::report;
+use crate::run_folder::{self, Model};
+
+/// The most bytes of a file, as of an IDX file's elements.
+const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
+/// Standard input.
+const STDIN: &str = "-";
+/// Data sets of digits: what a model trained on them is shown is brought to their form.
+const DIGITS: [&str; 2] = ["mnist", "digits"];
+
+/// What a model makes of one input.
+pub struct Prediction {
+    /// The file, with line or index.
+    pub input: String,
+    pub outcome: Outcome,
+}
+
+/// What a model gives.
+pub enum Outcome {
+    /// Classes with their probabilities, the most probable first; or with the model's outputs, where it was trained with
+    /// mean squared error.
+    Classes(Vec<(String, f32)>),
+    /// Real values, in the units of the target.
+    Values(Vec<f64>),
+}
+
+/// Predicts.
+pub async fn run(args: &PredictArgs) -> Result<()> {
+    let model = run_folder::read_model(&args.model)?;
+    let Model { parameters, loss, preprocessing, data, .. } = &model;
+    let sizes = parameters.sizes();
+    let fit = match args.fit {
+        Some(FitChoice::Digit) => Fit::Digit,
+        Some(FitChoice::Whole) => Fit::Whole,
+        None if DIGITS.contains(&data.as_str()) => Fit::Digit,
+        None => Fit::Whole,
+    };
+    let reading = Reading { features: sizes[0], preprocessing: preprocessing.as_ref(), fit };
+    let (names, examples) = read(args, &reading, &model)?;
+    let outputs = match super::open_gpu(&args.device).await? {
+        Some(gpu) => {
+            let backend = GpuBackend::new(&gpu, parameters, None, Readback::default()).await?;
+            outputs(backend.with_loss(*loss), &examples).await?
+        }
+        None => outputs(CpuBackend::new(parameters, None)?.with_loss(*loss), &examples).await?,
+    };
+    let predictions: Vec<Prediction> = names
+        .into_iter()
+        .zip(outputs.chunks_exact(outputs.len() / examples.len()))
+        .map(|(input, outputs)| Prediction { input, outcome: outcome(outputs, &model, args.top) })
+        .collect();
+    report::predictions(&predictions, *loss, args.json)
+}
+
+async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
+    let set = backend.upload(examples)?;
+    Ok(backend.probabilities(&set).await?)
+}
+
+/// All files together.
+fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<(Vec<String>, Examples)> {
+    let (mut names, mut bytes, mut floats) = (Vec::new(), Vec::new(), Vec::new());
+    for file in &args.files {
+        let (file, content) = read_file(file)?;
+        let inputs = reading.read(&file, &content).with_context(|| format!("model {}", model.path.display()));
+        let Inputs { names: of_file, features } = inputs?;
+        names.extend(of_file);
+        match features {
+            Features::Bytes(features) => bytes.extend(features),
+            Features::Floats(features) => floats.extend(features),
+        }
+    }
+    // A model reads either the one or the other. The targets are unknown, and nobody looks at them.
+    let inputs = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
+    let (count, outputs) = (names.len(), model.parameters.sizes().last().copied().unwrap_or_default());
+    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss) {
+        (true, Loss::BinaryCrossEntropy) => (Targets::Classes(vec![0; count]), 2),
+        (true, _) => (Targets::Classes(vec![0; count]), outputs),
+        (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
+    };
+    Ok((names, Examples::new(inputs, targets.0, reading.features, targets.1)?))
+}
+
+/// A file's content, and what to call it.
+fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
+    let mut content = Vec::new();
+    if path == Path::new(STDIN) {
+        if stdin().is_terminal() {
+            bail!("nothing to predict: name images, tables, arrays or IDX files, or give one on standard input");
+        }
+        let name = "standard input";
+        stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut content).map_err(Error::io("read", name))?;
+        check_length(name, content.len() as u64)?;
+        return Ok((name.into(), content));
+    }
+    let name = path.display().to_string();
+    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+    if metadata.is_dir() {
+        bail!("{name} is a folder: name the files in it, as in {}", path.join("*").display());
+    }
+    check_length(&name, metadata.len())?;
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(Error::io("read", path))?;
+    check_length(&name, content.len() as u64)?;
+    Ok((name, content))
+}
+
+fn check_length(name: &str, bytes: u64) -> Result<()> {
+    if bytes > MAX_BYTES {
+        bail!("{name}: more than {MAX_BYTES} bytes, which is the limit");
+    }
+    if bytes == 0 {
+        bail!("{name} is empty");
+    }
+    Ok(())
+}
+
+/// What the outputs for an input say.
+fn outcome(outputs: &[f32], model: &Model, top: usize) -> Outcome {
+    let preprocessing = model.preprocessing.as_ref();
+    if !preprocessing.is_none_or(Preprocessing::has_classes) {
+        let scale = preprocessing.and_then(Preprocessing::target_scale);
+        let value = |&output: &f32| scale.map_or(f64::from(output), |scale| scale.undo(output));
+        return Outcome::Values(outputs.iter().map(value).collect());
+    }
+    let mut classes: Vec<usize> = (0..outputs.len()).collect();
+    // Equal ones in the order of the classes, as the first is predicted.
+    classes.sort_by(|&a, &b| outputs[b].total_cmp(&outputs[a]));
+    let name = |class: usize| match preprocessing.and_then(Preprocessing::class_names) {
+        Some(names) => names[class].clone(),
+        None => class.to_string(),
+    };
+    Outcome::Classes(classes.into_iter().take(top).map(|class| (name(class), outputs[class])).collect())
+}

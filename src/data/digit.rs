@@ -1,0 +1,360 @@
+//! A picture of a digit, brought to what the digits of a data set look like: bright ink on black, of one size and place.
+//!
+//! Paper is what lies at the border; a plane through it stands for the light on it, so that a shadow is no ink. Ink is
+//! what Otsu's threshold (1979) separates from it, darker or brighter, without specks. Of thin lines more is made, until
+//! they are as broad as those of the data set. Then the ink is scaled to the size of the data set's digits, its longer side
+//! to theirs, and put with its centre of mass into the middle, as Y. LeCun, C. Cortes and C. Burges did for MNIST.
+
+use image::GrayImage;
+use image::imageops::{self, FilterType};
+
+/// Longest side that a picture is worked on at.
+const WORKING_SIDE: u32 = 200;
+/// Grey levels between paper and ink, of 255, below which there is none.
+const FAINTEST: f32 = 12.0;
+/// Share of the largest piece's pixels that a piece of ink needs not to be a speck.
+const SPECK: f32 = 0.04;
+/// Breadth of a line, by the longer side of the digit, to which thinner ones are made.
+const STROKE: f32 = 0.11;
+
+/// What the digits of a data set look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Rows, and columns, of an image.
+    pub side: u32,
+    /// The longer side of the digit in it.
+    pub digit: u32,
+}
+
+impl Frame {
+    /// MNIST's 28×28 images, whose digits are 20 high or wide; and other sizes in proportion, but for the bundled 8×8
+    /// digits, which fill their images.
+    pub fn of_side(side: u32) -> Self {
+        Self { side, digit: if side <= 8 { side } else { (side * 20 + 14) / 28 } }
+    }
+}
+
+/// Values of 0 to 255 and their places.
+struct Map {
+    width: usize,
+    values: Vec<f32>,
+}
+
+impl Map {
+    fn height(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    fn place(&self, at: usize) -> (usize, usize) {
+        (at % self.width, at / self.width)
+    }
+
+    fn is_border(&self, at: usize) -> bool {
+        let ((x, y), margin) = (self.place(at), 1 + self.width.min(self.height()) / 40);
+        x < margin || y < margin || x + margin >= self.width || y + margin >= self.height()
+    }
+}
+
+/// The pixels of an image that shows the digit as `frame` has it, `[side, side]`; `None` where there is no ink.
+pub fn normalise(picture: &GrayImage, frame: Frame) -> Option<Vec<u8>> {
+    let map = ink(&working_copy(picture))?;
+    let strokes = broadened(strokes_alone(map)?);
+    let box_of_ink = bounds(&strokes)?;
+    Some(framed(&strokes, box_of_ink, frame))
+}
+
+fn working_copy(picture: &GrayImage) -> Map {
+    let (width, height) = picture.dimensions();
+    let longest = width.max(height).max(1);
+    let side = |side: u32| (f64::from(side) * f64::from(WORKING_SIDE) / f64::from(longest)).round().max(1.0) as u32;
+    let small = imageops::resize(picture, side(width), side(height), FilterType::Triangle);
+    Map { width: small.width() as usize, values: small.into_raw().into_iter().map(f32::from).collect() }
+}
+
+/// How far each pixel is from the paper towards the ink.
+fn ink(picture: &Map) -> Option<Map> {
+    let border = |values: &[f32]| -> Vec<f32> {
+        (0..values.len()).filter(|&at| picture.is_border(at)).map(|at| values[at]).collect()
+    };
+    // What is on the same side of a threshold as most of the border is paper.
+    let mut is_paper = {
+        let threshold = otsu(&picture.values)?;
+        let at_border = border(&picture.values);
+        let dark = at_border.iter().filter(|&&value| value <= threshold).count();
+        let is_dark_paper = 2 * dark > at_border.len();
+        picture.values.iter().map(|&value| (value <= threshold) == is_dark_paper).collect::<Vec<_>>()
+    };
+    let mut ink = Vec::new();
+    for _ in 0..2 {
+        let plane = plane(picture, &is_paper)?;
+        let light = |at| {
+            let (x, y) = picture.place(at);
+            plane[0] + plane[1] * x as f64 + plane[2] * y as f64
+        };
+        let difference: Vec<f32> =
+            picture.values.iter().enumerate().map(|(at, &value)| value - light(at) as f32).collect();
+        let sum: f32 = difference.iter().zip(&is_paper).filter(|(_, is_paper)| !**is_paper).map(|(d, _)| d).sum();
+        ink = difference.iter().map(|&difference| (difference * sum.signum()).max(0.0)).collect();
+        let threshold = otsu(&ink)?;
+        is_paper = ink.iter().map(|&ink| ink <= threshold).collect();
+    }
+    let of_ink = || ink.iter().zip(&is_paper).filter(|(_, is_paper)| !**is_paper).map(|(&ink, _)| ink);
+    let full = of_ink().sum::<f32>() / of_ink().count() as f32;
+    if !(full >= FAINTEST) {
+        return None;
+    }
+    // Below a third of full ink it is noise; the edge of a line lies in between.
+    let values = ink.iter().map(|&ink| (255.0 * (ink / full - 0.33) / 0.5).clamp(0.0, 255.0)).collect();
+    Some(Map { width: picture.width, values })
+}
+
+/// The threshold that leaves the least variance on its two sides (N. Otsu 1979); `None` where all is one.
+fn otsu(values: &[f32]) -> Option<f32> {
+    let mut histogram = [0u32; 256];
+    values.iter().for_each(|&value| histogram[value.round() as usize] += 1);
+    let moment = |range: &[u32], first: usize| -> (f64, f64) {
+        let count = range.iter().map(|&count| f64::from(count)).sum();
+        (count, range.iter().enumerate().map(|(at, &count)| (first + at) as f64 * f64::from(count)).sum())
+    };
+    let between = |threshold: usize| {
+        let (below, above) = histogram.split_at(threshold + 1);
+        let ((n0, sum0), (n1, sum1)) = (moment(below, 0), moment(above, threshold + 1));
+        if n0 == 0.0 || n1 == 0.0 { 0.0 } else { n0 * n1 * (sum0 / n0 - sum1 / n1).powi(2) }
+    };
+    let best = (0..255).map(|threshold| (threshold, between(threshold))).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (best.1 > 0.0).then_some(best.0 as f32)
+}
+
+/// The plane `a + b x + c y` that is nearest to the wanted pixels, by least squares.
+fn plane(picture: &Map, wanted: &[bool]) -> Option<[f64; 3]> {
+    let mut normal = [[0.0; 4]; 3];
+    for (at, &value) in picture.values.iter().enumerate().filter(|&(at, _)| wanted[at]) {
+        let (x, y) = picture.place(at);
+        let row = [1.0, x as f64, y as f64, f64::from(value)];
+        for (sums, &factor) in normal.iter_mut().zip(&row) {
+            sums.iter_mut().zip(&row).for_each(|(sum, &value)| *sum += factor * value);
+        }
+    }
+    if normal[0][0] == 0.0 {
+        return None;
+    }
+    // Gauss-Jordan; a direction in which no pixels lie gets no slope.
+    for pivot in 0..3 {
+        if normal[pivot][pivot].abs() <= 1e-9 * normal[0][0] {
+            normal[pivot] = [0.0; 4];
+            normal[pivot][pivot] = 1.0;
+        }
+        let pivot_row = normal[pivot].map(|value| value / normal[pivot][pivot]);
+        for (row, values) in normal.iter_mut().enumerate() {
+            let factor = values[pivot];
+            if row == pivot {
+                *values = pivot_row;
+            } else {
+                values.iter_mut().zip(&pivot_row).for_each(|(value, pivot)| *value -= factor * pivot);
+            }
+        }
+    }
+    Some(normal.map(|row| row[3]))
+}
+
+/// The ink without specks: connected pieces that are tiny beside the largest, and the pale pixels of nobody.
+fn strokes_alone(mut map: Map) -> Option<Map> {
+    let is_ink: Vec<bool> = map.values.iter().map(|&value| value >= 128.0).collect();
+    let mut piece_of = vec![usize::MAX; is_ink.len()];
+    let mut sizes = Vec::new();
+    for start in 0..is_ink.len() {
+        if !is_ink[start] || piece_of[start] != usize::MAX {
+            continue;
+        }
+        let (piece, mut reached, mut size) = (sizes.len(), vec![start], 0);
+        piece_of[start] = piece;
+        while let Some(at) = reached.pop() {
+            size += 1;
+            for next in neighbours(&map, at, 1) {
+                if is_ink[next] && piece_of[next] == usize::MAX {
+                    piece_of[next] = piece;
+                    reached.push(next);
+                }
+            }
+        }
+        sizes.push(size);
+    }
+    let smallest = SPECK * *sizes.iter().max()? as f32;
+    let is_kept = |at: usize| piece_of[at] != usize::MAX && sizes[piece_of[at]] as f32 >= smallest;
+    let values = (0..is_ink.len()).map(|at| if neighbours(&map, at, 1).any(is_kept) { map.values[at] } else { 0.0 });
+    map.values = values.collect();
+    Some(map)
+}
+
+/// The pixels at most so far away in x and in y, itself among them.
+fn neighbours(map: &Map, at: usize, far: usize) -> impl Iterator<Item = usize> + use<> {
+    let ((x, y), width) = (map.place(at), map.width);
+    let rows = y.saturating_sub(far)..=(y + far).min(map.height() - 1);
+    let columns = x.saturating_sub(far)..=(x + far).min(width - 1);
+    rows.flat_map(move |y| columns.clone().map(move |x| y * width + x))
+}
+
+/// Left, top, width and height of the ink.
+fn bounds(map: &Map) -> Option<[usize; 4]> {
+    let ink = || (0..map.values.len()).filter(|&at| map.values[at] >= 128.0).map(|at| map.place(at));
+    let (left, right) = (ink().map(|(x, _)| x).min()?, ink().map(|(x, _)| x).max()?);
+    let (top, bottom) = (ink().map(|(_, y)| y).min()?, ink().map(|(_, y)| y).max()?);
+    Some([left, top, right - left + 1, bottom - top + 1])
+}
+
+/// The strokes, broadened where they are thinner than [`STROKE`], on a map with room around them for that.
+fn broadened(map: Map) -> Map {
+    let Some([_, _, width, height]) = bounds(&map) else { return map };
+    let is_ink = |at: usize| map.values[at] >= 128.0;
+    let ink = (0..map.values.len()).filter(|&at| is_ink(at)).count() as f32;
+    let is_edge = |at: usize| is_ink(at) && neighbours(&map, at, 1).any(|next| !is_ink(next));
+    let edge = (0..map.values.len()).filter(|&at| is_edge(at)).count() as f32;
+    // A line of breadth b and length l has b l pixels, of which about 2 l are at its edges.
+    let breadth = (2.0 * ink / edge.max(1.0)).max(1.0);
+    let missing = STROKE * width.max(height) as f32 - breadth;
+    let radius = (missing / 2.0).round().max(0.0) as usize;
+    let whole_width = map.width + 2 * radius;
+    let mut values = vec![0.0f32; whole_width * (map.height() + 2 * radius)];
+    for (at, &value) in map.values.iter().enumerate().filter(|&(_, &value)| value > 0.0) {
+        let (x, y) = map.place(at);
+        for dy in 0..=2 * radius {
+            for dx in 0..=2 * radius {
+                if dx.abs_diff(radius).pow(2) + dy.abs_diff(radius).pow(2) <= radius * radius {
+                    let target = &mut values[(y + dy) * whole_width + x + dx];
+                    *target = target.max(value);
+                }
+            }
+        }
+    }
+    Map { width: whole_width, values }
+}
+
+/// The box of ink, scaled, with its centre of mass in the middle.
+fn framed(map: &Map, [left, top, width, height]: [usize; 4], frame: Frame) -> Vec<u8> {
+    let ink = GrayImage::from_fn(width as u32, height as u32, |x, y| {
+        [map.values[(top + y as usize) * map.width + left + x as usize] as u8].into()
+    });
+    let Frame { side, digit } = frame;
+    let longest = width.max(height) as f64;
+    let scaled = |size: usize| (f64::from(digit) * size as f64 / longest).round().max(1.0) as u32;
+    let ink = imageops::resize(&ink, scaled(width), scaled(height), FilterType::Triangle);
+
+    let mass: f64 = ink.pixels().map(|pixel| f64::from(pixel[0])).sum();
+    let centre = |along: fn(u32, u32) -> u32| {
+        ink.enumerate_pixels().map(|(x, y, pixel)| f64::from(pixel[0]) * (f64::from(along(x, y)) + 0.5)).sum::<f64>()
+            / mass.max(1.0)
+    };
+    // The middle as far as nothing leaves the image.
+    let offset = |centre: f64, size: u32| (f64::from(side) / 2.0 - centre).round().clamp(0.0, f64::from(side - size));
+    let (x, y) = (offset(centre(|x, _| x), ink.width()), offset(centre(|_, y| y), ink.height()));
+    let mut image = GrayImage::new(side, side);
+    imageops::replace(&mut image, &ink, x as i64, y as i64);
+    image.into_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Luma;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MNIST: Frame = Frame { side: 28, digit: 20 };
+
+    /// A seven of lines this broad, in a box at (left, top), with this light: brightness of a place and whether there is
+    /// ink to the pixel.
+    fn seven(
+        canvas: [u32; 2],
+        [left, top, width, height]: [f32; 4],
+        breadth: f32,
+        light: fn(f32, f32, bool) -> f32,
+    ) -> GrayImage {
+        GrayImage::from_fn(canvas[0], canvas[1], |x, y| {
+            let (u, v) = ((x as f32 - left) / width, (y as f32 - top) / height);
+            let bar = (0.0..=1.0).contains(&u) && (0.0..=breadth).contains(&v);
+            let stem = (0.0..=1.0).contains(&v) && (u - (1.0 - 0.6 * v)).abs() <= breadth / 2.0;
+            let (x, y) = (x as f32 / canvas[0] as f32, y as f32 / canvas[1] as f32);
+            Luma([light(x, y, bar || stem).clamp(0.0, 255.0) as u8])
+        })
+    }
+
+    fn plain(_: f32, _: f32, ink: bool) -> f32 {
+        if ink { 0.0 } else { 255.0 }
+    }
+
+    fn distance(a: &[u8], b: &[u8]) -> f64 {
+        let sum: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).sum();
+        sum / a.iter().map(|&value| f64::from(value)).sum::<f64>()
+    }
+
+    #[test]
+    fn a_digit_has_its_size_and_its_centre_of_mass_in_the_middle() {
+        let image = normalise(&seven([300, 200], [200.0, 20.0, 50.0, 100.0], 0.15, plain), MNIST).unwrap();
+        let rows = (0..28).filter(|&y| image[28 * y..28 * (y + 1)].iter().any(|&value| value > 0)).count();
+        assert_eq!((image.len(), rows), (784, 20));
+        let mass: f64 = image.iter().map(|&value| f64::from(value)).sum();
+        for along in [|at: usize| at % 28, |at: usize| at / 28] {
+            let moment: f64 =
+                image.iter().enumerate().map(|(at, &value)| f64::from(value) * (along(at) as f64 + 0.5)).sum();
+            assert!((moment / mass - 14.0).abs() <= 0.5, "{}", moment / mass);
+        }
+        assert!(image.contains(&255) && image[0] == 0, "bright ink on black");
+    }
+
+    #[test]
+    fn polarity_place_size_light_and_pen_change_little() {
+        let expected = normalise(&seven([200, 200], [50.0, 50.0, 60.0, 100.0], 0.12, plain), MNIST).unwrap();
+        for (what, picture) in [
+            ("negative", seven([200, 200], [50.0, 50.0, 60.0, 100.0], 0.12, |_, _, ink| if ink { 255.0 } else { 0.0 })),
+            ("place", seven([200, 200], [130.0, 5.0, 60.0, 100.0], 0.12, plain)),
+            ("size", seven([1000, 700], [100.0, 80.0, 300.0, 500.0], 0.12, plain)),
+            (
+                "light",
+                seven([200, 200], [50.0, 50.0, 60.0, 100.0], 0.12, |x, y, ink| {
+                    240.0 - 90.0 * x - 50.0 * y - if ink { 60.0 } else { 0.0 }
+                }),
+            ),
+            ("faint", seven([200, 200], [50.0, 50.0, 60.0, 100.0], 0.12, |_, _, ink| if ink { 150.0 } else { 180.0 })),
+            ("pen", seven([200, 200], [50.0, 50.0, 60.0, 100.0], 0.04, plain)),
+        ] {
+            let distance = distance(&expected, &normalise(&picture, MNIST).unwrap());
+            assert!(distance <= 0.25, "{what}: {distance}");
+        }
+    }
+
+    #[test]
+    fn specks_are_no_ink() {
+        let mut picture = seven([200, 200], [50.0, 50.0, 60.0, 100.0], 0.12, plain);
+        let expected = normalise(&picture, MNIST).unwrap();
+        for (x, y) in [(5, 5), (190, 30), (100, 180)] {
+            picture.put_pixel(x, y, Luma([0]));
+        }
+        let distance = distance(&expected, &normalise(&picture, MNIST).unwrap());
+        assert!(distance <= 0.02, "{distance}");
+    }
+
+    #[test]
+    fn frames_keep_the_proportion_of_mnist_but_for_the_bundled_digits() {
+        assert_eq!(Frame::of_side(28), MNIST);
+        assert_eq!(Frame::of_side(8), Frame { side: 8, digit: 8 });
+        assert_eq!(Frame::of_side(56), Frame { side: 56, digit: 40 });
+        assert_eq!(Frame::of_side(1), Frame { side: 1, digit: 1 });
+    }
+
+    proptest! {
+        #[test]
+        fn any_picture_is_one_digit_or_none(
+            width in 1u32..60, height in 1u32..60, side in 1u32..40, seed in any::<u64>(), levels in 1u64..256,
+        ) {
+            let mut state = seed;
+            let picture = GrayImage::from_fn(width, height, |_, _| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                Luma([((state >> 33) % levels) as u8])
+            });
+            if let Some(image) = normalise(&picture, Frame::of_side(side)) {
+                prop_assert_eq!(image.len(), (side * side) as usize);
+                prop_assert!(image.iter().any(|&value| value > 0));
+            }
+        }
+    }
+}
