@@ -34,7 +34,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables, images and arrays of one's own, and their preprocessing |
+//! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables, images and arrays of one's own, their preprocessing, and what is to be predicted |
 //! | [`mod@loss`] | the losses, and what a model's outputs mean |
 //! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD, AdamW and learning-rate schedules |
 //! | [`backend`] | the trait that GPU and CPU share |
@@ -51,7 +51,7 @@
 //! - Only `gpu::kernel` makes pipelines and bind groups, and only before the first step.
 //! - Only `Gpu::submit` submits work, and it looks whether the device is still there.
 //! - A training step creates no buffer, bind group or pipeline: it adds a record, and every eighth one writes the
-//!   records to the device, records the dispatches and submits them.
+//!   records, and the rows of a streamed data set, to the device, records the dispatches and submits them.
 //! - The library prints nothing and blocks nowhere but in `gpu::readback`, where a native device needs to be polled;
 //!   it is async throughout, and builds for `wasm32-unknown-unknown`. Files, network and clocks are in native parts.
 //! - No size of MNIST appears outside `data`.
