@@ -100,12 +100,9 @@ fn ink(picture: &Map) -> Option<Map> {
     }
     let of_ink = || ink.iter().zip(&is_paper).filter(|(_, is_paper)| !**is_paper).map(|(&ink, _)| ink);
     let full = of_ink().sum::<f32>() / of_ink().count() as f32;
-    if !(full >= FAINTEST) {
-        return None;
-    }
     // Below a third of full ink it is noise; the edge of a line lies in between.
     let values = ink.iter().map(|&ink| (255.0 * (ink / full - 0.33) / 0.5).clamp(0.0, 255.0)).collect();
-    Some(Map { width: picture.width, values })
+    (full >= FAINTEST).then_some(Map { width: picture.width, values })
 }
 
 /// The threshold that leaves the least variance on its two sides (N. Otsu 1979); `None` where all is one.
