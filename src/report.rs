@@ -310,7 +310,7 @@ fn error_text(data: &Data, evaluation: &Evaluation) -> String {
 }
 
 /// A number of any size with four digits that mean something.
-pub fn significant(number: f64) -> String {
+fn significant(number: f64) -> String {
     let before = if number > 0.0 && number.is_finite() { number.log10().floor() } else { 0.0 };
     match before {
         -5.0..6.0 => format!("{number:.*}", (3.0 - before).max(0.0) as usize),

@@ -460,7 +460,7 @@ fn check_locked(folder: &Path, lock: &File) -> softstep::Result<()> {
 
 /// Writes a file that is there whole or, at any moment and after any fault, as it was before.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> softstep::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         let mut file = temporary_file(folder)?;
         file.write_all(bytes)?;

@@ -14,7 +14,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// The size of a plot in pixels, of a page that is not scaled.
-const SIZE: [u32; 2] = [480, 290];
+const SIZE: [u32; 2] = [440, 280];
 /// `plotters` draws on whole numbers: so many to a pixel.
 const FINE: u32 = 4;
 /// How large letters are, in pixels.
@@ -119,7 +119,7 @@ pub fn smoothed(points: &[[f64; 2]], window: usize, columns: usize) -> Vec<[f64;
 /// Points that belong together.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// What the legend calls it.
+    /// What the legend calls it; a plot whose only series has no name needs no legend.
     pub name: String,
     /// Its colour, below [`MAX_SERIES`].
     pub colour: usize,
@@ -261,7 +261,7 @@ fn figure(title: &str, summary: &str, legend: &[(&str, usize, Mark)], svg: Optio
         figure.plot {
             figcaption {
                 h3 { (title) }
-                @if legend.len() > 1 {
+                @if legend.iter().any(|(name, ..)| !name.is_empty()) {
                     ul.legend { @for &(name, index, mark) in legend { li { (key(index, mark)) (name) } } }
                 }
             }

@@ -5,13 +5,14 @@ use std::path::Path;
 use maud::{Markup, html};
 use serde_json::Value;
 use softstep::loss::Loss;
+use softstep::metrics::Confusion;
 use softstep::model::Layer;
 use softstep::trainer::Best;
 
 use crate::page::plot::{Axis, Bars, Mark, Plot, Series, number, smoothed, thinned};
 use crate::page::{self, facts, note, picture, section, table, tiles};
 use crate::record::{EpochPoint, Outcome, Record, Results, Timings, WorstNumber};
-use crate::report::{count, counted, model_name, percent, printable, significant};
+use crate::report::{count, counted, model_name, percent, printable};
 use crate::run_folder;
 use crate::tested::{Input, Mistake, Tested, Wrong};
 
@@ -133,7 +134,7 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
         }
         if let Some(rmse) = test.rmse {
             let unit = record.config.target.as_ref().map(|target| format!(" of {}", printable(target)));
-            add(&format!("root mean squared error{}", unit.unwrap_or_default()), significant(rmse));
+            add(&format!("root mean squared error{}", unit.unwrap_or_default()), number(rmse, 5));
         }
     }
     if let Some(loss) = test_loss {
@@ -251,21 +252,21 @@ fn loss_of_steps(record: &Record) -> Markup {
         number(lines.last().map_or(f64::NAN, |point| point[1]), 3),
         counted(window, "step")
     );
-    let series = [
-        Series { name: "loss".into(), colour: 0, mark: Mark::Faint, points: thin },
-        Series {
-            name: format!("mean of the last {}", counted(window, "step")),
-            colour: 0,
-            mark: Mark::Line,
-            points: lines,
-        },
-    ];
+    let mean = format!("mean of the last {}", counted(window, "step"));
+    let series = if window == 1 {
+        vec![Series { name: String::new(), colour: 0, mark: Mark::Line, points: thin }]
+    } else {
+        vec![
+            Series { name: "loss".into(), colour: 0, mark: Mark::Faint, points: thin },
+            Series { name: mean, colour: 0, mark: Mark::Line, points: lines },
+        ]
+    };
     Plot {
         title: if logarithmic { "Loss of every step, logarithmic" } else { "Loss of every step" },
         summary: &summary,
         x: Axis { label: "step", include: &[0.0], ..Axis::default() },
         y: Axis { logarithmic, include: if logarithmic { &[] } else { &[0.0] }, ..Axis::default() },
-        series: if window == 1 { &series[..1] } else { &series },
+        series: &series,
         note: remark.trim_end(),
     }
     .figure()
@@ -313,8 +314,7 @@ fn learning_rate(record: &Record) -> Markup {
     let schedule = record.setting("schedule").unwrap_or("unknown");
     let first = points.first().map_or(f64::NAN, |point| point[1]);
     let summary = format!("Schedule {schedule}, from {}.", number(first, 3));
-    let series =
-        [Series { name: "learning rate".into(), colour: 3, mark: Mark::Line, points: thinned(&points, COLUMNS / 2) }];
+    let series = [Series { name: String::new(), colour: 3, mark: Mark::Line, points: thinned(&points, COLUMNS / 2) }];
     Plot {
         title: "Learning rate",
         summary: &summary,
@@ -336,36 +336,34 @@ fn test(record: &Record) -> Option<Markup> {
     }];
     if let Some(confusion) = test.confusion() {
         let name = |class: usize| record.class_name(class);
+        let names: Vec<String> = (0..confusion.classes).map(name).collect();
+        let per_class = confusion.per_class();
         let share = |share: Option<f64>| share.map_or_else(|| "–".into(), percent);
-        let rows = confusion.per_class().into_iter().map(|class| {
+        let rows = per_class.iter().map(|class| {
             vec![name(class.class), share(class.precision), share(class.recall), share(class.f1), count(class.support)]
         });
         let header = ["class", "precision", "recall", "F1", "examples"].map(String::from);
-        parts.push(html! { h3 { "Classes" } (table("Precision, recall and F1 of each class", &header, rows)) });
-        parts.push(note(
-            "Precision: how often the class was right when it was predicted. Recall: how many of its examples were found. \
-             F1: their harmonic mean.",
-        ));
-        if confusion.classes <= BARS {
-            let labels: Vec<String> = (0..confusion.classes).map(name).collect();
-            let wrong =
-                confusion.per_class().iter().map(|class| class.recall.map_or(0.0, |recall| 1.0 - recall)).collect();
-            let bars = Bars {
-                title: "Mistakes by class",
-                summary: "The share of the examples of each class that was taken for another.",
-                labels: &labels,
-                x_label: "class",
-                y: Axis { percent: true, ..Axis::default() },
-                series: &[("mistakes".into(), wrong)],
-                note: "",
-            };
-            parts.push(html! { div.plots { (bars.figure()) } });
-        }
-        parts.push(if confusion.classes <= MATRIX_CLASSES {
-            let rows: Vec<&[usize]> = confusion.rows().collect();
-            matrix(&rows, &(0..confusion.classes).map(name).collect::<Vec<_>>())
-        } else {
-            pairs(test, name)
+        let wrong = per_class.iter().map(|class| class.recall.map_or(0.0, |recall| 1.0 - recall)).collect();
+        let bars = Bars {
+            title: "Mistakes by class",
+            summary: "The share of the examples of each class that was taken for another.",
+            labels: &names,
+            x_label: "class",
+            y: Axis { percent: true, ..Axis::default() },
+            series: &[(String::new(), wrong)],
+            note: "",
+        };
+        parts.push(html! {
+            div.beside {
+                div {
+                    h3 { "Classes" }
+                    (table("Precision, recall and F1 of each class", &header, rows))
+                    (note("Precision: how often the class was right when it was predicted. Recall: how many of its \
+                        examples were found. F1: their harmonic mean."))
+                }
+                @if confusion.classes <= BARS { (bars.figure()) }
+            }
+            @if confusion.classes <= MATRIX_CLASSES { (matrix(&confusion, &names)) } @else { (pairs(test, name)) }
         });
     } else if test.accuracy.is_some() {
         parts.push(note("There are more classes than a confusion matrix has here."));
@@ -403,7 +401,7 @@ fn test(record: &Record) -> Option<Markup> {
     Some(section("Test", &html! { @for part in parts { (part) } }))
 }
 
-fn matrix(rows: &[&[usize]], names: &[String]) -> Markup {
+fn matrix(confusion: &Confusion, names: &[String]) -> Markup {
     let row_sum = |row: &[usize]| row.iter().sum::<usize>().max(1) as f64;
     html! {
         h3 { "Confusion matrix" }
@@ -411,7 +409,7 @@ fn matrix(rows: &[&[usize]], names: &[String]) -> Markup {
             table.confusion {
                 thead { tr { th scope="col" { "is ↓ taken for →" } @for name in names { th scope="col" { (name) } } } }
                 tbody {
-                    @for (label, row) in rows.iter().enumerate() {
+                    @for (label, row) in confusion.rows().enumerate() {
                         tr {
                             th scope="row" { (names[label]) }
                             @for (prediction, &times) in row.iter().enumerate() {
@@ -450,7 +448,7 @@ fn mistakes(record: &Record) -> Option<Markup> {
         [Mistake { input: Input::Picture(_), .. }, ..] => {
             let of = if loss(record) == Loss::MeanSquaredError { "outputs" } else { "probabilities" };
             html! {
-                p { "The pictures that the model was most wrongly sure of, with its " (of) ": blue is what it is." }
+                p { "The pictures that the model was most wrongly sure of, with its " (of) ". The blue one is what it is." }
                 div.pictures { @for mistake in mistakes { (picture_of(record, mistake)) } }
             }
         }
@@ -467,13 +465,18 @@ fn picture_of(record: &Record, mistake: &Mistake) -> Markup {
     let probabilities = loss(record) != Loss::MeanSquaredError;
     let text = |output: f32| {
         let output = f64::from(output);
-        if probabilities { format!("{:.1} %", 100.0 * output) } else { number(output, 3) }
+        match output {
+            _ if !probabilities => number(output, 3),
+            ..0.001 => "< 0.1 %".into(),
+            0.9995.. => "> 99.9 %".into(),
+            _ => format!("{:.1} %", 100.0 * output),
+        }
     };
     html! {
         figure {
-            img.pixels src=(address) alt=(format!("test example {}, a {is} that was taken for {taken}", mistake.example));
+            img src=(address) alt=(format!("test example {}, a {is} that was taken for {taken}", mistake.example));
             figcaption {
-                "is " b { (is) } ", taken for " b { (taken) }
+                b { (is) } " taken for " b { (taken) }
                 dl.chances {
                     @for &(class, output) in outputs {
                         div.label[class == *label] style=(format!("--v:{:.3}", f64::from(output).clamp(0.0, 1.0))) {
@@ -539,23 +542,26 @@ fn weights(record: &Record) -> Option<Markup> {
         return None;
     }
     let weights = &values[..inputs * outputs];
-    let largest = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
+    // A few weights are far larger than the others, which would be pale beside them.
+    let mut sizes: Vec<f32> = weights.iter().map(|weight| weight.abs()).collect();
+    sizes.sort_by(f32::total_cmp);
+    let full = sizes[(sizes.len() - 1) * 99 / 100];
     let of_output = |output: usize| -> Vec<f32> { weights[output..].iter().step_by(*outputs).copied().collect() };
     let name = |output: usize| if *outputs == 1 { record.class_name(1) } else { record.class_name(output) };
     let ramp: Vec<f32> = (0..65).map(|at| at as f32 / 32.0 - 1.0).collect();
-    let end = number(f64::from(largest), 2);
+    let end = number(f64::from(full), 2);
     let body = html! {
         p { "The weight of each pixel in the score of each class: " b { "orange" } " pixels speak for the class where they are "
             "bright, " b { "blue" } " ones against it." }
         div.pictures {
             @for output in 0..(*outputs).min(WEIGHT_IMAGES) {
-                @if let Ok(address) = picture::diverging(&of_output(output), image, largest) {
+                @if let Ok(address) = picture::diverging(&of_output(output), image, full) {
                     figure { img src=(address) alt=(format!("weights of {}", name(output))); figcaption { (name(output)) } }
                 }
             }
         }
         @if let Ok(ramp) = picture::diverging(&ramp, [1, 65], 1.0) {
-            div.scale { span { "−" (end) } img src=(ramp) alt="colours from blue by way of none to orange"; span { (end) } }
+            div.scale { span { "−" (end) " or less" } img src=(ramp) alt="colours from blue by way of none to orange"; span { (end) " or more" } }
         }
         @if *outputs > WEIGHT_IMAGES { (note(&format!("Of {outputs} classes these are the first."))) }
     };
