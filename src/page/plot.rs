@@ -443,12 +443,16 @@ impl Axis<'_> {
 
 /// A number with so many digits that mean something, and no zeros behind them.
 pub fn number(number: f64, digits: i32) -> String {
+    if number == 0.0 || !number.is_finite() {
+        return plain(number, 0.0);
+    }
     rounded(number, 10f64.powi(number.abs().log10().floor() as i32 + 1 - digits))
 }
 
 /// A multiple of `step`, without zeros behind it.
 pub fn rounded(number: f64, step: f64) -> String {
-    let text = plain((number / step).round() * step, step);
+    let multiple = (number / step).round() * step;
+    let text = plain(if multiple.is_finite() { multiple } else { number }, step);
     if text.contains('.') && !text.contains('e') {
         return text.trim_end_matches('0').trim_end_matches('.').into();
     }
@@ -465,7 +469,9 @@ fn plain(number: f64, step: f64) -> String {
         return "–".into();
     }
     if !(1e-4..1e7).contains(&size) {
-        return format!("{number:.3e}").replace(".000e", "e");
+        let text = format!("{number:.3e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'));
     }
     let distance = if step > 0.0 { step.min(size) } else { size };
     let decimals = (-(distance.log10() + 1e-9).floor()).max(0.0) as usize;
@@ -476,4 +482,123 @@ fn plain(number: f64, step: f64) -> String {
     });
     let whole = whole.parse().map_or_else(|_| whole.to_string(), |whole| HumanCount(whole).to_string());
     format!("{}{whole}{rest}", if number < 0.0 { "−" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn series(points: Vec<[f64; 2]>) -> Series {
+        Series { name: "a".into(), colour: 0, mark: Mark::Dotted, points }
+    }
+
+    fn drawn(points: Vec<[f64; 2]>, logarithmic: bool) -> String {
+        let axis = Axis { label: "x", logarithmic, ..Axis::default() };
+        let plot = Plot { title: "t", summary: "s", x: axis, y: axis, series: &[series(points)], note: "" };
+        plot.figure().into_string()
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_mean_something() {
+        let cases = [
+            (0.0, 3, "0"),
+            (1.0, 3, "1"),
+            (0.26934, 3, "0.269"),
+            (5291.37, 3, "5,290"),
+            (-0.5, 2, "−0.5"),
+            (1234567.0, 7, "1,234,567"),
+            (2.5e-7, 3, "2.5e-7"),
+            (1e12, 3, "1e12"),
+            (f64::NAN, 3, "–"),
+            (99.96, 3, "100"),
+            (f64::INFINITY, 3, "–"),
+            (-1200.0, 2, "−1,200"),
+            (100.0, 1, "100"),
+        ];
+        for (value, digits, text) in cases {
+            assert_eq!(number(value, digits), text);
+        }
+        assert_eq!(rounded(19.499999, 1e-4), "19.5");
+        assert_eq!(rounded(-3e-9, 1e-4), "0");
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_within_the_axis() {
+        let ticks = |low: f64, high: f64, logarithmic| {
+            let axis = Axis { logarithmic, ..Axis::default() };
+            let scale = Scale::new(axis, [low, high].into_iter(), 0.0).unwrap();
+            scale.ticks.0.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ticks(0.0, 4220.0, false), "0 1,000 2,000 3,000 4,000");
+        assert_eq!(ticks(0.905, 0.927, false), "0.905 0.910 0.915 0.920 0.925");
+        assert_eq!(ticks(-1.0, 1.0, false), "−1.0 −0.5 0 0.5 1.0");
+        assert_eq!(ticks(0.03, 2.3, true), "0.05 0.1 0.2 0.5 1 2");
+        assert_eq!(ticks(1e-9, 10.0, true), "1e-8 1e-6 0.0001 0.01 1");
+        assert_eq!(ticks(3.0, 3.0, false), "2.8 3.0 3.2");
+    }
+
+    #[test]
+    fn a_thinned_line_keeps_every_extreme_and_the_order() {
+        let wave = |step: u32| [f64::from(step), f64::from(step * 37 % 101)];
+        let mut points: Vec<[f64; 2]> = (0..10_000).map(wave).collect();
+        points[4_321][1] = 1e6;
+        points[7_654][1] = -1e6;
+        points[5_000][1] = f64::NAN;
+        let thin = thinned(&points, 100);
+        assert!(thin.len() <= 200 && thin.is_sorted_by(|a, b| a[0] < b[0]));
+        assert!(thin.contains(&points[4_321]) && thin.contains(&points[7_654]));
+        for (chunk, points) in points.chunks(100).enumerate() {
+            let kept: Vec<f64> =
+                thin.iter().filter(|point| point[0] as usize / 100 == chunk).map(|point| point[1]).collect();
+            let highest = points.iter().map(|point| point[1]).filter(|y| y.is_finite()).fold(f64::MIN, f64::max);
+            assert!(kept.contains(&highest), "{chunk}");
+        }
+        assert_eq!(thinned(&points[..150], 100), points[..150]);
+    }
+
+    #[test]
+    fn a_smoothed_line_is_the_mean_of_the_last_points() {
+        let points: Vec<[f64; 2]> = (1..=9).map(|step| [f64::from(step), f64::from(step * step)]).collect();
+        assert_eq!(smoothed(&points, 3, 100)[..3], [[1.0, 1.0], [2.0, 2.5], [3.0, 14.0 / 3.0]]);
+        let few = smoothed(&points, 3, 2);
+        assert_eq!(few, [[5.0, 50.0 / 3.0], [9.0, 194.0 / 3.0]]);
+    }
+
+    #[test]
+    fn every_series_has_a_colour_of_its_own_in_the_style() {
+        let style = style();
+        let codes: std::collections::BTreeSet<_> = (0..MAX_SERIES).map(|index| hexadecimal(colour(index))).collect();
+        assert_eq!(codes.len(), MAX_SERIES);
+        assert!(codes.iter().all(|code| style.contains(&format!("[stroke=\"{code}\"]"))));
+        assert!(COLOURS.iter().all(|RGBColor(.., blue)| blue % 4 == 0));
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_said() {
+        for points in [vec![], vec![[1.0, f64::NAN]], vec![[f64::MAX, 1.0], [f64::MIN, 2.0]]] {
+            assert!(drawn(points, false).contains("no numbers to draw"));
+        }
+        assert!(drawn(vec![[1.0, -1.0]], true).contains("no numbers to draw"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+        #[test]
+        fn any_numbers_make_a_plot_or_a_remark(
+            points in prop::collection::vec([any::<f64>(), any::<f64>()], 0..6),
+            near in prop::collection::vec([-1e3f64..1e3, 0.999_999_999_9f64..1.000_000_000_1], 0..6),
+            logarithmic: bool,
+        ) {
+            for points in [points.clone(), near, points.into_iter().map(|[x, _]| [x, x]).collect()] {
+                for point in points.iter().flatten() {
+                    prop_assert!(!number(*point, 4).is_empty() && !rounded(*point, point.abs()).is_empty());
+                }
+                let figure = drawn(points, logarithmic);
+                prop_assert!(figure.contains("</svg>") || figure.contains("no numbers"));
+                prop_assert!(!figure.contains("NaN") && !figure.contains("inf"), "{}", figure);
+            }
+        }
+    }
 }
