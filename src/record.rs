@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use softstep::Error;
 use softstep::backend::{DeviceInfo, KernelTime};
@@ -134,14 +134,18 @@ pub struct Timings {
     /// Its steps.
     pub steps: usize,
     /// Time spent in them, without loading and evaluation.
+    #[serde(deserialize_with = "null_is_nan")]
     pub seconds: f64,
     /// Steps in a second of these.
+    #[serde(deserialize_with = "null_is_nan")]
     pub steps_per_second: f64,
     /// Examples in a second of these.
+    #[serde(deserialize_with = "null_is_nan")]
     pub examples_per_second: f64,
     /// Until the first loss was on the host.
     pub first_loss_seconds: Option<f64>,
     /// In all.
+    #[serde(deserialize_with = "null_is_nan")]
     pub total_seconds: f64,
 }
 
@@ -380,6 +384,11 @@ impl Record {
         let name = self.config.class_names.as_ref().and_then(|names| names.get(class));
         name.map_or_else(|| class.to_string(), |name| crate::report::printable(name))
     }
+}
+
+/// For serde: JSON has null where a number is not finite.
+pub fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

@@ -8,6 +8,7 @@ use softstep::metrics::Confusion;
 
 use crate::page::picture;
 use crate::page::plot::{number, rounded};
+use crate::record::null_is_nan;
 
 /// Mistakes that are kept: pictures, and rows of a table.
 const PICTURES: usize = 24;
@@ -30,6 +31,7 @@ pub struct Tested {
     /// Examples in the test part.
     pub examples: usize,
     /// Their mean loss.
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// The share that was predicted right, of classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,8 +93,10 @@ pub enum Wrong {
     /// The number.
     Value {
         /// The right one.
+        #[serde(deserialize_with = "null_is_nan")]
         actual: f64,
         /// The predicted one.
+        #[serde(deserialize_with = "null_is_nan")]
         predicted: f64,
     },
 }
@@ -191,7 +195,14 @@ impl Tested {
                 };
                 self.mistakes = Some(worst.iter().take(ROWS).map(mistake).collect());
                 let every = pairs.len().div_ceil(SAMPLE);
-                self.values = Some(Sample { every, pairs: pairs.into_iter().step_by(every).collect() });
+                self.values = Some(Sample {
+                    every,
+                    pairs: pairs
+                        .into_iter()
+                        .step_by(every)
+                        .filter(|pair| pair[0].is_finite() && pair[1].is_finite())
+                        .collect(),
+                });
             }
             Targets::Values(_) => {}
         }
@@ -252,7 +263,8 @@ async fn outputs<B: Backend>(
 
 /// The largest outputs with their classes, and that of the label.
 fn largest(outputs: &[f32], label: usize) -> Vec<(usize, f32)> {
-    let mut all: Vec<(usize, f32)> = outputs.iter().copied().enumerate().collect();
+    let mut all: Vec<(usize, f32)> =
+        outputs.iter().copied().enumerate().filter(|(_, output)| output.is_finite()).collect();
     all.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let of_label = all.iter().position(|&(class, _)| class == label);
     let last = of_label.filter(|&at| at >= OUTPUTS).map(|at| all[at]);

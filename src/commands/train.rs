@@ -376,15 +376,15 @@ impl Job<'_> {
             Err(error) => {
                 // The lines up to here tell what happened; what matters more has been said if they fail.
                 let _ = folder.flush();
-                if matches!(error, Error::Io { .. }) {
-                    let _ = folder.wait();
-                } else {
-                    let _ = folder.save_last();
-                    write_page(&folder, &Results { outcome: Outcome::Failed(error.to_string()), ..results });
-                }
+                let lost = matches!(error, Error::Io { .. });
+                let _ = if lost { folder.wait() } else { folder.save_last() };
+                results.outcome = Outcome::Failed(error.to_string());
                 let way_on = way_on(&mut folder, &error, args);
                 report::error(&error.into());
                 report::notice(&way_on);
+                if !lost {
+                    write_page(&folder, &results);
+                }
                 Ok(ExitCode::FAILURE)
             }
         }
