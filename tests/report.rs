@@ -154,7 +154,7 @@ fn a_run_that_was_stopped_killed_or_diverged_has_a_report_that_says_so() {
         page.contains("or it was killed") && page.contains("of an earlier part") && !page.contains("Confusion matrix")
     );
 
-    let diverged = [&DIGITS[..], &["--lr=1e30", "--schedule=constant", "--out", "high"]].concat();
+    let diverged = [&DIGITS[..], &["--hidden=16", "--lr=1e30", "--schedule=constant", "--out", "high"]].concat();
     assert_eq!(softstep(folder.path(), &diverged).code, 1);
     let page = read(folder.path().join("high/report.html"));
     assert!(page.contains("This run failed: the loss of step") && page.contains("not finite"), "{page}");
