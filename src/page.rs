@@ -81,6 +81,16 @@ pub fn table(caption: &str, header: &[String], rows: impl IntoIterator<Item = Ve
     }
 }
 
+/// A name from a file: on one line, and no longer than anybody reads.
+pub fn name(text: &str) -> String {
+    let mut characters = text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
+    let mut name: String = characters.by_ref().take(80).collect();
+    if characters.next().is_some() {
+        name.push('…');
+    }
+    name
+}
+
 /// A remark under a figure or table.
 pub fn note(text: &str) -> Markup {
     html! { p.note { (text) } }

@@ -15,6 +15,7 @@ use softstep::data::{Data, Examples, Preprocessing};
 use softstep::trainer::{Best, TrainingConfig};
 use softstep::verify::Verification;
 
+use crate::page;
 use crate::run_folder::{CONFIG, METRICS, RESULTS};
 use crate::tested::Tested;
 
@@ -382,7 +383,7 @@ impl Record {
     /// The name of a class.
     pub fn class_name(&self, class: usize) -> String {
         let name = self.config.class_names.as_ref().and_then(|names| names.get(class));
-        name.map_or_else(|| class.to_string(), |name| crate::report::printable(name))
+        name.map_or_else(|| class.to_string(), |name| page::name(name))
     }
 }
 

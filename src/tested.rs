@@ -6,8 +6,8 @@ use softstep::backend::{Backend, Evaluation};
 use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TargetEncoding, Targets};
 use softstep::metrics::Confusion;
 
-use crate::page::picture;
 use crate::page::plot::{number, rounded};
+use crate::page::{self, picture};
 use crate::record::null_is_nan;
 
 /// Mistakes that are kept: pictures, and rows of a table.
@@ -313,11 +313,11 @@ fn columns(features: &[f32], preprocessing: &Preprocessing) -> Vec<(String, Stri
             }
             Encoding::OneHot(texts) => {
                 let hot: Vec<bool> = features.by_ref().take(texts.len()).map(|&value| value > 0.5).collect();
-                let text = texts.iter().zip(hot).find(|(_, hot)| *hot).map(|(text, _)| crate::report::printable(text));
+                let text = texts.iter().zip(hot).find(|(_, hot)| *hot).map(|(text, _)| page::name(text));
                 text.unwrap_or_else(|| "(another)".into())
             }
         };
-        columns.push((crate::report::printable(&column.name), text));
+        columns.push((page::name(&column.name), text));
     }
     columns
 }

@@ -52,6 +52,11 @@ const LOOK: &str = r#"(() => {
             const [inner, outer] = [text.getBoundingClientRect(), svg.getBoundingClientRect()];
             return inner.left < outer.left - 1 || inner.right > outer.right + 1;
         })).map(text => text.textContent.trim()),
+        overlapping: [...document.querySelectorAll('figure.plot > svg')].flatMap(svg => {
+            const boxes = [...svg.querySelectorAll('text')].map(text => [text.getBoundingClientRect(), text.textContent.trim()]);
+            return boxes.flatMap(([a, first], i) => boxes.slice(i + 1).filter(([b]) =>
+                a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3).map(([, second]) => `${first} | ${second}`));
+        }),
     };
 })()"#;
 
@@ -74,7 +79,9 @@ fn look(browser: &mut Browser, page: &Path) -> Value {
         assert!(number("scrollWidth") <= f64::from(width), "wider than the screen: {at}");
         assert!(number("smallest") >= if width < 390 { 8.0 } else { 9.5 }, "too small: {at}");
         assert!(look["palest"][0].as_f64().unwrap() >= 4.5, "too pale: {at}");
-        assert_eq!(look["clipped"], Value::Array(Vec::new()), "clipped: {at}");
+        for texts in ["clipped", "overlapping"] {
+            assert_eq!(look[texts], Value::Array(Vec::new()), "{texts}: {at}");
+        }
         let ground = number("ground");
         assert!(if scheme == "dark" { ground < 0.05 } else { ground > 0.9 }, "{at}");
         for plot in look["plots"].as_array().unwrap() {
@@ -149,13 +156,21 @@ fn reports_show_everything_and_fetch_nothing_on_desk_and_phone_by_day_and_night(
     assert_eq!(plots[2..], ["R² after each epoch", "Learning rate", "Predicted <b>price</b> over the actual"]);
     assert!(houses["plots"][4]["marks"].as_u64().unwrap() > 80, "{houses:#}");
 
-    // Epochs of many names that are long.
+    // Many epochs, many names, and long ones.
     let mut many = String::from("x,name\n");
     for row in 0..600 {
         many += &format!("{},\"a class with a rather long name, number {}\"\n", row % 40 * 3 + row % 7, row % 40);
     }
     fs::write(path.join("many.csv"), many).unwrap();
     let page = train(path, "many", &["--data=many.csv", "--target=name", "--epochs=45", "--hidden=8"]);
+    look(&mut browser, &page);
+
+    let mut few = String::from("x,name\n");
+    for row in 0..300 {
+        few += &format!("{},\"a name too long for its bar, number {}\"\n", row % 11 * 3 + row % 7, row % 11);
+    }
+    fs::write(path.join("few.csv"), few).unwrap();
+    let page = train(path, "few", &["--data=few.csv", "--target=name", "--epochs=3"]);
     look(&mut browser, &page);
 
     let runs = ["report", "digits", "houses", "many", "--out", "all.html"];

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use softstep::Error;
 
 use crate::cli::ReportArgs;
-use crate::page::plot::MAX_SERIES;
+use crate::page::{self, plot::MAX_SERIES};
 use crate::record::{EpochPoint, Record};
 use crate::report;
 use crate::run_folder::{REPORT, write_whole};
@@ -57,7 +57,7 @@ fn labels(folders: &[PathBuf]) -> Vec<String> {
     let paths: Vec<PathBuf> =
         folders.iter().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone())).collect();
     let parts: Vec<Vec<String>> =
-        paths.iter().map(|path| path.iter().map(|part| report::printable(&part.to_string_lossy())).collect()).collect();
+        paths.iter().map(|path| path.iter().map(|part| page::name(&part.to_string_lossy())).collect()).collect();
     let name = |parts: &[String], depth: usize| parts[parts.len().saturating_sub(depth)..].join("/");
     let label = |own: &Vec<String>| {
         let unique = |depth: &usize| parts.iter().filter(|other| name(other, *depth) == name(own, *depth)).count() == 1;

@@ -211,6 +211,8 @@ pub struct Bars<'a> {
     pub x_label: &'a str,
     /// The axis at the left.
     pub y: Axis<'a>,
+    /// How a value is written above its bar, where there is room.
+    pub text: fn(f64) -> String,
     /// Name and values, one for each label; the first has the first colour.
     pub series: &'a [(String, Vec<f64>)],
     /// A remark below.
@@ -229,7 +231,14 @@ impl Bars<'_> {
 
     fn svg(&self, y: &Scale) -> Option<String> {
         let place = |at: f64| at / self.labels.len() as f64;
-        let ticks = self.labels.iter().enumerate().map(|(index, label)| (place(index as f64 + 0.5), label.clone()));
+        // As much of a label as its bars are wide, and no value wider than its bar.
+        let letters_in = |width: f64| (0.85 * f64::from(SIZE[0]) / (0.56 * LETTERS) * width) as usize;
+        let room = letters_in(place(1.0)).max(1);
+        let text = |label: &String| match label.chars().count() {
+            length if length <= room => label.clone(),
+            _ => label.chars().take(room - 1).chain(['…']).collect(),
+        };
+        let ticks = self.labels.iter().enumerate().map(|(index, label)| (place(index as f64 + 0.5), text(label)));
         let x = Scale { low: 0.0, high: 1.0, logarithmic: false, ticks: Ticks(ticks.collect()) };
         let zero = y.place(0.0)?;
         draw(&x, y, self.x_label, |canvas| {
@@ -240,8 +249,10 @@ impl Bars<'_> {
                     let left = index as f64 + 0.12 + width * number as f64;
                     let corners = [(place(left), zero), (place(left + 0.94 * width), top)];
                     canvas.draw_series([Rectangle::new(corners, colour(number).filled())]).ok()?;
-                    let above = (place(left + 0.47 * width), top.max(zero) + 0.01);
-                    canvas.draw_series([Text::new(self.y.text(value, 0.001), above, letters(HPos::Center))]).ok()?;
+                    let (text, above) = ((self.text)(value), (place(left + 0.47 * width), top.max(zero) + 0.01));
+                    if text.chars().count() <= letters_in(place(1.0 / self.series.len() as f64)) {
+                        canvas.draw_series([Text::new(text, above, letters(HPos::Center))]).ok()?;
+                    }
                 }
             }
             Some(())

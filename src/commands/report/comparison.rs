@@ -8,7 +8,7 @@ use super::run::{duration, final_test, is_wide, last_epoch, losses, quality_text
 use crate::page::plot::{Axis, Mark, Plot, Series, number, smoothed};
 use crate::page::{self, section, table};
 use crate::record::{EpochPoint, Outcome, Record};
-use crate::report::{count, model_name, printable};
+use crate::report::{count, model_name};
 
 /// Points of a curve: as many as can be seen.
 const COLUMNS: usize = 240;
@@ -105,11 +105,11 @@ fn compared(records: &[Record]) -> (Vec<(String, String)>, Vec<Vec<String>>) {
         .map(|record| {
             let config = &record.config;
             let mut all = vec![
-                ("data".to_string(), printable(&config.data)),
+                ("data".to_string(), page::name(&config.data)),
                 ("model".into(), config.sizes.as_deref().map_or_else(|| "–".into(), model_name)),
-                ("adapter".into(), printable(&config.adapter)),
-                ("driver".into(), printable(&config.driver)),
-                ("softstep".into(), printable(&config.version)),
+                ("adapter".into(), page::name(&config.adapter)),
+                ("driver".into(), page::name(&config.driver)),
+                ("softstep".into(), page::name(&config.version)),
             ];
             all.extend(config.train_examples.map(|examples| ("training examples".into(), count(examples))));
             all.extend(config.validation_examples.map(|examples| ("validation examples".into(), count(examples))));

@@ -9,10 +9,10 @@ use softstep::metrics::Confusion;
 use softstep::model::Layer;
 use softstep::trainer::Best;
 
-use crate::page::plot::{Axis, Bars, Mark, Plot, Series, number, smoothed, thinned};
+use crate::page::plot::{Axis, Bars, Mark, Plot, Series, number, rounded, smoothed, thinned};
 use crate::page::{self, facts, note, picture, section, table, tiles};
 use crate::record::{EpochPoint, Outcome, Record, Results, Timings, WorstNumber};
-use crate::report::{count, counted, model_name, percent, printable};
+use crate::report::{count, counted, model_name, percent};
 use crate::run_folder;
 use crate::tested::{Input, Mistake, Tested, Wrong};
 
@@ -31,7 +31,7 @@ const WIDE: f64 = 12.0;
 /// The page of this run.
 pub fn page(record: &Record) -> String {
     let name = record.folder.canonicalize().unwrap_or_else(|_| record.folder.clone());
-    let name = name.file_name().map_or_else(|| "run".into(), |name| printable(&name.to_string_lossy()));
+    let name = name.file_name().map_or_else(|| "run".into(), |name| page::name(&name.to_string_lossy()));
     let sections = [training(record), test(record), mistakes(record), weights(record), details(record)];
     let body = html! {
         h1 { (name) }
@@ -69,13 +69,13 @@ pub fn loss(record: &Record) -> Loss {
 
 fn lead(record: &Record) -> String {
     let config = &record.config;
-    let mut parts = vec![format!("data {}", printable(&config.data))];
+    let mut parts = vec![format!("data {}", page::name(&config.data))];
     parts.extend(config.sizes.as_ref().map(|sizes| format!("model {}", model_name(sizes))));
     parts.push(format!(
         "{} on {} ({})",
         loss(record).name(),
-        printable(&config.adapter),
-        printable(&config.device_type)
+        page::name(&config.adapter),
+        page::name(&config.device_type)
     ));
     parts.join(" · ")
 }
@@ -133,7 +133,7 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
             add("wrong", format!("{} of {}", count(test.examples - right), count(test.examples)));
         }
         if let Some(rmse) = test.rmse {
-            let unit = record.config.target.as_ref().map(|target| format!(" of {}", printable(target)));
+            let unit = record.config.target.as_ref().map(|target| format!(" of {}", page::name(target)));
             add(&format!("root mean squared error{}", unit.unwrap_or_default()), number(rmse, 5));
         }
     }
@@ -350,6 +350,7 @@ fn test(record: &Record) -> Option<Markup> {
             labels: &names,
             x_label: "class",
             y: Axis { percent: true, ..Axis::default() },
+            text: |share| rounded(100.0 * share, 0.1),
             series: &[(String::new(), wrong)],
             note: "",
         };
@@ -370,7 +371,7 @@ fn test(record: &Record) -> Option<Markup> {
     }
     if let Some(sample) = &test.values {
         let pairs = &sample.pairs;
-        let target = record.config.target.as_deref().map_or_else(|| "target".into(), printable);
+        let target = record.config.target.as_deref().map_or_else(|| "target".into(), page::name);
         let ends = pairs.iter().flatten().copied().filter(|value| value.is_finite());
         let (low, high) =
             ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
@@ -420,7 +421,7 @@ fn matrix(confusion: &Confusion, names: &[String]) -> Markup {
                                     td.hit style=(format!("--v:{:.3}", 0.45 * share)) { (count(times)) }
                                 } @else {
                                     // Few mistakes must be seen, too.
-                                    td.miss style=(format!("--v:{:.3}", 0.7 * share.sqrt())) { (count(times)) }
+                                    td.miss style=(format!("--v:{:.3}", 0.6 * share.sqrt())) { (count(times)) }
                                 }
                             }
                         }
@@ -515,7 +516,7 @@ fn rows(record: &Record, mistakes: &[Mistake], classes: bool) -> Markup {
             }
         };
         if let Input::Row(values) = &mistake.input {
-            cells.extend(values.iter().map(|(_, value)| printable(value)));
+            cells.extend(values.iter().map(|(_, value)| page::name(value)));
         }
         cells
     };
@@ -571,25 +572,25 @@ fn weights(record: &Record) -> Option<Markup> {
 /// Settings as text, in the order of their names.
 pub fn settings(record: &Record) -> Vec<(String, String)> {
     let text = |value: &Value| match value {
-        Value::String(text) => printable(text),
+        Value::String(text) => page::name(text),
         Value::Array(values) if values.is_empty() => "none".into(),
         Value::Array(values) => values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         Value::Null => "none".into(),
-        other => printable(&other.to_string()),
+        other => page::name(&other.to_string()),
     };
-    record.config.settings.iter().map(|(name, value)| (printable(name).replace('_', " "), text(value))).collect()
+    record.config.settings.iter().map(|(name, value)| (page::name(name).replace('_', " "), text(value))).collect()
 }
 
 fn details(record: &Record) -> Option<Markup> {
     let config = &record.config;
     let mut device = vec![
-        ("adapter".to_string(), printable(&config.adapter)),
-        ("type".into(), printable(&config.device_type)),
-        ("backend".into(), printable(&config.backend)),
+        ("adapter".to_string(), page::name(&config.adapter)),
+        ("type".into(), page::name(&config.device_type)),
+        ("backend".into(), page::name(&config.backend)),
         ("driver".into(), printable_long(&config.driver)),
-        ("softstep".into(), printable(&config.version)),
+        ("softstep".into(), page::name(&config.version)),
     ];
-    let mut data = vec![("data".to_string(), printable(&config.data))];
+    let mut data = vec![("data".to_string(), page::name(&config.data))];
     let mut add =
         |name: &str, number: Option<usize>| data.extend(number.map(|number| (name.to_string(), count(number))));
     add("training examples", config.train_examples);
@@ -599,7 +600,7 @@ fn details(record: &Record) -> Option<Markup> {
     if let Some([rows, columns]) = config.image {
         data.push(("images".into(), format!("{columns} × {rows} pixels")));
     }
-    data.extend(config.target.as_ref().map(|target| ("learned column".to_string(), printable(target))));
+    data.extend(config.target.as_ref().map(|target| ("learned column".to_string(), page::name(target))));
     let results = whole(record);
     let mut parts = Vec::new();
     if let Some(results) = results {
@@ -608,7 +609,7 @@ fn details(record: &Record) -> Option<Markup> {
             let header = ["kernel", "µs a step", "share"].map(String::from);
             let Timings { seconds, steps, .. } = results.timings;
             let rows = profile.rows().map(|(name, part)| {
-                vec![printable(name), number(1e6 * part / steps.max(1) as f64, 3), percent(part / seconds)]
+                vec![page::name(name), number(1e6 * part / steps.max(1) as f64, 3), percent(part / seconds)]
             });
             parts.push(table("Where the time of a step goes", &header, rows));
         }
@@ -621,7 +622,7 @@ fn details(record: &Record) -> Option<Markup> {
                 let WorstNumber { step, tensor, row, column, gpu, cpu, error, tolerance } = worst;
                 let places = [step, row, column].map(|place| count(*place));
                 let numbers = [gpu, cpu, error, tolerance].map(|value| format!("{value:.3e}"));
-                [vec![printable(tensor)], places.to_vec(), numbers.to_vec()].concat()
+                [vec![page::name(tensor)], places.to_vec(), numbers.to_vec()].concat()
             });
             parts.push(html! {
                 h3 { "Verification" }
