@@ -316,7 +316,13 @@ impl Table {
             TestPart::Share(_) => train.take(chosen),
             TestPart::Path(path) => Self::open(Path::new(path))?.examples(&format)?,
         };
-        Ok(Data { name: self.file.clone(), train, test, preprocessing: Some(Preprocessing::Table(format)) })
+        Ok(Data {
+            name: self.file.clone(),
+            train,
+            test,
+            preprocessing: Some(Preprocessing::Table(format)),
+            image: None,
+        })
     }
 }
 

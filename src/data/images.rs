@@ -174,7 +174,9 @@ mod folder {
             TestPart::Path(path) => (train, list(Path::new(path), Some(&format.classes))?),
         };
         let (train, test) = (train.decode(&format)?, test.decode(&format)?);
-        Ok(Data { name, train, test, preprocessing: Some(Preprocessing::Images(format)) })
+        let preprocessing = Some(Preprocessing::Images(format));
+        let image = preprocessing.as_ref().and_then(Preprocessing::image);
+        Ok(Data { name, train, test, preprocessing, image })
     }
 
     /// The images of a folder that a model with this format and seed was not trained on; `all` of them, or where it was

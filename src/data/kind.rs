@@ -88,7 +88,8 @@ pub fn load_test(spec: &str, preprocessing: &Preprocessing, seed: u64, all: bool
         Preprocessing::Images(format) => images::load_test(path, format, seed, all)?,
         Preprocessing::Arrays(format) => npy::load_test(path, format, seed, all)?,
     };
-    Ok(Data { name: spec.into(), train: test.clone(), test, preprocessing: Some(preprocessing.clone()) })
+    let image = preprocessing.image();
+    Ok(Data { name: spec.into(), train: test.clone(), test, preprocessing: Some(preprocessing.clone()), image })
 }
 
 fn check_kind(spec: &str, preprocessing: &Preprocessing) -> Result<()> {

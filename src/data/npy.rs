@@ -487,7 +487,7 @@ mod folder {
             TestPart::Share(share) => train.take(&choose_test(&name, train.len(), *share, seed)?),
             TestPart::Path(_) => read(folder, TEST, Some(&format))?,
         };
-        Ok(Data { name, train, test, preprocessing: Some(Preprocessing::Arrays(format)) })
+        Ok(Data { name, train, test, preprocessing: Some(Preprocessing::Arrays(format)), image: None })
     }
 
     /// The examples of a folder that a model with this format and seed was not trained on: its test part, or `all` of

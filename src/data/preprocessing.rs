@@ -270,6 +270,22 @@ impl Preprocessing {
         }
     }
 
+    /// Rows and columns of pixels, where an example is an image.
+    pub fn image(&self) -> Option<[usize; 2]> {
+        match self {
+            Self::Images(ImageFormat { width, height, .. }) => Some([*height as usize, *width as usize]),
+            Self::Table(_) | Self::Arrays(_) => None,
+        }
+    }
+
+    /// The column that is learned, where it is a table.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Table(table) => Some(&table.target),
+            Self::Images(_) | Self::Arrays(_) => None,
+        }
+    }
+
     /// Whether the targets are classes.
     pub fn has_classes(&self) -> bool {
         match self {
