@@ -267,7 +267,7 @@ fn every_mistake_is_refused_with_its_path_and_the_way_out() {
         load(&folder, &options(4, 4, Color::Rgb), 0).unwrap();
     };
     let (png, jpeg) = (encoded(&drawing(true, 1), FileFormat::Png), encoded(&drawing(true, 1), FileFormat::Jpeg));
-    spoilt("circles/notes.txt", b"hello", "shapes/circles/notes.txt: no PNG or JPEG image: convert it, or take it");
+    spoilt("circles/notes.txt", b"hello", "shapes/circles/notes.txt: no PNG or JPEG image: convert it, or leave it");
     spoilt("circles/x.gif", b"GIF89a\x01\0\x01\0\0\0\0;", "shapes/circles/x.gif: no PNG or JPEG image");
     spoilt("circles/empty.png", b"", "shapes/circles/empty.png: no PNG or JPEG image");
     spoilt("circles/cut.png", &png[..png.len() / 2], "shapes/circles/cut.png: a damaged image (");
