@@ -62,6 +62,9 @@ Examples:
 A run folder holds:
   config.json         the settings
   metrics.jsonl       a line for every step (step, epoch, loss, lr) and every epoch
+  report.html         curves, mistakes and settings on one page; `softstep report` writes it anew, and compares runs
+  results.json        what the page needs beside: timings, confusion matrix, worst mistakes
+  events.out.tfevents.…   with --tensorboard, for `tensorboard --logdir runs`
   model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear),
                       or with Sigmoid, Tanh or GELU(approximate=\"tanh\") for ReLU, as --activation says
   checkpoint-<step>.safetensors   all that --resume needs; the last two stay
@@ -93,6 +96,19 @@ Examples:
 --json prints one JSON object: loss, accuracy, correct, examples, per_class (precision, recall, f1, support; null
 where undefined) and confusion, whose rows are labels and whose columns are predictions. Where the targets are real
 values it is loss, r_squared, examples and rmse, the root mean squared error in the target's own units.";
+
+const REPORT_HELP: &str = "\
+Examples:
+  softstep report runs/mlp                    writes runs/mlp/report.html anew
+  softstep report runs/mlp runs/softmax       comparison.html: both runs on one page
+  softstep report runs/mlp --csv mlp.csv      the metrics for a spreadsheet, too
+
+A page is one file that needs nothing else: no network, no scripts. It is made of what the run folder holds, without
+the data and on any machine.
+
+--csv has a line for each step of each run: run, step, loss, learning_rate; and in the line of an epoch's last step also
+epoch, train_loss (of the whole epoch), validation_loss, validation_accuracy or validation_r_squared, test_loss,
+test_accuracy or test_r_squared. What a run does not have, and a loss that is not finite, is empty.";
 
 const DOCTOR_HELP: &str = "\
 Examples:
@@ -133,6 +149,9 @@ pub enum Command {
     /// Measure a trained model on a test set
     #[command(after_long_help = EVAL_HELP)]
     Eval(EvalArgs),
+    /// Write the page of a run, or one that compares several
+    #[command(after_long_help = REPORT_HELP)]
+    Report(ReportArgs),
     /// Measure how fast this machine trains, on GPU and CPU
     #[command(after_long_help = BENCH_HELP)]
     Bench(BenchArgs),
@@ -376,6 +395,9 @@ pub struct TrainArgs {
     /// Save the state after every so many steps too, not only after each epoch
     #[arg(long, value_name = "STEPS")]
     pub checkpoint_every: Option<NonZeroUsize>,
+    /// Write event files for TensorBoard, too, into the run folder; a run that has some goes on with them
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Go on with the run in this folder, from its last checkpoint
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"])]
     pub resume: Option<PathBuf>,
@@ -516,6 +538,20 @@ pub struct EvalArgs {
     pub json: bool,
 }
 
+/// Options of `softstep report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The page [default: report.html in the folder of the run; comparison.html here for several]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the metrics as CSV, too
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+}
+
 /// Options of `softstep bench`.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
@@ -605,7 +641,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             bench.check().map_err(|error| usage("bench", ErrorKind::ValueValidation, error))?;
             None
         }
-        Command::Adapters(_) | Command::Doctor(_) => None,
+        Command::Report(_) | Command::Adapters(_) | Command::Doctor(_) => None,
     };
     if let Some((command, DeviceArgs { backend: BackendChoice::Cpu, adapter: Some(_) })) = device {
         let problem = "--adapter chooses a GPU and does not go with --backend cpu";

@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod bench;
 pub mod doctor;
 pub mod eval;
+pub mod report;
 pub mod train;
 
 use std::path::Path;
@@ -14,11 +15,11 @@ use softstep::data::{self, Data};
 use softstep::gpu::{AdapterChoice, Gpu};
 
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs};
-use crate::report;
+use crate::report::{Downloads, notice};
 
 /// Loads what `--data` names, with downloads shown where `progress` is wanted.
 fn load_data(args: &DataArgs, progress: bool) -> Result<Data> {
-    let mut downloads = report::Downloads::new(progress);
+    let mut downloads = Downloads::new(progress);
     Ok(data::load(&args.data, args.data_dir.as_deref(), &mut |event| downloads.show(event))?)
 }
 
@@ -38,7 +39,7 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
         (BackendChoice::Cpu, _) => return Ok(None),
         (BackendChoice::Auto, AdapterChoice::Auto) => match Gpu::open(&choice).await {
             Err(problem @ (Error::NoAdapter(_) | Error::Gpu { .. })) => {
-                report::notice(&format!("{problem}; computing on the CPU meanwhile"));
+                notice(&format!("{problem}; computing on the CPU meanwhile"));
                 return Ok(None);
             }
             opened => opened?,
@@ -51,7 +52,7 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
     };
     let gpu = alter_shaders(gpu);
     if gpu.info().device_type == "software" {
-        report::notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));
+        notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));
     }
     Ok(Some(gpu))
 }
@@ -60,7 +61,7 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
 fn lose_device_at() -> Result<Option<usize>> {
     match std::env::var("SOFTSTEP_LOSE_DEVICE_AT") {
         Ok(step) if cfg!(debug_assertions) => {
-            report::notice(&format!("SOFTSTEP_LOSE_DEVICE_AT is set: the device will be destroyed at step {step}"));
+            notice(&format!("SOFTSTEP_LOSE_DEVICE_AT is set: the device will be destroyed at step {step}"));
             Ok(Some(step.parse().with_context(|| format!("SOFTSTEP_LOSE_DEVICE_AT={step}"))?))
         }
         _ => Ok(None),
@@ -73,9 +74,7 @@ fn alter_shaders(gpu: Gpu) -> Gpu {
         && let Ok(alteration) = std::env::var("SOFTSTEP_ALTER_SHADERS")
         && let Some((text, other)) = alteration.split_once("=>")
     {
-        report::notice(
-            "SOFTSTEP_ALTER_SHADERS is set: the shaders are not those of softstep, and results may be wrong",
-        );
+        notice("SOFTSTEP_ALTER_SHADERS is set: the shaders are not those of softstep, and results may be wrong");
         return gpu.with_altered_shaders(text, other);
     }
     gpu

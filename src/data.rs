@@ -205,6 +205,17 @@ impl Examples {
         Some((0..self.outputs).map(variance).sum::<f64>() / self.outputs as f64)
     }
 
+    /// Copies of some examples, in this order.
+    pub fn select(&self, examples: &[u32]) -> Self {
+        let Self { features, outputs, .. } = *self;
+        let rows = || examples.iter().map(|&example| example as usize * features..(example as usize + 1) * features);
+        let inputs = match &self.inputs {
+            Features::Bytes(bytes) => Features::Bytes(rows().flat_map(|row| &bytes[row]).copied().collect()),
+            Features::Floats(values) => Features::Floats(rows().flat_map(|row| &values[row]).copied().collect()),
+        };
+        Self { inputs, targets: self.targets.select(examples, outputs), features, outputs }
+    }
+
     /// Splits off a validation part of `round(share * len)` examples: (what is left, validation).
     ///
     /// Which examples go depends on the seed and the length only; both parts keep the order they had. Only the
@@ -293,6 +304,8 @@ pub struct Data {
     pub test: Examples,
     /// How they were made of a table's columns; `None` if they were no table.
     pub preprocessing: Option<Preprocessing>,
+    /// Rows and columns of pixels, where an example is an image of one byte a pixel, row by row.
+    pub image: Option<[usize; 2]>,
 }
 
 impl Data {
@@ -429,6 +442,7 @@ mod tests {
             train: train.clone(),
             test: numbered(3),
             preprocessing: None,
+            image: None,
         };
         // Runs and models know their data by this hash: it must stay.
         let known = "452ffbf22104e4bbf6f385470c6445eaf3415876ca13ea4479facba3a807f7c6";

@@ -2,8 +2,12 @@
 
 mod cli;
 mod commands;
+mod page;
+mod record;
 mod report;
 mod run_folder;
+mod tensorboard;
+mod tested;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Report(args) => commands::report::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => pollster::block_on(commands::bench::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))

@@ -35,18 +35,18 @@ use indicatif::{DecimalBytes, HumanBytes, HumanCount, ProgressBar, ProgressDrawT
 use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
-use softstep::backend::{DeviceInfo, Evaluation, KernelTime};
+use softstep::backend::{DeviceInfo, Evaluation};
 use softstep::data::{Data, Preprocessing, Progress, Targets};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
 use softstep::loss::Loss;
 use softstep::metrics::Confusion;
-use softstep::reference::Deviation;
 use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
 use crate::commands::doctor::{Device, Diagnosis, Folder, TestTraining};
+use crate::record::{Profile, Timings, Verified};
 
 /// What stands for an undefined number.
 const UNDEFINED: &str = "–";
@@ -200,9 +200,36 @@ pub struct Evaluated<'a> {
     pub confusion: Option<Confusion>,
 }
 
+#[derive(Serialize)]
+struct EvaluationLine<'a> {
+    model: String,
+    data: &'a str,
+    #[serde(flatten)]
+    device: DeviceLine<'a>,
+    examples: usize,
+    loss: f64,
+    #[serde(flatten)]
+    measures: serde_json::Value,
+}
+
+impl Evaluated<'_> {
+    /// Prints it as JSON, with the measures of its kind of targets.
+    fn print(&self, measures: serde_json::Value) -> softstep::Result<()> {
+        let line = EvaluationLine {
+            model: self.file.display().to_string(),
+            data: &self.data.name,
+            device: DeviceLine::new(self.info),
+            examples: self.data.test.len(),
+            loss: self.evaluation.loss,
+            measures,
+        };
+        print_event("eval", &line)
+    }
+}
+
 /// Prints loss, accuracy, the classes and the confusion matrix.
 pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { file, data, info, loss, evaluation, confusion } = evaluated;
+    let Evaluated { data, info, loss, evaluation, confusion, .. } = evaluated;
     let examples = data.test.len();
     let Some(confusion) = confusion else { return evaluation_of_values(evaluated, json) };
     let per_class = confusion.per_class();
@@ -212,17 +239,8 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
         None => class.to_string(),
     };
     if json {
-        return Ok(print_json(&json!({
-            "event": "eval",
-            "model": file.display().to_string(),
-            "data": data.name,
-            "backend": info.backend,
-            "adapter": info.name,
-            "device_type": info.device_type,
-            "driver": info.driver,
-            "examples": examples,
+        return Ok(evaluated.print(json!({
             "correct": evaluation.correct,
-            "loss": evaluation.loss,
             "accuracy": evaluation.accuracy(),
             "per_class": per_class,
             "confusion": confusion.rows().collect::<Vec<_>>(),
@@ -261,21 +279,10 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 }
 
 fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { file, data, info, evaluation, .. } = evaluated;
+    let Evaluated { data, info, evaluation, .. } = evaluated;
     if json {
-        return Ok(print_json(&json!({
-            "event": "eval",
-            "model": file.display().to_string(),
-            "data": data.name,
-            "backend": info.backend,
-            "adapter": info.name,
-            "device_type": info.device_type,
-            "driver": info.driver,
-            "examples": data.test.len(),
-            "loss": evaluation.loss,
-            "r_squared": evaluation.r_squared,
-            "rmse": rmse(data, evaluation),
-        }))?);
+        let rmse = rmse(data, evaluation);
+        return Ok(evaluated.print(json!({ "r_squared": evaluation.r_squared, "rmse": rmse }))?);
     }
     let lines = [
         device_line(info),
@@ -289,7 +296,7 @@ fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 
 /// Root mean squared error of real values, in their own units also where the model learned them standardised; `None` for
 /// classes.
-fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
+pub fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
     evaluation.r_squared?;
     let unit = data.preprocessing.as_ref().and_then(Preprocessing::unit).unwrap_or(1.0);
     Some(evaluation.loss.sqrt() * unit)
@@ -612,19 +619,27 @@ impl<'a> TrainReport<'a> {
         self.bar.finish_and_clear();
     }
 
+    /// How long it took.
+    pub fn timings(&self) -> Timings {
+        let seconds = self.trained.as_secs_f64();
+        Timings {
+            resumed_from: self.run.resumed_from,
+            steps: self.steps,
+            seconds,
+            steps_per_second: self.steps as f64 / seconds,
+            examples_per_second: self.examples as f64 / seconds,
+            first_loss_seconds: self.first_loss.map(|time| time.as_secs_f64()),
+            total_seconds: self.started.elapsed().as_secs_f64(),
+        }
+    }
+
     /// What was verified, if anything was to be.
     pub fn verification(&self, found: Option<&Verification>, steps: usize) -> softstep::Result<()> {
-        let Some(Verification { steps: verified, worst }) = found else { return Ok(()) };
+        let Some(found) = found else { return Ok(()) };
         if self.json {
-            let line = |(step, worst): &(usize, Deviation)| {
-                json!({
-                    "step": step, "tensor": worst.tensor, "row": worst.at[0], "column": worst.at[1], "gpu": worst.actual,
-                    "cpu": worst.expected, "error": (worst.actual - worst.expected).abs(), "tolerance": worst.tolerance
-                })
-            };
-            let worst: Vec<_> = worst.iter().map(line).collect();
-            return print_event("verification", &json!({ "steps": verified, "worst": worst }));
+            return print_event("verification", &Verified::new(found));
         }
+        let Verification { steps: verified, worst } = found;
         let mut lines = vec![field(
             "verified",
             &format!("{} of {}, computed again on the CPU: all right", count(*verified), counted(steps, "step")),
@@ -634,31 +649,32 @@ impl<'a> TrainReport<'a> {
     }
 
     /// Where the time of the steps went, if it was measured.
-    pub fn profile(&self, kernels: &[KernelTime]) -> softstep::Result<()> {
-        if kernels.is_empty() {
-            return Ok(());
+    pub fn profile(&self, profile: Option<&Profile>) -> softstep::Result<()> {
+        let Some(profile) = profile else { return Ok(()) };
+        if self.json {
+            return print_event("profile", profile);
         }
         let seconds = self.trained.as_secs_f64();
-        let host_seconds = seconds - kernels.iter().map(|kernel| kernel.seconds).sum::<f64>();
-        if self.json {
-            let line = |kernel: &KernelTime| json!({ "name": kernel.name, "dispatches": kernel.dispatches, "seconds": kernel.seconds });
-            let kernels: Vec<_> = kernels.iter().map(line).collect();
-            return print_event("profile", &json!({ "kernels": kernels, "host_seconds": host_seconds }));
-        }
         let mut table = table(&["kernel", "µs a step", "share"]);
-        let rows = kernels.iter().map(|kernel| (kernel.name, kernel.seconds));
-        for (name, part) in rows.chain([("host, and waiting", host_seconds)]) {
+        for (name, part) in profile.rows() {
             let [time, share] = [format!("{:.1}", part * 1e6 / self.steps as f64), percent(part / seconds)];
             table.add_row([vec![Cell::new(name)], right([time, share])].concat());
         }
         print(&table.to_string())
     }
 
-    /// Ends with what the run came to.
-    pub fn done(&self, summary: &Summary, model: &Path, parameters_sha256: String) -> softstep::Result<()> {
+    /// Ends with what the run came to, its model and, if there is one, its page.
+    pub fn done(
+        &self,
+        summary: &Summary,
+        model: &Path,
+        page: Option<&Path>,
+        parameters_sha256: String,
+    ) -> softstep::Result<()> {
         let Run { info, data, sizes, config, out, .. } = &self.run;
         let Summary { epochs, steps, train_loss, best, ref validation, ref test } = *summary;
-        let seconds = self.trained.as_secs_f64();
+        let Timings { seconds, steps_per_second, examples_per_second, first_loss_seconds, total_seconds, .. } =
+            self.timings();
         if self.json {
             return print_event(
                 "done",
@@ -671,10 +687,10 @@ impl<'a> TrainReport<'a> {
                     seed: config.seed,
                     steps,
                     seconds,
-                    steps_per_second: self.steps as f64 / seconds,
-                    images_per_second: self.examples as f64 / seconds,
-                    first_loss_seconds: self.first_loss.map(|time| time.as_secs_f64()),
-                    total_seconds: self.started.elapsed().as_secs_f64(),
+                    steps_per_second,
+                    images_per_second: examples_per_second,
+                    first_loss_seconds,
+                    total_seconds,
                     train_loss,
                     validation: validation.as_ref().map(ValidationLine::new),
                     test: TestLine::new(test),
@@ -707,6 +723,7 @@ impl<'a> TrainReport<'a> {
             rate(self.examples, seconds)
         ));
         lines.push(format!("model in {}", model.display()));
+        lines.extend(page.map(|page| format!("report in {}", page.display())));
         print(&lines.join("\n"))
     }
 }
@@ -727,6 +744,11 @@ pub fn finished(steps: usize, out: &Path, model: &Path, json: bool) -> Result<()
         return Ok(print_event("finished", &line)?);
     }
     Ok(print(&format!("this run has ended after all its {} steps\nmodel in {}", count(steps), model.display()))?)
+}
+
+/// Prints where something was written.
+pub fn written(what: &str, path: &Path) -> Result<()> {
+    Ok(print(&format!("{what} in {}", path.display()))?)
 }
 
 /// How fast a backend trains a configuration.
@@ -845,7 +867,7 @@ impl Drop for BenchReport {
 }
 
 /// Layer sizes as in `784-128-10`.
-fn model_name(sizes: &[usize]) -> String {
+pub fn model_name(sizes: &[usize]) -> String {
     sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("-")
 }
 
@@ -923,11 +945,11 @@ fn field(name: &str, value: &str) -> String {
 }
 
 /// As in `1 step` and `2 steps`.
-fn counted(number: usize, noun: &str) -> String {
+pub fn counted(number: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-fn count(number: usize) -> String {
+pub fn count(number: usize) -> String {
     HumanCount(number as u64).to_string()
 }
 
@@ -936,11 +958,11 @@ fn rate(number: usize, seconds: f64) -> String {
 }
 
 /// A name from a file, short and without what a terminal obeys.
-fn printable(name: &str) -> String {
+pub fn printable(name: &str) -> String {
     name.chars().take(40).map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
-fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 

@@ -1,5 +1,5 @@
-//! The folder of a training run: `config.json`, `metrics.jsonl`, `checkpoint-<step>.safetensors` and
-//! `model.safetensors`.
+//! The folder of a training run: `config.json`, `metrics.jsonl`, `checkpoint-<step>.safetensors`, `model.safetensors`,
+//! `results.json` and `report.html`.
 //!
 //! A checkpoint is written under a temporary name, synced and renamed, and the folder synced; only then are those before
 //! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written,
@@ -25,8 +25,14 @@ use softstep::optimizer::TrainingState;
 use crate::report;
 
 const MODEL: &str = "model.safetensors";
-const CONFIG: &str = "config.json";
-const METRICS: &str = "metrics.jsonl";
+/// The settings.
+pub const CONFIG: &str = "config.json";
+/// A line for each step and epoch.
+pub const METRICS: &str = "metrics.jsonl";
+/// What training came to: [`Results`](crate::record::Results).
+pub const RESULTS: &str = "results.json";
+/// The page.
+pub const REPORT: &str = "report.html";
 const LOCK: &str = ".lock";
 /// What the names of temporary files start with.
 const TEMPORARY: &str = ".softstep-";
@@ -89,6 +95,11 @@ impl RunFolder {
     pub fn write_config(&mut self, config: &impl Serialize) -> Result<()> {
         self.config = (serde_json::to_string_pretty(config)? + "\n").into_bytes();
         Ok(write_whole(&self.path.join(CONFIG), &self.config)?)
+    }
+
+    /// Writes `results.json`.
+    pub fn write_results(&self, results: &impl Serialize) -> Result<()> {
+        Ok(write_whole(&self.path.join(RESULTS), &(serde_json::to_string(results)? + "\n").into_bytes())?)
     }
 
     /// Adds a line to `metrics.jsonl`, in memory first. What cannot be written stays there until the next checkpoint,
@@ -448,8 +459,8 @@ fn check_locked(folder: &Path, lock: &File) -> softstep::Result<()> {
 }
 
 /// Writes a file that is there whole or, at any moment and after any fault, as it was before.
-fn write_whole(path: &Path, bytes: &[u8]) -> softstep::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+pub fn write_whole(path: &Path, bytes: &[u8]) -> softstep::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         let mut file = temporary_file(folder)?;
         file.write_all(bytes)?;

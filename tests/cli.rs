@@ -63,7 +63,7 @@ fn training_prints_json_lines_and_leaves_a_whole_run_folder() {
     files.sort();
     let (checkpoints, others): (Vec<_>, Vec<_>) =
         files.iter().map(|file| file.to_str().unwrap()).partition(|file| file.starts_with("checkpoint-"));
-    assert_eq!(others, [".lock", "config.json", "metrics.jsonl", "model.safetensors"]);
+    assert_eq!(others, [".lock", "config.json", "metrics.jsonl", "model.safetensors", "report.html", "results.json"]);
     assert!(checkpoints.len() == 2 && checkpoints.contains(&"checkpoint-63.safetensors"), "{checkpoints:?}");
 
     let config: Value = serde_json::from_slice(&fs::read(out.join("config.json")).unwrap()).unwrap();
@@ -137,6 +137,7 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
         "validation loss",
         "test accuracy",
         "model in runs",
+        "report in runs",
     ] {
         assert!(run.stdout.contains(part), "{part:?} is not in\n{}", run.stdout);
     }
@@ -144,7 +145,7 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
     assert!(run.stdout.contains("1 epoch of 1 step,") && run.stdout.contains("trained 1 step in"), "{}", run.stdout);
     let run = softstep(folder.path(), &with(&TRAIN, &["-q"]));
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
-    assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 3, "{}", run.stdout);
+    assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 4, "{}", run.stdout);
 }
 
 #[test]

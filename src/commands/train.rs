@@ -1,6 +1,6 @@
 //! `softstep train`: from a data set to a run folder with a model in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,12 +17,16 @@ use softstep::data::{Data, Examples, csv};
 use softstep::gpu::{Gpu, GpuBackend, Readback};
 use softstep::loss::{Loss, Objective};
 use softstep::model::Parameters;
-use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
+use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingConfig};
 use softstep::verify::Verified;
 
+use super::report as pages;
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TableArgs, TrainArgs};
+use crate::record::{Config, Outcome, Profile, Results, Verified as VerifiedSteps};
 use crate::report::{self, EpochLine, Run, TrainReport};
 use crate::run_folder::{self, Model, RunFolder, Stopped};
+use crate::tensorboard::Events;
+use crate::tested::Tested;
 
 /// The exit code of a run that was stopped: 128 + SIGINT, as shells have it.
 const STOPPED: u8 = 130;
@@ -276,7 +280,7 @@ impl Job<'_> {
             }
             None => {
                 let mut folder = RunFolder::create(args.out.as_deref(), &data.name)?;
-                folder.write_config(&Config::new(config, data, &info))?;
+                folder.write_config(&Config::new(config, data, self.validation, &info))?;
                 folder
             }
         };
@@ -299,14 +303,22 @@ impl Job<'_> {
             driver: info.driver.clone(),
             metrics_bytes: 0,
         };
+        let goes_on = resumed_from.is_some() && Events::exist(&out);
+        let mut events = (args.tensorboard || goes_on).then(|| Events::create(&out, resumed_from.unwrap_or_default()));
         let run = Run { info, data, sizes: metadata.sizes.clone(), config, out: &out, resumed_from };
         let mut report = TrainReport::new(run, steps, args.json, args.quiet, started)?;
 
         let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };
         let mut parameters_sha256 = String::new();
+        let mut best_epoch = from.best;
+        let mut last_test = None;
         let observe = |event: Event<'_>| {
+            if let Some(events) = &mut events {
+                events.record(event);
+            }
             match event {
                 Event::Checkpoint { position, state } => {
+                    best_epoch = position.best;
                     let step = position.step(config, examples);
                     if config.ended(&position) {
                         parameters_sha256 = state.best.as_ref().unwrap_or(&state.parameters).sha256();
@@ -315,6 +327,9 @@ impl Job<'_> {
                     folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state, awaited)?;
                 }
                 _ => record(&mut folder, event)?,
+            }
+            if let Event::EpochEvaluated { epoch, test, .. } = event {
+                last_test = Some((epoch, test.clone()));
             }
             if let (Event::Step { step, .. }, Some((gpu, at))) = (event, &self.losing)
                 && step == *at
@@ -326,26 +341,50 @@ impl Job<'_> {
         let trained =
             trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await;
         report.close();
+        drop(events);
         let trained = trained.and_then(|ended| folder.save_last().map(|()| ended));
+        let timings = report.timings();
+        let mut results = Results {
+            version: env!("CARGO_PKG_VERSION").into(),
+            written: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+            outcome: Outcome::Ended,
+            step: resumed_from.unwrap_or(0) + timings.steps,
+            steps,
+            best: best_epoch,
+            parameters_sha256: None,
+            profile: Profile::new(backend.profile(), timings.seconds),
+            timings,
+            verification: backend.verification().map(VerifiedSteps::new),
+            test: last_test.map(|(epoch, test)| Tested::new(epoch, data, &test)),
+        };
         match trained {
             Ok(Some(summary)) => {
-                report.profile(backend.profile())?;
+                report.profile(results.profile.as_ref())?;
                 report.verification(backend.verification(), summary.steps - resumed_from.unwrap_or(0))?;
-                report.done(&summary, &folder.model(), parameters_sha256)?;
+                results.parameters_sha256 = Some(parameters_sha256.clone());
+                results.test = Some(examine(&mut backend, config, data, &summary).await);
+                let page = write_page(&folder, &results);
+                report.done(&summary, &folder.model(), page.as_deref(), parameters_sha256)?;
                 Ok(ExitCode::SUCCESS)
             }
             Ok(None) => {
                 let step = folder.saved().unwrap_or_default();
+                write_page(&folder, &Results { outcome: Outcome::Stopped, ..results });
                 report::stopped(step, steps, &out, &resume_command(&out, args), args.json)?;
                 Ok(ExitCode::from(STOPPED))
             }
             Err(error) => {
                 // The lines up to here tell what happened; what matters more has been said if they fail.
                 let _ = folder.flush();
-                let _ = if matches!(error, Error::Io { .. }) { folder.wait() } else { folder.save_last() };
+                let lost = matches!(error, Error::Io { .. });
+                let _ = if lost { folder.wait() } else { folder.save_last() };
+                results.outcome = Outcome::Failed(error.to_string());
                 let way_on = way_on(&mut folder, &error, args);
                 report::error(&error.into());
                 report::notice(&way_on);
+                if !lost {
+                    write_page(&folder, &results);
+                }
                 Ok(ExitCode::FAILURE)
             }
         }
@@ -391,6 +430,27 @@ fn way_on(folder: &mut RunFolder, error: &Error, args: &TrainArgs) -> String {
     }
 }
 
+/// What the model that was kept makes of the test part. Whatever the device does now, the model is saved.
+async fn examine<B: Backend>(backend: &mut B, config: &TrainingConfig, data: &Data, summary: &Summary) -> Tested {
+    let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
+    let mut tested = Tested::new(kept, data, &summary.test);
+    if let Err(error) = tested.examine(backend, data, &summary.test).await {
+        report::notice(&format!("the report will show no mistakes: {error}"));
+    }
+    tested
+}
+
+/// Writes `results.json` and the page; gives where that is. The run is good without them.
+fn write_page(folder: &RunFolder, results: &Results) -> Option<PathBuf> {
+    match folder.write_results(results).and_then(|()| pages::write(folder.path())) {
+        Ok(page) => Some(page),
+        Err(error) => {
+            report::notice(&format!("the run has no report: {error:#}"));
+            None
+        }
+    }
+}
+
 /// Keeps an event in `metrics.jsonl`.
 fn record(folder: &mut RunFolder, event: Event<'_>) -> softstep::Result<()> {
     match event {
@@ -411,31 +471,4 @@ struct StepLine {
     epoch: usize,
     loss: f32,
     lr: f32,
-}
-
-/// `config.json`: the settings, and what they were used with.
-#[derive(Serialize)]
-struct Config<'a> {
-    version: &'static str,
-    data: &'a str,
-    backend: &'static str,
-    adapter: &'a str,
-    device_type: &'static str,
-    driver: &'a str,
-    #[serde(flatten)]
-    config: &'a TrainingConfig,
-}
-
-impl<'a> Config<'a> {
-    fn new(config: &'a TrainingConfig, data: &'a Data, info: &'a DeviceInfo) -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            data: &data.name,
-            backend: info.backend,
-            adapter: &info.name,
-            device_type: info.device_type,
-            driver: &info.driver,
-            config,
-        }
-    }
 }

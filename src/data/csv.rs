@@ -85,7 +85,13 @@ pub fn load_again(path: &Path, preprocessing: &Preprocessing, seed: u64) -> Resu
 pub fn load_all(path: &Path, preprocessing: &Preprocessing) -> Result<Data> {
     let table = Table::open(path)?;
     let all = table.examples(preprocessing)?;
-    Ok(Data { name: table.file, train: all.clone(), test: all, preprocessing: Some(preprocessing.clone()) })
+    Ok(Data {
+        name: table.file,
+        train: all.clone(),
+        test: all,
+        preprocessing: Some(preprocessing.clone()),
+        image: None,
+    })
 }
 
 /// The lines of a file.
@@ -308,7 +314,7 @@ impl Table {
     fn data(&self, preprocessing: Preprocessing, chosen: &[bool]) -> Result<Data> {
         let mut train = self.examples(&preprocessing)?;
         let test = train.take(chosen);
-        Ok(Data { name: self.file.clone(), train, test, preprocessing: Some(preprocessing) })
+        Ok(Data { name: self.file.clone(), train, test, preprocessing: Some(preprocessing), image: None })
     }
 }
 

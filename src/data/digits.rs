@@ -17,7 +17,7 @@ const LABELS: &[u8] = include_bytes!("digits/labels-idx1-ubyte.gz");
 /// [`Error::Format`](crate::Error::Format) if the bundled files were damaged when softstep was built.
 pub fn digits() -> Result<Data> {
     let images = Idx::new("bundled digits, images", IMAGES)?;
-    let features = images.features();
+    let (features, image) = (images.features(), images.image());
     let images = images.read()?;
     let labels = Idx::new("bundled digits, labels", LABELS)?.read()?;
 
@@ -32,7 +32,7 @@ pub fn digits() -> Result<Data> {
             10,
         )
     };
-    Ok(Data { name: "digits".into(), train: part(false)?, test: part(true)?, preprocessing: None })
+    Ok(Data { name: "digits".into(), train: part(false)?, test: part(true)?, preprocessing: None, image })
 }
 
 #[cfg(test)]

@@ -68,7 +68,9 @@ fn read_checked(name: &str, paths: &[PathBuf; 4], set: Option<&Set>) -> Result<D
         return idx::data(name, idx);
     }
     let features = check_together(&idx)?;
-    assemble(name, read_standard(idx, paths, set)?, features, set.map(|_| STANDARD_CLASSES))
+    let image = idx[0].image();
+    let data = assemble(name, read_standard(idx, paths, set)?, features, set.map(|_| STANDARD_CLASSES))?;
+    Ok(Data { image, ..data })
 }
 
 fn open(path: &Path) -> Result<Idx<'static>> {

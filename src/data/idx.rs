@@ -82,6 +82,11 @@ impl<'a> Idx<'a> {
         self.bytes / self.shape[0]
     }
 
+    /// Rows and columns of an example, if it has both and nothing else.
+    pub fn image(&self) -> Option<[usize; 2]> {
+        self.shape.get(1..).and_then(|shape| shape.try_into().ok())
+    }
+
     /// Whether the file is gzipped.
     pub fn is_gzipped(&self) -> bool {
         self.gzipped
@@ -166,9 +171,10 @@ impl<'a> Idx<'a> {
 /// learn from; [`Error::Io`].
 pub fn data(name: &str, files: [Idx<'_>; 4]) -> Result<Data> {
     let features = check_together(&files)?;
+    let image = files[0].image();
     let [train_images, train_labels, test_images, test_labels] = files;
     let parts = [(train_images.read()?, train_labels.read()?), (test_images.read()?, test_labels.read()?)];
-    assemble(name, parts, features, None)
+    Ok(Data { image, ..assemble(name, parts, features, None)? })
 }
 
 /// Checks that the shapes of the four files fit together; gives the number of features.
@@ -203,7 +209,7 @@ pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, cl
         Examples::new(inputs, labels.into_iter().map(u32::from).collect::<Vec<_>>(), features, classes)
             .map_err(|error| Error::format(name, error.to_string()))
     };
-    Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)?, preprocessing: None })
+    Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)?, preprocessing: None, image: None })
 }
 
 /// A shape as people write it, such as `60000x28x28`.

@@ -1,0 +1,138 @@
+//! `softstep report`: pages of runs, from what their folders hold.
+
+mod comparison;
+mod run;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use softstep::Error;
+
+use crate::cli::ReportArgs;
+use crate::page::{self, plot::MAX_SERIES};
+use crate::record::{EpochPoint, Record};
+use crate::report;
+use crate::run_folder::{REPORT, write_whole};
+
+/// Writes a run's page anew, or a page that compares several; with `--csv` also their metrics.
+pub fn run(args: &ReportArgs) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for folder in &args.runs {
+        let path = folder.canonicalize().map_err(Error::io("read", folder))?;
+        if !seen.insert(path) {
+            bail!("{} is named twice", folder.display());
+        }
+    }
+    if args.runs.len() > MAX_SERIES {
+        bail!("{} runs: no more than {MAX_SERIES} can be told apart in a plot", args.runs.len());
+    }
+    let records: Vec<Record> = args.runs.iter().map(|folder| Record::read(folder)).collect::<Result<_>>()?;
+    let labels = labels(&args.runs);
+    let (page, default) = match records.as_slice() {
+        [record] => (run::page(record), record.folder.join(REPORT)),
+        several => (comparison::page(several, &labels), PathBuf::from("comparison.html")),
+    };
+    let out = args.out.as_deref().unwrap_or(&default);
+    if out.is_dir() {
+        bail!("--out {} is a folder: --out needs the name of a file", out.display());
+    }
+    write_whole(out, page.as_bytes())?;
+    if let Some(csv) = &args.csv {
+        write_whole(csv, &csv_of(&records, &labels)?)?;
+        report::written("metrics", csv)?;
+    }
+    report::written("report", out)
+}
+
+/// Writes the page of a run that has just ended, into its folder; gives where.
+pub fn write(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join(REPORT);
+    write_whole(&path, run::page(&Record::read(folder)?).as_bytes())?;
+    Ok(path)
+}
+
+/// Names of runs: that of the folder, with as many of those that it is in as tell it from the others.
+fn labels(folders: &[PathBuf]) -> Vec<String> {
+    let paths: Vec<PathBuf> =
+        folders.iter().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone())).collect();
+    let parts: Vec<Vec<String>> =
+        paths.iter().map(|path| path.iter().map(|part| page::name(&part.to_string_lossy())).collect()).collect();
+    let name = |parts: &[String], depth: usize| parts[parts.len().saturating_sub(depth)..].join("/");
+    let label = |own: &Vec<String>| {
+        let unique = |depth: &usize| parts.iter().filter(|other| name(other, *depth) == name(own, *depth)).count() == 1;
+        name(own, (1..=own.len()).find(unique).unwrap_or(own.len()))
+    };
+    let labels: Vec<String> = parts.iter().map(label).collect();
+    let distinct: BTreeSet<_> = labels.iter().collect();
+    if distinct.len() == labels.len() {
+        return labels;
+    }
+    // What could not be shown was all the difference.
+    labels.iter().enumerate().map(|(index, label)| format!("{label} ({})", index + 1)).collect()
+}
+
+/// A line for each step of each run; figures of an epoch are in the line of its last step.
+fn csv_of(records: &[Record], labels: &[String]) -> Result<Vec<u8>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record([
+        "run",
+        "step",
+        "loss",
+        "learning_rate",
+        "epoch",
+        "train_loss",
+        "validation_loss",
+        "validation_accuracy",
+        "validation_r_squared",
+        "test_loss",
+        "test_accuracy",
+        "test_r_squared",
+    ])?;
+    let number = |number: Option<f64>| {
+        number.filter(|number| number.is_finite()).map_or_else(String::new, |number| number.to_string())
+    };
+    for (record, label) in records.iter().zip(labels) {
+        let mut epochs = record.history.epochs.iter().peekable();
+        for point in &record.history.steps {
+            let mut epoch = None;
+            while let Some(next) = epochs.next_if(|epoch| epoch.step <= point.step) {
+                epoch = Some(next);
+            }
+            let figure = |figure: fn(&EpochPoint) -> Option<f64>| number(epoch.and_then(figure));
+            let real_values = epoch.is_some_and(|epoch| epoch.real_values);
+            let quality = |of: fn(&EpochPoint) -> Option<f64>, wanted: bool| {
+                if real_values == wanted { figure(of) } else { String::new() }
+            };
+            table.write_record([
+                label.clone(),
+                point.step.to_string(),
+                number(Some(point.loss)),
+                number(Some(point.learning_rate)),
+                epoch.map_or_else(String::new, |epoch| epoch.epoch.to_string()),
+                figure(|epoch| epoch.train_loss),
+                figure(|epoch| epoch.validation_loss),
+                quality(|epoch| epoch.validation_quality, false),
+                quality(|epoch| epoch.validation_quality, true),
+                figure(|epoch| epoch.test_loss),
+                quality(|epoch| epoch.test_quality, false),
+                quality(|epoch| epoch.test_quality, true),
+            ])?;
+        }
+    }
+    Ok(table.into_inner()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_as_short_as_can_be_and_never_the_same() {
+        let label = |paths: &[&str]| labels(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(label(&["/x/runs/a", "/x/runs/b"]), ["a", "b"]);
+        assert_eq!(label(&["/x/a/run", "/y/b/run", "/y/c"]), ["a/run", "b/run", "c"]);
+        assert_eq!(label(&["/x/1/m/run", "/x/2/m/run"]), ["1/m/run", "2/m/run"]);
+        assert_eq!(label(&["/x/a\u{1}", "/x/a\u{2}"]).into_iter().collect::<BTreeSet<_>>().len(), 2);
+    }
+}

@@ -1,0 +1,615 @@
+//! Plots as SVG, drawn by `plotters`. It only sees coordinates in 0..1: ranges, logarithms and ticks are decided here,
+//! whatever the numbers are.
+//!
+//! A plot is drawn small enough to be read on a phone; a page puts several beside each other where there is room. It
+//! scales with the page, and its colours, which are the light ones, become the page's by [`style`].
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use indicatif::HumanCount;
+use maud::{Markup, PreEscaped, html};
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// The size of a plot in pixels, of a page that is not scaled.
+const SIZE: [u32; 2] = [440, 280];
+/// `plotters` draws on whole numbers: so many to a pixel.
+const FINE: u32 = 4;
+/// How large letters are, in pixels.
+const LETTERS: f64 = 13.0;
+
+/// The colours of text and grid, as the style sheet has them.
+const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
+const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
+/// The colours of series, `--s0` … in the style sheet; their last two bits are 0.
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0x00, 0x72, 0xb0),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x7a, 0x58),
+    RGBColor(0xa8, 0x45, 0x7c),
+    RGBColor(0x8c, 0x6d, 0x1c),
+    RGBColor(0x55, 0x5f, 0x68),
+    RGBColor(0x0e, 0x88, 0x94),
+    RGBColor(0xb3, 0x12, 0x38),
+];
+/// How lines are dashed once every colour is taken.
+const DASHES: [&str; 3] = ["none", "28 14", "8 10"];
+
+/// As many series as can be told apart.
+pub const MAX_SERIES: usize = COLOURS.len() * DASHES.len();
+
+/// The colour of series number `index`. Its last two bits say how it is dashed.
+fn colour(index: usize) -> RGBColor {
+    let RGBColor(red, green, blue) = COLOURS[index % COLOURS.len()];
+    RGBColor(red, green, blue | (index / COLOURS.len() % DASHES.len()) as u8)
+}
+
+fn hexadecimal(RGBColor(red, green, blue): RGBColor) -> String {
+    format!("#{red:02X}{green:02X}{blue:02X}")
+}
+
+/// The rules that give plots the page's colours.
+pub fn style() -> String {
+    let mut css = String::new();
+    let ink = [(hexadecimal(INK), "ink"), (hexadecimal(GRID), "grid")];
+    for (code, name) in ink {
+        let _ =
+            write!(css, "svg [fill=\"{code}\"]{{fill:var(--{name})}}svg [stroke=\"{code}\"]{{stroke:var(--{name})}}");
+    }
+    for index in 0..MAX_SERIES {
+        let (code, name) = (hexadecimal(colour(index)), index % COLOURS.len());
+        let dashes = DASHES[index / COLOURS.len()];
+        let _ = write!(
+            css,
+            "svg [fill=\"{code}\"]{{fill:var(--s{name})}}\
+             svg [stroke=\"{code}\"]{{stroke:var(--s{name});stroke-dasharray:{dashes}}}"
+        );
+    }
+    css
+}
+
+/// How a series is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A line.
+    Line,
+    /// A line in the background.
+    Faint,
+    /// A line with a dot at each of its points.
+    Dotted,
+    /// Dots alone.
+    Dots,
+}
+
+/// The lowest and the highest of the points in each of so many columns, in the order in which they come: what a line
+/// through all of them looks like. Few points stay as they are.
+pub fn thinned(points: &[[f64; 2]], columns: usize) -> Vec<[f64; 2]> {
+    let chunk = points.len().div_ceil(columns.max(1)).max(1);
+    if chunk <= 2 {
+        return points.to_vec();
+    }
+    let extremes = |points: &[[f64; 2]]| {
+        let finite = || points.iter().enumerate().filter(|(_, point)| point[1].is_finite());
+        let lowest = finite().min_by(|(_, a), (_, b)| a[1].total_cmp(&b[1])).map(|(at, _)| at);
+        let highest = finite().max_by(|(_, a), (_, b)| a[1].total_cmp(&b[1])).map(|(at, _)| at);
+        let mut both: Vec<usize> = lowest.into_iter().chain(highest).collect();
+        both.sort_unstable();
+        both.dedup();
+        both.into_iter().map(|at| points[at]).collect::<Vec<_>>()
+    };
+    points.chunks(chunk).flat_map(extremes).collect()
+}
+
+/// At so many of the points, and at the last, the mean of the last `window` points.
+pub fn smoothed(points: &[[f64; 2]], window: usize, columns: usize) -> Vec<[f64; 2]> {
+    let every = points.len().div_ceil(columns.max(1)).max(1);
+    let last = points.len().wrapping_sub(1);
+    let shown = |at: &usize| at % every == every - 1 || *at == last;
+    let mean = |at: usize| {
+        let points = &points[(at + 1).saturating_sub(window)..=at];
+        let finite = points.iter().map(|point| point[1]).filter(|y| y.is_finite());
+        let (sum, count) = finite.fold((0.0, 0), |(sum, count), y| (sum + y, count + 1));
+        [points[points.len() - 1][0], sum / f64::from(count)]
+    };
+    (0..points.len()).filter(shown).map(mean).collect()
+}
+
+/// Points that belong together.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// What the legend calls it; a plot whose only series has no name needs no legend.
+    pub name: String,
+    /// Its colour, below [`MAX_SERIES`].
+    pub colour: usize,
+    /// How it is drawn.
+    pub mark: Mark,
+    /// `[x, y]` each; those that are not finite are left out.
+    pub points: Vec<[f64; 2]>,
+}
+
+/// One side of a plot.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Axis<'a> {
+    /// What it shows, with its unit.
+    pub label: &'a str,
+    /// Powers of ten instead of sums; points that are not above 0 are left out.
+    pub logarithmic: bool,
+    /// Shares, shown as percentages.
+    pub percent: bool,
+    /// What it must show, beside the points.
+    pub include: &'a [f64],
+}
+
+/// Lines and dots between two axes.
+#[derive(Clone, Debug)]
+pub struct Plot<'a> {
+    /// Its title.
+    pub title: &'a str,
+    /// What can be seen, for those who cannot.
+    pub summary: &'a str,
+    /// The axis at the bottom.
+    pub x: Axis<'a>,
+    /// The axis at the left; its label belongs into the title.
+    pub y: Axis<'a>,
+    /// What is drawn; the first lies behind the others.
+    pub series: &'a [Series],
+    /// A remark below.
+    pub note: &'a str,
+}
+
+impl Plot<'_> {
+    /// The plot with title and legend.
+    pub fn figure(&self) -> Markup {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let svg = match (
+            Scale::new(self.x, points().map(|point| point[0]), 0.0),
+            Scale::new(self.y, points().map(|point| point[1]), 0.04),
+        ) {
+            (Some(x), Some(y)) => self.svg(&x, &y),
+            _ => None,
+        };
+        let legend: Vec<_> =
+            self.series.iter().map(|series| (series.name.as_str(), series.colour, series.mark)).collect();
+        figure(self.title, self.summary, &legend, svg, self.note)
+    }
+
+    fn svg(&self, x: &Scale, y: &Scale) -> Option<String> {
+        draw(x, y, self.x.label, |canvas| {
+            for series in self.series {
+                let points: Vec<(f64, f64)> =
+                    series.points.iter().filter_map(|&[px, py]| Some((x.place(px)?, y.place(py)?))).collect();
+                let colour = colour(series.colour);
+                if series.mark != Mark::Dots {
+                    let (opacity, width) = if series.mark == Mark::Faint { (0.4, FINE) } else { (1.0, 2 * FINE) };
+                    let style = colour.mix(opacity).stroke_width(width);
+                    canvas.draw_series([PathElement::new(points.clone(), style)]).ok()?;
+                }
+                if matches!(series.mark, Mark::Dots | Mark::Dotted) {
+                    let (radius, opacity) =
+                        if series.mark == Mark::Dots { (2 * FINE + 2, 0.6) } else { (3 * FINE, 1.0) };
+                    let dot = |point| Circle::new(point, radius, colour.mix(opacity).filled());
+                    canvas.draw_series(points.into_iter().map(dot)).ok()?;
+                }
+            }
+            Some(())
+        })
+    }
+}
+
+/// Bars side by side, for each label as many as there are series.
+#[derive(Clone, Debug)]
+pub struct Bars<'a> {
+    /// Its title.
+    pub title: &'a str,
+    /// What can be seen, for those who cannot.
+    pub summary: &'a str,
+    /// What is below the bars.
+    pub labels: &'a [String],
+    /// What the labels are.
+    pub x_label: &'a str,
+    /// The axis at the left.
+    pub y: Axis<'a>,
+    /// How a value is written above its bar, where there is room.
+    pub text: fn(f64) -> String,
+    /// Name and values, one for each label; the first has the first colour.
+    pub series: &'a [(String, Vec<f64>)],
+    /// A remark below.
+    pub note: &'a str,
+}
+
+impl Bars<'_> {
+    /// The plot with title and legend; each bar has its value above it.
+    pub fn figure(&self) -> Markup {
+        let values = self.series.iter().flat_map(|(_, values)| values.iter().copied());
+        let svg = Scale::new(self.y, values.chain([0.0]), 0.08).and_then(|y| self.svg(&y));
+        let legend: Vec<_> =
+            self.series.iter().enumerate().map(|(index, (name, _))| (name.as_str(), index, Mark::Dots)).collect();
+        figure(self.title, self.summary, &legend, svg, self.note)
+    }
+
+    fn svg(&self, y: &Scale) -> Option<String> {
+        let place = |at: f64| at / self.labels.len() as f64;
+        // As much of a label as its bars are wide, and no value wider than its bar.
+        let letters_in = |width: f64| (0.85 * f64::from(SIZE[0]) / (0.56 * LETTERS) * width) as usize;
+        let room = letters_in(place(1.0)).max(1);
+        let text = |label: &String| match label.chars().count() {
+            length if length <= room => label.clone(),
+            _ => label.chars().take(room - 1).chain(['…']).collect(),
+        };
+        let ticks = self.labels.iter().enumerate().map(|(index, label)| (place(index as f64 + 0.5), text(label)));
+        let x = Scale { low: 0.0, high: 1.0, logarithmic: false, ticks: Ticks(ticks.collect()) };
+        let zero = y.place(0.0)?;
+        draw(&x, y, self.x_label, |canvas| {
+            let width = 0.76 / self.series.len() as f64;
+            for (number, (_, values)) in self.series.iter().enumerate() {
+                for (index, &value) in values.iter().enumerate() {
+                    let Some(top) = y.place(value) else { continue };
+                    let left = index as f64 + 0.12 + width * number as f64;
+                    let corners = [(place(left), zero), (place(left + 0.94 * width), top)];
+                    canvas.draw_series([Rectangle::new(corners, colour(number).filled())]).ok()?;
+                    let (text, above) = ((self.text)(value), (place(left + 0.47 * width), top.max(zero) + 0.01));
+                    if text.chars().count() <= letters_in(place(1.0 / self.series.len() as f64)) {
+                        canvas.draw_series([Text::new(text, above, letters(HPos::Center))]).ok()?;
+                    }
+                }
+            }
+            Some(())
+        })
+    }
+}
+
+fn letters(horizontal: HPos) -> TextStyle<'static> {
+    // `plotters` gives SVG a smaller size than it is told.
+    let size = LETTERS * 1.24 * f64::from(FINE);
+    ("sans-serif", size).into_font().color(&INK).pos(Pos::new(horizontal, VPos::Bottom))
+}
+
+/// Title, legend, drawing and note.
+fn figure(title: &str, summary: &str, legend: &[(&str, usize, Mark)], svg: Option<String>, note: &str) -> Markup {
+    html! {
+        figure.plot {
+            figcaption {
+                h3 { (title) }
+                @if legend.iter().any(|(name, ..)| !name.is_empty()) {
+                    ul.legend { @for &(name, index, mark) in legend { li { (key(index, mark)) (name) } } }
+                }
+            }
+            @match svg {
+                Some(svg) => {
+                    svg viewBox=(format!("0 0 {} {}", SIZE[0] * FINE, SIZE[1] * FINE)) role="img"
+                        aria-label=(format!("{title}. {summary}")) { (PreEscaped(svg)) }
+                }
+                None => p.note { "There are no numbers to draw." }
+            }
+            @if !note.is_empty() { p.note { (note) } }
+        }
+    }
+}
+
+/// A piece of a series for the legend.
+fn key(index: usize, mark: Mark) -> Markup {
+    let code = hexadecimal(colour(index));
+    html! {
+        svg viewBox="0 0 64 28" aria-hidden="true" {
+            @if mark != Mark::Dots {
+                line x1="0" y1="14" x2="64" y2="14" stroke=(code) stroke-width=(if mark == Mark::Faint { 4 } else { 10 })
+                    opacity=(if mark == Mark::Faint { 0.4 } else { 1.0 }) {}
+            }
+            @if matches!(mark, Mark::Dots | Mark::Dotted) { circle cx="32" cy="14" r="12" fill=(code) {} }
+        }
+    }
+}
+
+type Canvas<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Ticks, Ticks>>;
+
+/// Draws axes and content; gives what is inside the `svg` element.
+fn draw(x: &Scale, y: &Scale, x_label: &str, content: impl FnOnce(&mut Canvas) -> Option<()>) -> Option<String> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (SIZE[0] * FINE, SIZE[1] * FINE)).into_drawing_area();
+        let longest = y.ticks.0.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+        let left = (7.4 * longest as f64 + 14.0) * f64::from(FINE);
+        let last = x.ticks.0.last().map_or(0, |(_, text)| text.chars().count());
+        let mut canvas = ChartBuilder::on(&root)
+            .margin_top(10 * FINE)
+            .margin_right((4.0 * last as f64 + 4.0) as u32 * FINE)
+            .margin_bottom(2 * FINE)
+            .margin_left(2 * FINE)
+            .x_label_area_size(42 * FINE)
+            .y_label_area_size(left as u32)
+            .build_cartesian_2d(x.ticks.clone(), y.ticks.clone())
+            .ok()?;
+        canvas
+            .configure_mesh()
+            .max_light_lines(0)
+            .x_labels(x.ticks.0.len())
+            .y_labels(y.ticks.0.len())
+            .bold_line_style(GRID.stroke_width(FINE))
+            .axis_style(GRID.stroke_width(FINE))
+            .set_all_tick_mark_size(4 * FINE)
+            .label_style(letters(HPos::Center))
+            .x_desc(x_label)
+            .axis_desc_style(letters(HPos::Center))
+            .draw()
+            .ok()?;
+        content(&mut canvas)?;
+        root.present().ok()?;
+    }
+    let inside = svg.split_once('\n')?.1;
+    Some(inside.rsplit_once("</svg>")?.0.to_string())
+}
+
+/// From numbers to places in 0..1, with ticks.
+struct Scale {
+    low: f64,
+    high: f64,
+    logarithmic: bool,
+    ticks: Ticks,
+}
+
+/// Places in 0..1, and what is written there.
+#[derive(Clone, Default)]
+struct Ticks(Vec<(f64, String)>);
+
+impl Ranged for Ticks {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, place: &f64, (start, end): (i32, i32)) -> i32 {
+        start + (place * f64::from(end - start)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.0.iter().map(|&(place, _)| place).collect()
+    }
+
+    fn range(&self) -> Range<f64> {
+        0.0..1.0
+    }
+}
+
+impl ValueFormatter<f64> for Ticks {
+    fn format(place: &f64) -> String {
+        place.to_string()
+    }
+
+    fn format_ext(&self, place: &f64) -> String {
+        self.0.iter().find(|(at, _)| at == place).map_or_else(String::new, |(_, text)| text.clone())
+    }
+}
+
+impl Scale {
+    /// For these numbers and those that the axis must show, with so much more at the ends; `None` if none can be shown.
+    fn new(axis: Axis<'_>, numbers: impl Iterator<Item = f64>, margin: f64) -> Option<Self> {
+        let seen = |number: f64| Self::seen(number, axis.logarithmic);
+        let all = numbers.chain(axis.include.iter().copied()).filter_map(seen);
+        let (mut low, mut high) =
+            all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| (low.min(number), high.max(number)));
+        if !(high - low).is_finite() {
+            return None;
+        }
+        if high - low <= 1e-9 * high.abs().max(low.abs()) {
+            let around = if high == 0.0 { 1.0 } else { 0.1 * high.abs() };
+            (low, high) = (low - around, high + around);
+        }
+        let more = margin * (high - low);
+        // What begins at 0 begins there.
+        (low, high) = (if low == 0.0 && !axis.logarithmic { low } else { low - more }, high + more);
+        let mut scale = Self { low, high, logarithmic: axis.logarithmic, ticks: Ticks::default() };
+        let (values, step) = if axis.logarithmic { powers(low, high) } else { steps(low, high) };
+        let ticks = values.into_iter().filter_map(|value| Some((scale.place(value)?, axis.text(value, step))));
+        scale.ticks = Ticks(ticks.collect());
+        Some(scale)
+    }
+
+    /// A number as its axis sees it.
+    fn seen(number: f64, logarithmic: bool) -> Option<f64> {
+        let seen = if logarithmic { number.log10() } else { number };
+        seen.is_finite().then_some(seen)
+    }
+
+    /// Where a number is; what lies beyond the end is drawn there.
+    fn place(&self, number: f64) -> Option<f64> {
+        let seen = Self::seen(number, self.logarithmic)?;
+        Some(((seen - self.low) / (self.high - self.low)).clamp(0.0, 1.0))
+    }
+}
+
+/// Round numbers in a range, and their distance.
+fn steps(low: f64, high: f64) -> (Vec<f64>, f64) {
+    let rough = (high - low) / 5.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|&step| step >= rough);
+    let step = step.unwrap_or(10.0 * power);
+    let (first, last) = ((low / step).ceil(), (high / step).floor());
+    // No more than this, however the divisions were rounded.
+    let count = (last - first + 1.0).clamp(0.0, 12.0) as usize;
+    ((0..count).map(|index| (first + index as f64) * step).collect(), step)
+}
+
+/// Powers of ten between these exponents; where they are few, also 2 and 5 times them.
+fn powers(low: f64, high: f64) -> (Vec<f64>, f64) {
+    let every = ((high - low) / 6.0).ceil().max(1.0);
+    let factors = if high - low < 2.0 { &[1.0, 2.0, 5.0][..] } else { &[1.0] };
+    let first = (low / every).floor();
+    let count = ((high / every).ceil() - first + 1.0).clamp(0.0, 12.0) as usize;
+    let all = (0..count).flat_map(|index| {
+        let power = 10f64.powf((first + index as f64) * every);
+        factors.iter().map(move |factor| factor * power)
+    });
+    (all.filter(|value| (low..=high).contains(&value.log10())).collect(), 0.0)
+}
+
+impl Axis<'_> {
+    /// A number on this axis, where they are `step` apart; 0 stands for any distance.
+    fn text(&self, number: f64, step: f64) -> String {
+        if self.percent {
+            return format!("{} %", plain(100.0 * number, 100.0 * step));
+        }
+        plain(number, step)
+    }
+}
+
+/// A number with so many digits that mean something, and no zeros behind them.
+pub fn number(number: f64, digits: i32) -> String {
+    if number == 0.0 || !number.is_finite() {
+        return plain(number, 0.0);
+    }
+    rounded(number, 10f64.powi(number.abs().log10().floor() as i32 + 1 - digits))
+}
+
+/// A multiple of `step`, without zeros behind it.
+pub fn rounded(number: f64, step: f64) -> String {
+    let multiple = (number / step).round() * step;
+    let text = plain(if multiple.is_finite() { multiple } else { number }, step);
+    if text.contains('.') && !text.contains('e') {
+        return text.trim_end_matches('0').trim_end_matches('.').into();
+    }
+    text
+}
+
+/// A number with as many digits as tell it from others a `step` away; 0 stands for one digit.
+fn plain(number: f64, step: f64) -> String {
+    let size = number.abs();
+    if number == 0.0 {
+        return "0".into();
+    }
+    if !number.is_finite() {
+        return "–".into();
+    }
+    if !(1e-4..1e7).contains(&size) {
+        let text = format!("{number:.3e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'));
+    }
+    let distance = if step > 0.0 { step.min(size) } else { size };
+    let decimals = (-(distance.log10() + 1e-9).floor()).max(0.0) as usize;
+    let text = format!("{size:.decimals$}");
+    let (whole, rest) = text.split_once('.').map_or((text.as_str(), String::new()), |(whole, rest)| {
+        let rest = if step > 0.0 { rest } else { rest.trim_end_matches('0') };
+        (whole, if rest.is_empty() { String::new() } else { format!(".{rest}") })
+    });
+    let whole = whole.parse().map_or_else(|_| whole.to_string(), |whole| HumanCount(whole).to_string());
+    format!("{}{whole}{rest}", if number < 0.0 { "−" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn series(points: Vec<[f64; 2]>) -> Series {
+        Series { name: "a".into(), colour: 0, mark: Mark::Dotted, points }
+    }
+
+    fn drawn(points: Vec<[f64; 2]>, logarithmic: bool) -> String {
+        let axis = Axis { label: "x", logarithmic, ..Axis::default() };
+        let plot = Plot { title: "t", summary: "s", x: axis, y: axis, series: &[series(points)], note: "" };
+        plot.figure().into_string()
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_mean_something() {
+        let cases = [
+            (0.0, 3, "0"),
+            (1.0, 3, "1"),
+            (0.26934, 3, "0.269"),
+            (5291.37, 3, "5,290"),
+            (-0.5, 2, "−0.5"),
+            (1234567.0, 7, "1,234,567"),
+            (2.5e-7, 3, "2.5e-7"),
+            (1e12, 3, "1e12"),
+            (f64::NAN, 3, "–"),
+            (99.96, 3, "100"),
+            (f64::INFINITY, 3, "–"),
+            (-1200.0, 2, "−1,200"),
+            (100.0, 1, "100"),
+        ];
+        for (value, digits, text) in cases {
+            assert_eq!(number(value, digits), text);
+        }
+        assert_eq!(rounded(19.499999, 1e-4), "19.5");
+        assert_eq!(rounded(-3e-9, 1e-4), "0");
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_within_the_axis() {
+        let ticks = |low: f64, high: f64, logarithmic| {
+            let axis = Axis { logarithmic, ..Axis::default() };
+            let scale = Scale::new(axis, [low, high].into_iter(), 0.0).unwrap();
+            scale.ticks.0.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ticks(0.0, 4220.0, false), "0 1,000 2,000 3,000 4,000");
+        assert_eq!(ticks(0.905, 0.927, false), "0.905 0.910 0.915 0.920 0.925");
+        assert_eq!(ticks(-1.0, 1.0, false), "−1.0 −0.5 0 0.5 1.0");
+        assert_eq!(ticks(0.03, 2.3, true), "0.05 0.1 0.2 0.5 1 2");
+        assert_eq!(ticks(1e-9, 10.0, true), "1e-8 1e-6 0.0001 0.01 1");
+        assert_eq!(ticks(3.0, 3.0, false), "2.8 3.0 3.2");
+    }
+
+    #[test]
+    fn a_thinned_line_keeps_every_extreme_and_the_order() {
+        let wave = |step: u32| [f64::from(step), f64::from(step * 37 % 101)];
+        let mut points: Vec<[f64; 2]> = (0..10_000).map(wave).collect();
+        points[4_321][1] = 1e6;
+        points[7_654][1] = -1e6;
+        points[5_000][1] = f64::NAN;
+        let thin = thinned(&points, 100);
+        assert!(thin.len() <= 200 && thin.is_sorted_by(|a, b| a[0] < b[0]));
+        assert!(thin.contains(&points[4_321]) && thin.contains(&points[7_654]));
+        for (chunk, points) in points.chunks(100).enumerate() {
+            let kept: Vec<f64> =
+                thin.iter().filter(|point| point[0] as usize / 100 == chunk).map(|point| point[1]).collect();
+            let highest = points.iter().map(|point| point[1]).filter(|y| y.is_finite()).fold(f64::MIN, f64::max);
+            assert!(kept.contains(&highest), "{chunk}");
+        }
+        assert_eq!(thinned(&points[..150], 100), points[..150]);
+    }
+
+    #[test]
+    fn a_smoothed_line_is_the_mean_of_the_last_points() {
+        let points: Vec<[f64; 2]> = (1..=9).map(|step| [f64::from(step), f64::from(step * step)]).collect();
+        assert_eq!(smoothed(&points, 3, 100)[..3], [[1.0, 1.0], [2.0, 2.5], [3.0, 14.0 / 3.0]]);
+        let few = smoothed(&points, 3, 2);
+        assert_eq!(few, [[5.0, 50.0 / 3.0], [9.0, 194.0 / 3.0]]);
+    }
+
+    #[test]
+    fn every_series_has_a_colour_of_its_own_in_the_style() {
+        let style = style();
+        let codes: std::collections::BTreeSet<_> = (0..MAX_SERIES).map(|index| hexadecimal(colour(index))).collect();
+        assert_eq!(codes.len(), MAX_SERIES);
+        assert!(codes.iter().all(|code| style.contains(&format!("[stroke=\"{code}\"]"))));
+        assert!(COLOURS.iter().all(|RGBColor(.., blue)| blue % 4 == 0));
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_said() {
+        for points in [vec![], vec![[1.0, f64::NAN]], vec![[f64::MAX, 1.0], [f64::MIN, 2.0]]] {
+            assert!(drawn(points, false).contains("no numbers to draw"));
+        }
+        assert!(drawn(vec![[1.0, -1.0]], true).contains("no numbers to draw"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+        #[test]
+        fn any_numbers_make_a_plot_or_a_remark(
+            points in prop::collection::vec([any::<f64>(), any::<f64>()], 0..6),
+            near in prop::collection::vec([-1e3f64..1e3, 0.999_999_999_9f64..1.000_000_000_1], 0..6),
+            logarithmic: bool,
+        ) {
+            for points in [points.clone(), near, points.into_iter().map(|[x, _]| [x, x]).collect()] {
+                for point in points.iter().flatten() {
+                    prop_assert!(!number(*point, 4).is_empty() && !rounded(*point, point.abs()).is_empty());
+                }
+                let figure = drawn(points, logarithmic);
+                prop_assert!(figure.contains("</svg>") || figure.contains("no numbers"));
+                prop_assert!(!figure.contains("NaN") && !figure.contains("inf"), "{}", figure);
+            }
+        }
+    }
+}

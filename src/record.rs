@@ -1,0 +1,411 @@
+//! What a run folder says about its run, beside its model and checkpoints: `config.json`, `metrics.jsonl` and
+//! `results.json`. Training writes them; reports are made of nothing else, so they need neither data nor GPU.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use softstep::Error;
+use softstep::backend::{DeviceInfo, KernelTime};
+use softstep::data::{Data, Examples, Preprocessing};
+use softstep::trainer::{Best, TrainingConfig};
+use softstep::verify::Verification;
+
+use crate::page;
+use crate::run_folder::{CONFIG, METRICS, RESULTS};
+use crate::tested::Tested;
+
+/// The longest `config.json` and `results.json` that are read: 64 MiB.
+const MAX_BYTES: u64 = 64 << 20;
+/// The longest line of `metrics.jsonl` that is read.
+const MAX_LINE: u64 = 1 << 16;
+
+/// `config.json`: the settings `S`, and what they were used with. Folders of older versions lack what is optional.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Config<S> {
+    /// The version of softstep.
+    pub version: String,
+    /// Name of the data set.
+    pub data: String,
+    /// `gpu` or `cpu`.
+    pub backend: String,
+    /// The adapter's or processor's name.
+    pub adapter: String,
+    /// As [`DeviceInfo::device_type`].
+    pub device_type: String,
+    /// Driver or library, with its version.
+    pub driver: String,
+    /// Layer sizes `[features, hidden…, outputs]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<Vec<usize>>,
+    /// Examples to train on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_examples: Option<usize>,
+    /// Examples held out for validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_examples: Option<usize>,
+    /// Examples to test with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_examples: Option<usize>,
+    /// Rows and columns of an example, if it is an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<[usize; 2]>,
+    /// Names of the classes, where they have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_names: Option<Vec<String>>,
+    /// Name of the column that is learned, in a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The settings.
+    #[serde(flatten)]
+    pub settings: S,
+}
+
+impl<'a> Config<&'a TrainingConfig> {
+    /// For a run on this data, its validation part taken out.
+    pub fn new(settings: &'a TrainingConfig, data: &Data, validation: Option<&Examples>, info: &DeviceInfo) -> Self {
+        let preprocessing = data.preprocessing.as_ref();
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            data: data.name.clone(),
+            backend: info.backend.into(),
+            adapter: info.name.clone(),
+            device_type: info.device_type.into(),
+            driver: info.driver.clone(),
+            sizes: Some(settings.sizes(&data.train)),
+            train_examples: Some(data.train.len()),
+            validation_examples: validation.map(Examples::len),
+            test_examples: Some(data.test.len()),
+            image: data.image,
+            class_names: preprocessing.and_then(Preprocessing::class_names).map(<[String]>::to_vec),
+            target: preprocessing.map(|preprocessing| preprocessing.target.clone()),
+            settings,
+        }
+    }
+}
+
+/// `results.json`: what training came to, as far as it is not in `metrics.jsonl`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Results {
+    /// The version of softstep.
+    pub version: String,
+    /// When it was written, in local time.
+    pub written: String,
+    /// How training ended.
+    pub outcome: Outcome,
+    /// Steps since the start of the run.
+    pub step: usize,
+    /// Steps that it was to have.
+    pub steps: usize,
+    /// The best epoch, where the settings ask for it.
+    pub best: Option<Best>,
+    /// SHA-256 of the parameters that were kept, once training has ended.
+    pub parameters_sha256: Option<String>,
+    /// How long it took.
+    pub timings: Timings,
+    /// With `--profile`, where the time of the steps went.
+    pub profile: Option<Profile>,
+    /// With `--verify`, what was verified.
+    pub verification: Option<Verified>,
+    /// What the model makes of the test part.
+    pub test: Option<Tested>,
+}
+
+/// How training ended.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// After its last step, or early as its settings say.
+    Ended,
+    /// It was stopped, and may go on.
+    Stopped,
+    /// With this error.
+    Failed(String),
+}
+
+/// How long training took, since the process started that wrote this.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Timings {
+    /// The step that this process went on from.
+    pub resumed_from: Option<usize>,
+    /// Its steps.
+    pub steps: usize,
+    /// Time spent in them, without loading and evaluation.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub seconds: f64,
+    /// Steps in a second of these.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub steps_per_second: f64,
+    /// Examples in a second of these.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub examples_per_second: f64,
+    /// Until the first loss was on the host.
+    pub first_loss_seconds: Option<f64>,
+    /// In all.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub total_seconds: f64,
+}
+
+/// Where the time of the steps went.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Profile {
+    /// Kernel by kernel, in the order of a step.
+    pub kernels: Vec<ProfiledKernel>,
+    /// What training took beyond them.
+    pub host_seconds: f64,
+}
+
+/// What a kernel took in all.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProfiledKernel {
+    /// The kernel.
+    pub name: String,
+    /// How often it ran.
+    pub dispatches: u64,
+    /// How long.
+    pub seconds: f64,
+}
+
+impl Profile {
+    /// Of kernels in training steps that took so long; `None` where there was no profile.
+    pub fn new(kernels: &[KernelTime], seconds: f64) -> Option<Self> {
+        let line = |kernel: &KernelTime| ProfiledKernel {
+            name: kernel.name.into(),
+            dispatches: kernel.dispatches,
+            seconds: kernel.seconds,
+        };
+        let host_seconds = seconds - kernels.iter().map(|kernel| kernel.seconds).sum::<f64>();
+        (!kernels.is_empty()).then(|| Self { kernels: kernels.iter().map(line).collect(), host_seconds })
+    }
+
+    /// Names and seconds, those of the host last.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, f64)> {
+        let kernels = self.kernels.iter().map(|kernel| (kernel.name.as_str(), kernel.seconds));
+        kernels.chain([("host, and waiting", self.host_seconds)])
+    }
+}
+
+/// Steps that were computed again on the CPU, and came out right.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Verified {
+    /// How many.
+    pub steps: usize,
+    /// The number of each kind that came nearest to its tolerance.
+    pub worst: Vec<WorstNumber>,
+}
+
+/// A number that was verified.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorstNumber {
+    /// The step it belongs to.
+    pub step: usize,
+    /// What it is part of.
+    pub tensor: String,
+    /// Where in it.
+    pub row: usize,
+    /// Where in it.
+    pub column: usize,
+    /// As the device has it.
+    pub gpu: f64,
+    /// As the CPU has it.
+    pub cpu: f64,
+    /// How far these are apart.
+    pub error: f64,
+    /// How far they may be.
+    pub tolerance: f64,
+}
+
+impl Verified {
+    /// What a backend verified.
+    pub fn new(found: &Verification) -> Self {
+        let line = |(step, worst): &(usize, softstep::reference::Deviation)| WorstNumber {
+            step: *step,
+            tensor: worst.tensor.to_string(),
+            row: worst.at[0],
+            column: worst.at[1],
+            gpu: worst.actual,
+            cpu: worst.expected,
+            error: (worst.actual - worst.expected).abs(),
+            tolerance: worst.tolerance,
+        };
+        Self { steps: found.steps, worst: found.worst.iter().map(line).collect() }
+    }
+}
+
+/// A step in `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepPoint {
+    /// Which one, from 1.
+    pub step: usize,
+    /// Its mean loss; not a number where it is not finite.
+    pub loss: f64,
+    /// Its learning rate.
+    pub learning_rate: f64,
+}
+
+/// An epoch in `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EpochPoint {
+    /// Which one, from 1.
+    pub epoch: usize,
+    /// Its last step.
+    pub step: usize,
+    /// Mean loss of its steps.
+    pub train_loss: Option<f64>,
+    /// Loss on the validation part.
+    pub validation_loss: Option<f64>,
+    /// Accuracy or R² there.
+    pub validation_quality: Option<f64>,
+    /// Loss on the test part.
+    pub test_loss: Option<f64>,
+    /// Accuracy or R² there.
+    pub test_quality: Option<f64>,
+    /// Whether the qualities are R².
+    pub real_values: bool,
+}
+
+/// A line of `metrics.jsonl`: of a step or an epoch.
+#[derive(Deserialize)]
+struct Line {
+    step: Option<usize>,
+    epoch: usize,
+    loss: Option<f64>,
+    lr: Option<f64>,
+    train_loss: Option<f64>,
+    validation_loss: Option<f64>,
+    validation_accuracy: Option<f64>,
+    validation_r_squared: Option<f64>,
+    test_loss: Option<f64>,
+    test_accuracy: Option<f64>,
+    test_r_squared: Option<f64>,
+}
+
+/// `metrics.jsonl`.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Its steps, in order.
+    pub steps: Vec<StepPoint>,
+    /// Its epochs, in order.
+    pub epochs: Vec<EpochPoint>,
+}
+
+impl History {
+    /// Reads a file. A last line without its end, as a run leaves it that is under way or was killed, does not count.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut input = BufReader::new(open(path)?);
+        let mut history = Self::default();
+        let mut text = Vec::new();
+        for number in 1.. {
+            text.clear();
+            Read::by_ref(&mut input).take(MAX_LINE).read_until(b'\n', &mut text).map_err(Error::io("read", path))?;
+            if text.last() != Some(&b'\n') {
+                if text.len() as u64 == MAX_LINE {
+                    bail!("{}: line {number} is longer than any of a run", path.display());
+                }
+                break;
+            }
+            history.take(&text).with_context(|| format!("{}: line {number} is damaged", path.display()))?;
+        }
+        Ok(history)
+    }
+
+    fn take(&mut self, text: &[u8]) -> Result<()> {
+        let line: Line = serde_json::from_slice(text)?;
+        let last = self.steps.last().map_or(0, |point| point.step);
+        match line.step {
+            Some(step) if step <= last => bail!("step {step} comes after step {last}"),
+            Some(step) => self.steps.push(StepPoint {
+                step,
+                loss: line.loss.unwrap_or(f64::NAN),
+                learning_rate: line.lr.unwrap_or(f64::NAN),
+            }),
+            None if last == 0 => bail!("an epoch comes before any step"),
+            None => self.epochs.push(EpochPoint {
+                epoch: line.epoch,
+                step: last,
+                train_loss: line.train_loss,
+                validation_loss: line.validation_loss,
+                validation_quality: line.validation_accuracy.or(line.validation_r_squared),
+                test_loss: line.test_loss,
+                test_quality: line.test_accuracy.or(line.test_r_squared),
+                real_values: line.test_r_squared.is_some(),
+            }),
+        }
+        Ok(())
+    }
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Record {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// `config.json`.
+    pub config: Config<Map<String, Value>>,
+    /// `metrics.jsonl`.
+    pub history: History,
+    /// `results.json`, if there is one: a run that is under way, was killed or was made by an older version has none.
+    pub results: Option<Results>,
+}
+
+impl Record {
+    /// Reads a run folder.
+    pub fn read(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            bail!("{}: there is no such folder; name the folder of a run", folder.display());
+        }
+        let config = folder.join(CONFIG);
+        if !config.exists() {
+            bail!("{}: no folder of a run, as it has no {CONFIG}", folder.display());
+        }
+        let results = folder.join(RESULTS);
+        let record = Self {
+            folder: folder.to_path_buf(),
+            config: read_json(&config)?,
+            history: History::read(&folder.join(METRICS))?,
+            results: if results.exists() { Some(read_json(&results)?) } else { None },
+        };
+        if let Some(test) = record.results.as_ref().and_then(|results| results.test.as_ref()) {
+            test.check().with_context(|| format!("{} is damaged", results.display()))?;
+        }
+        Ok(record)
+    }
+
+    /// A setting as text, if the run has it.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.config.settings.get(name).and_then(Value::as_str)
+    }
+
+    /// The name of a class.
+    pub fn class_name(&self, class: usize) -> String {
+        let name = self.config.class_names.as_ref().and_then(|names| names.get(class));
+        name.map_or_else(|| class.to_string(), |name| page::name(name))
+    }
+}
+
+/// For serde: JSON has null where a number is not finite.
+pub fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let file = open(path)?;
+    let length = file.metadata().map_err(Error::io("read", path))?.len();
+    if length > MAX_BYTES {
+        bail!("{} has {length} bytes: the limit is {MAX_BYTES}", path.display());
+    }
+    serde_json::from_reader(BufReader::new(file)).with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Opens a file, and no device or pipe.
+fn open(path: &Path) -> Result<File> {
+    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+    if !metadata.is_file() {
+        bail!("{} is not a file", path.display());
+    }
+    Ok(File::open(path).map_err(Error::io("read", path))?)
+}

@@ -1,0 +1,215 @@
+//! Event files for TensorBoard: TFRecords of protobuf messages, as `tensorflow/core/util/event.proto` and
+//! `tensorflow/core/framework/summary.proto` declare them; here are the fields that scalars need.
+//!
+//! A run that goes on writes a file of its own. It begins by taking back what earlier files have from the checkpoint's
+//! step on, in TensorBoard's way (a session log that says START), and repeats that step from `metrics.jsonl`: so every
+//! step is there once, whenever the run was killed.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+use softstep::backend::Evaluation;
+use softstep::trainer;
+
+use crate::record::{EpochPoint, History, StepPoint};
+use crate::report;
+use crate::run_folder::METRICS;
+
+/// What TensorBoard knows the files by.
+const PREFIX: &str = "events.out.tfevents.";
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    /// Seconds since 1970.
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+    #[prost(message, optional, tag = "7")]
+    session_log: Option<SessionLog>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Value {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    /// 1 is START.
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// The event file of a training run. Where it cannot be written, the run goes on without: the numbers are in
+/// `metrics.jsonl`, too.
+#[derive(Debug)]
+pub struct Events {
+    path: PathBuf,
+    /// `None` once it could not be written.
+    file: Option<BufWriter<File>>,
+    step: usize,
+}
+
+impl Events {
+    /// Whether the folder has event files.
+    pub fn exist(folder: &Path) -> bool {
+        last_time(folder).is_some()
+    }
+
+    /// Begins a file in the folder of a run that goes on after this step; 0 is a run that starts.
+    pub fn create(folder: &Path, step: usize) -> Self {
+        let earlier = last_time(folder);
+        // TensorBoard reads the files in the order of their names.
+        let time = (now() as u64).max(earlier.map_or(0, |time| time + 1));
+        let path = folder.join(format!("{PREFIX}{time:010}.softstep"));
+        let file = File::create_new(&path).map(BufWriter::new);
+        let mut events = Self { path, file: None, step };
+        match file {
+            Ok(file) => events.file = Some(file),
+            Err(error) => events.give_up(&error),
+        }
+        events.write(Event { file_version: Some("brain.Event:2".into()), ..Event::default() });
+        if step > 0 {
+            if earlier.is_some() {
+                let start = SessionLog { status: 1 };
+                events.write(Event { step: step as i64, session_log: Some(start), ..Event::default() });
+            }
+            events.repeat(folder, if earlier.is_some() { step } else { 0 });
+        }
+        events
+    }
+
+    /// Writes what `metrics.jsonl` has from this step on.
+    fn repeat(&mut self, folder: &Path, from: usize) {
+        let history = match History::read(&folder.join(METRICS)) {
+            Ok(history) => history,
+            Err(error) => return report::notice(&format!("TensorBoard will lack earlier steps: {error:#}")),
+        };
+        let mut epochs = history.epochs.iter().filter(|point| point.step >= from).peekable();
+        for point in history.steps.iter().filter(|point| point.step >= from) {
+            self.step(*point);
+            while let Some(epoch) = epochs.next_if(|epoch| epoch.step <= point.step) {
+                self.epoch(epoch);
+            }
+        }
+    }
+
+    /// Takes an event of training.
+    pub fn record(&mut self, event: trainer::Event<'_>) {
+        match event {
+            trainer::Event::Step { step, loss, learning_rate, .. } => {
+                self.step(StepPoint { step, loss: loss.into(), learning_rate: learning_rate.into() });
+            }
+            trainer::Event::EpochEvaluated { epoch, train_loss, validation, test } => {
+                let quality = |evaluation: &Evaluation| evaluation.accuracy().or(evaluation.r_squared);
+                self.epoch(&EpochPoint {
+                    epoch,
+                    step: self.step,
+                    train_loss: Some(train_loss),
+                    validation_loss: validation.map(|evaluation| evaluation.loss),
+                    validation_quality: validation.and_then(quality),
+                    test_loss: Some(test.loss),
+                    test_quality: quality(test),
+                    real_values: test.r_squared.is_some(),
+                });
+            }
+            // A run that is killed goes on from here: what is before must be there.
+            trainer::Event::Checkpoint { .. } => self.flush(),
+            trainer::Event::EpochStarted { .. } | trainer::Event::EpochTrained { .. } => {}
+        }
+    }
+
+    fn step(&mut self, StepPoint { step, loss, learning_rate }: StepPoint) {
+        self.step = step;
+        self.scalars(step, &[("train/loss", Some(loss)), ("train/learning_rate", Some(learning_rate))]);
+    }
+
+    fn epoch(&mut self, point: &EpochPoint) {
+        let quality = if point.real_values {
+            ["validation/r_squared", "test/r_squared"]
+        } else {
+            ["validation/accuracy", "test/accuracy"]
+        };
+        let scalars = [
+            ("train/epoch_loss", point.train_loss),
+            ("validation/loss", point.validation_loss),
+            (quality[0], point.validation_quality),
+            ("test/loss", point.test_loss),
+            (quality[1], point.test_quality),
+        ];
+        self.scalars(point.step, &scalars);
+    }
+
+    fn scalars(&mut self, step: usize, scalars: &[(&str, Option<f64>)]) {
+        let value =
+            |&(tag, number): &(&str, Option<f64>)| Some(Value { tag: tag.into(), simple_value: Some(number? as f32) });
+        let summary = Summary { value: scalars.iter().filter_map(value).collect() };
+        self.write(Event { step: step as i64, summary: Some(summary), ..Event::default() });
+    }
+
+    fn write(&mut self, event: Event) {
+        let message = Event { wall_time: now(), ..event }.encode_to_vec();
+        let written = self.file.as_mut().map_or(Ok(()), |file| write_record(file, &message));
+        if let Err(error) = written {
+            self.give_up(&error);
+        }
+    }
+
+    /// Brings everything so far to the file.
+    pub fn flush(&mut self) {
+        if let Some(Err(error)) = self.file.as_mut().map(Write::flush) {
+            self.give_up(&error);
+        }
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        if let Some(file) = self.file.take() {
+            // Without another attempt to write what is left.
+            let _ = file.into_parts();
+        }
+        report::notice(&format!("no more events for TensorBoard: cannot write {}: {error}", self.path.display()));
+    }
+}
+
+/// Appends a TFRecord: length, its checksum, data, theirs.
+fn write_record(output: &mut impl Write, data: &[u8]) -> io::Result<()> {
+    let length = (data.len() as u64).to_le_bytes();
+    output.write_all(&length)?;
+    output.write_all(&masked_checksum(&length).to_le_bytes())?;
+    output.write_all(data)?;
+    output.write_all(&masked_checksum(data).to_le_bytes())
+}
+
+/// The CRC-32C as TFRecords have it, so that a record may hold records.
+fn masked_checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// The time in the name of the last event file.
+fn last_time(folder: &Path) -> Option<u64> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let time = |name: &str| name.strip_prefix(PREFIX)?.split('.').next()?.parse().ok();
+    entries.filter_map(|entry| time(entry.file_name().to_str()?)).max()
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}

@@ -1,0 +1,323 @@
+//! What a model makes of its test part, example by example: as much of it as a report shows.
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use softstep::backend::{Backend, Evaluation};
+use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TargetEncoding, Targets};
+use softstep::metrics::Confusion;
+
+use crate::page::plot::{number, rounded};
+use crate::page::{self, picture};
+use crate::record::null_is_nan;
+
+/// Mistakes that are kept: pictures, and rows of a table.
+const PICTURES: usize = 24;
+const ROWS: usize = 12;
+/// Columns of a row that are kept, and outputs of a model.
+const COLUMNS: usize = 24;
+const OUTPUTS: usize = 4;
+/// The most classes of a confusion matrix.
+const MAX_CLASSES: usize = 1000;
+/// Real values that are kept to be drawn.
+const SAMPLE: usize = 800;
+/// Numbers that go to the device at a time.
+const CHUNK: usize = 1 << 22;
+
+/// A model on its test part.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Tested {
+    /// The epoch that the parameters are of.
+    pub epoch: usize,
+    /// Examples in the test part.
+    pub examples: usize,
+    /// Their mean loss.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// The share that was predicted right, of classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// R², of real values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r_squared: Option<f64>,
+    /// The root mean squared error of real values, in their own units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rmse: Option<f64>,
+    /// Number of classes; 0 for real values.
+    #[serde(default)]
+    pub classes: usize,
+    /// `[label, prediction, examples]`, as far as there are any.
+    #[serde(default)]
+    pub confusion: Vec<[usize; 3]>,
+    /// Real values that are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Sample>,
+    /// The worst mistakes, the worst first; `None` where they were not looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mistakes: Option<Vec<Mistake>>,
+}
+
+/// Every so many of the test part's real values, in their own units.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sample {
+    /// One of how many.
+    pub every: usize,
+    /// `[actual, predicted]`.
+    pub pairs: Vec<[f64; 2]>,
+}
+
+/// An example that a model gets wrong.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Mistake {
+    /// Which one of the test part, from 0.
+    pub example: usize,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub wrong: Wrong,
+    /// What it looks like.
+    pub input: Input,
+}
+
+/// What is wrong about a prediction.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Wrong {
+    /// The class.
+    Class {
+        /// The right one.
+        label: usize,
+        /// The predicted one.
+        predicted: usize,
+        /// Classes with their outputs, probabilities as a rule; the largest and that of the label.
+        outputs: Vec<(usize, f32)>,
+    },
+    /// The number.
+    Value {
+        /// The right one.
+        #[serde(deserialize_with = "null_is_nan")]
+        actual: f64,
+        /// The predicted one.
+        #[serde(deserialize_with = "null_is_nan")]
+        predicted: f64,
+    },
+}
+
+/// What an example looks like.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// A PNG in a `data:` address.
+    Picture(String),
+    /// Names of columns with their values, perhaps not all.
+    Row(Vec<(String, String)>),
+}
+
+impl Tested {
+    /// What an evaluation says by itself. There is a confusion matrix of at most [`MAX_CLASSES`].
+    pub fn new(epoch: usize, data: &Data, evaluation: &Evaluation) -> Self {
+        let mut confusion = Vec::new();
+        let mut classes = 0;
+        if let Targets::Classes(labels) = &data.test.targets
+            && data.test.outputs <= MAX_CLASSES
+            && let Ok(counted) = Confusion::new(labels, &evaluation.predictions, data.test.outputs)
+        {
+            classes = counted.classes;
+            let cells = counted.counts.iter().enumerate().filter(|&(_, &count)| count > 0);
+            confusion = cells.map(|(cell, &count)| [cell / classes, cell % classes, count]).collect();
+        }
+        Self {
+            epoch,
+            examples: data.test.len(),
+            loss: evaluation.loss,
+            accuracy: evaluation.accuracy(),
+            r_squared: evaluation.r_squared,
+            rmse: crate::report::rmse(data, evaluation),
+            classes,
+            confusion,
+            values: None,
+            mistakes: None,
+        }
+    }
+
+    /// Looks at the examples that `evaluation`, of this backend's parameters, got wrong.
+    pub async fn examine<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        data: &Data,
+        evaluation: &Evaluation,
+    ) -> softstep::Result<()> {
+        let test = &data.test;
+        match &test.targets {
+            Targets::Classes(labels) => {
+                let wrong =
+                    (0..).zip(labels.iter().zip(&evaluation.predictions)).filter(|(_, (label, taken))| label != taken);
+                let wrong: Vec<u32> = wrong.map(|(example, _)| example).collect();
+                let most = if data.image.is_some() { PICTURES } else { ROWS };
+                // How much more the model believes in the wrong class, and the mistake.
+                let mut worst: Vec<(f32, Mistake)> = Vec::new();
+                for chunk in chunks(test, &wrong) {
+                    let (outputs, width) = outputs(backend, test, chunk).await?;
+                    for (&example, outputs) in chunk.iter().zip(outputs.chunks_exact(width)) {
+                        let label = labels[example as usize] as usize;
+                        let predicted = evaluation.predictions[example as usize] as usize;
+                        let output = |class: usize| outputs.get(class).copied().unwrap_or(f32::NEG_INFINITY);
+                        let gap = output(predicted) - output(label);
+                        if worst.len() < most || gap > worst[worst.len() - 1].0 {
+                            let wrong = Wrong::Class { label, predicted, outputs: largest(outputs, label) };
+                            worst
+                                .push((gap, Mistake { example: example as usize, wrong, input: input(data, example) }));
+                            // Stable, so that of equals the first stays.
+                            worst.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+                            worst.truncate(most);
+                        }
+                    }
+                }
+                self.mistakes = Some(worst.into_iter().map(|(_, mistake)| mistake).collect());
+            }
+            Targets::Values(values) if test.outputs == 1 => {
+                let unit = |value: f32| own_unit(data.preprocessing.as_ref(), value);
+                let all: Vec<u32> = (0..test.len() as u32).collect();
+                let mut pairs = Vec::with_capacity(test.len());
+                for chunk in chunks(test, &all) {
+                    let (outputs, _) = outputs(backend, test, chunk).await?;
+                    let actual = chunk.iter().map(|&example| values[example as usize]);
+                    pairs.extend(actual.zip(outputs).map(|(actual, predicted)| [unit(actual), unit(predicted)]));
+                }
+                let error = |example: &u32| {
+                    let [actual, predicted] = pairs[*example as usize];
+                    (actual - predicted).abs()
+                };
+                let mut worst = all;
+                worst.sort_by(|a, b| error(b).total_cmp(&error(a)));
+                let mistake = |&example: &u32| {
+                    let [actual, predicted] = pairs[example as usize];
+                    let wrong = Wrong::Value { actual, predicted };
+                    Mistake { example: example as usize, wrong, input: input(data, example) }
+                };
+                self.mistakes = Some(worst.iter().take(ROWS).map(mistake).collect());
+                let every = pairs.len().div_ceil(SAMPLE);
+                self.values = Some(Sample {
+                    every,
+                    pairs: pairs
+                        .into_iter()
+                        .step_by(every)
+                        .filter(|pair| pair[0].is_finite() && pair[1].is_finite())
+                        .collect(),
+                });
+            }
+            Targets::Values(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The confusion matrix of classes, where there is one.
+    pub fn confusion(&self) -> Option<Confusion> {
+        if self.confusion.is_empty() {
+            return None;
+        }
+        let mut counts = vec![0; self.classes * self.classes];
+        for &[label, prediction, count] in &self.confusion {
+            counts[label * self.classes + prediction] += count;
+        }
+        Some(Confusion { classes: self.classes, counts })
+    }
+
+    /// Checks that what was read from a file fits together.
+    pub fn check(&self) -> Result<()> {
+        if self.classes > MAX_CLASSES {
+            bail!("it speaks of {} classes", self.classes);
+        }
+        if let Some(cell) = self.confusion.iter().find(|cell| cell[0].max(cell[1]) >= self.classes) {
+            bail!("its confusion matrix of {} classes has the cell {cell:?}", self.classes);
+        }
+        let total = self.confusion.iter().try_fold(0usize, |total, cell| total.checked_add(cell[2]));
+        if total.is_none_or(|total| total > self.examples) {
+            bail!("its confusion matrix counts more examples than there are");
+        }
+        let pictures = self.mistakes.iter().flatten().filter_map(|mistake| match &mistake.input {
+            Input::Picture(address) => Some(address),
+            Input::Row(_) => None,
+        });
+        if pictures.into_iter().any(|address| !address.starts_with("data:image/png;base64,")) {
+            bail!("one of its pictures is none");
+        }
+        Ok(())
+    }
+}
+
+/// So many of these examples that the device can take them.
+fn chunks<'a>(test: &Examples, examples: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
+    examples.chunks((CHUNK / test.features).clamp(1, 8192))
+}
+
+/// A model's outputs for these examples, `[examples, width]`, and the width.
+async fn outputs<B: Backend>(
+    backend: &mut B,
+    test: &Examples,
+    examples: &[u32],
+) -> softstep::Result<(Vec<f32>, usize)> {
+    let set = backend.upload(&test.select(examples))?;
+    let outputs = backend.probabilities(&set).await?;
+    let width = (outputs.len() / examples.len()).max(1);
+    Ok((outputs, width))
+}
+
+/// The largest outputs with their classes, and that of the label.
+fn largest(outputs: &[f32], label: usize) -> Vec<(usize, f32)> {
+    let mut all: Vec<(usize, f32)> =
+        outputs.iter().copied().enumerate().filter(|(_, output)| output.is_finite()).collect();
+    all.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let of_label = all.iter().position(|&(class, _)| class == label);
+    let last = of_label.filter(|&at| at >= OUTPUTS).map(|at| all[at]);
+    all.truncate(OUTPUTS - usize::from(last.is_some()));
+    all.extend(last);
+    all
+}
+
+/// A target as its column has it.
+fn own_unit(preprocessing: Option<&Preprocessing>, value: f32) -> f64 {
+    match preprocessing.map(|preprocessing| &preprocessing.encoding) {
+        Some(TargetEncoding::Standardised(scale)) => f64::from(value) * scale.deviation + scale.mean,
+        _ => f64::from(value),
+    }
+}
+
+/// What a test example looks like.
+fn input(data: &Data, example: u32) -> Input {
+    let Data { test, preprocessing, image, .. } = data;
+    let row = example as usize * test.features..(example as usize + 1) * test.features;
+    match (&test.inputs, image, preprocessing) {
+        (Features::Bytes(bytes), Some(image), _) => match picture::grey(&bytes[row], *image) {
+            Ok(address) => Input::Picture(address),
+            Err(_) => Input::Row(Vec::new()),
+        },
+        (Features::Floats(values), _, Some(preprocessing)) => Input::Row(columns(&values[row], preprocessing)),
+        (Features::Bytes(bytes), ..) => numbered(bytes[row].iter().map(|&byte| f64::from(byte))),
+        (Features::Floats(values), ..) => numbered(values[row].iter().map(|&value| f64::from(value))),
+    }
+}
+
+fn numbered(values: impl Iterator<Item = f64>) -> Input {
+    Input::Row(values.take(COLUMNS).enumerate().map(|(at, value)| (at.to_string(), number(value, 6))).collect())
+}
+
+/// The columns of a table that features were made of.
+fn columns(features: &[f32], preprocessing: &Preprocessing) -> Vec<(String, String)> {
+    let mut features = features.iter();
+    let mut columns = Vec::new();
+    for column in preprocessing.columns.iter().take(COLUMNS) {
+        let text = match &column.encoding {
+            Encoding::Standardised(scale) => {
+                let number = f64::from(*features.next().unwrap_or(&0.0)) * scale.deviation + scale.mean;
+                // What f32 has kept of it.
+                rounded(number, 10f64.powi(number.abs().max(scale.deviation).log10().ceil() as i32 - 6))
+            }
+            Encoding::OneHot(texts) => {
+                let hot: Vec<bool> = features.by_ref().take(texts.len()).map(|&value| value > 0.5).collect();
+                let text = texts.iter().zip(hot).find(|(_, hot)| *hot).map(|(text, _)| page::name(text));
+                text.unwrap_or_else(|| "(another)".into())
+            }
+        };
+        columns.push((page::name(&column.name), text));
+    }
+    columns
+}

@@ -1,0 +1,436 @@
+//! Reports, and the metrics as other programs read them.
+
+mod binary;
+mod skip;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use binary::{Run, command, finished, softstep};
+use serde_json::{Value, json};
+use skip::skipped_outside_ci;
+use tempfile::TempDir;
+
+const DIGITS: [&str; 6] = ["train", "-q", "--data=digits", "--backend=cpu", "--epochs=3", "--validation=0.1"];
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn train(folder: &Path, arguments: &[&str]) -> Run {
+    let run = softstep(folder, arguments);
+    assert_eq!(run.code, 0, "{run:?}");
+    run
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
+}
+
+fn results(run: &Path) -> Value {
+    serde_json::from_str(&read(run.join("results.json"))).unwrap()
+}
+
+fn metrics(run: &Path) -> Vec<Value> {
+    read(run.join("metrics.jsonl")).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A run that takes long, to be stopped.
+fn start(folder: &Path, out: &str, more: &[&str]) -> Child {
+    let long = ["train", "-q", "--data=digits", "--backend=cpu", "--hidden=16", "--checkpoint-every=9"];
+    let mut command = command(folder, &[&long, more, &["--out", out]].concat());
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !there() {
+        assert!(started.elapsed() < Duration::from_secs(60), "no {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn last_checkpoint(run: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(run) else { return 0 };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let step = |name: String| name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok();
+    names.filter_map(step).max().unwrap_or(0)
+}
+
+#[test]
+fn the_report_has_the_confusion_matrix_of_eval_and_the_mistakes_that_were_most_sure() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    let run = folder.path().join("run");
+    let eval = ["eval", "--data=digits", "--backend=cpu", "--json", "--model", "run"];
+    let eval = softstep(folder.path(), &eval).last_json();
+    let results = results(&run);
+    let test = &results["test"];
+    assert_eq!((&results["outcome"], &results["step"], &results["steps"]), (&json!("ended"), &json!(63), &json!(63)));
+    assert_eq!((&test["loss"], &test["accuracy"]), (&eval["loss"], &eval["accuracy"]));
+    let mut counts = vec![vec![0; 10]; 10];
+    for cell in test["confusion"].as_array().unwrap() {
+        let [label, prediction, count] = [0, 1, 2].map(|at| cell[at].as_u64().unwrap() as usize);
+        counts[label][prediction] = count;
+    }
+    assert_eq!(json!(counts), eval["confusion"]);
+
+    let mistakes = test["mistakes"].as_array().unwrap();
+    let wrong = 359 - eval["correct"].as_u64().unwrap() as usize;
+    assert_eq!(mistakes.len(), wrong.min(24));
+    let gap = |mistake: &Value| {
+        let of = |class: &Value| {
+            let outputs = mistake["outputs"].as_array().unwrap();
+            outputs.iter().find(|output| output[0] == *class).unwrap()[1].as_f64().unwrap()
+        };
+        of(&mistake["predicted"]) - of(&mistake["label"])
+    };
+    let gaps: Vec<f64> = mistakes.iter().map(gap).collect();
+    assert!(gaps.iter().all(|&gap| gap > 0.0) && gaps.is_sorted_by(|a, b| a >= b), "{gaps:?}");
+    assert!(mistakes.iter().all(|mistake| mistake["input"]["picture"].as_str().unwrap().starts_with("data:image/png")));
+
+    let page = read(run.join("report.html"));
+    for part in
+        ["Loss of every step", "Confusion matrix", "What the model looks for", "learning rate", "steps in a second"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    for outside in ["<script", "http:", "https:", "<link", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn a_report_is_made_again_from_the_folder_alone() {
+    let folder = folder();
+    let table = "x,y\n".to_string() + &(0..200).map(|row| format!("{row},{}\n", 3 * row + row % 5)).collect::<String>();
+    fs::write(folder.path().join("line.csv"), table).unwrap();
+    let arguments = ["train", "-q", "--data=line.csv", "--target=y", "--backend=cpu", "--lr=0.05", "--out", "run"];
+    train(folder.path(), &arguments);
+    fs::remove_file(folder.path().join("line.csv")).unwrap();
+    let page = folder.path().join("run/report.html");
+    let first = read(&page);
+    assert!(first.contains("Predicted y over the actual") && first.contains("R²"), "{first}");
+    fs::remove_file(&page).unwrap();
+    let run = softstep(folder.path(), &["report", "run"]);
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "report in run/report.html\n", ""));
+    assert_eq!(read(&page), first);
+
+    // In the target's own units: numbers from 0 to 600.
+    let test = &results(&folder.path().join("run"))["test"];
+    let pairs = test["values"]["pairs"].as_array().unwrap();
+    assert_eq!((pairs.len(), &test["values"]["every"]), (40, &json!(1)));
+    let errors = pairs.iter().map(|pair| (pair[0].as_f64().unwrap() - pair[1].as_f64().unwrap()).powi(2));
+    let rmse = (errors.sum::<f64>() / 40.0).sqrt();
+    assert!((rmse - test["rmse"].as_f64().unwrap()).abs() <= 1e-4 * rmse, "{rmse} {test}");
+    assert!(pairs.iter().any(|pair| pair[0].as_f64().unwrap() > 300.0));
+}
+
+#[test]
+fn a_run_that_was_stopped_killed_or_diverged_has_a_report_that_says_so() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let child = start(folder.path(), "run", &["--epochs=3000"]);
+    wait_for("checkpoint", || last_checkpoint(&run) > 50);
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let ended = finished(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, 130, "{ended:?}");
+    let page = read(run.join("report.html"));
+    let step = last_checkpoint(&run);
+    assert!(page.contains(&format!("This run was stopped after step {step} of ")) || step > 999, "{page}");
+    assert!(page.contains("may go on") && page.contains("Confusion matrix") && !page.contains("Worst mistakes"));
+    assert_eq!(results(&run)["outcome"], "stopped");
+
+    // It goes on, and is killed: what results.json says is of an earlier part.
+    let mut child = command(folder.path(), &["train", "-q", "--resume", "run"]).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("later checkpoint", || last_checkpoint(&run) > step + 100);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+    let page = read(run.join("report.html"));
+    assert!(
+        page.contains("or it was killed") && page.contains("of an earlier part") && !page.contains("Confusion matrix")
+    );
+
+    let diverged = [&DIGITS[..], &["--hidden=16", "--lr=1e30", "--schedule=constant", "--out", "high"]].concat();
+    assert_eq!(softstep(folder.path(), &diverged).code, 1);
+    let page = read(folder.path().join("high/report.html"));
+    assert!(page.contains("This run failed: the loss of step") && page.contains("not finite"), "{page}");
+}
+
+#[test]
+fn a_folder_of_an_older_version_is_shown_with_what_there_is() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    let run = folder.path().join("run");
+    fs::remove_file(run.join("results.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&read(run.join("config.json"))).unwrap();
+    for new in ["sizes", "train_examples", "validation_examples", "test_examples", "image"] {
+        assert!(config.as_object_mut().unwrap().remove(new).is_some(), "{new}");
+    }
+    fs::write(run.join("config.json"), config.to_string()).unwrap();
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+    let page = read(run.join("report.html"));
+    for part in ["no results.json", "older version", "Loss of every step", "Accuracy after each epoch"] {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_named_and_nothing_is_written() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    let run = folder.path().join("run");
+    fs::remove_file(run.join("report.html")).unwrap();
+    let with = |file: &str, change: &dyn Fn(String) -> String, part: &str| {
+        let before = read(run.join(file));
+        fs::write(run.join(file), change(before.clone())).unwrap();
+        let ended = softstep(folder.path(), &["report", "run", "--csv", "out.csv"]);
+        assert!(ended.code == 1 && ended.stderr.contains(file) && ended.stderr.contains(part), "{ended:?}");
+        assert!(!run.join("report.html").exists() && !folder.path().join("out.csv").exists());
+        fs::write(run.join(file), before).unwrap();
+    };
+    with("config.json", &|text| text[..text.len() / 2].into(), "damaged");
+    with("results.json", &|text| text[..text.len() / 2].into(), "damaged");
+    with("results.json", &|text| text.replacen("\"classes\":10", "\"classes\":3", 1), "confusion");
+    with("results.json", &|text| text.replacen("data:image/png", "http://example.org/", 1), "pictures");
+    with("metrics.jsonl", &|text| text.replacen("{\"step\":5,", "{\"step\":,", 1), "line 5");
+    with("metrics.jsonl", &|text| text.replacen("{\"step\":7,", "{\"step\":6,", 1), "line 7");
+    with("metrics.jsonl", &|text| text + &"x".repeat(100_000), "line 67");
+    fs::rename(run.join("metrics.jsonl"), run.join("metrics")).unwrap();
+    let ended = softstep(folder.path(), &["report", "run"]);
+    assert!(ended.code == 1 && ended.stderr.contains("metrics.jsonl"), "{ended:?}");
+    fs::rename(run.join("metrics"), run.join("metrics.jsonl")).unwrap();
+
+    for (arguments, part) in [
+        (&["report", "nowhere"][..], "nowhere"),
+        (&["report", "."], "config.json"),
+        (&["report", "run", "run/../run"], "twice"),
+        (&["report", "run", "--out", "run"], "--out run is a folder"),
+        (&["report"], "RUN"),
+    ] {
+        let ended = softstep(folder.path(), arguments);
+        assert!(ended.code > 0 && ended.stderr.contains(part), "{ended:?}");
+    }
+    // What a killed run leaves behind is no damage.
+    fs::write(run.join("metrics.jsonl"), read(run.join("metrics.jsonl")) + "{\"step\":64,\"ep").unwrap();
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_a_notice_and_the_model_is_there() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let train = ["train", "-q", "--data=digits", "--backend=cpu", "--hidden=16", "--epochs=400", "--out=run"];
+    let child = command(folder.path(), &train).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("folder", || run.join("metrics.jsonl").exists());
+    fs::create_dir(run.join("report.html")).unwrap();
+    let ended = finished(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.contains("no report") && ended.stderr.contains("report.html"), "{ended:?}");
+    assert!(run.join("model.safetensors").exists() && run.join("results.json").exists());
+}
+
+#[test]
+fn several_runs_are_compared_by_what_differs() {
+    let folder = folder();
+    for (out, seed) in [("a/run", "1"), ("b/run", "2")] {
+        fs::create_dir(folder.path().join(&out[..1])).unwrap();
+        train(folder.path(), &[&DIGITS[..], &["--out", out, "--seed", seed]].concat());
+    }
+    let ended = softstep(folder.path(), &["report", "a/run", "b/run", "--csv", "both.csv"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (0, "metrics in both.csv\nreport in comparison.html\n"),
+        "{ended:?}"
+    );
+    let page = read(folder.path().join("comparison.html"));
+    let differing = page.split_once("Settings that differ</h2>").unwrap().1.split_once("Settings that are").unwrap().0;
+    assert!(differing.contains("seed") && !differing.contains("momentum"), "{differing}");
+    assert!(differing.contains("a/run") && differing.contains("b/run"));
+    // In the results and the legends of five plots.
+    assert!(["a/run", "b/run"].iter().all(|label| page.matches(label).count() >= 6));
+
+    let mut table = csv::Reader::from_path(folder.path().join("both.csv")).unwrap();
+    let columns: Vec<String> = table.headers().unwrap().iter().map(String::from).collect();
+    let rows: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
+    let column = |name: &str| columns.iter().position(|column| column == name).unwrap();
+    let mut lines = metrics(&folder.path().join("a/run"));
+    lines.extend(metrics(&folder.path().join("b/run")));
+    let steps: Vec<&Value> = lines.iter().filter(|line| line.get("step").is_some()).collect();
+    assert_eq!((rows.len(), steps.len()), (126, 126));
+    for (row, step) in rows.iter().zip(steps) {
+        assert_eq!(row[column("step")], step["step"].to_string());
+        for (name, field) in [("loss", "loss"), ("learning_rate", "lr")] {
+            assert_eq!(row[column(name)].parse::<f64>().unwrap(), step[field].as_f64().unwrap());
+        }
+        // An epoch is 21 steps.
+        assert_eq!(row[column("epoch")].is_empty(), step["step"].as_u64().unwrap() % 21 != 0);
+    }
+    let epochs: Vec<&Value> = lines.iter().filter(|line| line.get("step").is_none()).collect();
+    for (row, epoch) in rows.iter().filter(|row| !row[column("epoch")].is_empty()).zip(&epochs) {
+        for name in ["epoch", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"] {
+            assert_eq!(row[column(name)].parse::<f64>().unwrap(), epoch[name].as_f64().unwrap(), "{name}");
+        }
+        assert!(row[column("test_r_squared")].is_empty());
+    }
+    assert_eq!(epochs.len(), 6);
+    assert_eq!(rows.iter().filter(|row| &row[0] == "b/run").count(), 63);
+}
+
+#[test]
+fn a_hundred_thousand_steps_make_a_small_page_soon() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    let run = folder.path().join("run");
+    fs::remove_file(run.join("results.json")).unwrap();
+    let mut lines = String::new();
+    for step in 1..=100_000 {
+        let loss = if step == 54_321 { "null".into() } else { format!("{}", 2.0 / (1.0 + f64::from(step % 977))) };
+        lines += &format!("{{\"step\":{step},\"epoch\":1,\"loss\":{loss},\"lr\":0.1}}\n");
+    }
+    fs::write(run.join("metrics.jsonl"), lines).unwrap();
+    let started = Instant::now();
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+    let (page, seconds) = (read(run.join("report.html")), started.elapsed().as_secs_f64());
+    assert!(page.len() < 150_000 && seconds < 10.0, "{} bytes in {seconds} s", page.len());
+    assert!(
+        page.contains("Of each 209 steps the lowest and the highest") && page.contains("The loss of 1 step is not")
+    );
+}
+
+#[test]
+fn names_from_files_are_text_and_not_markup() {
+    let folder = folder();
+    let name = "<img src=x onerror=alert(1)>";
+    let mut table = format!("\"{name}\",\"</style><script>alert(2)</script>\"\n");
+    for row in 0..120 {
+        table += &format!("{},\"</title>{} \u{1b}[31m\"\n", row % 17, ["<svg>", "'\"&"][row % 2]);
+    }
+    let file = "<b>t.csv";
+    fs::write(folder.path().join(file), table).unwrap();
+    let target = "</style><script>alert(2)</script>";
+    train(
+        folder.path(),
+        &["train", "-q", "--data", file, "--target", target, "--backend=cpu", "--epochs=2", "--out=<i>run"],
+    );
+    let page = read(folder.path().join("<i>run/report.html"));
+    for markup in ["<img src=x", "<script", "<b>t.csv", "<i>run", "</title> ", "\u{1b}"] {
+        assert!(!page.contains(markup), "{markup}");
+    }
+    for text in ["&lt;b&gt;t.csv", "&lt;i&gt;run", "&lt;img src=x", "&lt;/style&gt;&lt;script&gt;"] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+/// What TensorBoard reads in a run folder; `None` without TensorBoard.
+fn events(run: &Path) -> Option<Value> {
+    let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
+    let python = |arguments: &[&str]| Command::new(&python).args(arguments).output();
+    if !python(&["-c", "import tensorboard"]).is_ok_and(|output| output.status.success()) {
+        skipped_outside_ci("this needs python3 (or what PYTHON names) with the package tensorboard");
+        return None;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/read_events.py");
+    let output = python(&[script, run.to_str().unwrap()]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// Checks that TensorBoard has what `metrics.jsonl` has, everything once.
+fn assert_events(run: &Path, events: &Value) {
+    let lines = metrics(run);
+    let (mut expected, mut last) = (serde_json::Map::new(), 0);
+    let mut add = |tag: &str, step: u64, value: &Value| {
+        if let Some(value) = value.as_f64() {
+            let list = expected.entry(tag).or_insert_with(|| json!([])).as_array_mut().unwrap();
+            list.push(json!([step, f64::from(value as f32)]));
+        }
+    };
+    for line in &lines {
+        if let Some(step) = line["step"].as_u64() {
+            last = step;
+            add("train/loss", step, &line["loss"]);
+            add("train/learning_rate", step, &line["lr"]);
+        } else {
+            add("train/epoch_loss", last, &line["train_loss"]);
+            for (tag, field) in [
+                ("validation/loss", "validation_loss"),
+                ("validation/accuracy", "validation_accuracy"),
+                ("test/loss", "test_loss"),
+                ("test/accuracy", "test_accuracy"),
+            ] {
+                add(tag, last, &line[field]);
+            }
+        }
+    }
+    let expected = Value::Object(expected);
+    for (tag, values) in expected.as_object().unwrap() {
+        let read = events[tag].as_array().unwrap_or_else(|| panic!("no {tag}"));
+        let wrong = values.as_array().unwrap().iter().zip(read).find(|(expected, read)| expected != read);
+        assert!(wrong.is_none() && read.len() == values.as_array().unwrap().len(), "{tag}: {wrong:?}, {}", read.len());
+    }
+    assert_eq!(events.as_object().unwrap().len(), expected.as_object().unwrap().len());
+}
+
+fn event_files(run: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains("tfevents")).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn tensorboard_reads_equal_values_after_kills_at_any_moment() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    train(folder.path(), &[&DIGITS[..], &["--out", "short", "--tensorboard"]].concat());
+    let Some(read) = events(&folder.path().join("short")) else { return };
+    assert_events(&folder.path().join("short"), &read);
+
+    // An epoch of digits has 23 steps: with these checkpoints one comes after its last step, before its evaluation.
+    let train = [
+        "train",
+        "-q",
+        "--data=digits",
+        "--backend=cpu",
+        "--hidden=128",
+        "--epochs=1000",
+        "--checkpoint-every=23",
+        "--out",
+        "run",
+        "--tensorboard",
+    ];
+    let mut child = command(folder.path(), &train).stdout(Stdio::null()).spawn().unwrap();
+    for kill in 1..=4 {
+        wait_for("checkpoint", || last_checkpoint(&run) > 700 * kill);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What the system had not taken yet when the machine lost its power.
+        let last = event_files(&run).pop().unwrap();
+        if kill == 2 {
+            let bytes = fs::read(&last).unwrap();
+            fs::write(&last, [&bytes[..], &[24, 0, 0, 0, 0]].concat()).unwrap();
+        }
+        child = command(folder.path(), &["train", "-q", "--resume", "run"]).stdout(Stdio::null()).spawn().unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(event_files(&run).len(), 5);
+    assert_events(&run, &events(&run).unwrap());
+}
+
+#[test]
+fn a_resumed_run_gives_tensorboard_its_earlier_steps_too() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let mut child = start(folder.path(), "run", &["--epochs=200"]);
+    wait_for("checkpoint", || last_checkpoint(&run) > 100);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(event_files(&run).len(), 0);
+    train(folder.path(), &["train", "-q", "--resume", "run", "--tensorboard"]);
+    let Some(read) = events(&run) else { return };
+    assert_events(&run, &read);
+}
