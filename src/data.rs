@@ -209,11 +209,12 @@ impl Examples {
     pub fn select(&self, examples: &[u32]) -> Self {
         let Self { features, outputs, .. } = *self;
         let rows = || examples.iter().map(|&example| example as usize * features..(example as usize + 1) * features);
-        let inputs = match &self.inputs {
+        let inputs = match &*self.inputs {
             Features::Bytes(bytes) => Features::Bytes(rows().flat_map(|row| &bytes[row]).copied().collect()),
             Features::Floats(values) => Features::Floats(rows().flat_map(|row| &values[row]).copied().collect()),
         };
-        Self { inputs, targets: self.targets.select(examples, outputs), features, outputs }
+        let targets = self.targets.select(examples, outputs);
+        Self { inputs: inputs.into(), targets: targets.into(), features, outputs }
     }
 
     /// Splits off a validation part of `round(share * len)` examples: (what is left, validation).

@@ -116,7 +116,7 @@ impl Tested {
     pub fn new(epoch: usize, data: &Data, evaluation: &Evaluation) -> Self {
         let mut confusion = Vec::new();
         let mut classes = 0;
-        if let Targets::Classes(labels) = &data.test.targets
+        if let Targets::Classes(labels) = &*data.test.targets
             && data.test.outputs <= MAX_CLASSES
             && let Ok(counted) = Confusion::new(labels, &evaluation.predictions, data.test.outputs)
         {
@@ -146,7 +146,7 @@ impl Tested {
         evaluation: &Evaluation,
     ) -> softstep::Result<()> {
         let test = &data.test;
-        match &test.targets {
+        match &*test.targets {
             Targets::Classes(labels) => {
                 let wrong =
                     (0..).zip(labels.iter().zip(&evaluation.predictions)).filter(|(_, (label, taken))| label != taken);
@@ -285,7 +285,7 @@ fn own_unit(preprocessing: Option<&Preprocessing>, value: f32) -> f64 {
 fn input(data: &Data, example: u32) -> Input {
     let Data { test, preprocessing, image, .. } = data;
     let row = example as usize * test.features..(example as usize + 1) * test.features;
-    match (&test.inputs, image, preprocessing) {
+    match (&*test.inputs, image, preprocessing) {
         (Features::Bytes(bytes), Some(image), _) => match picture::grey(&bytes[row], *image) {
             Ok(address) => Input::Picture(address),
             Err(_) => Input::Row(Vec::new()),
