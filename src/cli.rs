@@ -47,6 +47,7 @@ Examples:
   softstep bench                              how fast this machine trains, GPU beside CPU
   softstep adapters                           the GPUs and software adapters of this machine
   softstep doctor                             whether training works here; the text for a bug report
+  softstep explain                            what softmax is for: a page with experiments run here
 
 Results go to standard output, progress and notices to standard error. With --json, standard output is
 JSON Lines; `softstep train --help` describes them.
@@ -162,6 +163,19 @@ by those of the other) and use (gpu or cpu, the faster). gpu and cpu hold steps_
 gflop_per_second, first_loss_seconds, rounds (steps per second in each), adapter, device_type and driver; gpu and
 gpu_per_cpu are null where there is no adapter.";
 
+const EXPLAIN_HELP: &str = "\
+Examples:
+  softstep explain                            writes explain.html: open it in a browser
+  softstep explain --lang zh --out lesson.html
+  softstep explain --data houses.csv --target price   your own table in the place of the house prices
+
+Runs the experiments of a lesson about softmax and cross-entropy on this machine and writes them as one page that needs
+no network: house prices as regression, softmax of three scores, tumour sizes by a line and by a sigmoid, two outputs
+beside one, digits with three losses, and one training step with every number.
+
+--json prints one JSON object: backend, adapter, device_type, driver, seed, seconds (since the program's start), out, and
+the numbers of every experiment: houses, softmax, tumours, two_classes, digits (linear, with a hidden layer), one_step.";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -185,6 +199,9 @@ pub enum Command {
     /// Test whether training works here
     #[command(after_long_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
+    /// Write a page that explains softmax, with experiments run on this machine
+    #[command(after_long_help = EXPLAIN_HELP)]
+    Explain(ExplainArgs),
 }
 
 /// Which data.
@@ -733,6 +750,50 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// `--lang`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// English
+    En,
+    /// Chinese
+    Zh,
+}
+
+/// Options of `softstep explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The page to write; one that is there is replaced
+    #[arg(long, value_name = "FILE", default_value = "explain.html")]
+    pub out: PathBuf,
+    /// The page's language
+    #[arg(long, value_enum, default_value = "en")]
+    pub lang: Language,
+    /// Table to learn from in the place of house prices: file.csv
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Column of the table to learn: numbers
+    #[arg(long, value_name = "COLUMN")]
+    pub target: Option<String>,
+    /// Columns of the table that are categories, though their first value is a number
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
+    pub categorical: Vec<String>,
+    /// Columns of the table to leave out
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
+    pub ignore: Vec<String>,
+    /// Seed of everything that is random: the same seed, the same numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// No progress: results, notices and errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Parses and checks the arguments, the program's name first.
 ///
 /// # Errors
@@ -754,6 +815,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         }
         Command::Eval(eval) => Some(("eval", &eval.device)),
         Command::Predict(predict) => Some(("predict", &predict.device)),
+        Command::Explain(explain) => Some(("explain", &explain.device)),
         Command::Bench(bench) => {
             bench.check().map_err(|error| usage("bench", ErrorKind::ValueValidation, error))?;
             None

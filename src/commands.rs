@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod bench;
 pub mod doctor;
 pub mod eval;
+pub mod explain;
 pub mod predict;
 pub mod report;
 pub mod train;

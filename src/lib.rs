@@ -44,6 +44,7 @@
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision, recall |
 //! | [`model_file`], [`checkpoint`] | models, and runs that may go on, as safetensors |
 //! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all that is printed |
+//! | `commands/explain/` | the lesson: `lab` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` the page |
 //! | `page/`, `record.rs`, `tested.rs`, `tensorboard.rs` | pages and their plots; what a run leaves for its report; event files |
 //!
 //! # What never happens

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))
             .map(|fit| if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Explain(args) => pollster::block_on(commands::explain::run(args, started)).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,

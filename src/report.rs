@@ -22,7 +22,7 @@
 //!
 //! Losses are means, cross-entropies in nats; an `rmse` (root mean squared error) is in the target's own units; accuracies shares in 0..1; a number that is not finite is `null`.
 //! `softstep eval` prints one object, [`Evaluated`] as JSON; `softstep bench` one for each configuration, [`Comparison`]
-//! as JSON; `softstep adapters` one for each adapter.
+//! as JSON; `softstep adapters` one for each adapter; `softstep explain` one, [`Explained`] as JSON.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -46,6 +46,7 @@ use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
 use crate::commands::doctor::{Device, Diagnosis, Folder, TestTraining};
+use crate::commands::explain::experiments::Lesson;
 use crate::commands::predict::{Outcome, Prediction};
 use crate::record::{Profile, Timings, Verified};
 
@@ -1016,6 +1017,64 @@ pub fn printable(name: &str) -> String {
 
 pub fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
+}
+
+/// Progress of `softstep explain`.
+pub struct LessonReport {
+    bar: ProgressBar,
+}
+
+impl LessonReport {
+    /// Begins, with this many experiments to come.
+    pub fn new(experiments: u64, quiet: bool) -> Self {
+        let bar = ProgressBar::new(experiments);
+        if quiet {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        bar.set_style(style("running {msg}  {bar:24} {pos}/{len}"));
+        Self { bar }
+    }
+
+    /// Shows which experiment is under way.
+    pub fn begin(&self, experiment: &'static str) {
+        if !self.bar.message().is_empty() {
+            self.bar.inc(1);
+        }
+        self.bar.set_message(experiment);
+        self.bar.tick();
+    }
+
+    /// Ends with the page's path, or everything as JSON.
+    pub fn done(&self, explained: &Explained<'_>, json: bool) -> Result<()> {
+        self.bar.finish_and_clear();
+        if json {
+            return Ok(print_json(explained)?);
+        }
+        Ok(print(&format!("page in {}, after {:.1} s", explained.out.display(), explained.seconds))?)
+    }
+}
+
+impl Drop for LessonReport {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// What `softstep explain` came to; as JSON with all its numbers.
+#[derive(Serialize)]
+pub struct Explained<'a> {
+    /// Where it computed.
+    #[serde(flatten, serialize_with = "serialize_device")]
+    pub info: &'a DeviceInfo,
+    /// The seed.
+    pub seed: u64,
+    /// Since the program's start.
+    pub seconds: f64,
+    /// The page.
+    pub out: &'a Path,
+    /// The experiments.
+    #[serde(flatten)]
+    pub lesson: &'a Lesson,
 }
 
 fn style(template: &str) -> ProgressStyle {

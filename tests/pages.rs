@@ -1,4 +1,4 @@
-//! Reports in a real browser: nothing is fetched, nothing is missing, and they can be read on a phone and in the dark.
+//! Reports and the lesson in a real browser: nothing is fetched, nothing is missing, and they can be read on a phone and in the dark.
 
 mod binary;
 mod browser;
@@ -177,4 +177,40 @@ fn reports_show_everything_and_fetch_nothing_on_desk_and_phone_by_day_and_night(
     assert_eq!(softstep(path, &runs).code, 0);
     let all = look(&mut browser, &path.join("all.html"));
     assert_eq!(titles(&all, "sections"), ["Results", "Training", "Settings that differ", "Settings that are the same"]);
+}
+
+#[test]
+fn the_lesson_shows_everything_and_fetches_nothing_in_both_languages() {
+    let Some(chromium) = chromium() else {
+        return skipped_outside_ci("this needs Chromium, as `chromium` in PATH or named by CHROMIUM");
+    };
+    let mut browser = Browser::open(&chromium);
+    let folder = tempfile::tempdir().unwrap();
+    for (lang, title, first, figure) in [
+        ("en", "Why classification has its own loss", "1. A quantity: house prices", "Figure "),
+        ("zh", "分类为什么要用自己的损失函数", "1. 学一个数量：房价", "图 "),
+    ] {
+        let run = softstep(folder.path(), &["explain", "-q", "--backend", "cpu", "--lang", lang]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+        assert!(run.stdout.starts_with("page in explain.html"), "{run:?}");
+        let lesson = look(&mut browser, &folder.path().join("explain.html"));
+        assert_eq!(lesson["title"], title);
+        let sections = titles(&lesson, "sections");
+        assert_eq!((sections.len(), sections[0].as_str()), (9, first));
+        let plots = titles(&lesson, "plots");
+        let numbers: Vec<&str> = plots
+            .iter()
+            .map(|title| title.strip_prefix(figure).unwrap().split(['.', '\u{3000}']).next().unwrap())
+            .collect();
+        let expected = ["1a", "1b", "2", "3a", "3b", "4a", "4b", "5", "6a", "6b", "6c", "6d", "6e", "7"];
+        assert_eq!(numbers, expected);
+        // The house prices' factors, the two fits, the three losses, and ten of the one step.
+        assert_eq!(lesson["tables"], 13);
+        assert_eq!(lesson["images"].as_array().unwrap().len(), 14);
+        // Every link of the contents leads somewhere.
+        let dead =
+            "[...document.querySelectorAll('a')].filter(a => !document.querySelector(a.getAttribute('href'))).length";
+        assert_eq!(browser.evaluate(dead), 0);
+        assert_eq!(browser.evaluate("document.querySelectorAll('nav a').length"), 9);
+    }
 }

@@ -1,0 +1,122 @@
+//! `softstep explain`: the lesson as a page, from experiments that are run for it.
+
+pub mod experiments;
+mod lab;
+mod sections;
+mod text;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use softstep::data::csv::{TableOptions, Task};
+use softstep::data::{Kind, TestPart};
+
+use self::experiments::{Lesson, Table};
+use self::lab::Lab;
+use self::sections::Made;
+use self::text::Text;
+use crate::cli::{ExplainArgs, Language};
+use crate::report::{Explained, LessonReport};
+use crate::run_folder;
+
+/// The hidden layer of the digits' second model.
+const HIDDEN: [usize; 1] = [32];
+
+/// Runs every experiment and writes the page; `started` is when the program did.
+pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
+    check_out(&args.out)?;
+    let table = table(args)?;
+    let lab = Lab { gpu: super::open_gpu(&args.device).await? };
+    let info = lab.info()?;
+    let report = LessonReport::new(7, args.quiet || args.json);
+    let seed = args.seed;
+
+    report.begin("house prices");
+    let houses = experiments::houses(&lab, table.as_ref(), seed).await?;
+    report.begin("softmax");
+    let softmax = experiments::softmax(&lab).await?;
+    report.begin("tumours");
+    let sample = experiments::sample_tumours(&lab, seed).await?;
+    let tumours = experiments::tumours(&lab, &sample).await?;
+    report.begin("softmax beside sigmoid");
+    let two_classes = experiments::two_classes(&lab, &sample).await?;
+    report.begin("digits");
+    let linear = experiments::digits(&lab, &[], seed).await?;
+    report.begin("digits, with a hidden layer");
+    let with_hidden = experiments::digits(&lab, &HIDDEN, seed).await?;
+    report.begin("one step");
+    let one_step = experiments::one_step(&lab).await?;
+
+    let lesson = Lesson { houses, softmax, tumours, two_classes, digits: [linear, with_hidden], one_step };
+    let text = Text(args.lang);
+    let seconds = started.elapsed().as_secs_f64();
+    let made = Made {
+        values: [
+            info.name.clone(),
+            info.device_type.into(),
+            info.driver.clone(),
+            info.backend.into(),
+            env!("CARGO_PKG_VERSION").into(),
+            seed.to_string(),
+            jiff::Zoned::now().strftime("%Y-%m-%d %H:%M").to_string(),
+            text.seconds(seconds),
+            command(args),
+        ],
+    };
+    let page = sections::page(&lesson, &made, text)?;
+    run_folder::write_whole(&args.out, page.as_bytes())?;
+    report.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
+}
+
+/// Refuses an `--out` that cannot become a page, before the work.
+fn check_out(out: &Path) -> Result<()> {
+    if out.is_dir() {
+        bail!("--out {}: that is a folder; name the page's file, such as explain.html", out.display());
+    }
+    match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            bail!("--out {}: there is no folder {}; make it first", out.display(), folder.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The person's table, if there is one.
+fn table(args: &ExplainArgs) -> Result<Option<Table<'_>>> {
+    match (&args.data, &args.target) {
+        (None, None) => Ok(None),
+        (Some(file), Some(target)) => {
+            if Kind::of(&file.display().to_string()) != Kind::Table {
+                bail!("--data {}: explain takes a table, a file.csv", file.display());
+            }
+            let options = TableOptions {
+                target: target.clone(),
+                task: Some(Task::Regression),
+                categorical: args.categorical.clone(),
+                ignore: args.ignore.clone(),
+                test: TestPart::Share(0.25),
+            };
+            Ok(Some(Table { file, options }))
+        }
+        (Some(file), None) => bail!("--data {} is a table: name the column to learn with --target", file.display()),
+        (None, Some(target)) => bail!("--target {target} is a column of a table: name the table with --data"),
+    }
+}
+
+/// The command that makes the same numbers.
+fn command(args: &ExplainArgs) -> String {
+    let mut command = String::from("softstep explain");
+    if args.lang == Language::Zh {
+        command += " --lang zh";
+    }
+    if let (Some(file), Some(target)) = (&args.data, &args.target) {
+        command += &format!(" --data {} --target {target}", file.display());
+    }
+    for (flag, columns) in [("categorical", &args.categorical), ("ignore", &args.ignore)] {
+        if !columns.is_empty() {
+            command += &format!(" --{flag} {}", columns.join(","));
+        }
+    }
+    command + &format!(" --seed {}", args.seed)
+}

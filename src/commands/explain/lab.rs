@@ -1,0 +1,184 @@
+//! Where the lesson's experiments run: models, evaluated and trained on the device that the person chose.
+
+use std::sync::atomic::AtomicBool;
+
+use softstep::backend::{Backend, DeviceInfo, Evaluation, Step, Training};
+use softstep::cpu::CpuBackend;
+use softstep::data::Examples;
+use softstep::gpu::{Gpu, GpuBackend, Readback};
+use softstep::loss::{Loss, Objective};
+use softstep::model::{Activation, Layer, Parameters};
+use softstep::optimizer::Optimizer;
+use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
+use softstep::{Error, Result};
+
+/// A device; without a GPU the processor.
+pub struct Lab {
+    /// The adapter.
+    pub gpu: Option<Gpu>,
+}
+
+/// What a training run left behind.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The loss of every step.
+    pub losses: Vec<f32>,
+    /// The evaluation of the test part after each epoch.
+    pub tests: Vec<Evaluation>,
+    /// What [`Lab::outputs`] gives for the test part, before the first epoch and after each.
+    pub outputs: Vec<Vec<f32>>,
+    /// The model in the end.
+    pub parameters: Parameters,
+}
+
+impl Run {
+    /// The outputs in the end.
+    pub fn last_outputs(&self) -> &[f32] {
+        self.outputs.last().map_or(&[], Vec::as_slice)
+    }
+
+    /// The loss of the test part in the end.
+    pub fn test_loss(&self) -> f64 {
+        self.tests.last().map_or(f64::NAN, |test| test.loss)
+    }
+}
+
+impl Lab {
+    /// Where it computes.
+    pub fn info(&self) -> Result<DeviceInfo> {
+        match &self.gpu {
+            Some(gpu) => Ok(gpu.info().clone()),
+            None => Ok(CpuBackend::new(&Parameters::new(&[1, 1], 0)?, None)?.info().clone()),
+        }
+    }
+
+    /// Probabilities of a model that was trained with this loss, `[examples, classes]`; for mean squared error its
+    /// outputs.
+    pub async fn outputs(&self, parameters: &Parameters, loss: Loss, examples: &Examples) -> Result<Vec<f32>> {
+        async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
+            let set = backend.upload(examples)?;
+            backend.probabilities(&set).await
+        }
+        match &self.gpu {
+            Some(gpu) => {
+                let backend = GpuBackend::new(gpu, parameters, None, Readback::default()).await?;
+                outputs(backend.with_loss(loss), examples).await
+            }
+            None => outputs(CpuBackend::new(parameters, None)?.with_loss(loss), examples).await,
+        }
+    }
+
+    /// One step of plain SGD on all these examples: their mean loss before it, and the parameters after it.
+    pub async fn step(
+        &self,
+        parameters: &Parameters,
+        loss: Loss,
+        examples: &Examples,
+        learning_rate: f32,
+    ) -> Result<(f32, Parameters)> {
+        async fn step<B: Backend>(mut backend: B, batch: usize, learning_rate: f32) -> Result<(f32, Parameters)> {
+            let mut losses = Vec::new();
+            backend.begin_epoch(&(0..batch as u32).collect::<Vec<_>>())?;
+            backend.step(Step { first: 0, batch, learning_rate }, &mut losses).await?;
+            backend.finish(&mut losses).await?;
+            Ok((losses.first().copied().unwrap_or(f32::NAN), backend.parameters().await?))
+        }
+        let batch = examples.len();
+        let objective = Objective { loss, ..Objective::default() };
+        let training =
+            Training { examples, batch_size: batch, optimizer: Optimizer::default(), clip_norm: None, objective };
+        match &self.gpu {
+            Some(gpu) => {
+                let backend = GpuBackend::new(gpu, parameters, Some(&training), Readback::default()).await?;
+                step(backend, batch, learning_rate).await
+            }
+            None => step(CpuBackend::new(parameters, Some(&training))?, batch, learning_rate).await,
+        }
+    }
+
+    /// Trains these parameters, or fresh ones, as `softstep train` does.
+    pub async fn train(
+        &self,
+        config: &TrainingConfig,
+        start: Option<&Parameters>,
+        train: &Examples,
+        test: &Examples,
+    ) -> Result<Run> {
+        let parameters = match start {
+            Some(parameters) => parameters.clone(),
+            None => Parameters::with_activation(&config.sizes(train), config.activation, config.seed)?,
+        };
+        let objective = Objective { loss: config.loss, ..Objective::default() };
+        let batch_size = config.batch_size.min(train.len());
+        let training =
+            Training { examples: train, batch_size, optimizer: config.optimizer, clip_norm: None, objective };
+        match &self.gpu {
+            Some(gpu) => {
+                let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;
+                run(backend, config, train.len(), test).await
+            }
+            None => run(CpuBackend::new(&parameters, Some(&training))?, config, train.len(), test).await,
+        }
+    }
+
+    /// The learning rate of these with the best score on a fifth of the examples after training on the others; the first
+    /// of equals. A rate that diverges is none.
+    pub async fn best_rate(
+        &self,
+        config: &TrainingConfig,
+        rates: &[f32],
+        examples: &Examples,
+        score: impl Fn(&Run, &Examples) -> f64,
+    ) -> Result<f32> {
+        let (train, validation) = examples.clone().split(0.2, config.seed)?;
+        let mut best = (f64::NEG_INFINITY, None);
+        for &learning_rate in rates {
+            let config = TrainingConfig { learning_rate, ..config.clone() };
+            match self.train(&config, None, &train, &validation).await {
+                Ok(run) => {
+                    let score = score(&run, &validation);
+                    if score > best.0 {
+                        best = (score, Some(learning_rate));
+                    }
+                }
+                Err(Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        best.1.ok_or_else(|| {
+            Error::Invalid(format!(
+                "training diverged at every learning rate from {:?} to {:?}",
+                rates[0],
+                rates[rates.len() - 1]
+            ))
+        })
+    }
+}
+
+async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Run> {
+    let test = backend.upload(test)?;
+    let stop = AtomicBool::new(false);
+    let course = Course { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let (mut losses, mut tests, mut states) = (Vec::new(), Vec::new(), Vec::new());
+    let observe = |event: Event<'_>| {
+        match event {
+            Event::Step { loss, .. } => losses.push(loss),
+            Event::EpochEvaluated { test, .. } => tests.push(test.clone()),
+            Event::Checkpoint { state, .. } => states.push(state.clone()),
+            Event::EpochStarted { .. } | Event::EpochTrained { .. } => {}
+        }
+        Ok(())
+    };
+    trainer::train(&mut backend, config, examples, None, &test, &course, observe).await?;
+    let mut outputs = Vec::new();
+    for state in &states {
+        backend.restore(state)?;
+        outputs.push(backend.probabilities(&test).await?);
+    }
+    Ok(Run { losses, tests, outputs, parameters: backend.parameters().await? })
+}
+
+/// A model of one layer; `values` are `[inputs + 1, outputs]`, the last row the bias.
+pub fn linear(inputs: usize, outputs: usize, values: Vec<f32>) -> Parameters {
+    Parameters { layers: vec![Layer { inputs, outputs, values }], activation: Activation::default() }
+}
