@@ -522,13 +522,23 @@ impl TrainArgs {
     }
 
     /// The first setting on the command line that is not that of a run with this `config`: (flag, its value, the run's).
+    ///
+    /// # Errors
+    /// A setting of an optimizer that is not the run's.
     pub fn difference(&self, config: &TrainingConfig) -> anyhow::Result<Option<(String, Value, Value)>> {
+        let optimizer = match config.optimizer {
+            Optimizer::Sgd(_) => OptimizerChoice::Sgd,
+            Optimizer::AdamW(_) => OptimizerChoice::AdamW,
+        };
+        let optimizer = if self.gives("optimizer") { self.optimizer } else { optimizer };
+        self.check_optimizer(optimizer).map_err(anyhow::Error::msg)?;
         // By way of text, where 0.1 is 0.1 whatever its type.
         let fields = |config: &TrainingConfig| -> serde_json::Result<serde_json::Map<String, Value>> {
             serde_json::from_str(&serde_json::to_string(config)?)
         };
         let run = fields(config)?;
-        let asked = fields(&self.config(|_| config.epochs, config.loss))?;
+        let asked = self.config(|_| config.epochs, config.loss);
+        let asked = fields(&TrainingConfig { optimizer: self.optimizer(optimizer), ..asked })?;
         let differs = |(field, asked): (String, Value)| {
             let run = run.get(&field).cloned().unwrap_or_default();
             let flag = self.given.get(&field)?;
@@ -537,8 +547,8 @@ impl TrainArgs {
         Ok(asked.into_iter().find_map(differs))
     }
 
-    fn optimizer(&self) -> Optimizer {
-        match self.optimizer {
+    fn optimizer(&self, choice: OptimizerChoice) -> Optimizer {
+        match choice {
             OptimizerChoice::Sgd => Optimizer::Sgd(Sgd {
                 momentum: self.momentum.unwrap_or(0.9),
                 nesterov: self.nesterov,
@@ -557,14 +567,14 @@ impl TrainArgs {
     }
 
     /// Refuses a setting of another optimizer than the chosen one.
-    fn check_optimizer(&self) -> Result<(), String> {
-        let (others, optimizer) = match self.optimizer {
+    fn check_optimizer(&self, optimizer: OptimizerChoice) -> Result<(), String> {
+        let (others, other) = match optimizer {
             OptimizerChoice::Sgd => (&["beta1", "beta2", "epsilon"][..], "adamw"),
             OptimizerChoice::AdamW => (&["momentum", "nesterov"][..], "sgd"),
         };
-        match others.iter().find(|other| self.gives(other)) {
-            Some(other) => {
-                Err(format!("--{other} is a setting of --optimizer {optimizer}, which this run does not use"))
+        match others.iter().find(|setting| self.gives(setting)) {
+            Some(setting) => {
+                Err(format!("--{setting} is a setting of --optimizer {other}, which this run does not use"))
             }
             None => Ok(()),
         }
@@ -586,7 +596,7 @@ impl TrainArgs {
                 OptimizerChoice::Sgd => TrainingConfig::default().learning_rate,
                 OptimizerChoice::AdamW => 0.001,
             }),
-            optimizer: self.optimizer(),
+            optimizer: self.optimizer(self.optimizer),
             clip_norm: self.clip_norm,
             schedule: match self.schedule {
                 ScheduleChoice::Constant => Schedule::Constant,
@@ -806,11 +816,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     }
     let device = match &cli.command {
         Command::Train(train) => {
-            train.check_optimizer().map_err(|error| usage("train", ErrorKind::ArgumentConflict, error))?;
-            train
-                .config(|_| 1, Loss::default())
-                .check()
-                .map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
+            // A run that goes on has its own settings, which these have to be: `difference`.
+            if train.resume.is_none() {
+                train
+                    .check_optimizer(train.optimizer)
+                    .map_err(|error| usage("train", ErrorKind::ArgumentConflict, error))?;
+                train
+                    .config(|_| 1, Loss::default())
+                    .check()
+                    .map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
+            }
             Some(("train", &train.device))
         }
         Command::Eval(eval) => Some(("eval", &eval.device)),

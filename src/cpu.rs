@@ -18,8 +18,9 @@ use crate::model::{Activation, Layer, Parameters, check_fit};
 use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use crate::reference;
 
-/// Examples that evaluation passes through the model at a time.
+/// Examples that evaluation passes through the model at a time, if they are no larger than these bytes allow.
 const EVALUATION_ROWS: usize = 1_000;
+const EVALUATION_BYTES: usize = 64 << 20;
 
 /// Below this many floating-point operations one thread does a whole step: it takes about 12 µs to wake another,
 /// in which one core does a million of them.
@@ -66,7 +67,9 @@ impl CpuBackend {
         parameters.check()?;
         let objective = training.map_or_else(Objective::default, |training| training.objective);
         let batch_size = training.map_or(0, |training| training.batch_size.min(training.examples.len()));
-        let network = Network::new(parameters.clone(), batch_size.max(EVALUATION_ROWS));
+        let widest = parameters.sizes().into_iter().max().unwrap_or_default();
+        let evaluation_rows = (EVALUATION_BYTES / 4 / widest.max(1)).clamp(1, EVALUATION_ROWS);
+        let network = Network::new(parameters.clone(), batch_size, evaluation_rows);
         let training = match training {
             None => None,
             Some(training) => {
@@ -104,8 +107,8 @@ impl CpuBackend {
     fn for_each_part(&mut self, set: &Examples, mut visit: impl FnMut(&mut [f32], Range<usize>)) -> Result<()> {
         self.network.check(self.loss, set)?;
         let network = &mut self.network;
-        for first in (0..set.len()).step_by(EVALUATION_ROWS) {
-            let rows = EVALUATION_ROWS.min(set.len() - first);
+        for first in (0..set.len()).step_by(network.evaluation_rows) {
+            let rows = network.evaluation_rows.min(set.len() - first);
             let workers = Workers::new(network.forward_operations(rows));
             workers.run(|| {
                 network.gather(workers, set, rows, |row| first + row);
@@ -264,10 +267,13 @@ struct Network {
     pre_activations: Vec<Vec<f32>>,
     /// The gradient of the loss by what each layer gives, `[rows, outputs]`. The last one starts as the logits.
     d_outputs: Vec<Vec<f32>>,
+    /// Examples that evaluation passes through at a time.
+    evaluation_rows: usize,
 }
 
 impl Network {
-    fn new(parameters: Parameters, rows: usize) -> Self {
+    fn new(parameters: Parameters, batch_size: usize, evaluation_rows: usize) -> Self {
+        let rows = batch_size.max(evaluation_rows);
         let layers = &parameters.layers;
         let inputs = layers.iter().map(|layer| {
             let mut input = vec![0.0; rows * (layer.inputs + 1)];
@@ -277,7 +283,7 @@ impl Network {
         let hidden = if parameters.activation == Activation::Gelu { &layers[1..] } else { &[] };
         let pre_activations = hidden.iter().map(|layer| vec![0.0; rows * (layer.inputs + 1)]).collect();
         let d_outputs = layers.iter().map(|layer| vec![0.0; rows * layer.outputs]);
-        Self { inputs: inputs.collect(), pre_activations, d_outputs: d_outputs.collect(), parameters }
+        Self { inputs: inputs.collect(), pre_activations, d_outputs: d_outputs.collect(), evaluation_rows, parameters }
     }
 
     fn outputs(&self) -> usize {

