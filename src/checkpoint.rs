@@ -55,6 +55,9 @@ pub struct Metadata {
     /// How they become features, if they are a table, images or arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
+    /// Rows and columns of an example, if it is an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<[usize; 2]>,
     /// Where it computes: `gpu` or `cpu`.
     pub backend: String,
     /// The adapter's or processor's name.

@@ -656,7 +656,8 @@ pub struct PredictArgs {
     /// Classes to show, the most probable first
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
     pub top: usize,
-    /// How pictures are brought to the images of an IDX model [default: digit for mnist and digits, else whole]
+    /// How pictures are brought to the images of an IDX model [default: digit for 28x28 and 8x8, but for
+    /// fashion-mnist and kmnist; else whole]
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,
     /// The device.

@@ -57,6 +57,9 @@ pub struct Metadata {
     /// How tables, images or arrays become inputs, and their targets outputs; `None` for IDX files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
+    /// Rows and columns of an example, if it is an image of one or three bytes a pixel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<[usize; 2]>,
     /// Name of the data set it was trained on.
     pub data: String,
     /// Seed of the run.
@@ -77,6 +80,7 @@ impl Metadata {
             activation: parameters.activation,
             normalization: BYTES.into(),
             preprocessing: None,
+            image: None,
             data: data.into(),
             seed,
             loss,
@@ -88,6 +92,12 @@ impl Metadata {
     pub fn with_preprocessing(mut self, preprocessing: Option<Preprocessing>) -> Self {
         self.normalization = normalization_of(preprocessing.as_ref()).into();
         self.preprocessing = preprocessing;
+        self
+    }
+
+    /// The same for a model of images with so many rows and columns, if they are images.
+    pub fn with_image(mut self, image: Option<[usize; 2]>) -> Self {
+        self.image = image;
         self
     }
 
@@ -104,6 +114,14 @@ impl Metadata {
             return Err(format!("its model has normalization {normalization:?}: softstep knows {expected:?}"));
         }
         check_sizes(sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
+        if let Some([rows, columns]) = self.image {
+            let pixels = rows.checked_mul(columns);
+            if !pixels.is_some_and(|pixels| pixels == sizes[0] || pixels.checked_mul(3) == Some(sizes[0])) {
+                return Err(format!(
+                    "its images have {rows} rows and {columns} columns, its layer sizes are {sizes:?}"
+                ));
+            }
+        }
         let Some(preprocessing) = &self.preprocessing else { return Ok(()) };
         preprocessing.check().map_err(|error| format!("its preprocessing is not sound: {error}"))?;
         let outputs = self.loss.outputs_for(preprocessing.has_classes(), preprocessing.outputs());

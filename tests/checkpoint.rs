@@ -270,6 +270,7 @@ fn metadata(config: &TrainingConfig, state: &TrainingState) -> Metadata {
         adapter: "a processor".into(),
         driver: "gemm".into(),
         preprocessing: None,
+        image: None,
         metrics_bytes: 0,
     }
 }

@@ -166,6 +166,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
                         data: "digits".into(),
                         data_sha256: String::new(),
                         preprocessing: None,
+                        image: None,
                         backend: "cpu".into(),
                         adapter: String::new(),
                         driver: String::new(),

@@ -113,6 +113,59 @@ fn most_drawn_digits_are_recognised_by_a_model_of_the_bundled_digits() {
 }
 
 #[test]
+fn pictures_are_fitted_to_the_shape_of_the_images_and_refused_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |data: &str, part: &str, shape: &[u8], count: u8| {
+        let size: usize = shape.iter().map(|&size| usize::from(size)).product();
+        let header = |sizes: &[u8]| -> Vec<u8> {
+            let dimensions = sizes.len() as u8;
+            let sizes = sizes.iter().flat_map(|&size| [0, 0, 0, size]);
+            [0, 0, 8, dimensions].into_iter().chain(sizes).collect()
+        };
+        // The first half bright, or the second.
+        let images = (0..count)
+            .flat_map(|label| (0..size).map(move |at| if (2 * at < size) == (label % 2 == 0) { 255 } else { 0 }));
+        let images: Vec<u8> = header(&[&[count], shape].concat()).into_iter().chain(images).collect();
+        let labels: Vec<u8> = header(&[count]).into_iter().chain((0..count).map(|label| label % 2)).collect();
+        fs::write(folder.path().join(data).join(format!("{part}-images-idx3-ubyte")), images).unwrap();
+        fs::write(folder.path().join(data).join(format!("{part}-labels-idx1-ubyte")), labels).unwrap();
+    };
+    for (data, shape) in [("wide", &[4u8, 9][..]), ("square", &[6, 6])] {
+        fs::create_dir(folder.path().join(data)).unwrap();
+        for part in ["train", "t10k"] {
+            save(data, part, shape, 40);
+        }
+        let out = format!("{data} run");
+        let train =
+            ["train", "--data", data, "--epochs", "10", "--backend", "cpu", "--batch-size", "8", "-q", "--out", &out];
+        let run = softstep(folder.path(), &train);
+        assert_eq!(run.code, 0, "{run:?}");
+    }
+    // Bright above.
+    GrayImage::from_fn(30, 20, |_, y| Luma([if y < 10 { 250 } else { 5 }]))
+        .save(folder.path().join("top.png"))
+        .unwrap();
+    for run in ["wide run", "square run"] {
+        assert_eq!(class(&predict(folder.path(), &["--model", run, "top.png"])[0]), "0", "{run}");
+    }
+    refused(
+        folder.path(),
+        &["--model", "wide run", "--fit", "digit", "top.png"],
+        &["--fit digit", "9x4", "--fit whole"],
+    );
+    // 36 features, but nobody knows of what shape.
+    let file = folder.path().join("square run/model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let (parameters, metadata) = softstep::model_file::from_safetensors("m", &bytes).unwrap();
+    assert_eq!(metadata.image, Some([6, 6]));
+    let shapeless = softstep::model_file::to_safetensors(&parameters, &metadata.clone().with_image(None)).unwrap();
+    fs::write(&file, shapeless).unwrap();
+    refused(folder.path(), &["--model", "square run", "top.png"], &["top.png", "not trained on grey images"]);
+    let wrong = softstep::model_file::to_safetensors(&parameters, &metadata.with_image(Some([7, 5])));
+    assert!(wrong.is_err() || softstep::model_file::from_safetensors("m", &wrong.unwrap()).is_err());
+}
+
+#[test]
 fn rows_of_a_table_are_predicted_with_or_without_their_target_and_named_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let mut table = String::from("height,leaf,kind\n");

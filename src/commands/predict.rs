@@ -21,8 +21,10 @@ use crate::run_folder::{self, Model};
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
 /// Standard input.
 const STDIN: &str = "-";
-/// Data sets of digits: what a model trained on them is shown is brought to their form.
-const DIGITS: [&str; 2] = ["mnist", "digits"];
+/// Images of MNIST's size and that of the bundled digits are taken for digits, brought to the same form.
+const DIGITS: [[usize; 2]; 2] = [[28, 28], [8, 8]];
+/// But not those of these sets.
+const NO_DIGITS: [&str; 2] = ["fashion-mnist", "kmnist"];
 
 /// What a model makes of one input.
 pub struct Prediction {
@@ -43,15 +45,15 @@ pub enum Outcome {
 /// Predicts.
 pub async fn run(args: &PredictArgs) -> Result<()> {
     let model = run_folder::read_model(&args.model)?;
-    let Model { parameters, loss, preprocessing, data, .. } = &model;
+    let Model { parameters, loss, preprocessing, data, image, .. } = &model;
     let sizes = parameters.sizes();
     let fit = match args.fit {
         Some(FitChoice::Digit) => Fit::Digit,
         Some(FitChoice::Whole) => Fit::Whole,
-        None if DIGITS.contains(&data.as_str()) => Fit::Digit,
+        None if image.is_some_and(|image| DIGITS.contains(&image)) && !NO_DIGITS.contains(&data.as_str()) => Fit::Digit,
         None => Fit::Whole,
     };
-    let reading = Reading { features: sizes[0], preprocessing: preprocessing.as_ref(), fit };
+    let reading = Reading { features: sizes[0], image: *image, preprocessing: preprocessing.as_ref(), fit };
     let (names, examples) = read(args, &reading, &model)?;
     let outputs = match super::open_gpu(&args.device).await? {
         Some(gpu) => {

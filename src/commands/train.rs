@@ -317,6 +317,7 @@ impl Job<'_> {
             data: data.name.clone(),
             data_sha256: self.data_sha256.clone(),
             preprocessing: data.preprocessing.clone(),
+            image: data.image,
             backend: info.backend.into(),
             adapter: info.name.clone(),
             driver: info.driver.clone(),

@@ -31,6 +31,8 @@ pub enum Fit {
 pub struct Reading<'a> {
     /// Features of an example.
     pub features: usize,
+    /// Rows and columns of an example, if it is an image.
+    pub image: Option<[usize; 2]>,
     /// How the data were read that it was trained on; `None` for IDX files.
     pub preprocessing: Option<&'a Preprocessing>,
     /// What becomes of pictures, where those were IDX files.
@@ -119,25 +121,27 @@ impl Reading<'_> {
         }
     }
 
-    /// A picture as one of the square images that the model was trained on.
+    /// A picture as one of the images that the model was trained on.
     fn fitted(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-        let side = self.features.isqrt() as u32;
-        if (side as usize).pow(2) != self.features {
-            let problem = format!(
-                "the model's {} features are no square image, so it reads IDX files and .npy arrays, not pictures",
-                self.features
-            );
-            return Err(Error::format(file, problem));
-        }
+        let error = |problem: String| Err(Error::format(file, problem));
+        let Some([rows, columns]) = self.image.filter(|[rows, columns]| rows * columns == self.features) else {
+            return error("the model was not trained on grey images: it reads IDX files and .npy arrays".into());
+        };
         match self.fit {
             Fit::Whole => {
+                let [width, height] = [columns as u32, rows as u32];
                 let (color, classes, test) = (Color::Grey, Vec::new(), TestPart::default());
-                ImageFormat { width: side, height: side, color, classes, test }.decode(file, bytes)
+                ImageFormat { width, height, color, classes, test }.decode(file, bytes)
             }
+            Fit::Digit if rows != columns => error(format!(
+                "--fit digit is for square images, and the model's are {columns}x{rows}: say --fit whole"
+            )),
             Fit::Digit => {
                 let picture = images::decode(file, bytes)?.into_luma8();
-                digit::normalise(&picture, Frame::of_side(side))
-                    .ok_or_else(|| Error::format(file, "there is no digit to be seen: it is all of one shade"))
+                match digit::normalise(&picture, Frame::of_side(rows as u32)) {
+                    Some(pixels) => Ok(pixels),
+                    None => error("there is no digit to be seen: it is all of one shade".into()),
+                }
             }
         }
     }

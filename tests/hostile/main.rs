@@ -83,6 +83,7 @@ fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
         data: "digits".into(),
         data_sha256: "00".into(),
         preprocessing: None,
+        image: None,
         backend: "cpu".into(),
         adapter: "a processor".into(),
         driver: "gemm".into(),
