@@ -36,7 +36,7 @@ use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
 use softstep::backend::{DeviceInfo, Evaluation};
-use softstep::data::{Data, Preprocessing, Progress, Targets};
+use softstep::data::{Data, Part, Preprocessing, Progress, Targets};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
@@ -191,6 +191,8 @@ pub struct Evaluated<'a> {
     pub file: &'a Path,
     /// What it was measured on.
     pub data: &'a Data,
+    /// Which of the data that is.
+    pub part: Part,
     /// Where.
     pub info: &'a DeviceInfo,
     /// The loss that the model was trained with.
@@ -205,6 +207,7 @@ pub struct Evaluated<'a> {
 struct EvaluationLine<'a> {
     model: String,
     data: &'a str,
+    part: &'a str,
     #[serde(flatten)]
     device: DeviceLine<'a>,
     examples: usize,
@@ -219,6 +222,7 @@ impl Evaluated<'_> {
         let line = EvaluationLine {
             model: self.file.display().to_string(),
             data: &self.data.name,
+            part: self.part.name(),
             device: DeviceLine::new(self.info),
             examples: self.data.test.len(),
             loss: self.evaluation.loss,
@@ -230,7 +234,7 @@ impl Evaluated<'_> {
 
 /// Prints loss, accuracy, the classes and the confusion matrix.
 pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { data, info, loss, evaluation, confusion, .. } = evaluated;
+    let Evaluated { data, part, info, loss, evaluation, confusion, .. } = evaluated;
     let examples = data.test.len();
     let Some(confusion) = confusion else { return evaluation_of_values(evaluated, json) };
     let per_class = confusion.per_class();
@@ -269,7 +273,7 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     let summary = format!(
         "{}\n{}\nloss      {:.4}, {}\naccuracy  {}: {} of {} right",
         device_line(info),
-        field("data", &format!("{}, test part", data.name)),
+        field("data", &format!("{}, {}", data.name, part.name())),
         evaluation.loss,
         loss.name(),
         percent(evaluation.accuracy().unwrap_or(f64::NAN)),
@@ -280,14 +284,14 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 }
 
 fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { data, info, evaluation, .. } = evaluated;
+    let Evaluated { data, part, info, evaluation, .. } = evaluated;
     if json {
         let rmse = rmse(data, evaluation);
         return Ok(evaluated.print(json!({ "r_squared": evaluation.r_squared, "rmse": rmse }))?);
     }
     let lines = [
         device_line(info),
-        field("data", &format!("{}, test part: {}", data.name, counted(data.test.len(), "example"))),
+        field("data", &format!("{}, {}: {}", data.name, part.name(), counted(data.test.len(), "example"))),
         field("loss", &format!("{:.6}, mean squared error", evaluation.loss)),
         field("R²", &format!("{:.4}", evaluation.r_squared.unwrap_or(f64::NAN))),
         field("error", &error_text(data, evaluation)),

@@ -215,7 +215,8 @@ fn write_checkpoint(folder: &Path, (metadata, state): &Saving, lock: Option<&Fil
         let parameters = state.best.as_ref().unwrap_or(&state.parameters);
         let config = &metadata.config;
         let described = model_file::Metadata::new(parameters, &metadata.data, config.seed, config.loss)
-            .with_preprocessing(metadata.preprocessing.clone());
+            .with_preprocessing(metadata.preprocessing.clone())
+            .with_train_sha256(metadata.train_sha256.clone());
         write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
     }
     write_whole(&folder.join(checkpoint_name(metadata.step)), &bytes)?;
@@ -334,12 +335,15 @@ pub struct Model {
     pub preprocessing: Option<Preprocessing>,
     /// The name of the data set that it was trained on.
     pub data: String,
+    /// The hash of the examples that it was trained on, if it is known.
+    pub train_sha256: Option<String>,
 }
 
 impl Model {
     fn of_checkpoint(path: PathBuf, (metadata, state): (checkpoint::Metadata, TrainingState)) -> Self {
-        let checkpoint::Metadata { config, preprocessing, data, .. } = metadata;
-        Self { path, parameters: state.parameters, seed: config.seed, loss: config.loss, preprocessing, data }
+        let checkpoint::Metadata { config, preprocessing, data, train_sha256, .. } = metadata;
+        let (seed, loss) = (config.seed, config.loss);
+        Self { path, parameters: state.parameters, seed, loss, preprocessing, data, train_sha256 }
     }
 }
 
@@ -355,8 +359,8 @@ pub fn read_model(model: &Path) -> Result<Model> {
         return Ok(Model::of_checkpoint(path, checkpoint::from_safetensors(&name, &bytes)?));
     }
     let (parameters, metadata) = model_file::from_safetensors(&name, &bytes)?;
-    let model_file::Metadata { seed, loss, preprocessing, data, .. } = metadata;
-    Ok(Model { path, parameters, seed, loss, preprocessing, data })
+    let model_file::Metadata { seed, loss, preprocessing, data, train_sha256, .. } = metadata;
+    Ok(Model { path, parameters, seed, loss, preprocessing, data, train_sha256 })
 }
 
 /// Reads a model file or a checkpoint, if it is no larger than these may be.

@@ -203,6 +203,56 @@ fn a_table_trains_goes_on_from_a_checkpoint_and_is_evaluated() {
 }
 
 #[test]
+fn a_table_other_than_the_one_that_was_learned_is_measured_whole_and_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, lines: &[&str]| fs::write(folder.path().join(name), lines.join("\n")).unwrap();
+    let text = flowers();
+    let lines: Vec<&str> = text.lines().collect();
+    write("flowers.csv", &lines);
+    softstep(folder.path(), &[&TRAIN[..], &["--json", "--out", "run"]].concat()).last_json();
+    let reversed: Vec<&str> = lines[..1].iter().chain(lines[1..].iter().rev()).copied().collect();
+    write("reversed.csv", &reversed);
+    write("longer.csv", &[&lines[..], &["10.5,red,1,rose"]].concat());
+    write("one.csv", &lines[..2]);
+    fs::copy(folder.path().join("flowers.csv"), folder.path().join("copy.csv")).unwrap();
+    let eval = |data: &str, more: &[&str]| {
+        let eval = ["eval", "--model", "run", "--data", data, "--backend", "cpu"];
+        softstep(folder.path(), &[&eval[..], more].concat())
+    };
+    let other = "not the data that the model was trained on";
+    for (data, more, examples, part, is_other) in [
+        ("flowers.csv", &[][..], 40, "test part", false),
+        ("copy.csv", &[], 40, "test part", false),
+        ("flowers.csv", &["--all"], 200, "all examples", false),
+        ("reversed.csv", &[], 200, "all examples", true),
+        ("reversed.csv", &["--all"], 200, "all examples", false),
+        ("longer.csv", &[], 201, "all examples", true),
+        ("one.csv", &[], 1, "all examples", true),
+    ] {
+        let run = eval(data, &[more, &["--json"]].concat());
+        let evaluated = run.last_json();
+        assert_eq!((&evaluated["examples"], &evaluated["part"]), (&examples.into(), &part.into()), "{data} {more:?}");
+        assert_eq!(run.stderr.contains(other), is_other, "{data} {more:?}: {}", run.stderr);
+        assert!(eval(data, more).stdout.contains(&format!("{data}, {part}")), "{data} {more:?}");
+    }
+}
+
+#[test]
+fn a_model_that_does_not_say_what_it_was_trained_on_is_measured_on_the_share_with_a_notice() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();
+    softstep(folder.path(), &[&TRAIN[..], &["--json", "--out", "run"]].concat()).last_json();
+    let path = folder.path().join("run/model.safetensors");
+    let (parameters, metadata) = from_safetensors("model", &fs::read(&path).unwrap()).unwrap();
+    assert!(metadata.train_sha256.is_some());
+    fs::write(&path, to_safetensors(&parameters, &metadata.with_train_sha256(None)).unwrap()).unwrap();
+    let eval = ["eval", "--model", "run", "--data", "flowers.csv", "--backend", "cpu", "--json"];
+    let run = softstep(folder.path(), &eval);
+    assert_eq!((&run.last_json()["examples"], &run.last_json()["part"]), (&40.into(), &"test part".into()));
+    assert!(run.stderr.contains("does not say which examples it was trained on"), "{run:?}");
+}
+
+#[test]
 fn a_numeric_target_is_learned_and_its_error_reported_in_its_own_units() {
     let folder = tempfile::tempdir().unwrap();
     // A law with large units: price = 50,000 + 3,000 · area, and 10,000 more with a garden.
@@ -307,7 +357,12 @@ fn a_test_file_of_its_own_changes_no_statistic_and_is_what_is_measured() {
         softstep(folder.path(), &["eval", "--model", "run", "--data", data, "--backend", "cpu", "--json"]).last_json()
     };
     assert_eq!((&eval("new.csv")["loss"], &eval("new.csv")["examples"]), (&done["test_loss"], &60.into()));
-    assert_eq!(eval("flowers.csv")["examples"], 200, "no part of it was set aside");
+    assert_eq!(eval("new.csv")["part"], "all examples");
+    let eval = ["eval", "--model", "run", "--data", "flowers.csv", "--backend", "cpu", "--json"];
+    let refused = softstep(folder.path(), &eval);
+    assert!(refused.code == 1 && refused.stderr.contains("these very examples") && refused.stderr.contains("--all"));
+    let all = softstep(folder.path(), &[&eval[..], &["--all"]].concat()).last_json();
+    assert_eq!((&all["examples"], &all["part"]), (&200.into(), &"all examples".into()));
     fs::remove_file(path("run/model.safetensors")).unwrap();
     fs::remove_file(path("run").join(format!("checkpoint-{}.safetensors", done["steps"]))).unwrap();
     let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();

@@ -274,6 +274,9 @@ fn arrays_of_bytes_train_with_a_test_part_of_their_own() {
     let eval = ["eval", "--model", "run", "--data", "bars", "--backend", "cpu", "--json"];
     let evaluated = softstep(folder.path(), &eval).last_json();
     assert_eq!((&evaluated["loss"], &evaluated["examples"]), (&done["test_loss"], &30.into()));
+    assert_eq!(evaluated["part"], "test part");
+    let all = softstep(folder.path(), &[&eval[..], &["--all"]].concat()).last_json();
+    assert_eq!((&all["examples"], &all["part"]), (&150.into(), &"all examples".into()));
 
     let data = load(&folder.path().join("bars"), None, 0).unwrap();
     assert_eq!((data.train.len(), data.test.len()), (120, 30));

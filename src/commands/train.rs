@@ -49,6 +49,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
 
     let mut data = load_data(args, stopped.as_ref())?;
     let data_sha256 = data.sha256();
+    let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
     let config = match &stopped {
         Some(stopped) => {
             check_data(stopped, &data, &data_sha256)?;
@@ -106,7 +107,8 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let losing = gpu.clone().zip(super::lose_device_at()?);
-    let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started, losing };
+    let validation = validation.as_ref();
+    let job = Job { args, config: &config, data: &data, data_sha256, train_sha256, validation, started, losing };
     match gpu {
         Some(gpu) => {
             let readback = match args.readback {
@@ -269,6 +271,7 @@ struct Job<'a> {
     config: &'a TrainingConfig,
     data: &'a Data,
     data_sha256: String,
+    train_sha256: Option<String>,
     validation: Option<&'a Examples>,
     started: Instant,
     /// A device to lose at a step, for tests.
@@ -316,6 +319,7 @@ impl Job<'_> {
             checkpoint_every,
             data: data.name.clone(),
             data_sha256: self.data_sha256.clone(),
+            train_sha256: self.train_sha256.clone(),
             preprocessing: data.preprocessing.clone(),
             backend: info.backend.into(),
             adapter: info.name.clone(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use ::csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 
 use super::preprocessing::{Column, Encoding, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart};
-use super::{Data, Examples, MAX_CLASSES, Targets, choose_test};
+use super::{Data, Examples, MAX_CLASSES, Targets, choose_test, kind};
 use crate::error::{Error, Result};
 
 /// The most categories of a column.
@@ -63,25 +63,13 @@ pub fn read(file: &str, input: impl Read, options: &TableOptions, seed: u64) -> 
     let table = Table::read(file, input)?;
     let chosen = table.choose(&options.test, seed)?;
     let format = table.format(options, &chosen)?;
-    table.data(format, &chosen)
+    kind::data(file, table.examples(&format)?, Preprocessing::Table(format), seed)
 }
 
-/// Loads a CSV file as it was for this format, with the same parts for the same rows and seed.
-pub(super) fn load_again(path: &Path, format: &TableFormat, seed: u64) -> Result<Data> {
-    let table = Table::open(path)?;
-    let chosen = table.choose(&format.test, seed)?;
-    table.data(format.clone(), &chosen)
-}
-
-/// The rows of a CSV file that a model with this format and seed was not trained on; `all` of them, or where it was
-/// tested with another file.
-pub(super) fn load_test(path: &Path, format: &TableFormat, seed: u64, all: bool) -> Result<Examples> {
-    let table = Table::open(path)?;
-    let mut examples = table.examples(format)?;
-    match format.test {
-        TestPart::Share(_) if !all => Ok(examples.take(&table.choose(&format.test, seed)?)),
-        _ => Ok(examples),
-    }
+/// Every row of a CSV file, as a model with this format reads them.
+pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<Examples> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    Table::read(&path.display().to_string(), BufReader::new(file))?.examples(format)
 }
 
 /// The features of every row of a CSV file, `[rows, features]`, as a model with this format reads them, and the line of
@@ -105,11 +93,6 @@ struct Row {
 }
 
 impl Table {
-    fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("read", path))?;
-        Self::read(&path.display().to_string(), BufReader::new(file))
-    }
-
     fn read(file: &str, mut input: impl Read) -> Result<Self> {
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(Error::io("read", file))?;
@@ -308,21 +291,6 @@ impl Table {
         };
         Examples::new(inputs, targets, format.features(), format.outputs())
             .map_err(|error| Error::format(&self.file, error.to_string()))
-    }
-
-    fn data(&self, format: TableFormat, chosen: &[bool]) -> Result<Data> {
-        let mut train = self.examples(&format)?;
-        let test = match &format.test {
-            TestPart::Share(_) => train.take(chosen),
-            TestPart::Path(path) => Self::open(Path::new(path))?.examples(&format)?,
-        };
-        Ok(Data {
-            name: self.file.clone(),
-            train,
-            test,
-            preprocessing: Some(Preprocessing::Table(format)),
-            image: None,
-        })
     }
 }
 

@@ -82,6 +82,7 @@ fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
         checkpoint_every: std::num::NonZeroUsize::new(9),
         data: "digits".into(),
         data_sha256: "00".into(),
+        train_sha256: None,
         preprocessing: None,
         backend: "cpu".into(),
         adapter: "a processor".into(),
