@@ -208,7 +208,7 @@ pub struct OwnDataArgs {
     /// What the target of a table is [default: regression if its values are more than 20 different numbers]
     #[arg(long, value_enum)]
     task: Option<TaskChoice>,
-    /// Columns of a table that are categories, though their first value is a number
+    /// Columns of a table that are categories, though their values are numbers
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     categorical: Vec<String>,
     /// Columns of a table to leave out

@@ -144,7 +144,10 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         ("a,b\n1,x\n2,\"\"\n", "b", "line 3, column \"b\": the value is missing"),
         ("a,b\n\"x\ny\",x\n,y\n", "b", "line 4, column \"a\": the value is missing"),
         ("a,b\n1,x\n2,x\n", "b", "one class only, \"x\""),
-        (&format!("a,b\n{}", "1e308,x\n-1e308,y\n".repeat(4)), "b", "too large"),
+        (&format!("a,b\n-1.7e308,y\n{}", "1.7e308,x\n".repeat(40)), "b", "numbers that are too far apart"),
+        ("a,b\n1,x\n2,\"y\n3,x\n4,y\n", "b", "line 3: a quote opens here that is never closed"),
+        ("a,b\n\"1\n\",x\n2,\"\"\"y\n3,x\n\"\"4,y\n", "b", "line 4: a quote opens here"),
+        ("\u{feff}\"a,b\n1,x\n", "b", "line 1: a quote opens here"),
         ("a,a\n1,x\n", "a", "column 2 has a name that is there twice"),
         ("a,\n1,x\n", "a", "column 2 has no name"),
         ("a,b\n", "b", "no rows"),
@@ -165,6 +168,54 @@ fn every_mistake_is_refused_with_file_line_and_column() {
             .unwrap_err()
             .to_string();
         assert!(error.contains(&format!("--test {share} of 200 examples")), "{error}");
+    }
+}
+
+#[test]
+fn quotes_that_are_closed_or_stand_within_a_value_are_no_mistake() {
+    for value in ["\"x\"\"\"", "\"\"\"\"", "\"a\nb\"", "5\"", "a \"b", "\"\"\"x\"", "\"x,\"\"y\"\"\"", " \"x"] {
+        for end in ["", "\n", "\r\n"] {
+            let text = format!("a,b\n1,{value}\n2,other\n3,other\n4,{value}{end}");
+            let options = TableOptions { test: TestPart::Share(0.5), ..options("b") };
+            let data = read(&text, &options).unwrap_or_else(|error| panic!("{value:?}, {end:?}: {error}"));
+            assert_eq!(data.train.len() + data.test.len(), 4, "{value:?}, {end:?}");
+        }
+    }
+}
+
+#[test]
+fn all_values_decide_whether_a_column_is_numeric() {
+    let table = |values: [&str; 4]| {
+        let rows: String = (0..20).map(|row| format!("{},{}\n", values[row % 4], row % 2)).collect();
+        format!("a,b\n{rows}")
+    };
+    let encoding = |values| format(&read(&table(values), &options("b")).unwrap()).columns[0].encoding.clone();
+    assert!(matches!(encoding(["1", "2.5", "-3e2", "+4"]), Encoding::Standardised(_)));
+    assert!(matches!(encoding(["1", "two", "three", "four"]), Encoding::OneHot(_)));
+    for (values, line, odd) in [
+        (["NA", "1", "2", "3"], 2, "NA"),
+        (["1", "2", "NaN", "3"], 4, "NaN"),
+        (["1", "1e400", "2", "3"], 3, "1e400"),
+        (["1", "2", "3", "four"], 5, "four"),
+    ] {
+        let error = read(&table(values), &options("b")).unwrap_err().to_string();
+        let expected = format!("line {line}, column \"a\": {odd:?} is no number, and 15 of 20 values");
+        assert!(error.contains(&expected) && error.contains("--categorical a"), "{error} lacks {expected}");
+        let categorical = TableOptions { categorical: vec!["a".into()], ..options("b") };
+        assert_eq!(read(&table(values), &categorical).unwrap().train.features, 4);
+    }
+}
+
+#[test]
+fn a_number_that_is_far_beyond_the_training_rows_is_refused_with_its_place() {
+    // Under some seed the last row is a test row.
+    let rows: String = (0..50).map(|row| format!("{row},{}.5\n", row * 3)).collect();
+    for (last, column) in [("1e60,1", "x"), ("1,-1e60", "y")] {
+        let text = format!("x,y\n{rows}{last}\n");
+        let errors = (0..40).filter_map(|seed| csv::read("some.csv", text.as_bytes(), &options("y"), seed).err());
+        let error = errors.map(|error| error.to_string()).next().expect("a seed");
+        assert!(error.starts_with(&format!("some.csv: line 52, column {column:?}: ")), "{error}");
+        assert!(error.contains("1e60 is too far from the training rows"), "{error}");
     }
 }
 
