@@ -1,7 +1,6 @@
 //! The command line: arguments become checked options, and nothing else happens here.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -273,8 +272,12 @@ fn image_size(text: &str) -> Result<(u32, u32), String> {
 }
 
 /// `--test`: what is a number is a share.
-fn test_part(text: &str) -> Result<TestPart, Infallible> {
-    Ok(text.parse().map_or_else(|_| TestPart::Path(text.into()), TestPart::Share))
+fn test_part(text: &str) -> Result<TestPart, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(TestPart::Share(share)),
+        Ok(_) => Err("a share is above 0 and below 1, such as 0.2; a path of this name is ./NAME".into()),
+        Err(_) => Ok(TestPart::Path(text.into())),
+    }
 }
 
 /// `--color`.

@@ -249,6 +249,29 @@ impl Examples {
         Ok((self, validation))
     }
 
+    /// The classes that no example has; none where the targets are real values.
+    pub fn missing_classes(&self) -> Vec<usize> {
+        let Targets::Classes(labels) = &*self.targets else { return Vec::new() };
+        let mut missing = vec![true; self.outputs];
+        labels.iter().for_each(|&label| missing[label as usize] = false);
+        (0..self.outputs).filter(|&class| missing[class]).collect()
+    }
+
+    /// Checks that there is something to tell apart, with the names of the classes for messages, if they have some.
+    fn check_learnable(&self, names: Option<&[String]>) -> std::result::Result<(), String> {
+        match &*self.targets {
+            Targets::Classes(labels) if labels.iter().all(|label| *label == labels[0]) => {
+                let name =
+                    names.map_or_else(|| labels[0].to_string(), |names| format!("{:?}", names[labels[0] as usize]));
+                Err(format!("one class only, {name}, in its training part: there is nothing to tell apart"))
+            }
+            Targets::Values(values) if values.chunks(self.outputs).all(|row| *row == values[..self.outputs]) => {
+                Err("the same target everywhere in its training part: there is nothing to learn".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// SHA-256 over everything in it, in lower-case hexadecimal.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();

@@ -36,7 +36,7 @@ use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
 use softstep::backend::{DeviceInfo, Evaluation};
-use softstep::data::{Data, Part, Preprocessing, Progress, Targets};
+use softstep::data::{Column, Data, Encoding, Part, Preprocessing, Progress, TableFormat, Targets};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
@@ -564,6 +564,12 @@ impl<'a> TrainReport<'a> {
                     version: env!("CARGO_PKG_VERSION"),
                     device: DeviceLine::new(info),
                     data: &data.name,
+                    columns: match &data.preprocessing {
+                        Some(Preprocessing::Table(format)) => {
+                            Some(format.columns.iter().map(ColumnLine::new).collect())
+                        }
+                        _ => None,
+                    },
                     train_examples: data.train.len(),
                     test_examples: data.test.len(),
                     sizes,
@@ -593,8 +599,11 @@ impl<'a> TrainReport<'a> {
                     }
                 ),
             ),
-            field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))),
         ];
+        if let Some(Preprocessing::Table(format)) = &data.preprocessing {
+            lines.push(field("columns", &columns_text(format)));
+        }
+        lines.push(field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))));
         for (index, pair) in sizes.windows(2).enumerate() {
             let hidden = config.activation.to_string();
             let activation = match config.loss {
@@ -946,12 +955,48 @@ impl<'a> DeviceLine<'a> {
     }
 }
 
+/// A column of a table, and how many categories it has, unless it is numeric.
+#[derive(Serialize)]
+struct ColumnLine<'a> {
+    name: &'a str,
+    categories: Option<usize>,
+}
+
+impl<'a> ColumnLine<'a> {
+    fn new(Column { name, encoding }: &'a Column) -> Self {
+        let categories = match encoding {
+            Encoding::Standardised(_) => None,
+            Encoding::OneHot(texts) => Some(texts.len()),
+        };
+        Self { name, categories }
+    }
+}
+
+/// What was made of a table's columns: `3 numeric, 1 categorical: colour (4)`.
+fn columns_text(format: &TableFormat) -> String {
+    const SHOWN: usize = 5;
+    let columns: Vec<ColumnLine<'_>> = format.columns.iter().map(ColumnLine::new).collect();
+    let categorical: Vec<String> = columns
+        .iter()
+        .filter_map(|column| Some(format!("{} ({})", printable(column.name), column.categories?)))
+        .collect();
+    let numeric = columns.len() - categorical.len();
+    let names = categorical.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match categorical.len() {
+        0 => format!("{numeric} numeric"),
+        count if count > SHOWN => format!("{numeric} numeric, {count} categorical: {names}, …"),
+        count => format!("{numeric} numeric, {count} categorical: {names}"),
+    }
+}
+
 #[derive(Serialize)]
 struct StartLine<'a> {
     version: &'a str,
     #[serde(flatten)]
     device: DeviceLine<'a>,
     data: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<ColumnLine<'a>>>,
     train_examples: usize,
     test_examples: usize,
     sizes: &'a [usize],

@@ -144,7 +144,11 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         ("a,b\n1,x\n2,\"\"\n", "b", "line 3, column \"b\": the value is missing"),
         ("a,b\n\"x\ny\",x\n,y\n", "b", "line 4, column \"a\": the value is missing"),
         ("a,b\n1,x\n2,x\n", "b", "one class only, \"x\""),
-        (&format!("a,b\n-1.7e308,y\n{}", "1.7e308,x\n".repeat(40)), "b", "numbers that are too far apart"),
+        (
+            &format!("a,b\n{}{}", "-1.7e308,y\n".repeat(8), "1.7e308,x\n".repeat(40)),
+            "b",
+            "numbers that are too far apart",
+        ),
         ("a,b\n1,x\n2,\"y\n3,x\n4,y\n", "b", "line 3: a quote opens here that is never closed"),
         ("a,b\n\"1\n\",x\n2,\"\"\"y\n3,x\n\"\"4,y\n", "b", "line 4: a quote opens here"),
         ("\u{feff}\"a,b\n1,x\n", "b", "line 1: a quote opens here"),
@@ -152,7 +156,9 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         ("a,\n1,x\n", "a", "column 2 has no name"),
         ("a,b\n", "b", "no rows"),
         ("", "b", "no rows"),
-        ("b\nx\ny\n", "b", "features"),
+        ("b\nx\ny\n", "b", "no column is left to learn \"b\" from"),
+        ("a;b\n1;x\n2;y\n", "b", "line 1: commas separate the columns of a table"),
+        ("a\tb\n1\tx\n2\ty\n", "b", "line 1: commas separate the columns of a table"),
         (&format!("a,b\n{many}"), "b", "400 different texts"),
     ];
     for (text, target, expected) in cases {
@@ -161,6 +167,20 @@ fn every_mistake_is_refused_with_file_line_and_column() {
     }
     let regression = TableOptions { task: Some(Task::Regression), test: TestPart::Share(0.5), ..options("b") };
     assert!(refused("a,b\n1,2\n2,x\n", &regression).contains("line 3, column \"b\": \"x\" is no number"));
+    assert!(!refused("a,b\n1,2\n2,x\n", &regression).contains("--categorical"));
+    let constant: String = (0..40).map(|row| format!("{row},{}\n", ["5", "5.0"][row % 2])).collect();
+    let message = refused(&format!("a,b\n{constant}"), &regression);
+    assert!(message.contains("the same target everywhere in its training part"), "{message}");
+    for (flag, categorical, ignore) in [("--categorical", &["kind"][..], &[][..]), ("--ignore", &[], &["kind"])] {
+        let [categorical, ignore] =
+            [categorical, ignore].map(|names| names.iter().map(|name| name.to_string()).collect());
+        let message = refused(&flowers(), &TableOptions { categorical, ignore, ..options("kind") });
+        assert!(message.contains(&format!("{flag} kind: that is the column to learn")), "{message}");
+    }
+    // Under some seed the only row of another class is a test row.
+    let rows = format!("a,b\n{}1,y\n", "1,x\n2,x\n".repeat(10));
+    let error = (0..40).find_map(|seed| csv::read("some.csv", rows.as_bytes(), &options("b"), seed).err()).unwrap();
+    assert!(error.to_string().contains("one class only, \"x\", in its training part"), "{error}");
     let not_text = csv::read("some.csv", &b"a,b\n1,x\n\xff,y\n"[..], &options("b"), 0).unwrap_err().to_string();
     assert!(not_text.contains("line 3: not UTF-8"), "{not_text}");
     for share in [0.0, 1.0, f64::NAN] {
@@ -175,10 +195,9 @@ fn every_mistake_is_refused_with_file_line_and_column() {
 fn quotes_that_are_closed_or_stand_within_a_value_are_no_mistake() {
     for value in ["\"x\"\"\"", "\"\"\"\"", "\"a\nb\"", "5\"", "a \"b", "\"\"\"x\"", "\"x,\"\"y\"\"\"", " \"x"] {
         for end in ["", "\n", "\r\n"] {
-            let text = format!("a,b\n1,{value}\n2,other\n3,other\n4,{value}{end}");
-            let options = TableOptions { test: TestPart::Share(0.5), ..options("b") };
-            let data = read(&text, &options).unwrap_or_else(|error| panic!("{value:?}, {end:?}: {error}"));
-            assert_eq!(data.train.len() + data.test.len(), 4, "{value:?}, {end:?}");
+            let text = format!("b,a\n{}x,{value}{end}", format!("x,{value}\ny,other\n").repeat(10));
+            let data = read(&text, &options("b")).unwrap_or_else(|error| panic!("{value:?}, {end:?}: {error}"));
+            assert_eq!((data.train.len() + data.test.len(), data.train.features), (21, 2), "{value:?}, {end:?}");
         }
     }
 }
@@ -459,4 +478,37 @@ fn the_command_refuses_what_does_not_go_with_a_table() {
         "--target is for a table (file.csv), and --data digits is",
     );
     refused(&["train", "--data", "none.csv", "--target", "b"], "cannot read none.csv");
+    refused(&["train", "--data", "none.txt", "--target", "b"], "--data none.txt: there is no such file or folder");
+    fs::write(folder.path().join("flowers.csv.txt"), flowers()).unwrap();
+    refused(&["train", "--data", "flowers.csv.txt", "--target", "kind"], "rename it, as a table's name ends in .csv");
+    for share in ["0", "1", "1.5", "nan", "-0.1", "inf"] {
+        let run = softstep(folder.path(), &["train", "--data", "flowers.csv", "--target", "kind", "--test", share]);
+        assert!(run.code == 2 && run.stderr.contains("a share is above 0 and below 1"), "{share}: {run:?}");
+    }
+}
+
+#[test]
+fn training_says_what_it_makes_of_the_columns_and_which_classes_it_sees_no_example_of() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();
+    let run = softstep(folder.path(), &TRAIN);
+    assert!(
+        run.stdout.contains("columns   2 numeric, 1 categorical: colour (3)\n") && run.stderr.is_empty(),
+        "{run:?}"
+    );
+    let run = softstep(folder.path(), &[&TRAIN[..], &["--ignore", "colour", "--json"]].concat());
+    let columns =
+        serde_json::json!([{"name": "size", "categories": null}, {"name": "odd, quoted", "categories": null}]);
+    assert_eq!(run.json_lines()[0]["columns"], columns);
+
+    let text = flowers() + "12,red,1,lily\n";
+    fs::write(folder.path().join("flowers.csv"), &text).unwrap();
+    let is_test = |seed: &u64| {
+        let data = csv::read("flowers.csv", text.as_bytes(), &options("kind"), *seed).unwrap();
+        data.test.labels().unwrap().contains(&0)
+    };
+    for (seed, is_said) in [((0..100).find(is_test), true), ((0..100).find(|seed| !is_test(seed)), false)] {
+        let run = softstep(folder.path(), &[&TRAIN[..], &["--seed", &seed.unwrap().to_string()]].concat());
+        assert_eq!(run.stderr.contains("no example to train on has the class lily"), is_said, "{run:?}");
+    }
 }

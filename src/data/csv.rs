@@ -103,6 +103,10 @@ impl Table {
         }
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(&bytes[..]);
         let header = reader.headers().map_err(|error| unreadable(file, &bytes, &error))?.clone();
+        if header.len() == 1 && header[0].contains([';', '\t']) {
+            let problem = "line 1: commas separate the columns of a table, and there is none: save it with commas";
+            return Err(Error::format(file, problem));
+        }
         let mut names = BTreeSet::new();
         for (index, name) in header.iter().enumerate() {
             if name.is_empty() || !names.insert(name) {
@@ -142,11 +146,14 @@ impl Table {
     /// What to make of the columns, by the rows that are not chosen for testing.
     fn format(&self, options: &TableOptions, chosen: &[bool]) -> Result<TableFormat> {
         let target = self.column("--target", &options.target)?;
-        for name in &options.categorical {
-            self.column("--categorical", name)?;
-        }
-        for name in &options.ignore {
-            self.column("--ignore", name)?;
+        for (flag, names) in [("--categorical", &options.categorical), ("--ignore", &options.ignore)] {
+            for name in names {
+                if self.column(flag, name)? == target {
+                    let problem =
+                        format!("{flag} {name}: that is the column to learn; leave {flag} away, or say --task");
+                    return Err(Error::format(&self.file, problem));
+                }
+            }
         }
         let mut columns = Vec::new();
         for (column, name) in self.header.iter().enumerate() {
@@ -171,6 +178,10 @@ impl Table {
                 Encoding::OneHot(texts)
             };
             columns.push(Column { name: name.into(), encoding });
+        }
+        if columns.is_empty() {
+            let problem = format!("no column is left to learn {:?} from", options.target);
+            return Err(Error::format(&self.file, problem));
         }
         let encoding = self.target_encoding(target, options, chosen)?;
         let format = TableFormat { columns, target: options.target.clone(), encoding, test: options.test.clone() };

@@ -38,6 +38,11 @@ impl Kind {
         }
     }
 
+    /// Whether `--data` names a standard set, and so no path, with this text.
+    pub fn is_set(spec: &str) -> bool {
+        store::is_name(spec)
+    }
+
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
@@ -108,6 +113,7 @@ pub(super) fn data(spec: &str, mut train: Examples, preprocessing: Preprocessing
             None => examples(Path::new(path), &preprocessing)?,
         },
     };
+    train.check_learnable(preprocessing.class_names()).map_err(|problem| Error::format(spec, problem))?;
     let image = preprocessing.image();
     Ok(Data { name: spec.into(), train, test, preprocessing: Some(preprocessing), image })
 }
