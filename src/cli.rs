@@ -80,7 +80,8 @@ once. --resume takes all settings from the checkpoint. Only --backend or --adapt
 they go on elsewhere, with the same data and settings but not with the same bits.
 
 --json prints, one JSON object a line:
-  {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings
+  {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings; of a table columns (name, and categories,
+                         their number, or null where it is numeric)
   {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy (test_r_squared where the targets are real values)
                          and, if held out, validation_*
   {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
@@ -98,9 +99,13 @@ Examples:
   softstep eval --model runs/mlp --data mnist
   softstep eval --model model.safetensors --data digits --json
 
---json prints one JSON object: loss, accuracy, correct, examples, per_class (precision, recall, f1, support; null
-where undefined) and confusion, whose rows are labels and whose columns are predictions. Where the targets are real
-values it is loss, r_squared, examples and rmse, the root mean squared error in the target's own units.";
+Measured is the data's own test part, or the share that was set aside of the data that the model was trained on; of other
+data all examples. --all measures all in any case, the training examples among them.
+
+--json prints one JSON object: part (\"test part\" or \"all examples\"), loss, accuracy, correct, examples, per_class
+(precision, recall, f1, support; null where undefined) and confusion, whose rows are labels and whose columns are
+predictions. Where the targets are real values it is part, loss, r_squared, examples and rmse, the root mean squared error
+in the target's own units.";
 
 const PREDICT_HELP: &str = "\
 Examples:
