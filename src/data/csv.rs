@@ -149,8 +149,7 @@ impl Table {
         for (flag, names) in [("--categorical", &options.categorical), ("--ignore", &options.ignore)] {
             for name in names {
                 if self.column(flag, name)? == target {
-                    let problem =
-                        format!("{flag} {name}: that is the column to learn; leave {flag} away, or say --task");
+                    let problem = format!("{flag} {name}: that is the column to learn; take it out of {flag}");
                     return Err(Error::format(&self.file, problem));
                 }
             }
@@ -280,7 +279,10 @@ impl Table {
         }
         let Scale { mean, deviation } = scale;
         let text = &row.fields[column];
-        let problem = format!("{text} is too far from the training rows, of mean {mean:e} and deviation {deviation:e}");
+        let problem = format!(
+            "{text} is too far from the training rows, of mean {mean:.3e} and deviation {deviation:.3e}: mend it or remove \
+             the row"
+        );
         Err(self.error(row, column, problem))
     }
 
