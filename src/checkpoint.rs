@@ -52,6 +52,9 @@ pub struct Metadata {
     pub data: String,
     /// What is in the data set: [`Data::sha256`](crate::data::Data::sha256).
     pub data_sha256: String,
+    /// As [`train_sha256`](crate::model_file::Metadata::train_sha256) of its model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_sha256: Option<String>,
     /// How they become features, if they are a table, images or arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,

@@ -1,7 +1,6 @@
 //! The command line: arguments become checked options, and nothing else happens here.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -82,7 +81,8 @@ once. --resume takes all settings from the checkpoint. Only --backend or --adapt
 they go on elsewhere, with the same data and settings but not with the same bits.
 
 --json prints, one JSON object a line:
-  {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings
+  {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings; of a table columns (name, and categories,
+                         their number, or null where it is numeric)
   {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy (test_r_squared where the targets are real values)
                          and, if held out, validation_*
   {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
@@ -100,9 +100,13 @@ Examples:
   softstep eval --model runs/mlp --data mnist
   softstep eval --model model.safetensors --data digits --json
 
---json prints one JSON object: loss, accuracy, correct, examples, per_class (precision, recall, f1, support; null
-where undefined) and confusion, whose rows are labels and whose columns are predictions. Where the targets are real
-values it is loss, r_squared, examples and rmse, the root mean squared error in the target's own units.";
+Measured is the data's own test part, or the share that was set aside of the data that the model was trained on; of other
+data all examples. --all measures all in any case, the training examples among them.
+
+--json prints one JSON object: part (\"test part\" or \"all examples\"), loss, accuracy, correct, examples, per_class
+(precision, recall, f1, support; null where undefined) and confusion, whose rows are labels and whose columns are
+predictions. Where the targets are real values it is part, loss, r_squared, examples and rmse, the root mean squared error
+in the target's own units.";
 
 const PREDICT_HELP: &str = "\
 Examples:
@@ -225,7 +229,7 @@ pub struct OwnDataArgs {
     /// What the target of a table is [default: regression if its values are more than 20 different numbers]
     #[arg(long, value_enum)]
     task: Option<TaskChoice>,
-    /// Columns of a table that are categories, though their first value is a number
+    /// Columns of a table that are categories, though their values are numbers
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     categorical: Vec<String>,
     /// Columns of a table to leave out
@@ -290,8 +294,12 @@ fn image_size(text: &str) -> Result<(u32, u32), String> {
 }
 
 /// `--test`: what is a number is a share.
-fn test_part(text: &str) -> Result<TestPart, Infallible> {
-    Ok(text.parse().map_or_else(|_| TestPart::Path(text.into()), TestPart::Share))
+fn test_part(text: &str) -> Result<TestPart, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(TestPart::Share(share)),
+        Ok(_) => Err("a share is above 0 and below 1, such as 0.2; a path of this name is ./NAME".into()),
+        Err(_) => Ok(TestPart::Path(text.into())),
+    }
 }
 
 /// `--color`.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod csv;
-mod digit;
+pub mod digit;
 mod digits;
 #[cfg(not(target_arch = "wasm32"))]
 mod download;
@@ -29,7 +29,7 @@ mod store;
 
 pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
-pub use kind::{Kind, load_again, load_test};
+pub use kind::{Kind, Measured, Part, load_again, load_test};
 pub use preprocessing::{
     ArrayFormat, ArrayTargets, Color, Column, Elements, Encoding, ImageFormat, Preprocessing, Scale, TableFormat,
     TargetEncoding, TestPart,
@@ -249,6 +249,69 @@ impl Examples {
         Ok((self, validation))
     }
 
+    /// The classes that no example has; none where the targets are real values.
+    pub fn missing_classes(&self) -> Vec<usize> {
+        let Targets::Classes(labels) = &*self.targets else { return Vec::new() };
+        let mut missing = vec![true; self.outputs];
+        labels.iter().for_each(|&label| missing[label as usize] = false);
+        (0..self.outputs).filter(|&class| missing[class]).collect()
+    }
+
+    /// Checks that there is something to tell apart, with the names of the classes for messages, if they have some.
+    fn check_learnable(&self, names: Option<&[String]>) -> std::result::Result<(), String> {
+        match &*self.targets {
+            Targets::Classes(labels) if labels.iter().all(|label| *label == labels[0]) => {
+                let name =
+                    names.map_or_else(|| labels[0].to_string(), |names| format!("{:?}", names[labels[0] as usize]));
+                Err(format!("one class only, {name}, in its training part: there is nothing to tell apart"))
+            }
+            Targets::Values(values) if values.chunks(self.outputs).all(|row| *row == values[..self.outputs]) => {
+                Err("the same target everywhere in its training part: there is nothing to learn".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// SHA-256 over everything in it, in lower-case hexadecimal.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        self.update(&mut hash);
+        hexadecimal(&hash.finalize())
+    }
+
+    fn update(&self, hash: &mut Sha256) {
+        for size in [self.len(), self.features, self.outputs] {
+            hash.update((size as u64).to_le_bytes());
+        }
+        match &*self.inputs {
+            Features::Bytes(bytes) => hash.update(bytes),
+            Features::Floats(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
+        }
+        match &*self.targets {
+            Targets::Classes(labels) => labels.iter().for_each(|label| hash.update(label.to_le_bytes())),
+            Targets::Values(values) => {
+                hash.update(b"values"); // as wide as labels, but not the same
+                values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+            }
+        }
+    }
+
+    /// These examples and then others of the same kind.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn and(mut self, other: Self) -> Self {
+        match (Arc::make_mut(&mut self.inputs), &*other.inputs) {
+            (Features::Bytes(bytes), Features::Bytes(more)) => bytes.extend(more),
+            (Features::Floats(values), Features::Floats(more)) => values.extend(more),
+            _ => unreachable!("one preprocessing makes one kind of features"),
+        }
+        match (Arc::make_mut(&mut self.targets), &*other.targets) {
+            (Targets::Classes(labels), Targets::Classes(more)) => labels.extend(more),
+            (Targets::Values(values), Targets::Values(more)) => values.extend(more),
+            _ => unreachable!("and one kind of targets"),
+        }
+        self
+    }
+
     /// Takes the chosen examples out; both parts keep their order.
     fn take(&mut self, chosen: &[bool]) -> Self {
         let Self { features, outputs, .. } = *self;
@@ -337,22 +400,7 @@ impl Data {
     /// SHA-256 over everything in it but its name, in lower-case hexadecimal.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
-        for part @ Examples { inputs, targets, features, outputs } in [&self.train, &self.test] {
-            for size in [part.len(), *features, *outputs] {
-                hash.update((size as u64).to_le_bytes());
-            }
-            match &**inputs {
-                Features::Bytes(bytes) => hash.update(bytes),
-                Features::Floats(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
-            }
-            match &**targets {
-                Targets::Classes(labels) => labels.iter().for_each(|label| hash.update(label.to_le_bytes())),
-                Targets::Values(values) => {
-                    hash.update(b"values"); // as wide as labels, but not the same
-                    values.iter().for_each(|value| hash.update(value.to_le_bytes()));
-                }
-            }
-        }
+        [&self.train, &self.test].into_iter().for_each(|part| part.update(&mut hash));
         hexadecimal(&hash.finalize())
     }
 }

@@ -1,5 +1,7 @@
 //! The losses: what training makes small.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Examples, Targets};
@@ -46,6 +48,17 @@ impl Loss {
     /// # Errors
     /// [`Error::Invalid`] if the loss is not for such targets.
     pub fn outputs(self, examples: &Examples) -> Result<usize> {
+        if let (Self::BinaryCrossEntropy, Targets::Classes(labels)) = (self, &*examples.targets)
+            && examples.outputs > 2
+            && examples.outputs - examples.missing_classes().len() == 2
+        {
+            let labels: BTreeSet<u32> = labels.iter().copied().collect();
+            let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
+            return Err(Error::Invalid(format!(
+                "--loss bce: labels must be 0 and 1, and in this data they are {}",
+                labels.join(" and ")
+            )));
+        }
         self.outputs_for(matches!(*examples.targets, Targets::Classes(_)), examples.outputs)
     }
 

@@ -62,6 +62,10 @@ pub struct Metadata {
     pub image: Option<[usize; 2]>,
     /// Name of the data set it was trained on.
     pub data: String,
+    /// [SHA-256](crate::data::Examples::sha256) of the examples that were not set aside for testing, where the data are
+    /// a table, images or arrays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_sha256: Option<String>,
     /// Seed of the run.
     pub seed: u64,
     /// The loss it was trained with, which says what its outputs mean.
@@ -82,6 +86,7 @@ impl Metadata {
             preprocessing: None,
             image: None,
             data: data.into(),
+            train_sha256: None,
             seed,
             loss,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -98,6 +103,13 @@ impl Metadata {
     /// The same for a model of images with so many rows and columns, if they are images.
     pub fn with_image(mut self, image: Option<[usize; 2]>) -> Self {
         self.image = image;
+        self
+    }
+
+    /// The same for a model that was trained on examples with this [SHA-256](crate::data::Examples::sha256), if it is to
+    /// be known.
+    pub fn with_train_sha256(mut self, train_sha256: Option<String>) -> Self {
+        self.train_sha256 = train_sha256;
         self
     }
 

@@ -36,7 +36,7 @@ use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
 use softstep::backend::{DeviceInfo, Evaluation};
-use softstep::data::{Data, Preprocessing, Progress, Targets};
+use softstep::data::{Column, Data, Encoding, Part, Preprocessing, Progress, TableFormat, Targets};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
@@ -192,6 +192,8 @@ pub struct Evaluated<'a> {
     pub file: &'a Path,
     /// What it was measured on.
     pub data: &'a Data,
+    /// Which of the data that is.
+    pub part: Part,
     /// Where.
     pub info: &'a DeviceInfo,
     /// The loss that the model was trained with.
@@ -206,6 +208,7 @@ pub struct Evaluated<'a> {
 struct EvaluationLine<'a> {
     model: String,
     data: &'a str,
+    part: &'a str,
     #[serde(flatten)]
     device: DeviceLine<'a>,
     examples: usize,
@@ -220,6 +223,7 @@ impl Evaluated<'_> {
         let line = EvaluationLine {
             model: self.file.display().to_string(),
             data: &self.data.name,
+            part: self.part.name(),
             device: DeviceLine::new(self.info),
             examples: self.data.test.len(),
             loss: self.evaluation.loss,
@@ -231,7 +235,7 @@ impl Evaluated<'_> {
 
 /// Prints loss, accuracy, the classes and the confusion matrix.
 pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { data, info, loss, evaluation, confusion, .. } = evaluated;
+    let Evaluated { data, part, info, loss, evaluation, confusion, .. } = evaluated;
     let examples = data.test.len();
     let Some(confusion) = confusion else { return evaluation_of_values(evaluated, json) };
     let per_class = confusion.per_class();
@@ -270,7 +274,7 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     let summary = format!(
         "{}\n{}\nloss      {:.4}, {}\naccuracy  {}: {} of {} right",
         device_line(info),
-        field("data", &format!("{}, test part", data.name)),
+        field("data", &format!("{}, {}", data.name, part.name())),
         evaluation.loss,
         loss.name(),
         percent(evaluation.accuracy().unwrap_or(f64::NAN)),
@@ -281,14 +285,14 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 }
 
 fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { data, info, evaluation, .. } = evaluated;
+    let Evaluated { data, part, info, evaluation, .. } = evaluated;
     if json {
         let rmse = rmse(data, evaluation);
         return Ok(evaluated.print(json!({ "r_squared": evaluation.r_squared, "rmse": rmse }))?);
     }
     let lines = [
         device_line(info),
-        field("data", &format!("{}, test part: {}", data.name, counted(data.test.len(), "example"))),
+        field("data", &format!("{}, {}: {}", data.name, part.name(), counted(data.test.len(), "example"))),
         field("loss", &format!("{:.6}, mean squared error", evaluation.loss)),
         field("R²", &format!("{:.4}", evaluation.r_squared.unwrap_or(f64::NAN))),
         field("error", &error_text(data, evaluation)),
@@ -561,6 +565,12 @@ impl<'a> TrainReport<'a> {
                     version: env!("CARGO_PKG_VERSION"),
                     device: DeviceLine::new(info),
                     data: &data.name,
+                    columns: match &data.preprocessing {
+                        Some(Preprocessing::Table(format)) => {
+                            Some(format.columns.iter().map(ColumnLine::new).collect())
+                        }
+                        _ => None,
+                    },
                     train_examples: data.train.len(),
                     test_examples: data.test.len(),
                     sizes,
@@ -590,8 +600,11 @@ impl<'a> TrainReport<'a> {
                     }
                 ),
             ),
-            field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))),
         ];
+        if let Some(Preprocessing::Table(format)) = &data.preprocessing {
+            lines.push(field("columns", &columns_text(format)));
+        }
+        lines.push(field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))));
         for (index, pair) in sizes.windows(2).enumerate() {
             let hidden = config.activation.to_string();
             let activation = match config.loss {
@@ -943,12 +956,48 @@ impl<'a> DeviceLine<'a> {
     }
 }
 
+/// A column of a table, and how many categories it has, unless it is numeric.
+#[derive(Serialize)]
+struct ColumnLine<'a> {
+    name: &'a str,
+    categories: Option<usize>,
+}
+
+impl<'a> ColumnLine<'a> {
+    fn new(Column { name, encoding }: &'a Column) -> Self {
+        let categories = match encoding {
+            Encoding::Standardised(_) => None,
+            Encoding::OneHot(texts) => Some(texts.len()),
+        };
+        Self { name, categories }
+    }
+}
+
+/// What was made of a table's columns: `3 numeric, 1 categorical: colour (4)`.
+fn columns_text(format: &TableFormat) -> String {
+    const SHOWN: usize = 5;
+    let columns: Vec<ColumnLine<'_>> = format.columns.iter().map(ColumnLine::new).collect();
+    let categorical: Vec<String> = columns
+        .iter()
+        .filter_map(|column| Some(format!("{} ({})", printable(column.name), column.categories?)))
+        .collect();
+    let numeric = columns.len() - categorical.len();
+    let names = categorical.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match categorical.len() {
+        0 => format!("{numeric} numeric"),
+        count if count > SHOWN => format!("{numeric} numeric, {count} categorical: {names}, …"),
+        count => format!("{numeric} numeric, {count} categorical: {names}"),
+    }
+}
+
 #[derive(Serialize)]
 struct StartLine<'a> {
     version: &'a str,
     #[serde(flatten)]
     device: DeviceLine<'a>,
     data: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<ColumnLine<'a>>>,
     train_examples: usize,
     test_examples: usize,
     sizes: &'a [usize],

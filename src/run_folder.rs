@@ -216,7 +216,8 @@ fn write_checkpoint(folder: &Path, (metadata, state): &Saving, lock: Option<&Fil
         let config = &metadata.config;
         let described = model_file::Metadata::new(parameters, &metadata.data, config.seed, config.loss)
             .with_preprocessing(metadata.preprocessing.clone())
-            .with_image(metadata.image);
+            .with_image(metadata.image)
+            .with_train_sha256(metadata.train_sha256.clone());
         write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
     }
     write_whole(&folder.join(checkpoint_name(metadata.step)), &bytes)?;
@@ -337,12 +338,15 @@ pub struct Model {
     pub data: String,
     /// Rows and columns of an example, if it is an image.
     pub image: Option<[usize; 2]>,
+    /// The hash of the examples that it was trained on, if it is known.
+    pub train_sha256: Option<String>,
 }
 
 impl Model {
     fn of_checkpoint(path: PathBuf, (metadata, state): (checkpoint::Metadata, TrainingState)) -> Self {
-        let checkpoint::Metadata { config, preprocessing, data, image, .. } = metadata;
-        Self { path, parameters: state.parameters, seed: config.seed, loss: config.loss, preprocessing, data, image }
+        let checkpoint::Metadata { config, preprocessing, data, image, train_sha256, .. } = metadata;
+        let (seed, loss) = (config.seed, config.loss);
+        Self { path, parameters: state.parameters, seed, loss, preprocessing, data, image, train_sha256 }
     }
 }
 
@@ -358,8 +362,8 @@ pub fn read_model(model: &Path) -> Result<Model> {
         return Ok(Model::of_checkpoint(path, checkpoint::from_safetensors(&name, &bytes)?));
     }
     let (parameters, metadata) = model_file::from_safetensors(&name, &bytes)?;
-    let model_file::Metadata { seed, loss, preprocessing, data, image, .. } = metadata;
-    Ok(Model { path, parameters, seed, loss, preprocessing, data, image })
+    let model_file::Metadata { seed, loss, preprocessing, data, image, train_sha256, .. } = metadata;
+    Ok(Model { path, parameters, seed, loss, preprocessing, data, image, train_sha256 })
 }
 
 /// Reads a model file or a checkpoint, if it is no larger than these may be.

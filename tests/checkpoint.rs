@@ -266,6 +266,7 @@ fn metadata(config: &TrainingConfig, state: &TrainingState) -> Metadata {
         checkpoint_every: None,
         data: "digits".into(),
         data_sha256: "00".into(),
+        train_sha256: None,
         backend: "cpu".into(),
         adapter: "a processor".into(),
         driver: "gemm".into(),

@@ -144,12 +144,21 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         ("a,b\n1,x\n2,\"\"\n", "b", "line 3, column \"b\": the value is missing"),
         ("a,b\n\"x\ny\",x\n,y\n", "b", "line 4, column \"a\": the value is missing"),
         ("a,b\n1,x\n2,x\n", "b", "one class only, \"x\""),
-        (&format!("a,b\n{}", "1e308,x\n-1e308,y\n".repeat(4)), "b", "too large"),
+        (
+            &format!("a,b\n{}{}", "-1.7e308,y\n".repeat(8), "1.7e308,x\n".repeat(40)),
+            "b",
+            "numbers that are too far apart",
+        ),
+        ("a,b\n1,x\n2,\"y\n3,x\n4,y\n", "b", "line 3: a quote opens here that is never closed"),
+        ("a,b\n\"1\n\",x\n2,\"\"\"y\n3,x\n\"\"4,y\n", "b", "line 4: a quote opens here"),
+        ("\u{feff}\"a,b\n1,x\n", "b", "line 1: a quote opens here"),
         ("a,a\n1,x\n", "a", "column 2 has a name that is there twice"),
         ("a,\n1,x\n", "a", "column 2 has no name"),
         ("a,b\n", "b", "no rows"),
         ("", "b", "no rows"),
-        ("b\nx\ny\n", "b", "features"),
+        ("b\nx\ny\n", "b", "no column is left to learn \"b\" from"),
+        ("a;b\n1;x\n2;y\n", "b", "line 1: commas separate the columns of a table"),
+        ("a\tb\n1\tx\n2\ty\n", "b", "line 1: commas separate the columns of a table"),
         (&format!("a,b\n{many}"), "b", "400 different texts"),
     ];
     for (text, target, expected) in cases {
@@ -158,6 +167,20 @@ fn every_mistake_is_refused_with_file_line_and_column() {
     }
     let regression = TableOptions { task: Some(Task::Regression), test: TestPart::Share(0.5), ..options("b") };
     assert!(refused("a,b\n1,2\n2,x\n", &regression).contains("line 3, column \"b\": \"x\" is no number"));
+    assert!(!refused("a,b\n1,2\n2,x\n", &regression).contains("--categorical"));
+    let constant: String = (0..40).map(|row| format!("{row},{}\n", ["5", "5.0"][row % 2])).collect();
+    let message = refused(&format!("a,b\n{constant}"), &regression);
+    assert!(message.contains("the same target everywhere in its training part"), "{message}");
+    for (flag, categorical, ignore) in [("--categorical", &["kind"][..], &[][..]), ("--ignore", &[], &["kind"])] {
+        let [categorical, ignore] =
+            [categorical, ignore].map(|names| names.iter().map(|name| name.to_string()).collect());
+        let message = refused(&flowers(), &TableOptions { categorical, ignore, ..options("kind") });
+        assert!(message.contains(&format!("{flag} kind: that is the column to learn")), "{message}");
+    }
+    // Under some seed the only row of another class is a test row.
+    let rows = format!("a,b\n{}1,y\n", "1,x\n2,x\n".repeat(10));
+    let error = (0..40).find_map(|seed| csv::read("some.csv", rows.as_bytes(), &options("b"), seed).err()).unwrap();
+    assert!(error.to_string().contains("one class only, \"x\", in its training part"), "{error}");
     let not_text = csv::read("some.csv", &b"a,b\n1,x\n\xff,y\n"[..], &options("b"), 0).unwrap_err().to_string();
     assert!(not_text.contains("line 3: not UTF-8"), "{not_text}");
     for share in [0.0, 1.0, f64::NAN] {
@@ -165,6 +188,53 @@ fn every_mistake_is_refused_with_file_line_and_column() {
             .unwrap_err()
             .to_string();
         assert!(error.contains(&format!("--test {share} of 200 examples")), "{error}");
+    }
+}
+
+#[test]
+fn quotes_that_are_closed_or_stand_within_a_value_are_no_mistake() {
+    for value in ["\"x\"\"\"", "\"\"\"\"", "\"a\nb\"", "5\"", "a \"b", "\"\"\"x\"", "\"x,\"\"y\"\"\"", " \"x"] {
+        for end in ["", "\n", "\r\n"] {
+            let text = format!("b,a\n{}x,{value}{end}", format!("x,{value}\ny,other\n").repeat(10));
+            let data = read(&text, &options("b")).unwrap_or_else(|error| panic!("{value:?}, {end:?}: {error}"));
+            assert_eq!((data.train.len() + data.test.len(), data.train.features), (21, 2), "{value:?}, {end:?}");
+        }
+    }
+}
+
+#[test]
+fn all_values_decide_whether_a_column_is_numeric() {
+    let table = |values: [&str; 4]| {
+        let rows: String = (0..20).map(|row| format!("{},{}\n", values[row % 4], row % 2)).collect();
+        format!("a,b\n{rows}")
+    };
+    let encoding = |values| format(&read(&table(values), &options("b")).unwrap()).columns[0].encoding.clone();
+    assert!(matches!(encoding(["1", "2.5", "-3e2", "+4"]), Encoding::Standardised(_)));
+    assert!(matches!(encoding(["1", "two", "three", "four"]), Encoding::OneHot(_)));
+    for (values, line, odd) in [
+        (["NA", "1", "2", "3"], 2, "NA"),
+        (["1", "2", "NaN", "3"], 4, "NaN"),
+        (["1", "1e400", "2", "3"], 3, "1e400"),
+        (["1", "2", "3", "four"], 5, "four"),
+    ] {
+        let error = read(&table(values), &options("b")).unwrap_err().to_string();
+        let expected = format!("line {line}, column \"a\": {odd:?} is no number, and 15 of 20 values");
+        assert!(error.contains(&expected) && error.contains("--categorical a"), "{error} lacks {expected}");
+        let categorical = TableOptions { categorical: vec!["a".into()], ..options("b") };
+        assert_eq!(read(&table(values), &categorical).unwrap().train.features, 4);
+    }
+}
+
+#[test]
+fn a_number_that_is_far_beyond_the_training_rows_is_refused_with_its_place() {
+    // Under some seed the last row is a test row.
+    let rows: String = (0..50).map(|row| format!("{row},{}.5\n", row * 3)).collect();
+    for (last, column) in [("1e60,1", "x"), ("1,-1e60", "y")] {
+        let text = format!("x,y\n{rows}{last}\n");
+        let errors = (0..40).filter_map(|seed| csv::read("some.csv", text.as_bytes(), &options("y"), seed).err());
+        let error = errors.map(|error| error.to_string()).next().expect("a seed");
+        assert!(error.starts_with(&format!("some.csv: line 52, column {column:?}: ")), "{error}");
+        assert!(error.contains("1e60 is too far from the training rows"), "{error}");
     }
 }
 
@@ -200,6 +270,56 @@ fn a_table_trains_goes_on_from_a_checkpoint_and_is_evaluated() {
     assert_eq!(again["parameters_sha256"], done["parameters_sha256"]);
     let refused = softstep(folder.path(), &["train", "--resume", "run", "--target", "size"]);
     assert!(refused.code == 1 && refused.stderr.contains("--target beside --resume"), "{refused:?}");
+}
+
+#[test]
+fn a_table_other_than_the_one_that_was_learned_is_measured_whole_and_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, lines: &[&str]| fs::write(folder.path().join(name), lines.join("\n")).unwrap();
+    let text = flowers();
+    let lines: Vec<&str> = text.lines().collect();
+    write("flowers.csv", &lines);
+    softstep(folder.path(), &[&TRAIN[..], &["--json", "--out", "run"]].concat()).last_json();
+    let reversed: Vec<&str> = lines[..1].iter().chain(lines[1..].iter().rev()).copied().collect();
+    write("reversed.csv", &reversed);
+    write("longer.csv", &[&lines[..], &["10.5,red,1,rose"]].concat());
+    write("one.csv", &lines[..2]);
+    fs::copy(folder.path().join("flowers.csv"), folder.path().join("copy.csv")).unwrap();
+    let eval = |data: &str, more: &[&str]| {
+        let eval = ["eval", "--model", "run", "--data", data, "--backend", "cpu"];
+        softstep(folder.path(), &[&eval[..], more].concat())
+    };
+    let other = "not the data that the model was trained on";
+    for (data, more, examples, part, is_other) in [
+        ("flowers.csv", &[][..], 40, "test part", false),
+        ("copy.csv", &[], 40, "test part", false),
+        ("flowers.csv", &["--all"], 200, "all examples", false),
+        ("reversed.csv", &[], 200, "all examples", true),
+        ("reversed.csv", &["--all"], 200, "all examples", false),
+        ("longer.csv", &[], 201, "all examples", true),
+        ("one.csv", &[], 1, "all examples", true),
+    ] {
+        let run = eval(data, &[more, &["--json"]].concat());
+        let evaluated = run.last_json();
+        assert_eq!((&evaluated["examples"], &evaluated["part"]), (&examples.into(), &part.into()), "{data} {more:?}");
+        assert_eq!(run.stderr.contains(other), is_other, "{data} {more:?}: {}", run.stderr);
+        assert!(eval(data, more).stdout.contains(&format!("{data}, {part}")), "{data} {more:?}");
+    }
+}
+
+#[test]
+fn a_model_that_does_not_say_what_it_was_trained_on_is_measured_on_the_share_with_a_notice() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();
+    softstep(folder.path(), &[&TRAIN[..], &["--json", "--out", "run"]].concat()).last_json();
+    let path = folder.path().join("run/model.safetensors");
+    let (parameters, metadata) = from_safetensors("model", &fs::read(&path).unwrap()).unwrap();
+    assert!(metadata.train_sha256.is_some());
+    fs::write(&path, to_safetensors(&parameters, &metadata.with_train_sha256(None)).unwrap()).unwrap();
+    let eval = ["eval", "--model", "run", "--data", "flowers.csv", "--backend", "cpu", "--json"];
+    let run = softstep(folder.path(), &eval);
+    assert_eq!((&run.last_json()["examples"], &run.last_json()["part"]), (&40.into(), &"test part".into()));
+    assert!(run.stderr.contains("does not say which examples it was trained on"), "{run:?}");
 }
 
 #[test]
@@ -307,7 +427,12 @@ fn a_test_file_of_its_own_changes_no_statistic_and_is_what_is_measured() {
         softstep(folder.path(), &["eval", "--model", "run", "--data", data, "--backend", "cpu", "--json"]).last_json()
     };
     assert_eq!((&eval("new.csv")["loss"], &eval("new.csv")["examples"]), (&done["test_loss"], &60.into()));
-    assert_eq!(eval("flowers.csv")["examples"], 200, "no part of it was set aside");
+    assert_eq!(eval("new.csv")["part"], "all examples");
+    let eval = ["eval", "--model", "run", "--data", "flowers.csv", "--backend", "cpu", "--json"];
+    let refused = softstep(folder.path(), &eval);
+    assert!(refused.code == 1 && refused.stderr.contains("these very examples") && refused.stderr.contains("--all"));
+    let all = softstep(folder.path(), &[&eval[..], &["--all"]].concat()).last_json();
+    assert_eq!((&all["examples"], &all["part"]), (&200.into(), &"all examples".into()));
     fs::remove_file(path("run/model.safetensors")).unwrap();
     fs::remove_file(path("run").join(format!("checkpoint-{}.safetensors", done["steps"]))).unwrap();
     let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
@@ -353,4 +478,37 @@ fn the_command_refuses_what_does_not_go_with_a_table() {
         "--target is for a table (file.csv), and --data digits is",
     );
     refused(&["train", "--data", "none.csv", "--target", "b"], "cannot read none.csv");
+    refused(&["train", "--data", "none.txt", "--target", "b"], "--data none.txt: there is no such file or folder");
+    fs::write(folder.path().join("flowers.csv.txt"), flowers()).unwrap();
+    refused(&["train", "--data", "flowers.csv.txt", "--target", "kind"], "rename it, as a table's name ends in .csv");
+    for share in ["0", "1", "1.5", "nan", "-0.1", "inf"] {
+        let run = softstep(folder.path(), &["train", "--data", "flowers.csv", "--target", "kind", "--test", share]);
+        assert!(run.code == 2 && run.stderr.contains("a share is above 0 and below 1"), "{share}: {run:?}");
+    }
+}
+
+#[test]
+fn training_says_what_it_makes_of_the_columns_and_which_classes_it_sees_no_example_of() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("flowers.csv"), flowers()).unwrap();
+    let run = softstep(folder.path(), &TRAIN);
+    assert!(
+        run.stdout.contains("columns   2 numeric, 1 categorical: colour (3)\n") && run.stderr.is_empty(),
+        "{run:?}"
+    );
+    let run = softstep(folder.path(), &[&TRAIN[..], &["--ignore", "colour", "--json"]].concat());
+    let columns =
+        serde_json::json!([{"name": "size", "categories": null}, {"name": "odd, quoted", "categories": null}]);
+    assert_eq!(run.json_lines()[0]["columns"], columns);
+
+    let text = flowers() + "12,red,1,lily\n";
+    fs::write(folder.path().join("flowers.csv"), &text).unwrap();
+    let is_test = |seed: &u64| {
+        let data = csv::read("flowers.csv", text.as_bytes(), &options("kind"), *seed).unwrap();
+        data.test.labels().unwrap().contains(&0)
+    };
+    for (seed, is_said) in [((0..100).find(is_test), true), ((0..100).find(|seed| !is_test(seed)), false)] {
+        let run = softstep(folder.path(), &[&TRAIN[..], &["--seed", &seed.unwrap().to_string()]].concat());
+        assert_eq!(run.stderr.contains("no example to train on has the class lily"), is_said, "{run:?}");
+    }
 }

@@ -165,6 +165,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
                         checkpoint_every: None,
                         data: "digits".into(),
                         data_sha256: String::new(),
+                        train_sha256: None,
                         preprocessing: None,
                         image: None,
                         backend: "cpu".into(),

@@ -55,8 +55,10 @@ fn mistakes_in_idx_files_are_refused_with_the_file() {
     let (sound, labels) = images(12);
     let one = |class: u8| idx(&[12], &[class; 12]);
     for class in [0, 5] {
-        let expected = format!("stripes: one class only, {class}: there is nothing to tell apart");
+        let expected =
+            format!("stripes: one class only, {class}, in its training part: there is nothing to tell apart");
         refused((sound.clone(), one(class)), (sound.clone(), one(class)), &expected);
+        refused((sound.clone(), one(class)), images(12), &expected);
     }
     let cut = sound[..200].to_vec();
     refused(
@@ -70,4 +72,24 @@ fn mistakes_in_idx_files_are_refused_with_the_file() {
         "train-labels.idx1-ubyte: 11 labels for 12 images",
     );
     refused(images(12), (idx(&[12, 5], &sound[16..76]), labels), "t10k-images-idx3-ubyte: its images have 5 features");
+}
+
+#[test]
+fn labels_that_leave_classes_out_are_named_and_are_not_for_one_sigmoid() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sound, _) = images(12);
+    let labels = idx(&[12], &[0, 7].repeat(6));
+    write(&folder.path().join("stripes"), [(sound.clone(), labels.clone()), (sound, labels)]);
+    let train = ["train", "--data", "stripes", "--backend", "cpu", "--epochs", "1", "--json"];
+    let run = softstep(folder.path(), &train);
+    assert!(
+        run.code == 0
+            && run.stderr.contains("no example to train on has the classes 1, 2, 3, 4, 5 and 1 more: the model cannot"),
+        "{run:?}"
+    );
+    let run = softstep(folder.path(), &[&train[..], &["--loss", "bce"]].concat());
+    assert!(
+        run.code == 1 && run.stderr.contains("labels must be 0 and 1, and in this data they are 0 and 7"),
+        "{run:?}"
+    );
 }

@@ -135,12 +135,19 @@ fn the_test_part_is_a_folder_beside_or_elsewhere_or_a_share_by_the_seed() {
     let train = ["train", "--data", "all/train", "--test", "all/test", "--image-size", "8x6", "--epochs", "2"];
     let more = ["--backend", "cpu", "--json", "--out", "run"];
     let done = softstep(folder.path(), &[&train[..], &more].concat()).last_json();
-    for (data, examples) in [("all", 8), ("all/test", 8), ("all/train", 20)] {
-        let eval = ["eval", "--model", "run", "--data", data, "--backend", "cpu", "--json"];
-        let evaluated = softstep(folder.path(), &eval).last_json();
-        assert_eq!(evaluated["examples"], examples, "{data}");
-        assert_eq!(evaluated["loss"] == done["test_loss"], examples == 8, "{data}");
+    let eval = ["eval", "--model", "run", "--backend", "cpu", "--json", "--data"];
+    for (data, examples, part) in [
+        (&["all"][..], 8, "test part"),
+        (&["all/test"], 8, "all examples"),
+        (&["all/train", "--all"], 20, "all examples"),
+        (&["all", "--all"], 28, "all examples"),
+    ] {
+        let evaluated = softstep(folder.path(), &[&eval[..], data].concat()).last_json();
+        assert_eq!((&evaluated["examples"], &evaluated["part"]), (&examples.into(), &part.into()), "{data:?}");
+        assert_eq!(evaluated["loss"] == done["test_loss"], examples == 8, "{data:?}");
     }
+    let run = softstep(folder.path(), &[&eval[..], &["all/train"]].concat());
+    assert!(run.code == 1 && run.stderr.contains("these very examples"), "{run:?}");
     fs::remove_file(path("run/model.safetensors")).unwrap();
     fs::remove_file(path("run").join(format!("checkpoint-{}.safetensors", done["steps"]))).unwrap();
     let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();

@@ -274,6 +274,9 @@ fn arrays_of_bytes_train_with_a_test_part_of_their_own() {
     let eval = ["eval", "--model", "run", "--data", "bars", "--backend", "cpu", "--json"];
     let evaluated = softstep(folder.path(), &eval).last_json();
     assert_eq!((&evaluated["loss"], &evaluated["examples"]), (&done["test_loss"], &30.into()));
+    assert_eq!(evaluated["part"], "test part");
+    let all = softstep(folder.path(), &[&eval[..], &["--all"]].concat()).last_json();
+    assert_eq!((&all["examples"], &all["part"]), (&150.into(), &"all examples".into()));
 
     let data = load(&folder.path().join("bars"), None, 0).unwrap();
     assert_eq!((data.train.len(), data.test.len()), (120, 30));
@@ -356,4 +359,26 @@ fn a_model_file_says_what_arrays_hold_and_older_ones_are_read() {
     {
         assert!(serde_json::from_str::<Preprocessing>(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn arrays_whose_training_part_has_nothing_to_learn_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bars = folder.path().join("bars");
+    let x = || floats(&[20, 2], (0..40).map(|value| value as f32));
+    write_pair(&bars, TRAIN, &x(), &integers((0..20).map(|at| i64::from(at == 7))));
+    let error = (0..60).find_map(|seed| load(&bars, None, seed).err()).expect("a seed").to_string();
+    assert!(
+        error.ends_with("bars: one class only, 0, in its training part: there is nothing to tell apart"),
+        "{error}"
+    );
+    write_pair(&bars, TRAIN, &x(), &floats(&[20, 2], [3.0, -1.0].repeat(20)));
+    let error = load(&bars, None, 0).unwrap_err().to_string();
+    assert!(
+        error.ends_with("bars: the same target everywhere in its training part: there is nothing to learn"),
+        "{error}"
+    );
+    let one_differs = (0..40).map(|at| if at % 2 == 0 { at as f32 } else { 3.0 });
+    write_pair(&bars, TRAIN, &x(), &floats(&[20, 2], one_differs));
+    assert!(load(&bars, None, 0).is_ok());
 }

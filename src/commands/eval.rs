@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use softstep::backend::{Backend, Evaluation};
 use softstep::cpu::CpuBackend;
-use softstep::data::{self, Examples, Kind, Targets};
+use softstep::data::{self, Examples, Kind, Measured, Part, Targets};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::metrics::Confusion;
 use softstep::model::check_fit;
@@ -12,12 +12,13 @@ use crate::cli::{DataArgs, EvalArgs};
 use crate::report;
 use crate::run_folder::{self, Model};
 
-/// Evaluates the model on the data's test part.
+/// Evaluates the model on the data's test part, or on all of them.
 pub async fn run(args: &EvalArgs) -> Result<()> {
-    let Model { path: file, parameters, seed, loss, preprocessing, .. } = run_folder::read_model(&args.model)?;
+    let Model { path: file, parameters, seed, loss, preprocessing, train_sha256, .. } =
+        run_folder::read_model(&args.model)?;
     let DataArgs { data: spec, .. } = &args.data;
-    let data = match &preprocessing {
-        Some(preprocessing) => data::load_test(spec, preprocessing, seed, args.all)?,
+    let Measured { data, part, notice } = match &preprocessing {
+        Some(preprocessing) => data::load_test(spec, preprocessing, seed, train_sha256.as_deref(), args.all)?,
         None if Kind::of(spec) != Kind::Idx => bail!(
             "--data {spec} is {}, and {} was trained on {}: choose the --data it was trained on",
             Kind::of(spec).name(),
@@ -25,8 +26,11 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
             Kind::Idx.name()
         ),
         None if args.all => bail!("--all is for tables, images and arrays, and --data {spec} is none of these"),
-        None => super::load_data(&args.data, !args.json)?,
+        None => Measured { data: super::load_data(&args.data, !args.json)?, part: Part::Test, notice: None },
     };
+    if let Some(notice) = notice {
+        report::notice(&notice);
+    }
     let sizes = parameters.sizes();
     let (features, outputs) = (sizes[0], sizes[sizes.len() - 1]);
     check_fit(features, outputs, loss, &data.test).with_context(|| {
@@ -44,7 +48,7 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
         Targets::Values(_) => None,
     };
     report::evaluation(
-        &report::Evaluated { file: &file, data: &data, info: &info, loss, evaluation, confusion },
+        &report::Evaluated { file: &file, data: &data, part, info: &info, loss, evaluation, confusion },
         args.json,
     )
 }

@@ -13,7 +13,7 @@ use softstep::Error;
 use softstep::backend::{Backend, DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
-use softstep::data::{self, Data, Examples, Kind, csv, images, npy};
+use softstep::data::{self, Data, Examples, Kind, Preprocessing, csv, images, npy};
 use softstep::gpu::{Gpu, GpuBackend, Readback};
 use softstep::loss::{Loss, Objective};
 use softstep::model::Parameters;
@@ -49,6 +49,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
 
     let mut data = load_data(args, stopped.as_ref())?;
     let data_sha256 = data.sha256();
+    let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
     let config = match &stopped {
         Some(stopped) => {
             check_data(stopped, &data, &data_sha256)?;
@@ -73,6 +74,9 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     let objective =
         Objective { loss: config.loss, label_smoothing: config.label_smoothing, class_weights: &class_weights };
     objective.check(&data.train)?;
+    if stopped.is_none() {
+        say_missing_classes(&data);
+    }
     let sizes = config.sizes(&data.train);
     let parameters = match (&stopped, initial) {
         (Some(stopped), _) => stopped.state.parameters.clone(),
@@ -106,7 +110,8 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let losing = gpu.clone().zip(super::lose_device_at()?);
-    let job = Job { args, config: &config, data: &data, data_sha256, validation: validation.as_ref(), started, losing };
+    let validation = validation.as_ref();
+    let job = Job { args, config: &config, data: &data, data_sha256, train_sha256, validation, started, losing };
     match gpu {
         Some(gpu) => {
             let readback = match args.readback {
@@ -159,6 +164,13 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         };
     }
     if let Some((flag, kinds)) = args.unfit(Some(kind)) {
+        let (path, is_set) = (Path::new(&data), Kind::is_set(&data));
+        if !is_set && !path.exists() {
+            bail!("--data {data}: there is no such file or folder");
+        }
+        if flag == "--target" && !is_set && path.is_file() {
+            bail!("--data {data}: rename it, as a table's name ends in .csv, if it is one");
+        }
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), kind.name());
     }
@@ -173,6 +185,21 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         Kind::Images => Ok(images::load(path, &args.own.images(), seed)?),
         Kind::Arrays => Ok(npy::load(path, args.own.test.as_ref(), seed)?),
     }
+}
+
+/// Says which classes cannot be learned.
+fn say_missing_classes(data: &Data) {
+    let missing = data.train.missing_classes();
+    let names = data.preprocessing.as_ref().and_then(Preprocessing::class_names);
+    let name = |&class: &usize| names.map_or_else(|| class.to_string(), |names| report::printable(&names[class]));
+    let shown: Vec<String> = missing.iter().take(5).map(name).collect();
+    let classes = match missing.len() {
+        0 => return,
+        1 => format!("class {}", shown[0]),
+        2..=5 => format!("classes {}", shown.join(", ")),
+        count => format!("classes {} and {} more", shown.join(", "), count - shown.len()),
+    };
+    report::notice(&format!("no example to train on has the {classes}: the model cannot learn what is missing"));
 }
 
 fn load_idx(args: &TrainArgs, data: String) -> Result<Data> {
@@ -269,6 +296,7 @@ struct Job<'a> {
     config: &'a TrainingConfig,
     data: &'a Data,
     data_sha256: String,
+    train_sha256: Option<String>,
     validation: Option<&'a Examples>,
     started: Instant,
     /// A device to lose at a step, for tests.
@@ -316,6 +344,7 @@ impl Job<'_> {
             checkpoint_every,
             data: data.name.clone(),
             data_sha256: self.data_sha256.clone(),
+            train_sha256: self.train_sha256.clone(),
             preprocessing: data.preprocessing.clone(),
             image: data.image,
             backend: info.backend.into(),

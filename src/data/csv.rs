@@ -8,7 +8,7 @@ use std::path::Path;
 use ::csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 
 use super::preprocessing::{Column, Encoding, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart};
-use super::{Data, Examples, MAX_CLASSES, Targets, choose_test};
+use super::{Data, Examples, MAX_CLASSES, Targets, choose_test, kind};
 use crate::error::{Error, Result};
 
 /// The most categories of a column.
@@ -24,7 +24,7 @@ pub struct TableOptions {
     /// Whether that is a class or a number. Otherwise, more than 20 different values that are all numbers are numbers,
     /// and anything else is classes.
     pub task: Option<Task>,
-    /// Columns of categories, though their first value is a number.
+    /// Columns of categories, though their values are numbers.
     pub categorical: Vec<String>,
     /// Columns to leave out.
     pub ignore: Vec<String>,
@@ -43,9 +43,9 @@ pub enum Task {
 
 /// Loads a CSV file: its first line names the columns; the seed decides which rows are for testing, if they are a share.
 ///
-/// A column whose first value is a number is numeric, and becomes a feature that is standardised by its mean and
-/// deviation in the training part; any other is categorical, and becomes a feature for each text that the training part
-/// has there.
+/// A column of numbers is numeric, and becomes a feature that is standardised by its mean and deviation in the training
+/// part; any other is categorical, and becomes a feature for each text that the training part has there. One in which at
+/// least half of the values are numbers, but not all, is refused.
 ///
 /// # Errors
 /// [`Error::Format`] with file, line and column of what cannot be used; [`Error::Invalid`] for columns that are not
@@ -63,25 +63,13 @@ pub fn read(file: &str, input: impl Read, options: &TableOptions, seed: u64) -> 
     let table = Table::read(file, input)?;
     let chosen = table.choose(&options.test, seed)?;
     let format = table.format(options, &chosen)?;
-    table.data(format, &chosen)
+    kind::data(file, table.examples(&format)?, Preprocessing::Table(format), seed)
 }
 
-/// Loads a CSV file as it was for this format, with the same parts for the same rows and seed.
-pub(super) fn load_again(path: &Path, format: &TableFormat, seed: u64) -> Result<Data> {
-    let table = Table::open(path)?;
-    let chosen = table.choose(&format.test, seed)?;
-    table.data(format.clone(), &chosen)
-}
-
-/// The rows of a CSV file that a model with this format and seed was not trained on; `all` of them, or where it was
-/// tested with another file.
-pub(super) fn load_test(path: &Path, format: &TableFormat, seed: u64, all: bool) -> Result<Examples> {
-    let table = Table::open(path)?;
-    let mut examples = table.examples(format)?;
-    match format.test {
-        TestPart::Share(_) if !all => Ok(examples.take(&table.choose(&format.test, seed)?)),
-        _ => Ok(examples),
-    }
+/// Every row of a CSV file, as a model with this format reads them.
+pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<Examples> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    Table::read(&path.display().to_string(), BufReader::new(file))?.examples(format)
 }
 
 /// The features of every row of a CSV file, `[rows, features]`, as a model with this format reads them, and the line of
@@ -105,16 +93,20 @@ struct Row {
 }
 
 impl Table {
-    fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("read", path))?;
-        Self::read(&path.display().to_string(), BufReader::new(file))
-    }
-
     fn read(file: &str, mut input: impl Read) -> Result<Self> {
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(Error::io("read", file))?;
+        if let Some(line) = open_quote(&bytes) {
+            let problem =
+                "a quote opens here that is never closed: close or remove it, or write it twice within quotes";
+            return Err(Error::format(file, format!("line {line}: {problem}")));
+        }
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(&bytes[..]);
         let header = reader.headers().map_err(|error| unreadable(file, &bytes, &error))?.clone();
+        if header.len() == 1 && header[0].contains([';', '\t']) {
+            let problem = "line 1: commas separate the columns of a table, and there is none: save it with commas";
+            return Err(Error::format(file, problem));
+        }
         let mut names = BTreeSet::new();
         for (index, name) in header.iter().enumerate() {
             if name.is_empty() || !names.insert(name) {
@@ -154,11 +146,13 @@ impl Table {
     /// What to make of the columns, by the rows that are not chosen for testing.
     fn format(&self, options: &TableOptions, chosen: &[bool]) -> Result<TableFormat> {
         let target = self.column("--target", &options.target)?;
-        for name in &options.categorical {
-            self.column("--categorical", name)?;
-        }
-        for name in &options.ignore {
-            self.column("--ignore", name)?;
+        for (flag, names) in [("--categorical", &options.categorical), ("--ignore", &options.ignore)] {
+            for name in names {
+                if self.column(flag, name)? == target {
+                    let problem = format!("{flag} {name}: that is the column to learn; take it out of {flag}");
+                    return Err(Error::format(&self.file, problem));
+                }
+            }
         }
         let mut columns = Vec::new();
         for (column, name) in self.header.iter().enumerate() {
@@ -166,7 +160,7 @@ impl Table {
                 continue;
             }
             let categorical = options.categorical.iter().any(|other| other == name);
-            let encoding = if !categorical && number(&self.rows[0].fields[column]).is_some() {
+            let encoding = if !categorical && self.is_numeric(column)? {
                 Encoding::Standardised(self.scale(column, chosen)?)
             } else {
                 let texts = self.texts(column, |row| !chosen[row])?;
@@ -184,10 +178,33 @@ impl Table {
             };
             columns.push(Column { name: name.into(), encoding });
         }
+        if columns.is_empty() {
+            let problem = format!("no column is left to learn {:?} from", options.target);
+            return Err(Error::format(&self.file, problem));
+        }
         let encoding = self.target_encoding(target, options, chosen)?;
         let format = TableFormat { columns, target: options.target.clone(), encoding, test: options.test.clone() };
         Preprocessing::Table(format.clone()).check().map_err(|error| Error::format(&self.file, error.to_string()))?;
         Ok(format)
+    }
+
+    /// Whether its values are numbers. Numbers and other texts, where they are not fewer, are a mistake.
+    fn is_numeric(&self, column: usize) -> Result<bool> {
+        let odd = |row: &&Row| number(&row.fields[column]).is_none();
+        let (rows, odds) = (self.rows.len(), self.rows.iter().filter(odd).count());
+        match self.rows.iter().find(odd) {
+            None => Ok(true),
+            Some(_) if 2 * odds > rows => Ok(false),
+            Some(row) => {
+                let (text, name) = (self.text(row, column)?, &self.header[column]);
+                let problem = format!(
+                    "{text:?} is no number, and {} of {rows} values of this column are: mend it or remove the row, or \
+                     take them for categories with --categorical {name}, or leave the column out with --ignore {name}",
+                    rows - odds
+                );
+                Err(self.error(row, column, problem))
+            }
+        }
     }
 
     fn target_encoding(&self, target: usize, options: &TableOptions, chosen: &[bool]) -> Result<TargetEncoding> {
@@ -225,7 +242,7 @@ impl Table {
             }
         }
         Scale::of(&numbers).ok_or_else(|| {
-            Error::format(&self.file, format!("column {:?} has numbers that are too large", &self.header[column]))
+            Error::format(&self.file, format!("column {:?} has numbers that are too far apart", &self.header[column]))
         })
     }
 
@@ -251,12 +268,22 @@ impl Table {
     fn number(&self, row: &Row, column: usize) -> Result<f64> {
         let text = self.text(row, column)?;
         number(text).ok_or_else(|| {
-            let problem = format!(
-                "{text:?} is no number, where others of this column are; if they are categories, say --categorical {}",
-                &self.header[column]
-            );
-            self.error(row, column, problem)
+            self.error(row, column, format!("{text:?} is no number, and this column is read as numbers: mend it"))
         })
+    }
+
+    fn standardised(&self, row: &Row, column: usize, scale: Scale) -> Result<f32> {
+        let value = scale.apply(self.number(row, column)?);
+        if value.is_finite() {
+            return Ok(value);
+        }
+        let Scale { mean, deviation } = scale;
+        let text = &row.fields[column];
+        let problem = format!(
+            "{text} is too far from the training rows, of mean {mean:.3e} and deviation {deviation:.3e}: mend it or remove \
+             the row"
+        );
+        Err(self.error(row, column, problem))
     }
 
     fn error(&self, row: &Row, column: usize, problem: String) -> Error {
@@ -275,7 +302,7 @@ impl Table {
         for row in &self.rows {
             for &(column, encoding) in &columns {
                 match encoding {
-                    Encoding::Standardised(scale) => inputs.push(scale.apply(self.number(row, column)?)),
+                    Encoding::Standardised(scale) => inputs.push(self.standardised(row, column, *scale)?),
                     Encoding::OneHot(texts) => {
                         let text = self.text(row, column)?;
                         inputs.extend(texts.iter().map(|other| f32::from(u8::from(other == text))));
@@ -302,33 +329,46 @@ impl Table {
                 Targets::Classes(self.rows.iter().map(class).collect::<Result<_>>()?)
             }
             TargetEncoding::Standardised(scale) => {
-                let value = |row: &Row| Ok(scale.apply(self.number(row, target)?));
+                let value = |row: &Row| self.standardised(row, target, *scale);
                 Targets::Values(self.rows.iter().map(value).collect::<Result<_>>()?)
             }
         };
         Examples::new(inputs, targets, format.features(), format.outputs())
             .map_err(|error| Error::format(&self.file, error.to_string()))
     }
-
-    fn data(&self, format: TableFormat, chosen: &[bool]) -> Result<Data> {
-        let mut train = self.examples(&format)?;
-        let test = match &format.test {
-            TestPart::Share(_) => train.take(chosen),
-            TestPart::Path(path) => Self::open(Path::new(path))?.examples(&format)?,
-        };
-        Ok(Data {
-            name: self.file.clone(),
-            train,
-            test,
-            preprocessing: Some(Preprocessing::Table(format)),
-            image: None,
-        })
-    }
 }
 
 /// A finite number.
 fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// The line of a quote that is never closed, which would take all that follows for one value. As the `csv` crate reads
+/// them, quotes count at the start of a value, and two of them stand for one within.
+fn open_quote(bytes: &[u8]) -> Option<u64> {
+    enum State {
+        Start,
+        Within,
+        Quoted(u64),
+        /// Behind a quote that ends the value, if it is not the first of two.
+        Closed(u64),
+    }
+    use State::{Closed, Quoted, Start, Within};
+    let (mut line, mut state) = (1, Start);
+    for byte in bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) {
+        line += u64::from(*byte == b'\n');
+        state = match (state, byte) {
+            (Start, b'"') => Quoted(line),
+            (Quoted(line), b'"') => Closed(line),
+            (Closed(line), b'"') | (Quoted(line), _) => Quoted(line),
+            (_, b',' | b'\r' | b'\n') => Start,
+            _ => Within,
+        };
+    }
+    match state {
+        Quoted(line) => Some(line),
+        Start | Within | Closed(_) => None,
+    }
 }
 
 /// Where a row starts: a position is before the empty lines that are skipped.

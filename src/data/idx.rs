@@ -203,17 +203,16 @@ pub(super) type Part = (Vec<u8>, Vec<u8>);
 
 /// The data set of a training and a test part; without a number of classes it is the highest label plus 1.
 pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, classes: Option<usize>) -> Result<Data> {
-    let labels = || train.1.iter().chain(&test.1).copied();
-    let highest = labels().max().unwrap_or(0);
-    if labels().all(|label| label == highest) {
-        return Err(Error::format(name, format!("one class only, {highest}: there is nothing to tell apart")));
-    }
-    let classes = classes.unwrap_or(1 + usize::from(highest));
+    let highest = train.1.iter().chain(&test.1).copied().max().unwrap_or(0);
+    // One class is refused below, with better words.
+    let classes = classes.unwrap_or(1 + usize::from(highest)).max(2);
     let examples = |(inputs, labels): Part| {
         Examples::new(inputs, labels.into_iter().map(u32::from).collect::<Vec<_>>(), features, classes)
             .map_err(|error| Error::format(name, error.to_string()))
     };
-    Ok(Data { name: name.into(), train: examples(train)?, test: examples(test)?, preprocessing: None, image: None })
+    let (train, test) = (examples(train)?, examples(test)?);
+    train.check_learnable(None).map_err(|problem| Error::format(name, problem))?;
+    Ok(Data { name: name.into(), train, test, preprocessing: None, image: None })
 }
 
 /// A shape as people write it, such as `60000x28x28`.

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::{ImageOptions, load};
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) use folder::{has_classes, load_again, load_test};
+pub(super) use folder::{examples, has_classes, own_test};
 
 /// The most bytes that an image file, and the image in it, may have.
 const MAX_BYTES: u64 = 256 << 20;
@@ -111,7 +111,7 @@ mod folder {
 
     use super::MAX_BYTES;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, choose_test};
+    use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, kind};
     use crate::error::{Error, Result};
 
     /// What is to be made of a folder of images.
@@ -155,50 +155,20 @@ mod folder {
         };
         let format = ImageFormat { width, height, color, classes: train.classes.clone(), test };
         let name = folder.display().to_string();
-        Preprocessing::Images(format.clone()).check().map_err(|error| Error::format(&name, error.to_string()))?;
-        data(name, train, format, seed)
+        let preprocessing = Preprocessing::Images(format.clone());
+        preprocessing.check().map_err(|error| Error::format(&name, error.to_string()))?;
+        kind::data(&name, train.decode(&format)?, preprocessing, seed)
     }
 
-    /// Loads a folder as it was for this format, with the same parts for the same images and seed.
-    pub(in crate::data) fn load_again(folder: &Path, format: &ImageFormat, seed: u64) -> Result<Data> {
-        let train = list(&Parts::find(folder)?.train, Some(&format.classes))?;
-        data(folder.display().to_string(), train, format.clone(), seed)
+    /// Every image of a folder, but for its own test part, as a model with this format reads them.
+    pub(in crate::data) fn examples(folder: &Path, format: &ImageFormat) -> Result<Examples> {
+        list(&Parts::find(folder)?.train, Some(&format.classes))?.decode(format)
     }
 
-    fn data(name: String, train: Listing, format: ImageFormat, seed: u64) -> Result<Data> {
-        let (train, test) = match &format.test {
-            TestPart::Share(share) => {
-                let chosen = choose_test(&name, train.files.len(), *share, seed)?;
-                train.split(&chosen)
-            }
-            TestPart::Path(path) => (train, list(Path::new(path), Some(&format.classes))?),
-        };
-        let (train, test) = (train.decode(&format)?, test.decode(&format)?);
-        let preprocessing = Some(Preprocessing::Images(format));
-        let image = preprocessing.as_ref().and_then(Preprocessing::image);
-        Ok(Data { name, train, test, preprocessing, image })
-    }
-
-    /// The images of a folder that a model with this format and seed was not trained on; `all` of them, or where it was
-    /// tested with another folder.
-    pub(in crate::data) fn load_test(folder: &Path, format: &ImageFormat, seed: u64, all: bool) -> Result<Examples> {
-        let parts = Parts::find(folder)?;
-        let list = |folder: &Path| list(folder, Some(&format.classes));
-        let listing = match (&parts.test, &format.test) {
-            (Some(test), _) if all => {
-                let mut both = list(&parts.train)?;
-                both.files.extend(list(test)?.files);
-                both
-            }
-            (Some(test), _) => list(test)?,
-            (None, TestPart::Share(share)) if !all => {
-                let listing = list(folder)?;
-                let chosen = choose_test(&folder.display().to_string(), listing.files.len(), *share, seed)?;
-                listing.split(&chosen).1
-            }
-            (None, _) => list(folder)?,
-        };
-        listing.decode(format)
+    /// The images of its own test part, if it has one.
+    pub(in crate::data) fn own_test(folder: &Path, format: &ImageFormat) -> Result<Option<Examples>> {
+        let test = Parts::find(folder)?.test;
+        test.map(|test| list(&test, Some(&format.classes))?.decode(format)).transpose()
     }
 
     /// Whether there is a folder in this one, as there is for each class.
@@ -300,15 +270,6 @@ mod folder {
     }
 
     impl Listing {
-        /// What is not chosen, and what is.
-        fn split(self, chosen: &[bool]) -> (Self, Self) {
-            let part = |wanted: bool| {
-                let files = self.files.iter().zip(chosen).filter(|(_, chosen)| **chosen == wanted);
-                Self { classes: self.classes.clone(), files: files.map(|(file, _)| file.clone()).collect() }
-            };
-            (part(false), part(true))
-        }
-
         fn decode(&self, format: &ImageFormat) -> Result<Examples> {
             let features = format.features();
             let mut inputs = Vec::new();

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::preprocessing::Preprocessing;
-use super::{Data, csv, folder, images, npy, store};
+use super::preprocessing::{Preprocessing, TestPart};
+use super::{Data, Examples, TEST_STREAM, choose, choose_test, csv, folder, images, npy, store};
 use crate::error::{Error, Result};
 
 /// A kind of data.
@@ -38,6 +38,11 @@ impl Kind {
         }
     }
 
+    /// Whether `--data` names a standard set, and so no path, with this text.
+    pub fn is_set(spec: &str) -> bool {
+        store::is_name(spec)
+    }
+
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
@@ -59,6 +64,36 @@ impl Kind {
     }
 }
 
+/// What a model is measured on.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The examples, both as training and as test part.
+    pub data: Data,
+    /// Which of the data they are.
+    pub part: Part,
+    /// What else should be known of them, in words.
+    pub notice: Option<String>,
+}
+
+/// Which examples of data there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Those that the model was not trained on.
+    Test,
+    /// Every one.
+    All,
+}
+
+impl Part {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Test => "test part",
+            Self::All => "all examples",
+        }
+    }
+}
+
 /// Loads data as they were for this preprocessing, with the same parts for the same examples and seed.
 ///
 /// # Errors
@@ -66,30 +101,96 @@ impl Kind {
 /// [`Error::Io`].
 pub fn load_again(spec: &str, preprocessing: &Preprocessing, seed: u64) -> Result<Data> {
     check_kind(spec, preprocessing)?;
+    data(spec, examples(Path::new(spec), preprocessing)?, preprocessing.clone(), seed)
+}
+
+/// The training part of these examples, and the test part that the preprocessing says.
+pub(super) fn data(spec: &str, mut train: Examples, preprocessing: Preprocessing, seed: u64) -> Result<Data> {
+    let test = match preprocessing.test() {
+        TestPart::Share(share) => train.take(&choose_test(spec, train.len(), *share, seed)?),
+        TestPart::Path(path) => match own_test(Path::new(spec), &preprocessing)? {
+            Some(test) => test,
+            None => examples(Path::new(path), &preprocessing)?,
+        },
+    };
+    train.check_learnable(preprocessing.class_names()).map_err(|problem| Error::format(spec, problem))?;
+    let image = preprocessing.image();
+    Ok(Data { name: spec.into(), train, test, preprocessing: Some(preprocessing), image })
+}
+
+/// Loads what to measure a model with this preprocessing and seed on, which was trained on examples with this
+/// [SHA-256](Examples::sha256), if it is known: the data's own test part, or the share that was set aside of the data
+/// it was trained on; of other data, or if `all` are wanted, every example.
+///
+/// # Errors
+/// As of [`load_again`]; [`Error::Invalid`] where `all` are not wanted and these are the training examples.
+pub fn load_test(
+    spec: &str,
+    preprocessing: &Preprocessing,
+    seed: u64,
+    trained_on: Option<&str>,
+    all: bool,
+) -> Result<Measured> {
+    check_kind(spec, preprocessing)?;
     let path = Path::new(spec);
-    match preprocessing {
-        Preprocessing::Table(format) => csv::load_again(path, format, seed),
-        Preprocessing::Images(format) => images::load_again(path, format, seed),
-        Preprocessing::Arrays(format) => npy::load_again(path, format, seed),
+    let measured = |examples: Examples, part, notice| {
+        let (name, preprocessing, image) = (spec.into(), Some(preprocessing.clone()), preprocessing.image());
+        let data = Data { name, train: examples.clone(), test: examples, preprocessing, image };
+        Ok(Measured { data, part, notice })
+    };
+    let own = own_test(path, preprocessing)?;
+    if let (Some(test), false) = (own.clone(), all) {
+        return measured(test, Part::Test, None);
+    }
+    let examples = examples(path, preprocessing)?;
+    if all {
+        return measured(own.into_iter().fold(examples, Examples::and), Part::All, None);
+    }
+    if trained_on.is_some() && trained_on == Some(&examples.sha256()) {
+        return Err(Error::Invalid(format!(
+            "--data {spec}: the model was trained on these very examples: name others, or measure it on them with --all"
+        )));
+    }
+    let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None) };
+    let set_aside = choose(examples.len(), share, seed, TEST_STREAM).map(|chosen| {
+        let mut train = examples.clone();
+        (train.take(&chosen), train.sha256())
+    });
+    match (set_aside, trained_on) {
+        (Some((test, train)), Some(sha256)) if train == sha256 => measured(test, Part::Test, None),
+        (Some((test, _)), None) => {
+            let notice = format!(
+                "the model does not say which examples it was trained on: if {spec} has changed since, some of these are \
+                 among them"
+            );
+            measured(test, Part::Test, Some(notice))
+        }
+        _ => {
+            let notice = format!(
+                "{spec}: not the data that the model was trained on, or changed since; all of it is measured, and what it \
+                 shares with those flatters the model"
+            );
+            measured(examples, Part::All, Some(notice))
+        }
     }
 }
 
-/// Loads, as training and as test part, the examples that a model with this preprocessing and seed was not trained on:
-/// the share that was set aside, or the data's own test part; every example if `all` are wanted, or where the model was
-/// tested with other files and these have no test part of their own.
-///
-/// # Errors
-/// As of [`load_again`].
-pub fn load_test(spec: &str, preprocessing: &Preprocessing, seed: u64, all: bool) -> Result<Data> {
-    check_kind(spec, preprocessing)?;
-    let path = Path::new(spec);
-    let test = match preprocessing {
-        Preprocessing::Table(format) => csv::load_test(path, format, seed, all)?,
-        Preprocessing::Images(format) => images::load_test(path, format, seed, all)?,
-        Preprocessing::Arrays(format) => npy::load_test(path, format, seed, all)?,
-    };
-    let image = preprocessing.image();
-    Ok(Data { name: spec.into(), train: test.clone(), test, preprocessing: Some(preprocessing.clone()), image })
+/// Every example there is, but for a test part of their own.
+fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<Examples> {
+    match preprocessing {
+        Preprocessing::Table(format) => csv::examples(path, format),
+        Preprocessing::Images(format) => images::examples(path, format),
+        Preprocessing::Arrays(format) => npy::own_examples(path, format),
+    }
+}
+
+/// The test part that data bring themselves.
+fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<Examples>> {
+    match preprocessing {
+        Preprocessing::Table(_) => Ok(None),
+        Preprocessing::Images(format) => images::own_test(path, format),
+        Preprocessing::Arrays(format) => npy::own_test(path, format),
+    }
 }
 
 fn check_kind(spec: &str, preprocessing: &Preprocessing) -> Result<()> {

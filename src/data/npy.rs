@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::load;
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) use folder::{is_folder, load_again, load_test};
+pub(super) use folder::{is_folder, own_examples, own_test};
 
 /// The longest header that is read; of arrays that are not structured it has about a hundred bytes.
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -428,7 +428,7 @@ mod folder {
 
     use super::{Array, examples};
     use crate::data::preprocessing::{ArrayFormat, ArrayTargets, Elements, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, Targets, choose_test};
+    use crate::data::{Data, Examples, Features, Targets, kind};
     use crate::error::{Error, Result};
 
     /// Features and targets to train on, and to test with.
@@ -473,37 +473,17 @@ mod folder {
             },
             test,
         };
-        data(folder, train, format, seed)
+        kind::data(&folder.display().to_string(), train, Preprocessing::Arrays(format), seed)
     }
 
-    /// Loads a folder as it was for this format, with the same parts for the same examples and seed.
-    pub(in crate::data) fn load_again(folder: &Path, format: &ArrayFormat, seed: u64) -> Result<Data> {
-        data(folder, read(folder, TRAIN, Some(format))?, format.clone(), seed)
+    /// Every example of a folder, but for its own test part, as a model with this format reads them.
+    pub(in crate::data) fn own_examples(folder: &Path, format: &ArrayFormat) -> Result<Examples> {
+        read(folder, TRAIN, Some(format))
     }
 
-    fn data(folder: &Path, mut train: Examples, format: ArrayFormat, seed: u64) -> Result<Data> {
-        let name = folder.display().to_string();
-        let test = match &format.test {
-            TestPart::Share(share) => train.take(&choose_test(&name, train.len(), *share, seed)?),
-            TestPart::Path(_) => read(folder, TEST, Some(&format))?,
-        };
-        Ok(Data { name, train, test, preprocessing: Some(Preprocessing::Arrays(format)), image: None })
-    }
-
-    /// The examples of a folder that a model with this format and seed was not trained on: its test part, or `all` of
-    /// what it has no test part for.
-    pub(in crate::data) fn load_test(folder: &Path, format: &ArrayFormat, seed: u64, all: bool) -> Result<Examples> {
-        if has_test(folder)? {
-            return read(folder, TEST, Some(format));
-        }
-        let mut examples = read(folder, TRAIN, Some(format))?;
-        match format.test {
-            TestPart::Share(share) if !all => {
-                let chosen = choose_test(&folder.display().to_string(), examples.len(), share, seed)?;
-                Ok(examples.take(&chosen))
-            }
-            _ => Ok(examples),
-        }
+    /// The examples of its own test part, if it has one.
+    pub(in crate::data) fn own_test(folder: &Path, format: &ArrayFormat) -> Result<Option<Examples>> {
+        has_test(folder)?.then(|| read(folder, TEST, Some(format))).transpose()
     }
 
     /// Whether there is one of the arrays to train on.

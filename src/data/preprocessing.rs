@@ -165,13 +165,18 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Of these numbers; `None` where they are too large, or there is none.
+    /// Of these numbers; `None` where they are too far apart, one is not finite, or there is none.
     pub fn of(numbers: &[f64]) -> Option<Self> {
+        let (first, rest) = numbers.split_first()?;
+        if rest.iter().all(|number| number == first) {
+            // Rounded, their mean need not be one of them.
+            return Some(Self { mean: *first, deviation: 1.0 }).filter(|scale| scale.is_sound());
+        }
         let count = numbers.len() as f64;
-        let mean = numbers.iter().sum::<f64>() / count;
-        let variance = numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / count;
-        let deviation = if variance == 0.0 { 1.0 } else { variance.sqrt() };
-        let scale = Self { mean, deviation };
+        // Divided before they are added: a mean is in the range of floats where a sum need not be. Nor need squares.
+        let mean = numbers.iter().map(|number| number / count).sum::<f64>();
+        let deviation = numbers.iter().fold(0.0f64, |norm, number| norm.hypot((number - mean) / count.sqrt()));
+        let scale = Self { mean, deviation: deviation.max(f64::MIN_POSITIVE) };
         scale.is_sound().then_some(scale)
     }
 
@@ -366,12 +371,29 @@ mod tests {
     #[test]
     fn a_scale_gives_mean_0_and_deviation_1_and_takes_a_constant_to_0() {
         let scale = Scale::of(&[1.0, 2.0, 3.0, 6.0]).unwrap();
-        assert_eq!(scale, Scale { mean: 3.0, deviation: 3.5f64.sqrt() });
+        assert_eq!(scale.mean, 3.0);
+        assert!((scale.deviation - 3.5f64.sqrt()).abs() <= 1e-15, "{scale:?}");
         assert_eq!(scale.apply(3.0), 0.0);
-        assert_eq!(Scale::of(&[7.0; 3]).unwrap().apply(7.0), 0.0);
+        // The mean of the second, rounded, is another number.
+        for constant in [7.0, 0.1, 1e308, 5e-324, -0.0] {
+            let scale = Scale::of(&[constant; 200]).unwrap();
+            assert_eq!((scale.apply(constant), scale.deviation), (0.0, 1.0), "{constant}");
+        }
         assert_eq!(Scale::of(&[7.0; 3]).unwrap().apply(9.0), 2.0);
-        for numbers in [&[1e308, 1e308][..], &[f64::NAN], &[1e200, -1e200], &[]] {
+        for numbers in [&[1.7e308, 1.7e308, -1.7e308, f64::INFINITY][..], &[f64::NAN], &[1.0, f64::NAN], &[]] {
             assert_eq!(Scale::of(numbers), None);
         }
+    }
+
+    #[test]
+    fn a_scale_has_no_size_of_numbers_that_it_is_not_for() {
+        for size in [1e-300, 1e-170, 1.0, 1e170, 1e308] {
+            let scale = Scale::of(&[size, -size, size, -size]).unwrap();
+            assert!((scale.deviation / size - 1.0).abs() <= 1e-14 && scale.mean.abs() <= 1e-14 * size, "{scale:?}");
+            assert!((scale.apply(size) - 1.0).abs() <= 1e-6, "{scale:?}");
+        }
+        // What is left of their difference is too small even for that, and still no zero to divide by.
+        let numbers: Vec<f64> = (0..200).map(|index| if index == 0 { 5e-324 } else { 0.0 }).collect();
+        assert!(Scale::of(&numbers).unwrap().apply(5e-324).is_finite());
     }
 }

@@ -82,6 +82,7 @@ fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
         checkpoint_every: std::num::NonZeroUsize::new(9),
         data: "digits".into(),
         data_sha256: "00".into(),
+        train_sha256: None,
         preprocessing: None,
         image: None,
         backend: "cpu".into(),
@@ -490,9 +491,11 @@ fn an_image_that_would_unpack_to_gigabytes_is_refused_in_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     for class in ["a", "b"] {
         fs::create_dir_all(folder.path().join("data").join(class)).unwrap();
-        fs::write(folder.path().join("data").join(class).join("1.png"), &png).unwrap();
+        for file in ["1.png", "2.png"] {
+            fs::write(folder.path().join("data").join(class).join(file), &png).unwrap();
+        }
     }
-    let train = ["train", "--backend", "cpu", "--data", "data", "--test", "0.5", "--epochs", "1", "--out", "run"];
+    let train = ["train", "--backend", "cpu", "--data", "data", "--test", "0.25", "--epochs", "1", "--out", "run"];
     assert_eq!(within(SPACE, folder.path(), &train).code, 0);
     fs::remove_dir_all(folder.path().join("run")).unwrap();
 
