@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
-        Command::Predict(args) => pollster::block_on(commands::predict::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Predict(args) => pollster::block_on(commands::predict::run(args))
+            .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Report(args) => commands::report::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => pollster::block_on(commands::bench::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),

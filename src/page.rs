@@ -11,6 +11,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("page/style.css");
 
+/// What is near the start of each page.
+pub const MARK: &str = "<meta name=\"generator\" content=\"softstep";
+
 /// A whole page in this language (`en`, `zh`). `body` begins with its `h1`.
 pub fn document(title: &str, lang: &str, body: &Markup) -> String {
     let page = html! {

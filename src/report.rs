@@ -329,7 +329,7 @@ pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result
     header.extend(predictions.iter().any(others).then_some("next"));
     let mut table = table(&header);
     for Prediction { input, outcome } in predictions {
-        let mut row = vec![Cell::new(printable(input))];
+        let mut row = vec![Cell::new(printable_end(input))];
         match outcome {
             Outcome::Values(values) => {
                 let values: Vec<String> = values.iter().map(|&value| significant(value, 7)).collect();
@@ -1066,6 +1066,14 @@ pub fn printable(name: &str) -> String {
             || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     name.chars().take(40).map(|character| if is_obeyed(character) { '\u{fffd}' } else { character }).collect()
+}
+
+/// The same, but the end of a long one, which is what tells files and rows apart.
+fn printable_end(name: &str) -> String {
+    let from = name.char_indices().rev().nth(59).map_or(0, |(at, _)| at);
+    let shown: String =
+        name[from..].chars().collect::<Vec<_>>().chunks(40).map(|part| printable(&String::from_iter(part))).collect();
+    if from > 0 { format!("…{shown}") } else { shown }
 }
 
 pub fn percent(share: f64) -> String {

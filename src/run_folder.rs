@@ -354,7 +354,9 @@ impl Model {
 pub fn read_model(model: &Path) -> Result<Model> {
     let path = if model.is_dir() { model.join(MODEL) } else { model.to_path_buf() };
     if model.is_dir() && !path.exists() && !checkpoints(model)?.is_empty() {
-        return Ok(Model::of_checkpoint(model.to_path_buf(), last_checkpoint(model, &mut Vec::new())?));
+        let (metadata, state) = last_checkpoint(model, &mut Vec::new())?;
+        report::notice(&format!("{} has not ended: this is its model after step {}", model.display(), metadata.step));
+        return Ok(Model::of_checkpoint(model.to_path_buf(), (metadata, state)));
     }
     let bytes = read_file(&path)?;
     let name = path.display().to_string();
@@ -481,6 +483,33 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> softstep::Result<()> {
         Ok(())
     };
     write().map_err(Error::io("write", path))
+}
+
+/// Writes a file that the person named with `flag`, in the place of nothing but one like it, with `mark` near its start;
+/// into a pipe or a device, where it is one.
+pub fn write_named(flag: &str, path: &Path, mark: &str, bytes: &[u8]) -> Result<()> {
+    let place = match fs::metadata(path) {
+        Ok(there) if there.is_dir() => bail!("{flag} {} is a folder: {flag} needs the name of a file", path.display()),
+        Ok(there) if !there.is_file() => {
+            let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(bytes));
+            return Ok(written.map_err(Error::io("write", path))?);
+        }
+        Ok(_) => {
+            let mut start = Vec::new();
+            let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
+            read.map_err(Error::io("read", path))?;
+            if !start.is_empty() && !String::from_utf8_lossy(&start).contains(mark) {
+                bail!(
+                    "{flag} {}: that file is there, and softstep did not write it so: choose another name",
+                    path.display()
+                );
+            }
+            // What a link leads to.
+            path.canonicalize().map_err(Error::io("read", path))?
+        }
+        Err(_) => path.to_owned(),
+    };
+    Ok(write_whole(&place, bytes)?)
 }
 
 /// Refuses an `--out` that holds something, or is a file.

@@ -290,8 +290,12 @@ fn what_cannot_be_predicted_is_refused_with_its_name_and_the_reason() {
     ] {
         refused(folder.path(), &["--model", "run", file], &parts);
     }
-    // One that cannot be read spoils the others, so that nobody takes a part for the whole.
-    refused(folder.path(), &["--model", "run", &drawn("6.png"), "blank.png"], &["blank.png"]);
+    // One that cannot be read does not spoil the others, but shows.
+    let six = drawn("6.png");
+    let run =
+        softstep(folder.path(), &["predict", "--backend=cpu", "--json", "--model=run", "blank.png", &six, "cut.png"]);
+    assert!(run.code == 1 && run.stderr.contains("blank.png") && run.stderr.contains("cut.png"), "{run:?}");
+    assert_eq!(run.json_lines().len(), 1);
     refused(folder.path(), &["--model", "nowhere", &drawn("6.png")], &["nowhere"]);
     let usage = softstep(folder.path(), &["predict", "--model", "run", "--top", "0", "text.txt"]);
     assert!(usage.code == 2 && usage.stderr.contains("--top"), "{usage:?}");

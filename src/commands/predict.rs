@@ -1,10 +1,10 @@
 //! `softstep predict`: what a trained model makes of files.
 
 use std::fs::{self, File};
-use std::io::{IsTerminal, Read, stdin};
+use std::io::{IsTerminal, Read as _, stdin};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use softstep::Error;
 use softstep::backend::Backend;
 use softstep::cpu::CpuBackend;
@@ -42,8 +42,8 @@ pub enum Outcome {
     Values(Vec<f64>),
 }
 
-/// Predicts.
-pub async fn run(args: &PredictArgs) -> Result<()> {
+/// Predicts; whether every file could be read.
+pub async fn run(args: &PredictArgs) -> Result<bool> {
     let model = run_folder::read_model(&args.model)?;
     let Model { parameters, loss, preprocessing, data, image, .. } = &model;
     let sizes = parameters.sizes();
@@ -54,7 +54,8 @@ pub async fn run(args: &PredictArgs) -> Result<()> {
         None => Fit::Whole,
     };
     let reading = Reading { features: sizes[0], image: *image, preprocessing: preprocessing.as_ref(), fit };
-    let (names, examples) = read(args, &reading, &model)?;
+    let Read { names, examples, whole } = read(args, &reading, &model)?;
+    let Some(examples) = examples else { return Ok(false) };
     let outputs = match super::open_gpu(&args.device).await? {
         Some(gpu) => {
             let backend = GpuBackend::new(&gpu, parameters, None, Readback::default()).await?;
@@ -67,7 +68,17 @@ pub async fn run(args: &PredictArgs) -> Result<()> {
         .zip(outputs.chunks_exact(outputs.len() / examples.len()))
         .map(|(input, outputs)| Prediction { input, outcome: outcome(outputs, &model, args.top) })
         .collect();
-    report::predictions(&predictions, *loss, args.json)
+    report::predictions(&predictions, *loss, args.json)?;
+    Ok(whole)
+}
+
+/// What could be read of the files.
+struct Read {
+    names: Vec<String>,
+    /// `None` if there are none.
+    examples: Option<Examples>,
+    /// Whether it is all of them.
+    whole: bool,
 }
 
 async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
@@ -75,18 +86,28 @@ async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<
     Ok(backend.probabilities(&set).await?)
 }
 
-/// All files together.
-fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<(Vec<String>, Examples)> {
+/// All files together; one that cannot be read is reported, and the others are predicted.
+fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read> {
     let (mut names, mut bytes, mut floats) = (Vec::new(), Vec::new(), Vec::new());
+    let mut whole = true;
     for file in &args.files {
-        let (file, content) = read_file(file)?;
-        let inputs = reading.read(&file, &content).with_context(|| format!("model {}", model.path.display()));
-        let Inputs { names: of_file, features } = inputs?;
+        let inputs = read_file(file).and_then(|(file, content)| Ok(reading.read(&file, &content)?));
+        let Inputs { names: of_file, features } = match inputs {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                report::error(&error);
+                whole = false;
+                continue;
+            }
+        };
         names.extend(of_file);
         match features {
             Features::Bytes(features) => bytes.extend(features),
             Features::Floats(features) => floats.extend(features),
         }
+    }
+    if names.is_empty() {
+        return Ok(Read { names, examples: None, whole });
     }
     // A model reads either the one or the other. The targets are unknown, and nobody looks at them.
     let inputs = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
@@ -96,7 +117,8 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<(Vec
         (true, _) => (Targets::Classes(vec![0; count]), outputs),
         (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
     };
-    Ok((names, Examples::new(inputs, targets.0, reading.features, targets.1)?))
+    let examples = Examples::new(inputs, targets.0, reading.features, targets.1)?;
+    Ok(Read { names, examples: Some(examples), whole })
 }
 
 /// A file's content, and what to call it.

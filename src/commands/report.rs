@@ -13,7 +13,7 @@ use crate::cli::ReportArgs;
 use crate::page::{self, plot::MAX_SERIES};
 use crate::record::{EpochPoint, Record};
 use crate::report;
-use crate::run_folder::{REPORT, write_whole};
+use crate::run_folder::{REPORT, write_named, write_whole};
 
 /// Writes a run's page anew, or a page that compares several; with `--csv` also their metrics.
 pub fn run(args: &ReportArgs) -> Result<()> {
@@ -34,12 +34,9 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         several => (comparison::page(several, &labels), PathBuf::from("comparison.html")),
     };
     let out = args.out.as_deref().unwrap_or(&default);
-    if out.is_dir() {
-        bail!("--out {} is a folder: --out needs the name of a file", out.display());
-    }
-    write_whole(out, page.as_bytes())?;
+    write_named("--out", out, page::MARK, page.as_bytes())?;
     if let Some(csv) = &args.csv {
-        write_whole(csv, &csv_of(&records, &labels)?)?;
+        write_named("--csv", csv, "run,step,loss,learning_rate", &csv_of(&records, &labels)?)?;
         report::written("metrics", csv)?;
     }
     report::written("report", out)

@@ -19,6 +19,8 @@ const MARGIN: usize = 2 * REACH + 1;
 const FAINTEST: f32 = 12.0;
 /// Share of the largest piece's pixels that a piece of ink needs not to be a speck.
 const SPECK: f32 = 0.04;
+/// Share of the largest piece's pixels that a digit has at least, where that piece is none of it.
+const FOREIGN: f32 = 0.15;
 /// Breadth of a line, by the longer side of the digit, to which thinner ones are made.
 const STROKE: f32 = 0.11;
 
@@ -147,30 +149,60 @@ fn otsu(values: &[f32]) -> Option<f32> {
     (best.1 > 0.0).then_some(best.0 as f32)
 }
 
-/// The ink without specks: connected pieces that are tiny beside the largest, and the pale pixels of nobody.
+/// Connected ink.
+#[derive(Clone, Copy)]
+struct Piece {
+    size: usize,
+    /// Left, top, right and bottom.
+    corners: [usize; 4],
+    /// Whether it leaves the picture: the edge of a table, a shadow.
+    is_cut_off: bool,
+}
+
+impl Piece {
+    /// Whether another lies within its corners, and is no speck beside it: then it is a frame.
+    fn is_around(&self, other: &Self) -> bool {
+        let ([left, top, right, bottom], inner) = (self.corners, other.corners);
+        let is_within = left < inner[0] && top < inner[1] && inner[2] < right && inner[3] < bottom;
+        is_within && other.size as f32 >= FOREIGN * self.size as f32
+    }
+}
+
+/// The ink without what is not the digit's: what leaves the picture or is around other ink, if there is enough beside
+/// that; pieces that are tiny beside the largest; and the pale pixels of nobody.
 fn strokes_alone(mut map: Map) -> Option<Map> {
     let is_ink: Vec<bool> = map.values.iter().map(|&value| value >= 128.0).collect();
     let mut piece_of = vec![usize::MAX; is_ink.len()];
-    let mut sizes = Vec::new();
+    let mut pieces = Vec::new();
     for start in 0..is_ink.len() {
         if !is_ink[start] || piece_of[start] != usize::MAX {
             continue;
         }
-        let (piece, mut reached, mut size) = (sizes.len(), vec![start], 0);
-        piece_of[start] = piece;
+        let mut piece = Piece { size: 0, corners: [usize::MAX, usize::MAX, 0, 0], is_cut_off: false };
+        let mut reached = vec![start];
+        piece_of[start] = pieces.len();
         while let Some(at) = reached.pop() {
-            size += 1;
+            let ((x, y), [left, top, right, bottom]) = (map.place(at), piece.corners);
+            piece.size += 1;
+            piece.corners = [left.min(x), top.min(y), right.max(x), bottom.max(y)];
+            piece.is_cut_off |= x == 0 || y == 0 || x + 1 == map.width || y + 1 == map.height();
             for next in neighbours(&map, at, 1) {
                 if is_ink[next] && piece_of[next] == usize::MAX {
-                    piece_of[next] = piece;
+                    piece_of[next] = pieces.len();
                     reached.push(next);
                 }
             }
         }
-        sizes.push(size);
+        pieces.push(piece);
     }
-    let smallest = SPECK * *sizes.iter().max()? as f32;
-    let is_kept = |at: usize| piece_of[at] != usize::MAX && sizes[piece_of[at]] as f32 >= smallest;
+    let is_own = |piece: &Piece| !piece.is_cut_off && !pieces.iter().any(|other| piece.is_around(other));
+    let largest = pieces.iter().map(|piece| piece.size).max()? as f32;
+    let largest_own = pieces.iter().filter(|piece| is_own(piece)).map(|piece| piece.size).max().unwrap_or(0) as f32;
+    let is_alone = largest_own >= FOREIGN * largest;
+    let smallest = SPECK * if is_alone { largest_own } else { largest };
+    let is_kept: Vec<bool> =
+        pieces.iter().map(|piece| piece.size as f32 >= smallest && (!is_alone || is_own(piece))).collect();
+    let is_kept = |at: usize| is_kept.get(piece_of[at]).is_some_and(|&is_kept| is_kept);
     let values = (0..is_ink.len()).map(|at| if neighbours(&map, at, 1).any(is_kept) { map.values[at] } else { 0.0 });
     map.values = values.collect();
     Some(map)
@@ -340,6 +372,26 @@ mod tests {
         }
         let distance = distance(&expected, &normalise(&picture, MNIST).unwrap());
         assert!(distance <= 0.02, "{distance}");
+    }
+
+    #[test]
+    fn frames_and_what_leaves_the_picture_are_no_ink() {
+        let plain = seven([200, 200], [50.0, 50.0, 60.0, 100.0], 0.12, plain);
+        let expected = normalise(&plain, MNIST).unwrap();
+        let (mut framed, mut cut) = (plain.clone(), plain);
+        for at in 10..190 {
+            for (x, y) in [(at, 10), (at, 189), (10, at), (189, at)] {
+                framed.put_pixel(x, y, Luma([0]));
+                framed.put_pixel(x.max(11), y.max(11), Luma([0]));
+            }
+            for breadth in 0..8 {
+                cut.put_pixel(160 + breadth, at + 10, Luma([0]));
+            }
+        }
+        for picture in [framed, cut] {
+            let distance = distance(&expected, &normalise(&picture, MNIST).unwrap());
+            assert!(distance <= 0.02, "{distance}");
+        }
     }
 
     #[test]

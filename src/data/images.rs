@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ::image::error::{ImageError, LimitErrorKind};
 use ::image::imageops::{self, FilterType};
-use ::image::{DynamicImage, ImageDecoder, ImageReader, Limits, Rgb, RgbImage};
+use ::image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, Rgb, RgbImage};
 
 use super::preprocessing::{Color, ImageFormat};
 use crate::error::{Error, Result};
@@ -40,9 +40,25 @@ impl ImageFormat {
     }
 }
 
-/// An opaque image, the right way up; `file` is what errors call it.
-pub(super) fn decode(file: &str, bytes: &[u8]) -> Result<DynamicImage> {
-    decode_image(bytes).map_err(|problem| Error::format(file, problem))
+/// An opaque image, the right way up, on white where it was transparent; `file` is what errors call it.
+fn decode(file: &str, bytes: &[u8]) -> Result<DynamicImage> {
+    let image = decode_image(bytes).map_err(|problem| Error::format(file, problem))?;
+    Ok(if image.color().has_alpha() { on_ground(image, 255) } else { image })
+}
+
+/// The same in grey, and on black where light ink was on a transparent ground.
+pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
+    let image = decode_image(bytes).map_err(|problem| Error::format(file, problem))?;
+    if !image.color().has_alpha() {
+        return Ok(image.into_luma8());
+    }
+    let pixels = image.to_luma_alpha8();
+    let ink = || pixels.pixels().map(|pixel| pixel.0.map(f64::from));
+    let (sum, count) =
+        (ink().map(|[luma, alpha]| luma * alpha).sum::<f64>(), ink().map(|[_, alpha]| alpha).sum::<f64>());
+    let is_transparent = count < 0.9 * 255.0 * pixels.len() as f64 / 2.0;
+    let ground = if is_transparent && sum > 128.0 * count { 0 } else { 255 };
+    Ok(on_ground(image, ground).into_luma8())
 }
 
 fn decode_image(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
@@ -71,15 +87,15 @@ fn decode_image(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
     let orientation = decoder.orientation().map_err(unreadable)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
     image.apply_orientation(orientation);
-    Ok(if image.color().has_alpha() { DynamicImage::ImageRgb8(on_white(image)) } else { image })
+    Ok(image)
 }
 
-fn on_white(image: DynamicImage) -> RgbImage {
+fn on_ground(image: DynamicImage, ground: u16) -> DynamicImage {
     let image = image.into_rgba8();
-    RgbImage::from_fn(image.width(), image.height(), |x, y| {
+    DynamicImage::ImageRgb8(RgbImage::from_fn(image.width(), image.height(), |x, y| {
         let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u16::from);
-        Rgb([red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8))
-    })
+        Rgb([red, green, blue].map(|value| ((value * alpha + ground * (255 - alpha) + 127) / 255) as u8))
+    }))
 }
 
 /// Whether a JPEG goes on to its end-of-image marker. The decoder makes up what is missing of one that was cut off.

@@ -137,7 +137,7 @@ impl Reading<'_> {
                 "--fit digit is for square images, and the model's are {columns}x{rows}: say --fit whole"
             )),
             Fit::Digit => {
-                let picture = images::decode(file, bytes)?.into_luma8();
+                let picture = images::decode_ink(file, bytes)?;
                 match digit::normalise(&picture, Frame::of_side(rows as u32)) {
                     Some(pixels) => Ok(pixels),
                     None => error("there is no digit to be seen: it is all of one shade".into()),
