@@ -234,6 +234,41 @@ fn a_report_that_cannot_be_written_is_a_notice_and_the_model_is_there() {
 }
 
 #[test]
+fn pages_and_metrics_take_the_place_of_nothing_else() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    fs::write(folder.path().join("thesis.html"), "<html>years of work").unwrap();
+    let config = read(folder.path().join("run/config.json"));
+    for (flag, path) in [
+        ("--out", "run/config.json"),
+        ("--out", "run/model.safetensors"),
+        ("--out", "thesis.html"),
+        ("--csv", "run/metrics.jsonl"),
+        ("--csv", "run/report.html"),
+        ("--csv", "run"),
+    ] {
+        let run = softstep(folder.path(), &["report", "run", flag, path]);
+        assert!(run.code == 1 && run.stderr.contains(&format!("{flag} {path}")), "{run:?}");
+    }
+    let both = softstep(folder.path(), &["report", "run", "--out", "both", "--csv", "both"]);
+    assert!(both.code == 1 && both.stderr.contains("--csv both"), "{both:?}");
+    assert_eq!(read(folder.path().join("run/config.json")), config);
+    assert_eq!(read(folder.path().join("thesis.html")), "<html>years of work");
+    // What it wrote itself it writes anew, and through a link where that leads.
+    for _ in 0..2 {
+        train(folder.path(), &["report", "run", "--out", "page.html", "--csv", "metrics.csv"]);
+    }
+    #[cfg(unix)]
+    {
+        fs::write(folder.path().join("metrics.csv"), "").unwrap();
+        std::os::unix::fs::symlink("metrics.csv", folder.path().join("link.csv")).unwrap();
+        train(folder.path(), &["report", "run", "--csv", "link.csv"]);
+        assert!(read(folder.path().join("metrics.csv")).starts_with("run,step,loss,"));
+        assert!(fs::symlink_metadata(folder.path().join("link.csv")).unwrap().is_symlink());
+    }
+}
+
+#[test]
 fn several_runs_are_compared_by_what_differs() {
     let folder = folder();
     for (out, seed) in [("a/run", "1"), ("b/run", "2")] {
