@@ -172,6 +172,10 @@ fn the_page_says_the_numbers_in_both_languages_and_needs_nothing_else() {
             assert!(page.contains(word), "{lang}: {word}");
         }
         assert!(page.contains(&format!("<html lang=\"{code}\">")));
+        for wrong in ["for a class it is not", "squared probabilities", "学一个类别，就不行了", "概率的平方"]
+        {
+            assert!(!page.contains(wrong), "{lang}: {wrong}");
+        }
         let digits = &lesson["digits"][0];
         let [of_number, of_classes] = ["number", "cross_entropy"].map(|loss| last(&digits[loss]["accuracies"]));
         let (line, sigmoid) = (&lesson["tumours"]["line"], &lesson["tumours"]["sigmoid"]);

@@ -384,7 +384,7 @@ fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<M
         div.plots { @for plot in losses { (plot) } }
         p.note { (text.loss_note()) }
         (table(text.digits_caption(), &text.digits_header(), rows.collect()))
-        (paragraph(&text.digits_hidden(with_hidden)))
+        (paragraph(&text.digits_hidden(digits, with_hidden)))
         (paragraph(&text.pictures_lead()))
         div.pictures { @for figure in figures { (figure) } }
         (was_run(text, &text.digits_run(digits)))

@@ -3,6 +3,8 @@
 //! A [`Text`] is asked for a message by name. Messages that are `Markup` are HTML already, so only numbers and what was
 //! [`escaped`] may be put into them; `&str` and `String` are plain.
 
+use std::cmp::Ordering;
+
 use maud::{Markup, PreEscaped, html};
 
 use super::experiments::{Digits, Houses, OneStep, Softmax, Tumours, TwoClasses};
@@ -97,10 +99,12 @@ impl Text {
             "A network learns in many small steps, and each of them is the same. <b>Forward</b>: compute the outputs. \
              <b>Loss</b>: one number that says how wrong they are. <b>Backward</b> and <b>update</b>: find how the loss \
              changes with every weight, and move every weight a little the other way. Only the loss says what is to be \
-             learned, so it must suit the question. For a quantity that is the squared error; for a class it is not.",
+             learned, so it must suit the question. For a quantity that is the squared error. For a class, the squared error \
+             of its number asks the wrong question; one output for each class asks the right one.",
             "神经网络靠许多小步来学习，每一步都一样。<b>前向</b>：算出输出；<b>损失</b>：用一个数说明输出错了多少；\
              <b>反向与更新</b>：求出损失随每个权重怎样变化，再让每个权重朝相反方向挪一点。要学什么，全由损失函数说了算，\
-             所以它必须适合所问的问题。学一个数量，用平方误差正合适；学一个类别，就不行了。",
+             所以它必须适合所问的问题。学一个数量，用平方误差正合适；学一个类别，对类别编号用平方误差就问错了问题，\
+             应当让每个类别各有一个输出。",
         )
     }
 
@@ -710,20 +714,47 @@ impl Text {
         let [number_right, one_hot_right, cross_entropy_right] =
             [number, one_hot, cross_entropy].map(|run| percent(run.accuracy()));
         let [number_wrong, cross_entropy_wrong] = [number.wrong, cross_entropy.wrong];
+        let beside = self.one_hot_beside(one_hot.wrong, cross_entropy_wrong);
         self.html(
             format!(
                 "Learned as a number, {number_right} of the test digits are right; as one-hot labels, {one_hot_right}; by \
                  cross-entropy, {cross_entropy_right}. <b>The class number costs {points} percentage points</b>: \
-                 {number_wrong} digits wrong in place of {cross_entropy_wrong}. What matters most is to ask for classes: one-hot \
-                 labels come close even with the squared error, though only softmax makes their outputs probabilities."
+                 {number_wrong} digits wrong in place of {cross_entropy_wrong}. What matters most is to ask for classes. One-hot \
+                 labels work with the squared error, too, which draws each output towards 0 or 1; but these outputs are no \
+                 probabilities: they may leave 0..1, and nothing makes them sum to 1. {beside}"
             ),
             format!(
                 "当作数值来学，测试数字的正确率是 {number_right}；学 one-hot 标签，是 {one_hot_right}；用交叉熵，是 \
                  {cross_entropy_right}。<b>学类别编号，正确率低了 {points} 个百分点</b>：错了 {number_wrong} 个，\
-                 而交叉熵只错 {cross_entropy_wrong} 个。最要紧的是按类别来问：用 one-hot 标签，即使配平方误差也相差不远，\
-                 只是要有 softmax，输出才是概率。"
+                 而交叉熵错了 {cross_entropy_wrong} 个。最要紧的是按类别来问：one-hot 标签配平方误差也行得通，它把每个输出拉向 0 或 1；\
+                 但这样的输出不是概率：它们可以超出 0 到 1，加起来也不必等于 1。{beside}"
             ),
         )
+    }
+
+    /// One-hot labels with the squared error beside cross-entropy: which of them got fewer digits wrong.
+    fn one_hot_beside(self, one_hot: usize, cross_entropy: usize) -> String {
+        let more = one_hot.abs_diff(cross_entropy);
+        // Counts of rare mistakes vary by about their root; so this is less than two deviations of the difference.
+        let chance = if more * more <= 4 * (one_hot + cross_entropy) {
+            self.pick(", a difference that may be chance", "，这点差别可能只是偶然")
+        } else {
+            ""
+        };
+        match one_hot.cmp(&cross_entropy) {
+            Ordering::Equal => self.pick(
+                format!("One-hot labels got {one_hot} digits wrong, as many as cross-entropy."),
+                format!("one-hot 标签错了 {one_hot} 个，与交叉熵一样多。"),
+            ),
+            Ordering::Less => self.pick(
+                format!("One-hot labels got {one_hot} digits wrong, {more} fewer than cross-entropy{chance}."),
+                format!("one-hot 标签错了 {one_hot} 个，比交叉熵少 {more} 个{chance}。"),
+            ),
+            Ordering::Greater => self.pick(
+                format!("One-hot labels got {one_hot} digits wrong, {more} more than cross-entropy{chance}."),
+                format!("one-hot 标签错了 {one_hot} 个，比交叉熵多 {more} 个{chance}。"),
+            ),
+        }
     }
 
     pub fn digits_reason(self) -> Markup {
@@ -788,8 +819,8 @@ impl Text {
     pub fn loss_note(self) -> Markup {
         self.html(
             "Each loss has its own unit, so only its own fall can be read from it: squared class numbers, squared \
-             probabilities, nats.",
-            "三种损失单位不同，只能各看各的下降：类别编号的平方、概率的平方、奈特（nat）。",
+             distances from 0 and 1, nats.",
+            "三种损失单位不同，只能各看各的下降：类别编号之差的平方、与 0 和 1 之差的平方、奈特（nat）。",
         )
     }
 
@@ -816,16 +847,20 @@ impl Text {
         )
     }
 
-    pub fn digits_hidden(self, digits: &Digits) -> Markup {
-        let points = fixed(100.0 * (digits.cross_entropy.accuracy() - digits.number.accuracy()), 1);
+    pub fn digits_hidden(self, linear: &Digits, hidden: &Digits) -> Markup {
+        let [number, one_hot, cross_entropy] =
+            [&hidden.number, &hidden.one_hot, &hidden.cross_entropy].map(|run| percent(run.accuracy()));
+        let of_line = percent(linear.number.accuracy());
+        let beside = self.one_hot_beside(hidden.one_hot.wrong, hidden.cross_entropy.wrong);
         self.html(
             format!(
-                "Is the line to blame? A model with a hidden layer can bend. It does better at the number, too, and still \
-                 loses {points} points to the same model with cross-entropy."
+                "Is the line to blame? A model with a hidden layer can bend. It gets {number} right as a number (the linear \
+                 model {of_line}), and {cross_entropy} by cross-entropy. With one-hot labels and the squared error it gets \
+                 {one_hot}. {beside}"
             ),
             format!(
-                "会不会只是因为模型是线性的？带隐藏层的模型更灵活，学数值确实好了一些，但与同样的模型用交叉熵相比，仍差 \
-                 {points} 个百分点。"
+                "会不会只是因为模型是线性的？带隐藏层的模型更灵活：学数值，正确率是 {number}（线性模型是 {of_line}），\
+                 用交叉熵则是 {cross_entropy}。用 one-hot 标签和平方误差，是 {one_hot}。{beside}"
             ),
         )
     }
@@ -1070,6 +1105,18 @@ pub struct StepHeaders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_hot_labels_are_ahead_or_behind_as_it_came_out() {
+        let text = Text(Language::En);
+        assert_eq!(
+            text.one_hot_beside(10, 12),
+            "One-hot labels got 10 digits wrong, 2 fewer than cross-entropy, a difference that may be chance."
+        );
+        assert_eq!(text.one_hot_beside(40, 14), "One-hot labels got 40 digits wrong, 26 more than cross-entropy.");
+        assert_eq!(text.one_hot_beside(7, 7), "One-hot labels got 7 digits wrong, as many as cross-entropy.");
+        assert_eq!(Text(Language::Zh).one_hot_beside(40, 14), "one-hot 标签错了 40 个，比交叉熵多 26 个。");
+    }
 
     #[test]
     fn numbers_have_true_signs_and_no_negative_zero() {
