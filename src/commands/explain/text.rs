@@ -29,6 +29,25 @@ fn factor(number: f64, decimals: usize) -> String {
     if text.starts_with('−') { format!("({text})") } else { text }
 }
 
+/// `= result`, or `≈ result` where the terms, as they are printed, come to another.
+fn equals(of_printed: f64, result: f64, decimals: usize) -> String {
+    let result = fixed(result, decimals);
+    let sign = if fixed(of_printed, decimals) == result { "=" } else { "≈" };
+    format!("{sign} {result}")
+}
+
+/// A number as [`fixed`] prints it.
+fn as_printed(number: f64, decimals: usize) -> f64 {
+    format!("{number:.decimals$}").parse().unwrap_or(f64::NAN)
+}
+
+/// `−ln p = loss`, with so many digits of `p` that it is true as printed.
+fn logarithm(p: f64, loss: f64, decimals: usize) -> String {
+    let enough = |digits: &usize| fixed(-as_printed(p, *digits).ln(), decimals) == fixed(loss, decimals);
+    let digits = (4..=8).find(enough).unwrap_or(4);
+    format!("−ln {} {}", fixed(p, digits), equals(-as_printed(p, digits).ln(), loss, decimals))
+}
+
 /// A share as a percentage.
 pub fn percent(share: f64) -> String {
     format!("{} %", fixed(100.0 * share, 1))
@@ -455,19 +474,16 @@ impl Text {
     }
 
     pub fn softmax_loss(self, softmax: &Softmax) -> Markup {
-        let (p, losses): (Vec<_>, Vec<_>) =
-            softmax.probabilities.iter().zip(&softmax.losses).map(|(&p, &loss)| (fixed(p, 4), fixed(loss, 2))).unzip();
+        let [first, third] = [0, 2].map(|class| logarithm(softmax.probabilities[class], softmax.losses[class], 2));
         self.html(
             format!(
                 "The loss that goes with it is the <b>cross-entropy</b>: −ln of the probability that the label's class got. \
-                 If the first class is right, that is −ln {} = {}; if it is the third, −ln {} = {}. To be sure and wrong \
-                 is expensive.",
-                p[0], losses[0], p[2], losses[2]
+                 If the first class is right, that is {first}; if it is the third, {third}. To be sure and wrong is \
+                 expensive."
             ),
             format!(
-                "与它相配的损失是<b>交叉熵</b>：取标签那一类得到的概率，求 −ln。如果第一类是对的，损失是 −ln {} = {}；\
-                 如果第三类才对，就是 −ln {} = {}。错得越自信，代价越大。",
-                p[0], losses[0], p[2], losses[2]
+                "与它相配的损失是<b>交叉熵</b>：取标签那一类得到的概率，求 −ln。如果第一类是对的，损失是 {first}；\
+                 如果第三类才对，就是 {third}。错得越自信，代价越大。"
             ),
         )
     }
@@ -941,17 +957,17 @@ impl Text {
 
     pub fn step_loss(self, step: &OneStep) -> Markup {
         let label = step.labels[0];
-        let (p, loss) = (fixed(step.probabilities.at(0, label as usize), 4), fixed(step.losses[0], 4));
+        let first = logarithm(step.probabilities.at(0, label as usize), step.losses[0], 4);
         let all = step.losses.iter().map(|&loss| fixed(loss, 4)).collect::<Vec<_>>().join(" + ");
-        let mean = fixed(step.loss, 4);
+        let mean = equals(step.losses.iter().map(|&loss| as_printed(loss, 4)).sum::<f64>() / 3.0, step.loss, 4);
         self.html(
             format!(
-                "<b>2. Loss.</b> Of each row only the label's probability counts: for <i>a</i>, whose label is {label}, −ln \
-                 {p} = {loss}. The loss of the batch is the mean: ({all}) / 3 = {mean}."
+                "<b>2. Loss.</b> Of each row only the label's probability counts: for <i>a</i>, whose label is {label}, \
+                 {first}. The loss of the batch is the mean: ({all}) / 3 {mean}."
             ),
             format!(
-                "<b>2. 损失。</b>每一行只看标签那一类的概率：样本 <i>a</i> 的标签是 {label}，损失为 −ln {p} = {loss}。\
-                 整批的损失是平均值：({all}) / 3 = {mean}。"
+                "<b>2. 损失。</b>每一行只看标签那一类的概率：样本 <i>a</i> 的标签是 {label}，损失为 {first}。\
+                 整批的损失是平均值：({all}) / 3 {mean}。"
             ),
         )
     }
@@ -961,16 +977,17 @@ impl Text {
             .map(|row| format!("{} · {}", factor(step.inputs.at(row, 0), 1), factor(step.errors.at(row, 0), 4)))
             .collect::<Vec<_>>()
             .join(" + ");
-        let gradient = fixed(step.gradient.at(0, 0), 4);
+        let of_printed: f64 = (0..3).map(|row| step.inputs.at(row, 0) * as_printed(step.errors.at(row, 0), 4)).sum();
+        let gradient = equals(of_printed / 3.0, step.gradient.at(0, 0), 4);
         self.html(
             format!(
                 "<b>3. Backward.</b> Here softmax and cross-entropy repay the trouble: how the loss changes with the scores is \
                  simply <i>p</i> − one-hot, what was said minus what is true. For a weight, multiply that with the feature \
-                 it meets and take the mean over the batch. The first weight: ({sum}) / 3 = {gradient}."
+                 it meets and take the mean over the batch. The first weight: ({sum}) / 3 {gradient}."
             ),
             format!(
                 "<b>3. 反向。</b>softmax 与交叉熵配在一起的好处在这里显现：损失对分数的导数就是 <i>p</i> − one-hot，\
-                 即“说的”减去“真的”。要得到某个权重的梯度，把它乘上与该权重相遇的特征，再对整批取平均。第一个权重：({sum}) / 3 = {gradient}。"
+                 即“说的”减去“真的”。要得到某个权重的梯度，把它乘上与该权重相遇的特征，再对整批取平均。第一个权重：({sum}) / 3 {gradient}。"
             ),
         )
     }
@@ -978,10 +995,14 @@ impl Text {
     pub fn step_update(self, step: &OneStep) -> Markup {
         let rate = step.learning_rate;
         let sum = format!(
-            "{} − {rate} · {} = {}",
+            "{} − {rate} · {} {}",
             fixed(step.weights.at(0, 0), 1),
             factor(step.gradient.at(0, 0), 4),
-            fixed(step.updated.at(0, 0), 4)
+            equals(
+                step.weights.at(0, 0) - f64::from(rate) * as_printed(step.gradient.at(0, 0), 4),
+                step.updated.at(0, 0),
+                4
+            )
         );
         self.html(
             format!(
@@ -1116,6 +1137,16 @@ mod tests {
         assert_eq!(text.one_hot_beside(40, 14), "One-hot labels got 40 digits wrong, 26 more than cross-entropy.");
         assert_eq!(text.one_hot_beside(7, 7), "One-hot labels got 7 digits wrong, as many as cross-entropy.");
         assert_eq!(Text(Language::Zh).one_hot_beside(40, 14), "one-hot 标签错了 40 个，比交叉熵多 26 个。");
+    }
+
+    #[test]
+    fn printed_arithmetic_is_true_as_printed() {
+        assert_eq!(logarithm(0.0021785, 6.12911, 2), "−ln 0.00218 = 6.13");
+        assert_eq!(logarithm(0.8788782, 0.129109, 2), "−ln 0.8789 = 0.13");
+        // Not even eight digits of p make it the loss: the device rounded.
+        assert_eq!(logarithm(0.5, 0.6932, 4), "−ln 0.5000 ≈ 0.6932");
+        assert_eq!(equals(0.30004, 0.29996, 4), "= 0.3000");
+        assert_eq!(equals(-0.25, -0.2501, 4), "≈ −0.2501");
     }
 
     #[test]
