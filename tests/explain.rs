@@ -211,10 +211,10 @@ fn flats(folder: &Path) {
     let row = |index: usize| {
         let (rooms, garden) = (index % 7 + 1, index.is_multiple_of(3));
         let price = 10 * rooms + if garden { 40 } else { 0 };
-        format!("{rooms},{},{price}\n", if garden { "<b>yes</b>" } else { "no" })
+        format!("{rooms},{},1,{price}\n", if garden { "<b>yes</b>" } else { "no" })
     };
     let rows: String = (0..200).map(row).collect();
-    fs::write(folder.join("flats.csv"), format!("rooms,garden & lawn,price\n{rows}")).unwrap();
+    fs::write(folder.join("flats.csv"), format!("rooms,garden & lawn,floors,price\n{rows}")).unwrap();
 }
 
 #[test]
@@ -230,7 +230,13 @@ fn a_table_of_ones_own_takes_the_place_of_the_houses() {
     assert!(number(&houses["r_squared"]) >= 0.999, "{}", houses["r_squared"]);
     let term = |index: usize| number(&houses["terms"][index]["fitted"]);
     assert_near("rooms", &[term(0)], &[10.0], 0.2);
+    // A third has a garden, and the mean of the training part is what a category is compared with.
     assert_near("with a garden beside none", &[term(1) - term(2)], &[40.0], 1.0);
+    assert_near("with a garden", &[term(1)], &[26.7], 3.0);
+    assert_near("without", &[term(2)], &[-13.3], 3.0);
+    assert_near("the mean", &[number(&houses["at_means"])], &[40.0 + 40.0 / 3.0], 4.0);
+    assert!(houses["terms"][3]["fitted"].is_null(), "floors are the same everywhere: {}", houses["terms"]);
+    assert!(page.contains("(mean of the training part)") && !page.contains("(all at 0)"));
     assert!(page.contains("garden &amp; lawn = &lt;b&gt;yes&lt;/b&gt;") && !page.contains("<b>yes"));
     assert!(page.contains("flats.csv") && page.contains("--target price"));
     assert_eq!(page.matches("<figure class=\"plot\">").count(), 13);

@@ -4,7 +4,7 @@ use anyhow::Result;
 use maud::{Markup, Render, html};
 
 use super::experiments::{
-    DigitRun, Digits, Houses, Lesson, Matrix, OneStep, Picture, Softmax, Term, Tumours, TwoClasses,
+    DigitRun, Digits, Factor, Houses, Lesson, Matrix, OneStep, Picture, Softmax, Term, Tumours, TwoClasses,
 };
 use super::text::{Text, fixed, percent};
 use crate::page::plot::{Axis, Bars, Mark, Plot, Series, number, thinned};
@@ -89,16 +89,26 @@ fn table(caption: &str, header: &[&str], rows: Vec<Vec<String>>) -> Markup {
 
 fn houses_section(houses: &Houses, text: Text) -> Markup {
     let digits = |value: f64| if value == 0.0 { "0".into() } else { number(value, 3) };
-    let row = |name: String, term: &Term| {
-        let mut row = vec![name, digits(term.fitted)];
-        row.extend(term.law.map(digits));
+    let row = |name: String, factor: &Factor| {
+        let mut row = vec![name, digits(factor.fitted)];
+        row.extend(factor.law.map(digits));
         row
     };
     let shown = houses.terms.len().min(MAX_TERMS);
-    let name = |term: &Term| if houses.file.is_some() { term.name.clone() } else { text.house_column(&term.name) };
-    let mut rows: Vec<_> = houses.terms[..shown].iter().map(|term| row(name(term), term)).collect();
-    rows.push(row(text.intercept().into(), &houses.intercept));
+    let name = |term: &Term| match (&houses.file, &term.category) {
+        (None, _) => text.house_column(&term.name),
+        (_, None) => page::name(&term.name),
+        (_, Some(category)) => format!("{} = {}", page::name(&term.name), page::name(category)),
+    };
+    let mut rows: Vec<_> = houses.terms[..shown].iter().map(|term| row(name(term), &term.factor)).collect();
+    // Of a table nobody knows whether all numbers can be 0, and its categories cannot.
+    rows.push(match houses.file {
+        None => row(text.intercept().into(), &houses.intercept),
+        Some(_) => row(text.at_means().into(), &Factor { fitted: houses.at_means, law: None }),
+    });
     let header = &text.terms_header()[..if houses.intercept.law.is_some() { 3 } else { 2 }];
+    let categories = houses.terms.iter().any(|term| term.category.is_some());
+    let constants = houses.terms.iter().any(|term| term.factor.fitted.is_nan());
 
     let [low, high] = houses
         .predictions
@@ -131,14 +141,16 @@ fn houses_section(houses: &Houses, text: Text) -> Markup {
         p { (text.houses_found(houses)) @if houses.file.is_none() { (text.houses_noise(houses)) } }
         (table(text.terms_caption(), header, rows))
         @if shown < houses.terms.len() { (page::note(&text.more_terms(houses.terms.len() - shown))) }
+        @if categories { (page::note(text.categories_note())) }
+        @if constants { (page::note(text.constants_note())) }
         (was_run(text, &text.houses_run(houses)))
     }
 }
 
 fn law_of(houses: &Houses, text: Text) -> String {
-    let law = |term: &Term| term.law.unwrap_or(f64::NAN);
+    let law = |factor: &Factor| factor.law.unwrap_or(f64::NAN);
     match &houses.terms[..] {
-        [area, age] => text.houses_law_formula(law(&houses.intercept), law(area), -law(age)),
+        [area, age] => text.houses_law_formula(law(&houses.intercept), law(&area.factor), -law(&age.factor)),
         _ => String::new(),
     }
 }

@@ -299,6 +299,24 @@ impl Text {
         self.pick("(all at 0)", "（全部为 0 时）")
     }
 
+    pub fn at_means(self) -> &'static str {
+        self.pick("(mean of the training part)", "（训练部分的平均）")
+    }
+
+    pub fn categories_note(self) -> &'static str {
+        self.pick(
+            "Of a category it is what it adds to the mean of the training part.",
+            "类别一栏是它相对于训练部分平均值的增减。",
+        )
+    }
+
+    pub fn constants_note(self) -> &'static str {
+        self.pick(
+            "–: the training part has one value only, of which nothing can be learned.",
+            "–：训练部分里只有一个值，学不到它的作用。",
+        )
+    }
+
     /// A column of the houses that follow the law, by its name in the table.
     pub fn house_column(self, name: &str) -> String {
         match name {
