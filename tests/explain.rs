@@ -243,10 +243,25 @@ fn a_table_of_ones_own_takes_the_place_of_the_houses() {
 }
 
 #[test]
+fn values_of_unusual_size_are_said_with_digits_that_mean_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = (0..60).map(|index| format!("{index},{}e-9,{index}e20\n", index % 7 + 1)).collect();
+    fs::write(folder.path().join("sizes.csv"), format!("a,small,large\n{rows}")).unwrap();
+    for (target, power) in [("small", "10⁻"), ("large", "× 10²")] {
+        let (_, page) =
+            explain(folder.path(), &["--backend", "cpu", "--data", "sizes.csv", "--target", target, "--out", "s.html"]);
+        let found = page.split("examples that it was not trained on").nth(1).unwrap().split("</p>").next().unwrap();
+        assert!(found.replace('\u{a0}', " ").contains(power) && !found.contains(" 0.0 "), "{target}: {found}");
+        assert!(!found.contains("000"), "{target}: {found}");
+    }
+}
+
+#[test]
 fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     flats(path);
+    fs::write(path.join("same.csv"), format!("a,price\n{}", "1,3\n2,3\n".repeat(20))).unwrap();
     for (arguments, reason) in [
         (&["--out", "."][..], "that is a folder"),
         (&["--out", "missing/lesson.html"], "there is no folder missing"),
@@ -255,6 +270,7 @@ fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written()
         (&["--data", "flats", "--target", "price"], "a file.csv"),
         (&["--data", "flats.csv", "--target", "cost"], "no such column"),
         (&["--data", "flats.csv", "--target", "garden & lawn"], "is no number"),
+        (&["--data", "same.csv", "--target", "price"], "nothing to learn"),
         (&["--data", "none.csv", "--target", "price"], "none.csv"),
         (&["--backend", "cpu", "--adapter", "0"], "--adapter"),
         (&["--lang", "fr"], "--lang"),
@@ -267,5 +283,5 @@ fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written()
     }
     let mut left: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["flats.csv"]);
+    assert_eq!(left, ["flats.csv", "same.csv"]);
 }

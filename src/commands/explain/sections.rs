@@ -6,8 +6,8 @@ use maud::{Markup, Render, html};
 use super::experiments::{
     DigitRun, Digits, Factor, Houses, Lesson, Matrix, OneStep, Picture, Softmax, Term, Tumours, TwoClasses,
 };
-use super::text::{Text, fixed, percent};
-use crate::page::plot::{Axis, Bars, Mark, Plot, Series, number, thinned};
+use super::text::{Text, fixed, percent, quantity};
+use crate::page::plot::{Axis, Bars, Mark, Plot, Series, thinned};
 use crate::page::{self, picture};
 
 /// The most rows of a table of terms.
@@ -88,10 +88,9 @@ fn table(caption: &str, header: &[&str], rows: Vec<Vec<String>>) -> Markup {
 }
 
 fn houses_section(houses: &Houses, text: Text) -> Markup {
-    let digits = |value: f64| if value == 0.0 { "0".into() } else { number(value, 3) };
     let row = |name: String, factor: &Factor| {
-        let mut row = vec![name, digits(factor.fitted)];
-        row.extend(factor.law.map(digits));
+        let mut row = vec![name, quantity(factor.fitted, 3)];
+        row.extend(factor.law.map(|law| quantity(law, 3)));
         row
     };
     let shown = houses.terms.len().min(MAX_TERMS);

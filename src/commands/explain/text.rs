@@ -9,6 +9,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::experiments::{Digits, Houses, OneStep, Softmax, Tumours, TwoClasses};
 use crate::cli::Language;
+use crate::page::plot::number;
 
 /// A number with so many decimals, and a true minus sign.
 pub fn fixed(number: f64, decimals: usize) -> String {
@@ -23,7 +24,26 @@ pub fn fixed(number: f64, decimals: usize) -> String {
     }
 }
 
-/// The same as a factor: in brackets if it is below 0.
+/// A number of any size with so many digits that mean something: 12,300, 0.042, 8.6 × 10¹⁷.
+pub fn quantity(value: f64, digits: i32) -> String {
+    if value == 0.0 || !value.is_finite() || (1e-4..1e7).contains(&value.abs()) {
+        return number(value, digits);
+    }
+    let text = format!("{:.*e}", (digits - 1).max(0) as usize, value.abs());
+    let (size, power) = text.split_once('e').unwrap_or((&text, "0"));
+    let size = if size.contains('.') { size.trim_end_matches('0').trim_end_matches('.') } else { size };
+    let raised = |character| match character {
+        '-' => '⁻',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        digit => char::from_u32('⁰' as u32 + digit as u32 - '0' as u32).unwrap_or(digit),
+    };
+    let power: String = power.chars().map(raised).collect();
+    format!("{}{size}\u{a0}×\u{a0}10{power}", if value < 0.0 { "−" } else { "" })
+}
+
+/// The same as [`fixed`] as a factor: in brackets if it is below 0.
 fn factor(number: f64, decimals: usize) -> String {
     let text = fixed(number, decimals);
     if text.starts_with('−') { format!("({text})") } else { text }
@@ -208,24 +228,42 @@ impl Text {
     }
 
     pub fn houses_found(self, houses: &Houses) -> Markup {
-        let (r_squared, rmse, deviation) =
-            (percent(houses.r_squared), fixed(houses.rmse, 1), fixed(houses.deviation, 1));
-        let test = houses.test;
+        let (rmse, deviation) = (quantity(houses.rmse, 3), quantity(houses.deviation, 3));
+        let (test, r_squared) = (houses.test, houses.r_squared);
+        let share = percent(r_squared);
+        let explained = if r_squared >= 0.0 {
+            self.pick(
+                format!("the fit explains R² = {share} of the variance"),
+                format!("拟合解释了 R² = {share} 的方差"),
+            )
+        } else if r_squared < 0.0 {
+            let r_squared = quantity(r_squared, 2);
+            self.pick(
+                format!(
+                    "the fit does worse than their mean would: R² = {r_squared}, where the mean has 0 and 1 is perfect"
+                ),
+                format!("拟合还不如总是回答它们的平均值：R² = {r_squared}（平均值为 0，完美为 1）"),
+            )
+        } else {
+            self.pick(
+                "there is no variance to explain, since their targets are all the same".into(),
+                "没有方差可以解释，因为它们的目标值全都相同".into(),
+            )
+        };
         self.html(
             format!(
-                "On {test} examples that it was not trained on, the fit explains R² = {r_squared} of the variance. It is \
-                 off by {rmse} (the root of the mean squared error); whoever always says the mean is off by about \
-                 {deviation}."
+                "On {test} examples that it was not trained on, {explained}. It is off by {rmse} (the root of the mean \
+                 squared error); the targets that it was trained on are off their mean by {deviation}."
             ),
             format!(
-                "在 {test} 个没有参加训练的样本上，拟合解释了 R² = {r_squared} 的方差。它的均方根误差是 {rmse}；\
-                 如果总是回答平均值，误差约为 {deviation}。"
+                "在 {test} 个没有参加训练的样本上，{explained}。它的均方根误差是 {rmse}；\
+                 训练用的目标值与其平均值的均方根差是 {deviation}。"
             ),
         )
     }
 
     pub fn houses_noise(self, houses: &Houses) -> Markup {
-        let (rmse, noise) = (fixed(houses.rmse, 1), fixed(houses.noise, 0));
+        let (rmse, noise) = (quantity(houses.rmse, 3), fixed(houses.noise, 0));
         self.html(
             format!(" {rmse} is about the noise itself, {noise}: nothing more can be learned."),
             format!("{rmse} 已经和噪声本身的 {noise} 差不多：再没有更多可学的了。"),
@@ -1174,6 +1212,9 @@ mod tests {
         assert_eq!((fixed(f64::NAN, 2), percent(f64::NEG_INFINITY)), ("–".into(), "– %".into()));
         assert_eq!(percent(0.9637), "96.4 %");
         assert_eq!((factor(-0.3, 1), factor(0.3, 1), factor(-0.04, 1)), ("(−0.3)".into(), "0.3".into(), "0.0".into()));
+        let quantities = [0.0, f64::NAN, 19.774, -9734.3, 8.77e23, -2.0e17, 6.518e-12].map(|value| quantity(value, 3));
+        let said = ["0", "–", "19.8", "−9,730", "8.77 × 10²³", "−2 × 10¹⁷", "6.52 × 10⁻¹²"];
+        assert_eq!(quantities.map(|quantity| quantity.replace('\u{a0}', " ")), said);
         assert_eq!(escaped("<b>&"), "&lt;b&gt;&amp;");
     }
 }
