@@ -271,6 +271,7 @@ fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written()
         (&["--data", "flats.csv", "--target", "cost"], "no such column"),
         (&["--data", "flats.csv", "--target", "garden & lawn"], "is no number"),
         (&["--data", "same.csv", "--target", "price"], "nothing to learn"),
+        (&["--data", "flats.csv", "--target", "price", "--out", "./flats.csv"], "the table of --data"),
         (&["--data", "none.csv", "--target", "price"], "none.csv"),
         (&["--backend", "cpu", "--adapter", "0"], "--adapter"),
         (&["--lang", "fr"], "--lang"),
@@ -281,6 +282,7 @@ fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written()
         assert!(run.code != 0 && run.stdout.is_empty() && run.stderr.contains(reason), "{arguments:?}: {run:?}");
         assert!(!run.stderr.contains("panicked"), "{run:?}");
     }
+    assert!(fs::read_to_string(path.join("flats.csv")).unwrap().starts_with("rooms,"));
     let mut left: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["flats.csv", "same.csv"]);

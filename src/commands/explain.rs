@@ -25,7 +25,7 @@ const HIDDEN: [usize; 1] = [32];
 
 /// Runs every experiment and writes the page; `started` is when the program did.
 pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
-    check_out(&args.out)?;
+    check_out(&args.out, args.data.as_deref())?;
     let table = table(args)?;
     let lab = Lab { gpu: super::open_gpu(&args.device).await? };
     let info = lab.info()?;
@@ -70,7 +70,12 @@ pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
 }
 
 /// Refuses an `--out` that cannot become a page, before the work.
-fn check_out(out: &Path) -> Result<()> {
+fn check_out(out: &Path, data: Option<&Path>) -> Result<()> {
+    if let (Ok(page), Some(Ok(table))) = (out.canonicalize(), data.map(Path::canonicalize))
+        && page == table
+    {
+        bail!("--out {}: that is the table of --data; name another file for the page", out.display());
+    }
     if out.is_dir() {
         bail!("--out {}: that is a folder; name the page's file, such as explain.html", out.display());
     }
