@@ -184,7 +184,11 @@ fn the_page_says_the_numbers_in_both_languages_and_needs_nothing_else() {
             format!("{:.1} %", 100.0 * of_number),
             format!("{:.1} %", 100.0 * of_classes),
             format!("{:.1}", 100.0 * (of_classes - of_number)),
-            format!("{:.2} cm / {:.2} cm", number(&line["boundary_error"]), number(&sigmoid["boundary_error"])),
+            format!(
+                "{:.2}\u{a0}cm / {:.2}\u{a0}cm",
+                number(&line["boundary_error"]),
+                number(&sigmoid["boundary_error"])
+            ),
             format!("{:.4}", number(&lesson["one_step"]["loss"])),
             format!("{:.4}", number(&lesson["one_step"]["updated"]["values"][0])),
             lesson["adapter"].as_str().unwrap().to_string(),
@@ -194,7 +198,18 @@ fn the_page_says_the_numbers_in_both_languages_and_needs_nothing_else() {
         ] {
             assert!(page.contains(&said), "{lang}: {said}");
         }
-        for never in ["<script", "http://", "https://", "NaN", "There are no numbers"] {
+        for never in [
+            "falls and levels off",
+            "from below 0",
+            "nine weights",
+            "九个权重",
+            "一半的",
+            "<script",
+            "http://",
+            "https://",
+            "NaN",
+            "There are no numbers",
+        ] {
             assert!(!page.contains(never), "{lang}: {never}");
         }
         assert_eq!(page.matches("<figure class=\"plot\">").count(), 14, "{lang}");

@@ -244,7 +244,7 @@ fn softmax_section(softmax: &Softmax, text: Text) -> Markup {
     };
     html! {
         (paragraph(&text.softmax_why()))
-        (formula(&text.softmax_formula()))
+        (formula(&Text::softmax_formula()))
         div.plots {
             (bars("3a", text.scores(), text.scores_summary(), &softmax.scores, |score| fixed(score, 0), &[]))
             (bars("3b", text.probabilities(), text.probabilities_summary(), &softmax.probabilities, |p| fixed(p, 2), &[0.0, 1.0]))
@@ -272,7 +272,7 @@ fn two_section(two: &TwoClasses, text: Text) -> Markup {
     };
     html! {
         (paragraph(&text.two_why()))
-        (formula(&text.two_formula()))
+        (formula(&Text::two_formula()))
         (paragraph(&text.two_result(two)))
         (paragraph(&text.two_trained(two)))
         div.plots {
@@ -306,7 +306,7 @@ fn fits_section(tumours: &Tumours, text: Text) -> Markup {
         div.beside {
             (Plot {
                 title: &text.figure("5", text.fits_figure()),
-                summary: text.fits_summary(),
+                summary: &text.fits_summary(tumours),
                 x: axis(text.size_axis()),
                 y: axis(""),
                 series: &all,
@@ -332,7 +332,7 @@ fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<M
         let test: Vec<[f64; 2]> = view.test_losses.iter().map(|[epoch, loss]| [epoch * per_epoch, *loss]).collect();
         Plot {
             title: &text.figure(["6c", "6d", "6e"][loss], &text.loss_figure(names[loss])),
-            summary: text.loss_summary(),
+            summary: &text.loss_summary(&[&digits.number, &digits.one_hot, &digits.cross_entropy][loss].losses),
             x: axis(text.step_axis()),
             y: Axis { logarithmic: true, ..Axis::default() },
             series: &[
@@ -478,7 +478,7 @@ fn step_section(step: &OneStep, text: Text) -> Markup {
         (paragraph(&text.step_after(step)))
         (Plot {
             title: &text.figure("7", text.step_figure()),
-            summary: text.loss_summary(),
+            summary: &text.loss_summary(&step.curve),
             x: axis(text.step_axis()),
             y: Axis { include: &[0.0], ..Axis::default() },
             series: &[series("", 0, Mark::Line, &counted(&step.curve, 1))],

@@ -7,9 +7,9 @@ use std::cmp::Ordering;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::experiments::{Digits, Houses, OneStep, Softmax, Tumours, TwoClasses};
+use super::experiments::{Digits, Fit, Houses, OneStep, Softmax, Tumours, TwoClasses};
 use crate::cli::Language;
-use crate::page::plot::number;
+use crate::page::{self, plot::number};
 
 /// A number with so many decimals, and a true minus sign.
 pub fn fixed(number: f64, decimals: usize) -> String {
@@ -81,6 +81,11 @@ pub fn small(number: f64) -> String {
         Some((digits, power)) => format!("{digits} × 10<sup>{}</sup>", power.replace('-', "−")),
         None => text,
     }
+}
+
+/// HTML without attributes, that is kept on one line.
+fn unbroken(html: &str) -> String {
+    html.replace(' ', "\u{a0}")
 }
 
 /// A text of the person's, for HTML.
@@ -164,7 +169,7 @@ impl Text {
     }
 
     pub fn centimetres(self, length: f64) -> String {
-        format!("{} cm", fixed(length, 2))
+        format!("{}\u{a0}cm", fixed(length, 2))
     }
 
     pub fn contents(self) -> &'static str {
@@ -218,7 +223,7 @@ impl Text {
     }
 
     pub fn houses_table(self, houses: &Houses, file: &str) -> Markup {
-        let (file, target) = (escaped(file), escaped(&houses.target));
+        let (file, target) = (escaped(&page::name(file)), escaped(&page::name(&houses.target)));
         self.html(
             format!(
                 "Here it is done with your table <code>{file}</code>: the value to learn is <code>{target}</code>."
@@ -432,7 +437,7 @@ impl Text {
     pub fn samples_law(self, tumours: &Tumours) -> Markup {
         let (boundary, width) = (fixed(tumours.boundary, 0), fixed(tumours.width, 1));
         let (count, group) = (tumours.samples.len(), tumours.group);
-        let formula = format!("1 / (1 + e<sup>−(<i>x</i> − {boundary}) / {width}</sup>)");
+        let formula = unbroken(&format!("1 / (1 + e<sup>−(<i>x</i> − {boundary}) / {width}</sup>)"));
         self.html(
             format!(
                 "Here the law is known, because we made it: at size <i>x</i> a tumour is malignant with probability \
@@ -442,7 +447,7 @@ impl Text {
             ),
             format!(
                 "这里的规律是已知的，因为它是我们定的：大小为 <i>x</i> 的肿瘤是恶性的概率为 {formula}，在 {boundary} cm \
-                 处正好是一半。我们取 {count} 个大小，各按这个概率抽出一个标签。标签只落在 0 和 1 上；\
+                 处正好是 0.5。我们取 {count} 个大小，各按这个概率抽出一个标签。标签只落在 0 和 1 上；\
                  而在大小相近的 {group} 个肿瘤中恶性所占的比例里，规律又显现出来。"
             ),
         )
@@ -491,13 +496,11 @@ impl Text {
         )
     }
 
-    pub fn softmax_formula(self) -> Markup {
-        self.html(
+    pub fn softmax_formula() -> Markup {
+        PreEscaped(unbroken(
             "<i>p<sub>i</sub></i> = e<sup><i>z<sub>i</sub></i></sup> / (e<sup><i>z</i><sub>1</sub></sup> + \
              e<sup><i>z</i><sub>2</sub></sup> + … )",
-            "<i>p<sub>i</sub></i> = e<sup><i>z<sub>i</sub></i></sup> / (e<sup><i>z</i><sub>1</sub></sup> + \
-             e<sup><i>z</i><sub>2</sub></sup> + …)",
-        )
+        ))
     }
 
     pub fn softmax_result(self, softmax: &Softmax) -> Markup {
@@ -581,15 +584,14 @@ impl Text {
         self.html("With two classes, divide the fraction by its numerator:", "只有两个类别时，把分子分母同除以分子：")
     }
 
-    pub fn two_formula(self) -> Markup {
-        self.html(
-            "<i>p</i><sub>1</sub> = e<sup><i>z</i><sub>1</sub></sup> / (e<sup><i>z</i><sub>0</sub></sup> + \
-             e<sup><i>z</i><sub>1</sub></sup>) = 1 / (1 + e<sup>−(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)</sup>) = \
-             sigmoid(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)",
-            "<i>p</i><sub>1</sub> = e<sup><i>z</i><sub>1</sub></sup> / (e<sup><i>z</i><sub>0</sub></sup> + \
-             e<sup><i>z</i><sub>1</sub></sup>) = 1 / (1 + e<sup>−(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)</sup>) = \
-             sigmoid(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)",
-        )
+    pub fn two_formula() -> Markup {
+        let steps = [
+            "<i>p</i><sub>1</sub>",
+            "e<sup><i>z</i><sub>1</sub></sup> / (e<sup><i>z</i><sub>0</sub></sup> + e<sup><i>z</i><sub>1</sub></sup>)",
+            "1 / (1 + e<sup>−(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)</sup>)",
+            "sigmoid(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)",
+        ];
+        PreEscaped(steps.map(unbroken).join(" =\u{a0}"))
     }
 
     pub fn two_result(self, two: &TwoClasses) -> Markup {
@@ -675,7 +677,7 @@ impl Text {
             format!(
                 "回到肿瘤的例子。用均方误差让一条直线去拟合 0 和 1 的标签，等于把标签当成了数量。可是直线没法待在 0 到 1 \
                  之间：在这些大小上，它给出的“概率”从 {low} 到 {high}。它还要为此受罚：输出 {high}、标签为 1 时，\
-                 明明判断正确，仍要为这个差值付出代价。为了少受罚，直线只好躺得更平，于是它的分界点（输出为一半的地方）\
+                 明明判断正确，仍要为这个差值付出代价。为了少受罚，直线只好躺得更平，于是它的分界点（输出为 0.5 的地方）\
                  被那些毫无疑问的大肿瘤拉偏了。"
             ),
         )
@@ -704,10 +706,21 @@ impl Text {
         self.pick("Both fits, and the true law behind them", "两种拟合，背后是真实规律")
     }
 
-    pub fn fits_summary(self) -> &'static str {
+    pub fn fits_summary(self, tumours: &Tumours) -> String {
+        let ends = |fit: &Fit| [fit.curve.first(), fit.curve.last()].map(|end| end.map_or(f64::NAN, |end| end[1]));
+        let [[line_low, line_high], [low, high]] =
+            [&tumours.line, &tumours.sigmoid].map(|fit| ends(fit).map(|output| fixed(output, 2)));
+        let [line, sigmoid, law] =
+            [tumours.line.boundary, tumours.sigmoid.boundary, tumours.boundary].map(|size| fixed(size, 2));
         self.pick(
-            "The line runs from below 0 to far above 1 and crosses one half late; the sigmoid follows the law",
-            "直线从 0 以下一直升到远超过 1，过一半的位置偏后；sigmoid 紧跟规律",
+            format!(
+                "The line runs from {line_low} to {line_high} and is at 0.5 at {line} cm; the sigmoid runs from {low} to \
+                 {high} and is at 0.5 at {sigmoid} cm, the law at {law} cm"
+            ),
+            format!(
+                "直线从 {line_low} 到 {line_high}，在 {line} cm 处为 0.5；sigmoid 从 {low} 到 {high}，在 {sigmoid} cm 处为 0.5，\
+                 规律则在 {law} cm 处"
+            ),
         )
     }
 
@@ -884,8 +897,12 @@ impl Text {
         self.pick(format!("Loss: {of}"), format!("损失：{of}"))
     }
 
-    pub fn loss_summary(self) -> &'static str {
-        self.pick("The loss falls and levels off", "损失下降后趋于平稳")
+    pub fn loss_summary(self, losses: &[f64]) -> String {
+        let [first, last] = [losses.first(), losses.last()].map(|loss| quantity(loss.copied().unwrap_or(f64::NAN), 3));
+        self.pick(
+            format!("The loss goes from {first} in the first step to {last} in the last"),
+            format!("第一步的损失为 {first}，最后一步为 {last}"),
+        )
     }
 
     pub fn loss_note(self) -> Markup {
@@ -981,9 +998,10 @@ impl Text {
     pub fn step_lead(self) -> Markup {
         self.html(
             "What softstep does thousands of times, done once, and small enough to check with a pocket calculator: three \
-             examples <i>a</i>, <i>b</i>, <i>c</i> with two features, three classes, nine weights.",
+             examples <i>a</i>, <i>b</i>, <i>c</i> with two features, three classes, six weights and three\
+             biases.",
             "softstep 要做成千上万次的事，这里只做一次，小到可以用计算器验算：三个样本 <i>a</i>、<i>b</i>、<i>c</i>，\
-             每个两个特征，三个类别，九个权重。",
+             每个两个特征，三个类别，六个权重和三个偏置。",
         )
     }
 
