@@ -172,6 +172,10 @@ fn the_page_says_the_numbers_in_both_languages_and_needs_nothing_else() {
             assert!(page.contains(word), "{lang}: {word}");
         }
         assert!(page.contains(&format!("<html lang=\"{code}\">")));
+        for wrong in ["for a class it is not", "squared probabilities", "学一个类别，就不行了", "概率的平方"]
+        {
+            assert!(!page.contains(wrong), "{lang}: {wrong}");
+        }
         let digits = &lesson["digits"][0];
         let [of_number, of_classes] = ["number", "cross_entropy"].map(|loss| last(&digits[loss]["accuracies"]));
         let (line, sigmoid) = (&lesson["tumours"]["line"], &lesson["tumours"]["sigmoid"]);
@@ -180,7 +184,11 @@ fn the_page_says_the_numbers_in_both_languages_and_needs_nothing_else() {
             format!("{:.1} %", 100.0 * of_number),
             format!("{:.1} %", 100.0 * of_classes),
             format!("{:.1}", 100.0 * (of_classes - of_number)),
-            format!("{:.2} cm / {:.2} cm", number(&line["boundary_error"]), number(&sigmoid["boundary_error"])),
+            format!(
+                "{:.2}\u{a0}cm / {:.2}\u{a0}cm",
+                number(&line["boundary_error"]),
+                number(&sigmoid["boundary_error"])
+            ),
             format!("{:.4}", number(&lesson["one_step"]["loss"])),
             format!("{:.4}", number(&lesson["one_step"]["updated"]["values"][0])),
             lesson["adapter"].as_str().unwrap().to_string(),
@@ -190,7 +198,18 @@ fn the_page_says_the_numbers_in_both_languages_and_needs_nothing_else() {
         ] {
             assert!(page.contains(&said), "{lang}: {said}");
         }
-        for never in ["<script", "http://", "https://", "NaN", "There are no numbers"] {
+        for never in [
+            "falls and levels off",
+            "from below 0",
+            "nine weights",
+            "九个权重",
+            "一半的",
+            "<script",
+            "http://",
+            "https://",
+            "NaN",
+            "There are no numbers",
+        ] {
             assert!(!page.contains(never), "{lang}: {never}");
         }
         assert_eq!(page.matches("<figure class=\"plot\">").count(), 14, "{lang}");
@@ -207,10 +226,10 @@ fn flats(folder: &Path) {
     let row = |index: usize| {
         let (rooms, garden) = (index % 7 + 1, index.is_multiple_of(3));
         let price = 10 * rooms + if garden { 40 } else { 0 };
-        format!("{rooms},{},{price}\n", if garden { "<b>yes</b>" } else { "no" })
+        format!("{rooms},{},1,{price}\n", if garden { "<b>yes</b>" } else { "no" })
     };
     let rows: String = (0..200).map(row).collect();
-    fs::write(folder.join("flats.csv"), format!("rooms,garden & lawn,price\n{rows}")).unwrap();
+    fs::write(folder.join("flats.csv"), format!("rooms,garden & lawn,floors,price\n{rows}")).unwrap();
 }
 
 #[test]
@@ -226,10 +245,30 @@ fn a_table_of_ones_own_takes_the_place_of_the_houses() {
     assert!(number(&houses["r_squared"]) >= 0.999, "{}", houses["r_squared"]);
     let term = |index: usize| number(&houses["terms"][index]["fitted"]);
     assert_near("rooms", &[term(0)], &[10.0], 0.2);
+    // A third has a garden, and the mean of the training part is what a category is compared with.
     assert_near("with a garden beside none", &[term(1) - term(2)], &[40.0], 1.0);
+    assert_near("with a garden", &[term(1)], &[26.7], 3.0);
+    assert_near("without", &[term(2)], &[-13.3], 3.0);
+    assert_near("the mean", &[number(&houses["at_means"])], &[40.0 + 40.0 / 3.0], 4.0);
+    assert!(houses["terms"][3]["fitted"].is_null(), "floors are the same everywhere: {}", houses["terms"]);
+    assert!(page.contains("(mean of the training part)") && !page.contains("(all at 0)"));
     assert!(page.contains("garden &amp; lawn = &lt;b&gt;yes&lt;/b&gt;") && !page.contains("<b>yes"));
     assert!(page.contains("flats.csv") && page.contains("--target price"));
     assert_eq!(page.matches("<figure class=\"plot\">").count(), 13);
+}
+
+#[test]
+fn values_of_unusual_size_are_said_with_digits_that_mean_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = (0..60).map(|index| format!("{index},{}e-9,{index}e20\n", index % 7 + 1)).collect();
+    fs::write(folder.path().join("sizes.csv"), format!("a,small,large\n{rows}")).unwrap();
+    for (target, power) in [("small", "10⁻"), ("large", "× 10²")] {
+        let (_, page) =
+            explain(folder.path(), &["--backend", "cpu", "--data", "sizes.csv", "--target", target, "--out", "s.html"]);
+        let found = page.split("examples that it was not trained on").nth(1).unwrap().split("</p>").next().unwrap();
+        assert!(found.replace('\u{a0}', " ").contains(power) && !found.contains(" 0.0 "), "{target}: {found}");
+        assert!(!found.contains("000"), "{target}: {found}");
+    }
 }
 
 #[test]
@@ -237,6 +276,7 @@ fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written()
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     flats(path);
+    fs::write(path.join("same.csv"), format!("a,price\n{}", "1,3\n2,3\n".repeat(20))).unwrap();
     for (arguments, reason) in [
         (&["--out", "."][..], "that is a folder"),
         (&["--out", "missing/lesson.html"], "there is no folder missing"),
@@ -245,6 +285,8 @@ fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written()
         (&["--data", "flats", "--target", "price"], "a file.csv"),
         (&["--data", "flats.csv", "--target", "cost"], "no such column"),
         (&["--data", "flats.csv", "--target", "garden & lawn"], "is no number"),
+        (&["--data", "same.csv", "--target", "price"], "nothing to learn"),
+        (&["--data", "flats.csv", "--target", "price", "--out", "./flats.csv"], "the table of --data"),
         (&["--data", "none.csv", "--target", "price"], "none.csv"),
         (&["--backend", "cpu", "--adapter", "0"], "--adapter"),
         (&["--lang", "fr"], "--lang"),
@@ -255,7 +297,8 @@ fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written()
         assert!(run.code != 0 && run.stdout.is_empty() && run.stderr.contains(reason), "{arguments:?}: {run:?}");
         assert!(!run.stderr.contains("panicked"), "{run:?}");
     }
+    assert!(fs::read_to_string(path.join("flats.csv")).unwrap().starts_with("rooms,"));
     let mut left: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["flats.csv"]);
+    assert_eq!(left, ["flats.csv", "same.csv"]);
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::data::{Kind, TestPart};
 
@@ -16,7 +17,7 @@ use self::experiments::{Lesson, Table};
 use self::lab::Lab;
 use self::sections::Made;
 use self::text::Text;
-use crate::cli::{ExplainArgs, Language};
+use crate::cli::{BackendChoice, ExplainArgs, Language};
 use crate::report::{Explained, LessonReport};
 use crate::run_folder;
 
@@ -25,7 +26,7 @@ const HIDDEN: [usize; 1] = [32];
 
 /// Runs every experiment and writes the page; `started` is when the program did.
 pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
-    check_out(&args.out)?;
+    check_out(&args.out, args.data.as_deref())?;
     let table = table(args)?;
     let lab = Lab { gpu: super::open_gpu(&args.device).await? };
     let info = lab.info()?;
@@ -70,7 +71,12 @@ pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
 }
 
 /// Refuses an `--out` that cannot become a page, before the work.
-fn check_out(out: &Path) -> Result<()> {
+fn check_out(out: &Path, data: Option<&Path>) -> Result<()> {
+    if let (Ok(page), Some(Ok(table))) = (out.canonicalize(), data.map(Path::canonicalize))
+        && page == table
+    {
+        bail!("--out {}: that is the table of --data; name another file for the page", out.display());
+    }
     if out.is_dir() {
         bail!("--out {}: that is a folder; name the page's file, such as explain.html", out.display());
     }
@@ -104,19 +110,65 @@ fn table(args: &ExplainArgs) -> Result<Option<Table<'_>>> {
     }
 }
 
-/// The command that makes the same numbers.
+/// The command that makes the same page, for a shell.
 fn command(args: &ExplainArgs) -> String {
     let mut command = String::from("softstep explain");
+    let mut flag = |name: &str, value: &str| command += &format!(" --{name}{}", quoted(value));
     if args.lang == Language::Zh {
-        command += " --lang zh";
+        flag("lang", "zh");
     }
     if let (Some(file), Some(target)) = (&args.data, &args.target) {
-        command += &format!(" --data {} --target {target}", file.display());
+        flag("data", &file.display().to_string());
+        flag("target", target);
     }
-    for (flag, columns) in [("categorical", &args.categorical), ("ignore", &args.ignore)] {
+    for (name, columns) in [("categorical", &args.categorical), ("ignore", &args.ignore)] {
         if !columns.is_empty() {
-            command += &format!(" --{flag} {}", columns.join(","));
+            flag(name, &columns.join(","));
         }
     }
-    command + &format!(" --seed {}", args.seed)
+    flag("seed", &args.seed.to_string());
+    if let Some(backend) =
+        args.device.backend.to_possible_value().filter(|_| args.device.backend != BackendChoice::Auto)
+    {
+        flag("backend", backend.get_name());
+    }
+    if let Some(adapter) = &args.device.adapter {
+        flag("adapter", adapter);
+    }
+    command
+}
+
+/// The value of a flag with what parts them, in single quotes where a shell would read more into it.
+fn quoted(value: &str) -> String {
+    let plain = |character: char| character.is_alphanumeric() || "-_./,:+@".contains(character);
+    let between = if value.starts_with('-') { '=' } else { ' ' };
+    if !value.is_empty() && value.chars().all(plain) {
+        format!("{between}{value}")
+    } else {
+        format!("{between}'{}'", value.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Command};
+
+    #[test]
+    fn the_command_has_every_flag_that_makes_the_numbers_and_is_quoted_for_a_shell() {
+        let command_of = |arguments: &[&str]| {
+            let arguments = ["softstep", "explain"].iter().chain(arguments);
+            let Command::Explain(args) = cli::parse(arguments.map(Into::into)).unwrap().command else { panic!() };
+            command(&args)
+        };
+        assert_eq!(command_of(&["--quiet", "--out", "a.html"]), "softstep explain --seed 0");
+        assert_eq!(
+            command_of(&["--data", "my $HOME.csv", "--target=-it's", "--ignore", "a,b", "--categorical", "c (d)"]),
+            r"softstep explain --data 'my $HOME.csv' --target='-it'\''s' --categorical 'c (d)' --ignore a,b --seed 0"
+        );
+        assert_eq!(
+            command_of(&["--lang", "zh", "--seed", "3", "--backend", "gpu", "--adapter", "NVIDIA H100"]),
+            "softstep explain --lang zh --seed 3 --backend gpu --adapter 'NVIDIA H100'"
+        );
+    }
 }

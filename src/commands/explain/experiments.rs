@@ -106,8 +106,10 @@ pub struct Houses {
     pub learning_rate: f32,
     /// What each feature adds to the target, in units of both.
     pub terms: Vec<Term>,
-    /// The target where all features are 0.
-    pub intercept: Term,
+    /// The target where all numbers are 0 and no category counts.
+    pub intercept: Factor,
+    /// The target where every number has its mean of the training part, and every category its share.
+    pub at_means: f64,
     /// Share of the test part's variance that the fit explains.
     pub r_squared: f64,
     /// Root mean squared error of the test part, in the target's units.
@@ -123,21 +125,32 @@ pub struct Houses {
     pub noise: f64,
 }
 
-/// A factor of a law.
+/// A number of a fit.
 #[derive(Debug, Serialize)]
-pub struct Term {
-    pub name: String,
+pub struct Factor {
     pub fitted: f64,
     /// That of the law, where there is one.
     pub law: Option<f64>,
 }
 
+/// What a feature adds to the target.
+#[derive(Debug, Serialize)]
+pub struct Term {
+    /// The column.
+    pub name: String,
+    /// The text of the column that adds it, beside the mean of the training part; none where each unit of a number does.
+    pub category: Option<String>,
+    /// Not a number where the training part has one value only, so that nothing can be learned of it.
+    #[serde(flatten)]
+    pub factor: Factor,
+}
+
 impl Houses {
     /// A price by the law or by the fit.
     pub fn price(&self, fitted: bool, area: f64, age: f64) -> f64 {
-        let factor = |term: &Term| if fitted { term.fitted } else { term.law.unwrap_or(f64::NAN) };
+        let factor = |factor: &Factor| if fitted { factor.fitted } else { factor.law.unwrap_or(f64::NAN) };
         let [area_term, age_term] = &self.terms[..] else { return f64::NAN };
-        factor(&self.intercept) + factor(area_term) * area + factor(age_term) * age
+        factor(&self.intercept) + factor(&area_term.factor) * area + factor(&age_term.factor) * age
     }
 }
 
@@ -178,6 +191,15 @@ fn sample_houses(seed: u64) -> softstep::Result<Data> {
     csv::read("houses", text.as_bytes(), &options, seed)
 }
 
+/// The mean of each feature.
+fn means(examples: &Examples) -> Vec<f64> {
+    let mut means = vec![0.0; examples.features];
+    for example in 0..examples.len() {
+        means.iter_mut().zip(examples.input(example)).for_each(|(mean, value)| *mean += value / examples.len() as f64);
+    }
+    means
+}
+
 pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<Houses> {
     let data = match table {
         Some(Table { file, options }) => csv::load(file, options, seed)?,
@@ -201,29 +223,47 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
     let evaluation = run.tests.last();
 
     // Back from standardised numbers: y = mean + deviation · (w · (x − mean_x) / deviation_x + bias).
-    let mut weights = run.parameters.layers[0].values.iter().map(|&weight| f64::from(weight) * scale.deviation);
+    let weights: Vec<f64> =
+        run.parameters.layers[0].values.iter().map(|&weight| f64::from(weight) * scale.deviation).collect();
+    let shares = means(&data.train);
     let law = |name: &str| match (table, name) {
         (None, "area") => Some(PER_AREA),
         (None, "age") => Some(-PER_YEAR),
         _ => None,
     };
     let mut terms = Vec::new();
-    let mut base = scale.mean;
+    let mut at_means = scale.mean + weights[data.train.features];
+    let mut intercept = at_means;
+    let mut first = 0;
     for column in &format.columns {
+        let term = |category, fitted| Term {
+            name: column.name.clone(),
+            category,
+            factor: Factor { fitted, law: law(&column.name) },
+        };
         match &column.encoding {
             Encoding::Standardised(of_column) => {
-                let fitted = weights.next().unwrap_or(f64::NAN) / of_column.deviation;
-                base -= fitted * of_column.mean;
-                terms.push(Term { name: column.name.clone(), fitted, law: law(&column.name) });
+                // A feature that is 0 everywhere leaves its weight where it started.
+                let constant = (0..data.train.len()).all(|example| data.train.input(example).nth(first) == Some(0.0));
+                let fitted = if constant { f64::NAN } else { weights[first] / of_column.deviation };
+                intercept -= if constant { 0.0 } else { fitted * of_column.mean };
+                terms.push(term(None, fitted));
+                first += 1;
             }
-            Encoding::OneHot(texts) => terms.extend(texts.iter().map(|text| Term {
-                name: format!("{} = {text}", column.name),
-                fitted: weights.next().unwrap_or(f64::NAN),
-                law: None,
-            })),
+            // One of them is always 1, so the same could be added to all and taken from the bias: only their differences
+            // are learned.
+            Encoding::OneHot(texts) => {
+                let next = first + texts.len();
+                let mean: f64 = weights[first..next].iter().zip(&shares[first..next]).map(|(w, share)| w * share).sum();
+                at_means += mean;
+                intercept += mean;
+                terms.extend(
+                    texts.iter().zip(&weights[first..next]).map(|(text, w)| term(Some(text.clone()), w - mean)),
+                );
+                first = next;
+            }
         }
     }
-    base += weights.next().unwrap_or(f64::NAN);
 
     let unscaled = |value: f32| scale.mean + scale.deviation * f64::from(value);
     let Targets::Values(targets) = &*data.test.targets else { bail!("{} has classes", data.name) };
@@ -244,7 +284,8 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
         batch_size: config.batch_size,
         learning_rate,
         terms,
-        intercept: Term { name: String::new(), fitted: base, law: table.is_none().then_some(BASE) },
+        intercept: Factor { fitted: intercept, law: table.is_none().then_some(BASE) },
+        at_means,
         r_squared: evaluation.and_then(|evaluation| evaluation.r_squared).unwrap_or(f64::NAN),
         rmse: run.test_loss().sqrt() * scale.deviation,
         deviation: scale.deviation,

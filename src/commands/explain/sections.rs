@@ -4,10 +4,10 @@ use anyhow::Result;
 use maud::{Markup, Render, html};
 
 use super::experiments::{
-    DigitRun, Digits, Houses, Lesson, Matrix, OneStep, Picture, Softmax, Term, Tumours, TwoClasses,
+    DigitRun, Digits, Factor, Houses, Lesson, Matrix, OneStep, Picture, Softmax, Term, Tumours, TwoClasses,
 };
-use super::text::{Text, fixed, percent};
-use crate::page::plot::{Axis, Bars, Mark, Plot, Series, number, thinned};
+use super::text::{Text, fixed, percent, quantity};
+use crate::page::plot::{Axis, Bars, Mark, Plot, Series, thinned};
 use crate::page::{self, picture};
 
 /// The most rows of a table of terms.
@@ -88,17 +88,26 @@ fn table(caption: &str, header: &[&str], rows: Vec<Vec<String>>) -> Markup {
 }
 
 fn houses_section(houses: &Houses, text: Text) -> Markup {
-    let digits = |value: f64| if value == 0.0 { "0".into() } else { number(value, 3) };
-    let row = |name: String, term: &Term| {
-        let mut row = vec![name, digits(term.fitted)];
-        row.extend(term.law.map(digits));
+    let row = |name: String, factor: &Factor| {
+        let mut row = vec![name, quantity(factor.fitted, 3)];
+        row.extend(factor.law.map(|law| quantity(law, 3)));
         row
     };
     let shown = houses.terms.len().min(MAX_TERMS);
-    let name = |term: &Term| if houses.file.is_some() { term.name.clone() } else { text.house_column(&term.name) };
-    let mut rows: Vec<_> = houses.terms[..shown].iter().map(|term| row(name(term), term)).collect();
-    rows.push(row(text.intercept().into(), &houses.intercept));
+    let name = |term: &Term| match (&houses.file, &term.category) {
+        (None, _) => text.house_column(&term.name),
+        (_, None) => page::name(&term.name),
+        (_, Some(category)) => format!("{} = {}", page::name(&term.name), page::name(category)),
+    };
+    let mut rows: Vec<_> = houses.terms[..shown].iter().map(|term| row(name(term), &term.factor)).collect();
+    // Of a table nobody knows whether all numbers can be 0, and its categories cannot.
+    rows.push(match houses.file {
+        None => row(text.intercept().into(), &houses.intercept),
+        Some(_) => row(text.at_means().into(), &Factor { fitted: houses.at_means, law: None }),
+    });
     let header = &text.terms_header()[..if houses.intercept.law.is_some() { 3 } else { 2 }];
+    let categories = houses.terms.iter().any(|term| term.category.is_some());
+    let constants = houses.terms.iter().any(|term| term.factor.fitted.is_nan());
 
     let [low, high] = houses
         .predictions
@@ -131,14 +140,16 @@ fn houses_section(houses: &Houses, text: Text) -> Markup {
         p { (text.houses_found(houses)) @if houses.file.is_none() { (text.houses_noise(houses)) } }
         (table(text.terms_caption(), header, rows))
         @if shown < houses.terms.len() { (page::note(&text.more_terms(houses.terms.len() - shown))) }
+        @if categories { (page::note(text.categories_note())) }
+        @if constants { (page::note(text.constants_note())) }
         (was_run(text, &text.houses_run(houses)))
     }
 }
 
 fn law_of(houses: &Houses, text: Text) -> String {
-    let law = |term: &Term| term.law.unwrap_or(f64::NAN);
+    let law = |factor: &Factor| factor.law.unwrap_or(f64::NAN);
     match &houses.terms[..] {
-        [area, age] => text.houses_law_formula(law(&houses.intercept), law(area), -law(age)),
+        [area, age] => text.houses_law_formula(law(&houses.intercept), law(&area.factor), -law(&age.factor)),
         _ => String::new(),
     }
 }
@@ -233,7 +244,7 @@ fn softmax_section(softmax: &Softmax, text: Text) -> Markup {
     };
     html! {
         (paragraph(&text.softmax_why()))
-        (formula(&text.softmax_formula()))
+        (formula(&Text::softmax_formula()))
         div.plots {
             (bars("3a", text.scores(), text.scores_summary(), &softmax.scores, |score| fixed(score, 0), &[]))
             (bars("3b", text.probabilities(), text.probabilities_summary(), &softmax.probabilities, |p| fixed(p, 2), &[0.0, 1.0]))
@@ -261,7 +272,7 @@ fn two_section(two: &TwoClasses, text: Text) -> Markup {
     };
     html! {
         (paragraph(&text.two_why()))
-        (formula(&text.two_formula()))
+        (formula(&Text::two_formula()))
         (paragraph(&text.two_result(two)))
         (paragraph(&text.two_trained(two)))
         div.plots {
@@ -295,7 +306,7 @@ fn fits_section(tumours: &Tumours, text: Text) -> Markup {
         div.beside {
             (Plot {
                 title: &text.figure("5", text.fits_figure()),
-                summary: text.fits_summary(),
+                summary: &text.fits_summary(tumours),
                 x: axis(text.size_axis()),
                 y: axis(""),
                 series: &all,
@@ -321,7 +332,7 @@ fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<M
         let test: Vec<[f64; 2]> = view.test_losses.iter().map(|[epoch, loss]| [epoch * per_epoch, *loss]).collect();
         Plot {
             title: &text.figure(["6c", "6d", "6e"][loss], &text.loss_figure(names[loss])),
-            summary: text.loss_summary(),
+            summary: &text.loss_summary(&[&digits.number, &digits.one_hot, &digits.cross_entropy][loss].losses),
             x: axis(text.step_axis()),
             y: Axis { logarithmic: true, ..Axis::default() },
             series: &[
@@ -384,7 +395,7 @@ fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<M
         div.plots { @for plot in losses { (plot) } }
         p.note { (text.loss_note()) }
         (table(text.digits_caption(), &text.digits_header(), rows.collect()))
-        (paragraph(&text.digits_hidden(with_hidden)))
+        (paragraph(&text.digits_hidden(digits, with_hidden)))
         (paragraph(&text.pictures_lead()))
         div.pictures { @for figure in figures { (figure) } }
         (was_run(text, &text.digits_run(digits)))
@@ -467,7 +478,7 @@ fn step_section(step: &OneStep, text: Text) -> Markup {
         (paragraph(&text.step_after(step)))
         (Plot {
             title: &text.figure("7", text.step_figure()),
-            summary: text.loss_summary(),
+            summary: &text.loss_summary(&step.curve),
             x: axis(text.step_axis()),
             y: Axis { include: &[0.0], ..Axis::default() },
             series: &[series("", 0, Mark::Line, &counted(&step.curve, 1))],

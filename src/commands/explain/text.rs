@@ -3,10 +3,13 @@
 //! A [`Text`] is asked for a message by name. Messages that are `Markup` are HTML already, so only numbers and what was
 //! [`escaped`] may be put into them; `&str` and `String` are plain.
 
+use std::cmp::Ordering;
+
 use maud::{Markup, PreEscaped, html};
 
-use super::experiments::{Digits, Houses, OneStep, Softmax, Tumours, TwoClasses};
+use super::experiments::{Digits, Fit, Houses, OneStep, Softmax, Tumours, TwoClasses};
 use crate::cli::Language;
+use crate::page::{self, plot::number};
 
 /// A number with so many decimals, and a true minus sign.
 pub fn fixed(number: f64, decimals: usize) -> String {
@@ -21,10 +24,48 @@ pub fn fixed(number: f64, decimals: usize) -> String {
     }
 }
 
-/// The same as a factor: in brackets if it is below 0.
+/// A number of any size with so many digits that mean something: 12,300, 0.042, 8.6 × 10¹⁷.
+pub fn quantity(value: f64, digits: i32) -> String {
+    if value == 0.0 || !value.is_finite() || (1e-4..1e7).contains(&value.abs()) {
+        return number(value, digits);
+    }
+    let text = format!("{:.*e}", (digits - 1).max(0) as usize, value.abs());
+    let (size, power) = text.split_once('e').unwrap_or((&text, "0"));
+    let size = if size.contains('.') { size.trim_end_matches('0').trim_end_matches('.') } else { size };
+    let raised = |character| match character {
+        '-' => '⁻',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        digit => char::from_u32('⁰' as u32 + digit as u32 - '0' as u32).unwrap_or(digit),
+    };
+    let power: String = power.chars().map(raised).collect();
+    format!("{}{size}\u{a0}×\u{a0}10{power}", if value < 0.0 { "−" } else { "" })
+}
+
+/// The same as [`fixed`] as a factor: in brackets if it is below 0.
 fn factor(number: f64, decimals: usize) -> String {
     let text = fixed(number, decimals);
     if text.starts_with('−') { format!("({text})") } else { text }
+}
+
+/// `= result`, or `≈ result` where the terms, as they are printed, come to another.
+fn equals(of_printed: f64, result: f64, decimals: usize) -> String {
+    let result = fixed(result, decimals);
+    let sign = if fixed(of_printed, decimals) == result { "=" } else { "≈" };
+    format!("{sign} {result}")
+}
+
+/// A number as [`fixed`] prints it.
+fn as_printed(number: f64, decimals: usize) -> f64 {
+    format!("{number:.decimals$}").parse().unwrap_or(f64::NAN)
+}
+
+/// `−ln p = loss`, with so many digits of `p` that it is true as printed.
+fn logarithm(p: f64, loss: f64, decimals: usize) -> String {
+    let enough = |digits: &usize| fixed(-as_printed(p, *digits).ln(), decimals) == fixed(loss, decimals);
+    let digits = (4..=8).find(enough).unwrap_or(4);
+    format!("−ln {} {}", fixed(p, digits), equals(-as_printed(p, digits).ln(), loss, decimals))
 }
 
 /// A share as a percentage.
@@ -40,6 +81,11 @@ pub fn small(number: f64) -> String {
         Some((digits, power)) => format!("{digits} × 10<sup>{}</sup>", power.replace('-', "−")),
         None => text,
     }
+}
+
+/// HTML without attributes, that is kept on one line.
+fn unbroken(html: &str) -> String {
+    html.replace(' ', "\u{a0}")
 }
 
 /// A text of the person's, for HTML.
@@ -97,10 +143,12 @@ impl Text {
             "A network learns in many small steps, and each of them is the same. <b>Forward</b>: compute the outputs. \
              <b>Loss</b>: one number that says how wrong they are. <b>Backward</b> and <b>update</b>: find how the loss \
              changes with every weight, and move every weight a little the other way. Only the loss says what is to be \
-             learned, so it must suit the question. For a quantity that is the squared error; for a class it is not.",
+             learned, so it must suit the question. For a quantity that is the squared error. For a class, the squared error \
+             of its number asks the wrong question; one output for each class asks the right one.",
             "神经网络靠许多小步来学习，每一步都一样。<b>前向</b>：算出输出；<b>损失</b>：用一个数说明输出错了多少；\
              <b>反向与更新</b>：求出损失随每个权重怎样变化，再让每个权重朝相反方向挪一点。要学什么，全由损失函数说了算，\
-             所以它必须适合所问的问题。学一个数量，用平方误差正合适；学一个类别，就不行了。",
+             所以它必须适合所问的问题。学一个数量，用平方误差正合适；学一个类别，对类别编号用平方误差就问错了问题，\
+             应当让每个类别各有一个输出。",
         )
     }
 
@@ -121,7 +169,7 @@ impl Text {
     }
 
     pub fn centimetres(self, length: f64) -> String {
-        format!("{} cm", fixed(length, 2))
+        format!("{}\u{a0}cm", fixed(length, 2))
     }
 
     pub fn contents(self) -> &'static str {
@@ -175,7 +223,7 @@ impl Text {
     }
 
     pub fn houses_table(self, houses: &Houses, file: &str) -> Markup {
-        let (file, target) = (escaped(file), escaped(&houses.target));
+        let (file, target) = (escaped(&page::name(file)), escaped(&page::name(&houses.target)));
         self.html(
             format!(
                 "Here it is done with your table <code>{file}</code>: the value to learn is <code>{target}</code>."
@@ -185,24 +233,42 @@ impl Text {
     }
 
     pub fn houses_found(self, houses: &Houses) -> Markup {
-        let (r_squared, rmse, deviation) =
-            (percent(houses.r_squared), fixed(houses.rmse, 1), fixed(houses.deviation, 1));
-        let test = houses.test;
+        let (rmse, deviation) = (quantity(houses.rmse, 3), quantity(houses.deviation, 3));
+        let (test, r_squared) = (houses.test, houses.r_squared);
+        let share = percent(r_squared);
+        let explained = if r_squared >= 0.0 {
+            self.pick(
+                format!("the fit explains R² = {share} of the variance"),
+                format!("拟合解释了 R² = {share} 的方差"),
+            )
+        } else if r_squared < 0.0 {
+            let r_squared = quantity(r_squared, 2);
+            self.pick(
+                format!(
+                    "the fit does worse than their mean would: R² = {r_squared}, where the mean has 0 and 1 is perfect"
+                ),
+                format!("拟合还不如总是回答它们的平均值：R² = {r_squared}（平均值为 0，完美为 1）"),
+            )
+        } else {
+            self.pick(
+                "there is no variance to explain, since their targets are all the same".into(),
+                "没有方差可以解释，因为它们的目标值全都相同".into(),
+            )
+        };
         self.html(
             format!(
-                "On {test} examples that it was not trained on, the fit explains R² = {r_squared} of the variance. It is \
-                 off by {rmse} (the root of the mean squared error); whoever always says the mean is off by about \
-                 {deviation}."
+                "On {test} examples that it was not trained on, {explained}. It is off by {rmse} (the root of the mean \
+                 squared error); the targets that it was trained on are off their mean by {deviation}."
             ),
             format!(
-                "在 {test} 个没有参加训练的样本上，拟合解释了 R² = {r_squared} 的方差。它的均方根误差是 {rmse}；\
-                 如果总是回答平均值，误差约为 {deviation}。"
+                "在 {test} 个没有参加训练的样本上，{explained}。它的均方根误差是 {rmse}；\
+                 训练用的目标值与其平均值的均方根差是 {deviation}。"
             ),
         )
     }
 
     pub fn houses_noise(self, houses: &Houses) -> Markup {
-        let (rmse, noise) = (fixed(houses.rmse, 1), fixed(houses.noise, 0));
+        let (rmse, noise) = (quantity(houses.rmse, 3), fixed(houses.noise, 0));
         self.html(
             format!(" {rmse} is about the noise itself, {noise}: nothing more can be learned."),
             format!("{rmse} 已经和噪声本身的 {noise} 差不多：再没有更多可学的了。"),
@@ -274,6 +340,24 @@ impl Text {
 
     pub fn intercept(self) -> &'static str {
         self.pick("(all at 0)", "（全部为 0 时）")
+    }
+
+    pub fn at_means(self) -> &'static str {
+        self.pick("(mean of the training part)", "（训练部分的平均）")
+    }
+
+    pub fn categories_note(self) -> &'static str {
+        self.pick(
+            "Of a category it is what it adds to the mean of the training part.",
+            "类别一栏是它相对于训练部分平均值的增减。",
+        )
+    }
+
+    pub fn constants_note(self) -> &'static str {
+        self.pick(
+            "–: the training part has one value only, of which nothing can be learned.",
+            "–：训练部分里只有一个值，学不到它的作用。",
+        )
     }
 
     /// A column of the houses that follow the law, by its name in the table.
@@ -353,7 +437,7 @@ impl Text {
     pub fn samples_law(self, tumours: &Tumours) -> Markup {
         let (boundary, width) = (fixed(tumours.boundary, 0), fixed(tumours.width, 1));
         let (count, group) = (tumours.samples.len(), tumours.group);
-        let formula = format!("1 / (1 + e<sup>−(<i>x</i> − {boundary}) / {width}</sup>)");
+        let formula = unbroken(&format!("1 / (1 + e<sup>−(<i>x</i> − {boundary}) / {width}</sup>)"));
         self.html(
             format!(
                 "Here the law is known, because we made it: at size <i>x</i> a tumour is malignant with probability \
@@ -363,7 +447,7 @@ impl Text {
             ),
             format!(
                 "这里的规律是已知的，因为它是我们定的：大小为 <i>x</i> 的肿瘤是恶性的概率为 {formula}，在 {boundary} cm \
-                 处正好是一半。我们取 {count} 个大小，各按这个概率抽出一个标签。标签只落在 0 和 1 上；\
+                 处正好是 0.5。我们取 {count} 个大小，各按这个概率抽出一个标签。标签只落在 0 和 1 上；\
                  而在大小相近的 {group} 个肿瘤中恶性所占的比例里，规律又显现出来。"
             ),
         )
@@ -412,13 +496,11 @@ impl Text {
         )
     }
 
-    pub fn softmax_formula(self) -> Markup {
-        self.html(
+    pub fn softmax_formula() -> Markup {
+        PreEscaped(unbroken(
             "<i>p<sub>i</sub></i> = e<sup><i>z<sub>i</sub></i></sup> / (e<sup><i>z</i><sub>1</sub></sup> + \
              e<sup><i>z</i><sub>2</sub></sup> + … )",
-            "<i>p<sub>i</sub></i> = e<sup><i>z<sub>i</sub></i></sup> / (e<sup><i>z</i><sub>1</sub></sup> + \
-             e<sup><i>z</i><sub>2</sub></sup> + …)",
-        )
+        ))
     }
 
     pub fn softmax_result(self, softmax: &Softmax) -> Markup {
@@ -451,19 +533,16 @@ impl Text {
     }
 
     pub fn softmax_loss(self, softmax: &Softmax) -> Markup {
-        let (p, losses): (Vec<_>, Vec<_>) =
-            softmax.probabilities.iter().zip(&softmax.losses).map(|(&p, &loss)| (fixed(p, 4), fixed(loss, 2))).unzip();
+        let [first, third] = [0, 2].map(|class| logarithm(softmax.probabilities[class], softmax.losses[class], 2));
         self.html(
             format!(
                 "The loss that goes with it is the <b>cross-entropy</b>: −ln of the probability that the label's class got. \
-                 If the first class is right, that is −ln {} = {}; if it is the third, −ln {} = {}. To be sure and wrong \
-                 is expensive.",
-                p[0], losses[0], p[2], losses[2]
+                 If the first class is right, that is {first}; if it is the third, {third}. To be sure and wrong is \
+                 expensive."
             ),
             format!(
-                "与它相配的损失是<b>交叉熵</b>：取标签那一类得到的概率，求 −ln。如果第一类是对的，损失是 −ln {} = {}；\
-                 如果第三类才对，就是 −ln {} = {}。错得越自信，代价越大。",
-                p[0], losses[0], p[2], losses[2]
+                "与它相配的损失是<b>交叉熵</b>：取标签那一类得到的概率，求 −ln。如果第一类是对的，损失是 {first}；\
+                 如果第三类才对，就是 {third}。错得越自信，代价越大。"
             ),
         )
     }
@@ -505,15 +584,14 @@ impl Text {
         self.html("With two classes, divide the fraction by its numerator:", "只有两个类别时，把分子分母同除以分子：")
     }
 
-    pub fn two_formula(self) -> Markup {
-        self.html(
-            "<i>p</i><sub>1</sub> = e<sup><i>z</i><sub>1</sub></sup> / (e<sup><i>z</i><sub>0</sub></sup> + \
-             e<sup><i>z</i><sub>1</sub></sup>) = 1 / (1 + e<sup>−(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)</sup>) = \
-             sigmoid(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)",
-            "<i>p</i><sub>1</sub> = e<sup><i>z</i><sub>1</sub></sup> / (e<sup><i>z</i><sub>0</sub></sup> + \
-             e<sup><i>z</i><sub>1</sub></sup>) = 1 / (1 + e<sup>−(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)</sup>) = \
-             sigmoid(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)",
-        )
+    pub fn two_formula() -> Markup {
+        let steps = [
+            "<i>p</i><sub>1</sub>",
+            "e<sup><i>z</i><sub>1</sub></sup> / (e<sup><i>z</i><sub>0</sub></sup> + e<sup><i>z</i><sub>1</sub></sup>)",
+            "1 / (1 + e<sup>−(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)</sup>)",
+            "sigmoid(<i>z</i><sub>1</sub> − <i>z</i><sub>0</sub>)",
+        ];
+        PreEscaped(steps.map(unbroken).join(" =\u{a0}"))
     }
 
     pub fn two_result(self, two: &TwoClasses) -> Markup {
@@ -599,7 +677,7 @@ impl Text {
             format!(
                 "回到肿瘤的例子。用均方误差让一条直线去拟合 0 和 1 的标签，等于把标签当成了数量。可是直线没法待在 0 到 1 \
                  之间：在这些大小上，它给出的“概率”从 {low} 到 {high}。它还要为此受罚：输出 {high}、标签为 1 时，\
-                 明明判断正确，仍要为这个差值付出代价。为了少受罚，直线只好躺得更平，于是它的分界点（输出为一半的地方）\
+                 明明判断正确，仍要为这个差值付出代价。为了少受罚，直线只好躺得更平，于是它的分界点（输出为 0.5 的地方）\
                  被那些毫无疑问的大肿瘤拉偏了。"
             ),
         )
@@ -628,10 +706,21 @@ impl Text {
         self.pick("Both fits, and the true law behind them", "两种拟合，背后是真实规律")
     }
 
-    pub fn fits_summary(self) -> &'static str {
+    pub fn fits_summary(self, tumours: &Tumours) -> String {
+        let ends = |fit: &Fit| [fit.curve.first(), fit.curve.last()].map(|end| end.map_or(f64::NAN, |end| end[1]));
+        let [[line_low, line_high], [low, high]] =
+            [&tumours.line, &tumours.sigmoid].map(|fit| ends(fit).map(|output| fixed(output, 2)));
+        let [line, sigmoid, law] =
+            [tumours.line.boundary, tumours.sigmoid.boundary, tumours.boundary].map(|size| fixed(size, 2));
         self.pick(
-            "The line runs from below 0 to far above 1 and crosses one half late; the sigmoid follows the law",
-            "直线从 0 以下一直升到远超过 1，过一半的位置偏后；sigmoid 紧跟规律",
+            format!(
+                "The line runs from {line_low} to {line_high} and is at 0.5 at {line} cm; the sigmoid runs from {low} to \
+                 {high} and is at 0.5 at {sigmoid} cm, the law at {law} cm"
+            ),
+            format!(
+                "直线从 {line_low} 到 {line_high}，在 {line} cm 处为 0.5；sigmoid 从 {low} 到 {high}，在 {sigmoid} cm 处为 0.5，\
+                 规律则在 {law} cm 处"
+            ),
         )
     }
 
@@ -710,20 +799,47 @@ impl Text {
         let [number_right, one_hot_right, cross_entropy_right] =
             [number, one_hot, cross_entropy].map(|run| percent(run.accuracy()));
         let [number_wrong, cross_entropy_wrong] = [number.wrong, cross_entropy.wrong];
+        let beside = self.one_hot_beside(one_hot.wrong, cross_entropy_wrong);
         self.html(
             format!(
                 "Learned as a number, {number_right} of the test digits are right; as one-hot labels, {one_hot_right}; by \
                  cross-entropy, {cross_entropy_right}. <b>The class number costs {points} percentage points</b>: \
-                 {number_wrong} digits wrong in place of {cross_entropy_wrong}. What matters most is to ask for classes: one-hot \
-                 labels come close even with the squared error, though only softmax makes their outputs probabilities."
+                 {number_wrong} digits wrong in place of {cross_entropy_wrong}. What matters most is to ask for classes. One-hot \
+                 labels work with the squared error, too, which draws each output towards 0 or 1; but these outputs are no \
+                 probabilities: they may leave 0..1, and nothing makes them sum to 1. {beside}"
             ),
             format!(
                 "当作数值来学，测试数字的正确率是 {number_right}；学 one-hot 标签，是 {one_hot_right}；用交叉熵，是 \
                  {cross_entropy_right}。<b>学类别编号，正确率低了 {points} 个百分点</b>：错了 {number_wrong} 个，\
-                 而交叉熵只错 {cross_entropy_wrong} 个。最要紧的是按类别来问：用 one-hot 标签，即使配平方误差也相差不远，\
-                 只是要有 softmax，输出才是概率。"
+                 而交叉熵错了 {cross_entropy_wrong} 个。最要紧的是按类别来问：one-hot 标签配平方误差也行得通，它把每个输出拉向 0 或 1；\
+                 但这样的输出不是概率：它们可以超出 0 到 1，加起来也不必等于 1。{beside}"
             ),
         )
+    }
+
+    /// One-hot labels with the squared error beside cross-entropy: which of them got fewer digits wrong.
+    fn one_hot_beside(self, one_hot: usize, cross_entropy: usize) -> String {
+        let more = one_hot.abs_diff(cross_entropy);
+        // Counts of rare mistakes vary by about their root; so this is less than two deviations of the difference.
+        let chance = if more * more <= 4 * (one_hot + cross_entropy) {
+            self.pick(", a difference that may be chance", "，这点差别可能只是偶然")
+        } else {
+            ""
+        };
+        match one_hot.cmp(&cross_entropy) {
+            Ordering::Equal => self.pick(
+                format!("One-hot labels got {one_hot} digits wrong, as many as cross-entropy."),
+                format!("one-hot 标签错了 {one_hot} 个，与交叉熵一样多。"),
+            ),
+            Ordering::Less => self.pick(
+                format!("One-hot labels got {one_hot} digits wrong, {more} fewer than cross-entropy{chance}."),
+                format!("one-hot 标签错了 {one_hot} 个，比交叉熵少 {more} 个{chance}。"),
+            ),
+            Ordering::Greater => self.pick(
+                format!("One-hot labels got {one_hot} digits wrong, {more} more than cross-entropy{chance}."),
+                format!("one-hot 标签错了 {one_hot} 个，比交叉熵多 {more} 个{chance}。"),
+            ),
+        }
     }
 
     pub fn digits_reason(self) -> Markup {
@@ -781,15 +897,19 @@ impl Text {
         self.pick(format!("Loss: {of}"), format!("损失：{of}"))
     }
 
-    pub fn loss_summary(self) -> &'static str {
-        self.pick("The loss falls and levels off", "损失下降后趋于平稳")
+    pub fn loss_summary(self, losses: &[f64]) -> String {
+        let [first, last] = [losses.first(), losses.last()].map(|loss| quantity(loss.copied().unwrap_or(f64::NAN), 3));
+        self.pick(
+            format!("The loss goes from {first} in the first step to {last} in the last"),
+            format!("第一步的损失为 {first}，最后一步为 {last}"),
+        )
     }
 
     pub fn loss_note(self) -> Markup {
         self.html(
             "Each loss has its own unit, so only its own fall can be read from it: squared class numbers, squared \
-             probabilities, nats.",
-            "三种损失单位不同，只能各看各的下降：类别编号的平方、概率的平方、奈特（nat）。",
+             distances from 0 and 1, nats.",
+            "三种损失单位不同，只能各看各的下降：类别编号之差的平方、与 0 和 1 之差的平方、奈特（nat）。",
         )
     }
 
@@ -816,16 +936,20 @@ impl Text {
         )
     }
 
-    pub fn digits_hidden(self, digits: &Digits) -> Markup {
-        let points = fixed(100.0 * (digits.cross_entropy.accuracy() - digits.number.accuracy()), 1);
+    pub fn digits_hidden(self, linear: &Digits, hidden: &Digits) -> Markup {
+        let [number, one_hot, cross_entropy] =
+            [&hidden.number, &hidden.one_hot, &hidden.cross_entropy].map(|run| percent(run.accuracy()));
+        let of_line = percent(linear.number.accuracy());
+        let beside = self.one_hot_beside(hidden.one_hot.wrong, hidden.cross_entropy.wrong);
         self.html(
             format!(
-                "Is the line to blame? A model with a hidden layer can bend. It does better at the number, too, and still \
-                 loses {points} points to the same model with cross-entropy."
+                "Is the line to blame? A model with a hidden layer can bend. It gets {number} right as a number (the linear \
+                 model {of_line}), and {cross_entropy} by cross-entropy. With one-hot labels and the squared error it gets \
+                 {one_hot}. {beside}"
             ),
             format!(
-                "会不会只是因为模型是线性的？带隐藏层的模型更灵活，学数值确实好了一些，但与同样的模型用交叉熵相比，仍差 \
-                 {points} 个百分点。"
+                "会不会只是因为模型是线性的？带隐藏层的模型更灵活：学数值，正确率是 {number}（线性模型是 {of_line}），\
+                 用交叉熵则是 {cross_entropy}。用 one-hot 标签和平方误差，是 {one_hot}。{beside}"
             ),
         )
     }
@@ -874,9 +998,10 @@ impl Text {
     pub fn step_lead(self) -> Markup {
         self.html(
             "What softstep does thousands of times, done once, and small enough to check with a pocket calculator: three \
-             examples <i>a</i>, <i>b</i>, <i>c</i> with two features, three classes, nine weights.",
+             examples <i>a</i>, <i>b</i>, <i>c</i> with two features, three classes, six weights and three\
+             biases.",
             "softstep 要做成千上万次的事，这里只做一次，小到可以用计算器验算：三个样本 <i>a</i>、<i>b</i>、<i>c</i>，\
-             每个两个特征，三个类别，九个权重。",
+             每个两个特征，三个类别，六个权重和三个偏置。",
         )
     }
 
@@ -906,17 +1031,17 @@ impl Text {
 
     pub fn step_loss(self, step: &OneStep) -> Markup {
         let label = step.labels[0];
-        let (p, loss) = (fixed(step.probabilities.at(0, label as usize), 4), fixed(step.losses[0], 4));
+        let first = logarithm(step.probabilities.at(0, label as usize), step.losses[0], 4);
         let all = step.losses.iter().map(|&loss| fixed(loss, 4)).collect::<Vec<_>>().join(" + ");
-        let mean = fixed(step.loss, 4);
+        let mean = equals(step.losses.iter().map(|&loss| as_printed(loss, 4)).sum::<f64>() / 3.0, step.loss, 4);
         self.html(
             format!(
-                "<b>2. Loss.</b> Of each row only the label's probability counts: for <i>a</i>, whose label is {label}, −ln \
-                 {p} = {loss}. The loss of the batch is the mean: ({all}) / 3 = {mean}."
+                "<b>2. Loss.</b> Of each row only the label's probability counts: for <i>a</i>, whose label is {label}, \
+                 {first}. The loss of the batch is the mean: ({all}) / 3 {mean}."
             ),
             format!(
-                "<b>2. 损失。</b>每一行只看标签那一类的概率：样本 <i>a</i> 的标签是 {label}，损失为 −ln {p} = {loss}。\
-                 整批的损失是平均值：({all}) / 3 = {mean}。"
+                "<b>2. 损失。</b>每一行只看标签那一类的概率：样本 <i>a</i> 的标签是 {label}，损失为 {first}。\
+                 整批的损失是平均值：({all}) / 3 {mean}。"
             ),
         )
     }
@@ -926,16 +1051,17 @@ impl Text {
             .map(|row| format!("{} · {}", factor(step.inputs.at(row, 0), 1), factor(step.errors.at(row, 0), 4)))
             .collect::<Vec<_>>()
             .join(" + ");
-        let gradient = fixed(step.gradient.at(0, 0), 4);
+        let of_printed: f64 = (0..3).map(|row| step.inputs.at(row, 0) * as_printed(step.errors.at(row, 0), 4)).sum();
+        let gradient = equals(of_printed / 3.0, step.gradient.at(0, 0), 4);
         self.html(
             format!(
                 "<b>3. Backward.</b> Here softmax and cross-entropy repay the trouble: how the loss changes with the scores is \
                  simply <i>p</i> − one-hot, what was said minus what is true. For a weight, multiply that with the feature \
-                 it meets and take the mean over the batch. The first weight: ({sum}) / 3 = {gradient}."
+                 it meets and take the mean over the batch. The first weight: ({sum}) / 3 {gradient}."
             ),
             format!(
                 "<b>3. 反向。</b>softmax 与交叉熵配在一起的好处在这里显现：损失对分数的导数就是 <i>p</i> − one-hot，\
-                 即“说的”减去“真的”。要得到某个权重的梯度，把它乘上与该权重相遇的特征，再对整批取平均。第一个权重：({sum}) / 3 = {gradient}。"
+                 即“说的”减去“真的”。要得到某个权重的梯度，把它乘上与该权重相遇的特征，再对整批取平均。第一个权重：({sum}) / 3 {gradient}。"
             ),
         )
     }
@@ -943,10 +1069,14 @@ impl Text {
     pub fn step_update(self, step: &OneStep) -> Markup {
         let rate = step.learning_rate;
         let sum = format!(
-            "{} − {rate} · {} = {}",
+            "{} − {rate} · {} {}",
             fixed(step.weights.at(0, 0), 1),
             factor(step.gradient.at(0, 0), 4),
-            fixed(step.updated.at(0, 0), 4)
+            equals(
+                step.weights.at(0, 0) - f64::from(rate) * as_printed(step.gradient.at(0, 0), 4),
+                step.updated.at(0, 0),
+                4
+            )
         );
         self.html(
             format!(
@@ -1072,12 +1202,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_hot_labels_are_ahead_or_behind_as_it_came_out() {
+        let text = Text(Language::En);
+        assert_eq!(
+            text.one_hot_beside(10, 12),
+            "One-hot labels got 10 digits wrong, 2 fewer than cross-entropy, a difference that may be chance."
+        );
+        assert_eq!(text.one_hot_beside(40, 14), "One-hot labels got 40 digits wrong, 26 more than cross-entropy.");
+        assert_eq!(text.one_hot_beside(7, 7), "One-hot labels got 7 digits wrong, as many as cross-entropy.");
+        assert_eq!(Text(Language::Zh).one_hot_beside(40, 14), "one-hot 标签错了 40 个，比交叉熵多 26 个。");
+    }
+
+    #[test]
+    fn printed_arithmetic_is_true_as_printed() {
+        assert_eq!(logarithm(0.0021785, 6.12911, 2), "−ln 0.00218 = 6.13");
+        assert_eq!(logarithm(0.8788782, 0.129109, 2), "−ln 0.8789 = 0.13");
+        // Not even eight digits of p make it the loss: the device rounded.
+        assert_eq!(logarithm(0.5, 0.6932, 4), "−ln 0.5000 ≈ 0.6932");
+        assert_eq!(equals(0.30004, 0.29996, 4), "= 0.3000");
+        assert_eq!(equals(-0.25, -0.2501, 4), "≈ −0.2501");
+    }
+
+    #[test]
     fn numbers_have_true_signs_and_no_negative_zero() {
         assert_eq!((fixed(-0.004, 2), fixed(-1.25, 1), fixed(2.0, 0)), ("0.00".into(), "−1.2".into(), "2".into()));
         assert_eq!((small(1.24e-7), small(0.0)), ("1.2 × 10<sup>−7</sup>".into(), "0".into()));
         assert_eq!((fixed(f64::NAN, 2), percent(f64::NEG_INFINITY)), ("–".into(), "– %".into()));
         assert_eq!(percent(0.9637), "96.4 %");
         assert_eq!((factor(-0.3, 1), factor(0.3, 1), factor(-0.04, 1)), ("(−0.3)".into(), "0.3".into(), "0.0".into()));
+        let quantities = [0.0, f64::NAN, 19.774, -9734.3, 8.77e23, -2.0e17, 6.518e-12].map(|value| quantity(value, 3));
+        let said = ["0", "–", "19.8", "−9,730", "8.77 × 10²³", "−2 × 10¹⁷", "6.52 × 10⁻¹²"];
+        assert_eq!(quantities.map(|quantity| quantity.replace('\u{a0}', " ")), said);
         assert_eq!(escaped("<b>&"), "&lt;b&gt;&amp;");
     }
 }
