@@ -154,10 +154,36 @@ fn a_run_that_was_stopped_killed_or_diverged_has_a_report_that_says_so() {
         page.contains("or it was killed") && page.contains("of an earlier part") && !page.contains("Confusion matrix")
     );
 
+    // A comparison does not take it for the whole run either, though its best epoch and timings are there to be read.
+    let mut stale = results(&run);
+    stale["best"] = json!({ "epoch": 4321, "loss": 0.5 });
+    fs::write(run.join("results.json"), stale.to_string()).unwrap();
+    train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());
+    assert_eq!(softstep(folder.path(), &["report", "run", "short"]).code, 0);
+    let page = read(folder.path().join("comparison.html"));
+    assert!(page.contains(", not ended") && !page.contains(", stopped") && !page.contains("4321"), "{page}");
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+    assert!(!read(run.join("report.html")).contains("4321"));
+
     let diverged = [&DIGITS[..], &["--hidden=16", "--lr=1e30", "--schedule=constant", "--out", "high"]].concat();
     assert_eq!(softstep(folder.path(), &diverged).code, 1);
     let page = read(folder.path().join("high/report.html"));
     assert!(page.contains("This run failed: the loss of step") && page.contains("not finite"), "{page}");
+}
+
+#[test]
+fn the_time_of_a_resumed_run_is_said_to_be_that_since_then() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    let run = folder.path().join("run");
+    let mut resumed = results(&run);
+    resumed["timings"]["resumed_from"] = json!(40);
+    resumed["timings"]["steps"] = json!(23);
+    resumed["timings"]["seconds"] = json!(12);
+    fs::write(run.join("results.json"), resumed.to_string()).unwrap();
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+    let page = read(run.join("report.html"));
+    assert!(page.contains("12 s since step 40") && page.contains("in training steps since then"), "{page}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::html;
 
-use super::run::{duration, final_test, is_wide, last_epoch, losses, quality_text, settings, window};
+use super::run::{final_test, is_wide, last_epoch, losses, quality_text, settings, training_time, whole, window};
 use crate::page::plot::{Axis, Mark, Plot, Series, number, smoothed};
 use crate::page::{self, section, table};
 use crate::record::{EpochPoint, Outcome, Record};
@@ -62,7 +62,7 @@ fn results(record: &Record, label: &str) -> Vec<String> {
     let (loss, quality) = final_test(record);
     let last = last_epoch(record);
     let real_values = last.is_some_and(|epoch| epoch.real_values);
-    let results = record.results.as_ref();
+    let results = whole(record);
     let timings = results.map(|results| &results.timings);
     let steps = record.history.steps.last().map_or(0, |point| point.step);
     let state = match results.map(|results| &results.outcome) {
@@ -79,7 +79,7 @@ fn results(record: &Record, label: &str) -> Vec<String> {
         text(results.and_then(|results| results.best).map(|best| best.epoch.to_string())),
         record.history.epochs.len().to_string(),
         format!("{}{state}", count(steps)),
-        text(timings.map(|timings| duration(timings.seconds))),
+        text(timings.map(training_time)),
         text(timings.map(|timings| number(timings.steps_per_second, 3))),
     ]
 }

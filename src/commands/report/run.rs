@@ -51,10 +51,12 @@ fn made_by(results: Option<&Results>) -> String {
     format!("{run}Made by softstep {}.", env!("CARGO_PKG_VERSION"))
 }
 
-/// The results that are those of all the steps in the metrics.
-fn whole(record: &Record) -> Option<&Results> {
+/// The results that are those of all the steps in the metrics, and not of an earlier part of a run that went on.
+pub fn whole(record: &Record) -> Option<&Results> {
     let last = record.history.steps.last().map_or(0, |point| point.step);
-    record.results.as_ref().filter(|results| results.step >= last || matches!(results.outcome, Outcome::Failed(_)))
+    // A run that fails may do so between writing a step's line and counting it.
+    let uncounted = |results: &Results| usize::from(matches!(results.outcome, Outcome::Failed(_)));
+    record.results.as_ref().filter(|results| results.step + uncounted(results) >= last)
 }
 
 fn tested(record: &Record) -> Option<&Tested> {
@@ -140,14 +142,20 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
     if let Some(loss) = test_loss {
         add("test loss", format!("{loss:.4}"));
     }
-    if let Some(Best { epoch, .. }) = record.results.as_ref().and_then(|results| results.best) {
+    if let Some(Best { epoch, .. }) = whole(record).and_then(|results| results.best) {
         add("best epoch", format!("{epoch} of {}", record.history.epochs.len()));
     }
-    if let Some(Timings { seconds, steps_per_second, .. }) = whole(record).map(|results| &results.timings) {
-        add("training", duration(*seconds));
+    if let Some(timings @ Timings { steps_per_second, .. }) = whole(record).map(|results| &results.timings) {
+        add("training", training_time(timings));
         add("steps in a second", number(*steps_per_second, 3));
     }
     figures
+}
+
+/// The time spent in training steps; of a run that was resumed only that since then is known.
+pub fn training_time(timings: &Timings) -> String {
+    let since = timings.resumed_from.map(|step| format!(" since step {}", count(step)));
+    duration(timings.seconds) + &since.unwrap_or_default()
 }
 
 /// A time as people read it.
@@ -661,10 +669,11 @@ fn times(results: &Results) -> Vec<(String, String)> {
         times.push(("resumed after step".into(), count(*step)));
         times.push(("steps since then".into(), count(*steps)));
     }
-    times.push(("in training steps".into(), duration(*seconds)));
+    let since = if resumed_from.is_some() { " since then" } else { "" };
+    times.push((format!("in training steps{since}"), duration(*seconds)));
     times.push(("steps in a second".into(), number(*steps_per_second, 4)));
     times.push(("examples in a second".into(), number(*examples_per_second, 4)));
     times.extend(first_loss_seconds.map(|seconds| ("to the first loss".into(), duration(seconds))));
-    times.push(("in all".into(), duration(*total_seconds)));
+    times.push((format!("in all{since}"), duration(*total_seconds)));
     times
 }
