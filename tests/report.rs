@@ -307,6 +307,24 @@ fn several_runs_are_compared_by_what_differs() {
 }
 
 #[test]
+fn each_curve_of_a_comparison_is_smoothed_by_a_share_of_its_own_run() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());
+    train(folder.path(), &[&DIGITS[..4], &["--validation=0.1", "--epochs=20", "--out", "long"]].concat());
+    let losses = |run: &str| -> Vec<f64> {
+        metrics(&folder.path().join(run)).iter().filter_map(|line| line["loss"].as_f64()).collect()
+    };
+    assert_eq!((losses("short").len(), losses("long").len()), (63, 420));
+    assert_eq!(softstep(folder.path(), &["report", "short", "long"]).code, 0);
+    let page = read(folder.path().join("comparison.html"));
+    assert!(page.contains("of its run, in steps: short 1, long 8."), "{page}");
+    // To the four digits that are shown.
+    let own = losses("short")[62];
+    let said = page.split_once("In the end short ").unwrap().1.split_once(',').unwrap().0;
+    assert!((said.parse::<f64>().unwrap() - own).abs() <= 6e-4 * own, "{said} {own}");
+}
+
+#[test]
 fn a_hundred_thousand_steps_make_a_small_page_soon() {
     let folder = folder();
     train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());

@@ -4,18 +4,38 @@ use std::collections::BTreeSet;
 
 use maud::html;
 
-use super::run::{final_test, is_wide, last_epoch, losses, quality_text, settings, training_time, whole, window};
+use super::run::{
+    Figure, final_test, is_wide, last_epoch, losses, quality_text, settings, training_time, whole, window,
+};
 use crate::page::plot::{Axis, Mark, Plot, Series, number, smoothed};
 use crate::page::{self, section, table};
-use crate::record::{EpochPoint, Outcome, Record};
-use crate::report::{count, model_name};
+use crate::record::{Outcome, Record};
+use crate::report::{count, counted, model_name};
 
 /// Points of a curve: as many as can be seen.
 const COLUMNS: usize = 240;
 
+/// A run among those that are compared.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    record: &'a Record,
+    /// What it is called.
+    label: &'a str,
+    /// Its colour in every plot.
+    colour: usize,
+}
+
+impl Run<'_> {
+    fn series(&self, mark: Mark, points: Vec<[f64; 2]>) -> Series {
+        Series { name: self.label.into(), colour: self.colour, mark, points }
+    }
+}
+
 /// A page about these runs, by these names.
 pub fn page(records: &[Record], labels: &[String]) -> String {
     let both = || records.iter().zip(labels);
+    let runs: Vec<Run<'_>> =
+        both().enumerate().map(|(colour, (record, label))| Run { record, label, colour }).collect();
     let header =
         |first: &str| -> Vec<String> { std::iter::once(first.to_string()).chain(labels.iter().cloned()).collect() };
     let (same, differing) = compared(records);
@@ -28,11 +48,11 @@ pub fn page(records: &[Record], labels: &[String]) -> String {
         }))
         (section("Training", &html! {
             div.plots {
-                (loss_of_steps(records, labels))
-                (of_epochs(records, labels, "Test loss after each epoch", |epoch| epoch.test_loss, false))
-                (of_epochs(records, labels, "Validation loss after each epoch", |epoch| epoch.validation_loss, false))
-                (of_epochs(records, labels, "Test accuracy after each epoch", |epoch| epoch.test_quality.filter(|_| !epoch.real_values), true))
-                (of_epochs(records, labels, "Test R² after each epoch", |epoch| epoch.test_quality.filter(|_| epoch.real_values), false))
+                (loss_of_steps(&runs, ""))
+                (of_epochs(&runs, "Test loss after each epoch", false, |epoch| epoch.test_loss))
+                (of_epochs(&runs, "Validation loss after each epoch", false, |epoch| epoch.validation_loss))
+                (of_epochs(&runs, "Test accuracy after each epoch", true, |epoch| epoch.test_quality.filter(|_| !epoch.real_values)))
+                (of_epochs(&runs, "Test R² after each epoch", false, |epoch| epoch.test_quality.filter(|_| epoch.real_values)))
             }
         }))
         (section("Settings that differ", &html! {
@@ -138,48 +158,45 @@ fn compared(records: &[Record]) -> (Vec<(String, String)>, Vec<Vec<String>>) {
     (same, differing)
 }
 
-fn loss_of_steps(records: &[Record], labels: &[String]) -> maud::Markup {
-    let longest = records.iter().map(|record| record.history.steps.len()).max().unwrap_or(0);
-    let window = window(longest);
-    let series: Vec<Series> = records
+/// The losses of every step of each run, as means over a share of its own.
+fn loss_of_steps(runs: &[Run<'_>], of: &str) -> maud::Markup {
+    let windows: Vec<usize> = runs.iter().map(|run| window(run.record.history.steps.len())).collect();
+    let series: Vec<Series> = runs
         .iter()
-        .zip(labels)
-        .enumerate()
-        .map(|(colour, (record, label))| Series {
-            name: label.clone(),
-            colour,
-            mark: Mark::Line,
-            points: smoothed(&losses(record), window, COLUMNS),
-        })
+        .zip(&windows)
+        .map(|(run, &window)| run.series(Mark::Line, smoothed(&losses(run.record), window, COLUMNS)))
         .collect();
     let logarithmic = is_wide(series.iter().flat_map(|series| &series.points));
-    let remark = format!("Each point is the mean of the last {} steps.", count(window));
+    let remark = match windows.as_slice() {
+        [1, rest @ ..] if rest.iter().all(|window| *window == 1) => String::new(),
+        [first, rest @ ..] if rest.iter().all(|window| window == first) => {
+            format!("Each point is the mean of the last {}.", counted(*first, "step"))
+        }
+        windows => {
+            let each = runs.iter().zip(windows).map(|(run, &window)| format!("{} {}", run.label, count(window)));
+            let each = each.collect::<Vec<_>>().join(", ");
+            format!("Each point is the mean of the last fiftieth of the steps of its run, in steps: {each}.")
+        }
+    };
     Plot {
-        title: if logarithmic { "Training loss, logarithmic" } else { "Training loss" },
+        title: &format!("Training loss{of}{}", if logarithmic { ", logarithmic" } else { "" }),
         summary: &summary(&series, 4),
         x: Axis { label: "step", include: &[0.0], ..Axis::default() },
         y: Axis { logarithmic, include: if logarithmic { &[] } else { &[0.0] }, ..Axis::default() },
         series: &series,
-        note: if window > 1 { &remark } else { "" },
+        note: &remark,
     }
     .figure()
 }
 
-fn of_epochs(
-    records: &[Record],
-    labels: &[String],
-    title: &str,
-    figure: fn(&EpochPoint) -> Option<f64>,
-    percent: bool,
-) -> maud::Markup {
-    let series: Vec<Series> = records
+fn of_epochs(runs: &[Run<'_>], title: &str, percent: bool, figure: Figure) -> maud::Markup {
+    let series: Vec<Series> = runs
         .iter()
-        .zip(labels)
-        .enumerate()
-        .map(|(colour, (record, label))| {
-            let points = record.history.epochs.iter().filter_map(|epoch| Some([epoch.epoch as f64, figure(epoch)?]));
-            let mark = if record.history.epochs.len() <= 40 { Mark::Dotted } else { Mark::Line };
-            Series { name: label.clone(), colour, mark, points: points.collect() }
+        .map(|run| {
+            let epochs = &run.record.history.epochs;
+            let points = epochs.iter().filter_map(|epoch| Some([epoch.epoch as f64, figure(epoch)?]));
+            let mark = if epochs.len() <= 40 { Mark::Dotted } else { Mark::Line };
+            run.series(mark, points.collect())
         })
         .filter(|series| !series.points.is_empty())
         .collect();

@@ -280,7 +280,8 @@ fn loss_of_steps(record: &Record) -> Markup {
     .figure()
 }
 
-type Figure = fn(&EpochPoint) -> Option<f64>;
+/// A figure of an epoch, where it has it.
+pub type Figure = fn(&EpochPoint) -> Option<f64>;
 
 fn of_epochs(epochs: &[EpochPoint], title: &str, percent: bool, figures: &[(&str, usize, Figure)]) -> Markup {
     let points = |figure: &Figure| -> Vec<[f64; 2]> {
