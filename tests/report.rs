@@ -307,6 +307,37 @@ fn several_runs_are_compared_by_what_differs() {
 }
 
 #[test]
+fn runs_are_compared_only_as_far_as_they_learned_the_same() {
+    let folder = folder();
+    for (out, loss) in [("one", "cross-entropy"), ("two", "cross-entropy"), ("squared", "mse")] {
+        train(folder.path(), &[&DIGITS[..], &["--out", out, "--loss", loss]].concat());
+    }
+    let table =
+        "x,a,b\n".to_string() + &(0..60).map(|row| format!("{row},{},{}\n", 3 * row, row % 7)).collect::<String>();
+    fs::write(folder.path().join("two.csv"), table).unwrap();
+    for target in ["a", "b"] {
+        let data = ["train", "-q", "--data=two.csv", "--backend=cpu", "--target", target];
+        train(
+            folder.path(),
+            &[&data[..], &["--ignore", if target == "a" { "b" } else { "a" }, "--out", target]].concat(),
+        );
+    }
+    let page = |runs: &[&str]| {
+        assert_eq!(softstep(folder.path(), &[&["report"], runs].concat()).code, 0);
+        read(folder.path().join("comparison.html"))
+    };
+    let losses = page(&["one", "two", "squared"]);
+    assert!(losses.contains("Training loss (mse)") && losses.contains("Test loss (cross-entropy) after each epoch"));
+    assert!(losses.contains("not to be compared"));
+    let same = page(&["one", "two"]);
+    assert!(same.contains("are those of one, two.") && !same.contains("not to be compared"), "{same}");
+    let targets = page(&["a", "b"]);
+    let differing =
+        targets.split_once("Settings that differ</h2>").unwrap().1.split_once("Settings that are").unwrap().0;
+    assert!(targets.contains("No run is best") && differing.contains("learned column"), "{targets}");
+}
+
+#[test]
 fn each_curve_of_a_comparison_is_smoothed_by_a_share_of_its_own_run() {
     let folder = folder();
     train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());

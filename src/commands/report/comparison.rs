@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use maud::html;
 
 use super::run::{
-    Figure, final_test, is_wide, last_epoch, losses, quality_text, settings, training_time, whole, window,
+    Figure, final_test, is_wide, last_epoch, loss, losses, quality_text, settings, training_time, whole, window,
 };
 use crate::page::plot::{Axis, Mark, Plot, Series, number, smoothed};
-use crate::page::{self, section, table};
-use crate::record::{Outcome, Record};
+use crate::page::{self, note, section, table};
+use crate::record::{Config, Outcome, Record};
 use crate::report::{count, counted, model_name};
 
 /// Points of a curve: as many as can be seen.
@@ -36,6 +36,7 @@ pub fn page(records: &[Record], labels: &[String]) -> String {
     let both = || records.iter().zip(labels);
     let runs: Vec<Run<'_>> =
         both().enumerate().map(|(colour, (record, label))| Run { record, label, colour }).collect();
+    let by_loss = by_loss(&runs);
     let header =
         |first: &str| -> Vec<String> { std::iter::once(first.to_string()).chain(labels.iter().cloned()).collect() };
     let (same, differing) = compared(records);
@@ -44,13 +45,19 @@ pub fn page(records: &[Record], labels: &[String]) -> String {
         p.lead { (labels.join(" · ")) }
         (section("Results", &html! {
             (table("Results of the runs", &RESULTS.map(String::from), both().map(|(record, label)| results(record, label))))
-            @if let Some(best) = best(records, labels) { p { (best) } }
+            p { (best(records, labels)) }
+            @if by_loss.len() > 1 {
+                (note("These runs have different losses, which measure different things: they are not to be compared \
+                    with each other, and have plots of their own."))
+            }
         }))
         (section("Training", &html! {
             div.plots {
-                (loss_of_steps(&runs, ""))
-                (of_epochs(&runs, "Test loss after each epoch", false, |epoch| epoch.test_loss))
-                (of_epochs(&runs, "Validation loss after each epoch", false, |epoch| epoch.validation_loss))
+                @for (of, runs) in &by_loss {
+                    (loss_of_steps(runs, of))
+                    (of_epochs(runs, &format!("Test loss{of} after each epoch"), false, |epoch| epoch.test_loss))
+                    (of_epochs(runs, &format!("Validation loss{of} after each epoch"), false, |epoch| epoch.validation_loss))
+                }
                 (of_epochs(&runs, "Test accuracy after each epoch", true, |epoch| epoch.test_quality.filter(|_| !epoch.real_values)))
                 (of_epochs(&runs, "Test R² after each epoch", false, |epoch| epoch.test_quality.filter(|_| epoch.real_values)))
             }
@@ -104,18 +111,39 @@ fn results(record: &Record, label: &str) -> Vec<String> {
     ]
 }
 
-/// Which run is best, if they learned the same.
-fn best(records: &[Record], labels: &[String]) -> Option<String> {
-    let data: BTreeSet<_> = records.iter().map(|record| &record.config.data).collect();
-    let kinds: BTreeSet<_> = records.iter().map(|record| last_epoch(record).map(|epoch| epoch.real_values)).collect();
-    if data.len() > 1 || kinds.len() > 1 {
-        return None;
+/// The runs with each loss, and its name where there are several.
+fn by_loss<'a>(runs: &[Run<'a>]) -> Vec<(String, Vec<Run<'a>>)> {
+    let names: BTreeSet<&str> = runs.iter().map(|run| loss(run.record).name()).collect();
+    let of = |name: &str| if names.len() > 1 { format!(" ({name})") } else { String::new() };
+    let with = |name: &str| runs.iter().filter(|run| loss(run.record).name() == name).copied().collect();
+    names.iter().map(|name| (of(name), with(name))).collect()
+}
+
+/// Which runs are best, if all learned the same.
+fn best(records: &[Record], labels: &[String]) -> String {
+    let real_values = |record: &Record| last_epoch(record).map(|epoch| epoch.real_values);
+    let learned = |record: &Record| {
+        let Config { data, target, test_examples, .. } = &record.config;
+        (data.clone(), target.clone(), *test_examples)
+    };
+    let tasks: BTreeSet<_> = records.iter().map(learned).collect();
+    let kinds: BTreeSet<_> = records.iter().filter_map(real_values).collect();
+    if tasks.len() > 1 || kinds.len() > 1 {
+        return "No run is best: they learned different things, or from different data.".into();
     }
-    let qualities = records.iter().zip(labels).filter_map(|(record, label)| Some((final_test(record).1?, label)));
-    let (quality, label) = qualities.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    let real_values = last_epoch(&records[0]).is_some_and(|epoch| epoch.real_values);
+    let qualities = || records.iter().zip(labels).filter_map(|(record, label)| Some((final_test(record).1?, label)));
+    let Some(best) = qualities().map(|(quality, _)| quality).max_by(f64::total_cmp) else {
+        return "No run has been tested yet.".into();
+    };
+    let best_runs: Vec<&str> =
+        qualities().filter(|(quality, _)| *quality == best).map(|(_, label)| label.as_str()).collect();
+    let real_values = kinds.contains(&true);
     let what = if real_values { "highest R²" } else { "highest accuracy" };
-    Some(format!("The {what} on the test part, {}, is that of {label}.", quality_text(quality, real_values)))
+    let text = quality_text(best, real_values);
+    match best_runs.as_slice() {
+        [label] => format!("The {what} on the test part, {text}, is that of {label}."),
+        labels => format!("Equal, and the {what} on the test part, {text}, are those of {}.", labels.join(", ")),
+    }
 }
 
 /// Settings and the rest of what runs were made with: names and values that all have, and those that differ.
@@ -131,8 +159,10 @@ fn compared(records: &[Record]) -> (Vec<(String, String)>, Vec<Vec<String>>) {
                 ("driver".into(), page::name(&config.driver)),
                 ("softstep".into(), page::name(&config.version)),
             ];
+            all.extend(config.target.as_ref().map(|target| ("learned column".into(), page::name(target))));
             all.extend(config.train_examples.map(|examples| ("training examples".into(), count(examples))));
             all.extend(config.validation_examples.map(|examples| ("validation examples".into(), count(examples))));
+            all.extend(config.test_examples.map(|examples| ("test examples".into(), count(examples))));
             all.extend(settings(record));
             all
         })
