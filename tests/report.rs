@@ -382,7 +382,7 @@ fn names_from_files_are_text_and_not_markup() {
     let name = "<img src=x onerror=alert(1)>";
     let mut table = format!("\"{name}\",\"</style><script>alert(2)</script>\"\n");
     for row in 0..120 {
-        table += &format!("{},\"</title>{} \u{1b}[31m\"\n", row % 17, ["<svg>", "'\"&"][row % 2]);
+        table += &format!("{},\"</title>{} \u{1b}[31m\u{202e}\"\n", row % 17, ["<svg>", "'\"&"][row % 2]);
     }
     let file = "<b>t.csv";
     fs::write(folder.path().join(file), table).unwrap();
@@ -392,7 +392,7 @@ fn names_from_files_are_text_and_not_markup() {
         &["train", "-q", "--data", file, "--target", target, "--backend=cpu", "--epochs=2", "--out=<i>run"],
     );
     let page = read(folder.path().join("<i>run/report.html"));
-    for markup in ["<img src=x", "<script", "<b>t.csv", "<i>run", "</title> ", "\u{1b}"] {
+    for markup in ["<img src=x", "<script", "<b>t.csv", "<i>run", "</title> ", "\u{1b}", "\u{202e}"] {
         assert!(!page.contains(markup), "{markup}");
     }
     for text in ["&lt;b&gt;t.csv", "&lt;i&gt;run", "&lt;img src=x", "&lt;/style&gt;&lt;script&gt;"] {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use maud::{Markup, html};
 use serde_json::Value;
+use softstep::error::printable;
 use softstep::loss::Loss;
 use softstep::metrics::Confusion;
 use softstep::model::Layer;
@@ -25,6 +26,8 @@ const PAIRS: usize = 20;
 const BARS: usize = 12;
 /// Classes whose learned weights are shown.
 const WEIGHT_IMAGES: usize = 64;
+/// Characters up to which a message or path is shown.
+const LONG: usize = 1000;
 /// Where the smoothed loss of a run spans more than this, its axis is logarithmic.
 const WIDE: f64 = 12.0;
 
@@ -91,15 +94,11 @@ fn state(record: &Record) -> Markup {
             format!("This run was stopped after step {} of {} and may go on.", count(*step), count(*steps))
         }
         Some(Results { outcome: Outcome::Failed(problem), .. }) => {
-            format!("This run failed: {}", printable_long(problem))
+            format!("This run failed: {}", printable(problem, LONG))
         }
         None => format!("After step {} this run was still under way, or it was killed.", count(last)),
     };
     html! { p.warning { (text) } }
-}
-
-fn printable_long(text: &str) -> String {
-    text.chars().take(1000).map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// An accuracy or R² as people read it.
@@ -544,7 +543,7 @@ fn weights(record: &Record) -> Option<Markup> {
         Ok(model) => model,
         Err(error) => {
             let text = format!("The weights cannot be shown: {error:#}");
-            return Some(section("What the model looks for", &note(&printable_long(&text))));
+            return Some(section("What the model looks for", &note(&printable(&text, LONG))));
         }
     };
     let [Layer { inputs, outputs, values }] = model.parameters.layers.as_slice() else { return None };
@@ -596,7 +595,7 @@ fn details(record: &Record) -> Option<Markup> {
         ("adapter".to_string(), page::name(&config.adapter)),
         ("type".into(), page::name(&config.device_type)),
         ("backend".into(), page::name(&config.backend)),
-        ("driver".into(), printable_long(&config.driver)),
+        ("driver".into(), printable(&config.driver, LONG)),
         ("softstep".into(), page::name(&config.version)),
     ];
     let mut data = vec![("data".to_string(), page::name(&config.data))];
@@ -623,7 +622,7 @@ fn details(record: &Record) -> Option<Markup> {
             parts.push(table("Where the time of a step goes", &header, rows));
         }
         if let Some(sha256) = &results.parameters_sha256 {
-            device.push(("parameters".into(), format!("SHA-256 {}", printable_long(sha256))));
+            device.push(("parameters".into(), format!("SHA-256 {}", printable(sha256, LONG))));
         }
         if let Some(verified) = &results.verification {
             let header = ["", "step", "row", "column", "GPU", "CPU", "error", "tolerance"].map(String::from);
@@ -652,7 +651,7 @@ fn details(record: &Record) -> Option<Markup> {
 }
 
 fn printable_path(path: &Path) -> String {
-    printable_long(&path.display().to_string())
+    printable(&path.display().to_string(), LONG)
 }
 
 fn times(results: &Results) -> Vec<(String, String)> {
