@@ -150,16 +150,40 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
-    /// An [`Error::Format`] about `file`. A problem may quote what the file holds: here it becomes safe to print, at
-    /// most 1000 characters and none that a terminal obeys.
+    /// An [`Error::Format`] about `file`. A problem may quote what the file holds: here it becomes [`printable`], at
+    /// most 1000 characters.
     pub fn format(file: impl Into<String>, problem: impl Into<String>) -> Self {
-        let problem = problem.into();
-        let mut characters =
-            problem.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
-        let mut printable: String = characters.by_ref().take(1000).collect();
-        if characters.next().is_some() {
-            printable.push('…');
-        }
-        Self::Format { file: file.into(), problem: printable }
+        Self::Format { file: file.into(), problem: printable(&problem.into(), 1000) }
+    }
+}
+
+/// Text from a file, safe to show among other text: on one line, with U+FFFD for what a terminal obeys or what turns
+/// the text around it to the other direction, and `…` for what is beyond `longest` characters.
+pub fn printable(text: &str, longest: usize) -> String {
+    let shown = |character: char| match character {
+        '\t' | '\n' | '\r' => ' ',
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        character if character.is_control() => '\u{fffd}',
+        character => character,
+    };
+    let mut characters = text.chars().map(shown);
+    let mut printable: String = characters.by_ref().take(longest).collect();
+    if characters.next().is_some() {
+        printable.push('…');
+    }
+    printable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_a_file_neither_obeys_nor_turns_what_is_around_it() {
+        let text = "a\u{1b}[31m\u{202e}b\u{2066}\u{200f}c\nd שלום";
+        assert_eq!(printable(text, 99), "a\u{fffd}[31m\u{fffd}b\u{fffd}\u{fffd}c d שלום");
+        assert_eq!(printable(text, 1), "a…");
+        let error = Error::format("x.csv", text).to_string();
+        assert_eq!(error, format!("x.csv: {}", printable(text, 99)));
     }
 }

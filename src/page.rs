@@ -8,6 +8,7 @@ pub mod picture;
 pub mod plot;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use softstep::error::printable;
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -86,12 +87,7 @@ pub fn table(caption: &str, header: &[String], rows: impl IntoIterator<Item = Ve
 
 /// A name from a file: on one line, and no longer than anybody reads.
 pub fn name(text: &str) -> String {
-    let mut characters = text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
-    let mut name: String = characters.by_ref().take(80).collect();
-    if characters.next().is_some() {
-        name.push('…');
-    }
-    name
+    printable(text, 80)
 }
 
 /// A remark under a figure or table.

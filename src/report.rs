@@ -1059,13 +1059,9 @@ fn rate(number: usize, seconds: f64) -> String {
     count((number as f64 / seconds).round() as usize)
 }
 
-/// A name from a file, short and without what a terminal obeys, or what turns the text around it to the other direction.
+/// A name from a file, short enough for a line of a terminal.
 pub fn printable(name: &str) -> String {
-    let is_obeyed = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    name.chars().take(40).map(|character| if is_obeyed(character) { '\u{fffd}' } else { character }).collect()
+    softstep::error::printable(name, 40)
 }
 
 /// The same, but the end of a long one, which is what tells files and rows apart.

@@ -154,10 +154,36 @@ fn a_run_that_was_stopped_killed_or_diverged_has_a_report_that_says_so() {
         page.contains("or it was killed") && page.contains("of an earlier part") && !page.contains("Confusion matrix")
     );
 
+    // A comparison does not take it for the whole run either, though its best epoch and timings are there to be read.
+    let mut stale = results(&run);
+    stale["best"] = json!({ "epoch": 4321, "loss": 0.5 });
+    fs::write(run.join("results.json"), stale.to_string()).unwrap();
+    train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());
+    assert_eq!(softstep(folder.path(), &["report", "run", "short"]).code, 0);
+    let page = read(folder.path().join("comparison.html"));
+    assert!(page.contains(", not ended") && !page.contains(", stopped") && !page.contains("4321"), "{page}");
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+    assert!(!read(run.join("report.html")).contains("4321"));
+
     let diverged = [&DIGITS[..], &["--hidden=16", "--lr=1e30", "--schedule=constant", "--out", "high"]].concat();
     assert_eq!(softstep(folder.path(), &diverged).code, 1);
     let page = read(folder.path().join("high/report.html"));
     assert!(page.contains("This run failed: the loss of step") && page.contains("not finite"), "{page}");
+}
+
+#[test]
+fn the_time_of_a_resumed_run_is_said_to_be_that_since_then() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    let run = folder.path().join("run");
+    let mut resumed = results(&run);
+    resumed["timings"]["resumed_from"] = json!(40);
+    resumed["timings"]["steps"] = json!(23);
+    resumed["timings"]["seconds"] = json!(12);
+    fs::write(run.join("results.json"), resumed.to_string()).unwrap();
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+    let page = read(run.join("report.html"));
+    assert!(page.contains("12 s since step 40") && page.contains("in training steps since then"), "{page}");
 }
 
 #[test]
@@ -316,6 +342,55 @@ fn several_runs_are_compared_by_what_differs() {
 }
 
 #[test]
+fn runs_are_compared_only_as_far_as_they_learned_the_same() {
+    let folder = folder();
+    for (out, loss) in [("one", "cross-entropy"), ("two", "cross-entropy"), ("squared", "mse")] {
+        train(folder.path(), &[&DIGITS[..], &["--out", out, "--loss", loss]].concat());
+    }
+    let table =
+        "x,a,b\n".to_string() + &(0..60).map(|row| format!("{row},{},{}\n", 3 * row, row % 7)).collect::<String>();
+    fs::write(folder.path().join("two.csv"), table).unwrap();
+    for target in ["a", "b"] {
+        let data = ["train", "-q", "--data=two.csv", "--backend=cpu", "--target", target];
+        train(
+            folder.path(),
+            &[&data[..], &["--ignore", if target == "a" { "b" } else { "a" }, "--out", target]].concat(),
+        );
+    }
+    let page = |runs: &[&str]| {
+        assert_eq!(softstep(folder.path(), &[&["report"], runs].concat()).code, 0);
+        read(folder.path().join("comparison.html"))
+    };
+    let losses = page(&["one", "two", "squared"]);
+    assert!(losses.contains("Training loss (mse)") && losses.contains("Test loss (cross-entropy) after each epoch"));
+    assert!(losses.contains("not to be compared"));
+    let same = page(&["one", "two"]);
+    assert!(same.contains("are those of one, two.") && !same.contains("not to be compared"), "{same}");
+    let targets = page(&["a", "b"]);
+    let differing =
+        targets.split_once("Settings that differ</h2>").unwrap().1.split_once("Settings that are").unwrap().0;
+    assert!(targets.contains("No run is best") && differing.contains("learned column"), "{targets}");
+}
+
+#[test]
+fn each_curve_of_a_comparison_is_smoothed_by_a_share_of_its_own_run() {
+    let folder = folder();
+    train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());
+    train(folder.path(), &[&DIGITS[..4], &["--validation=0.1", "--epochs=20", "--out", "long"]].concat());
+    let losses = |run: &str| -> Vec<f64> {
+        metrics(&folder.path().join(run)).iter().filter_map(|line| line["loss"].as_f64()).collect()
+    };
+    assert_eq!((losses("short").len(), losses("long").len()), (63, 420));
+    assert_eq!(softstep(folder.path(), &["report", "short", "long"]).code, 0);
+    let page = read(folder.path().join("comparison.html"));
+    assert!(page.contains("of its run, in steps: short 1, long 8."), "{page}");
+    // To the four digits that are shown.
+    let own = losses("short")[62];
+    let said = page.split_once("In the end short ").unwrap().1.split_once(',').unwrap().0;
+    assert!((said.parse::<f64>().unwrap() - own).abs() <= 6e-4 * own, "{said} {own}");
+}
+
+#[test]
 fn a_hundred_thousand_steps_make_a_small_page_soon() {
     let folder = folder();
     train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
@@ -342,7 +417,7 @@ fn names_from_files_are_text_and_not_markup() {
     let name = "<img src=x onerror=alert(1)>";
     let mut table = format!("\"{name}\",\"</style><script>alert(2)</script>\"\n");
     for row in 0..120 {
-        table += &format!("{},\"</title>{} \u{1b}[31m\"\n", row % 17, ["<svg>", "'\"&"][row % 2]);
+        table += &format!("{},\"</title>{} \u{1b}[31m\u{202e}\"\n", row % 17, ["<svg>", "'\"&"][row % 2]);
     }
     let file = "<b>t.csv";
     fs::write(folder.path().join(file), table).unwrap();
@@ -352,7 +427,7 @@ fn names_from_files_are_text_and_not_markup() {
         &["train", "-q", "--data", file, "--target", target, "--backend=cpu", "--epochs=2", "--out=<i>run"],
     );
     let page = read(folder.path().join("<i>run/report.html"));
-    for markup in ["<img src=x", "<script", "<b>t.csv", "<i>run", "</title> ", "\u{1b}"] {
+    for markup in ["<img src=x", "<script", "<b>t.csv", "<i>run", "</title> ", "\u{1b}", "\u{202e}"] {
         assert!(!page.contains(markup), "{markup}");
     }
     for text in ["&lt;b&gt;t.csv", "&lt;i&gt;run", "&lt;img src=x", "&lt;/style&gt;&lt;script&gt;"] {

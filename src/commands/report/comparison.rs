@@ -4,18 +4,39 @@ use std::collections::BTreeSet;
 
 use maud::html;
 
-use super::run::{duration, final_test, is_wide, last_epoch, losses, quality_text, settings, window};
+use super::run::{
+    Figure, final_test, is_wide, last_epoch, loss, losses, quality_text, settings, training_time, whole, window,
+};
 use crate::page::plot::{Axis, Mark, Plot, Series, number, smoothed};
-use crate::page::{self, section, table};
-use crate::record::{EpochPoint, Outcome, Record};
-use crate::report::{count, model_name};
+use crate::page::{self, note, section, table};
+use crate::record::{Config, Outcome, Record};
+use crate::report::{count, counted, model_name};
 
 /// Points of a curve: as many as can be seen.
 const COLUMNS: usize = 240;
 
+/// A run among those that are compared.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    record: &'a Record,
+    /// What it is called.
+    label: &'a str,
+    /// Its colour in every plot.
+    colour: usize,
+}
+
+impl Run<'_> {
+    fn series(&self, mark: Mark, points: Vec<[f64; 2]>) -> Series {
+        Series { name: self.label.into(), colour: self.colour, mark, points }
+    }
+}
+
 /// A page about these runs, by these names.
 pub fn page(records: &[Record], labels: &[String]) -> String {
     let both = || records.iter().zip(labels);
+    let runs: Vec<Run<'_>> =
+        both().enumerate().map(|(colour, (record, label))| Run { record, label, colour }).collect();
+    let by_loss = by_loss(&runs);
     let header =
         |first: &str| -> Vec<String> { std::iter::once(first.to_string()).chain(labels.iter().cloned()).collect() };
     let (same, differing) = compared(records);
@@ -24,15 +45,21 @@ pub fn page(records: &[Record], labels: &[String]) -> String {
         p.lead { (labels.join(" · ")) }
         (section("Results", &html! {
             (table("Results of the runs", &RESULTS.map(String::from), both().map(|(record, label)| results(record, label))))
-            @if let Some(best) = best(records, labels) { p { (best) } }
+            p { (best(records, labels)) }
+            @if by_loss.len() > 1 {
+                (note("These runs have different losses, which measure different things: they are not to be compared \
+                    with each other, and have plots of their own."))
+            }
         }))
         (section("Training", &html! {
             div.plots {
-                (loss_of_steps(records, labels))
-                (of_epochs(records, labels, "Test loss after each epoch", |epoch| epoch.test_loss, false))
-                (of_epochs(records, labels, "Validation loss after each epoch", |epoch| epoch.validation_loss, false))
-                (of_epochs(records, labels, "Test accuracy after each epoch", |epoch| epoch.test_quality.filter(|_| !epoch.real_values), true))
-                (of_epochs(records, labels, "Test R² after each epoch", |epoch| epoch.test_quality.filter(|_| epoch.real_values), false))
+                @for (of, runs) in &by_loss {
+                    (loss_of_steps(runs, of))
+                    (of_epochs(runs, &format!("Test loss{of} after each epoch"), false, |epoch| epoch.test_loss))
+                    (of_epochs(runs, &format!("Validation loss{of} after each epoch"), false, |epoch| epoch.validation_loss))
+                }
+                (of_epochs(&runs, "Test accuracy after each epoch", true, |epoch| epoch.test_quality.filter(|_| !epoch.real_values)))
+                (of_epochs(&runs, "Test R² after each epoch", false, |epoch| epoch.test_quality.filter(|_| epoch.real_values)))
             }
         }))
         (section("Settings that differ", &html! {
@@ -62,7 +89,7 @@ fn results(record: &Record, label: &str) -> Vec<String> {
     let (loss, quality) = final_test(record);
     let last = last_epoch(record);
     let real_values = last.is_some_and(|epoch| epoch.real_values);
-    let results = record.results.as_ref();
+    let results = whole(record);
     let timings = results.map(|results| &results.timings);
     let steps = record.history.steps.last().map_or(0, |point| point.step);
     let state = match results.map(|results| &results.outcome) {
@@ -79,23 +106,44 @@ fn results(record: &Record, label: &str) -> Vec<String> {
         text(results.and_then(|results| results.best).map(|best| best.epoch.to_string())),
         record.history.epochs.len().to_string(),
         format!("{}{state}", count(steps)),
-        text(timings.map(|timings| duration(timings.seconds))),
+        text(timings.map(training_time)),
         text(timings.map(|timings| number(timings.steps_per_second, 3))),
     ]
 }
 
-/// Which run is best, if they learned the same.
-fn best(records: &[Record], labels: &[String]) -> Option<String> {
-    let data: BTreeSet<_> = records.iter().map(|record| &record.config.data).collect();
-    let kinds: BTreeSet<_> = records.iter().map(|record| last_epoch(record).map(|epoch| epoch.real_values)).collect();
-    if data.len() > 1 || kinds.len() > 1 {
-        return None;
+/// The runs with each loss, and its name where there are several.
+fn by_loss<'a>(runs: &[Run<'a>]) -> Vec<(String, Vec<Run<'a>>)> {
+    let names: BTreeSet<&str> = runs.iter().map(|run| loss(run.record).name()).collect();
+    let of = |name: &str| if names.len() > 1 { format!(" ({name})") } else { String::new() };
+    let with = |name: &str| runs.iter().filter(|run| loss(run.record).name() == name).copied().collect();
+    names.iter().map(|name| (of(name), with(name))).collect()
+}
+
+/// Which runs are best, if all learned the same.
+fn best(records: &[Record], labels: &[String]) -> String {
+    let real_values = |record: &Record| last_epoch(record).map(|epoch| epoch.real_values);
+    let learned = |record: &Record| {
+        let Config { data, target, test_examples, .. } = &record.config;
+        (data.clone(), target.clone(), *test_examples)
+    };
+    let tasks: BTreeSet<_> = records.iter().map(learned).collect();
+    let kinds: BTreeSet<_> = records.iter().filter_map(real_values).collect();
+    if tasks.len() > 1 || kinds.len() > 1 {
+        return "No run is best: they learned different things, or from different data.".into();
     }
-    let qualities = records.iter().zip(labels).filter_map(|(record, label)| Some((final_test(record).1?, label)));
-    let (quality, label) = qualities.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    let real_values = last_epoch(&records[0]).is_some_and(|epoch| epoch.real_values);
+    let qualities = || records.iter().zip(labels).filter_map(|(record, label)| Some((final_test(record).1?, label)));
+    let Some(best) = qualities().map(|(quality, _)| quality).max_by(f64::total_cmp) else {
+        return "No run has been tested yet.".into();
+    };
+    let best_runs: Vec<&str> =
+        qualities().filter(|(quality, _)| *quality == best).map(|(_, label)| label.as_str()).collect();
+    let real_values = kinds.contains(&true);
     let what = if real_values { "highest R²" } else { "highest accuracy" };
-    Some(format!("The {what} on the test part, {}, is that of {label}.", quality_text(quality, real_values)))
+    let text = quality_text(best, real_values);
+    match best_runs.as_slice() {
+        [label] => format!("The {what} on the test part, {text}, is that of {label}."),
+        labels => format!("Equal, and the {what} on the test part, {text}, are those of {}.", labels.join(", ")),
+    }
 }
 
 /// Settings and the rest of what runs were made with: names and values that all have, and those that differ.
@@ -111,8 +159,10 @@ fn compared(records: &[Record]) -> (Vec<(String, String)>, Vec<Vec<String>>) {
                 ("driver".into(), page::name(&config.driver)),
                 ("softstep".into(), page::name(&config.version)),
             ];
+            all.extend(config.target.as_ref().map(|target| ("learned column".into(), page::name(target))));
             all.extend(config.train_examples.map(|examples| ("training examples".into(), count(examples))));
             all.extend(config.validation_examples.map(|examples| ("validation examples".into(), count(examples))));
+            all.extend(config.test_examples.map(|examples| ("test examples".into(), count(examples))));
             all.extend(settings(record));
             all
         })
@@ -138,48 +188,45 @@ fn compared(records: &[Record]) -> (Vec<(String, String)>, Vec<Vec<String>>) {
     (same, differing)
 }
 
-fn loss_of_steps(records: &[Record], labels: &[String]) -> maud::Markup {
-    let longest = records.iter().map(|record| record.history.steps.len()).max().unwrap_or(0);
-    let window = window(longest);
-    let series: Vec<Series> = records
+/// The losses of every step of each run, as means over a share of its own.
+fn loss_of_steps(runs: &[Run<'_>], of: &str) -> maud::Markup {
+    let windows: Vec<usize> = runs.iter().map(|run| window(run.record.history.steps.len())).collect();
+    let series: Vec<Series> = runs
         .iter()
-        .zip(labels)
-        .enumerate()
-        .map(|(colour, (record, label))| Series {
-            name: label.clone(),
-            colour,
-            mark: Mark::Line,
-            points: smoothed(&losses(record), window, COLUMNS),
-        })
+        .zip(&windows)
+        .map(|(run, &window)| run.series(Mark::Line, smoothed(&losses(run.record), window, COLUMNS)))
         .collect();
     let logarithmic = is_wide(series.iter().flat_map(|series| &series.points));
-    let remark = format!("Each point is the mean of the last {} steps.", count(window));
+    let remark = match windows.as_slice() {
+        [1, rest @ ..] if rest.iter().all(|window| *window == 1) => String::new(),
+        [first, rest @ ..] if rest.iter().all(|window| window == first) => {
+            format!("Each point is the mean of the last {}.", counted(*first, "step"))
+        }
+        windows => {
+            let each = runs.iter().zip(windows).map(|(run, &window)| format!("{} {}", run.label, count(window)));
+            let each = each.collect::<Vec<_>>().join(", ");
+            format!("Each point is the mean of the last fiftieth of the steps of its run, in steps: {each}.")
+        }
+    };
     Plot {
-        title: if logarithmic { "Training loss, logarithmic" } else { "Training loss" },
+        title: &format!("Training loss{of}{}", if logarithmic { ", logarithmic" } else { "" }),
         summary: &summary(&series, 4),
         x: Axis { label: "step", include: &[0.0], ..Axis::default() },
         y: Axis { logarithmic, include: if logarithmic { &[] } else { &[0.0] }, ..Axis::default() },
         series: &series,
-        note: if window > 1 { &remark } else { "" },
+        note: &remark,
     }
     .figure()
 }
 
-fn of_epochs(
-    records: &[Record],
-    labels: &[String],
-    title: &str,
-    figure: fn(&EpochPoint) -> Option<f64>,
-    percent: bool,
-) -> maud::Markup {
-    let series: Vec<Series> = records
+fn of_epochs(runs: &[Run<'_>], title: &str, percent: bool, figure: Figure) -> maud::Markup {
+    let series: Vec<Series> = runs
         .iter()
-        .zip(labels)
-        .enumerate()
-        .map(|(colour, (record, label))| {
-            let points = record.history.epochs.iter().filter_map(|epoch| Some([epoch.epoch as f64, figure(epoch)?]));
-            let mark = if record.history.epochs.len() <= 40 { Mark::Dotted } else { Mark::Line };
-            Series { name: label.clone(), colour, mark, points: points.collect() }
+        .map(|run| {
+            let epochs = &run.record.history.epochs;
+            let points = epochs.iter().filter_map(|epoch| Some([epoch.epoch as f64, figure(epoch)?]));
+            let mark = if epochs.len() <= 40 { Mark::Dotted } else { Mark::Line };
+            run.series(mark, points.collect())
         })
         .filter(|series| !series.points.is_empty())
         .collect();

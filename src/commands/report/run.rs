@@ -4,6 +4,7 @@ use std::path::Path;
 
 use maud::{Markup, html};
 use serde_json::Value;
+use softstep::error::printable;
 use softstep::loss::Loss;
 use softstep::metrics::Confusion;
 use softstep::model::Layer;
@@ -25,6 +26,8 @@ const PAIRS: usize = 20;
 const BARS: usize = 12;
 /// Classes whose learned weights are shown.
 const WEIGHT_IMAGES: usize = 64;
+/// Characters up to which a message or path is shown.
+const LONG: usize = 1000;
 /// Where the smoothed loss of a run spans more than this, its axis is logarithmic.
 const WIDE: f64 = 12.0;
 
@@ -51,10 +54,12 @@ fn made_by(results: Option<&Results>) -> String {
     format!("{run}Made by softstep {}.", env!("CARGO_PKG_VERSION"))
 }
 
-/// The results that are those of all the steps in the metrics.
-fn whole(record: &Record) -> Option<&Results> {
+/// The results that are those of all the steps in the metrics, and not of an earlier part of a run that went on.
+pub fn whole(record: &Record) -> Option<&Results> {
     let last = record.history.steps.last().map_or(0, |point| point.step);
-    record.results.as_ref().filter(|results| results.step >= last || matches!(results.outcome, Outcome::Failed(_)))
+    // A run that fails may do so between writing a step's line and counting it.
+    let uncounted = |results: &Results| usize::from(matches!(results.outcome, Outcome::Failed(_)));
+    record.results.as_ref().filter(|results| results.step + uncounted(results) >= last)
 }
 
 fn tested(record: &Record) -> Option<&Tested> {
@@ -89,15 +94,11 @@ fn state(record: &Record) -> Markup {
             format!("This run was stopped after step {} of {} and may go on.", count(*step), count(*steps))
         }
         Some(Results { outcome: Outcome::Failed(problem), .. }) => {
-            format!("This run failed: {}", printable_long(problem))
+            format!("This run failed: {}", printable(problem, LONG))
         }
         None => format!("After step {} this run was still under way, or it was killed.", count(last)),
     };
     html! { p.warning { (text) } }
-}
-
-fn printable_long(text: &str) -> String {
-    text.chars().take(1000).map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// An accuracy or R² as people read it.
@@ -140,14 +141,20 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
     if let Some(loss) = test_loss {
         add("test loss", format!("{loss:.4}"));
     }
-    if let Some(Best { epoch, .. }) = record.results.as_ref().and_then(|results| results.best) {
+    if let Some(Best { epoch, .. }) = whole(record).and_then(|results| results.best) {
         add("best epoch", format!("{epoch} of {}", record.history.epochs.len()));
     }
-    if let Some(Timings { seconds, steps_per_second, .. }) = whole(record).map(|results| &results.timings) {
-        add("training", duration(*seconds));
+    if let Some(timings @ Timings { steps_per_second, .. }) = whole(record).map(|results| &results.timings) {
+        add("training", training_time(timings));
         add("steps in a second", number(*steps_per_second, 3));
     }
     figures
+}
+
+/// The time spent in training steps; of a run that was resumed only that since then is known.
+pub fn training_time(timings: &Timings) -> String {
+    let since = timings.resumed_from.map(|step| format!(" since step {}", count(step)));
+    duration(timings.seconds) + &since.unwrap_or_default()
 }
 
 /// A time as people read it.
@@ -272,7 +279,8 @@ fn loss_of_steps(record: &Record) -> Markup {
     .figure()
 }
 
-type Figure = fn(&EpochPoint) -> Option<f64>;
+/// A figure of an epoch, where it has it.
+pub type Figure = fn(&EpochPoint) -> Option<f64>;
 
 fn of_epochs(epochs: &[EpochPoint], title: &str, percent: bool, figures: &[(&str, usize, Figure)]) -> Markup {
     let points = |figure: &Figure| -> Vec<[f64; 2]> {
@@ -535,7 +543,7 @@ fn weights(record: &Record) -> Option<Markup> {
         Ok(model) => model,
         Err(error) => {
             let text = format!("The weights cannot be shown: {error:#}");
-            return Some(section("What the model looks for", &note(&printable_long(&text))));
+            return Some(section("What the model looks for", &note(&printable(&text, LONG))));
         }
     };
     let [Layer { inputs, outputs, values }] = model.parameters.layers.as_slice() else { return None };
@@ -587,7 +595,7 @@ fn details(record: &Record) -> Option<Markup> {
         ("adapter".to_string(), page::name(&config.adapter)),
         ("type".into(), page::name(&config.device_type)),
         ("backend".into(), page::name(&config.backend)),
-        ("driver".into(), printable_long(&config.driver)),
+        ("driver".into(), printable(&config.driver, LONG)),
         ("softstep".into(), page::name(&config.version)),
     ];
     let mut data = vec![("data".to_string(), page::name(&config.data))];
@@ -614,7 +622,7 @@ fn details(record: &Record) -> Option<Markup> {
             parts.push(table("Where the time of a step goes", &header, rows));
         }
         if let Some(sha256) = &results.parameters_sha256 {
-            device.push(("parameters".into(), format!("SHA-256 {}", printable_long(sha256))));
+            device.push(("parameters".into(), format!("SHA-256 {}", printable(sha256, LONG))));
         }
         if let Some(verified) = &results.verification {
             let header = ["", "step", "row", "column", "GPU", "CPU", "error", "tolerance"].map(String::from);
@@ -643,7 +651,7 @@ fn details(record: &Record) -> Option<Markup> {
 }
 
 fn printable_path(path: &Path) -> String {
-    printable_long(&path.display().to_string())
+    printable(&path.display().to_string(), LONG)
 }
 
 fn times(results: &Results) -> Vec<(String, String)> {
@@ -661,10 +669,11 @@ fn times(results: &Results) -> Vec<(String, String)> {
         times.push(("resumed after step".into(), count(*step)));
         times.push(("steps since then".into(), count(*steps)));
     }
-    times.push(("in training steps".into(), duration(*seconds)));
+    let since = if resumed_from.is_some() { " since then" } else { "" };
+    times.push((format!("in training steps{since}"), duration(*seconds)));
     times.push(("steps in a second".into(), number(*steps_per_second, 4)));
     times.push(("examples in a second".into(), number(*examples_per_second, 4)));
     times.extend(first_loss_seconds.map(|seconds| ("to the first loss".into(), duration(seconds))));
-    times.push(("in all".into(), duration(*total_seconds)));
+    times.push((format!("in all{since}"), duration(*total_seconds)));
     times
 }
