@@ -18,6 +18,7 @@ use self::lab::Lab;
 use self::sections::Made;
 use self::text::Text;
 use crate::cli::{BackendChoice, ExplainArgs, Language};
+use crate::page;
 use crate::report::{Explained, LessonReport};
 use crate::run_folder;
 
@@ -65,8 +66,8 @@ pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
             command(args),
         ],
     };
-    let page = sections::page(&lesson, &made, text)?;
-    run_folder::write_whole(&args.out, page.as_bytes())?;
+    let document = sections::page(&lesson, &made, text)?;
+    run_folder::write_named("--out", &args.out, page::MARK, document.as_bytes())?;
     report.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
 }
 
