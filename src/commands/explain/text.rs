@@ -65,7 +65,7 @@ fn as_printed(number: f64, decimals: usize) -> f64 {
 fn logarithm(p: f64, loss: f64, decimals: usize) -> String {
     let enough = |digits: &usize| fixed(-as_printed(p, *digits).ln(), decimals) == fixed(loss, decimals);
     let digits = (4..=8).find(enough).unwrap_or(4);
-    format!("−ln {} {}", fixed(p, digits), equals(-as_printed(p, digits).ln(), loss, decimals))
+    format!("−ln\u{a0}{} {}", fixed(p, digits), equals(-as_printed(p, digits).ln(), loss, decimals))
 }
 
 /// A share as a percentage.
@@ -85,7 +85,8 @@ pub fn small(number: f64) -> String {
 
 /// HTML without attributes, that is kept on one line.
 fn unbroken(html: &str) -> String {
-    html.replace(' ', "\u{a0}")
+    // Without the joiner a line may end between a sign and its bracket.
+    html.replace(' ', "\u{a0}").replace("−(", "−\u{2060}(")
 }
 
 /// A text of the person's, for HTML.
@@ -1215,10 +1216,10 @@ mod tests {
 
     #[test]
     fn printed_arithmetic_is_true_as_printed() {
-        assert_eq!(logarithm(0.0021785, 6.12911, 2), "−ln 0.00218 = 6.13");
-        assert_eq!(logarithm(0.8788782, 0.129109, 2), "−ln 0.8789 = 0.13");
+        assert_eq!(logarithm(0.0021785, 6.12911, 2), "−ln\u{a0}0.00218 = 6.13");
+        assert_eq!(logarithm(0.8788782, 0.129109, 2), "−ln\u{a0}0.8789 = 0.13");
         // Not even eight digits of p make it the loss: the device rounded.
-        assert_eq!(logarithm(0.5, 0.6932, 4), "−ln 0.5000 ≈ 0.6932");
+        assert_eq!(logarithm(0.5, 0.6932, 4), "−ln\u{a0}0.5000 ≈ 0.6932");
         assert_eq!(equals(0.30004, 0.29996, 4), "= 0.3000");
         assert_eq!(equals(-0.25, -0.2501, 4), "≈ −0.2501");
     }
