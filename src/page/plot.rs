@@ -234,10 +234,7 @@ impl Bars<'_> {
         // As much of a label as its bars are wide, and no value wider than its bar.
         let letters_in = |width: f64| (0.85 * f64::from(SIZE[0]) / (0.56 * LETTERS) * width) as usize;
         let room = letters_in(place(1.0)).max(1);
-        let text = |label: &String| match label.chars().count() {
-            length if length <= room => label.clone(),
-            _ => label.chars().take(room - 1).chain(['…']).collect(),
-        };
+        let text = |label: &String| shortened(label, room);
         let ticks = self.labels.iter().enumerate().map(|(index, label)| (place(index as f64 + 0.5), text(label)));
         let x = Scale { low: 0.0, high: 1.0, logarithmic: false, ticks: Ticks(ticks.collect()) };
         let zero = y.place(0.0)?;
@@ -258,6 +255,25 @@ impl Bars<'_> {
             Some(())
         })
     }
+}
+
+/// As much of a text as is no wider than so many letters.
+fn shortened(text: &str, room: usize) -> String {
+    let width = |character: char| match character {
+        '\u{1100}'.. => 1.9,
+        'A'..='Z' | 'm' | 'w' => 1.4,
+        _ => 1.0,
+    };
+    let all: f64 = text.chars().map(width).sum();
+    if all <= room as f64 {
+        return text.into();
+    }
+    let mut left = room as f64 - 1.0;
+    let fits = |character: &char| {
+        left -= width(*character);
+        left >= 0.0
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 fn letters(horizontal: HPos) -> TextStyle<'static> {
@@ -533,6 +549,15 @@ mod tests {
         }
         assert_eq!(rounded(19.499999, 1e-4), "19.5");
         assert_eq!(rounded(-3e-9, 1e-4), "0");
+    }
+
+    #[test]
+    fn labels_are_as_long_as_they_have_room() {
+        for (text, room, shown) in
+            [("daisies", 7, "daisies"), ("daisies", 4, "dai…"), ("向日葵", 4, "向…"), ("WWWW", 4, "WW…")]
+        {
+            assert_eq!(shortened(text, room), shown);
+        }
     }
 
     #[test]

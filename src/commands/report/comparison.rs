@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use maud::html;
 
 use super::run::{
-    Figure, final_test, is_wide, last_epoch, loss, losses, quality_text, settings, training_time, whole, window,
+    Figure, epoch_line, final_test, is_wide, last_epoch, loss, losses, plot_of_epochs, quality_text, settings,
+    training_time, whole, window,
 };
 use crate::page::plot::{Axis, Mark, Plot, Series, number, smoothed};
 use crate::page::{self, note, section, table};
@@ -220,30 +221,8 @@ fn loss_of_steps(runs: &[Run<'_>], of: &str) -> maud::Markup {
 }
 
 fn of_epochs(runs: &[Run<'_>], title: &str, percent: bool, figure: Figure) -> maud::Markup {
-    let series: Vec<Series> = runs
-        .iter()
-        .map(|run| {
-            let epochs = &run.record.history.epochs;
-            let points = epochs.iter().filter_map(|epoch| Some([epoch.epoch as f64, figure(epoch)?]));
-            let mark = if epochs.len() <= 40 { Mark::Dotted } else { Mark::Line };
-            run.series(mark, points.collect())
-        })
-        .filter(|series| !series.points.is_empty())
-        .collect();
-    if series.is_empty() {
-        return html! {};
-    }
-    let logarithmic = !percent && is_wide(series.iter().flat_map(|series| &series.points));
-    let title = if logarithmic { format!("{title}, logarithmic") } else { title.to_string() };
-    Plot {
-        title: &title,
-        summary: &summary(&series, 4),
-        x: Axis { label: "epoch", ..Axis::default() },
-        y: Axis { logarithmic, percent, ..Axis::default() },
-        series: &series,
-        note: "",
-    }
-    .figure()
+    let line = |run: &Run<'_>| epoch_line(&run.record.history.epochs, run.label, run.colour, figure);
+    plot_of_epochs(title, percent, runs.iter().map(line).collect())
 }
 
 fn summary(series: &[Series], digits: i32) -> String {
