@@ -8,7 +8,7 @@ use super::run::{
     Figure, epoch_line, final_test, is_wide, last_epoch, loss, losses, plot_of_epochs, quality_text, settings,
     training_time, whole, window,
 };
-use crate::page::plot::{Axis, Mark, Plot, Series, number, smoothed};
+use crate::page::plot::{Axis, Mark, Plot, Series, four_decimals, number, smoothed};
 use crate::page::{self, note, section, table};
 use crate::record::{Config, Outcome, Record};
 use crate::report::{count, counted, model_name};
@@ -101,9 +101,9 @@ fn results(record: &Record, label: &str) -> Vec<String> {
     };
     vec![
         label.to_string(),
-        text(loss.map(|loss| format!("{loss:.4}"))),
+        text(loss.map(|loss| four_decimals(loss))),
         text(quality.map(|quality| quality_text(quality, real_values))),
-        text(last.and_then(|epoch| epoch.train_loss).map(|loss| format!("{loss:.4}"))),
+        text(last.and_then(|epoch| epoch.train_loss).map(|loss| four_decimals(loss))),
         text(results.and_then(|results| results.best).map(|best| best.epoch.to_string())),
         record.history.epochs.len().to_string(),
         format!("{}{state}", count(steps)),

@@ -10,7 +10,7 @@ use softstep::metrics::Confusion;
 use softstep::model::Layer;
 use softstep::trainer::Best;
 
-use crate::page::plot::{Axis, Bars, Mark, Plot, Series, number, rounded, smoothed, thinned};
+use crate::page::plot::{Axis, Bars, Mark, Plot, Series, four_decimals, number, rounded, smoothed, thinned};
 use crate::page::{self, facts, note, picture, section, table, tiles};
 use crate::record::{EpochPoint, Outcome, Record, Results, Timings, WorstNumber};
 use crate::report::{count, counted, model_name, percent};
@@ -105,7 +105,7 @@ fn state(record: &Record) -> Markup {
 
 /// An accuracy or R² as people read it.
 pub fn quality_text(quality: f64, real_values: bool) -> String {
-    if real_values { format!("{quality:.4}") } else { percent(quality) }
+    if real_values { four_decimals(quality) } else { percent(quality) }
 }
 
 /// The last epoch that has a quality.
@@ -141,7 +141,7 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
         }
     }
     if let Some(loss) = test_loss {
-        add("test loss", format!("{loss:.4}"));
+        add("test loss", four_decimals(loss));
     }
     if let Some(Best { epoch, .. }) = whole(record).and_then(|results| results.best) {
         add("best epoch", format!("{epoch} of {}", record.history.epochs.len()));
@@ -315,7 +315,7 @@ pub fn plot_of_epochs(title: &str, percent: bool, mut series: Vec<Series>) -> Ma
     Plot {
         title: &title,
         summary: &summary,
-        x: Axis { label: "epoch", ..Axis::default() },
+        x: Axis { label: "epoch", whole: true, ..Axis::default() },
         y: Axis { logarithmic, percent, ..Axis::default() },
         series: &series,
         note: "",
@@ -412,7 +412,7 @@ fn test(record: &Record) -> Option<Markup> {
             },
             Series { name: "test examples".into(), colour: 0, mark: Mark::Dots, points: pairs.clone() },
         ];
-        let summary = format!("R² {}.", test.r_squared.map_or_else(|| "unknown".into(), |value| format!("{value:.4}")));
+        let summary = format!("R² {}.", test.r_squared.map_or_else(|| "unknown".into(), |value| four_decimals(value)));
         let plot = Plot {
             title: &title,
             summary: &summary,
