@@ -299,7 +299,13 @@ fn input(data: &Data, example: u32) -> Input {
 }
 
 fn numbered(values: impl Iterator<Item = f64>) -> Input {
-    Input::Row(values.take(COLUMNS).enumerate().map(|(at, value)| (at.to_string(), number(value, 6))).collect())
+    Input::Row(
+        values
+            .take(COLUMNS)
+            .enumerate()
+            .map(|(at, value)| (at.to_string(), number(value, 6).replace(',', "")))
+            .collect(),
+    )
 }
 
 /// The columns of a table that features were made of.
@@ -312,6 +318,7 @@ fn columns(features: &[f32], preprocessing: &TableFormat) -> Vec<(String, String
                 let number = f64::from(*features.next().unwrap_or(&0.0)) * scale.deviation + scale.mean;
                 // What f32 has kept of it.
                 rounded(number, 10f64.powi(number.abs().max(scale.deviation).log10().ceil() as i32 - 6))
+                    .replace(',', "")
             }
             Encoding::OneHot(texts) => {
                 let hot: Vec<bool> = features.by_ref().take(texts.len()).map(|&value| value > 0.5).collect();

@@ -373,6 +373,19 @@ fn runs_are_compared_only_as_far_as_they_learned_the_same() {
 }
 
 #[test]
+fn of_many_classes_the_worst_are_in_the_table() {
+    let folder = folder();
+    let rows = (0..800).map(|row| format!("{},{},class {:03}\n", row % 80, row % 7, row % 80)).collect::<String>();
+    fs::write(folder.path().join("many.csv"), "x,z,name\n".to_string() + &rows).unwrap();
+    let data = ["train", "-q", "--data=many.csv", "--target=name", "--backend=cpu", "--epochs=3", "--out=run"];
+    train(folder.path(), &data);
+    let page = read(folder.path().join("run/report.html"));
+    let table = page.split_once("<h3>Classes</h3>").unwrap().1.split_once("</table>").unwrap().0;
+    assert!(page.contains("Of 80 classes these are the 50 with the lowest F1."), "{page}");
+    assert_eq!(table.matches("scope=\"row\"").count(), 50);
+}
+
+#[test]
 fn each_curve_of_a_comparison_is_smoothed_by_a_share_of_its_own_run() {
     let folder = folder();
     train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());

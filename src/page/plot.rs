@@ -138,6 +138,8 @@ pub struct Axis<'a> {
     pub logarithmic: bool,
     /// Shares, shown as percentages.
     pub percent: bool,
+    /// Counts: nothing is between two of them.
+    pub whole: bool,
     /// What it must show, beside the points.
     pub include: &'a [f64],
 }
@@ -234,10 +236,7 @@ impl Bars<'_> {
         // As much of a label as its bars are wide, and no value wider than its bar.
         let letters_in = |width: f64| (0.85 * f64::from(SIZE[0]) / (0.56 * LETTERS) * width) as usize;
         let room = letters_in(place(1.0)).max(1);
-        let text = |label: &String| match label.chars().count() {
-            length if length <= room => label.clone(),
-            _ => label.chars().take(room - 1).chain(['…']).collect(),
-        };
+        let text = |label: &String| shortened(label, room);
         let ticks = self.labels.iter().enumerate().map(|(index, label)| (place(index as f64 + 0.5), text(label)));
         let x = Scale { low: 0.0, high: 1.0, logarithmic: false, ticks: Ticks(ticks.collect()) };
         let zero = y.place(0.0)?;
@@ -258,6 +257,25 @@ impl Bars<'_> {
             Some(())
         })
     }
+}
+
+/// As much of a text as is no wider than so many letters.
+fn shortened(text: &str, room: usize) -> String {
+    let width = |character: char| match character {
+        '\u{1100}'.. => 1.9,
+        'A'..='Z' | 'm' | 'w' => 1.4,
+        _ => 1.0,
+    };
+    let all: f64 = text.chars().map(width).sum();
+    if all <= room as f64 {
+        return text.into();
+    }
+    let mut left = room as f64 - 1.0;
+    let fits = |character: &char| {
+        left -= width(*character);
+        left >= 0.0
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 fn letters(horizontal: HPos) -> TextStyle<'static> {
@@ -398,7 +416,11 @@ impl Scale {
         // What begins at 0 begins there.
         (low, high) = (if low == 0.0 && !axis.logarithmic { low } else { low - more }, high + more);
         let mut scale = Self { low, high, logarithmic: axis.logarithmic, ticks: Ticks::default() };
-        let (values, step) = if axis.logarithmic { powers(low, high) } else { steps(low, high) };
+        let (mut values, mut step) = if axis.logarithmic { powers(low, high) } else { steps(low, high) };
+        if axis.whole {
+            step = step.max(1.0);
+            values.retain(|value| (value - value.round()).abs() <= 1e-9 * step);
+        }
         let ticks = values.into_iter().filter_map(|value| Some((scale.place(value)?, axis.text(value, step))));
         scale.ticks = Ticks(ticks.collect());
         Some(scale)
@@ -460,6 +482,14 @@ pub fn number(number: f64, digits: i32) -> String {
     rounded(number, 10f64.powi(number.abs().log10().floor() as i32 + 1 - digits))
 }
 
+/// A number with four decimals, as in a table; where these mean nothing, with as many digits that do.
+pub fn four_decimals(value: f64) -> String {
+    match value.abs() {
+        0.0 | 1e-4..1e7 => format!("{value:.4}").replace('-', "−"),
+        _ => number(value, 4),
+    }
+}
+
 /// A multiple of `step`, without zeros behind it.
 pub fn rounded(number: f64, step: f64) -> String {
     let multiple = (number / step).round() * step;
@@ -480,9 +510,12 @@ fn plain(number: f64, step: f64) -> String {
         return "–".into();
     }
     if !(1e-4..1e7).contains(&size) {
-        let text = format!("{number:.3e}");
+        let digits =
+            if step > 0.0 { (size.log10().floor() - step.log10().floor()).clamp(0.0, 15.0) as usize } else { 3 };
+        let text = format!("{number:.digits$e}").replace('-', "−");
         let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
-        return format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'));
+        let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+        return format!("{digits}e{power}");
     }
     let distance = if step > 0.0 { step.min(size) } else { size };
     let decimals = (-(distance.log10() + 1e-9).floor()).max(0.0) as usize;
@@ -520,7 +553,10 @@ mod tests {
             (5291.37, 3, "5,290"),
             (-0.5, 2, "−0.5"),
             (1234567.0, 7, "1,234,567"),
-            (2.5e-7, 3, "2.5e-7"),
+            (2.5e-7, 3, "2.5e−7"),
+            (-123456789.0, 2, "−1.2e8"),
+            (123456789.0, 6, "1.23457e8"),
+            (4e7, 1, "4e7"),
             (1e12, 3, "1e12"),
             (f64::NAN, 3, "–"),
             (99.96, 3, "100"),
@@ -531,8 +567,21 @@ mod tests {
         for (value, digits, text) in cases {
             assert_eq!(number(value, digits), text);
         }
+        for (value, text) in [(0.25, "0.2500"), (-0.5, "−0.5000"), (8624184679350457344.0, "8.624e18"), (3e-6, "3e−6")]
+        {
+            assert_eq!(four_decimals(value), text);
+        }
         assert_eq!(rounded(19.499999, 1e-4), "19.5");
         assert_eq!(rounded(-3e-9, 1e-4), "0");
+    }
+
+    #[test]
+    fn labels_are_as_long_as_they_have_room() {
+        for (text, room, shown) in
+            [("daisies", 7, "daisies"), ("daisies", 4, "dai…"), ("向日葵", 4, "向…"), ("WWWW", 4, "WW…")]
+        {
+            assert_eq!(shortened(text, room), shown);
+        }
     }
 
     #[test]
@@ -544,9 +593,14 @@ mod tests {
         };
         assert_eq!(ticks(0.0, 4220.0, false), "0 1,000 2,000 3,000 4,000");
         assert_eq!(ticks(0.905, 0.927, false), "0.905 0.910 0.915 0.920 0.925");
+        let whole = Axis { whole: true, ..Axis::default() };
+        for (epochs, shown) in [(1.0, "1"), (3.0, "1 2 3"), (45.0, "10 20 30 40")] {
+            let ticks = Scale::new(whole, [1.0, epochs].into_iter(), 0.0).unwrap().ticks.0;
+            assert_eq!(ticks.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(" "), shown);
+        }
         assert_eq!(ticks(-1.0, 1.0, false), "−1.0 −0.5 0 0.5 1.0");
         assert_eq!(ticks(0.03, 2.3, true), "0.05 0.1 0.2 0.5 1 2");
-        assert_eq!(ticks(1e-9, 10.0, true), "1e-8 1e-6 0.0001 0.01 1");
+        assert_eq!(ticks(1e-9, 10.0, true), "1e−8 1e−6 0.0001 0.01 1");
         assert_eq!(ticks(3.0, 3.0, false), "2.8 3.0 3.2");
     }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use maud::html;
 
 use super::run::{
-    Figure, final_test, is_wide, last_epoch, loss, losses, quality_text, settings, training_time, whole, window,
+    Figure, epoch_line, final_test, is_wide, last_epoch, loss, losses, plot_of_epochs, quality_text, settings,
+    training_time, whole, window,
 };
-use crate::page::plot::{Axis, Mark, Plot, Series, number, smoothed};
+use crate::page::plot::{Axis, Mark, Plot, Series, four_decimals, number, smoothed};
 use crate::page::{self, note, section, table};
 use crate::record::{Config, Outcome, Record};
 use crate::report::{count, counted, model_name};
@@ -100,9 +101,9 @@ fn results(record: &Record, label: &str) -> Vec<String> {
     };
     vec![
         label.to_string(),
-        text(loss.map(|loss| format!("{loss:.4}"))),
+        text(loss.map(|loss| four_decimals(loss))),
         text(quality.map(|quality| quality_text(quality, real_values))),
-        text(last.and_then(|epoch| epoch.train_loss).map(|loss| format!("{loss:.4}"))),
+        text(last.and_then(|epoch| epoch.train_loss).map(|loss| four_decimals(loss))),
         text(results.and_then(|results| results.best).map(|best| best.epoch.to_string())),
         record.history.epochs.len().to_string(),
         format!("{}{state}", count(steps)),
@@ -220,30 +221,8 @@ fn loss_of_steps(runs: &[Run<'_>], of: &str) -> maud::Markup {
 }
 
 fn of_epochs(runs: &[Run<'_>], title: &str, percent: bool, figure: Figure) -> maud::Markup {
-    let series: Vec<Series> = runs
-        .iter()
-        .map(|run| {
-            let epochs = &run.record.history.epochs;
-            let points = epochs.iter().filter_map(|epoch| Some([epoch.epoch as f64, figure(epoch)?]));
-            let mark = if epochs.len() <= 40 { Mark::Dotted } else { Mark::Line };
-            run.series(mark, points.collect())
-        })
-        .filter(|series| !series.points.is_empty())
-        .collect();
-    if series.is_empty() {
-        return html! {};
-    }
-    let logarithmic = !percent && is_wide(series.iter().flat_map(|series| &series.points));
-    let title = if logarithmic { format!("{title}, logarithmic") } else { title.to_string() };
-    Plot {
-        title: &title,
-        summary: &summary(&series, 4),
-        x: Axis { label: "epoch", ..Axis::default() },
-        y: Axis { logarithmic, percent, ..Axis::default() },
-        series: &series,
-        note: "",
-    }
-    .figure()
+    let line = |run: &Run<'_>| epoch_line(&run.record.history.epochs, run.label, run.colour, figure);
+    plot_of_epochs(title, percent, runs.iter().map(line).collect())
 }
 
 fn summary(series: &[Series], digits: i32) -> String {

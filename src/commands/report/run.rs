@@ -10,7 +10,7 @@ use softstep::metrics::Confusion;
 use softstep::model::Layer;
 use softstep::trainer::Best;
 
-use crate::page::plot::{Axis, Bars, Mark, Plot, Series, number, rounded, smoothed, thinned};
+use crate::page::plot::{Axis, Bars, Mark, Plot, Series, four_decimals, number, rounded, smoothed, thinned};
 use crate::page::{self, facts, note, picture, section, table, tiles};
 use crate::record::{EpochPoint, Outcome, Record, Results, Timings, WorstNumber};
 use crate::report::{count, counted, model_name, percent};
@@ -22,6 +22,8 @@ const COLUMNS: usize = 480;
 /// Classes up to which a confusion matrix is shown; of more, the pairs most often mistaken.
 const MATRIX_CLASSES: usize = 32;
 const PAIRS: usize = 20;
+/// Classes up to which each is in the table; of more, the worst.
+const CLASSES: usize = 50;
 /// Classes up to which there is a bar for each.
 const BARS: usize = 12;
 /// Classes whose learned weights are shown.
@@ -103,7 +105,7 @@ fn state(record: &Record) -> Markup {
 
 /// An accuracy or R² as people read it.
 pub fn quality_text(quality: f64, real_values: bool) -> String {
-    if real_values { format!("{quality:.4}") } else { percent(quality) }
+    if real_values { four_decimals(quality) } else { percent(quality) }
 }
 
 /// The last epoch that has a quality.
@@ -139,7 +141,7 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
         }
     }
     if let Some(loss) = test_loss {
-        add("test loss", format!("{loss:.4}"));
+        add("test loss", four_decimals(loss));
     }
     if let Some(Best { epoch, .. }) = whole(record).and_then(|results| results.best) {
         add("best epoch", format!("{epoch} of {}", record.history.epochs.len()));
@@ -283,32 +285,37 @@ fn loss_of_steps(record: &Record) -> Markup {
 pub type Figure = fn(&EpochPoint) -> Option<f64>;
 
 fn of_epochs(epochs: &[EpochPoint], title: &str, percent: bool, figures: &[(&str, usize, Figure)]) -> Markup {
-    let points = |figure: &Figure| -> Vec<[f64; 2]> {
-        epochs.iter().filter_map(|epoch| Some([epoch.epoch as f64, figure(epoch)?])).collect()
-    };
+    let line = |&(name, colour, figure): &(&str, usize, Figure)| epoch_line(epochs, name, colour, figure);
+    plot_of_epochs(title, percent, figures.iter().map(line).collect())
+}
+
+/// A figure of each epoch.
+pub fn epoch_line(epochs: &[EpochPoint], name: &str, colour: usize, figure: Figure) -> Series {
+    let points: Vec<_> = epochs.iter().filter_map(|epoch| Some([epoch.epoch as f64, figure(epoch)?])).collect();
     let mark = if epochs.len() <= 40 { Mark::Dotted } else { Mark::Line };
-    let series: Vec<Series> = figures
-        .iter()
-        .map(|(name, colour, figure)| (name, colour, points(figure)))
-        .filter(|(.., points)| !points.is_empty())
-        .map(|(name, &colour, points)| Series {
-            name: name.to_string(),
-            colour,
-            mark,
-            points: thinned(&points, COLUMNS),
-        })
-        .collect();
+    Series { name: name.into(), colour, mark, points }
+}
+
+/// Figures of each epoch; none where no series has any.
+pub fn plot_of_epochs(title: &str, percent: bool, mut series: Vec<Series>) -> Markup {
+    series.retain(|series| !series.points.is_empty());
+    if series.is_empty() {
+        return html! {};
+    }
     let last = |series: &Series| {
         let y = series.points.last().map_or(f64::NAN, |point| point[1]);
         format!("{} {}", series.name, if percent { self::percent(y) } else { number(y, 4) })
     };
     let summary = format!("In the end {}.", series.iter().map(last).collect::<Vec<_>>().join(", "));
+    for series in &mut series {
+        series.points = thinned(&series.points, COLUMNS / 2);
+    }
     let logarithmic = !percent && is_wide(series.iter().flat_map(|series| &series.points));
     let title = if logarithmic { format!("{title}, logarithmic") } else { title.into() };
     Plot {
         title: &title,
         summary: &summary,
-        x: Axis { label: "epoch", ..Axis::default() },
+        x: Axis { label: "epoch", whole: true, ..Axis::default() },
         y: Axis { logarithmic, percent, ..Axis::default() },
         series: &series,
         note: "",
@@ -347,7 +354,16 @@ fn test(record: &Record) -> Option<Markup> {
         let names: Vec<String> = (0..confusion.classes).map(name).collect();
         let per_class = confusion.per_class();
         let share = |share: Option<f64>| share.map_or_else(|| "–".into(), percent);
-        let rows = per_class.iter().map(|class| {
+        let mut worst: Vec<_> = per_class.iter().collect();
+        let mut classes_note = String::new();
+        if worst.len() > CLASSES {
+            // Those without examples and predictions have no F1, and come last.
+            worst.sort_by(|a, b| a.f1.unwrap_or(2.0).total_cmp(&b.f1.unwrap_or(2.0)));
+            worst.truncate(CLASSES);
+            classes_note =
+                format!("Of {} classes these are the {CLASSES} with the lowest F1. ", count(confusion.classes));
+        }
+        let rows = worst.into_iter().map(|class| {
             vec![name(class.class), share(class.precision), share(class.recall), share(class.f1), count(class.support)]
         });
         let header = ["class", "precision", "recall", "F1", "examples"].map(String::from);
@@ -367,8 +383,8 @@ fn test(record: &Record) -> Option<Markup> {
                 div {
                     h3 { "Classes" }
                     (table("Precision, recall and F1 of each class", &header, rows))
-                    (note("Precision: how often the class was right when it was predicted. Recall: how many of its \
-                        examples were found. F1: their harmonic mean."))
+                    (note(&(classes_note + "Precision: how often the class was right when it was predicted. Recall: how \
+                        many of its examples were found. F1: their harmonic mean.")))
                 }
                 @if confusion.classes <= BARS { (bars.figure()) }
             }
@@ -396,7 +412,7 @@ fn test(record: &Record) -> Option<Markup> {
             },
             Series { name: "test examples".into(), colour: 0, mark: Mark::Dots, points: pairs.clone() },
         ];
-        let summary = format!("R² {}.", test.r_squared.map_or_else(|| "unknown".into(), |value| format!("{value:.4}")));
+        let summary = format!("R² {}.", test.r_squared.map_or_else(|| "unknown".into(), |value| four_decimals(value)));
         let plot = Plot {
             title: &title,
             summary: &summary,
@@ -458,7 +474,7 @@ fn mistakes(record: &Record) -> Option<Markup> {
             let of = if loss(record) == Loss::MeanSquaredError { "outputs" } else { "probabilities" };
             html! {
                 p { "The pictures that the model was most wrongly sure of, with its " (of) ". The blue one is what it is." }
-                div.pictures { @for mistake in mistakes { (picture_of(record, mistake)) } }
+                div.pictures.named[record.config.class_names.is_some()] { @for mistake in mistakes { (picture_of(record, mistake)) } }
             }
         }
         [Mistake { wrong, .. }, ..] => rows(record, mistakes, matches!(wrong, Wrong::Class { .. })),
