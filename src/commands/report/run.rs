@@ -412,7 +412,7 @@ fn test(record: &Record) -> Option<Markup> {
             },
             Series { name: "test examples".into(), colour: 0, mark: Mark::Dots, points: pairs.clone() },
         ];
-        let summary = format!("R² {}.", test.r_squared.map_or_else(|| "unknown".into(), |value| four_decimals(value)));
+        let summary = format!("R² {}.", test.r_squared.map_or_else(|| "unknown".into(), four_decimals));
         let plot = Plot {
             title: &title,
             summary: &summary,
