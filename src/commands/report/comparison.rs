@@ -101,9 +101,9 @@ fn results(record: &Record, label: &str) -> Vec<String> {
     };
     vec![
         label.to_string(),
-        text(loss.map(|loss| four_decimals(loss))),
+        text(loss.map(four_decimals)),
         text(quality.map(|quality| quality_text(quality, real_values))),
-        text(last.and_then(|epoch| epoch.train_loss).map(|loss| four_decimals(loss))),
+        text(last.and_then(|epoch| epoch.train_loss).map(four_decimals)),
         text(results.and_then(|results| results.best).map(|best| best.epoch.to_string())),
         record.history.epochs.len().to_string(),
         format!("{}{state}", count(steps)),
