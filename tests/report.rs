@@ -386,6 +386,26 @@ fn of_many_classes_the_worst_are_in_the_table() {
 }
 
 #[test]
+fn what_a_run_of_several_values_or_of_colours_does_not_show_is_said() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    // As colours have it: more weights than pixels.
+    let mut config: Value = serde_json::from_str(&read(run.join("config.json"))).unwrap();
+    config["image"] = json!([4, 8]);
+    fs::write(run.join("config.json"), config.to_string()).unwrap();
+    let lines = read(run.join("metrics.jsonl")).replace("test_accuracy", "test_r_squared");
+    fs::write(run.join("metrics.jsonl"), lines).unwrap();
+    let mut several = results(&run);
+    several["test"]["mistakes"] = Value::Null;
+    fs::write(run.join("results.json"), several.to_string()).unwrap();
+    assert_eq!(softstep(folder.path(), &["report", "run"]).code, 0);
+    let page = read(run.join("report.html"));
+    assert!(page.contains("only where a single value is learned"), "{page}");
+    assert!(page.contains("only drawn for grey images"), "{page}");
+}
+
+#[test]
 fn each_curve_of_a_comparison_is_smoothed_by_a_share_of_its_own_run() {
     let folder = folder();
     train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());

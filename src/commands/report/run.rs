@@ -182,7 +182,14 @@ fn missing(record: &Record) -> Vec<&'static str> {
         (_, Some(results)) => match &results.test {
             None => missing.push("The run did not come to an evaluation: no confusion matrix and mistakes."),
             Some(Tested { mistakes: None, .. }) => {
-                missing.push("Mistakes are only looked at when a run has ended.");
+                let real_values = last_epoch(record).is_some_and(|epoch| epoch.real_values);
+                missing.push(match results.outcome {
+                    Outcome::Ended if real_values => {
+                        "Predictions are drawn, and the worst listed, only where a single value is learned."
+                    }
+                    Outcome::Ended => "The mistakes could not be looked at when the run ended.",
+                    _ => "Mistakes are only looked at when a run has ended.",
+                });
             }
             Some(_) => {}
         },
@@ -564,7 +571,8 @@ fn weights(record: &Record) -> Option<Markup> {
     };
     let [Layer { inputs, outputs, values }] = model.parameters.layers.as_slice() else { return None };
     if image[0].checked_mul(image[1]) != Some(*inputs) {
-        return None;
+        let text = "The weights are only drawn for grey images: those of colours have three for each pixel.";
+        return Some(section("What the model looks for", &note(text)));
     }
     let weights = &values[..inputs * outputs];
     // A few weights are far larger than the others, which would be pale beside them.
