@@ -52,6 +52,7 @@ fn hidden_layers_of_512_and_512_reach_98_2_percent_on_the_adapter() {
 }
 
 #[test]
+#[ignore = "takes minutes: cargo test --test mnist -- --ignored"]
 fn adamw_with_hidden_layers_of_512_and_512_reaches_98_4_percent_on_the_adapter() {
     reaches(0.984, &["--backend", "gpu", "--hidden", "512,512", "--optimizer", "adamw", "--epochs", "10"]);
 }
