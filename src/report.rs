@@ -354,14 +354,14 @@ pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result
 /// classes.
 pub fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
     evaluation.r_squared?;
-    let unit = data.preprocessing.as_ref().and_then(Preprocessing::unit).map_or(1.0, |(_, unit)| unit);
+    let unit = data.preprocessing.as_ref().and_then(Preprocessing::target_scale).map_or(1.0, |scale| scale.deviation);
     Some(evaluation.loss.sqrt() * unit)
 }
 
 /// [`rmse`] as in `12.34 (root mean square), in the units of price`.
 fn error_text(data: &Data, evaluation: &Evaluation) -> String {
     let rmse = rmse(data, evaluation).unwrap_or(f64::NAN);
-    let target = data.preprocessing.as_ref().and_then(Preprocessing::unit).map(|(target, _)| target);
+    let target = data.preprocessing.as_ref().and_then(Preprocessing::target);
     let units = target.map(|target| format!(", in the units of {}", printable(target)));
     format!("{} (root mean square){}", significant(rmse, 4), units.unwrap_or_default())
 }

@@ -4,7 +4,7 @@ use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::backend::{Backend, Step, Training};
-use softstep::data::{Examples, Features};
+use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
 use softstep::model::Parameters;
@@ -17,14 +17,6 @@ const BATCH_SIZE: usize = 1000;
 const LIMIT: u64 = 128 << 20;
 /// What training may add to the memory of the process: the rows of some submissions, and the kernels.
 const GROWTH: u64 = 128 << 20;
-
-/// The examples of a part of an order.
-fn select(examples: &Examples, order: &[u32]) -> Examples {
-    let Features::Bytes(bytes) = &*examples.inputs else { panic!("no bytes") };
-    let row = |&example: &u32| &bytes[example as usize * FEATURES..][..FEATURES];
-    let inputs: Vec<u8> = order.iter().flat_map(row).copied().collect();
-    Examples::new(inputs, examples.targets.select(order, 1), FEATURES, examples.outputs).unwrap()
-}
 
 /// One epoch in this order, from a state on; the losses of its steps and the state after them.
 fn train(gpu: &Gpu, examples: &Examples, order: &[u32], from: Option<&TrainingState>) -> (Vec<f32>, TrainingState) {
@@ -84,7 +76,7 @@ fn a_data_set_of_three_times_the_limit_trains_with_the_bits_of_its_parts_one_aft
     let (mut expected, mut at) = (Vec::new(), None);
     for order in order.chunks(part) {
         let in_turn: Vec<u32> = (0..order.len() as u32).collect();
-        let (losses, state) = train(&gpu, &select(&examples, order), &in_turn, at.as_ref());
+        let (losses, state) = train(&gpu, &examples.select(order), &in_turn, at.as_ref());
         expected.extend(losses);
         at = Some(state);
     }

@@ -63,13 +63,7 @@ fn verified(
     steps: usize,
 ) -> softstep::Result<Verification> {
     let digits = data::digits().unwrap();
-    let training = Training {
-        examples: &digits.train,
-        batch_size: 50,
-        optimizer,
-        clip_norm: None,
-        objective: Objective::default(),
-    };
+    let training = training(&digits.train, 50, optimizer);
     let mut backend = Verified::new(on_gpu(gpu, sizes, &training), training, every, 0);
     train(&mut backend, &training, steps, 0.1)?;
     Ok(backend.verification().unwrap().clone())
@@ -82,6 +76,11 @@ fn sane(what: &str, found: &Verification, steps: usize) {
         let excess = deviation.excess();
         assert!((1e-4..=1.0).contains(&excess), "{what}, step {step}: {excess} of the tolerance, {deviation}");
     }
+}
+
+/// Training with cross-entropy and without clipping.
+fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer) -> Training<'_> {
+    Training { examples, batch_size, optimizer, clip_norm: None, objective: Objective::default() }
 }
 
 #[test]
@@ -99,13 +98,7 @@ fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
                 );
             }
             let digits = data::digits().unwrap();
-            let training = Training {
-                examples: &digits.train,
-                batch_size: 50,
-                optimizer,
-                clip_norm: None,
-                objective: Objective::default(),
-            };
+            let training = training(&digits.train, 50, optimizer);
             let cpu = CpuBackend::new(&Parameters::new(sizes, 3).unwrap(), Some(&training)).unwrap();
             let mut backend = Verified::new(cpu, training, 7, 0);
             train(&mut backend, &training, 58, 0.1).unwrap();
@@ -120,13 +113,7 @@ fn clipped_steps_verify_on_this_adapter_and_the_cpu() {
     for (sizes, optimizer) in [(&[64, 10][..], PLAIN), (&[64, 33, 17, 10], NESTEROV), (&[64, 128, 10], ADAMW)] {
         // In most steps, in some, in none.
         for clip_norm in [0.1, 1.0, 1e6].map(Some) {
-            let training = Training {
-                examples: &digits.train,
-                batch_size: 50,
-                optimizer,
-                clip_norm,
-                objective: Objective::default(),
-            };
+            let training = Training { clip_norm, ..training(&digits.train, 50, optimizer) };
             let name = format!("{sizes:?} {optimizer:?} clipped to {clip_norm:?}");
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
@@ -154,13 +141,7 @@ const CLIPPING_BUGS: [(&str, &str, &str); 5] = [
 #[test]
 fn a_bug_in_any_kernel_of_clipping_is_caught_by_the_known_answers_and_by_verification() {
     let digits = data::digits().unwrap();
-    let training = Training {
-        examples: &digits.train,
-        batch_size: 50,
-        optimizer: MOMENTUM,
-        clip_norm: Some(0.1),
-        objective: Objective::default(),
-    };
+    let training = Training { clip_norm: Some(0.1), ..training(&digits.train, 50, MOMENTUM) };
     for (kernel, text, other) in CLIPPING_BUGS {
         let gpu = gpu().with_altered_shaders(text, other);
         let tests = block_on(self_test(&gpu, &[Matmul::Plain])).unwrap();
@@ -178,13 +159,7 @@ fn a_bug_in_any_kernel_of_clipping_is_caught_by_the_known_answers_and_by_verific
 fn a_clipped_run_that_diverges_is_not_a_wrong_device() {
     let examples: Examples = oracle::random_examples(64, 9, 4, 1);
     for rate in [1e15, 1e20, 1e30] {
-        let training = Training {
-            examples: &examples,
-            batch_size: 32,
-            optimizer: MOMENTUM,
-            clip_norm: Some(1.0),
-            objective: Objective::default(),
-        };
+        let training = Training { clip_norm: Some(1.0), ..training(&examples, 32, MOMENTUM) };
         let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
         train(&mut backend, &training, 30, rate).unwrap();
     }
@@ -193,13 +168,7 @@ fn a_clipped_run_that_diverges_is_not_a_wrong_device() {
 #[test]
 fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
     let examples = oracle::random_floats(130, 21, 5, 4);
-    let training = Training {
-        examples: &examples,
-        batch_size: 50,
-        optimizer: NESTEROV,
-        clip_norm: None,
-        objective: Objective::default(),
-    };
+    let training = training(&examples, 50, NESTEROV);
     let sizes = [21, 17, 5];
     let gpu = gpu();
     for &matmul in gpu.matmul_choices() {
@@ -217,13 +186,7 @@ fn steps_on_float_features_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn steps_with_every_activation_verify_on_this_adapter_and_the_cpu() {
     let (gpu, digits) = (gpu(), data::digits().unwrap());
-    let training = Training {
-        examples: &digits.train,
-        batch_size: 50,
-        optimizer: MOMENTUM,
-        clip_norm: None,
-        objective: Objective::default(),
-    };
+    let training = training(&digits.train, 50, MOMENTUM);
     for activation in Activation::ALL {
         for sizes in [&[64, 128, 10][..], &[64, 33, 17, 10]] {
             let parameters = Parameters::with_activation(sizes, activation, 3).unwrap();
@@ -241,13 +204,7 @@ fn steps_with_every_activation_verify_on_this_adapter_and_the_cpu() {
 #[test]
 fn a_wrong_derivative_of_any_activation_is_caught_by_verification() {
     let digits = data::digits().unwrap();
-    let training = Training {
-        examples: &digits.train,
-        batch_size: 50,
-        optimizer: MOMENTUM,
-        clip_norm: None,
-        objective: Objective::default(),
-    };
+    let training = training(&digits.train, 50, MOMENTUM);
     for (activation, text, other) in [
         (Activation::Relu, "select(vec4<f32>(0.0), d_output, output > vec4<f32>(0.0))", "d_output"),
         (Activation::Sigmoid, "(output * (1.0 - output))", "(output * (1.01 - output))"),
@@ -272,13 +229,7 @@ fn a_run_to_the_end_verifies_when_gradients_have_all_but_vanished() {
 fn verification_changes_no_bit_of_the_run() {
     let digits = data::digits().unwrap();
     let gpu = gpu();
-    let training = Training {
-        examples: &digits.train,
-        batch_size: 64,
-        optimizer: NESTEROV,
-        clip_norm: None,
-        objective: Objective::default(),
-    };
+    let training = training(&digits.train, 64, NESTEROV);
     let sizes = [64, 31, 10];
     let plain = train(&mut on_gpu(&gpu, &sizes, &training), &training, 60, 0.1).unwrap();
     let mut backend = Verified::new(on_gpu(&gpu, &sizes, &training), training, 3, 0);
@@ -289,13 +240,7 @@ fn verification_changes_no_bit_of_the_run() {
 #[test]
 fn a_run_that_diverges_is_not_a_wrong_device() {
     let examples: Examples = oracle::random_examples(64, 9, 4, 1);
-    let training = Training {
-        examples: &examples,
-        batch_size: 32,
-        optimizer: MOMENTUM,
-        clip_norm: None,
-        objective: Objective::default(),
-    };
+    let training = training(&examples, 32, MOMENTUM);
     let mut backend = Verified::new(on_gpu(&gpu(), &[9, 8, 4], &training), training, 1, 0);
     let (losses, _) = train(&mut backend, &training, 30, 1e30).unwrap();
     assert!(losses.iter().any(|loss| !loss.is_finite()), "{losses:?}");
@@ -423,13 +368,7 @@ fn a_breach_names_step_adapter_element_and_both_values() {
     // The bug sleeps until the learning rate says wake up.
     let other = other.replace("row_block == 3u", "row_block == 3u && step.learning_rate < 0.05");
     let digits = data::digits().unwrap();
-    let training = Training {
-        examples: &digits.train,
-        batch_size: 50,
-        optimizer: PLAIN,
-        clip_norm: None,
-        objective: Objective::default(),
-    };
+    let training = training(&digits.train, 50, PLAIN);
     let gpu = gpu().with_altered_shaders(text, &other);
     let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 4, 20);
     train(&mut backend, &training, 8, 0.1).unwrap();

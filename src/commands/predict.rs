@@ -1,7 +1,7 @@
 //! `softstep predict`: what a trained model makes of files.
 
 use std::fs::{self, File};
-use std::io::{IsTerminal, Read as _, stdin};
+use std::io::{self, IsTerminal, Read as _, stdin};
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -123,24 +123,22 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
 
 /// A file's content, and what to call it.
 fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
-    let mut content = Vec::new();
-    if path == Path::new(STDIN) {
+    let (name, input): (_, Box<dyn io::Read>) = if path == Path::new(STDIN) {
         if stdin().is_terminal() {
             bail!("nothing to predict: name images, tables, arrays or IDX files, or give one on standard input");
         }
-        let name = "standard input";
-        stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut content).map_err(Error::io("read", name))?;
-        check_length(name, content.len() as u64)?;
-        return Ok((name.into(), content));
-    }
-    let name = path.display().to_string();
-    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
-    if metadata.is_dir() {
-        bail!("{name} is a folder: name the files in it, as in {}", path.join("*").display());
-    }
-    check_length(&name, metadata.len())?;
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(Error::io("read", path))?;
+        ("standard input".to_string(), Box::new(stdin().lock()))
+    } else {
+        let name = path.display().to_string();
+        let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+        if metadata.is_dir() {
+            bail!("{name} is a folder: name the files in it, as in {}", path.join("*").display());
+        }
+        check_length(&name, metadata.len())?;
+        (name, Box::new(File::open(path).map_err(Error::io("read", path))?))
+    };
+    let mut content = Vec::new();
+    input.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(Error::io("read", &name))?;
     check_length(&name, content.len() as u64)?;
     Ok((name, content))
 }

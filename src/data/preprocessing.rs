@@ -317,17 +317,6 @@ impl Preprocessing {
         }
     }
 
-    /// The name of a target that is a number, and the unit of its errors: what a difference of 1 is before
-    /// standardisation.
-    pub fn unit(&self) -> Option<(&str, f64)> {
-        match self {
-            Self::Table(TableFormat { target, encoding: TargetEncoding::Standardised(scale), .. }) => {
-                Some((target, scale.deviation))
-            }
-            Self::Table(_) | Self::Images(_) | Self::Arrays(_) => None,
-        }
-    }
-
     /// What the model was tested with.
     pub fn test(&self) -> &TestPart {
         match self {
