@@ -76,17 +76,19 @@ impl Reading<'_> {
     /// # Errors
     /// [`Error::Format`] where it is damaged, or nothing that this model reads.
     pub fn read(&self, file: &str, bytes: &[u8]) -> Result<Inputs> {
-        match (Kind::of(bytes), self.preprocessing) {
-            (Kind::Other, Some(Preprocessing::Table(format))) => {
+        match (Kind::of(bytes), self.preprocessing, self.elements()) {
+            (Kind::Other, Some(Preprocessing::Table(format)), _) => {
                 let (features, lines) = csv::inputs(file, bytes, format)?;
                 let names = lines.iter().map(|line| format!("{file}:{line}")).collect();
                 Ok(Inputs { names, features: features.into() })
             }
-            (Kind::Image, Some(Preprocessing::Images(format))) => {
+            (Kind::Image, Some(Preprocessing::Images(format)), _) => {
                 Ok(Inputs { names: vec![file.into()], features: format.decode(file, bytes)?.into() })
             }
-            (Kind::Image, None) => Ok(Inputs { names: vec![file.into()], features: self.fitted(file, bytes)?.into() }),
-            (Kind::Idx, _) if self.elements() == Some(Elements::Bytes) => {
+            (Kind::Image, None, _) => {
+                Ok(Inputs { names: vec![file.into()], features: self.fitted(file, bytes)?.into() })
+            }
+            (Kind::Idx, _, Some(Elements::Bytes)) => {
                 let idx = Idx::new(file, bytes)?;
                 let (count, features) = (idx.shape()[0], idx.features());
                 if features != self.features {
@@ -95,12 +97,12 @@ impl Reading<'_> {
                 }
                 Ok(Inputs { names: numbered(file, count), features: idx.read()?.into() })
             }
-            (Kind::Array, _) if let Some(elements) = self.elements() => {
+            (Kind::Array, _, Some(elements)) => {
                 let array = Array::read(file, bytes)?;
                 array.check_features(elements, self.features)?;
                 Ok(Inputs { names: numbered(file, array.examples()?), features: array.into_features() })
             }
-            (kind, preprocessing) => {
+            (kind, preprocessing, _) => {
                 let wanted = match preprocessing {
                     None => "images (PNG, JPEG), IDX files and .npy arrays of bytes",
                     Some(Preprocessing::Table(_)) => "tables: CSV files with the columns it was trained on",
