@@ -49,6 +49,8 @@ fn steps(criterion: &mut Criterion) {
                 optimizer: Optimizer::default(),
                 clip_norm: None,
                 objective: Objective::default(),
+                seed: 0,
+                augmentation: None,
             };
             group.throughput(Throughput::Elements(step_operations(sizes, batch_size)));
             let mut first_losses = Vec::new();

@@ -1,5 +1,6 @@
 //! What a backend is: the device side of training, evaluation and prediction.
 
+use crate::augmentation::Augmentation;
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::loss::Objective;
@@ -21,6 +22,10 @@ pub struct Training<'a> {
     pub clip_norm: Option<f32>,
     /// What to make small.
     pub objective: Objective<'a>,
+    /// Seed of dropout and augmentation, which draw from it, the step and the example: [`random`](crate::random).
+    pub seed: u64,
+    /// Random change of the images of a batch, before the model reads them.
+    pub augmentation: Option<Augmentation>,
 }
 
 /// One training step.

@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::data::Preprocessing;
 use crate::error::{Error, Result};
-use crate::model::check_sizes;
-use crate::model_file::{Tensor, deserialize, layer_tensors, serialize};
+use crate::model::Architecture;
+use crate::model_file::{Tensor, deserialize, parameter_tensors, serialize, weight_tensors};
 use crate::optimizer::TrainingState;
 use crate::trainer::{Keep, Position, TrainingConfig};
 
@@ -38,8 +38,8 @@ pub struct Metadata {
     pub format: u32,
     /// The version of softstep that wrote it.
     pub version: String,
-    /// Layer sizes `[features, hidden…, classes]`.
-    pub sizes: Vec<usize>,
+    /// Its model.
+    pub architecture: Architecture,
     /// Where the run stands.
     pub position: Position,
     /// Steps since its start.
@@ -88,9 +88,9 @@ impl Metadata {
             ));
         }
         self.config.check().map_err(|error| format!("its settings are no softstep's: {error}"))?;
-        check_sizes(&self.sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
-        if self.sizes[1..self.sizes.len() - 1] != self.config.hidden {
-            return Err(format!("its layer sizes {:?} are not those of its settings", self.sizes));
+        let of_settings = self.config.architecture(self.architecture.input(), self.architecture.output().len());
+        if of_settings.as_ref().ok() != Some(&self.architecture) {
+            return Err(format!("its model {} is not that of its settings", self.architecture));
         }
         let Position { epoch, steps, loss_sum, best } = self.position;
         let epochs = self.config.epochs;
@@ -112,16 +112,16 @@ impl Metadata {
 /// The bytes of a checkpoint file; equal arguments give equal bytes.
 ///
 /// # Errors
-/// [`Error::Invalid`] if a value is infinite or not a number, or the state is not of the metadata's layer sizes and
-/// optimizer.
+/// [`Error::Invalid`] if a value is infinite or not a number, or the state is not of the metadata's architecture
+/// and optimizer.
 pub fn to_safetensors(metadata: &Metadata, state: &TrainingState) -> Result<Vec<u8>> {
-    state.check(&metadata.sizes, metadata.config.activation, metadata.config.optimizer.moments())?;
-    let mut tensors = layer_tensors("", &state.parameters)?;
+    state.check(&metadata.architecture, metadata.config.optimizer.moments())?;
+    let mut tensors = parameter_tensors("", &state.parameters)?;
     for (index, moment) in state.moments.iter().enumerate() {
-        tensors.extend(layer_tensors(&moment_prefix(index), moment)?);
+        tensors.extend(weight_tensors(&moment_prefix(index), moment)?);
     }
     if let Some(best) = &state.best {
-        tensors.extend(layer_tensors(BEST, best)?);
+        tensors.extend(parameter_tensors(BEST, best)?);
     }
     let digest =
         Tensor { name: DIGEST.into(), dtype: Dtype::U8, shape: vec![DIGEST_BYTES], bytes: vec![0; DIGEST_BYTES] };
@@ -155,19 +155,19 @@ fn read(bytes: &[u8]) -> std::result::Result<(Metadata, TrainingState), String> 
     }
     let (mut tensors, metadata): (_, Metadata) = deserialize(bytes, "checkpoint", ENTRY)?;
     metadata.check()?;
-    let activation = metadata.config.activation;
-    let parameters = tensors.layers("", &metadata.sizes, activation)?;
+    let architecture = &metadata.architecture;
+    let parameters = tensors.parameters("", architecture)?;
     let moments = (0..metadata.config.optimizer.moments())
-        .map(|index| tensors.layers(&moment_prefix(index), &metadata.sizes, activation))
+        .map(|index| tensors.weights(&moment_prefix(index), architecture))
         .collect::<std::result::Result<_, String>>()?;
     let has_best = metadata.position.best.is_some() && metadata.config.keep == Keep::Best;
-    let best = has_best.then(|| tensors.layers(BEST, &metadata.sizes, activation)).transpose()?;
+    let best = has_best.then(|| tensors.parameters(BEST, architecture)).transpose()?;
     tensors.bytes(DIGEST.into(), Dtype::U8, &[DIGEST_BYTES])?;
     if let Some(name) = tensors.unread() {
-        return Err(format!("tensor {name} is none of a checkpoint with layer sizes {:?}", metadata.sizes));
+        return Err(format!("tensor {name} is none of a checkpoint of the model {architecture}"));
     }
     let state = TrainingState { parameters, moments, best, updates: metadata.step as u64 };
-    state.check(&metadata.sizes, activation, metadata.config.optimizer.moments()).map_err(|error| error.to_string())?;
+    state.check(architecture, metadata.config.optimizer.moments()).map_err(|error| error.to_string())?;
     Ok((metadata, state))
 }
 

@@ -598,6 +598,7 @@ impl TrainArgs {
                 ActivationChoice::Tanh => Activation::Tanh,
                 ActivationChoice::Gelu => Activation::Gelu,
             },
+            layers: None,
             epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
             batch_size: self.batch_size,
             learning_rate: self.learning_rate.unwrap_or(match self.optimizer {

@@ -14,7 +14,7 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_
 use crate::data::{Examples, Features, Targets};
 use crate::error::Result;
 use crate::loss::{Loss, Objective, of_two_classes};
-use crate::model::{Activation, Layer, Parameters, check_fit};
+use crate::model::{Activation, Parameters, Weights, check_fit};
 use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use crate::reference;
 
@@ -69,7 +69,7 @@ impl CpuBackend {
         let batch_size = training.map_or(0, |training| training.batch_size.min(training.examples.len()));
         let widest = parameters.sizes().into_iter().max().unwrap_or_default();
         let evaluation_rows = (EVALUATION_BYTES / 4 / widest.max(1)).clamp(1, EVALUATION_ROWS);
-        let network = Network::new(parameters.clone(), batch_size, evaluation_rows);
+        let network = Network::new(parameters.clone(), batch_size, evaluation_rows)?;
         let training = match training {
             None => None,
             Some(training) => {
@@ -236,9 +236,10 @@ impl Backend for CpuBackend {
         let parameters = &self.network.parameters;
         let like_parameters = |values: &[Vec<f32>]| Parameters {
             layers: (parameters.layers.iter().zip(values))
-                .map(|(layer, values)| Layer { values: values.clone(), ..*layer })
+                .map(|(layer, values)| Weights { values: values.clone(), ..*layer })
                 .collect(),
-            activation: parameters.activation,
+            architecture: parameters.architecture.clone(),
+            statistics: Vec::new(),
         };
         let Updater { optimizer, ref moments, updates, .. } = training.updater;
         let moments = moments[..optimizer.moments()].iter().map(|moment| like_parameters(moment)).collect();
@@ -248,7 +249,7 @@ impl Backend for CpuBackend {
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
         let updater = &mut self.training.as_mut().ok_or_else(no_training)?.updater;
         let parameters = &mut self.network.parameters;
-        state.check(&parameters.sizes(), parameters.activation, updater.optimizer.moments())?;
+        state.check(&parameters.architecture, updater.optimizer.moments())?;
         parameters.clone_from(&state.parameters);
         for (moment, values) in updater.moments.iter_mut().zip(&state.moments) {
             *moment = values.layers.iter().map(|layer| layer.values.clone()).collect();
@@ -261,6 +262,7 @@ impl Backend for CpuBackend {
 /// The parameters, and room for what a batch leaves behind on its way through them and back.
 struct Network {
     parameters: Parameters,
+    activation: Activation,
     /// What each layer reads, `[rows, inputs + 1]`; the last column is 1.
     inputs: Vec<Vec<f32>>,
     /// For GELU the sums that each hidden layer activates, `[rows, outputs + 1]`; else none.
@@ -272,7 +274,8 @@ struct Network {
 }
 
 impl Network {
-    fn new(parameters: Parameters, batch_size: usize, evaluation_rows: usize) -> Self {
+    fn new(parameters: Parameters, batch_size: usize, evaluation_rows: usize) -> Result<Self> {
+        let (_, activation) = parameters.architecture.dense_only()?;
         let rows = batch_size.max(evaluation_rows);
         let layers = &parameters.layers;
         let inputs = layers.iter().map(|layer| {
@@ -280,10 +283,11 @@ impl Network {
             input.chunks_exact_mut(layer.inputs + 1).for_each(|row| row[layer.inputs] = 1.0);
             input
         });
-        let hidden = if parameters.activation == Activation::Gelu { &layers[1..] } else { &[] };
+        let hidden = if activation == Activation::Gelu { &layers[1..] } else { &[] };
         let pre_activations = hidden.iter().map(|layer| vec![0.0; rows * (layer.inputs + 1)]).collect();
         let d_outputs = layers.iter().map(|layer| vec![0.0; rows * layer.outputs]);
-        Self { inputs: inputs.collect(), pre_activations, d_outputs: d_outputs.collect(), evaluation_rows, parameters }
+        let (inputs, d_outputs) = (inputs.collect(), d_outputs.collect());
+        Ok(Self { inputs, pre_activations, d_outputs, evaluation_rows, activation, parameters })
     }
 
     fn outputs(&self) -> usize {
@@ -331,7 +335,7 @@ impl Network {
     /// From the first layer's input to the logits.
     fn forward(&mut self, workers: Workers, rows: usize) {
         let last = self.parameters.layers.len() - 1;
-        let activation = self.parameters.activation;
+        let activation = self.activation;
         for (index, layer) in self.parameters.layers.iter().enumerate() {
             let (before, after) = self.inputs.split_at_mut(index + 1);
             let input = Matrix::new(&before[index], rows, layer.inputs + 1);
@@ -389,7 +393,7 @@ impl Network {
         let Some(d_input) = before.last_mut() else { return };
         let d_output = Matrix::new(&after[0], rows, layer.outputs);
         let weights = Matrix::new(&layer.values, layer.inputs, layer.outputs);
-        let activation = self.parameters.activation;
+        let activation = self.activation;
         let (width, input) = (layer.inputs, self.pre_activations.get(index - 1).unwrap_or(&self.inputs[index]));
         let operations = 2 * rows * layer.values.len();
         workers.for_each_block(operations, width, &mut d_input[..rows * width], |rows, block| {
@@ -463,7 +467,7 @@ struct Updater {
 }
 
 impl Updater {
-    fn new(optimizer: Optimizer, clip_norm: Option<f32>, layers: &[Layer]) -> Self {
+    fn new(optimizer: Optimizer, clip_norm: Option<f32>, layers: &[Weights]) -> Self {
         let sizes = || layers.iter().map(|layer| layer.values.len());
         let moment = |index: usize| {
             let is_read = index < optimizer.moments();

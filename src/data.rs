@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::model::Shape;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod csv;
@@ -397,6 +398,17 @@ pub struct Data {
 }
 
 impl Data {
+    /// Shape of an example: an image's where it is one.
+    pub fn shape(&self) -> Shape {
+        let features = self.train.features;
+        match self.image {
+            Some([height, width]) if height * width > 0 && features.is_multiple_of(height * width) => {
+                Shape::Image { height, width, channels: features / (height * width) }
+            }
+            _ => Shape::Flat(features),
+        }
+    }
+
     /// SHA-256 over everything in it but its name, in lower-case hexadecimal.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();

@@ -26,8 +26,9 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, T
 use crate::data::{self, Examples};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Objective, of_two_classes};
-use crate::model::{Activation, Layer, Parameters, check_fit, step_operations};
+use crate::model::{Activation, Architecture, Parameters, Weights, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
+use crate::plan::Plan;
 
 /// Rows of a chunk in evaluation, where the batch size is not larger.
 const EVALUATION_ROWS: usize = 1024;
@@ -104,6 +105,7 @@ pub struct GpuBackend {
     /// Outputs of the hidden layers, `[rows, outputs + 1]`.
     activations: Vec<Matrix>,
     activation: Activation,
+    architecture: Architecture,
     /// What they were before, where the activation's gradient needs it; else none.
     pre_activations: Vec<Matrix>,
     /// Outputs of the last layer, `[rows, classes]`; then their gradient, or probabilities.
@@ -149,7 +151,7 @@ impl GpuBackend {
             .iter()
             .map(|&outputs| Matrix::with_ones(&gpu, ACTIVATIONS, rows, outputs + 1))
             .collect::<Result<Vec<_>>>()?;
-        let activation = parameters.activation;
+        let (_, activation) = parameters.architecture.dense_only()?;
         let kept = if activation == Activation::Gelu { hidden } else { &[] };
         let pre_activations = kept
             .iter()
@@ -174,6 +176,7 @@ impl GpuBackend {
             weights,
             activations,
             activation,
+            architecture: parameters.architecture.clone(),
             pre_activations,
             logits,
             later_layers,
@@ -220,9 +223,7 @@ impl GpuBackend {
         let objective = &training.objective;
         objective.check(training.examples)?;
         let (steps_per_submission, slots) = readback.depth();
-        let mut sizes = vec![self.weights[0].rows - 1];
-        sizes.extend(self.weights.iter().map(|weights| weights.columns));
-        let operations = step_operations(&sizes, batch_size);
+        let operations = Plan::new(&self.architecture).step_operations(batch_size);
         let steps_per_submission =
             (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
         let data = self.data_set(training.examples, batch_size, steps_per_submission)?;
@@ -434,13 +435,13 @@ fn check_grids<'a>(gpu: &Gpu, kernels: impl IntoIterator<Item = &'a Kernel>, bat
 }
 
 /// Reads a matrix for each layer.
-async fn read_layers(gpu: &Gpu, matrices: &[Matrix], activation: Activation) -> Result<Parameters> {
+async fn read_layers(gpu: &Gpu, matrices: &[Matrix], architecture: &Architecture) -> Result<Parameters> {
     let mut layers = Vec::with_capacity(matrices.len());
     for matrix in matrices {
         let values = matrix.read(gpu, matrix.rows).await?;
-        layers.push(Layer { inputs: matrix.rows - 1, outputs: matrix.columns, values });
+        layers.push(Weights { inputs: matrix.rows - 1, outputs: matrix.columns, values });
     }
-    Ok(Parameters { layers, activation })
+    Ok(Parameters { architecture: architecture.clone(), layers, statistics: Vec::new() })
 }
 
 /// Writes a matrix for each layer.
@@ -551,24 +552,22 @@ impl Backend for GpuBackend {
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {
-        read_layers(&self.gpu, &self.weights, self.activation).await
+        read_layers(&self.gpu, &self.weights, &self.architecture).await
     }
 
     async fn state(&mut self) -> Result<TrainingState> {
         let Some(trainer) = &self.trainer else { return Err(no_training()) };
-        let parameters = read_layers(&self.gpu, &self.weights, self.activation).await?;
+        let parameters = read_layers(&self.gpu, &self.weights, &self.architecture).await?;
         let mut moments = Vec::new();
         for moment in &trainer.moments[..trainer.optimizer.moments()] {
-            moments.push(read_layers(&self.gpu, moment, self.activation).await?);
+            moments.push(read_layers(&self.gpu, moment, &self.architecture).await?);
         }
         Ok(TrainingState { parameters, moments, best: None, updates: trainer.updates })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
         let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
-        let mut sizes = vec![self.weights[0].rows - 1];
-        sizes.extend(self.weights.iter().map(|weights| weights.columns));
-        state.check(&sizes, self.activation, trainer.optimizer.moments())?;
+        state.check(&self.architecture, trainer.optimizer.moments())?;
         write_layers(&self.gpu, &self.weights, &state.parameters)?;
         for (moment, values) in trainer.moments.iter().zip(&state.moments) {
             write_layers(&self.gpu, moment, values)?;

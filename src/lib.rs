@@ -60,6 +60,7 @@
 //! - A checkpoint changes no bit: it waits for the steps under way, and there is no random state but seed and position.
 //! - No float is added atomically: the same adapter, seed and settings give the same bits.
 
+pub mod augmentation;
 pub mod backend;
 pub mod checkpoint;
 pub mod cpu;
@@ -71,6 +72,8 @@ pub mod metrics;
 pub mod model;
 pub mod model_file;
 pub mod optimizer;
+pub mod plan;
+pub mod random;
 pub mod reference;
 pub mod trainer;
 pub mod verify;

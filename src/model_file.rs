@@ -22,12 +22,14 @@ use std::marker::PhantomData;
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::data::{ArrayFormat, Elements, Preprocessing};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
-use crate::model::{Activation, Layer, Parameters, check_sizes};
+use crate::model::{Activation, Architecture, Parameters, Statistics, Weights};
+use crate::plan::{Node, Operation, Plan};
 
 /// The version of this format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
@@ -48,10 +50,8 @@ const MAX_HEADER_BYTES: usize = 1 << 20;
 pub struct Metadata {
     /// Version of the format, now 1.
     pub format: u32,
-    /// Layer sizes `[features, hidden…, classes]`.
-    pub sizes: Vec<usize>,
-    /// What lies between the layers.
-    pub activation: Activation,
+    /// The model's layers and shapes.
+    pub architecture: Architecture,
     /// How a feature becomes an input: `byte/255`, `columns` as `preprocessing` says, or `none` where it is one as it is.
     pub normalization: String,
     /// How tables, images or arrays become inputs, and their targets outputs; `None` for IDX files.
@@ -80,8 +80,7 @@ impl Metadata {
     pub fn new(parameters: &Parameters, data: &str, seed: u64, loss: Loss) -> Self {
         Self {
             format: FORMAT,
-            sizes: parameters.sizes(),
-            activation: parameters.activation,
+            architecture: parameters.architecture.clone(),
             normalization: BYTES.into(),
             preprocessing: None,
             image: None,
@@ -114,7 +113,8 @@ impl Metadata {
     }
 
     fn check(&self) -> std::result::Result<(), String> {
-        let Self { format, sizes, normalization, .. } = self;
+        let Self { format, architecture, normalization, .. } = self;
+        let (features, outputs) = (architecture.input().len(), architecture.output().len());
         if *format != FORMAT {
             let version = &self.version;
             return Err(format!(
@@ -125,24 +125,19 @@ impl Metadata {
         if normalization != expected {
             return Err(format!("its model has normalization {normalization:?}: softstep knows {expected:?}"));
         }
-        check_sizes(sizes).map_err(|error| format!("its metadata make no model: {error}"))?;
         if let Some([rows, columns]) = self.image {
             let pixels = rows.checked_mul(columns);
-            if !pixels.is_some_and(|pixels| pixels == sizes[0] || pixels.checked_mul(3) == Some(sizes[0])) {
-                return Err(format!(
-                    "its images have {rows} rows and {columns} columns, its layer sizes are {sizes:?}"
-                ));
+            if !pixels.is_some_and(|pixels| pixels == features || pixels.checked_mul(3) == Some(features)) {
+                return Err(format!("its images have {rows} rows and {columns} columns, its model is {architecture}"));
             }
         }
         let Some(preprocessing) = &self.preprocessing else { return Ok(()) };
         preprocessing.check().map_err(|error| format!("its preprocessing is not sound: {error}"))?;
-        let outputs = self.loss.outputs_for(preprocessing.has_classes(), preprocessing.outputs());
-        let outputs = outputs.map_err(|error| format!("its loss is not for its preprocessing: {error}"))?;
-        let made = [preprocessing.features(), outputs];
-        if made != [sizes[0], sizes[sizes.len() - 1]] {
-            return Err(format!(
-                "its preprocessing makes {made:?} features and outputs, its layer sizes are {sizes:?}"
-            ));
+        let needed = self.loss.outputs_for(preprocessing.has_classes(), preprocessing.outputs());
+        let needed = needed.map_err(|error| format!("its loss is not for its preprocessing: {error}"))?;
+        let made = [preprocessing.features(), needed];
+        if made != [features, outputs] {
+            return Err(format!("its preprocessing makes {made:?} features and outputs, its model is {architecture}"));
         }
         Ok(())
     }
@@ -161,20 +156,13 @@ fn normalization_of(preprocessing: Option<&Preprocessing>) -> &'static str {
 /// # Errors
 /// [`Error::Invalid`] if a parameter is infinite or not a number, or the metadata's sizes or activation are not the parameters'.
 pub fn to_safetensors(parameters: &Parameters, metadata: &Metadata) -> Result<Vec<u8>> {
-    if metadata.sizes != parameters.sizes() {
+    if metadata.architecture != parameters.architecture {
         return Err(Error::Invalid(format!(
-            "metadata for layer sizes {:?} do not describe a model with {:?}",
-            metadata.sizes,
-            parameters.sizes()
+            "metadata for the model {} do not describe the model {}",
+            metadata.architecture, parameters.architecture
         )));
     }
-    if metadata.activation != parameters.activation {
-        return Err(Error::Invalid(format!(
-            "metadata for the activation {} do not describe a model with {}",
-            metadata.activation, parameters.activation
-        )));
-    }
-    serialize(&layer_tensors("", parameters)?, ENTRY, metadata)
+    serialize(&parameter_tensors("", parameters)?, ENTRY, metadata)
 }
 
 /// Reads the bytes of a model file; `file` is its name for messages.
@@ -190,9 +178,9 @@ pub fn from_safetensors(file: &str, bytes: &[u8]) -> Result<(Parameters, Metadat
 fn read(bytes: &[u8]) -> std::result::Result<(Parameters, Metadata), String> {
     let (mut tensors, metadata): (_, Metadata) = deserialize(bytes, "model", ENTRY)?;
     metadata.check()?;
-    let parameters = tensors.layers("", &metadata.sizes, metadata.activation)?;
+    let parameters = tensors.parameters("", &metadata.architecture)?;
     match tensors.unread() {
-        Some(name) => Err(format!("tensor {name} is none of a model with layer sizes {:?}", metadata.sizes)),
+        Some(name) => Err(format!("tensor {name} is none of the model {}", metadata.architecture)),
         None => Ok((parameters, metadata)),
     }
 }
@@ -205,21 +193,71 @@ pub(crate) struct Tensor {
     pub bytes: Vec<u8>,
 }
 
-/// Weights and biases of each layer, as the module says, their names behind `prefix`.
-pub(crate) fn layer_tensors(prefix: &str, parameters: &Parameters) -> Result<Vec<Tensor>> {
-    let mut tensors = Vec::new();
-    for (index, layer) in parameters.layers.iter().enumerate() {
-        let (weights, bias) = layer.values.split_at(layer.inputs * layer.outputs);
-        let transposed = (0..layer.outputs).flat_map(|output| weights[output..].iter().step_by(layer.outputs));
-        for (name, shape, bytes) in [
-            (weight_name(prefix, index), vec![layer.outputs, layer.inputs], to_bytes(transposed)),
-            (bias_name(prefix, index), vec![layer.outputs], to_bytes(bias.iter())),
-        ] {
-            finite(&name, &bytes).map_err(Error::Invalid)?;
-            tensors.push(Tensor { name, dtype: Dtype::F32, shape, bytes });
-        }
+/// Weights, biases and running statistics of each layer, as the module says, their names behind `prefix`.
+pub(crate) fn parameter_tensors(prefix: &str, parameters: &Parameters) -> Result<Vec<Tensor>> {
+    let mut tensors = weight_tensors(prefix, parameters)?;
+    for node in Plan::new(&parameters.architecture).nodes {
+        let Some(index) = node.statistics else { continue };
+        let Statistics { mean, variance } = &parameters.statistics[index];
+        tensors.push(Tensor::new(name(prefix, &node, "running_mean"), vec![mean.len()], mean.iter())?);
+        tensors.push(Tensor::new(name(prefix, &node, "running_var"), vec![variance.len()], variance.iter())?);
     }
     Ok(tensors)
+}
+
+/// Weights and biases alone.
+pub(crate) fn weight_tensors(prefix: &str, parameters: &Parameters) -> Result<Vec<Tensor>> {
+    let mut tensors = Vec::new();
+    for node in Plan::new(&parameters.architecture).nodes {
+        let Some(index) = node.weights else { continue };
+        let layer = &parameters.layers[index];
+        let (weights, bias) = layer.values.split_at(layer.inputs * layer.outputs);
+        let values = (0..layer.outputs * layer.inputs).map(|at| {
+            let (output, input) = (at / layer.inputs, at % layer.inputs);
+            &weights[row_of(&node, input) * layer.outputs + output]
+        });
+        tensors.push(Tensor::new(
+            name(prefix, &node, "weight"),
+            weight_shape(&node, layer.inputs, layer.outputs),
+            values,
+        )?);
+        tensors.push(Tensor::new(name(prefix, &node, "bias"), vec![layer.outputs], bias.iter())?);
+    }
+    Ok(tensors)
+}
+
+/// `[outputs, inputs]` of linear, `[outputs, channels, height, width]` of conv2d, `[channels]` of batch normalisation.
+fn weight_shape(node: &Node, inputs: usize, outputs: usize) -> Vec<usize> {
+    match node.operation {
+        Operation::Conv2d(window) => vec![outputs, node.input.channels(), window.size, window.size],
+        Operation::BatchNorm => vec![outputs],
+        _ => vec![outputs, inputs],
+    }
+}
+
+/// The row of the weights that PyTorch has at input `input`: there channels come before the pixels of an image or a
+/// kernel, here behind them.
+fn row_of(node: &Node, input: usize) -> usize {
+    let (positions, channels) = match node.operation {
+        Operation::Conv2d(window) => (window.size * window.size, node.input.channels()),
+        Operation::Linear => (node.input.positions(), node.input.channels()),
+        _ => (1, 1),
+    };
+    input % positions * channels + input / positions
+}
+
+/// Name of a tensor of `nn.Sequential`: the position of the layer there, and what it is of the layer.
+fn name(prefix: &str, node: &Node, what: &str) -> String {
+    format!("{prefix}{}.{what}", node.layer - 1)
+}
+
+impl Tensor {
+    /// A tensor of finite f32.
+    fn new<'a>(name: String, shape: Vec<usize>, values: impl Iterator<Item = &'a f32>) -> Result<Self> {
+        let bytes = to_bytes(values);
+        finite(&name, &bytes).map_err(Error::Invalid)?;
+        Ok(Self { name, dtype: Dtype::F32, shape, bytes })
+    }
 }
 
 /// A safetensors file with one metadata entry.
@@ -242,9 +280,30 @@ pub(crate) fn deserialize<'a, M: DeserializeOwned>(
 ) -> std::result::Result<(Tensors<'a>, M), String> {
     let (file, entries) = open(bytes)?;
     let text = entries.get(entry).ok_or_else(|| format!("no softstep {what}: its metadata have no entry {entry:?}"))?;
-    let metadata =
-        serde_json::from_str(text).map_err(|error| format!("its metadata entry {entry:?} is damaged: {error}"))?;
+    let damaged = |error| format!("its metadata entry {entry:?} is damaged: {error}");
+    let mut metadata: Value = serde_json::from_str(text).map_err(damaged)?;
+    with_architecture(&mut metadata)?;
+    let metadata = serde_json::from_value(metadata).map_err(damaged)?;
     Ok((Tensors { file, read: BTreeSet::new() }, metadata))
+}
+
+/// Gives the metadata of version 0.1.0, which knew stacks of linear layers alone, their architecture.
+fn with_architecture(metadata: &mut Value) -> std::result::Result<(), String> {
+    let Value::Object(entries) = metadata else { return Ok(()) };
+    if entries.contains_key("architecture") {
+        return Ok(());
+    }
+    let Some(sizes) = entries.remove("sizes") else { return Ok(()) };
+    // A model file says the activation itself, a checkpoint in its settings; the first of them had but one.
+    let activation = entries.remove("activation").or_else(|| entries.get("config")?.get("activation").cloned());
+    let no_model = |problem: String| format!("its metadata make no model: {problem}");
+    let sizes: Vec<usize> = serde_json::from_value(sizes).map_err(|error| no_model(error.to_string()))?;
+    let activation: Activation = serde_json::from_value(activation.unwrap_or_else(|| "relu".into()))
+        .map_err(|error| no_model(error.to_string()))?;
+    let architecture = Architecture::dense(&sizes, activation).map_err(|error| no_model(error.to_string()))?;
+    let architecture = serde_json::to_value(architecture).map_err(|error| no_model(error.to_string()))?;
+    entries.insert("architecture".into(), architecture);
+    Ok(())
 }
 
 /// The tensors and the metadata entries of a safetensors file.
@@ -313,23 +372,36 @@ pub(crate) struct Tensors<'a> {
 }
 
 impl<'a> Tensors<'a> {
-    /// Reads what [`layer_tensors`] wrote. Only tensors that are there, in the right shape, take memory.
-    pub fn layers(
-        &mut self,
-        prefix: &str,
-        sizes: &[usize],
-        activation: Activation,
-    ) -> std::result::Result<Parameters, String> {
-        let layers = sizes.windows(2).enumerate().map(|(index, pair)| {
-            let (inputs, outputs) = (pair[0], pair[1]);
-            let weights = self.values(weight_name(prefix, index), &[outputs, inputs])?;
-            let bias = self.values(bias_name(prefix, index), &[outputs])?;
-            let mut values: Vec<f32> =
-                (0..inputs).flat_map(|input| weights[input..].iter().step_by(inputs)).copied().collect();
+    /// Reads what [`parameter_tensors`] wrote.
+    pub fn parameters(&mut self, prefix: &str, architecture: &Architecture) -> std::result::Result<Parameters, String> {
+        let mut parameters = self.weights(prefix, architecture)?;
+        for node in Plan::new(architecture).nodes.iter().filter(|node| node.statistics.is_some()) {
+            let shape = [node.output.channels()];
+            let mean = self.values(name(prefix, node, "running_mean"), &shape)?;
+            let variance = self.values(name(prefix, node, "running_var"), &shape)?;
+            if let Some(value) = variance.iter().find(|value| **value < 0.0) {
+                return Err(format!("tensor {} has the variance {value}", name(prefix, node, "running_var")));
+            }
+            parameters.statistics.push(Statistics { mean, variance });
+        }
+        Ok(parameters)
+    }
+
+    /// Reads what [`weight_tensors`] wrote. Only tensors that are there, in the right shape, take memory.
+    pub fn weights(&mut self, prefix: &str, architecture: &Architecture) -> std::result::Result<Parameters, String> {
+        let mut layers = Vec::new();
+        for node in &Plan::new(architecture).nodes {
+            let Some([inputs, outputs]) = node.weights_shape() else { continue };
+            let weights = self.values(name(prefix, node, "weight"), &weight_shape(node, inputs, outputs))?;
+            let bias = self.values(name(prefix, node, "bias"), &[outputs])?;
+            let mut values = vec![0.0; inputs * outputs];
+            for (at, &value) in weights.iter().enumerate() {
+                values[row_of(node, at % inputs) * outputs + at / inputs] = value;
+            }
             values.extend(bias);
-            Ok(Layer { inputs, outputs, values })
-        });
-        Ok(Parameters { layers: layers.collect::<std::result::Result<_, String>>()?, activation })
+            layers.push(Weights { inputs, outputs, values });
+        }
+        Ok(Parameters { architecture: architecture.clone(), layers, statistics: Vec::new() })
     }
 
     /// The bytes of a tensor that must have this type and shape.
@@ -337,7 +409,7 @@ impl<'a> Tensors<'a> {
         let view = self.file.tensor(&name).map_err(|_| format!("tensor {name} is missing"))?;
         if view.dtype() != dtype || view.shape() != shape {
             return Err(format!(
-                "tensor {name} is {} {:?}: its layer sizes want {dtype} {shape:?}",
+                "tensor {name} is {} {:?}: its model wants {dtype} {shape:?}",
                 view.dtype(),
                 view.shape()
             ));
@@ -364,15 +436,6 @@ fn finite(name: &str, bytes: &[u8]) -> std::result::Result<(), String> {
         Some((at, value)) => Err(format!("tensor {name} has the value {value} at {at}: parameters must be finite")),
         None => Ok(()),
     }
-}
-
-/// Position of layer `index` in `nn.Sequential(Linear, activation, Linear, …)`.
-fn weight_name(prefix: &str, index: usize) -> String {
-    format!("{prefix}{}.weight", 2 * index)
-}
-
-fn bias_name(prefix: &str, index: usize) -> String {
-    format!("{prefix}{}.bias", 2 * index)
 }
 
 fn to_bytes<'a>(values: impl Iterator<Item = &'a f32>) -> Vec<u8> {

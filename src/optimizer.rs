@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::{Activation, Parameters};
+use crate::model::{Architecture, Parameters};
 
 /// Stochastic gradient descent, with the semantics of PyTorch's `torch.optim.SGD` (dampening 0):
 ///
@@ -201,26 +201,22 @@ pub struct TrainingState {
 }
 
 impl TrainingState {
-    /// Checks that a model with these layer sizes and activation, and an optimizer with so many moments, can go on from
-    /// here.
+    /// Checks that a model with this architecture, and an optimizer with so many moments, can go on from here.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with both layer sizes, both activations, or both numbers of moments.
-    pub fn check(&self, sizes: &[usize], activation: Activation, moments: usize) -> Result<()> {
-        for part in std::iter::once(&self.parameters).chain(&self.moments).chain(&self.best) {
+    /// [`Error::Invalid`] with both architectures, or both numbers of moments.
+    pub fn check(&self, architecture: &Architecture, moments: usize) -> Result<()> {
+        for part in std::iter::once(&self.parameters).chain(&self.best) {
             part.check()?;
-            if part.sizes() != sizes {
+        }
+        for part in std::iter::once(&self.parameters).chain(&self.moments).chain(&self.best) {
+            part.check_layers()?;
+            if part.architecture != *architecture {
                 return Err(Error::Invalid(format!(
-                    "a training state with layer sizes {:?} does not fit a model with {sizes:?}",
-                    part.sizes()
+                    "a training state of the model {} does not fit the model {architecture}",
+                    part.architecture
                 )));
             }
-        }
-        if self.parameters.activation != activation {
-            return Err(Error::Invalid(format!(
-                "a training state with activation {} does not fit a model with {activation}",
-                self.parameters.activation
-            )));
         }
         if self.moments.len() != moments {
             return Err(Error::Invalid(format!(
@@ -234,9 +230,15 @@ impl TrainingState {
     /// Names the first layer with a value that is infinite or not a number.
     pub fn non_finite(&self) -> Option<String> {
         let parts = std::iter::once(("weights", &self.parameters)).chain(self.moments.iter().map(|m| ("moments", m)));
+        let statistics = self.parameters.statistics.iter().enumerate();
         parts
-            .flat_map(|(what, part)| part.layers.iter().enumerate().map(move |(index, layer)| (what, index, layer)))
-            .find(|(.., layer)| !layer.values.iter().all(|value| value.is_finite()))
+            .flat_map(|(what, part)| {
+                part.layers.iter().enumerate().map(move |(index, layer)| (what, index, &layer.values))
+            })
+            .chain(statistics.flat_map(|(index, statistics)| {
+                [&statistics.mean, &statistics.variance].map(|values| ("running statistics", index, values))
+            }))
+            .find(|(.., values)| !values.iter().all(|value| value.is_finite()))
             .map(|(what, index, _)| format!("{what} of layer {}", index + 1))
     }
 }

@@ -67,7 +67,13 @@ pub struct Config<S> {
 
 impl<'a> Config<&'a TrainingConfig> {
     /// For a run on this data, its validation part taken out.
-    pub fn new(settings: &'a TrainingConfig, data: &Data, validation: Option<&Examples>, info: &DeviceInfo) -> Self {
+    pub fn new(
+        settings: &'a TrainingConfig,
+        sizes: Vec<usize>,
+        data: &Data,
+        validation: Option<&Examples>,
+        info: &DeviceInfo,
+    ) -> Self {
         let preprocessing = data.preprocessing.as_ref();
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -76,7 +82,7 @@ impl<'a> Config<&'a TrainingConfig> {
             adapter: info.name.clone(),
             device_type: info.device_type.into(),
             driver: info.driver.clone(),
-            sizes: Some(settings.sizes(&data.train)),
+            sizes: Some(sizes),
             train_examples: Some(data.train.len()),
             validation_examples: validation.map(Examples::len),
             test_examples: Some(data.test.len()),

@@ -1,11 +1,17 @@
 //! Everything that the kernels compute, in f64 and as plainly as the formulas read: what tests, `softstep doctor` and
 //! `--verify` compare with. All matrices are row-major.
 //!
-//! The functions panic where lengths do not fit the shapes.
+//! The functions panic where lengths do not fit the shapes. [`Network`] lowers a whole [`Plan`](crate::plan::Plan).
+
+mod network;
+
+pub use network::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Bounded, Mode, Network, Pass, rounding};
+pub(crate) use network::{EPSILON, TOO_LARGE};
 
 use crate::data::Targets;
 use crate::loss::{Loss, Objective};
 use crate::model::Activation;
+use crate::model::activation::{Entry, with_entry};
 use crate::optimizer::{AdamW, Optimizer, Sgd};
 
 /// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
@@ -43,53 +49,13 @@ pub fn with_ones(values: &[f64], width: usize) -> Vec<f64> {
 
 /// An activation of each value, which a NaN passes.
 pub fn activate(activation: Activation, values: &[f64]) -> Vec<f64> {
-    let function = |&z: &f64| match activation {
-        Activation::Relu => {
-            if z < 0.0 {
-                0.0
-            } else {
-                z
-            }
-        }
-        Activation::Sigmoid => logistic(z),
-        Activation::Tanh => z.tanh(),
-        Activation::Gelu => 0.5 * z * (1.0 + gelu_argument(z).tanh()),
-    };
-    values.iter().map(function).collect()
+    with_entry!(activation, E => values.iter().map(|&z| E::value(z)).collect())
 }
 
 /// The derivative of an activation at each value.
 pub fn activation_derivative(activation: Activation, values: &[f64]) -> Vec<f64> {
-    let derivative = |&z: &f64| match activation {
-        Activation::Relu => {
-            if z > 0.0 {
-                1.0
-            } else {
-                0.0
-            }
-        }
-        Activation::Sigmoid => logistic(z) * logistic(-z),
-        Activation::Tanh => 1.0 / z.cosh().powi(2),
-        Activation::Gelu => {
-            let inner = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * z * z);
-            0.5 * (1.0 + gelu_argument(z).tanh()) + 0.5 * z * inner / gelu_argument(z).cosh().powi(2)
-        }
-    };
-    values.iter().map(derivative).collect()
+    with_entry!(activation, E => values.iter().map(|&z| E::derivative(z)).collect())
 }
-
-/// 1 / (1 + e^−x).
-fn logistic(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// √(2/π) (z + 0.044715 z³).
-fn gelu_argument(z: f64) -> f64 {
-    GELU_SCALE * (z + GELU_CUBIC * z.powi(3))
-}
-
-const GELU_SCALE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
-const GELU_CUBIC: f64 = 0.044715;
 
 /// log Σ exp of a row.
 pub fn log_sum_exp(row: &[f64]) -> f64 {

@@ -10,10 +10,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, Evaluation, Step};
-use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::loss::{ClassWeights, Loss, check_settings};
-use crate::model::{Activation, MAX_LAYERS, Parameters};
+use crate::model::{Activation, Architecture, Layer, Parameters, Shape};
 use crate::optimizer::{AdamW, Optimizer, Schedule, Sgd, TrainingState};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
@@ -24,6 +23,9 @@ pub struct TrainingConfig {
     /// What the hidden layers are followed by.
     #[serde(default)]
     pub activation: Activation,
+    /// All layers but the last linear one, in the place of `hidden` and `activation`.
+    #[serde(default)]
+    pub layers: Option<Vec<Layer>>,
     /// Passes over the training examples.
     pub epochs: usize,
     /// Examples in a step.
@@ -77,6 +79,7 @@ impl Default for TrainingConfig {
         Self {
             hidden: Vec::new(),
             activation: Activation::Relu,
+            layers: None,
             epochs: 10,
             batch_size: 64,
             learning_rate: 0.15,
@@ -111,7 +114,7 @@ impl TrainingConfig {
         };
         let rules = [
             (
-                self.hidden.len() < MAX_LAYERS,
+                self.hidden.len() < 1000,
                 "--hidden with",
                 format!("{} layers", self.hidden.len()),
                 "fewer than 1000 layers",
@@ -195,13 +198,22 @@ impl TrainingConfig {
         Plan::new(self, examples).steps()
     }
 
-    /// Layer sizes `[features, hidden…, outputs]` for this data and loss.
-    pub fn sizes(&self, examples: &Examples) -> Vec<usize> {
-        let mut sizes = vec![examples.features];
-        sizes.extend(&self.hidden);
-        // Where data and loss do not fit, no backend trains.
-        sizes.push(self.loss.outputs(examples).unwrap_or(examples.outputs));
-        sizes
+    /// The model of these settings for examples of this shape: their layers, and a linear one to so many outputs.
+    ///
+    /// Where no layer needs images, an image is its features in a row.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the layer that does not fit.
+    pub fn architecture(&self, input: Shape, outputs: usize) -> Result<Architecture> {
+        let last = Layer::Linear { outputs };
+        let Some(layers) = &self.layers else {
+            let hidden = self.hidden.iter();
+            let hidden = hidden.flat_map(|&outputs| [Layer::Linear { outputs }, Layer::Activation(self.activation)]);
+            return Architecture::new(Shape::Flat(input.len()), hidden.chain([last]));
+        };
+        let needs_image = |layer: &Layer| matches!(layer, Layer::Conv2d { .. } | Layer::MaxPool2d { .. });
+        let input = if layers.iter().any(needs_image) { input } else { Shape::Flat(input.len()) };
+        Architecture::new(input, layers.iter().copied().chain([last]))
     }
 }
 
@@ -584,6 +596,7 @@ mod tests {
 
     use super::*;
     use crate::backend::DeviceInfo;
+    use crate::data::Examples;
 
     /// A step that fails though it ran.
     struct Failure {

@@ -1,37 +1,22 @@
 //! Proof that a device computes the right thing: every so many steps the CPU computes the step again, in f64, and
 //! compares loss, gradients and updated parameters.
 //!
-//! How far a number may be off is computed with it. A sum of `n` products in f32, in whatever order, is off by
-//! `ε (4 + 2 √n)` times the sum of their magnitudes or less (ε = 2⁻²³; rounding errors grow with √n: Higham and Mary 2019,
-//! "A new approach to probabilistic rounding error analysis"; the constants leave room). These errors are followed
-//! through the step: through weights by their magnitude, through softmax by its derivative, and through an activation by
-//! the largest derivative it has. The coefficient of clipping lies between those of the least and the largest norm that
-//! the gradients may have. Where an input of a ReLU is nearer to 0 than its error, the device may take its gradient
-//! or leave it.
+//! How far a number may be off is computed with it: [`Network`] says how, up to the gradients. The coefficient of
+//! clipping lies between those of the least and the largest norm that the gradients may have.
 
 use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
-use crate::data::{Examples, Features, Targets};
+use crate::data::{Examples, Targets};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Objective};
-use crate::model::{Activation, Parameters};
+use crate::model::Parameters;
 use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use crate::reference::{
-    Deviation, activate, activation_derivative, class_shares, clip_coefficient, gradient_norm, log_sum_exp, matmul,
-    matmul_a_bt, matmul_at_b, row_scales, sigmoid, softplus, target, widen, with_ones,
+    Bounded, Deviation, EPSILON, Mode, Network, TOO_LARGE, class_shares, clip_coefficient, gradient_norm, log_sum_exp,
+    rounding, row_scales, sigmoid, softplus, target, widen,
 };
-
-const EPSILON: f64 = f32::EPSILON as f64;
-
-/// Beyond this a run is about to diverge, and f32 cannot hold what f64 can.
-const TOO_LARGE: f64 = 1e36;
 
 /// What gets lost where f32 runs out of small numbers, many times over.
 const UNDERFLOW: f64 = 1e-33;
-
-/// The error of a sum of so many products in f32, by the sum of their magnitudes.
-fn rounding(products: usize) -> f64 {
-    EPSILON * (4.0 + 2.0 * (products as f64).sqrt())
-}
 
 /// What verification found so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -161,23 +146,6 @@ impl<B: Backend> Backend for Verified<'_, B> {
     }
 }
 
-/// Numbers, and how far a device may be off.
-struct Bounded {
-    values: Vec<f64>,
-    errors: Vec<f64>,
-}
-
-impl Bounded {
-    fn is_within_f32(&self) -> bool {
-        self.values.iter().chain(&self.errors).all(|value| value.abs() < TOO_LARGE)
-    }
-
-    /// The errors, and what a sum of so many products with these values adds to them.
-    fn errors_in_product(&self, products: usize) -> Vec<f64> {
-        self.errors.iter().zip(&self.values).map(|(error, value)| error + rounding(products) * value.abs()).collect()
-    }
-}
-
 /// The worst number of the loss, of the gradients and of the parameters after a step on the examples `rows`; `None` where
 /// the run diverges and f32 has no numbers left.
 fn check(
@@ -188,7 +156,8 @@ fn check(
     after: &TrainingState,
     loss: f32,
 ) -> Option<Vec<Deviation>> {
-    let (expected_loss, mut gradients) = gradients(training, rows, &before.parameters)?;
+    let Expected { loss: expected_loss, mut gradients, statistics } =
+        expected(training, rows, after.updates, &before.parameters)?;
     if let Some(max_norm) = training.clip_norm {
         clip(&mut gradients, f64::from(max_norm))?;
     }
@@ -253,6 +222,16 @@ fn check(
         let found =
             Deviation::worst(&name("the parameters"), layer.outputs, &new, &update.parameters.values, tolerance);
         keep(&mut worst_parameter, found);
+    }
+    for (index, (expected, actual)) in statistics.iter().zip(&after.parameters.statistics).enumerate() {
+        for (what, expected, actual) in
+            [("mean", &expected[0], &actual.mean), ("variance", &expected[1], &actual.variance)]
+        {
+            let what = format!("the running {what} of batch normalisation {} of {}", index + 1, statistics.len());
+            let tolerance = |at: usize| expected.errors[at] + UNDERFLOW;
+            let found = Deviation::worst(&what, actual.len(), &widen(actual), &expected.values, tolerance);
+            keep(&mut worst_parameter, found);
+        }
     }
     Some(vec![loss, worst_gradient?, worst_parameter?])
 }
@@ -368,99 +347,28 @@ impl Update {
     }
 }
 
-/// The mean loss over the examples `rows`, and its gradient by every layer's values; `None` where they leave f32.
-fn gradients(training: &Training<'_>, rows: &[u32], parameters: &Parameters) -> Option<(Bounded, Vec<Bounded>)> {
-    let examples = training.examples;
-    let layers = &parameters.layers;
-    let batch = rows.len();
-    let features: Vec<f64> = rows.iter().flat_map(|&row| examples.input(row as usize)).collect();
-    let values = with_ones(&features, examples.features);
-    // A byte is scaled, a float is taken as it is.
-    let scaling = if matches!(*examples.inputs, Features::Bytes(_)) { 2.0 * EPSILON } else { 0.0 };
-    let errors = values.iter().map(|value| scaling * value).collect();
-    // What each layer reads, `[batch, inputs + 1]`, and the derivative of the activation it comes from.
-    let mut read = vec![Bounded { values, errors }];
-    let mut derivatives: Vec<Bounded> = Vec::new();
-    let weights: Vec<Vec<f64>> = layers.iter().map(|layer| widen(&layer.values)).collect();
-    let magnitudes: Vec<Vec<f64>> = weights.iter().map(|values| magnitude(values)).collect();
-    let mut logits = None;
-    for (index, layer) in layers.iter().enumerate() {
-        let input = &read[index];
-        let shape = [batch, layer.inputs + 1, layer.outputs];
-        let values = matmul(&input.values, &weights[index], shape);
-        let errors = matmul(&input.errors_in_product(layer.inputs + 1), &magnitudes[index], shape);
-        let output = Bounded { values, errors };
-        if !output.is_within_f32() {
-            return None;
-        }
-        if index + 1 == layers.len() {
-            logits = Some(output);
-            break;
-        }
-        let (activated, derivative) = activated(parameters.activation, &output);
-        derivatives.push(derivative);
-        let mut errors = with_ones(&activated.errors, layer.outputs);
-        errors.iter_mut().skip(layer.outputs).step_by(layer.outputs + 1).for_each(|error| *error = 0.0);
-        read.push(Bounded { values: with_ones(&activated.values, layer.outputs), errors });
-    }
-
-    let targets = examples.targets.select(rows, examples.outputs);
-    let (loss, mut d_output) = loss(&training.objective, &logits?, &targets, layers[layers.len() - 1].outputs);
-    let mut gradients = Vec::new();
-    for (index, layer) in layers.iter().enumerate().rev() {
-        let (inputs, outputs) = (layer.inputs, layer.outputs);
-        let input = &read[index];
-        let shape = [inputs + 1, batch, outputs];
-        let values = matmul_at_b(&input.values, &d_output.values, shape);
-        let mut errors = matmul_at_b(&magnitude(&input.values), &d_output.errors_in_product(batch), shape);
-        let from_input = matmul_at_b(&input.errors, &magnitude(&d_output.values), shape);
-        errors.iter_mut().zip(from_input).for_each(|(error, more)| *error += more);
-        let gradient = Bounded { values, errors };
-        if !gradient.is_within_f32() {
-            return None;
-        }
-        gradients.push(gradient);
-        if index > 0 {
-            // The last row of the weights is the bias, which passes nothing on.
-            let shape = [batch, outputs, inputs];
-            let mut values = matmul_a_bt(&d_output.values, &weights[index][..inputs * outputs], shape);
-            let errors = d_output.errors_in_product(outputs);
-            let mut errors = matmul_a_bt(&errors, &magnitudes[index][..inputs * outputs], shape);
-            let derivatives = derivatives[index - 1].values.iter().zip(&derivatives[index - 1].errors);
-            for ((value, error), (derivative, off)) in values.iter_mut().zip(&mut errors).zip(derivatives) {
-                *error = *error * derivative.abs() + (value.abs() + *error) * off;
-                *value *= derivative;
-            }
-            d_output = Bounded { values, errors };
-        }
-    }
-    gradients.reverse();
-    Some((loss, gradients))
+/// What a step on the examples `rows` should come to.
+struct Expected {
+    loss: Bounded,
+    /// By the weights of each layer that has some.
+    gradients: Vec<Bounded>,
+    /// Running mean and variance of each batch normalisation.
+    statistics: Vec<[Bounded; 2]>,
 }
 
-/// An activation and its derivative.
-fn activated(activation: Activation, sums: &Bounded) -> (Bounded, Bounded) {
-    let values = activate(activation, &sums.values);
-    let derivatives = activation_derivative(activation, &sums.values);
-    // The largest first and second derivative there is anywhere, and the rounding of either function by ε.
-    let (first, second) = match activation {
-        Activation::Relu => (1.0, 0.0),
-        Activation::Sigmoid => (0.25, 0.1),
-        Activation::Tanh => (1.0, 0.77),
-        Activation::Gelu => (1.13, 0.81),
-    };
-    let mut errors = Vec::with_capacity(values.len());
-    let mut derivative_errors = Vec::with_capacity(values.len());
-    for (&z, &error) in sums.values.iter().zip(&sums.errors) {
-        let (rounding, derivative_error) = match activation {
-            Activation::Relu => (0.0, if z.abs() > error { 0.0 } else { 1.0 }),
-            Activation::Sigmoid | Activation::Tanh => (16.0 * EPSILON, second * error + 48.0 * EPSILON),
-            Activation::Gelu => (16.0 * EPSILON * z.abs().min(8.0).max(z), second * error + 64.0 * EPSILON),
-        };
-        errors.push(first * error + rounding);
-        derivative_errors.push(derivative_error);
+/// Runs step `step` on the examples `rows` in f64; `None` where numbers leave f32.
+fn expected(training: &Training<'_>, rows: &[u32], step: u64, parameters: &Parameters) -> Option<Expected> {
+    let examples = training.examples;
+    let network = Network::new(parameters);
+    let mut inputs = Bounded::inputs(examples, rows);
+    if let Some(augmentation) = &training.augmentation {
+        inputs = inputs.augmented(augmentation, training.seed, step);
     }
-    (Bounded { values, errors }, Bounded { values: derivatives, errors: derivative_errors })
+    let pass = network.forward(inputs, Mode::Training { seed: training.seed, step })?;
+    let targets = examples.targets.select(rows, examples.outputs);
+    let (loss, d_outputs) = loss(&training.objective, &pass.outputs, &targets, network.plan.outputs);
+    let gradients = network.backward(&pass, d_outputs)?;
+    Some(Expected { loss, gradients, statistics: pass.statistics })
 }
 
 /// The mean loss, and its gradient by the outputs, `[batch, outputs]`.
@@ -546,8 +454,4 @@ fn squared_error(row: &[f64], errors: &[f64], target: impl Fn(usize) -> f64, d_o
         d_outputs.errors.push(2.0 * error / outputs as f64);
     }
     (loss, loss_error + rounding(outputs) * loss)
-}
-
-fn magnitude(values: &[f64]) -> Vec<f64> {
-    values.iter().map(|value| value.abs()).collect()
 }

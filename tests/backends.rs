@@ -56,8 +56,15 @@ fn agree(hidden: &[usize], tolerance: f32, (rate, optimizer): (f32, Optimizer)) 
     for batch_size in [64, 50] {
         let sizes = [&[64], hidden, &[10]].concat();
         let parameters = Parameters::new(&sizes, 3).unwrap();
-        let training =
-            Training { examples: &data.train, batch_size, optimizer, clip_norm: None, objective: Objective::default() };
+        let training = Training {
+            examples: &data.train,
+            batch_size,
+            optimizer,
+            clip_norm: None,
+            objective: Objective::default(),
+            seed: 0,
+            augmentation: None,
+        };
         let expected =
             train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
@@ -120,6 +127,8 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
                     optimizer: Optimizer::default(),
                     clip_norm: None,
                     objective: Objective::default(),
+                    seed: 0,
+                    augmentation: None,
                 };
                 let mut backend = gpu_backend(&gpu, &parameters, &training);
                 // At learning rate 1 the update is the gradient.
@@ -147,6 +156,8 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
         optimizer: sgd(0.9, false, 1e-3),
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let run = |readback| {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
@@ -167,8 +178,15 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     for (optimizer, clip_norm) in
         optimizers.into_iter().flat_map(|optimizer| [(optimizer, None), (optimizer, Some(0.5))])
     {
-        let training =
-            Training { examples: &data.train, batch_size: 50, optimizer, clip_norm, objective: Objective::default() };
+        let training = Training {
+            examples: &data.train,
+            batch_size: 50,
+            optimizer,
+            clip_norm,
+            objective: Objective::default(),
+            seed: 0,
+            augmentation: None,
+        };
         let fresh = |seed| new(&Parameters::new(&[64, 37, 10], seed).unwrap(), &training);
         let run = |handover: Option<usize>| {
             let order: Vec<u32> = (0..data.train.len() as u32).rev().collect();
@@ -226,6 +244,8 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
         optimizer: Optimizer::default(),
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
@@ -260,6 +280,8 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
             optimizer: Optimizer::default(),
             clip_norm: None,
             objective: Objective::default(),
+            seed: 0,
+            augmentation: None,
         };
         let mut backend = gpu_backend(&gpu(), &parameters, &training);
         let losses = train(&mut backend, &examples, 37, 3, 0.1);
@@ -308,6 +330,8 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
         optimizer: Optimizer::default(),
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let mut said = Vec::new();
     let mut refused = |what: &str, result: softstep::Result<()>| match result {
@@ -369,6 +393,8 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
         optimizer: Optimizer::default(),
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
     let Err(error) = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)) else {
@@ -404,6 +430,8 @@ fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
                 optimizer: sgd(0.9, false, 0.0),
                 clip_norm: None,
                 objective,
+                seed: 0,
+                augmentation: None,
             };
             let parameters = Parameters::new(&[features, 6, 5], seed).unwrap();
             let run = |gpu: &Gpu| {
@@ -446,6 +474,8 @@ fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
         optimizer: Optimizer::default(),
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());
     let mut cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();

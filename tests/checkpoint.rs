@@ -210,6 +210,8 @@ fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
         optimizer: config.optimizer,
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let examples = data.train.len();
     let run = |from: Option<&[u8]>, stop_after: usize| {

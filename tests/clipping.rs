@@ -22,7 +22,15 @@ fn gpu() -> Gpu {
 }
 
 fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer, clip_norm: Option<f32>) -> Training<'_> {
-    Training { examples, batch_size, optimizer, clip_norm, objective: Objective::default() }
+    Training {
+        examples,
+        batch_size,
+        optimizer,
+        clip_norm,
+        objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
+    }
 }
 
 /// Trains on the examples in order; gives the losses and the parameters.

@@ -38,6 +38,8 @@ fn train(
         optimizer: optimizer.into(),
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let mut backend = CpuBackend::new(parameters, Some(&training)).unwrap();
     let mut losses = Vec::new();

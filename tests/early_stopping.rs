@@ -137,6 +137,8 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
         optimizer: config.optimizer,
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let sizes = config.sizes(&train);
     let stop = AtomicBool::new(false);

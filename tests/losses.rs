@@ -90,6 +90,8 @@ fn gradients_of_every_loss_match_finite_differences_in_f64_on_both_backends() {
                 optimizer: Optimizer::default(),
                 clip_norm: None,
                 objective,
+                seed: 0,
+                augmentation: None,
             };
             let check = |backend: String, (losses, after): (Vec<f32>, Parameters)| {
                 let name = format!("{name}, {sizes:?}, {backend}");
@@ -127,7 +129,15 @@ fn steps_of_every_loss_agree_between_the_backends_and_verify_with_every_activati
         let name = format!("{name}, {activation}, {}", optimizer.moments());
         let sizes = sizes(objective.loss, &examples, &[8]);
         let parameters = Parameters::with_activation(&sizes, activation, 6).unwrap();
-        let training = Training { examples: &examples, batch_size: 16, optimizer, clip_norm: None, objective };
+        let training = Training {
+            examples: &examples,
+            batch_size: 16,
+            optimizer,
+            clip_norm: None,
+            objective,
+            seed: 0,
+            augmentation: None,
+        };
         let order: Vec<u32> = (0..150).map(|index| index * 7 % 150).collect();
         let cpu = Verified::new(CpuBackend::new(&parameters, Some(&training)).unwrap(), training, 1, 0);
         let (expected, _) = train(cpu, &training, &order, rate);
@@ -157,6 +167,8 @@ fn verification_catches_a_bug_in_every_loss() {
             optimizer: Optimizer::default(),
             clip_norm: None,
             objective,
+            seed: 0,
+            augmentation: None,
         };
         let gpu = gpu().with_altered_shaders(text, other);
         let mut backend = Verified::new(gpu_backend(&gpu, &parameters, &training), training, 1, 0);
@@ -181,6 +193,8 @@ fn outputs_of_ten_thousand_give_finite_losses_and_gradients_on_both_backends() {
                 optimizer: Optimizer::default(),
                 clip_norm: None,
                 objective,
+                seed: 0,
+                augmentation: None,
             };
             let order: Vec<u32> = (0..37).collect();
             let cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();
@@ -229,7 +243,15 @@ fn softmax_over_two_classes_and_one_sigmoid_output_trained_from_equivalent_start
         let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
         let training = |loss| {
             let objective = Objective { loss, label_smoothing: 0.0, class_weights };
-            Training { examples: &examples, batch_size: 10, optimizer: sgd.into(), clip_norm: None, objective }
+            Training {
+                examples: &examples,
+                batch_size: 10,
+                optimizer: sgd.into(),
+                clip_norm: None,
+                objective,
+                seed: 0,
+                augmentation: None,
+            }
         };
         let softmax = on_both(&two, &training(Loss::CrossEntropy), 5, 0.1);
         let sigmoid = on_both(&one, &training(Loss::BinaryCrossEntropy), 5, 0.2);
@@ -316,8 +338,15 @@ fn regression_learns_a_linear_law() {
     let examples = Examples::new(features, values, 2, 2).unwrap();
     assert_eq!(Loss::default_for(&examples), Loss::MeanSquaredError);
     let objective = Objective { loss: Loss::MeanSquaredError, ..Objective::default() };
-    let training =
-        Training { examples: &examples, batch_size: 20, optimizer: Optimizer::default(), clip_norm: None, objective };
+    let training = Training {
+        examples: &examples,
+        batch_size: 20,
+        optimizer: Optimizer::default(),
+        clip_norm: None,
+        objective,
+        seed: 0,
+        augmentation: None,
+    };
     let start = Parameters::new(&[2, 2], 3).unwrap();
     for learned in on_both(&start, &training, 30, 0.3) {
         // [inputs + 1, outputs]
@@ -343,8 +372,15 @@ fn a_loss_that_does_not_fit_the_data_is_refused_with_the_reason_on_both_backends
         (&ten, 10, objective(Loss::MeanSquaredError, 0.5, &[]), "--label-smoothing"),
     ] {
         let parameters = Parameters::new(&[4, outputs], 0).unwrap();
-        let training =
-            Training { examples, batch_size: 5, optimizer: Optimizer::default(), clip_norm: None, objective };
+        let training = Training {
+            examples,
+            batch_size: 5,
+            optimizer: Optimizer::default(),
+            clip_norm: None,
+            objective,
+            seed: 0,
+            augmentation: None,
+        };
         let Err(on_cpu) = CpuBackend::new(&parameters, Some(&training)) else { panic!("accepted: {reason}") };
         let new = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined));
         let Err(on_gpu) = new else { panic!("accepted on the GPU: {reason}") };

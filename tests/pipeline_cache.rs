@@ -56,6 +56,8 @@ fn train(cache: &Path) -> String {
             optimizer: Optimizer::default(),
             clip_norm: None,
             objective: Objective::default(),
+            seed: 0,
+            augmentation: None,
         };
         let mut backend = GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined).await.unwrap();
         backend.begin_epoch(&[3, 1, 4, 0, 5]).unwrap();

@@ -26,6 +26,8 @@ fn train(gpu: &Gpu, examples: &Examples, order: &[u32], from: Option<&TrainingSt
         optimizer: Optimizer::default(),
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let parameters = Parameters::new(&[FEATURES, 10], 0).unwrap();
     block_on(async {

@@ -35,6 +35,8 @@ fn clipped_backend(
         optimizer: Sgd { momentum: 0.9, ..Sgd::default() }.into(),
         clip_norm,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, Some(&training), Readback::Pipelined))
 }

@@ -80,7 +80,15 @@ fn sane(what: &str, found: &Verification, steps: usize) {
 
 /// Training with cross-entropy and without clipping.
 fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer) -> Training<'_> {
-    Training { examples, batch_size, optimizer, clip_norm: None, objective: Objective::default() }
+    Training {
+        examples,
+        batch_size,
+        optimizer,
+        clip_norm: None,
+        objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
+    }
 }
 
 #[test]

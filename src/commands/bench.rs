@@ -12,8 +12,9 @@ use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
-use softstep::model::{Parameters, step_operations};
+use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::Optimizer;
+use softstep::plan::Plan;
 use softstep::trainer::epoch_order;
 
 use crate::cli::{BENCH_EXAMPLES, BackendChoice, BenchArgs, DeviceArgs};
@@ -45,7 +46,8 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
         let sizes = [&[FEATURES], hidden, &[CLASSES]].concat();
         for &batch_size in &args.batch_sizes {
             report.begin(&sizes, batch_size);
-            let job = Job { sizes: &sizes, batch_size, examples: &examples, order: &order };
+            let operations = Plan::new(&Architecture::dense(&sizes, Activation::Relu)?).step_operations(batch_size);
+            let job = Job { sizes: &sizes, operations, batch_size, examples: &examples, order: &order };
             report.measured(job.compare(adapter.as_ref(), args.seconds).await?)?;
         }
     }
@@ -64,6 +66,8 @@ fn random_examples() -> softstep::Result<Examples> {
 /// One configuration.
 struct Job<'a> {
     sizes: &'a [usize],
+    /// Floating-point operations of a step.
+    operations: u64,
     batch_size: usize,
     examples: &'a Examples,
     order: &'a [u32],
@@ -79,6 +83,8 @@ impl<'a> Job<'a> {
             optimizer: Optimizer::default(),
             clip_norm: None,
             objective: Objective::default(),
+            seed: 0,
+            augmentation: None,
         };
         let started = Instant::now();
         let mut gpu = match adapter {
@@ -204,7 +210,7 @@ impl<'a, B: Backend> Lane<'a, B> {
         Speed {
             steps_per_second,
             images_per_second: steps_per_second * self.job.batch_size as f64,
-            gflop_per_second: steps_per_second * step_operations(self.job.sizes, self.job.batch_size) as f64 / 1e9,
+            gflop_per_second: steps_per_second * self.job.operations as f64 / 1e9,
             first_loss_seconds: self.first_loss_seconds,
             device: self.backend.info().clone(),
             rounds: self.rounds,

@@ -217,6 +217,8 @@ async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
         optimizer: sgd.into(),
         clip_norm: None,
         objective: Objective::default(),
+        seed: 0,
+        augmentation: None,
     };
     let parameters = Parameters::new(&[digits.features, 32, digits.outputs], 0)?;
     match gpu {

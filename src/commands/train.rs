@@ -16,7 +16,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::{self, Data, Examples, Kind, Preprocessing, csv, images, npy};
 use softstep::gpu::{Gpu, GpuBackend, Readback};
 use softstep::loss::{Loss, Objective};
-use softstep::model::Parameters;
+use softstep::model::{Architecture, Parameters};
 use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingConfig};
 use softstep::verify::Verified;
 
@@ -77,29 +77,23 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     if stopped.is_none() {
         say_missing_classes(&data);
     }
-    let sizes = config.sizes(&data.train);
+    let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
     let parameters = match (&stopped, initial) {
         (Some(stopped), _) => stopped.state.parameters.clone(),
         (None, Some(Model { path: file, parameters, .. })) => {
-            if parameters.sizes() != sizes {
+            if parameters.architecture != architecture {
                 bail!(
-                    "--init {} has layer sizes {:?}, and this run {sizes:?}: choose its --data and --hidden",
+                    "--init {} is the model {}, and this run trains {architecture}: choose its --data, --hidden and \
+                     --activation",
                     file.display(),
-                    parameters.sizes()
-                );
-            }
-            if parameters.activation != config.activation {
-                bail!(
-                    "--init {} has the activation {}, and this run {}: choose its --activation",
-                    file.display(),
-                    parameters.activation,
-                    config.activation
+                    parameters.architecture
                 );
             }
             parameters
         }
-        (None, None) => Parameters::with_activation(&sizes, config.activation, config.seed)?,
+        (None, None) => Parameters::initialize(&architecture, config.seed)?,
     };
+    let sizes = parameters.sizes();
     let batch_size = config.batch_size.min(data.train.len());
     let training = Training {
         examples: &data.train,
@@ -107,11 +101,24 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         optimizer: config.optimizer,
         clip_norm: config.clip_norm,
         objective,
+        seed: config.seed,
+        augmentation: None,
     };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let losing = gpu.clone().zip(super::lose_device_at()?);
     let validation = validation.as_ref();
-    let job = Job { args, config: &config, data: &data, data_sha256, train_sha256, validation, started, losing };
+    let job = Job {
+        architecture,
+        sizes,
+        args,
+        config: &config,
+        data: &data,
+        data_sha256,
+        train_sha256,
+        validation,
+        started,
+        losing,
+    };
     match gpu {
         Some(gpu) => {
             let readback = match args.readback {
@@ -292,6 +299,9 @@ fn resume_command(folder: &Path, args: &TrainArgs) -> String {
 
 /// A run, ready for its backend.
 struct Job<'a> {
+    architecture: Architecture,
+    /// Its [`sizes`](Parameters::sizes).
+    sizes: Vec<usize>,
     args: &'a TrainArgs,
     config: &'a TrainingConfig,
     data: &'a Data,
@@ -327,7 +337,7 @@ impl Job<'_> {
             }
             None => {
                 let mut folder = RunFolder::create(args.out.as_deref(), &data.name)?;
-                folder.write_config(&Config::new(config, data, self.validation, &info))?;
+                folder.write_config(&Config::new(config, self.sizes.clone(), data, self.validation, &info))?;
                 folder
             }
         };
@@ -337,7 +347,7 @@ impl Job<'_> {
         let metadata = checkpoint::Metadata {
             format: checkpoint::Metadata::FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
-            sizes: config.sizes(&data.train),
+            architecture: self.architecture.clone(),
             position: from,
             step: 0,
             config: config.clone(),
@@ -354,7 +364,7 @@ impl Job<'_> {
         };
         let goes_on = resumed_from.is_some() && Events::exist(&out);
         let mut events = (args.tensorboard || goes_on).then(|| Events::create(&out, resumed_from.unwrap_or_default()));
-        let run = Run { info, data, sizes: metadata.sizes.clone(), config, out: &out, resumed_from };
+        let run = Run { info, data, sizes: self.sizes.clone(), config, out: &out, resumed_from };
         let mut report = TrainReport::new(run, steps, args.json, args.quiet, started)?;
 
         let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };

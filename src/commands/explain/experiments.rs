@@ -320,12 +320,12 @@ pub async fn softmax(lab: &Lab) -> Result<Softmax> {
     let loss = Loss::CrossEntropy;
     let [mut probabilities, mut shifted] = [Vec::new(), Vec::new()];
     for (more, of) in [(0.0, &mut probabilities), (10.0, &mut shifted)] {
-        *of = wide(&lab.outputs(&model(more), loss, &unlabelled(vec![0.0], 1, 3, loss)?).await?);
+        *of = wide(&lab.outputs(&model(more)?, loss, &unlabelled(vec![0.0], 1, 3, loss)?).await?);
     }
     let mut losses = Vec::new();
     for label in 0..3 {
         let example = Examples::new(vec![0.0], vec![label], 1, 3)?;
-        losses.push(lab.step(&model(0.0), loss, &example, 1.0).await?.0.into());
+        losses.push(lab.step(&model(0.0)?, loss, &example, 1.0).await?.0.into());
     }
     Ok(Softmax { scores: wide(&scores), probabilities, shifted, losses })
 }
@@ -429,7 +429,7 @@ fn malignant(loss: Loss, outputs: &[f32]) -> Vec<f64> {
 
 /// The law, which is a model itself: what it says of these sizes.
 async fn law(lab: &Lab, sizes: &[f64]) -> softstep::Result<Vec<f64>> {
-    let model = linear(1, 1, vec![(1.0 / WIDTH) as f32, (-BOUNDARY / WIDTH) as f32]);
+    let model = linear(1, 1, vec![(1.0 / WIDTH) as f32, (-BOUNDARY / WIDTH) as f32])?;
     let inputs = sizes.iter().map(|&size| size as f32).collect();
     let loss = Loss::BinaryCrossEntropy;
     Ok(malignant(loss, &lab.outputs(&model, loss, &unlabelled(inputs, 1, 1, loss)?).await?))
@@ -526,8 +526,8 @@ pub async fn two_classes(lab: &Lab, sample: &Sample) -> Result<TwoClasses> {
     let mut differences = range(-8.0, 8.0, 65);
     differences.push(example);
     // Scores 1 − d/2 and 1 + d/2.
-    let two = linear(1, 2, vec![-0.5, 0.5, 1.0, 1.0]);
-    let one = linear(1, 1, vec![1.0, 0.0]);
+    let two = linear(1, 2, vec![-0.5, 0.5, 1.0, 1.0])?;
+    let one = linear(1, 1, vec![1.0, 0.0])?;
     let inputs: Vec<f32> = differences.iter().map(|&difference| difference as f32).collect();
     let outputs = async |model, loss, width| -> Result<Vec<f64>> {
         Ok(wide(&lab.outputs(model, loss, &unlabelled(inputs.clone(), 1, width, loss)?).await?))
@@ -548,7 +548,7 @@ pub async fn two_classes(lab: &Lab, sample: &Sample) -> Result<TwoClasses> {
     let rates = [0.5, 1.0];
     let config = |loss, rate| sample.config(loss, rate);
     let [by_two, _] = sample.train(lab, &config(Loss::CrossEntropy, rates[0]), Some(&start), &grid).await?;
-    let start = linear(1, 1, difference);
+    let start = linear(1, 1, difference)?;
     let [by_one, _] = sample.train(lab, &config(Loss::BinaryCrossEntropy, rates[1]), Some(&start), &grid).await?;
     let at = |values: &[f64]| grid.iter().zip(values).map(|(&size, &value)| [size, value]).collect();
     Ok(TwoClasses {
@@ -746,7 +746,7 @@ pub async fn one_step(lab: &Lab) -> Result<OneStep> {
     let inputs = [1.0, 2.0, 2.0, -1.0, -1.0, 1.0];
     let labels = vec![0, 2, 1];
     let examples = Examples::new(inputs.to_vec(), labels.clone(), 2, 3)?;
-    let before = linear(2, 3, vec![0.5, -0.2, 0.1, -0.3, 0.4, 0.2, 0.0, 0.0, 0.0]);
+    let before = linear(2, 3, vec![0.5, -0.2, 0.1, -0.3, 0.4, 0.2, 0.0, 0.0, 0.0])?;
     let loss = Loss::CrossEntropy;
     // The outputs of a model of mean squared error are its scores.
     let scores = lab.outputs(&before, Loss::MeanSquaredError, &examples).await?;

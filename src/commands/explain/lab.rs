@@ -7,7 +7,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{Gpu, GpuBackend, Readback};
 use softstep::loss::{Loss, Objective};
-use softstep::model::{Activation, Layer, Parameters};
+use softstep::model::{Activation, Architecture, Parameters, Shape, Weights};
 use softstep::optimizer::Optimizer;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
 use softstep::{Error, Result};
@@ -85,8 +85,15 @@ impl Lab {
         }
         let batch = examples.len();
         let objective = Objective { loss, ..Objective::default() };
-        let training =
-            Training { examples, batch_size: batch, optimizer: Optimizer::default(), clip_norm: None, objective };
+        let training = Training {
+            examples,
+            batch_size: batch,
+            optimizer: Optimizer::default(),
+            clip_norm: None,
+            objective,
+            seed: 0,
+            augmentation: None,
+        };
         match &self.gpu {
             Some(gpu) => {
                 let backend = GpuBackend::new(gpu, parameters, Some(&training), Readback::default()).await?;
@@ -106,12 +113,22 @@ impl Lab {
     ) -> Result<Run> {
         let parameters = match start {
             Some(parameters) => parameters.clone(),
-            None => Parameters::with_activation(&config.sizes(train), config.activation, config.seed)?,
+            None => {
+                let outputs = config.loss.outputs(train)?;
+                Parameters::initialize(&config.architecture(Shape::Flat(train.features), outputs)?, config.seed)?
+            }
         };
         let objective = Objective { loss: config.loss, ..Objective::default() };
         let batch_size = config.batch_size.min(train.len());
-        let training =
-            Training { examples: train, batch_size, optimizer: config.optimizer, clip_norm: None, objective };
+        let training = Training {
+            examples: train,
+            batch_size,
+            optimizer: config.optimizer,
+            clip_norm: None,
+            objective,
+            seed: 0,
+            augmentation: None,
+        };
         match &self.gpu {
             Some(gpu) => {
                 let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;
@@ -179,6 +196,7 @@ async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usiz
 }
 
 /// A model of one layer; `values` are `[inputs + 1, outputs]`, the last row the bias.
-pub fn linear(inputs: usize, outputs: usize, values: Vec<f32>) -> Parameters {
-    Parameters { layers: vec![Layer { inputs, outputs, values }], activation: Activation::default() }
+pub fn linear(inputs: usize, outputs: usize, values: Vec<f32>) -> Result<Parameters> {
+    let architecture = Architecture::dense(&[inputs, outputs], Activation::default())?;
+    Ok(Parameters { architecture, layers: vec![Weights { inputs, outputs, values }], statistics: Vec::new() })
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use softstep::error::printable;
 use softstep::loss::Loss;
 use softstep::metrics::Confusion;
-use softstep::model::Layer;
+use softstep::model::Weights;
 use softstep::trainer::Best;
 
 use crate::page::plot::{Axis, Bars, Mark, Plot, Series, four_decimals, number, rounded, smoothed, thinned};
@@ -569,7 +569,7 @@ fn weights(record: &Record) -> Option<Markup> {
             return Some(section("What the model looks for", &note(&printable(&text, LONG))));
         }
     };
-    let [Layer { inputs, outputs, values }] = model.parameters.layers.as_slice() else { return None };
+    let [Weights { inputs, outputs, values }] = model.parameters.layers.as_slice() else { return None };
     if image[0].checked_mul(image[1]) != Some(*inputs) {
         let text = "The weights are only drawn for grey images: those of colours have three for each pixel.";
         return Some(section("What the model looks for", &note(text)));

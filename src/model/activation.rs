@@ -1,0 +1,119 @@
+//! Element-wise activations. Each is one entry: a file in `activation/` with everything that is known of it, and its
+//! part of a kernel in `shaders/`.
+
+mod gelu;
+mod relu;
+mod sigmoid;
+mod tanh;
+
+use serde::{Deserialize, Serialize};
+
+pub use gelu::Gelu;
+pub use relu::Relu;
+pub use sigmoid::Sigmoid;
+pub use tanh::Tanh;
+
+/// An element-wise activation. A NaN passes through each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// [`Relu`].
+    #[default]
+    Relu,
+    /// [`Sigmoid`].
+    Sigmoid,
+    /// [`Tanh`].
+    Tanh,
+    /// [`Gelu`].
+    Gelu,
+}
+
+/// Calls a generic function with the entry of an activation: `with_entry!(activation, Entry => f::<Entry>(x))`.
+macro_rules! with_entry {
+    ($activation:expr, $entry:ident => $body:expr) => {
+        match $activation {
+            $crate::model::Activation::Relu => {
+                type $entry = $crate::model::activation::Relu;
+                $body
+            }
+            $crate::model::Activation::Sigmoid => {
+                type $entry = $crate::model::activation::Sigmoid;
+                $body
+            }
+            $crate::model::Activation::Tanh => {
+                type $entry = $crate::model::activation::Tanh;
+                $body
+            }
+            $crate::model::Activation::Gelu => {
+                type $entry = $crate::model::activation::Gelu;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_entry;
+
+/// Everything that is known of an activation.
+pub trait Entry {
+    /// Its name on the command line and in files.
+    const NAME: &'static str;
+    /// Its name as people write it.
+    const LABEL: &'static str;
+    /// True if its derivative is computed from its input, the pre-activation, which forward then keeps; false if from
+    /// its output.
+    const KEEPS_INPUT: bool;
+    /// True if it is about 0 for negative inputs, so that weights before it start twice as large (He et al. 2015).
+    const RECTIFIES: bool;
+
+    /// The activation in f64.
+    fn value(z: f64) -> f64;
+
+    /// Its derivative in f64.
+    fn derivative(z: f64) -> f64;
+
+    /// Largest error of [`value`](Self::value) computed in f32 from an input that is off by `error` at most.
+    fn value_error(z: f64, error: f64) -> f64;
+
+    /// The same of [`derivative`](Self::derivative).
+    fn derivative_error(z: f64, error: f64) -> f64;
+}
+
+/// Rounding unit of f32, 2⁻²³.
+const EPSILON: f64 = f32::EPSILON as f64;
+
+impl Activation {
+    /// Every activation.
+    pub const ALL: [Self; 4] = [Self::Relu, Self::Sigmoid, Self::Tanh, Self::Gelu];
+
+    /// Name on the command line and in files.
+    pub fn name(self) -> &'static str {
+        with_entry!(self, E => E::NAME)
+    }
+
+    /// The activation with this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|activation| activation.name() == name)
+    }
+
+    /// [`Entry::KEEPS_INPUT`].
+    pub fn keeps_input(self) -> bool {
+        with_entry!(self, E => E::KEEPS_INPUT)
+    }
+
+    /// [`Entry::RECTIFIES`].
+    pub fn rectifies(self) -> bool {
+        with_entry!(self, E => E::RECTIFIES)
+    }
+}
+
+impl std::fmt::Display for Activation {
+    /// The name as people write it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(with_entry!(*self, E => E::LABEL))
+    }
+}
+
+/// 1 / (1 + e^−x).
+fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}

@@ -1,0 +1,32 @@
+//! The rectifier.
+
+use super::Entry;
+
+/// max(z, 0).
+#[derive(Debug)]
+pub struct Relu;
+
+impl Entry for Relu {
+    const NAME: &'static str = "relu";
+    const LABEL: &'static str = "ReLU";
+    const KEEPS_INPUT: bool = false;
+    const RECTIFIES: bool = true;
+
+    fn value(z: f64) -> f64 {
+        // Not `max`, which would hide a NaN.
+        if z < 0.0 { 0.0 } else { z }
+    }
+
+    fn derivative(z: f64) -> f64 {
+        if z > 0.0 { 1.0 } else { 0.0 }
+    }
+
+    fn value_error(z: f64, error: f64) -> f64 {
+        if z < -error { 0.0 } else { error }
+    }
+
+    fn derivative_error(z: f64, error: f64) -> f64 {
+        // Nearer to 0 than its error, the sign of z may be another on the device.
+        if z.abs() > error { 0.0 } else { 1.0 }
+    }
+}

@@ -1,0 +1,31 @@
+//! The logistic function.
+
+use super::{EPSILON, Entry, logistic};
+
+/// 1 / (1 + e^−z).
+#[derive(Debug)]
+pub struct Sigmoid;
+
+impl Entry for Sigmoid {
+    const NAME: &'static str = "sigmoid";
+    const LABEL: &'static str = "sigmoid";
+    const KEEPS_INPUT: bool = false;
+    const RECTIFIES: bool = false;
+
+    fn value(z: f64) -> f64 {
+        logistic(z)
+    }
+
+    fn derivative(z: f64) -> f64 {
+        logistic(z) * logistic(-z)
+    }
+
+    // Its first derivative is 1/4 at most, its second below 0.1.
+    fn value_error(_: f64, error: f64) -> f64 {
+        0.25 * error + 16.0 * EPSILON
+    }
+
+    fn derivative_error(_: f64, error: f64) -> f64 {
+        0.1 * error + 48.0 * EPSILON
+    }
+}

@@ -1,0 +1,31 @@
+//! The hyperbolic tangent.
+
+use super::{EPSILON, Entry};
+
+/// (e^z − e^−z) / (e^z + e^−z).
+#[derive(Debug)]
+pub struct Tanh;
+
+impl Entry for Tanh {
+    const NAME: &'static str = "tanh";
+    const LABEL: &'static str = "tanh";
+    const KEEPS_INPUT: bool = false;
+    const RECTIFIES: bool = false;
+
+    fn value(z: f64) -> f64 {
+        z.tanh()
+    }
+
+    fn derivative(z: f64) -> f64 {
+        1.0 / z.cosh().powi(2)
+    }
+
+    // Its first derivative is 1 at most, its second below 0.77.
+    fn value_error(_: f64, error: f64) -> f64 {
+        error + 16.0 * EPSILON
+    }
+
+    fn derivative_error(_: f64, error: f64) -> f64 {
+        0.77 * error + 48.0 * EPSILON
+    }
+}
