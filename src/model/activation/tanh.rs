@@ -1,6 +1,7 @@
 //! The hyperbolic tangent.
 
 use super::{EPSILON, Entry};
+use crate::shader::{Part, part};
 
 /// (e^z − e^−z) / (e^z + e^−z).
 #[derive(Debug)]
@@ -11,6 +12,7 @@ impl Entry for Tanh {
     const LABEL: &'static str = "tanh";
     const KEEPS_INPUT: bool = false;
     const RECTIFIES: bool = false;
+    const SHADERS: &'static [Part] = &[part!("activation/logistic"), part!("activation/tanh")];
 
     fn value(z: f64) -> f64 {
         z.tanh()
