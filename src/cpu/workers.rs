@@ -44,7 +44,7 @@ impl Workers {
         if self.threads == 1 || operations < PARALLEL_PASS {
             parts.for_each(work);
         } else {
-            parts.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|part| work(part));
+            parts.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(&work);
         }
     }
 

@@ -1,10 +1,11 @@
 //! The update of the weights by AdamW, part of [`weight_gradient`](super::weight_gradient()) or
 //! [`clipped_update`](super::clipped_update()).
 
-use crate::gpu::kernel::shader;
-use crate::optimizer::AdamW;
 
-pub(super) const FILE: &str = shader!("adamw");
+use crate::optimizer::AdamW;
+use crate::shader::{Part, part};
+
+pub(super) const PART: Part = part!("optimizer/adamw");
 
 pub(super) fn constants(adamw: &AdamW) -> [(&'static str, f64); 6] {
     [

@@ -1,10 +1,11 @@
 //! The update of the weights by SGD, part of [`weight_gradient`](super::weight_gradient()) or
 //! [`clipped_update`](super::clipped_update()).
 
-use crate::gpu::kernel::shader;
-use crate::optimizer::Sgd;
 
-pub(super) const FILE: &str = shader!("sgd");
+use crate::optimizer::Sgd;
+use crate::shader::{Part, part};
+
+pub(super) const PART: Part = part!("optimizer/sgd");
 
 pub(super) fn constants(sgd: &Sgd) -> [(&'static str, f64); 3] {
     [

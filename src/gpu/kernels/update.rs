@@ -4,11 +4,23 @@ use super::{adamw, sgd};
 use crate::gpu::kernel::{Access, Binding};
 use crate::gpu::matrix::Matrix;
 use crate::optimizer::Optimizer;
+use crate::shader::{Part, part};
 
-pub(super) fn file(optimizer: &Optimizer) -> &'static str {
+/// The update by an optimizer of this kind; without any the gradient is stored.
+pub(super) fn part(optimizer: Option<&Optimizer>) -> Part {
     match optimizer {
-        Optimizer::Sgd(_) => sgd::FILE,
-        Optimizer::AdamW(_) => adamw::FILE,
+        Some(Optimizer::Sgd(_)) => sgd::PART,
+        Some(Optimizer::AdamW(_)) => adamw::PART,
+        None => part!("optimizer/store_gradient"),
+    }
+}
+
+/// The optimizer's part of a program's name.
+pub(super) fn suffix(optimizer: Option<&Optimizer>) -> &'static str {
+    match optimizer {
+        Some(Optimizer::Sgd(_)) => "sgd",
+        Some(Optimizer::AdamW(_)) => "adamw",
+        None => "stored",
     }
 }
 
