@@ -52,7 +52,8 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         None if image.is_some_and(|image| DIGITS.contains(&image)) && !NO_DIGITS.contains(&data.as_str()) => Fit::Digit,
         None => Fit::Whole,
     };
-    let reading = Reading { features: parameters.features(), image: *image, preprocessing: preprocessing.as_ref(), fit };
+    let reading =
+        Reading { features: parameters.features(), image: *image, preprocessing: preprocessing.as_ref(), fit };
     let Read { names, examples, whole } = read(args, &reading, &model)?;
     let Some(examples) = examples else { return Ok(false) };
     let outputs = match super::open_gpu(&args.device).await? {
