@@ -14,7 +14,7 @@ use crate::backend::{Backend, Evaluation, Step};
 use crate::error::{Error, Result};
 use crate::loss::{ClassWeights, Loss, check_settings};
 use crate::model::{Activation, Architecture, Layer, Parameters, Shape};
-use crate::optimizer::{AdamW, Optimizer, Schedule, Sgd, TrainingState, Warmup};
+use crate::optimizer::{Optimizer, Schedule, Sgd, TrainingState, Warmup};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,15 +113,6 @@ impl TrainingConfig {
     /// # Errors
     /// [`Error::Invalid`] naming the first setting out of range, by its flag of `softstep train`.
     pub fn check(&self) -> Result<()> {
-        // Settings that the optimizer does not have are in range.
-        let (momentum, nesterov, weight_decay) = match self.optimizer {
-            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => (momentum, nesterov, weight_decay),
-            Optimizer::AdamW(AdamW { weight_decay, .. }) => (0.0, false, weight_decay),
-        };
-        let AdamW { beta1, beta2, epsilon, .. } = match self.optimizer {
-            Optimizer::AdamW(adamw) => adamw,
-            Optimizer::Sgd(_) => AdamW::default(),
-        };
         let rules = [
             (
                 self.hidden.len() < 1000,
@@ -142,23 +133,6 @@ impl TrainingConfig {
                 "--lr",
                 self.learning_rate.to_string(),
                 "above 0 and finite",
-            ),
-            ((0.0..1.0).contains(&momentum), "--momentum", momentum.to_string(), "at least 0 and below 1"),
-            (!nesterov || momentum > 0.0, "--nesterov with --momentum", momentum.to_string(), "a momentum above 0"),
-            (
-                weight_decay >= 0.0 && weight_decay.is_finite(),
-                "--weight-decay",
-                weight_decay.to_string(),
-                "at least 0 and finite",
-            ),
-            ((0.0..1.0).contains(&beta1), "--beta1", beta1.to_string(), "at least 0 and below 1"),
-            ((0.0..1.0).contains(&beta2), "--beta2", beta2.to_string(), "at least 0 and below 1"),
-            (
-                // What f32 has left of it.
-                (1e-30..=1.0).contains(&epsilon),
-                "--epsilon",
-                epsilon.to_string(),
-                "at least 1e-30 and at most 1",
             ),
             (
                 self.clip_norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()),
@@ -182,6 +156,7 @@ impl TrainingConfig {
             return Err(Error::Invalid(format!("--warmup {share}: must be a number of steps, or a share below 1")));
         }
         self.augment.map_or(Ok(()), Augment::check)?;
+        self.optimizer.check()?;
         check_settings(self.loss, self.label_smoothing, self.class_weights.is_some())?;
         self.class_weights.as_ref().map_or(Ok(()), ClassWeights::check)?;
         if self.validation == 0.0 {
@@ -637,6 +612,7 @@ mod tests {
     use super::*;
     use crate::backend::DeviceInfo;
     use crate::data::Examples;
+    use crate::optimizer::AdamW;
 
     /// A step that fails though it ran.
     struct Failure {

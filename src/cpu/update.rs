@@ -5,7 +5,7 @@ use pulp::Arch;
 use super::matmul::{Matrix, matmul};
 use super::workers::Workers;
 use crate::model::Weights;
-use crate::optimizer::{AdamW, Optimizer, Sgd};
+use crate::optimizer::{Entry as _, Optimizer, Sgd, with_optimizer};
 use crate::plan::{Operation, Plan};
 use crate::reference;
 
@@ -120,43 +120,24 @@ impl Updater {
                     }
                 });
             }
-            (Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }), _) => {
-                let blocks = values.chunks_mut(block_length).zip(first.chunks_mut(block_length));
-                let blocks = blocks.zip(room.chunks_mut(block_length)).enumerate();
-                workers.for_each(operations, blocks, |(block, ((values, velocity), gradient))| {
-                    let gradient = &mut gradient[..values.len()];
-                    compute(gradient, block * (block_length / width));
-                    workers.arch.dispatch(|| {
-                        for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
-                            let gradient = *gradient + weight_decay * *value;
-                            *velocity = momentum * *velocity + gradient;
-                            let direction = if nesterov { gradient + momentum * *velocity } else { *velocity };
-                            *value -= learning_rate * direction;
-                        }
-                    });
-                });
-            }
-            (Optimizer::AdamW(adamw), _) => {
-                let AdamW { beta1, beta2, epsilon, weight_decay } = adamw;
-                let [first_scale, second_scale] = adamw.moment_scales(self.updates).map(|scale| scale as f32);
-                let (rest1, rest2, epsilon) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32);
-                let (beta1, beta2) = (beta1 as f32, beta2 as f32);
-                let moments = first.chunks_mut(block_length).zip(second.chunks_mut(block_length));
+            (optimizer, _) => {
+                let step = self.updates;
+                let moments = blocks(first, block_length).zip(blocks(second, block_length));
                 let blocks = values.chunks_mut(block_length).zip(moments).zip(room.chunks_mut(block_length));
                 workers.for_each(operations, blocks.enumerate(), |(block, ((values, (first, second)), gradient))| {
                     let gradient = &mut gradient[..values.len()];
                     compute(gradient, block * (block_length / width));
-                    workers.arch.dispatch(|| {
-                        let moments = first.iter_mut().zip(second);
-                        for ((value, (first, second)), gradient) in values.iter_mut().zip(moments).zip(gradient) {
-                            *first = beta1 * *first + rest1 * *gradient;
-                            *second = beta2 * *second + rest2 * (*gradient * *gradient);
-                            let direction = first_scale * *first / (second_scale * second.sqrt() + epsilon);
-                            *value -= learning_rate * (weight_decay * *value + direction);
-                        }
-                    });
+                    with_optimizer!(&optimizer, entry => workers.arch.dispatch(
+                        #[inline(always)]
+                        || entry.update_f32(step, learning_rate, values, gradient, [first, second])
+                    ));
                 });
             }
         }
     }
+}
+
+/// Blocks of a moment; empty ones where the optimizer does not have it.
+fn blocks(moment: &mut [f32], length: usize) -> impl Iterator<Item = &mut [f32]> {
+    moment.chunks_mut(length).chain(std::iter::repeat_with(Default::default))
 }

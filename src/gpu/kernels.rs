@@ -1,7 +1,6 @@
 //! The kernels, each under the name of its file in `shaders/`.
 
 mod activation;
-mod adamw;
 mod batch_norm;
 mod clipped_update;
 mod element_wise;
@@ -14,7 +13,6 @@ mod inputs;
 mod loss;
 mod matmul;
 mod max_pool;
-mod sgd;
 mod softmax;
 mod sum_parts;
 mod update;
@@ -40,13 +38,13 @@ pub use sum_parts::{sum_parts, sum_parts_stored};
 pub use weight_gradient::{PartialSums, weight_gradient, weight_gradient_parts, weight_gradient_stored};
 
 use super::kernel::Program;
-use crate::optimizer::{AdamW, Optimizer, Sgd};
+use crate::optimizer::Optimizer;
 use inputs::Source;
 
 /// Every program that softstep can run on a device, in every variant; programs of one name differ in their way to
 /// multiply matrices.
 pub fn programs() -> Vec<Program> {
-    let optimizers: [Optimizer; 2] = [Sgd::default().into(), AdamW::default().into()];
+    let optimizers = Optimizer::all();
     let updates = || optimizers.iter().map(Some).chain([None]);
     let mut programs = vec![softmax::program(), max_pool::program()];
     programs.extend(gradient_norm::programs());
