@@ -11,7 +11,8 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use serde_json::Value;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::data::images::ImageOptions;
-use softstep::data::{Color, ImageFormat, Kind, TestPart};
+use softstep::data::{Color, Examples, ImageFormat, Kind, TestPart};
+use softstep::defaults::{Defaults, OptimizerKind, Outline};
 use softstep::loss::{ClassWeights, Loss};
 use softstep::model::Activation;
 use softstep::optimizer::{AdamW, Optimizer, Schedule, Sgd};
@@ -62,6 +63,7 @@ Examples:
   softstep train --data photos/train --test photos/val --color grey   images, in a folder for each class
   softstep train --data arrays                a folder with x.npy and y.npy
   softstep train --loss mse                   the error of a line fit instead of cross-entropy
+  softstep train --lr auto                    a range test finds the learning rate
   softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
   softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
 
@@ -365,6 +367,23 @@ pub enum OptimizerChoice {
     AdamW,
 }
 
+/// `--lr`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum RateChoice {
+    /// By a range test.
+    Auto,
+    /// This one.
+    Rate(f32),
+}
+
+/// `--lr`: a number, or `auto`.
+fn rate(text: &str) -> Result<RateChoice, String> {
+    match text {
+        "auto" => Ok(RateChoice::Auto),
+        _ => text.parse().map(RateChoice::Rate).map_err(|_| "a rate is a number such as 0.01, or auto".into()),
+    }
+}
+
 /// `--schedule`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ScheduleChoice {
@@ -423,25 +442,26 @@ pub struct TrainArgs {
     /// What the hidden layers are followed by
     #[arg(long, value_enum, default_value = "relu")]
     activation: ActivationChoice,
-    /// Passes over the training data [default: 10, or what makes 1500 steps if that is more]
+    /// Passes over the training data [default: 10, or what makes 1500 steps if that is more, 3000 of large tables]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Examples in a training step
     #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size)]
     batch_size: usize,
-    /// Learning rate that the schedule starts from [default: 0.15, with adamw 0.001]
-    #[arg(long = "lr", value_name = "RATE", allow_negative_numbers = true)]
-    learning_rate: Option<f32>,
-    /// How gradients change the parameters
-    #[arg(long, value_enum, default_value = "sgd")]
-    optimizer: OptimizerChoice,
+    /// Learning rate that the schedule starts from; auto finds it by a range test [default: by the data]
+    #[arg(long = "lr", value_name = "RATE|auto", value_parser = rate, allow_negative_numbers = true)]
+    learning_rate: Option<RateChoice>,
+    /// How gradients change the parameters [default: sgd for pictures, adamw for tables and other numbers]
+    #[arg(long, value_enum)]
+    optimizer: Option<OptimizerChoice>,
     /// Momentum of sgd, 0 to below 1 [default: 0.9]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     momentum: Option<f32>,
     /// Use Nesterov's momentum
     #[arg(long)]
     nesterov: bool,
-    /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0, with adamw 0.01]
+    /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0; with adamw for tables 1
+    /// where there are few examples for each parameter, else 0.1]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     weight_decay: Option<f32>,
     /// Share of the mean gradient that adamw keeps, 0 to below 1 [default: 0.9]
@@ -538,15 +558,15 @@ impl TrainArgs {
             Optimizer::Sgd(_) => OptimizerChoice::Sgd,
             Optimizer::AdamW(_) => OptimizerChoice::AdamW,
         };
-        let optimizer = if self.gives("optimizer") { self.optimizer } else { optimizer };
-        self.check_optimizer(optimizer).map_err(anyhow::Error::msg)?;
+        self.check_optimizer(self.optimizer.unwrap_or(optimizer)).map_err(anyhow::Error::msg)?;
         // By way of text, where 0.1 is 0.1 whatever its type.
         let fields = |config: &TrainingConfig| -> serde_json::Result<serde_json::Map<String, Value>> {
             serde_json::from_str(&serde_json::to_string(config)?)
         };
         let run = fields(config)?;
-        let asked = self.config(|_| config.epochs, config.loss);
-        let asked = fields(&TrainingConfig { optimizer: self.optimizer(optimizer), ..asked })?;
+        let asked = self.config(None);
+        let of_its_kind = if self.optimizer.is_some() { asked.optimizer } else { config.optimizer };
+        let asked = fields(&TrainingConfig { optimizer: self.optimizer(of_its_kind), ..asked })?;
         let differs = |(field, asked): (String, Value)| {
             let run = run.get(&field).cloned().unwrap_or_default();
             let flag = self.given.get(&field)?;
@@ -555,22 +575,25 @@ impl TrainArgs {
         Ok(asked.into_iter().find_map(differs))
     }
 
-    fn optimizer(&self, choice: OptimizerChoice) -> Optimizer {
-        match choice {
-            OptimizerChoice::Sgd => Optimizer::Sgd(Sgd {
-                momentum: self.momentum.unwrap_or(0.9),
-                nesterov: self.nesterov,
-                weight_decay: self.weight_decay.unwrap_or(0.0),
+    /// Returns true if the learning rate is to be found by a range test.
+    pub fn finds_rate(&self) -> bool {
+        self.learning_rate == Some(RateChoice::Auto)
+    }
+
+    /// The default optimizer with what the command line says of it.
+    fn optimizer(&self, default: Optimizer) -> Optimizer {
+        match default {
+            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => Optimizer::Sgd(Sgd {
+                momentum: self.momentum.unwrap_or(momentum),
+                nesterov: self.nesterov || nesterov,
+                weight_decay: self.weight_decay.unwrap_or(weight_decay),
             }),
-            OptimizerChoice::AdamW => {
-                let AdamW { beta1, beta2, epsilon, weight_decay } = AdamW::default();
-                Optimizer::AdamW(AdamW {
-                    beta1: self.beta1.unwrap_or(beta1),
-                    beta2: self.beta2.unwrap_or(beta2),
-                    epsilon: self.epsilon.unwrap_or(epsilon),
-                    weight_decay: self.weight_decay.unwrap_or(weight_decay),
-                })
-            }
+            Optimizer::AdamW(AdamW { beta1, beta2, epsilon, weight_decay }) => Optimizer::AdamW(AdamW {
+                beta1: self.beta1.unwrap_or(beta1),
+                beta2: self.beta2.unwrap_or(beta2),
+                epsilon: self.epsilon.unwrap_or(epsilon),
+                weight_decay: self.weight_decay.unwrap_or(weight_decay),
+            }),
         }
     }
 
@@ -582,14 +605,58 @@ impl TrainArgs {
         };
         match others.iter().find(|setting| self.gives(setting)) {
             Some(setting) => {
-                Err(format!("--{setting} is a setting of --optimizer {other}, which this run does not use"))
+                Err(format!("--{setting} is a setting of --optimizer {other}: add that, or leave it away"))
             }
             None => Ok(()),
         }
     }
 
-    /// The settings of the run. Without `--epochs` their number depends on the data, and without `--loss` the loss.
-    pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize, default_loss: Loss) -> TrainingConfig {
+    /// The optimizer that the command line asks for, by its name or by a setting that only it has.
+    fn optimizer_kind(&self) -> Option<OptimizerKind> {
+        match self.optimizer {
+            Some(OptimizerChoice::Sgd) => Some(OptimizerKind::Sgd),
+            Some(OptimizerChoice::AdamW) => Some(OptimizerKind::AdamW),
+            None => (self.momentum.is_some() || self.nesterov).then_some(OptimizerKind::Sgd),
+        }
+    }
+
+    fn loss(&self, examples: Option<&Examples>) -> Loss {
+        match self.loss {
+            None => examples.map_or_else(Loss::default, Loss::default_for),
+            Some(LossChoice::CrossEntropy) => Loss::CrossEntropy,
+            Some(LossChoice::Bce) => Loss::BinaryCrossEntropy,
+            Some(LossChoice::Mse) => Loss::MeanSquaredError,
+        }
+    }
+
+    /// The defaults for these training examples; without examples, those that need none.
+    fn defaults(&self, examples: Option<&Examples>) -> Defaults {
+        let optimizer = self.optimizer_kind();
+        let outline =
+            Outline { loss: self.loss(examples), hidden: &self.hidden, batch_size: self.batch_size, optimizer };
+        examples.map_or_else(|| Defaults::without_data(optimizer), |examples| Defaults::new(examples, &outline))
+    }
+
+    /// The settings that the command line leaves to the data, and why they are what they are; `None` if it leaves none.
+    pub fn chosen(&self, examples: &Examples) -> Option<String> {
+        let Defaults { optimizer, learning_rate, epochs, reason } = self.defaults(Some(examples));
+        let (name, weight_decay) = match optimizer {
+            Optimizer::Sgd(Sgd { weight_decay, .. }) => ("sgd", weight_decay),
+            Optimizer::AdamW(AdamW { weight_decay, .. }) => ("adamw", weight_decay),
+        };
+        let parts = [
+            (self.optimizer_kind().is_some(), name.to_string()),
+            (self.learning_rate.is_some(), format!("learning rate {learning_rate:?}")),
+            (self.weight_decay.is_some() || weight_decay == 0.0, format!("weight decay {weight_decay}")),
+            (self.epochs.is_some(), format!("{epochs} epochs")),
+        ];
+        let left: Vec<String> = parts.into_iter().filter(|(given, _)| !given).map(|(_, part)| part).collect();
+        (!left.is_empty()).then(|| format!("{}, as {reason}", left.join(", ")))
+    }
+
+    /// The settings of the run on these training examples. Without examples, what depends on them is provisional.
+    pub fn config(&self, examples: Option<&Examples>) -> TrainingConfig {
+        let defaults = self.defaults(examples);
         TrainingConfig {
             hidden: self.hidden.clone(),
             activation: match self.activation {
@@ -598,13 +665,13 @@ impl TrainArgs {
                 ActivationChoice::Tanh => Activation::Tanh,
                 ActivationChoice::Gelu => Activation::Gelu,
             },
-            epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
+            epochs: self.epochs.unwrap_or(defaults.epochs),
             batch_size: self.batch_size,
-            learning_rate: self.learning_rate.unwrap_or(match self.optimizer {
-                OptimizerChoice::Sgd => TrainingConfig::default().learning_rate,
-                OptimizerChoice::AdamW => 0.001,
-            }),
-            optimizer: self.optimizer(self.optimizer),
+            learning_rate: match self.learning_rate {
+                Some(RateChoice::Rate(rate)) => rate,
+                Some(RateChoice::Auto) | None => defaults.learning_rate,
+            },
+            optimizer: self.optimizer(defaults.optimizer),
             clip_norm: self.clip_norm,
             schedule: match self.schedule {
                 ScheduleChoice::Constant => Schedule::Constant,
@@ -613,12 +680,7 @@ impl TrainArgs {
             },
             seed: self.seed,
             validation: self.validation,
-            loss: match self.loss {
-                None => default_loss,
-                Some(LossChoice::CrossEntropy) => Loss::CrossEntropy,
-                Some(LossChoice::Bce) => Loss::BinaryCrossEntropy,
-                Some(LossChoice::Mse) => Loss::MeanSquaredError,
-            },
+            loss: self.loss(examples),
             label_smoothing: self.label_smoothing,
             class_weights: self.class_weights.clone(),
             patience: self.patience,
@@ -828,12 +890,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             // A run that goes on has its own settings, which these have to be: `difference`.
             if train.resume.is_none() {
                 train
-                    .check_optimizer(train.optimizer)
+                    .check_optimizer(train.optimizer.unwrap_or(OptimizerChoice::Sgd))
                     .map_err(|error| usage("train", ErrorKind::ArgumentConflict, error))?;
-                train
-                    .config(|_| 1, Loss::default())
-                    .check()
-                    .map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
+                train.config(None).check().map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
             }
             Some(("train", &train.device))
         }
@@ -878,7 +937,7 @@ fn usage(command: &str, kind: ErrorKind, problem: impl std::fmt::Display) -> cla
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use softstep::trainer::default_epochs;
+    use softstep::defaults::epochs_of;
 
     use super::*;
 
@@ -888,7 +947,9 @@ mod tests {
         let cli = parse(["softstep", "train"].map(OsString::from)).unwrap();
         let Command::Train(train) = cli.command else { panic!("{cli:?}") };
         let defaults = TrainingConfig::default();
-        assert_eq!(train.config(|_| defaults.epochs, defaults.loss), defaults);
+        let config = train.config(None);
+        assert_eq!(config.epochs, 1);
+        assert_eq!(TrainingConfig { epochs: defaults.epochs, ..config }, defaults);
     }
 
     #[test]
@@ -910,7 +971,7 @@ mod tests {
         let train = |arguments: &str| {
             parse(["softstep", "train"].into_iter().chain(arguments.split(' ')).map(OsString::from)).map(|cli| {
                 let Command::Train(train) = cli.command else { panic!("{cli:?}") };
-                train.config(|_| 1, Loss::default())
+                train.config(None)
             })
         };
         let config = train("--optimizer adamw --beta1 0.8").unwrap();
@@ -945,7 +1006,10 @@ mod tests {
             match parse(all) {
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
                 Ok(Cli { command: Command::Train(train) }) => {
-                    let config = train.config(|batch_size| default_epochs(examples, batch_size), Loss::default());
+                    let mut config = train.config(None);
+                    if !train.gives("epochs") {
+                        config.epochs = epochs_of(1500, examples, config.batch_size);
+                    }
                     prop_assert!(config.check().is_ok());
                     let steps = config.steps(examples);
                     prop_assert!(steps >= config.epochs);
@@ -974,7 +1038,8 @@ mod tests {
         "--patience",
         "--loss",
     ];
-    const VALUES: [&str; 14] = [
+    const VALUES: [&str; 15] = [
+        "auto",
         "0",
         "1",
         "-1",

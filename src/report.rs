@@ -6,7 +6,7 @@
 //! With `--json`, standard output is JSON Lines. `softstep train` prints objects with an `event`:
 //!
 //! - `start`: `version`, `backend` (`gpu`, `cpu`), `adapter`, `device_type`, `driver`, `data`, `train_examples`,
-//!   `test_examples`, `sizes` (`[features, hidden…, classes]`), `out`, `resumed_from` (a step, only with `--resume`), and the settings as in
+//!   `test_examples`, `sizes` (`[features, hidden…, classes]`), `out`, `resumed_from` (a step, only with `--resume`), `chosen` (the settings that follow the data, and why), and the settings as in
 //!   `config.json`;
 //! - `epoch`: `epoch`, `train_loss`, `validation_loss` and `validation_accuracy` (only with `--validation`),
 //!   `test_loss`, `test_accuracy`; where the targets are real values, `*_r_squared` in the place of `*_accuracy`;
@@ -42,6 +42,7 @@ use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
 use softstep::loss::Loss;
 use softstep::metrics::Confusion;
+use softstep::range_test::RangeTest;
 use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
@@ -443,6 +444,10 @@ pub struct Run<'a> {
     pub sizes: Vec<usize>,
     /// Its settings.
     pub config: &'a TrainingConfig,
+    /// The settings that follow the data, and why.
+    pub chosen: Option<&'a str>,
+    /// The trial that found its learning rate.
+    pub range_test: Option<&'a RangeTest>,
     /// Its folder.
     pub out: &'a Path,
     /// The step that it goes on from.
@@ -557,7 +562,7 @@ impl<'a> TrainReport<'a> {
     }
 
     fn header(&self, steps: usize) -> softstep::Result<()> {
-        let Run { info, data, sizes, config, out, resumed_from } = &self.run;
+        let Run { info, data, sizes, config, chosen, range_test, out, resumed_from } = &self.run;
         if self.json {
             return print_event(
                 "start",
@@ -576,6 +581,7 @@ impl<'a> TrainReport<'a> {
                     sizes,
                     out: out.display().to_string(),
                     resumed_from: *resumed_from,
+                    chosen: *chosen,
                     config,
                 },
             );
@@ -628,6 +634,11 @@ impl<'a> TrainReport<'a> {
                 config.seed
             ),
         ));
+        lines.extend(chosen.map(|chosen| field("chosen", chosen)));
+        if let Some(RangeTest { curve, learning_rate }) = range_test {
+            let steps = counted(curve.len(), "step");
+            lines.push(field("", &format!("learning rate {learning_rate}, by a range test of {steps}")));
+        }
         if let Some(step) = resumed_from {
             lines.push(field("resumed", &format!("after step {} of {}", count(*step), count(steps))));
         }
@@ -1004,6 +1015,8 @@ struct StartLine<'a> {
     out: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed_from: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen: Option<&'a str>,
     #[serde(flatten)]
     config: &'a TrainingConfig,
 }

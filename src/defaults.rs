@@ -1,0 +1,236 @@
+//! Default optimizer, learning rate, weight decay and epochs, chosen from the training data, the loss and the model's
+//! size. `benches/defaults.py` measures the rule on real tables.
+
+use crate::data::{Examples, Features};
+use crate::loss::Loss;
+use crate::optimizer::{AdamW, Optimizer, Sgd};
+
+/// The largest default rate of SGD.
+const SGD_RATE: f64 = 0.15;
+/// Default rate of SGD times the mean squared norm of an example, for the cross-entropies.
+const CROSS_ENTROPY_STEP: f64 = 13.5;
+/// The same for mean squared error, for each output. Its curvature does not flatten as a softmax does.
+const SQUARED_ERROR_STEP: f64 = 0.5;
+/// Examples for each parameter below which a model overfits unless it is held back.
+const FEW: f64 = 1.6;
+/// Training steps of small data.
+const STEPS: usize = 1500;
+/// Examples that norms and means are taken over; of more, every so many.
+const SAMPLE: usize = 4096;
+
+/// An optimizer without its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum 0.9.
+    Sgd,
+    /// Adam with decoupled weight decay.
+    AdamW,
+}
+
+/// The settings of a run that its defaults depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Outline<'a> {
+    /// The loss.
+    pub loss: Loss,
+    /// Sizes of the hidden layers.
+    pub hidden: &'a [usize],
+    /// Examples in a step.
+    pub batch_size: usize,
+    /// The optimizer, where it is already decided.
+    pub optimizer: Option<OptimizerKind>,
+}
+
+/// Defaults for one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defaults {
+    /// The optimizer with its weight decay.
+    pub optimizer: Optimizer,
+    /// The learning rate that the schedule starts from.
+    pub learning_rate: f32,
+    /// Passes over the training examples.
+    pub epochs: usize,
+    /// Why, in half a sentence that follows on "as".
+    pub reason: String,
+}
+
+impl Defaults {
+    /// Defaults for data that is not known yet: those of dark pictures such as MNIST's, for one epoch.
+    pub fn without_data(optimizer: Option<OptimizerKind>) -> Self {
+        let (optimizer, learning_rate) = match optimizer {
+            Some(OptimizerKind::AdamW) => (AdamW::default().into(), 0.001),
+            Some(OptimizerKind::Sgd) | None => (sgd(), SGD_RATE as f32),
+        };
+        Self { optimizer, learning_rate, epochs: 1, reason: String::new() }
+    }
+
+    /// Defaults for these training examples.
+    ///
+    /// Bytes, which are pictures, are trained by SGD, at a rate that falls with the mean squared norm of an example;
+    /// numbers by AdamW, with a strong weight decay where there are few examples for each parameter. A held-out part that
+    /// ends the run early did not do better than that on any size of table.
+    pub fn new(examples: &Examples, outline: &Outline<'_>) -> Self {
+        let pictures = matches!(*examples.inputs, Features::Bytes(_));
+        let likely = if pictures { OptimizerKind::Sgd } else { OptimizerKind::AdamW };
+        let kind = outline.optimizer.unwrap_or(likely);
+        let moments = Moments::of(examples);
+        let epochs = |steps| epochs_of(steps, examples.len(), outline.batch_size);
+        match kind {
+            OptimizerKind::Sgd => {
+                let outputs = outline.loss.outputs(examples).unwrap_or(examples.outputs);
+                let step = match outline.loss {
+                    Loss::CrossEntropy | Loss::BinaryCrossEntropy => CROSS_ENTROPY_STEP,
+                    Loss::MeanSquaredError => SQUARED_ERROR_STEP * outputs as f64,
+                };
+                let rate = (step / moments.squared_norm).min(SGD_RATE);
+                let reason = format!("the mean squared norm of an example is {}", two_digits(moments.squared_norm));
+                Self { optimizer: sgd(), learning_rate: two_digits(rate), epochs: epochs(STEPS), reason }
+            }
+            OptimizerKind::AdamW if pictures => {
+                let reason = "the features are pixels".into();
+                Self { epochs: epochs(STEPS), reason, ..Self::without_data(outline.optimizer.or(Some(kind))) }
+            }
+            OptimizerKind::AdamW => {
+                let parameters = parameters(examples, outline);
+                let few = (examples.len() as f64) < FEW * parameters;
+                let (rate, weight_decay, steps) = if few { (0.003, 1.0, STEPS) } else { (0.01, 0.1, 2 * STEPS) };
+                // One step of AdamW moves every weight by the rate, and so the sums of a layer by the rate times the
+                // features that are always there.
+                let rate = f64::min(rate, 1.0 / moments.means);
+                let reason = format!(
+                    "the features are numbers, with {} training examples for the model's {parameters} parameters",
+                    examples.len()
+                );
+                let optimizer = AdamW { weight_decay, ..AdamW::default() }.into();
+                Self { optimizer, learning_rate: two_digits(rate), epochs: epochs(steps), reason }
+            }
+        }
+    }
+}
+
+fn sgd() -> Optimizer {
+    Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }.into()
+}
+
+/// Epochs that make so many steps, and at least 10.
+pub fn epochs_of(steps: usize, examples: usize, batch_size: usize) -> usize {
+    let steps_per_epoch = examples.div_ceil(batch_size.max(1)).max(1);
+    steps.div_ceil(steps_per_epoch).max(10)
+}
+
+/// Weights and biases of the model. As a float, it does not overflow.
+fn parameters(examples: &Examples, outline: &Outline<'_>) -> f64 {
+    let outputs = outline.loss.outputs(examples).unwrap_or(examples.outputs);
+    let mut inputs = examples.features as f64;
+    let sizes = outline.hidden.iter().copied().chain([outputs]);
+    sizes.map(|size| (std::mem::replace(&mut inputs, size as f64) + 1.0) * size as f64).sum()
+}
+
+/// A positive number with two significant digits.
+fn two_digits(number: f64) -> f32 {
+    format!("{number:.1e}").parse().unwrap_or(number as f32)
+}
+
+/// How large the features are.
+struct Moments {
+    /// The mean over the examples of the sum of their squared features; above 0.
+    squared_norm: f64,
+    /// The sum over the features of the size of their mean; above 0.
+    means: f64,
+}
+
+impl Moments {
+    fn of(examples: &Examples) -> Self {
+        let every = examples.len().div_ceil(SAMPLE);
+        let rows = examples.len().div_ceil(every) as f64;
+        let mut sums = vec![0.0; examples.features];
+        let mut squares = 0.0;
+        for example in (0..examples.len()).step_by(every) {
+            for (sum, value) in sums.iter_mut().zip(examples.input(example)) {
+                *sum += value / rows;
+                squares += value * value / rows;
+            }
+        }
+        let means: f64 = sums.iter().map(|sum: &f64| sum.abs()).sum();
+        Self { squared_norm: squares.clamp(1e-30, 1e30), means: means.clamp(1e-30, 1e30) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::digits;
+
+    const MLP: Outline<'_> = Outline { loss: Loss::CrossEntropy, hidden: &[64], batch_size: 64, optimizer: None };
+
+    /// So many examples of features that are `mean` plus or minus 1.
+    fn numbers(examples: usize, features: usize, mean: f32) -> Examples {
+        let sign = |at: usize| if (at / features + at % features).is_multiple_of(2) { 1.0 } else { -1.0 };
+        let values: Vec<f32> = (0..examples * features).map(|at| mean + sign(at)).collect();
+        let targets: Vec<f32> = (0..examples).map(|at| at as f32).collect();
+        Examples::new(values, targets, features, 1).unwrap()
+    }
+
+    fn adamw(weight_decay: f32) -> Optimizer {
+        AdamW { weight_decay, ..AdamW::default() }.into()
+    }
+
+    #[test]
+    fn dark_pictures_keep_the_settings_that_they_always_had() {
+        for hidden in [&[][..], &[128], &[512, 512]] {
+            let chosen = Defaults::new(&digits().unwrap().train, &Outline { hidden, ..MLP });
+            assert_eq!((chosen.optimizer, chosen.learning_rate, chosen.epochs), (sgd(), 0.15, 66));
+        }
+    }
+
+    #[test]
+    fn the_rate_of_sgd_falls_with_the_squared_norm_of_an_example() {
+        // Of white pictures with 32 x 32 x 3 bytes it is 3072.
+        let white = Examples::new(vec![255u8; 3072 * 10], vec![0u32, 1, 0, 1, 0, 1, 0, 1, 0, 1], 3072, 2).unwrap();
+        let chosen = Defaults::new(&white, &MLP);
+        assert_eq!((chosen.optimizer, chosen.learning_rate), (sgd(), 0.0044));
+        assert!(chosen.reason.contains("3100"), "{}", chosen.reason);
+        // Squared errors want a smaller one, and so do numbers if SGD is asked for.
+        let squared = Outline { loss: Loss::MeanSquaredError, optimizer: Some(OptimizerKind::Sgd), ..MLP };
+        assert_eq!(Defaults::new(&white, &squared).learning_rate, 0.00033); // of two outputs
+        assert_eq!(Defaults::new(&numbers(500, 10, 0.0), &squared).learning_rate, 0.05);
+        let black = Examples::new(vec![0u8; 20], vec![0u32, 1], 10, 2).unwrap();
+        assert_eq!(Defaults::new(&black, &MLP).learning_rate, 0.15);
+    }
+
+    #[test]
+    fn numbers_are_decayed_strongly_where_they_are_few_for_the_model() {
+        let outline = Outline { loss: Loss::MeanSquaredError, ..MLP };
+        // 10 features and 64 units make 769 parameters, and 1.6 times as many are 1,230.4.
+        let few = Defaults::new(&numbers(1230, 10, 0.0), &outline);
+        assert_eq!((few.optimizer, few.learning_rate, few.epochs), (adamw(1.0), 0.003, 75));
+        let many = Defaults::new(&numbers(1231, 10, 0.0), &outline);
+        assert_eq!((many.optimizer, many.learning_rate, many.epochs), (adamw(0.1), 0.01, 150));
+        assert!(many.reason.contains("1231 training examples for the model's 769 parameters"), "{}", many.reason);
+        let line = Defaults::new(&numbers(300, 10, 0.0), &Outline { hidden: &[], ..outline });
+        assert_eq!(line.optimizer, adamw(0.1));
+    }
+
+    #[test]
+    fn features_far_from_zero_get_a_rate_that_does_not_throw_every_unit_to_one_side() {
+        let outline = Outline { loss: Loss::MeanSquaredError, ..MLP };
+        assert_eq!(Defaults::new(&numbers(1300, 10, 255.0), &outline).learning_rate, 0.00039);
+        assert_eq!(Defaults::new(&numbers(1300, 10, 5.0), &outline).learning_rate, 0.01);
+        assert_eq!(Defaults::new(&numbers(100, 10, 1e30), &outline).learning_rate, 1e-30);
+    }
+
+    #[test]
+    fn an_optimizer_that_is_asked_for_gets_its_own_rate() {
+        let adamw = Outline { optimizer: Some(OptimizerKind::AdamW), ..MLP };
+        let chosen = Defaults::new(&digits().unwrap().train, &adamw);
+        assert_eq!((chosen.optimizer, chosen.learning_rate), (AdamW::default().into(), 0.001));
+        assert_eq!(Defaults::without_data(adamw.optimizer).learning_rate, 0.001);
+        assert_eq!(Defaults::without_data(None).learning_rate, 0.15);
+    }
+
+    #[test]
+    fn small_data_gets_more_epochs() {
+        assert_eq!(epochs_of(1500, 60_000, 64), 10);
+        assert_eq!(epochs_of(1500, 1_438, 64), 66); // of 23 steps
+        assert_eq!(epochs_of(1500, 1, 64), 1500);
+    }
+}
