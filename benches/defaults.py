@@ -7,7 +7,7 @@
 
 Each table is split anew for each seed, a fifth to test with; softstep and scikit-learn get the same rows. The score is R²
 or accuracy on the test part, its mean over the seeds. The best of the grid is picked on the test part itself, so it is
-flattered. README-defaults.md says which tables the defaults were chosen with, and what was measured.
+flattered. README.md says which tables the defaults were chosen with, and what was measured.
 """
 
 import argparse
@@ -206,8 +206,8 @@ def measure(job):
         train.to_csv(f"{folder}/train.csv", index=False)
         test.to_csv(f"{folder}/test.csv", index=False)
         score, notices = softstep(program, folder, entry, hidden, seed, [])
-        grid = {name: softstep(program, folder, entry, hidden, seed, flags)[0] for name, flags in GRID.items()}\
-            if with_grid else {}
+        grid = GRID if with_grid else {}
+        grid = {name: softstep(program, folder, entry, hidden, seed, flags)[0] for name, flags in grid.items()}
     return {
         "table": entry[0], "regression": entry[4], "aside": entry[0] not in CHOSEN_WITH, "hidden": hidden, "seed": seed,
         "rows": len(train) + len(test), "default": score, "notices": notices, "grid": grid,
@@ -270,7 +270,8 @@ def main():
         if wanted(entry[0]) and (entry[0], hidden, seed) not in done
     ]
     with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
-        for result in pool.map(measure, jobs):
+        for job in concurrent.futures.as_completed([pool.submit(measure, job) for job in jobs]):
+            result = job.result()
             results.append(result)
             if options.out:
                 with options.out.open("a") as file:

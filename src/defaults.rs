@@ -1,7 +1,7 @@
 //! Default optimizer, learning rate, weight decay and epochs, chosen from the training data, the loss and the model's
 //! size. `benches/defaults.py` measures the rule on real tables.
 
-use crate::data::{Examples, Features};
+use crate::data::{Examples, Features, Targets};
 use crate::loss::Loss;
 use crate::optimizer::{AdamW, Optimizer, Sgd};
 
@@ -9,7 +9,11 @@ use crate::optimizer::{AdamW, Optimizer, Sgd};
 const SGD_RATE: f64 = 0.15;
 /// Default rate of SGD times the mean squared norm of an example, for the cross-entropies.
 const CROSS_ENTROPY_STEP: f64 = 13.5;
-/// The same for mean squared error, for each output. Its curvature does not flatten as a softmax does.
+/// The same for the squared norm of the mean example. Bright pictures differ by little from their mean, and a step along it
+/// pushes every hidden unit to the same side.
+const MEAN_STEP: f64 = 6.0;
+/// Default rate of SGD times the mean squared norm of an example, for mean squared error, for each output. Its curvature
+/// does not flatten as that of a softmax does.
 const SQUARED_ERROR_STEP: f64 = 0.5;
 /// Examples for each parameter below which a model overfits unless it is held back.
 const FEW: f64 = 1.6;
@@ -65,12 +69,13 @@ impl Defaults {
 
     /// Defaults for these training examples.
     ///
-    /// Bytes, which are pictures, are trained by SGD, at a rate that falls with the mean squared norm of an example;
-    /// numbers by AdamW, with a strong weight decay where there are few examples for each parameter. A held-out part that
+    /// Bytes, which are pictures, are trained by SGD, at a rate that falls with the squared norms of an example and of their mean, and so
+    /// are real targets far larger than 1, which AdamW would be long in reaching; other numbers by AdamW, with a strong weight decay where there are few examples for each parameter. A held-out part that
     /// ends the run early did not do better than that on any size of table.
     pub fn new(examples: &Examples, outline: &Outline<'_>) -> Self {
         let pictures = matches!(*examples.inputs, Features::Bytes(_));
-        let likely = if pictures { OptimizerKind::Sgd } else { OptimizerKind::AdamW };
+        let likely =
+            if pictures || !targets_are_standardised(examples) { OptimizerKind::Sgd } else { OptimizerKind::AdamW };
         let kind = outline.optimizer.unwrap_or(likely);
         let moments = Moments::of(examples);
         let epochs = |steps| epochs_of(steps, examples.len(), outline.batch_size);
@@ -81,8 +86,12 @@ impl Defaults {
                     Loss::CrossEntropy | Loss::BinaryCrossEntropy => CROSS_ENTROPY_STEP,
                     Loss::MeanSquaredError => SQUARED_ERROR_STEP * outputs as f64,
                 };
-                let rate = (step / moments.squared_norm).min(SGD_RATE);
-                let reason = format!("the mean squared norm of an example is {}", two_digits(moments.squared_norm));
+                let rate = (step / moments.squared_norm).min(MEAN_STEP / moments.norm_of_mean).min(SGD_RATE);
+                let reason = format!(
+                    "the mean squared norm of an example is {}, and that of their mean {}",
+                    two_digits(moments.squared_norm),
+                    two_digits(moments.norm_of_mean)
+                );
                 Self { optimizer: sgd(), learning_rate: two_digits(rate), epochs: epochs(STEPS), reason }
             }
             OptimizerKind::AdamW if pictures => {
@@ -111,6 +120,17 @@ fn sgd() -> Optimizer {
     Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }.into()
 }
 
+/// Returns true unless the targets are real values whose root mean square is above 3.
+fn targets_are_standardised(examples: &Examples) -> bool {
+    match &*examples.targets {
+        Targets::Classes(_) => true,
+        Targets::Values(values) => {
+            let count = values.len() as f64;
+            values.iter().map(|&value| f64::from(value).powi(2) / count).sum::<f64>() <= 9.0
+        }
+    }
+}
+
 /// Epochs that make so many steps, and at least 10.
 pub fn epochs_of(steps: usize, examples: usize, batch_size: usize) -> usize {
     let steps_per_epoch = examples.div_ceil(batch_size.max(1)).max(1);
@@ -134,6 +154,8 @@ fn two_digits(number: f64) -> f32 {
 struct Moments {
     /// The mean over the examples of the sum of their squared features; above 0.
     squared_norm: f64,
+    /// The sum of the squared means of the features; above 0.
+    norm_of_mean: f64,
     /// The sum over the features of the size of their mean; above 0.
     means: f64,
 }
@@ -151,7 +173,9 @@ impl Moments {
             }
         }
         let means: f64 = sums.iter().map(|sum: &f64| sum.abs()).sum();
-        Self { squared_norm: squares.clamp(1e-30, 1e30), means: means.clamp(1e-30, 1e30) }
+        let norm_of_mean: f64 = sums.iter().map(|sum| sum * sum).sum();
+        let norm_of_mean = norm_of_mean.clamp(1e-30, 1e30);
+        Self { norm_of_mean, squared_norm: squares.clamp(1e-30, 1e30), means: means.clamp(1e-30, 1e30) }
     }
 }
 
@@ -166,7 +190,7 @@ mod tests {
     fn numbers(examples: usize, features: usize, mean: f32) -> Examples {
         let sign = |at: usize| if (at / features + at % features).is_multiple_of(2) { 1.0 } else { -1.0 };
         let values: Vec<f32> = (0..examples * features).map(|at| mean + sign(at)).collect();
-        let targets: Vec<f32> = (0..examples).map(|at| at as f32).collect();
+        let targets: Vec<f32> = (0..examples).map(|at| (at % 3) as f32 - 1.0).collect();
         Examples::new(values, targets, features, 1).unwrap()
     }
 
@@ -187,7 +211,7 @@ mod tests {
         // Of white pictures with 32 x 32 x 3 bytes it is 3072.
         let white = Examples::new(vec![255u8; 3072 * 10], vec![0u32, 1, 0, 1, 0, 1, 0, 1, 0, 1], 3072, 2).unwrap();
         let chosen = Defaults::new(&white, &MLP);
-        assert_eq!((chosen.optimizer, chosen.learning_rate), (sgd(), 0.0044));
+        assert_eq!((chosen.optimizer, chosen.learning_rate), (sgd(), 0.002));
         assert!(chosen.reason.contains("3100"), "{}", chosen.reason);
         // Squared errors want a smaller one, and so do numbers if SGD is asked for.
         let squared = Outline { loss: Loss::MeanSquaredError, optimizer: Some(OptimizerKind::Sgd), ..MLP };
@@ -225,6 +249,15 @@ mod tests {
         assert_eq!((chosen.optimizer, chosen.learning_rate), (AdamW::default().into(), 0.001));
         assert_eq!(Defaults::without_data(adamw.optimizer).learning_rate, 0.001);
         assert_eq!(Defaults::without_data(None).learning_rate, 0.15);
+    }
+
+    #[test]
+    fn targets_in_units_of_their_own_are_learned_by_sgd_which_follows_their_size() {
+        let targets: Vec<f32> = (0..500).map(|at| 1000.0 * (at % 3) as f32).collect();
+        let examples = Examples { targets: Targets::Values(targets).into(), ..numbers(500, 10, 0.0) };
+        let outline = Outline { loss: Loss::MeanSquaredError, hidden: &[], ..MLP };
+        let chosen = Defaults::new(&examples, &outline);
+        assert_eq!((chosen.optimizer, chosen.learning_rate), (sgd(), 0.05));
     }
 
     #[test]

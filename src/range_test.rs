@@ -13,8 +13,10 @@ const STEPS: usize = 121;
 const KEPT: f64 = 0.8;
 /// How far the running mean may rise above its lowest until the test ends.
 const RISE: f64 = 2.0;
-/// Rate at the lowest running mean, divided by the rate that is taken: the mean lags behind, and a run is longer.
-const MARGIN: f64 = 10.0;
+/// Share of the whole fall of the running mean that is made at the rate where a run begins to be fast.
+const FALLEN: f64 = 0.75;
+/// That rate divided by the one that is taken.
+const MARGIN: f64 = 2.0;
 /// Steps of the trial of a rate.
 const TRIAL: usize = 100;
 /// How often a rate is divided by 10 until no rate is advised.
@@ -30,8 +32,9 @@ pub struct RangeTest {
 }
 
 /// Runs a learning-rate range test (Smith 2017, "Cyclical learning rates for training neural networks"): about a hundred
-/// steps whose rate grows from 0.00001 to 10, until the loss rises. The rate to train with is a tenth of the one where
-/// the running mean of the losses was lowest.
+/// steps whose rate grows from 0.00001 to 10, until the loss rises. The rate to train with is half of the one where
+/// the running mean of the losses has made three quarters of its fall: at the end of the fall units die, or the loss is
+/// about to rise.
 ///
 /// The backend stands afterwards where it stood before.
 ///
@@ -47,9 +50,10 @@ pub async fn range_test<B: Backend>(backend: &mut B, config: &TrainingConfig, ex
     };
     let losses = losses_at(backend, config, examples, &rates, ended).await?;
     let means = running_means(&losses);
-    let finite = means.iter().enumerate().filter(|(_, mean)| mean.is_finite());
-    let lowest = finite.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at);
-    let learning_rate = format!("{:.1e}", f64::from(rates[lowest]) / MARGIN).parse().unwrap_or(rates[lowest]);
+    let first = means.first().copied().unwrap_or_default();
+    let lowest = means.iter().copied().filter(|mean| mean.is_finite()).fold(first, f64::min);
+    let fallen = means.iter().position(|&mean| mean <= first - FALLEN * (first - lowest)).unwrap_or_default();
+    let learning_rate = format!("{:.1e}", f64::from(rates[fallen]) / MARGIN).parse().unwrap_or(rates[fallen]);
     Ok(RangeTest { curve: rates.into_iter().zip(losses).map(|(rate, loss)| [rate, loss]).collect(), learning_rate })
 }
 
