@@ -95,8 +95,10 @@ A run folder holds:
 
 Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
 stopped: Ctrl-C (or SIGTERM) finishes the step, saves, says how to go on and exits with 130; a second one leaves at
-once. --resume takes all settings from the checkpoint. Only --backend or --adapter beside it may change something:
-they go on elsewhere, with the same data and settings but not with the same bits.
+once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes all settings from the
+checkpoint. --data beside it says where the data are now, if they are not found from here by the name they had. Only
+--backend or --adapter beside it may change something: they go on elsewhere, with the same data and settings but not
+with the same bits.
 
 --json prints, one JSON object a line:
   {\"event\":\"start\", …}   backend, adapter, data, architecture (input, layers), sizes of linear layers and settings; of a table columns (name, and categories,
@@ -594,7 +596,7 @@ pub struct TrainArgs {
     /// Write event files for TensorBoard, too, into the run folder; a run that has some goes on with them
     #[arg(long)]
     pub tensorboard: bool,
-    /// Go on with the run in this folder, from its last checkpoint
+    /// Go on with the run in this folder, from its last checkpoint, and write what is missing of one that has ended
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"])]
     pub resume: Option<PathBuf>,
     /// Start from the parameters of this model, checkpoint or run
@@ -1023,6 +1025,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         return Err(usage(command, ErrorKind::ArgumentConflict, problem));
     }
     Ok(cli)
+}
+
+/// The same error about arguments that can be shown, where it may quote one that commands a terminal.
+pub fn printable_error(error: clap::Error, arguments: impl Iterator<Item = OsString>) -> clap::Error {
+    let shown = |argument: OsString| softstep::error::printable(&argument.to_string_lossy(), 4096).into();
+    let arguments: Vec<OsString> = arguments.collect();
+    let printable: Vec<OsString> = arguments.iter().cloned().map(shown).collect();
+    if printable == arguments { error } else { parse(printable).err().unwrap_or(error) }
 }
 
 /// The options on the command line, with their flags.

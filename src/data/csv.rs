@@ -11,6 +11,8 @@ use super::preprocessing::{Column, Encoding, Preprocessing, Scale, TableFormat, 
 use super::{Data, Examples, MAX_CLASSES, Targets, choose_test, kind};
 use crate::error::{Error, Result};
 
+/// The most bytes of a table: 4 GiB.
+const MAX_BYTES: u64 = 4 << 30;
 /// The most categories of a column.
 const MAX_CATEGORIES: usize = 256;
 /// A target with so many different numbers, or fewer, is taken for classes.
@@ -51,8 +53,19 @@ pub enum Task {
 /// [`Error::Format`] with file, line and column of what cannot be used; [`Error::Invalid`] for columns that are not
 /// there; [`Error::Io`].
 pub fn load(path: &Path, options: &TableOptions, seed: u64) -> Result<Data> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    read(&path.display().to_string(), BufReader::new(file), options, seed)
+    read(&path.display().to_string(), BufReader::new(open(path)?), options, seed)
+}
+
+/// Opens a table to learn from: a regular file, that a run which goes on finds again.
+fn open(path: &Path) -> Result<File> {
+    let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    let problem = match metadata.len() {
+        _ if metadata.is_dir() => "it is a folder, and a table is a file".to_string(),
+        _ if !metadata.is_file() => "it is a pipe or a device: save the table as a file".to_string(),
+        length if length > MAX_BYTES => format!("it has {length} bytes: the limit of a table is {MAX_BYTES}"),
+        _ => return File::open(path).map_err(Error::io("read", path)),
+    };
+    Err(Error::format(path.display().to_string(), problem))
 }
 
 /// [`load`] from bytes; `file` is what errors call them.
@@ -68,8 +81,7 @@ pub fn read(file: &str, input: impl Read, options: &TableOptions, seed: u64) -> 
 
 /// Every row of a CSV file, as a model with this format reads them.
 pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<Examples> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    Table::read(&path.display().to_string(), BufReader::new(file))?.examples(format)
+    Table::read(&path.display().to_string(), BufReader::new(open(path)?))?.examples(format)
 }
 
 /// The features of every row of a CSV file, `[rows, features]`, as a model with this format reads them, and the line of
