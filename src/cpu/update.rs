@@ -3,7 +3,7 @@
 use pulp::Arch;
 
 use super::matmul::{Matrix, matmul};
-use super::workers::Workers;
+use super::workers::{Workers, split};
 use crate::model::Weights;
 use crate::optimizer::{AdamW, Optimizer, Sgd};
 use crate::plan::{Operation, Plan};
@@ -92,7 +92,8 @@ impl Updater {
             Gradient::Product(a, b) => (b.columns, 2 * a.columns * values.len()),
             Gradient::Stored { width, .. } => (width, UPDATE_COST * values.len()),
         };
-        let block_length = width * workers.rows_per_block(operations, values.len() / width);
+        let blocks = workers.blocks(operations, values.len() / width, width);
+        let split = |values| split(values, &blocks, width);
         let [first, second] = &mut self.moments;
         let (first, second) = (&mut first[index], &mut second[index]);
         let room = &mut self.gradients[index];
@@ -106,7 +107,7 @@ impl Updater {
         match (self.optimizer, gradient) {
             (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Product(a, b)) => {
                 // The gradient is never written down: the product goes into the values.
-                workers.for_each_block(operations, width, values, |rows, block| {
+                workers.for_each_block(operations, (width, width), values, |rows, block| {
                     if weight_decay != 0.0 {
                         block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
                     }
@@ -114,18 +115,16 @@ impl Updater {
                 });
             }
             (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Stored { coefficient, .. }) => {
-                workers.for_each_block(operations, width, values, |rows, block| {
+                workers.for_each_block(operations, (width, width), values, |rows, block| {
                     for (value, gradient) in block.iter_mut().zip(&room[rows.start * width..]) {
                         *value -= learning_rate * (coefficient * gradient + weight_decay * *value);
                     }
                 });
             }
             (Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }), _) => {
-                let blocks = values.chunks_mut(block_length).zip(first.chunks_mut(block_length));
-                let blocks = blocks.zip(room.chunks_mut(block_length)).enumerate();
-                workers.for_each(operations, blocks, |(block, ((values, velocity), gradient))| {
-                    let gradient = &mut gradient[..values.len()];
-                    compute(gradient, block * (block_length / width));
+                let parts = blocks.iter().zip(split(values)).zip(split(first).zip(split(room)));
+                workers.for_each(operations, parts, |((rows, values), (velocity, gradient))| {
+                    compute(gradient, rows.start);
                     workers.arch.dispatch(|| {
                         for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
                             let gradient = *gradient + weight_decay * *value;
@@ -141,11 +140,10 @@ impl Updater {
                 let [first_scale, second_scale] = adamw.moment_scales(self.updates).map(|scale| scale as f32);
                 let (rest1, rest2, epsilon) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32);
                 let (beta1, beta2) = (beta1 as f32, beta2 as f32);
-                let moments = first.chunks_mut(block_length).zip(second.chunks_mut(block_length));
-                let blocks = values.chunks_mut(block_length).zip(moments).zip(room.chunks_mut(block_length));
-                workers.for_each(operations, blocks.enumerate(), |(block, ((values, (first, second)), gradient))| {
-                    let gradient = &mut gradient[..values.len()];
-                    compute(gradient, block * (block_length / width));
+                let moments = split(first).zip(split(second));
+                let parts = blocks.iter().zip(split(values)).zip(moments.zip(split(room)));
+                workers.for_each(operations, parts, |((rows, values), ((first, second), gradient))| {
+                    compute(gradient, rows.start);
                     workers.arch.dispatch(|| {
                         let moments = first.iter_mut().zip(second);
                         for ((value, (first, second)), gradient) in values.iter_mut().zip(moments).zip(gradient) {
