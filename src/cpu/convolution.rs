@@ -10,8 +10,9 @@
 //! | gradient by the input | the gradient by the output, with zeros between its places where the stride is not 1, slid over by the weights turned by 180° |
 //! | gradient by the weights | of each weight the sum, over all places, of what it read times the gradient there |
 
-use pulp::{Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
+use super::workers::lanes;
 use crate::model::{Shape, Window};
 
 /// A convolution of images of one shape, and its weights as the kernels read them.
@@ -70,13 +71,13 @@ impl Convolution {
     }
 
     /// The sums of every place and channel of an image.
-    pub fn forward(&self, arch: pulp::Arch, image: &[f32], room: &mut Room, output: &mut [f32]) {
+    pub fn forward(&self, arch: Arch, image: &[f32], room: &mut Room, output: &mut [f32]) {
         let sliding = self.pad(image, room);
         arch.dispatch(Slide { sliding, image: &room.image, weights: &self.forward, output });
     }
 
     /// The gradient by an image from that by its output.
-    pub fn backward(&self, arch: pulp::Arch, d_output: &[f32], room: &mut Room, d_image: &mut [f32]) {
+    pub fn backward(&self, arch: Arch, d_output: &[f32], room: &mut Room, d_image: &mut [f32]) {
         let Window { size, stride, padding } = self.window;
         let channels = self.output.channels();
         let [height, width] = [self.input.height(), self.input.width()];
@@ -106,7 +107,7 @@ impl Convolution {
     /// Adds the gradient of an image to that by the weights, `[inputs + 1, width]`.
     pub fn add_weight_gradient(
         &self,
-        arch: pulp::Arch,
+        arch: Arch,
         image: &[f32],
         d_output: &[f32],
         room: &mut Room,
@@ -184,20 +185,9 @@ struct Packed {
     lanes: usize,
 }
 
-/// Numbers in a vector of this processor.
-struct Lanes;
-
-impl WithSimd for Lanes {
-    type Output = usize;
-
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        S::F32_LANES
-    }
-}
-
 impl Packed {
     fn new(inputs: usize, outputs: usize) -> Self {
-        let lanes = pulp::Arch::new().dispatch(Lanes);
+        let lanes = lanes();
         let vectors = outputs.div_ceil(lanes);
         let (values, bias) = (vec![0.0; vectors * lanes * inputs], vec![0.0; vectors * lanes]);
         Self { values, bias, inputs, outputs, vectors, lanes }
