@@ -31,6 +31,7 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
     if let Some(notice) = notice {
         report::notice(&notice);
     }
+    report::notices(&data.notices);
     let sizes = parameters.sizes();
     let (features, outputs) = (sizes[0], sizes[sizes.len() - 1]);
     check_fit(features, outputs, loss, &data.test).with_context(|| {

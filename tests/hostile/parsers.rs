@@ -33,8 +33,7 @@ pub const PARSERS: [Parser; 7] = [
 /// The bytes of a table with the target `y`; another task for the first byte's lowest bit.
 pub fn csv(bytes: &[u8]) {
     let task = bytes.first().filter(|&byte| byte & 1 == 1).map(|_| Task::Classification);
-    let options =
-        TableOptions { target: "y".into(), task, categorical: vec![], ignore: vec![], test: TestPart::Share(0.5) };
+    let options = TableOptions { target: "y".into(), task, test: TestPart::Share(0.5), ..TableOptions::default() };
     let data = match csv::read(FILE, bytes, &options, 1) {
         Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: --test 0.5 of 1 examples")),
         result => sound(result),
