@@ -262,7 +262,7 @@ fn any_separator_will_do_also_beside_decimal_commas() {
     let data = read(format!("a,b,y\n{english}"), &options("y"));
     assert!(scale(&data, "b").mean > 1000.0, "{:?}", format(&data).columns);
     // Without names.
-    let data = read(format!("{german}").replace('.', ""), &TableOptions { no_header: true, ..options("4") });
+    let data = read(german.replace('.', ""), &TableOptions { no_header: true, ..options("4") });
     assert_eq!(names(&data), ["1", "2", "3"]);
 }
 

@@ -253,9 +253,16 @@ impl Scale {
             return Some(Self { mean: *first, deviation: 1.0 }).filter(|scale| scale.is_sound());
         }
         let count = numbers.len() as f64;
-        // Divided before they are added: a mean is in the range of floats where a sum need not be. Nor need squares.
-        let mean = numbers.iter().map(|number| number / count).sum::<f64>();
-        let deviation = numbers.iter().fold(0.0f64, |norm, number| norm.hypot((number - mean) / count.sqrt()));
+        // A mean is in the range of floats where a sum, or squares, need not be.
+        let mean = match numbers.iter().sum::<f64>() / count {
+            mean if mean.is_finite() => mean,
+            _ => numbers.iter().map(|number| number / count).sum(),
+        };
+        let variance = numbers.iter().map(|number| (number - mean) * (number - mean)).sum::<f64>() / count;
+        let deviation = match variance {
+            1e-200..1e300 => variance.sqrt(),
+            _ => numbers.iter().fold(0.0f64, |norm, number| norm.hypot((number - mean) / count.sqrt())),
+        };
         let scale = Self { mean, deviation: deviation.max(f64::MIN_POSITIVE) };
         scale.is_sound().then_some(scale)
     }

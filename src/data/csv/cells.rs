@@ -172,9 +172,8 @@ impl Table {
         let first: Vec<&str> = (0..length).map(|column| self.cell(0, column)).collect();
         let numbers = first.iter().filter(|text| forms::plain(text).is_some()).count();
         let all_numbers = numbers > 0 && first.iter().all(|text| text.is_empty() || forms::plain(text).is_some());
-        let of_comment = commented.filter(|comment| {
-            comment.len() == length && length > 1 && numbers > 0 && !comment.iter().any(|name| is_number(name))
-        });
+        let of_comment = commented
+            .filter(|comment| comment.len() == length && length > 1 && numbers > 0 && !comment.iter().any(is_number));
         let positions = match header {
             Header::Known(format) => format.positions.is_some(),
             Header::None => true,

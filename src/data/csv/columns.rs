@@ -167,12 +167,14 @@ impl Values {
         match self {
             Self::Numbers(numbers) => {
                 let of_rows = (0..rows.len()).filter(chosen).map(|row| numbers[row]);
-                let (gaps, numbers): (Vec<f64>, Vec<f64>) = of_rows.partition(|number| number.is_nan());
+                let mut numbers: Vec<f64> = of_rows.collect();
+                let all = numbers.len();
+                numbers.retain(|number| !number.is_nan());
                 let scale = match numbers.is_empty() {
                     true => Scale { mean: 0.0, deviation: 1.0 },
                     false => Scale::of(&numbers)?,
                 };
-                Some((Encoding::Standardised(scale), !gaps.is_empty()))
+                Some((Encoding::Standardised(scale), numbers.len() < all))
             }
             Self::Texts { codes, texts } => {
                 let mut counts = vec![0usize; texts.len()];
