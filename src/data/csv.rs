@@ -949,8 +949,11 @@ impl Again<'_> {
                 }
                 (Encoding::OneHot(known), _) => {
                     let Texts { codes, mut texts, .. } = Texts::of(table, place);
+                    // As `Texts::is_gap` has it, also where the pluses are in other rows.
+                    let plus = |text: &String| text == "+";
+                    let has_plus = texts.iter().chain(known).any(plus);
                     for text in &mut texts {
-                        if is_gap(text) && !known.contains(text) {
+                        if is_gap(text) && !known.contains(text) && !(text == "-" && has_plus) {
                             text.clear();
                         }
                     }
