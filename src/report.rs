@@ -95,6 +95,11 @@ pub fn notice_with_command(text: &str, command: &str) {
     print_error_line(&format!("note: {}\n{command}", line(text)));
 }
 
+/// Prints what a person should know of how data were read.
+pub fn notices(texts: &[String]) {
+    texts.iter().for_each(|text| notice(&softstep::error::printable(text, 1000)));
+}
+
 /// Lists adapters.
 pub fn adapters(entries: &[AdapterEntry], json: bool) -> Result<()> {
     if json {
@@ -457,6 +462,39 @@ impl Drop for Downloads {
     }
 }
 
+/// Shows how far a table is read, where that takes longer than a moment.
+pub struct Reading {
+    bar: ProgressBar,
+    started: Instant,
+    file: String,
+    progress: bool,
+}
+
+impl Reading {
+    /// Shows it on a terminal, where `progress` is wanted.
+    pub fn new(file: &str, progress: bool) -> Self {
+        Self { bar: ProgressBar::hidden(), started: Instant::now(), file: printable(file), progress }
+    }
+
+    /// Shows which share is done.
+    pub fn show(&mut self, share: f64) {
+        const MOMENT: Duration = Duration::from_millis(500);
+        if self.progress && self.bar.is_hidden() && self.started.elapsed() > MOMENT {
+            self.progress = false;
+            self.bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr())
+                .with_style(style("reading {prefix} {bar:16} {percent:>3} %"))
+                .with_prefix(self.file.clone());
+        }
+        self.bar.set_position((100.0 * share) as u64);
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A training run, for its header and its last line.
 #[derive(Debug)]
 pub struct Run<'a> {
@@ -652,6 +690,9 @@ impl<'a> TrainReport<'a> {
         ];
         if let Some(Preprocessing::Table(format)) = &data.preprocessing {
             lines.push(field("columns", &columns_text(format)));
+            if let Some(rule) = &data.target_rule {
+                lines.push(field("target", &format!("{}: {rule}", printable(&format.target))));
+            }
         }
         lines.extend(model_lines(architecture, config.loss));
         lines.push(field(
@@ -1073,7 +1114,7 @@ struct ColumnLine<'a> {
 }
 
 impl<'a> ColumnLine<'a> {
-    fn new(Column { name, encoding }: &'a Column) -> Self {
+    fn new(Column { name, encoding, .. }: &'a Column) -> Self {
         let categories = match encoding {
             Encoding::Standardised(_) => None,
             Encoding::OneHot(texts) => Some(texts.len()),

@@ -92,7 +92,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     let mut whole = true;
     for file in &args.files {
         let inputs = read_file(file).and_then(|(file, content)| Ok(reading.read(&file, &content)?));
-        let Inputs { names: of_file, features } = match inputs {
+        let Inputs { names: of_file, features, notices } = match inputs {
             Ok(inputs) => inputs,
             Err(error) => {
                 report::error(&error);
@@ -100,6 +100,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
                 continue;
             }
         };
+        report::notices(&notices);
         names.extend(of_file);
         match features {
             Features::Bytes(features) => bytes.extend(features),

@@ -61,16 +61,18 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         Some(stopped) => load_data(args, Some(stopped)).with_context(|| where_data_are(stopped))?,
         None => load_data(args, None)?,
     };
-    let data_sha256 = data.sha256();
-    let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
     let (mut config, chosen) = match &stopped {
-        Some(stopped) => {
-            check_data(stopped, &data, &data_sha256)?;
-            (stopped.metadata.config.clone(), None)
-        }
+        Some(stopped) => (stopped.metadata.config.clone(), None),
         None => args.config(&data)?,
     };
     config.check()?;
+    data.refit(config.validation, config.seed)?;
+    let data_sha256 = data.sha256();
+    let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
+    if let Some(stopped) = &stopped {
+        check_data(stopped, &data, &data_sha256)?;
+    }
+    report::notices(&data.notices);
     let mut validation = None;
     if config.validation > 0.0 {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
@@ -258,7 +260,7 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
             bail!("--data {data}: there is no such file or folder");
         }
         if flag == "--target" && !is_set && path.is_file() {
-            bail!("--data {data}: rename it, as a table's name ends in .csv, if it is one");
+            bail!("--data {data}: rename it, if it is a table: its name ends in .csv, .tsv, .txt or .data");
         }
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), kind.name());
@@ -268,7 +270,10 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
     match kind {
         Kind::Idx => load_idx(args, data),
         Kind::Table => match args.own.table() {
-            Some(options) => Ok(csv::load(path, &options, seed)?),
+            Some(options) => {
+                let mut bar = report::Reading::new(&data, !args.quiet);
+                Ok(csv::load_with(path, &options, seed, &mut |share| bar.show(share))?)
+            }
             None => bail!("--data {data} is a table: name the column to learn with --target"),
         },
         Kind::Images => Ok(images::load(path, &args.own.images(), seed)?),
