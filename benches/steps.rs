@@ -15,8 +15,9 @@ use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
-use softstep::model::{Parameters, step_operations};
+use softstep::model::Parameters;
 use softstep::optimizer::Optimizer;
+use softstep::plan::Plan;
 use softstep::trainer::epoch_order;
 
 const EXAMPLES: usize = 16_384;
@@ -52,7 +53,7 @@ fn steps(criterion: &mut Criterion) {
                 seed: 0,
                 augmentation: None,
             };
-            group.throughput(Throughput::Elements(step_operations(sizes, batch_size)));
+            group.throughput(Throughput::Elements(Plan::new(&parameters.architecture).step_operations(batch_size)));
             let mut first_losses = Vec::new();
             if let Some(gpu) = &gpu {
                 let backend = block_on(GpuBackend::new(gpu, &parameters, Some(&training), Readback::Pipelined));

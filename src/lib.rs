@@ -68,6 +68,7 @@ pub mod data;
 pub mod error;
 pub mod gpu;
 pub mod loss;
+mod math;
 pub mod metrics;
 pub mod model;
 pub mod model_file;

@@ -1,6 +1,10 @@
 //! The optimizers, SGD and AdamW, and the schedule of their learning rate.
 
+mod schedule;
+
 use serde::{Deserialize, Serialize};
+
+pub use schedule::{Schedule, Warmup};
 
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Parameters};
@@ -240,49 +244,5 @@ impl TrainingState {
             }))
             .find(|(.., values)| !values.iter().all(|value| value.is_finite()))
             .map(|(what, index, _)| format!("{what} of layer {}", index + 1))
-    }
-}
-
-/// How the learning rate changes over a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// The same at every step.
-    #[default]
-    Constant,
-    /// Half a cosine from the full rate at the first step towards 0 after the last
-    /// (Loshchilov and Hutter 2016, "SGDR", without restarts).
-    Cosine,
-    /// Divided by 10 after each third of the run.
-    Step,
-}
-
-impl Schedule {
-    /// The learning rate of step `step` (from 0) of `steps`, where the run's is `base`.
-    pub fn learning_rate(self, base: f32, step: usize, steps: usize) -> f32 {
-        let done = step as f64 / steps.max(1) as f64;
-        let factor = match self {
-            Self::Constant => 1.0,
-            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
-            Self::Step => [1.0, 0.1, 0.01][((3.0 * done) as usize).min(2)],
-        };
-        (f64::from(base) * factor) as f32
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schedules_start_at_the_base_rate_and_fall_as_documented() {
-        let rate = |schedule: Schedule, step| schedule.learning_rate(0.5, step, 90);
-        assert_eq!([0, 45, 89].map(|step| rate(Schedule::Constant, step)), [0.5; 3]);
-        assert_eq!([0, 45].map(|step| rate(Schedule::Cosine, step)), [0.5, 0.25]);
-        assert!(rate(Schedule::Cosine, 89) < 0.001);
-        assert_eq!(
-            [0, 29, 30, 59, 60, 89].map(|step| rate(Schedule::Step, step)),
-            [0.5, 0.5, 0.05, 0.05, 0.005, 0.005]
-        );
     }
 }

@@ -113,7 +113,7 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
         for (random_examples, activation) in kinds {
             let examples = random_examples(batch, sizes[0], sizes[sizes.len() - 1], seed);
             let inputs = oracle::inputs(&examples, &order);
-            let parameters = Parameters { activation, ..oracle::random_parameters(&sizes, seed) };
+            let parameters = oracle::random_dense(&sizes, activation, seed);
             let mut model = oracle::Model::new(&parameters);
             if model.nearest_kink(&inputs) < 1e-5 {
                 continue; // on a kink of ReLU the gradient is any of two
@@ -341,7 +341,7 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
     for sizes in [[5, 3], [4, 2]] {
         refused("another shape", new(&Parameters::new(&sizes, 0).unwrap(), Some(&training(2))).map(drop));
     }
-    refused("no layers", new(&Parameters { layers: vec![], activation: Activation::Relu }, None).map(drop));
+    refused("no layers", new(&Parameters { layers: vec![], ..parameters.clone() }, None).map(drop));
     let mut short = parameters.clone();
     short.layers[0].values.pop();
     refused("a value short", new(&short, None).map(drop));

@@ -18,7 +18,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::{Loss, Objective};
-use softstep::model::Parameters;
+use softstep::model::{Activation, Architecture, Parameters};
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
@@ -217,7 +217,7 @@ fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     let run = |from: Option<&[u8]>, stop_after: usize| {
         let stop = AtomicBool::new(false);
         let (mut file, mut losses) = (Vec::new(), Vec::new());
-        let mut backend = new(&Parameters::new(&config.sizes(&data.train), 1).unwrap(), &training);
+        let mut backend = new(&Parameters::new(&[64, 9, 10], 1).unwrap(), &training);
         let mut start = Position::START;
         if let Some(bytes) = from {
             let (metadata, state) = checkpoint::from_safetensors("c", bytes).unwrap();
@@ -261,7 +261,7 @@ fn metadata(config: &TrainingConfig, state: &TrainingState) -> Metadata {
     Metadata {
         format: Metadata::FORMAT,
         version: "0.1.0".into(),
-        sizes: state.parameters.sizes(),
+        architecture: state.parameters.architecture.clone(),
         position: Position::START,
         step: 0,
         config: config.clone(),
@@ -796,8 +796,8 @@ fn what_is_not_finite_or_of_another_shape_is_not_written() {
     let mut other = state.clone();
     other.moments.clear();
     assert!(checkpoint::to_safetensors(&metadata, &other).unwrap_err().to_string().contains("moments"));
-    let sizes = vec![4, 3];
-    assert!(checkpoint::to_safetensors(&Metadata { sizes, ..metadata.clone() }, &state).is_err());
+    let architecture = Architecture::dense(&[4, 3], Activation::Relu).unwrap();
+    assert!(checkpoint::to_safetensors(&Metadata { architecture, ..metadata.clone() }, &state).is_err());
     let bytes = checkpoint::to_safetensors(&Metadata { format: 9, ..metadata }, &state).unwrap();
     assert!(checkpoint::from_safetensors("c", &bytes).unwrap_err().to_string().contains("format version is 9"));
 }

@@ -95,7 +95,7 @@ fn clipped_gradients_agree_with_finite_differences_in_f64() {
     for (sizes, batch) in [(vec![1, 2], 1), (vec![33, 11], 33), (vec![9, 17, 10], 31), (vec![6, 33, 15, 10], 34)] {
         let examples = oracle::random_floats(batch, sizes[0], sizes[sizes.len() - 1], seed);
         let order: Vec<u32> = (0..batch as u32).collect();
-        let parameters = Parameters { activation: Activation::Tanh, ..oracle::random_parameters(&sizes, seed) };
+        let parameters = oracle::random_dense(&sizes, Activation::Tanh, seed);
         let inputs = oracle::inputs(&examples, &order);
         let expected =
             oracle::Model::new(&parameters).finite_differences(|model| model.loss(&inputs, examples.labels().unwrap()));
@@ -127,7 +127,7 @@ fn steps_on_one_thread_and_on_several_follow_the_oracle() {
     {
         let examples = oracle::random_floats(batch, sizes[0], sizes[sizes.len() - 1], 3);
         let order: Vec<u32> = (0..batch as u32).collect();
-        let parameters = Parameters { activation: Activation::Tanh, ..oracle::random_parameters(&sizes, 4) };
+        let parameters = oracle::random_dense(&sizes, Activation::Tanh, 4);
         for optimizer in [
             Sgd { weight_decay: 0.1, ..Sgd::default() }.into(),
             Sgd { momentum: 0.5, nesterov: true, weight_decay: 0.1 }.into(),

@@ -2,20 +2,21 @@
 
 mod oracle;
 
-use oracle::{Model, assert_close, assert_parameters_close, random_examples, random_parameters};
+use oracle::{Model, assert_close, assert_parameters_close, random_dense, random_examples, random_parameters};
 use pollster::block_on;
 use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::loss::Objective;
-use softstep::model::{Activation, Layer, Parameters};
+use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 
 /// A model of one layer that gives `logits` for an input of 255.
 fn constant_logits(logits: &[f32]) -> Parameters {
     let classes = logits.len();
     let values = logits.iter().copied().chain(vec![0.0; classes]).collect();
-    Parameters { layers: vec![Layer { inputs: 1, outputs: classes, values }], activation: Activation::Relu }
+    let architecture = Architecture::dense(&[1, classes], Activation::Relu).unwrap();
+    Parameters::from_values(&architecture, vec![values]).unwrap()
 }
 
 /// Labels for inputs of 255.
@@ -95,7 +96,7 @@ fn gradients_match_finite_differences_of_the_oracle() {
         for (random_examples, activation) in kinds {
             let examples = random_examples(batch, features, classes, seed as u64);
             let (inputs, labels) = (oracle::inputs(&examples, &order), oracle::labels(&examples, &order));
-            let before = Parameters { activation, ..random_parameters(&sizes, seed as u64) };
+            let before = random_dense(&sizes, activation, seed as u64);
             let (losses, after) = train(&before, &examples, &order, (batch, 1), Sgd::default(), 1.0);
 
             let mut model = Model::new(&before);
@@ -162,7 +163,7 @@ fn activations_of_huge_sums_are_finite_and_those_of_a_nan_are_none() {
     let examples = random_examples(4, 3, 2, 1);
     for activation in Activation::ALL {
         for scale in [1e10, -1e10, 1e30, -1e30] {
-            let mut parameters = Parameters { activation, ..random_parameters(&[3, 5, 2], 1) };
+            let mut parameters = random_dense(&[3, 5, 2], activation, 1);
             parameters.layers[0].values.fill(scale);
             parameters.layers[1].values.fill(0.0);
             let (losses, after) = train(&parameters, &examples, &[0, 1, 2, 3], (4, 1), Sgd::default(), 1e-35);

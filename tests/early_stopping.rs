@@ -130,6 +130,7 @@ fn label_smoothing_and_class_weights_train_by_the_command_line() {
 /// end of epoch `stop_after`, where it stops.
 fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Option<Summary>, Vec<u8>, Parameters) {
     let data = data::digits().unwrap();
+    let architecture = config.architecture(data.shape(), 10).unwrap();
     let (train, validation) = data.train.split(config.validation, config.seed).unwrap();
     let training = Training {
         examples: &train,
@@ -140,9 +141,8 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
         seed: 0,
         augmentation: None,
     };
-    let sizes = config.sizes(&train);
     let stop = AtomicBool::new(false);
-    let mut backend = CpuBackend::new(&Parameters::new(&sizes, 1).unwrap(), Some(&training)).unwrap();
+    let mut backend = CpuBackend::new(&Parameters::initialize(&architecture, 1).unwrap(), Some(&training)).unwrap();
     let (mut position, mut best) = (Position::START, None);
     if let Some(bytes) = from {
         let (metadata, state) = checkpoint::from_safetensors("c", bytes).unwrap();
@@ -160,7 +160,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
                     let metadata = Metadata {
                         format: Metadata::FORMAT,
                         version: "0.1.0".into(),
-                        sizes: sizes.clone(),
+                        architecture: architecture.clone(),
                         position,
                         step: position.step(config, train.len()),
                         config: config.clone(),

@@ -11,7 +11,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::{self, Examples};
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::{ClassWeights, Loss, Objective};
-use softstep::model::{Activation, Layer, Parameters};
+use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 use softstep::verify::Verified;
 
@@ -236,10 +236,8 @@ fn softmax_over_two_classes_and_one_sigmoid_output_trained_from_equivalent_start
         let difference = |parameters: &Parameters| -> Vec<f32> {
             parameters.layers[0].values.chunks(2).map(|pair| pair[1] - pair[0]).collect()
         };
-        let one = Parameters {
-            layers: vec![Layer { inputs: 12, outputs: 1, values: difference(&two) }],
-            activation: Activation::default(),
-        };
+        let architecture = Architecture::dense(&[12, 1], Activation::default()).unwrap();
+        let one = Parameters::from_values(&architecture, vec![difference(&two)]).unwrap();
         let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
         let training = |loss| {
             let objective = Objective { loss, label_smoothing: 0.0, class_weights };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use softstep::loss::Loss;
-use softstep::model::{Activation, Parameters};
+use softstep::model::{Activation, Architecture, Parameters};
 use softstep::model_file::{Metadata, from_safetensors, to_safetensors};
 
 fn model(sizes: &[usize]) -> (Parameters, Metadata) {
@@ -59,10 +59,12 @@ fn the_activation_of_a_model_comes_back() {
     for (activation, name) in Activation::ALL.into_iter().zip(["relu", "sigmoid", "tanh", "gelu"]) {
         let parameters = Parameters::with_activation(&[4, 3, 2], activation, 1).unwrap();
         let metadata = Metadata::new(&parameters, "digits", 1, Loss::default());
-        assert!(serde_json::to_string(&metadata).unwrap().contains(&format!(r#""activation":"{name}""#)));
+        assert!(serde_json::to_string(&metadata).unwrap().contains(&format!(r#""{name}""#)));
         assert_eq!(from_safetensors("m", &to_safetensors(&parameters, &metadata).unwrap()).unwrap().0, parameters);
-        let other = Metadata { activation: Activation::ALL[usize::from(activation == Activation::Relu)], ..metadata };
-        assert!(to_safetensors(&parameters, &other).unwrap_err().to_string().contains("activation"));
+        let activation = Activation::ALL[usize::from(activation == Activation::Relu)];
+        let architecture = Architecture::dense(&[4, 3, 2], activation).unwrap();
+        let other = Metadata { architecture, ..metadata };
+        assert!(to_safetensors(&parameters, &other).unwrap_err().to_string().contains(activation.name()));
     }
 }
 

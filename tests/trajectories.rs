@@ -12,7 +12,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
-use softstep::model::{Activation, Layer, Parameters};
+use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 
 const SIZES: [usize; 3] = [6, 5, 3];
@@ -47,10 +47,11 @@ fn optimizers() -> [(&'static str, f32, Optimizer, Option<f32>); 9] {
 fn parameters() -> Parameters {
     let layer = |index: usize, inputs: usize, outputs: usize| {
         let value = |at: usize| ((at * 37 + index * 11) % 64) as f32 / 64.0 - 0.5;
-        Layer { inputs, outputs, values: (0..(inputs + 1) * outputs).map(value).collect() }
+        (0..(inputs + 1) * outputs).map(value).collect()
     };
     let layers = SIZES.windows(2).enumerate().map(|(index, pair)| layer(index, pair[0], pair[1]));
-    Parameters { layers: layers.collect(), activation: Activation::Tanh }
+    let architecture = Architecture::dense(&SIZES, Activation::Tanh).unwrap();
+    Parameters::from_values(&architecture, layers.collect()).unwrap()
 }
 
 fn follow<B: Backend>(name: &str, mut backend: B, learning_rate: f32, expected: &Trajectory) {

@@ -11,8 +11,9 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::data::{self, Examples};
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
-use softstep::model::Parameters;
+use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::Sgd;
+use softstep::plan::Plan;
 
 fn gpu() -> Gpu {
     block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README")
@@ -188,7 +189,8 @@ fn work_is_split_into_short_submissions_without_changing_a_bit() {
     assert_ne!(clipped, whole);
     // Three steps, one step, one kernel at a time in two parts, and in as many as there are; then evaluation goes by 4
     // rows.
-    let step = softstep::model::step_operations(&[64, 33, 17, 10], 8);
+    let architecture = Architecture::dense(&[64, 33, 17, 10], Activation::Relu).unwrap();
+    let step = Plan::new(&architecture).step_operations(8);
     for operations in [3 * step, step, step / 2 + 1, 1] {
         let split = || gpu().with_submission_operations(operations);
         assert_eq!(run(split(), None), whole, "{operations} operations");

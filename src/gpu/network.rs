@@ -19,7 +19,8 @@ const EVALUATION_ROWS: usize = 1024;
 const TENSOR_BYTES: usize = 64 << 20;
 
 const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller layers" };
-const ACTIVATIONS: Content = Content { name: "a layer's activations", remedy: "a smaller --batch-size or smaller layers" };
+const ACTIVATIONS: Content =
+    Content { name: "a layer's activations", remedy: "a smaller --batch-size or smaller layers" };
 const GRADIENT: Content = Content { name: "a layer's gradient", ..ACTIVATIONS };
 const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch-size" };
 
@@ -140,9 +141,7 @@ impl Network {
             let tensor = (!is_skipped).then(|| Tensor::new(gpu, ACTIVATIONS, rows, layout)).transpose()?;
             let keeps = tensor.as_ref().filter(|_| activation(node).is_some_and(Activation::keeps_input));
             let content = Content { name: "a layer's pre-activations", ..ACTIVATIONS };
-            kept.push(
-                keeps.map(|tensor| Matrix::new(gpu, content, rows, tensor.matrix.columns)).transpose()?,
-            );
+            kept.push(keeps.map(|tensor| Matrix::new(gpu, content, rows, tensor.matrix.columns)).transpose()?);
             outputs.push(tensor);
         }
         let logits = Matrix::new(gpu, LOGITS, rows, plan.outputs)?;
@@ -570,8 +569,7 @@ impl<'a> Lowering<'a> {
         let moments = [&parts.moments[0][at], &parts.moments[1][at]];
         if let (Some(clipping), Some(d_weights)) = (&self.clipping, &self.d_weights[at]) {
             let weights = &network.weights[at];
-            let kernel =
-                kernels::clipped_update(gpu, steps, d_weights, clipping, weights, moments, parts.optimizer);
+            let kernel = kernels::clipped_update(gpu, steps, d_weights, clipping, weights, moments, parts.optimizer);
             self.kernels.push(kernel);
         }
     }

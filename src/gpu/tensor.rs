@@ -168,7 +168,8 @@ impl Tensor {
     pub async fn read(&self, gpu: &Gpu, rows: usize) -> Result<Vec<f32>> {
         let stride = 4 * self.matrix.column_blocks();
         let padded: Vec<f32> = read_buffer(gpu, &self.matrix.buffer, 4 * (rows * stride) as u64).await?;
-        let values = padded.chunks_exact(stride).flat_map(|row| (0..self.layout.shape.len()).map(|at| row[self.layout.at(at)]));
+        let values =
+            padded.chunks_exact(stride).flat_map(|row| (0..self.layout.shape.len()).map(|at| row[self.layout.at(at)]));
         Ok(values.collect())
     }
 }

@@ -75,6 +75,13 @@ pub trait Entry {
     /// Its derivative in f64.
     fn derivative(z: f64) -> f64;
 
+    /// The activation in f32; a loop over it compiles to vector instructions.
+    fn value_f32(z: f32) -> f32;
+
+    /// The gradient by its input from that by its output, in f32. `kept` is its input if [`Self::KEEPS_INPUT`], else its
+    /// output.
+    fn gradient_f32(d_output: f32, kept: f32) -> f32;
+
     /// Largest error of [`value`](Self::value) computed in f32 from an input that is off by `error` at most.
     fn value_error(z: f64, error: f64) -> f64;
 

@@ -451,6 +451,9 @@ fn output_shape(layer: Layer, input: Shape) -> std::result::Result<Shape, String
         Layer::Linear { outputs } => Ok(Shape::Flat(outputs)),
         Layer::Conv2d { channels, window } => slide(window, channels, "kernel"),
         Layer::MaxPool2d { window } => slide(window, input.channels(), "window"),
+        Layer::Dropout { p } if !(0.0..1.0).contains(&p) => {
+            Err("its probability must be at least 0 and below 1".into())
+        }
         Layer::Activation(_) | Layer::Dropout { .. } | Layer::BatchNorm => Ok(input),
         Layer::Flatten => Ok(Shape::Flat(input.len())),
     }

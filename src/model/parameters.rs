@@ -102,6 +102,23 @@ impl Parameters {
         Ok(Self { architecture: architecture.clone(), layers, statistics })
     }
 
+    /// Parameters with these values for each layer that has some, `[inputs + 1, outputs]`, and fresh statistics.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the values do not have the shapes that the architecture asks for.
+    pub fn from_values(architecture: &Architecture, values: Vec<Vec<f32>>) -> Result<Self> {
+        let mut parameters = Self::initialize(architecture, 0)?;
+        if values.len() != parameters.layers.len() {
+            let (given, wanted) = (values.len(), parameters.layers.len());
+            return Err(Error::Invalid(format!("values for {given} layers do not fit a model with {wanted}")));
+        }
+        for (layer, values) in parameters.layers.iter_mut().zip(values) {
+            layer.values = values;
+        }
+        parameters.check()?;
+        Ok(parameters)
+    }
+
     /// Checks that the weights and statistics have the shapes that the architecture asks for.
     ///
     /// # Errors

@@ -652,8 +652,8 @@ mod tests {
             let d_outputs = pass.outputs.values.iter().enumerate().map(|(i, value)| (i + 1) as f64 * value).collect();
             let gradients = network.backward(&pass, Bounded::exact(d_outputs)).unwrap();
             let h = 1e-5;
-            for layer in 0..gradients.len() {
-                for at in 0..gradients[layer].values.len() {
+            for (layer, gradient) in gradients.iter().enumerate() {
+                for (at, &actual) in gradient.values.iter().enumerate() {
                     let value = network.weights[layer][at];
                     let mut loss_at = |value| {
                         network.weights[layer][at] = value;
@@ -661,7 +661,6 @@ mod tests {
                     };
                     let expected = (loss_at(value + h) - loss_at(value - h)) / (2.0 * h);
                     network.weights[layer][at] = value;
-                    let actual = gradients[layer].values[at];
                     let close = (actual - expected).abs() <= 1e-6 * (1.0 + expected.abs());
                     assert!(close, "{layers}: weights {layer} [{at}]: {actual} is not {expected}");
                 }

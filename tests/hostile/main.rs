@@ -71,11 +71,12 @@ fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
     let sgd = Sgd { momentum, ..Sgd::default() };
     let config =
         TrainingConfig { hidden: sizes[1..sizes.len() - 1].to_vec(), optimizer: sgd.into(), ..Default::default() };
+    let architecture = parameters.architecture.clone();
     let state = TrainingState { moments: vec![parameters.clone(); sgd.moments()], parameters, best: None, updates: 0 };
     let metadata = checkpoint::Metadata {
         format: checkpoint::Metadata::FORMAT,
         version: "0.1.0".into(),
-        sizes,
+        architecture,
         position: Position { epoch: 2, steps: 5, loss_sum: 0.3, best: None },
         step: 28,
         config,

@@ -1,147 +1,109 @@
-//! The oracle: a model that trains in f64, made of [`softstep::reference`], and finite differences to check it by.
+//! The oracle: a model that trains in f64 by the lowering of [`softstep::reference`], and finite differences to check
+//! it by.
 #![allow(dead_code)] // each test file uses its own part
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::data::{Examples, Targets};
-use softstep::model::{Activation, Parameters};
+use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::Optimizer;
+use softstep::plan::Operation;
 
 pub use softstep::reference::*;
 
-/// A layer of the oracle, as [`softstep::model::Layer`].
-#[derive(Clone, Debug)]
-pub struct Layer {
-    pub inputs: usize,
-    pub outputs: usize,
-    /// `[inputs + 1, outputs]`; the last row is the bias.
-    pub values: Vec<f64>,
-    /// What the optimizer remembers, of the same shape; starts at 0.
-    pub moments: [Vec<f64>; 2],
-}
-
-/// The model in f64, with the optimizer's velocities.
+/// The model in f64, with what the optimizer remembers.
 #[derive(Clone, Debug)]
 pub struct Model {
-    pub layers: Vec<Layer>,
-    pub activation: Activation,
+    pub network: Network,
+    /// Of each layer with weights, shaped like them; starts at 0.
+    pub moments: Vec<[Vec<f64>; 2]>,
     /// The norm that all gradients together are clipped to.
     pub clip_norm: Option<f32>,
+    /// Seed of dropout.
+    pub seed: u64,
     /// Steps so far.
     pub updates: u64,
 }
 
-/// What a batch gives on its way through the model and back.
-#[derive(Debug)]
-pub struct Pass {
-    /// `[batch, classes]`
-    pub logits: Vec<f64>,
-    pub loss: f64,
-    /// Per layer, `[inputs + 1, outputs]`.
-    pub gradients: Vec<Vec<f64>>,
-}
-
 impl Model {
     pub fn new(parameters: &Parameters) -> Self {
-        let layers = parameters.layers.iter().map(|layer| Layer {
-            inputs: layer.inputs,
-            outputs: layer.outputs,
-            values: widen(&layer.values),
-            moments: [vec![0.0; layer.values.len()], vec![0.0; layer.values.len()]],
-        });
-        Self { layers: layers.collect(), activation: parameters.activation, clip_norm: None, updates: 0 }
+        let network = Network::new(parameters);
+        let moments = network.weights.iter().map(|values| [vec![0.0; values.len()], vec![0.0; values.len()]]);
+        Self { moments: moments.collect(), network, clip_norm: None, seed: 0, updates: 0 }
     }
 
     pub fn classes(&self) -> usize {
-        self.layers.last().unwrap().outputs
+        self.network.plan.outputs
     }
 
-    /// What each layer reads, `[batch, inputs + 1]`, and what it makes of it, `[batch, outputs]`, before any activation.
-    pub fn forward(&self, inputs: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
-        let batch = inputs.len() / self.layers[0].inputs;
-        let mut read = with_ones(inputs, self.layers[0].inputs);
-        let (mut reads, mut sums) = (Vec::new(), Vec::new());
-        for layer in &self.layers {
-            let sum = matmul(&read, &layer.values, [batch, layer.inputs + 1, layer.outputs]);
-            let next = with_ones(&activate(self.activation, &sum), layer.outputs);
-            reads.push(std::mem::replace(&mut read, next));
-            sums.push(sum);
-        }
-        (reads, sums)
+    fn forward(&self, inputs: &[f64], mode: Mode) -> Pass {
+        self.network.forward(Bounded::exact(inputs.to_vec()), mode).unwrap()
     }
 
     /// `[batch, features] -> [batch, classes]`.
     pub fn logits(&self, inputs: &[f64]) -> Vec<f64> {
-        self.forward(inputs).1.pop().unwrap()
+        self.forward(inputs, Mode::Evaluation).outputs.values
     }
 
     /// How near to 0 the input of a ReLU comes: nearer than f32 can tell, the sign may be another there, and then the
     /// gradients are.
     pub fn nearest_kink(&self, inputs: &[f64]) -> f64 {
-        let mut sums = self.forward(inputs).1;
-        sums.pop();
-        if self.activation == Activation::Relu {
-            sums.iter().flatten().map(|x| x.abs()).fold(f64::INFINITY, f64::min)
-        } else {
-            f64::INFINITY
+        let pass = self.forward(inputs, Mode::Evaluation);
+        let mut nearest = f64::INFINITY;
+        for (index, node) in self.network.plan.nodes.iter().enumerate() {
+            let values = match (node.activation, node.operation) {
+                (Some(Activation::Relu), _) => &pass.sums[index].values,
+                (_, Operation::Activation(Activation::Relu)) => &pass.inputs[index].values,
+                _ => continue,
+            };
+            nearest = values.iter().fold(nearest, |nearest, value| nearest.min(value.abs()));
         }
+        nearest
     }
 
     pub fn loss(&self, inputs: &[f64], labels: &[u32]) -> f64 {
         cross_entropy(&self.logits(inputs), labels, self.classes())
     }
 
-    /// The gradient of a loss by every value, per layer, from central differences.
+    /// The gradient of a loss by every weight, per layer, from central differences.
     pub fn finite_differences(&mut self, loss: impl Fn(&Self) -> f64) -> Vec<Vec<f64>> {
         let h = 1e-6;
         let mut gradients = Vec::new();
-        for layer in 0..self.layers.len() {
+        for layer in 0..self.network.weights.len() {
             let mut gradient = Vec::new();
-            for at in 0..self.layers[layer].values.len() {
-                let value = self.layers[layer].values[at];
+            for at in 0..self.network.weights[layer].len() {
+                let value = self.network.weights[layer][at];
                 let mut loss_at = |value: f64| {
-                    self.layers[layer].values[at] = value;
+                    self.network.weights[layer][at] = value;
                     loss(self)
                 };
                 gradient.push((loss_at(value + h) - loss_at(value - h)) / (2.0 * h));
-                self.layers[layer].values[at] = value;
+                self.network.weights[layer][at] = value;
             }
             gradients.push(gradient);
         }
         gradients
     }
 
-    pub fn pass(&self, inputs: &[f64], labels: &[u32]) -> Pass {
-        let batch = labels.len();
-        let (read, mut sums) = self.forward(inputs);
-        let logits = sums.pop().unwrap();
-        let mut d_output = cross_entropy_backward(&logits, labels, self.classes());
-        let mut gradients = Vec::new();
-        for (layer, input) in self.layers.iter().zip(&read).rev() {
-            let (inputs, outputs) = (layer.inputs, layer.outputs);
-            gradients.insert(0, matmul_at_b(input, &d_output, [inputs + 1, batch, outputs]));
-            let d_input = matmul_a_bt(&d_output, &layer.values, [batch, outputs, inputs + 1]);
-            d_output = d_input.chunks_exact(inputs + 1).flat_map(|row| row[..inputs].to_vec()).collect();
-            if let Some(sums) = sums.pop() {
-                let derivatives = activation_derivative(self.activation, &sums);
-                d_output.iter_mut().zip(derivatives).for_each(|(d, derivative)| *d *= derivative);
-            }
-        }
-        Pass { loss: cross_entropy(&logits, labels, self.classes()), logits, gradients }
-    }
-
     /// Forward, backward and update; returns the loss before the update.
     pub fn train_step(&mut self, inputs: &[f64], labels: &[u32], optimizer: &Optimizer, learning_rate: f32) -> f64 {
-        let mut pass = self.pass(inputs, labels);
         self.updates += 1;
+        let pass = self.forward(inputs, Mode::Training { seed: self.seed, step: self.updates });
+        let logits = &pass.outputs.values;
+        let d_logits = cross_entropy_backward(logits, labels, self.classes());
+        let gradients = self.network.backward(&pass, Bounded::exact(d_logits)).unwrap();
+        let mut gradients: Vec<Vec<f64>> = gradients.into_iter().map(|gradient| gradient.values).collect();
         if let Some(max_norm) = self.clip_norm {
-            clip(&mut pass.gradients, f64::from(max_norm));
+            clip(&mut gradients, f64::from(max_norm));
         }
-        for (layer, gradient) in self.layers.iter_mut().zip(&pass.gradients) {
-            let rate = f64::from(learning_rate);
-            update(optimizer, self.updates, rate, &mut layer.values, gradient, &mut layer.moments);
+        let layers = self.network.weights.iter_mut().zip(&mut self.moments);
+        for ((values, moments), gradient) in layers.zip(&gradients) {
+            update(optimizer, self.updates, f64::from(learning_rate), values, gradient, moments);
         }
-        pass.loss
+        for (statistics, new) in self.network.statistics.iter_mut().zip(&pass.statistics) {
+            *statistics = new.each_ref().map(|bounded| bounded.values.clone());
+        }
+        cross_entropy(logits, labels, self.classes())
     }
 }
 
@@ -187,9 +149,19 @@ pub fn random_values(count: usize, features: usize, outputs: usize, seed: u64) -
     Examples { targets: targets.into(), outputs, ..random_floats(count, features, 2, seed) }
 }
 
-/// Parameters whose biases are random too.
+/// Parameters of a stack of linear layers with ReLU, whose biases are random too.
 pub fn random_parameters(sizes: &[usize], seed: u64) -> Parameters {
-    let mut parameters = Parameters::new(sizes, seed).unwrap();
+    random_dense(sizes, Activation::Relu, seed)
+}
+
+/// The same with another activation.
+pub fn random_dense(sizes: &[usize], activation: Activation, seed: u64) -> Parameters {
+    random_model(&Architecture::dense(sizes, activation).unwrap(), seed)
+}
+
+/// The same of any architecture.
+pub fn random_model(architecture: &Architecture, seed: u64) -> Parameters {
+    let mut parameters = Parameters::initialize(architecture, seed).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(!seed);
     for layer in &mut parameters.layers {
         let weights = layer.inputs * layer.outputs;
@@ -222,8 +194,13 @@ pub fn assert_close(name: &str, actual: &[f32], expected: &[f64], relative: f64,
 /// [`assert_close`] for every layer of a model.
 #[track_caller]
 pub fn assert_parameters_close(name: &str, actual: &Parameters, expected: &Model, relative: f64, absolute: f64) {
-    assert_eq!(actual.layers.len(), expected.layers.len(), "{name}: layers");
-    for (index, (actual, expected)) in actual.layers.iter().zip(&expected.layers).enumerate() {
-        assert_close(&format!("{name}, layer {index}"), &actual.values, &expected.values, relative, absolute);
+    let expected = &expected.network;
+    assert_eq!(actual.layers.len(), expected.weights.len(), "{name}: layers");
+    for (index, (actual, expected)) in actual.layers.iter().zip(&expected.weights).enumerate() {
+        assert_close(&format!("{name}, layer {index}"), &actual.values, expected, relative, absolute);
+    }
+    for (actual, [mean, variance]) in actual.statistics.iter().zip(&expected.statistics) {
+        assert_close(&format!("{name}, running means"), &actual.mean, mean, relative, absolute);
+        assert_close(&format!("{name}, running variances"), &actual.variance, variance, relative, absolute);
     }
 }

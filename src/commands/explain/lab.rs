@@ -7,7 +7,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{Gpu, GpuBackend, Readback};
 use softstep::loss::{Loss, Objective};
-use softstep::model::{Activation, Architecture, Parameters, Shape, Weights};
+use softstep::model::{Activation, Architecture, Parameters, Shape};
 use softstep::optimizer::Optimizer;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
 use softstep::{Error, Result};
@@ -198,5 +198,5 @@ async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usiz
 /// A model of one layer; `values` are `[inputs + 1, outputs]`, the last row the bias.
 pub fn linear(inputs: usize, outputs: usize, values: Vec<f32>) -> Result<Parameters> {
     let architecture = Architecture::dense(&[inputs, outputs], Activation::default())?;
-    Ok(Parameters { architecture, layers: vec![Weights { inputs, outputs, values }], statistics: Vec::new() })
+    Parameters::from_values(&architecture, vec![values])
 }

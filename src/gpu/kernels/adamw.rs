@@ -1,7 +1,6 @@
 //! The update of the weights by AdamW, part of [`weight_gradient`](super::weight_gradient()) or
 //! [`clipped_update`](super::clipped_update()).
 
-
 use crate::optimizer::AdamW;
 use crate::shader::{Part, part};
 

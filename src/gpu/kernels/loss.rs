@@ -104,7 +104,12 @@ impl LossKind {
             Self::SquaredErrorOfClasses => ("mean_squared_error_of_classes", "mean_squared_error"),
             Self::SquaredErrorOfValues => ("mean_squared_error", "mean_squared_error"),
         };
-        Program::new(name, &[], entry, [self.parts(), vec![part!("step"), part!("outputs"), part!("input/order")]].concat())
+        Program::new(
+            name,
+            &[],
+            entry,
+            [self.parts(), vec![part!("step"), part!("outputs"), part!("input/order")]].concat(),
+        )
     }
 
     /// Loss and prediction. Label smoothing and class weights belong to training alone.

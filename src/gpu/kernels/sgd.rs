@@ -1,7 +1,6 @@
 //! The update of the weights by SGD, part of [`weight_gradient`](super::weight_gradient()) or
 //! [`clipped_update`](super::clipped_update()).
 
-
 use crate::optimizer::Sgd;
 use crate::shader::{Part, part};
 

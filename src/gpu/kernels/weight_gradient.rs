@@ -83,14 +83,7 @@ pub fn weight_gradient_stored<'a>(
     d_outputs: impl Into<View<'a>>,
     d_weights: &'a Matrix,
 ) -> Kernel {
-    kernel(
-        gpu,
-        steps,
-        (inputs, d_outputs.into(), d_weights),
-        None,
-        vec![(5, Access::ReadWrite, &d_weights.buffer)],
-        1,
-    )
+    kernel(gpu, steps, (inputs, d_outputs.into(), d_weights), None, vec![(5, Access::ReadWrite, &d_weights.buffer)], 1)
 }
 
 /// The same in partial sums, for [`sum_parts`](super::sum_parts()).

@@ -1,6 +1,7 @@
 //! The Gaussian error linear unit.
 
 use super::{EPSILON, Entry};
+use crate::math::{self, exp};
 use crate::shader::{Part, part};
 
 /// z (1 + tanh(√(2/π) (z + 0.044715 z³))) / 2: Hendrycks and Gimpel 2016, "Gaussian error linear units", in its tanh
@@ -17,6 +18,10 @@ fn argument(z: f64) -> f64 {
     SCALE * (z + CUBIC * z.powi(3))
 }
 
+/// √(8 / π) and the factor of the cube, as in `gelu.wgsl`.
+const SCALE_F32: f32 = 1.595_769_2;
+const CUBIC_F32: f32 = 0.044_715;
+
 impl Entry for Gelu {
     const NAME: &'static str = "gelu";
     const LABEL: &'static str = "GELU";
@@ -32,6 +37,23 @@ impl Entry for Gelu {
     fn derivative(z: f64) -> f64 {
         let inner = SCALE * (1.0 + 3.0 * CUBIC * z * z);
         0.5 * (1.0 + argument(z).tanh()) + 0.5 * z * inner / argument(z).cosh().powi(2)
+    }
+
+    #[inline(always)]
+    fn value_f32(z: f32) -> f32 {
+        z * math::logistic(SCALE_F32 * (z + CUBIC_F32 * z * z * z))
+    }
+
+    // With u = √(8/π) (z + 0.044715 z³): logistic(u) + z du/dz e^−|u| / (1 + e^−|u|)².
+    #[inline(always)]
+    fn gradient_f32(d_output: f32, z: f32) -> f32 {
+        // Beyond 20 it is 0 or 1, and z³ may overflow. A NaN passes.
+        let near = if z.abs() > 20.0 { 20.0f32.copysign(z) } else { z };
+        let square = CUBIC_F32 * near * near;
+        let u = SCALE_F32 * near * (1.0 + square);
+        let e = exp(-u.abs());
+        let slope = near * (SCALE_F32 * (1.0 + 3.0 * square));
+        d_output * (math::logistic(u) + slope * (e / ((1.0 + e) * (1.0 + e))))
     }
 
     // Its first derivative is below 1.13, its second below 0.81.

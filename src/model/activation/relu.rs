@@ -23,6 +23,16 @@ impl Entry for Relu {
         if z > 0.0 { 1.0 } else { 0.0 }
     }
 
+    #[inline(always)]
+    fn value_f32(z: f32) -> f32 {
+        if z < 0.0 { 0.0 } else { z }
+    }
+
+    #[inline(always)]
+    fn gradient_f32(d_output: f32, output: f32) -> f32 {
+        if output > 0.0 { d_output } else { 0.0 }
+    }
+
     fn value_error(z: f64, error: f64) -> f64 {
         if z < -error { 0.0 } else { error }
     }

@@ -1,6 +1,7 @@
 //! The logistic function.
 
 use super::{EPSILON, Entry, logistic};
+use crate::math;
 use crate::shader::{Part, part};
 
 /// 1 / (1 + e^−z).
@@ -20,6 +21,16 @@ impl Entry for Sigmoid {
 
     fn derivative(z: f64) -> f64 {
         logistic(z) * logistic(-z)
+    }
+
+    #[inline(always)]
+    fn value_f32(z: f32) -> f32 {
+        math::logistic(z)
+    }
+
+    #[inline(always)]
+    fn gradient_f32(d_output: f32, output: f32) -> f32 {
+        d_output * (output * (1.0 - output))
     }
 
     // Its first derivative is 1/4 at most, its second below 0.1.

@@ -1,6 +1,7 @@
 //! The hyperbolic tangent.
 
 use super::{EPSILON, Entry};
+use crate::math;
 use crate::shader::{Part, part};
 
 /// (e^z − e^−z) / (e^z + e^−z).
@@ -20,6 +21,16 @@ impl Entry for Tanh {
 
     fn derivative(z: f64) -> f64 {
         1.0 / z.cosh().powi(2)
+    }
+
+    #[inline(always)]
+    fn value_f32(z: f32) -> f32 {
+        2.0 * math::logistic(2.0 * z) - 1.0
+    }
+
+    #[inline(always)]
+    fn gradient_f32(d_output: f32, output: f32) -> f32 {
+        d_output * ((1.0 - output) * (1.0 + output))
     }
 
     // Its first derivative is 1 at most, its second below 0.77.

@@ -1,0 +1,162 @@
+//! The optimizers' updates, and clipping of the gradients before them.
+
+use pulp::Arch;
+
+use super::matmul::{Matrix, matmul};
+use super::workers::Workers;
+use crate::model::Weights;
+use crate::optimizer::{AdamW, Optimizer, Sgd};
+use crate::plan::{Operation, Plan};
+use crate::reference;
+
+/// What an update by a gradient that is in memory costs for each parameter, in floating-point operations of a product.
+const UPDATE_COST: usize = 10;
+
+/// Σ x², in the same order whatever the number of threads.
+#[inline(always)]
+fn sum_of_squares(values: &[f32]) -> f64 {
+    let mut sums = [0.0; 16];
+    for chunk in values.chunks(sums.len()) {
+        for (sum, &value) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(value) * f64::from(value);
+        }
+    }
+    sums.iter().sum()
+}
+
+/// Where an update takes the gradient of its layer from.
+#[derive(Clone, Copy)]
+pub enum Gradient<'a> {
+    /// It is this product.
+    Product(Matrix<'a>, Matrix<'a>),
+    /// From [`Updater::gradients`], in rows of `width`, times `coefficient`.
+    Stored { width: usize, coefficient: f32 },
+}
+
+/// The optimizer and what it remembers.
+pub struct Updater {
+    pub optimizer: Optimizer,
+    /// Per moment and layer, shaped like its values; empty where the optimizer has fewer.
+    pub moments: [Vec<Vec<f32>>; 2],
+    clip_norm: Option<f32>,
+    /// The gradient of each layer, shaped like its values; empty where it goes into them straight from a product.
+    gradients: Vec<Vec<f32>>,
+    /// Steps since the start of training.
+    pub updates: u64,
+}
+
+impl Updater {
+    pub fn new(optimizer: Optimizer, clip_norm: Option<f32>, plan: &Plan, layers: &[Weights]) -> Self {
+        let sizes = || layers.iter().map(|layer| layer.values.len());
+        let moment = |index: usize| {
+            let is_read = index < optimizer.moments();
+            sizes().map(|size| vec![0.0; if is_read { size } else { 0 }]).collect()
+        };
+        let is_stored = clip_norm.is_some() || optimizer.moments() > 0;
+        let with_weights = plan.nodes.iter().filter(|node| node.weights.is_some());
+        let gradients = with_weights
+            .zip(sizes())
+            .map(|(node, size)| vec![0.0; if is_stored || node.operation != Operation::Linear { size } else { 0 }]);
+        Self { optimizer, moments: [moment(0), moment(1)], clip_norm, gradients: gradients.collect(), updates: 0 }
+    }
+
+    /// Returns true if all gradients are needed before any update.
+    pub fn clips(&self) -> bool {
+        self.clip_norm.is_some()
+    }
+
+    /// Room for the gradient of layer `index`.
+    pub fn gradient(&mut self, index: usize) -> &mut [f32] {
+        &mut self.gradients[index]
+    }
+
+    /// What all gradients are multiplied with to be clipped, as
+    /// [`clip_coefficient`](crate::reference::clip_coefficient); NaN where the sum of their squares leaves f32.
+    pub fn clip_coefficient(&self, arch: Arch) -> Option<f32> {
+        let max_norm = self.clip_norm?;
+        let sum: f64 = self.gradients.iter().map(|gradient| arch.dispatch(|| sum_of_squares(gradient))).sum();
+        let norm = if sum <= f64::from(f32::MAX) { sum.sqrt() } else { f64::NAN };
+        Some(reference::clip_coefficient(norm, f64::from(max_norm)) as f32)
+    }
+
+    /// One update of layer `index`.
+    pub fn update(
+        &mut self,
+        workers: Workers,
+        index: usize,
+        values: &mut [f32],
+        gradient: Gradient<'_>,
+        learning_rate: f32,
+    ) {
+        let (width, operations) = match gradient {
+            Gradient::Product(a, b) => (b.columns, 2 * a.columns * values.len()),
+            Gradient::Stored { width, .. } => (width, UPDATE_COST * values.len()),
+        };
+        let block_length = width * workers.rows_per_block(operations, values.len() / width);
+        let [first, second] = &mut self.moments;
+        let (first, second) = (&mut first[index], &mut second[index]);
+        let room = &mut self.gradients[index];
+        // The gradient of a block of rows, from its first row on.
+        let compute = |block: &mut [f32], first: usize| match gradient {
+            Gradient::Product(a, b) => {
+                matmul(block, width, 0.0, 1.0, a.rows(first..first + block.len() / width), b);
+            }
+            Gradient::Stored { coefficient, .. } => block.iter_mut().for_each(|value| *value *= coefficient),
+        };
+        match (self.optimizer, gradient) {
+            (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Product(a, b)) => {
+                // The gradient is never written down: the product goes into the values.
+                workers.for_each_block(operations, width, values, |rows, block| {
+                    if weight_decay != 0.0 {
+                        block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
+                    }
+                    matmul(block, width, 1.0, -learning_rate, a.rows(rows), b);
+                });
+            }
+            (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Stored { coefficient, .. }) => {
+                workers.for_each_block(operations, width, values, |rows, block| {
+                    for (value, gradient) in block.iter_mut().zip(&room[rows.start * width..]) {
+                        *value -= learning_rate * (coefficient * gradient + weight_decay * *value);
+                    }
+                });
+            }
+            (Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }), _) => {
+                let blocks = values.chunks_mut(block_length).zip(first.chunks_mut(block_length));
+                let blocks = blocks.zip(room.chunks_mut(block_length)).enumerate();
+                workers.for_each(operations, blocks, |(block, ((values, velocity), gradient))| {
+                    let gradient = &mut gradient[..values.len()];
+                    compute(gradient, block * (block_length / width));
+                    workers.arch.dispatch(|| {
+                        for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
+                            let gradient = *gradient + weight_decay * *value;
+                            *velocity = momentum * *velocity + gradient;
+                            let direction = if nesterov { gradient + momentum * *velocity } else { *velocity };
+                            *value -= learning_rate * direction;
+                        }
+                    });
+                });
+            }
+            (Optimizer::AdamW(adamw), _) => {
+                let AdamW { beta1, beta2, epsilon, weight_decay } = adamw;
+                let [first_scale, second_scale] = adamw.moment_scales(self.updates).map(|scale| scale as f32);
+                let (rest1, rest2, epsilon) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32);
+                let (beta1, beta2) = (beta1 as f32, beta2 as f32);
+                let moments = first.chunks_mut(block_length).zip(second.chunks_mut(block_length));
+                let blocks = values.chunks_mut(block_length).zip(moments).zip(room.chunks_mut(block_length));
+                workers.for_each(operations, blocks.enumerate(), |(block, ((values, (first, second)), gradient))| {
+                    let gradient = &mut gradient[..values.len()];
+                    compute(gradient, block * (block_length / width));
+                    workers.arch.dispatch(|| {
+                        let moments = first.iter_mut().zip(second);
+                        for ((value, (first, second)), gradient) in values.iter_mut().zip(moments).zip(gradient) {
+                            *first = beta1 * *first + rest1 * *gradient;
+                            *second = beta2 * *second + rest2 * (*gradient * *gradient);
+                            let direction = first_scale * *first / (second_scale * second.sqrt() + epsilon);
+                            *value -= learning_rate * (weight_decay * *value + direction);
+                        }
+                    });
+                });
+            }
+        }
+    }
+}

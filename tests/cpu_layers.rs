@@ -1,0 +1,186 @@
+//! Every layer on the CPU backend against the f64 reference: whole steps through `Verified`, and evaluation.
+
+use pollster::block_on;
+use softstep::augmentation::{Augment, Augmentation};
+use softstep::backend::{Backend, Step, Training};
+use softstep::cpu::CpuBackend;
+use softstep::data::Examples;
+use softstep::loss::Objective;
+use softstep::model::{Architecture, Parameters, Shape, parse_layers};
+use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
+use softstep::random::{mix, signed_unit};
+use softstep::reference::{Bounded, Mode, Network};
+use softstep::verify::Verified;
+
+const PLAIN: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
+const NESTEROV: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 });
+const ADAMW: Optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 });
+
+const fn image(height: usize, width: usize, channels: usize) -> Shape {
+    Shape::Image { height, width, channels }
+}
+
+/// Networks with every kind of layer, at awkward shapes.
+const NETWORKS: [(Shape, &str); 13] = [
+    (image(6, 5, 1), "conv:3x3,tanh,linear:4"),
+    (image(5, 6, 3), "conv:2x3s2p0,sigmoid,conv:5x2p1,linear:4"),
+    (image(7, 4, 5), "conv:33x4p3,gelu,pool:2,linear:4"),
+    (image(5, 5, 2), "conv:3x5p0,relu,linear:4"),
+    (image(6, 6, 2), "conv:17x3,tanh,pool:3s1,dropout:0.5,linear:7,tanh,dropout:0.3,linear:4"),
+    (image(9, 9, 1), "conv:2x3s3p2,batchnorm,tanh,linear:4"),
+    (image(4, 3, 2), "pool:2s1,conv:16x2,relu,batchnorm,gelu,linear:5,batchnorm,gelu,linear:4"),
+    (image(3, 3, 1), "tanh,linear:4,sigmoid,tanh,linear:4"),
+    (image(8, 9, 1), "dropout:0.2,relu,pool:2,gelu,linear:9,gelu,linear:4"),
+    (image(28, 28, 1), "conv:16x5,relu,pool:2,conv:32x5,relu,pool:2,dropout:0.25,linear:128,relu,linear:4"),
+    (image(12, 12, 4), "conv:40x3,gelu,conv:8x3s2,batchnorm,relu,pool:3s2,linear:4"),
+    (image(1, 1, 5), "conv:7x1,relu,linear:4"),
+    (Shape::Flat(24), "batchnorm,linear:12,batchnorm,relu,dropout:0.4,linear:4"),
+];
+
+/// Images of random bytes with classes 0 to 3.
+fn examples(shape: Shape, count: usize) -> Examples {
+    let bytes: Vec<u8> = (0..(count * shape.len()) as u32).map(|at| mix(at.wrapping_mul(31) ^ 5) as u8).collect();
+    let labels: Vec<u32> = (0..count as u32).map(|at| mix(at ^ 77) % 4).collect();
+    Examples::new(bytes, labels, shape.len(), 4).unwrap()
+}
+
+/// Initial parameters with random biases, scales and shifts.
+fn parameters(shape: Shape, layers: &str) -> Parameters {
+    let architecture = Architecture::new(shape, parse_layers(layers).unwrap()).unwrap();
+    let mut parameters = Parameters::initialize(&architecture, 3).unwrap();
+    let values = parameters.layers.iter_mut().flat_map(|layer| &mut layer.values);
+    values.zip(0u32..).for_each(|(value, at)| *value += 0.1 * signed_unit(mix(at ^ 99)));
+    parameters
+}
+
+fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer) -> Training<'_> {
+    Training {
+        examples,
+        batch_size,
+        optimizer,
+        clip_norm: None,
+        objective: Objective::default(),
+        seed: 7,
+        augmentation: None,
+    }
+}
+
+/// Runs epochs in order, the last batch of each as ragged as it comes.
+fn run(backend: &mut impl Backend, training: &Training<'_>, epochs: usize) -> softstep::Result<TrainingState> {
+    let count = training.examples.len();
+    let order: Vec<u32> = (0..count as u32).map(|at| at * 7 % count as u32).collect();
+    let mut losses = Vec::new();
+    block_on(async {
+        for _ in 0..epochs {
+            backend.begin_epoch(&order)?;
+            for first in (0..count).step_by(training.batch_size) {
+                let batch = training.batch_size.min(count - first);
+                backend.step(Step { first, batch, learning_rate: 0.01 }, &mut losses).await?;
+            }
+            backend.finish(&mut losses).await?;
+        }
+        assert!(losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+        backend.state().await
+    })
+}
+
+/// Runs with every step verified.
+fn verify(name: &str, parameters: &Parameters, training: &Training<'_>, epochs: usize) {
+    let cpu = CpuBackend::new(parameters, Some(training)).unwrap();
+    let mut backend = Verified::new(cpu, *training, 1, 0);
+    run(&mut backend, training, epochs).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let found = backend.verification().unwrap();
+    assert_eq!(found.steps, epochs * training.examples.len().div_ceil(training.batch_size), "{name}");
+}
+
+#[test]
+fn steps_of_every_layer_verify() {
+    for (shape, layers) in NETWORKS {
+        let parameters = parameters(shape, layers);
+        // In two batches of 5 and a ragged one of 3; with batch normalisation a batch of 1 has no variance.
+        let examples = examples(shape, 13);
+        for batch_size in [13, 5, 1] {
+            if batch_size == 1 && layers.contains("batchnorm") {
+                continue;
+            }
+            for optimizer in [PLAIN, NESTEROV, ADAMW] {
+                let training = training(&examples, batch_size, optimizer);
+                verify(&format!("{layers}, batch {batch_size}, {optimizer:?}"), &parameters, &training, 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_of_every_layer_verify_with_clipping_weights_smoothing_and_augmentation() {
+    for (shape, layers) in NETWORKS {
+        let parameters = parameters(shape, layers);
+        let examples = examples(shape, 13);
+        let augment = Augment { shift: 1.5, rotate: 20.0, scale: 0.2 };
+        let augmentation = matches!(shape, Shape::Image { .. }).then_some(Augmentation { augment, image: shape });
+        let objective =
+            Objective { label_smoothing: 0.1, class_weights: &[0.5, 1.0, 2.0, 1.5], ..Objective::default() };
+        for (clip_norm, optimizer) in [(0.05, PLAIN), (0.5, ADAMW), (1e6, NESTEROV)] {
+            let training =
+                Training { clip_norm: Some(clip_norm), objective, augmentation, ..training(&examples, 5, optimizer) };
+            verify(&format!("{layers}, clipped to {clip_norm}"), &parameters, &training, 2);
+        }
+    }
+}
+
+#[test]
+fn evaluation_of_every_layer_is_the_references() {
+    for (shape, layers) in NETWORKS {
+        let mut parameters = parameters(shape, layers);
+        let examples = examples(shape, 23);
+        for (at, statistics) in parameters.statistics.iter_mut().enumerate() {
+            let values = statistics.mean.iter_mut().zip(&mut statistics.variance);
+            for (channel, (mean, variance)) in values.enumerate() {
+                let random = signed_unit(mix((at * 100 + channel) as u32));
+                (*mean, *variance) = (0.3 * random, 1.0 + 0.5 * random);
+            }
+        }
+        let rows: Vec<u32> = (0..23).collect();
+        let pass = Network::new(&parameters).forward(Bounded::inputs(&examples, &rows), Mode::Evaluation).unwrap();
+        let mut backend = CpuBackend::new(&parameters, None).unwrap().with_loss(softstep::loss::Loss::MeanSquaredError);
+        let outputs = block_on(backend.probabilities(&examples)).unwrap();
+        for (at, &actual) in outputs.iter().enumerate() {
+            let (expected, error) = (pass.outputs.values[at], pass.outputs.errors[at]);
+            assert!((f64::from(actual) - expected).abs() <= error, "{layers}: output {at} is {actual}, not {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_restored_backend_goes_on_with_the_same_bits() {
+    for (shape, layers) in NETWORKS {
+        let (parameters, examples) = (parameters(shape, layers), examples(shape, 13));
+        let augment = Augment { shift: 1.0, ..Augment::default() };
+        let augmentation = matches!(shape, Shape::Image { .. }).then_some(Augmentation { augment, image: shape });
+        let training = Training { augmentation, ..training(&examples, 5, ADAMW) };
+        let backend = || CpuBackend::new(&parameters, Some(&training)).unwrap();
+        let mut whole = backend();
+        let middle = run(&mut whole, &training, 1).unwrap();
+        let end = run(&mut whole, &training, 1).unwrap();
+        let mut resumed = backend();
+        resumed.restore(&middle).unwrap();
+        assert_eq!(run(&mut resumed, &training, 1).unwrap(), end, "{layers}");
+        assert_ne!(middle.parameters.sha256(), end.parameters.sha256(), "{layers}");
+    }
+}
+
+#[test]
+fn pooling_keeps_a_nan_and_gives_the_gradient_to_the_first_of_equals() {
+    let shape = image(2, 4, 1);
+    let inputs = vec![1.0f32, 2.0, 3.0, 3.0, 2.0, 2.0, 3.0, 0.0];
+    let examples = Examples::new(inputs, vec![1u32], 8, 2).unwrap();
+    // The pooling stands behind a convolution that passes the image on, so that the gradient by its weight tells which
+    // pixels took it.
+    let mut parameters = parameters(shape, "conv:1x3,pool:2,linear:2");
+    let weights: Vec<f32> = (0..10).map(|at| if at == 4 { 1.0 } else { 0.0 }).collect();
+    parameters.layers[0].values.copy_from_slice(&weights);
+    verify("ties", &parameters, &training(&examples, 1, PLAIN), 1);
+    parameters.layers[0].values[4] = f32::NAN;
+    let mut backend = CpuBackend::new(&parameters, None).unwrap();
+    assert!(block_on(backend.evaluate(&examples)).unwrap().loss.is_nan());
+}
