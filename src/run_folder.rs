@@ -63,7 +63,7 @@ impl RunFolder {
     pub fn create(out: Option<&Path>, data: &str) -> Result<Self> {
         let path = match out {
             Some(out) => {
-                check_free(out)?;
+                check_free("--out", out)?;
                 fs::create_dir_all(out).map_err(Error::io("create folder", out))?;
                 out.to_path_buf()
             }
@@ -512,13 +512,13 @@ pub fn write_named(flag: &str, path: &Path, mark: &str, bytes: &[u8]) -> Result<
     Ok(write_whole(&place, bytes)?)
 }
 
-/// Refuses an `--out` that holds something, or is a file.
-pub fn check_free(out: &Path) -> Result<()> {
-    if out.exists() && !out.is_dir() {
-        bail!("--out {} is a file: --out needs a folder, new or empty", out.display());
+/// Refuses a folder to write, named with `flag`, that holds something, or is a file.
+pub fn check_free(flag: &str, folder: &Path) -> Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        bail!("{flag} {} is a file: {flag} needs a folder, new or empty", folder.display());
     }
-    if out.is_dir() && fs::read_dir(out).map_err(Error::io("read folder", out))?.next().is_some() {
-        bail!("--out {}: the folder is not empty; name a new one, or remove it first", out.display());
+    if folder.is_dir() && fs::read_dir(folder).map_err(Error::io("read folder", folder))?.next().is_some() {
+        bail!("{flag} {}: the folder is not empty; name a new one, or remove it first", folder.display());
     }
     Ok(())
 }

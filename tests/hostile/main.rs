@@ -22,7 +22,7 @@ use softstep::data::idx::Idx;
 use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file::{self, Metadata};
-use softstep::optimizer::{Sgd, TrainingState};
+use softstep::optimizer::{Entry as _, Sgd, TrainingState};
 use softstep::trainer::{Position, TrainingConfig};
 
 fn idx(shape: &[u32], elements: &[u8]) -> Vec<u8> {
