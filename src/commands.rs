@@ -5,6 +5,7 @@ pub mod bench;
 pub mod doctor;
 pub mod eval;
 pub mod explain;
+mod findings;
 pub mod predict;
 pub mod report;
 pub mod train;

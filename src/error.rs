@@ -111,8 +111,7 @@ pub enum Error {
     /// The loss of a training step is infinite or not a number: training has diverged.
     #[error(
         "the loss of step {step} is {loss}: training diverged at learning rate {learning_rate:?}; \
-         try a smaller one, such as --lr {:?}",
-        base_rate / 10.0
+         try a smaller one"
     )]
     NonFiniteLoss {
         /// The step, counted from 1.
@@ -128,8 +127,7 @@ pub enum Error {
     /// A parameter, or what the optimizer remembers of it, is infinite or not a number: training has diverged.
     #[error(
         "after step {step} the {what} are no longer finite: training diverged at learning rate {learning_rate:?}; \
-         try a smaller one, such as --lr {:?}",
-        base_rate / 10.0
+         try a smaller one"
     )]
     NonFiniteState {
         /// The step, counted from 1; 0 is the start of the run.

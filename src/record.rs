@@ -65,6 +65,12 @@ pub struct Config<S> {
     /// Name of the column that is learned, in a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The settings that followed the data, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<String>,
+    /// `[learning rate, loss]` of the steps of `--lr auto`; a loss that is not finite is null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range_test: Option<Vec<[Option<f32>; 2]>>,
     /// The settings.
     #[serde(flatten)]
     pub settings: S,
@@ -95,6 +101,8 @@ impl<'a> Config<&'a TrainingConfig> {
             image: data.image,
             class_names: preprocessing.and_then(Preprocessing::class_names).map(<[String]>::to_vec),
             target: preprocessing.and_then(Preprocessing::target).map(String::from),
+            chosen: None,
+            range_test: None,
             settings,
         }
     }
@@ -125,6 +133,9 @@ pub struct Results {
     pub verification: Option<Verified>,
     /// What the model makes of the test part.
     pub test: Option<Tested>,
+    /// What is wrong with the model, with the flags that mend it.
+    #[serde(default)]
+    pub findings: Vec<String>,
 }
 
 /// How training ended.

@@ -6,7 +6,7 @@
 //! With `--json`, standard output is JSON Lines. `softstep train` prints objects with an `event`:
 //!
 //! - `start`: `version`, `backend` (`gpu`, `cpu`), `adapter`, `device_type`, `driver`, `data`, `train_examples`,
-//!   `test_examples`, `architecture` (`input`, its shape, and `layers`, each as `--layers` has it), `sizes` (`[features, hidden…, classes]`, only of a stack of linear layers), `out`, `resumed_from` (a step, only with `--resume`), and the settings as in
+//!   `test_examples`, `architecture` (`input`, its shape, and `layers`, each as `--layers` has it), `sizes` (`[features, hidden…, classes]`, only of a stack of linear layers), `out`, `resumed_from` (a step, only with `--resume`), `chosen` (the settings that follow the data, and why), and the settings as in
 //!   `config.json`;
 //! - `epoch`: `epoch`, `train_loss`, `validation_loss` and `validation_accuracy` (only with `--validation`),
 //!   `test_loss`, `test_accuracy`; where the targets are real values, `*_r_squared` in the place of `*_accuracy`;
@@ -44,6 +44,7 @@ use softstep::loss::Loss;
 use softstep::metrics::Confusion;
 use softstep::model::{Architecture, Layer};
 use softstep::plan::Plan;
+use softstep::range_test::RangeTest;
 use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
@@ -445,6 +446,10 @@ pub struct Run<'a> {
     pub architecture: &'a Architecture,
     /// Its settings.
     pub config: &'a TrainingConfig,
+    /// The settings that follow the data, and why.
+    pub chosen: Option<&'a str>,
+    /// The trial that found its learning rate.
+    pub range_test: Option<&'a RangeTest>,
     /// Its folder.
     pub out: &'a Path,
     /// The step that it goes on from.
@@ -559,7 +564,7 @@ impl<'a> TrainReport<'a> {
     }
 
     fn header(&self, steps: usize) -> softstep::Result<()> {
-        let Run { info, data, architecture, config, out, resumed_from } = &self.run;
+        let Run { info, data, architecture, config, chosen, range_test, out, resumed_from } = &self.run;
         if self.json {
             return print_event(
                 "start",
@@ -579,6 +584,7 @@ impl<'a> TrainReport<'a> {
                     sizes: architecture.as_dense().map(|(sizes, _)| sizes),
                     out: out.display().to_string(),
                     resumed_from: *resumed_from,
+                    chosen: *chosen,
                     config,
                 },
             );
@@ -618,6 +624,11 @@ impl<'a> TrainReport<'a> {
                 config.seed
             ),
         ));
+        lines.extend(chosen.map(|chosen| field("chosen", chosen)));
+        if let Some(RangeTest { curve, learning_rate }) = range_test {
+            let steps = counted(curve.len(), "step");
+            lines.push(field("", &format!("learning rate {learning_rate}, by a range test of {steps}")));
+        }
         if let Some(step) = resumed_from {
             lines.push(field("resumed", &format!("after step {} of {}", count(*step), count(steps))));
         }
@@ -1056,6 +1067,8 @@ struct StartLine<'a> {
     out: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed_from: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen: Option<&'a str>,
     #[serde(flatten)]
     config: &'a TrainingConfig,
 }

@@ -489,12 +489,6 @@ async fn hand_out<B: Backend>(
     observe(Event::Checkpoint { position: ledger.position, state: &state })
 }
 
-/// How many epochs do well where nothing else is asked for: 10, or on small data as many as make 1,500 steps.
-pub fn default_epochs(examples: usize, batch_size: usize) -> usize {
-    let steps_per_epoch = examples.div_ceil(batch_size.max(1)).max(1);
-    1500_usize.div_ceil(steps_per_epoch).max(10)
-}
-
 /// The order in which an epoch (from 1) takes the training examples: a permutation of `0..examples`.
 ///
 /// Each epoch draws from its own stream of the seed, so its order needs no history.
@@ -821,13 +815,6 @@ mod tests {
         let config = TrainingConfig { epochs: 2, seed: 3, ..Default::default() };
         run(&mut backend, &config, 100).0.unwrap();
         assert_eq!(backend.orders, [epoch_order(3, 1, 100), epoch_order(3, 2, 100)]);
-    }
-
-    #[test]
-    fn small_data_gets_more_epochs_by_default() {
-        assert_eq!(default_epochs(60_000, 64), 10);
-        assert_eq!(default_epochs(1_438, 64), 66); // of 23 steps
-        assert_eq!(default_epochs(1, 64), 1500);
     }
 
     #[test]

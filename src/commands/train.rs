@@ -16,11 +16,14 @@ use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
 use softstep::data::{self, Data, Examples, Kind, Preprocessing, csv, images, npy};
 use softstep::gpu::{Gpu, GpuBackend, Readback};
-use softstep::loss::{Loss, Objective};
+use softstep::loss::Objective;
 use softstep::model::{Architecture, Parameters};
+use softstep::optimizer::TrainingState;
+use softstep::range_test::{RangeTest, range_test};
 use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingConfig};
 use softstep::verify::Verified;
 
+use super::findings;
 use super::report as pages;
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
 use crate::record::{Config, Outcome, Profile, Results, Verified as VerifiedSteps};
@@ -51,16 +54,12 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     let mut data = load_data(args, stopped.as_ref())?;
     let data_sha256 = data.sha256();
     let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
-    let config = match &stopped {
+    let (mut config, chosen) = match &stopped {
         Some(stopped) => {
             check_data(stopped, &data, &data_sha256)?;
-            stopped.metadata.config.clone()
+            (stopped.metadata.config.clone(), None)
         }
-        None => {
-            let epochs = |batch_size| trainer::default_epochs(data.train.len(), batch_size);
-            let config = args.config(epochs, Loss::default_for(&data.train));
-            TrainingConfig { layers: args.layers(data.shape())?, ..config }
-        }
+        None => args.config(&data)?,
     };
     config.check()?;
     let mut validation = None;
@@ -115,15 +114,17 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let losing = gpu.clone().zip(super::lose_device_at()?);
     let validation = validation.as_ref();
-    let job = Job {
+    let job = |config, range_test| Job {
         architecture,
         args,
-        config: &config,
+        config,
         data: &data,
         data_sha256,
         train_sha256,
         validation,
         started,
+        chosen,
+        range_test,
         losing,
     };
     match gpu {
@@ -132,7 +133,9 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
                 ReadbackChoice::Pipelined => Readback::Pipelined,
                 ReadbackChoice::Blocking => Readback::Blocking,
             };
-            let backend = GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?;
+            let mut backend = GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?;
+            let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
+            let job = job(&config, range_test);
             let backend = if args.profile { backend.with_profile()? } else { backend };
             match args.verify {
                 Some(every) => {
@@ -146,12 +149,38 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
             bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
         }
         None if args.profile => bail!("--profile times the kernels of a GPU, and this run has none"),
-        None => job.train(CpuBackend::new(&parameters, Some(&training))?, stopped).await,
+        None => {
+            let mut backend = CpuBackend::new(&parameters, Some(&training))?;
+            let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
+            job(&config, range_test).train(backend, stopped).await
+        }
     }
+}
+
+/// With `--lr auto`, finds the learning rate and writes it into the settings.
+async fn find_rate<B: Backend>(
+    args: &TrainArgs,
+    backend: &mut B,
+    config: &mut TrainingConfig,
+    examples: usize,
+) -> Result<Option<RangeTest>> {
+    if !args.finds_rate() {
+        return Ok(None);
+    }
+    let test = range_test(backend, config, examples).await?;
+    config.learning_rate = test.learning_rate;
+    Ok(Some(test))
 }
 
 /// Refuses settings beside `--resume` that are not the run's.
 fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
+    if args.finds_rate() {
+        bail!(
+            "--lr auto: the run in {} has --lr {}, and goes on with that; leave --lr away, or start a new run",
+            stopped.path().display(),
+            stopped.metadata.config.learning_rate
+        );
+    }
     let run = &stopped.metadata;
     let path = stopped.path().display();
     if let Some((flag, asked)) = args.other_model(&run.config, &run.architecture)? {
@@ -197,7 +226,7 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), kind.name());
     }
-    let seed = args.config(|_| 1, Loss::default()).seed;
+    let seed = args.provisional().seed;
     let path = Path::new(&data);
     match kind {
         Kind::Idx => load_idx(args, data),
@@ -323,6 +352,10 @@ struct Job<'a> {
     train_sha256: Option<String>,
     validation: Option<&'a Examples>,
     started: Instant,
+    /// The settings that follow the data, and why.
+    chosen: Option<String>,
+    /// The trial that found the learning rate.
+    range_test: Option<RangeTest>,
     /// A device to lose at a step, for tests.
     losing: Option<(Gpu, usize)>,
 }
@@ -351,7 +384,14 @@ impl Job<'_> {
             }
             None => {
                 let mut folder = RunFolder::create(args.out.as_deref(), &data.name)?;
-                folder.write_config(&Config::new(config, &self.architecture, data, self.validation, &info))?;
+                folder.write_config(&Config {
+                    chosen: self.chosen.clone(),
+                    range_test: self
+                        .range_test
+                        .as_ref()
+                        .map(|test| test.curve.iter().map(|point| point.map(Some)).collect()),
+                    ..Config::new(config, &self.architecture, data, self.validation, &info)
+                })?;
                 folder
             }
         };
@@ -378,19 +418,27 @@ impl Job<'_> {
         };
         let goes_on = resumed_from.is_some() && Events::exist(&out);
         let mut events = (args.tensorboard || goes_on).then(|| Events::create(&out, resumed_from.unwrap_or_default()));
-        let run = Run { info, data, architecture: &self.architecture, config, out: &out, resumed_from };
+        let chosen = self.chosen.as_deref();
+        let range_test = self.range_test.as_ref();
+        let architecture = &self.architecture;
+        let run = Run { info, data, architecture, config, chosen, range_test, out: &out, resumed_from };
         let mut report = TrainReport::new(run, steps, args.json, args.quiet, started)?;
 
         let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };
         let mut parameters_sha256 = String::new();
         let mut best_epoch = from.best;
         let mut last_test = None;
+        let mut start: Option<TrainingState> = None;
+        let mut first_loss = None;
         let observe = |event: Event<'_>| {
             if let Some(events) = &mut events {
                 events.record(event);
             }
             match event {
                 Event::Checkpoint { position, state } => {
+                    if position == Position::START {
+                        start = Some(state.clone());
+                    }
                     best_epoch = position.best;
                     let step = position.step(config, examples);
                     if config.ended(&position) {
@@ -400,6 +448,9 @@ impl Job<'_> {
                     folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state, awaited)?;
                 }
                 _ => record(&mut folder, event)?,
+            }
+            if let Event::Step { step: 1, loss, .. } = event {
+                first_loss = Some(f64::from(loss));
             }
             if let Event::EpochEvaluated { epoch, test, .. } = event {
                 last_test = Some((epoch, test.clone()));
@@ -429,6 +480,7 @@ impl Job<'_> {
             timings,
             verification: backend.verification().map(VerifiedSteps::new),
             test: last_test.map(|(epoch, test)| Tested::new(epoch, data, &test)),
+            findings: Vec::new(),
         };
         match trained {
             Ok(Some(summary)) => {
@@ -436,8 +488,11 @@ impl Job<'_> {
                 report.verification(backend.verification(), summary.steps - resumed_from.unwrap_or(0))?;
                 results.parameters_sha256 = Some(parameters_sha256.clone());
                 results.test = Some(examine(&mut backend, config, data, &summary).await);
+                let ended = findings::Ended { args, config, data, summary: &summary, first_loss };
+                results.findings = ended.findings(&mut backend, start.as_ref()).await;
                 let page = write_page(&folder, &results);
                 report.done(&summary, &folder.model(), page.as_deref(), parameters_sha256)?;
+                results.findings.iter().for_each(|text| report::notice(text));
                 Ok(ExitCode::SUCCESS)
             }
             Ok(None) => {
@@ -452,7 +507,12 @@ impl Job<'_> {
                 let lost = matches!(error, Error::Io { .. });
                 let _ = if lost { folder.wait() } else { folder.save_last() };
                 results.outcome = Outcome::Failed(error.to_string());
-                let way_on = way_on(&mut folder, &error, args);
+                let diverged = matches!(error, Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. });
+                let rate = match start.as_ref().filter(|_| diverged) {
+                    Some(start) => findings::tried_rate(&mut backend, config, examples, start).await,
+                    None => None,
+                };
+                let way_on = way_on(&mut folder, &error, rate, args);
                 report::error(&error.into());
                 report::notice(&way_on);
                 if !lost {
@@ -465,7 +525,7 @@ impl Job<'_> {
 }
 
 /// What is left of a run that failed, and how to go on with it.
-fn way_on(folder: &mut RunFolder, error: &Error, args: &TrainArgs) -> String {
+fn way_on(folder: &mut RunFolder, error: &Error, rate: Option<f32>, args: &TrainArgs) -> String {
     let path = folder.path().to_path_buf();
     let last = folder.saved().map(|step| format!("the checkpoint of step {step} is whole, in {}", path.display()));
     match folder.rescue() {
@@ -484,7 +544,9 @@ fn way_on(folder: &mut RunFolder, error: &Error, args: &TrainArgs) -> String {
         None => match last {
             Some(last) => match error {
                 Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } => {
-                    format!("{last}; to start from it, add --init {} to a smaller --lr", path.display())
+                    let anew = rate.map(|rate| format!("start anew with {}; ", findings::rate_text(rate)));
+                    let init = format!("to start from it, add --init {} to a smaller --lr", path.display());
+                    format!("{}{last}; {init}", anew.unwrap_or_default())
                 }
                 Error::WrongStep { .. } => {
                     format!("{last}, but that device computed it; start anew, on another")

@@ -22,7 +22,7 @@ use softstep::data::idx::Idx;
 use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::model_file::{self, Metadata};
-use softstep::optimizer::{Entry as _, Sgd, TrainingState};
+use softstep::optimizer::{Optimizer, Sgd, TrainingState};
 use softstep::trainer::{Position, TrainingConfig};
 
 fn idx(shape: &[u32], elements: &[u8]) -> Vec<u8> {
@@ -72,7 +72,12 @@ fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
     let config =
         TrainingConfig { hidden: sizes[1..sizes.len() - 1].to_vec(), optimizer: sgd.into(), ..Default::default() };
     let architecture = parameters.architecture.clone();
-    let state = TrainingState { moments: vec![parameters.clone(); sgd.moments()], parameters, best: None, updates: 0 };
+    let state = TrainingState {
+        moments: vec![parameters.clone(); Optimizer::from(sgd).moments()],
+        parameters,
+        best: None,
+        updates: 0,
+    };
     let metadata = checkpoint::Metadata {
         format: checkpoint::Metadata::FORMAT,
         version: "0.1.0".into(),
