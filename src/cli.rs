@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -162,6 +163,7 @@ Examples:
   softstep doctor                             the device that `softstep train` would take
   softstep doctor --adapter 1                 another one
   softstep doctor --json
+  softstep doctor --dump-shaders shaders      the text of every GPU program, a file each
 
 Tests every kernel on the adapter against known answers, in each way to multiply matrices that the adapter can run,
 trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
@@ -394,17 +396,10 @@ pub enum BackendChoice {
     Cpu,
 }
 
-/// `--activation`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum ActivationChoice {
-    /// max(z, 0)
-    Relu,
-    /// 1 / (1 + e^-z)
-    Sigmoid,
-    /// Hyperbolic tangent
-    Tanh,
-    /// Gaussian error linear unit, in its tanh form
-    Gelu,
+/// `--activation`: one by its name.
+fn activation() -> impl TypedValueParser<Value = Activation> {
+    let names = Activation::ALL.map(|activation| PossibleValue::new(activation.name()).help(activation.to_string()));
+    PossibleValuesParser::new(names).map(|name| Activation::from_name(&name).unwrap_or_default())
 }
 
 /// `--optimizer`.
@@ -535,8 +530,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     hidden: Vec<usize>,
     /// What the hidden layers are followed by
-    #[arg(long, value_enum, default_value = "relu")]
-    activation: ActivationChoice,
+    #[arg(long, value_parser = activation(), default_value = "relu")]
+    activation: Activation,
     /// A whole network in the place of --hidden, such as conv:16x5,relu,pool:2,linear:128,relu, or cnn for one that fits
     /// the images; the last linear layer, to the classes, is implied
     #[arg(long, value_name = "LAYERS|cnn", conflicts_with_all = ["hidden", "activation"])]
@@ -797,12 +792,7 @@ impl TrainArgs {
     fn config_with(&self, defaults: &Defaults, layers: Option<Vec<Layer>>, loss: Loss) -> TrainingConfig {
         TrainingConfig {
             hidden: self.hidden.clone(),
-            activation: match self.activation {
-                ActivationChoice::Relu => Activation::Relu,
-                ActivationChoice::Sigmoid => Activation::Sigmoid,
-                ActivationChoice::Tanh => Activation::Tanh,
-                ActivationChoice::Gelu => Activation::Gelu,
-            },
+            activation: self.activation,
             layers,
             epochs: self.epochs.unwrap_or(defaults.epochs),
             batch_size: self.batch_size,
@@ -972,6 +962,9 @@ pub struct DoctorArgs {
     /// Folder of the runs
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     pub out: PathBuf,
+    /// Write the text of every program that can run on a GPU into this folder, new or empty, and do nothing else
+    #[arg(long, value_name = "FOLDER")]
+    pub dump_shaders: Option<PathBuf>,
     /// Print one JSON object for programs
     #[arg(long)]
     pub json: bool,

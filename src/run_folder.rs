@@ -66,7 +66,7 @@ impl RunFolder {
     pub fn create(out: Option<&Path>, data: &str) -> Result<Self> {
         let path = match out {
             Some(out) => {
-                check_free(out)?;
+                check_free("--out", out)?;
                 fs::create_dir_all(out).map_err(Error::io("create folder", out))?;
                 out.to_path_buf()
             }
@@ -75,7 +75,7 @@ impl RunFolder {
         let lock = lock(&path)?;
         if out.is_some() {
             // Now that nobody else takes it.
-            check_free(&path)?;
+            check_free("--out", &path)?;
             for entry in fs::read_dir(&path).map_err(Error::io("read folder", &path))?.flatten() {
                 if entry.file_name() != LOCK {
                     fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
@@ -657,14 +657,14 @@ pub fn write_named(flag: &str, path: &Path, mark: &str, bytes: &[u8]) -> Result<
     Ok(write_whole(&place, bytes)?)
 }
 
-/// Refuses an `--out` that holds something, or is a file. What a run left there that ended before its first checkpoint
-/// does not count.
-pub fn check_free(out: &Path) -> Result<()> {
-    if out.exists() && !out.is_dir() {
-        bail!("--out {} is a file: --out needs a folder, new or empty", out.display());
+/// Refuses a folder to write, named with `flag`, that holds something, or is a file. What a run left there that ended
+/// before its first checkpoint does not count.
+pub fn check_free(flag: &str, folder: &Path) -> Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        bail!("{flag} {} is a file: {flag} needs a folder, new or empty", folder.display());
     }
-    if out.is_dir() && !is_free(out)? {
-        bail!("--out {}: the folder is not empty; name a new one, or remove it first", out.display());
+    if folder.is_dir() && !is_free(folder)? {
+        bail!("{flag} {}: the folder is not empty; name a new one, or remove it first", folder.display());
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
     }
     if let Some(out) = &args.out {
-        run_folder::check_free(out)?;
+        run_folder::check_free("--out", out)?;
     }
     let initial = args.init.as_deref().map(run_folder::read_model).transpose()?;
 
