@@ -178,8 +178,15 @@ impl Bench<'_> {
         let inputs = self.activations(shape);
         let DeviceInputs::Activations(activations) = &inputs.device else { unreachable!("made as activations") };
         let d_inputs = Matrix::new(&self.gpu, "d_inputs", rows, width).unwrap();
-        let kernel =
-            kernels::input_gradient(&self.gpu, &self.steps, &d_outputs, &weights, activations, Hidden::Relu, &d_inputs);
+        let kernel = kernels::input_gradient(
+            &self.gpu,
+            &self.steps,
+            &d_outputs,
+            &weights,
+            activations,
+            Hidden::new(Activation::Relu, activations),
+            &d_inputs,
+        );
         self.run(&kernel, batch(rows), 1);
         let w = oracle::widen(&w[..width * outputs]);
         let expected = oracle::matmul_a_bt(&oracle::widen(&d_out), &w, [rows, outputs, width]);

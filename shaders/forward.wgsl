@@ -1,20 +1,25 @@
-// Forward: outputs = activate(inputs . weights), a product A . B. The bias is the last row of the weights.
-// Inputs come from gather.wgsl or activations.wgsl, the product from a matmul_*.wgsl, the activation from relu.wgsl,
-// sigmoid.wgsl, tanh.wgsl or gelu.wgsl.
-override HIDDEN: bool; // a hidden layer: activate, and append the constant 1
+// Forward: outputs = activate(inputs . weights), a product A . B. The bias is the last row of the weights. A row of A is
+// an example, or of a convolution the window at one place.
+override ONES: bool; // the constant 1 of the next layer's bias stands right behind the outputs
+// The layout of the outputs; OUTPUT_BLOCKS is from an example to the next.
+override OUTPUT_PIXELS: u32;
+override OUTPUT_WIDTH: u32;
+override OUTPUT_FIRST: u32;
+override OUTPUT_ROW: u32;
+override OUTPUT_COLUMN: u32;
 
 @group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>; // [inputs + 1, OUTPUTS]
 
 fn row_blocks() -> u32 {
-    return batch_blocks();
+    return batch_blocks() * OUTPUT_PIXELS;
 }
 
 fn column_blocks() -> u32 {
     return (OUTPUTS + 3u) / 4u;
 }
 
-fn depth_blocks() -> u32 {
-    return INPUT_BLOCKS;
+fn depth_blocks(part: u32) -> vec2<u32> {
+    return vec2<u32>(0u, INPUT_BLOCKS);
 }
 
 fn locate_a(row_block: u32) -> vec4<u32> {
@@ -34,7 +39,7 @@ fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
     return mat4x4<f32>(weights[row.x], weights[row.y], weights[row.z], weights[row.w]);
 }
 
-fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
+fn store(part: u32, row_block: u32, column_block: u32, sums: mat4x4<f32>) {
     store_row(4u * row_block, column_block, sums[0]);
     store_row(4u * row_block + 1u, column_block, sums[1]);
     store_row(4u * row_block + 2u, column_block, sums[2]);
@@ -42,13 +47,12 @@ fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
 }
 
 fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
-    let at = row * OUTPUT_BLOCKS + column_block;
-    var output = sums;
-    if HIDDEN {
-        // After the outputs the constant 1, then zeros, which no activation may change.
-        let numbers = output_numbers(column_block);
-        let rest = select(vec4<f32>(0.0), vec4<f32>(1.0), numbers == vec4<u32>(OUTPUTS));
-        output = select(rest, activate(sums, at), numbers < vec4<u32>(OUTPUTS));
-    }
+    let strides = Layout(OUTPUT_PIXELS, OUTPUT_WIDTH, OUTPUT_BLOCKS, OUTPUT_FIRST, OUTPUT_ROW, OUTPUT_COLUMN);
+    let at = pixel_at(strides, row) + column_block;
+    // Zeros behind the outputs, which no activation may change.
+    let numbers = output_numbers(column_block);
+    let one = vec4<bool>(ONES) & (numbers == vec4<u32>(OUTPUTS));
+    let rest = select(vec4<f32>(0.0), vec4<f32>(1.0), one);
+    let output = select(rest, activate(sums, at), numbers < vec4<u32>(OUTPUTS));
     outputs[at] = output;
 }

@@ -1,32 +1,65 @@
 // Backward to a layer's inputs, and on through the activation they come from:
 // d_inputs = activate_backward(d_outputs . weights^T), a product A . B^T.
-override INPUTS: u32;
-override INPUT_BLOCKS: u32; // blocks of 4 in a row of the activations
-override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs
+//
+// Of a convolution a row of A is a pixel of the input: d_outputs at the places whose windows cover it, kernel row by
+// kernel row from the last to the first. d_outputs has zeros between its places, so that they lie a pixel apart, and
+// around them.
+override INPUTS: u32; // features; channels of an image
+override INPUT_BLOCKS: u32; // blocks of 4 from an example to the next in the activations
+override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs and of the weights
+override KERNEL: u32; // its size; 1 of a linear layer
+// Where a row of A starts, by the pixels of the input, and how it goes on.
+override WINDOW_PIXELS: u32;
+override WINDOW_WIDTH: u32;
+override WINDOW_EXAMPLE: u32;
+override WINDOW_FIRST: u32;
+override WINDOW_ROW: u32;
+override WINDOW_COLUMN: u32;
+// The layouts of the activations and of d_inputs. A linear layer reads all pixels of an image as its features.
+override IMAGE_PIXELS: u32;
+override IMAGE_WIDTH: u32;
+override IMAGE_BLOCKS: u32; // of a pixel
+override INPUT_FIRST: u32;
+override INPUT_ROW: u32;
+override INPUT_COLUMN: u32;
+override D_INPUT_EXAMPLE: u32;
+override D_INPUT_FIRST: u32;
+override D_INPUT_ROW: u32;
+override D_INPUT_COLUMN: u32;
 
-@group(0) @binding(1) var<storage, read> activations: array<vec4<f32>>; // [batch, INPUTS + 1]; gelu's z
-@group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>; // [INPUTS + 1, outputs]
-@group(0) @binding(4) var<storage, read> d_outputs: array<vec4<f32>>; // [batch, outputs]
-@group(0) @binding(5) var<storage, read_write> d_inputs: array<vec4<f32>>; // [batch, INPUTS]
+@group(0) @binding(1) var<storage, read> activations: array<vec4<f32>>; // the inputs; gelu's z
+@group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>; // [inputs + 1, outputs]
+@group(0) @binding(4) var<storage, read> d_outputs: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> d_inputs: array<vec4<f32>>;
 
 fn row_blocks() -> u32 {
-    return batch_blocks();
+    return batch_blocks() * WINDOW_PIXELS;
 }
 
 fn column_blocks() -> u32 {
-    return (INPUTS + 3u) / 4u;
+    return IMAGE_BLOCKS * (IMAGE_PIXELS / WINDOW_PIXELS);
 }
 
-fn depth_blocks() -> u32 {
-    return OUTPUT_BLOCKS;
+fn depth_blocks(part: u32) -> vec2<u32> {
+    return vec2<u32>(0u, KERNEL * KERNEL * OUTPUT_BLOCKS);
 }
 
 fn locate_a(row_block: u32) -> vec4<u32> {
-    return (4u * row_block + vec4<u32>(0u, 1u, 2u, 3u)) * OUTPUT_BLOCKS;
+    let windows = Layout(WINDOW_PIXELS, WINDOW_WIDTH, WINDOW_EXAMPLE, WINDOW_FIRST, WINDOW_ROW, WINDOW_COLUMN);
+    return pixels_at(windows, 4u * row_block + vec4<u32>(0u, 1u, 2u, 3u));
 }
 
 fn load_a(at: vec4<u32>, k: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(d_outputs[at.x + k], d_outputs[at.y + k], d_outputs[at.z + k], d_outputs[at.w + k]);
+    let row = at + kernel_offset(k);
+    return mat4x4<f32>(d_outputs[row.x], d_outputs[row.y], d_outputs[row.z], d_outputs[row.w]);
+}
+
+fn kernel_offset(k: u32) -> u32 {
+    if KERNEL == 1u {
+        return k;
+    }
+    let tap = k / OUTPUT_BLOCKS;
+    return tap / KERNEL * WINDOW_ROW + tap % KERNEL * WINDOW_COLUMN + k % OUTPUT_BLOCKS;
 }
 
 fn locate_b(column_block: u32) -> vec4<u32> {
@@ -34,10 +67,19 @@ fn locate_b(column_block: u32) -> vec4<u32> {
 }
 
 fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
-    return transpose(mat4x4<f32>(weights[at.x + k], weights[at.y + k], weights[at.z + k], weights[at.w + k]));
+    let row = at + weights_offset(k);
+    return transpose(mat4x4<f32>(weights[row.x], weights[row.y], weights[row.z], weights[row.w]));
 }
 
-fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
+fn weights_offset(k: u32) -> u32 {
+    if KERNEL == 1u {
+        return k;
+    }
+    let tap = KERNEL * KERNEL - 1u - k / OUTPUT_BLOCKS;
+    return tap * 4u * IMAGE_BLOCKS * OUTPUT_BLOCKS + k % OUTPUT_BLOCKS;
+}
+
+fn store(part: u32, row_block: u32, column_block: u32, sums: mat4x4<f32>) {
     store_row(4u * row_block, column_block, sums[0]);
     store_row(4u * row_block + 1u, column_block, sums[1]);
     store_row(4u * row_block + 2u, column_block, sums[2]);
@@ -45,8 +87,12 @@ fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
 }
 
 fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
+    let pixel = row * (IMAGE_PIXELS / WINDOW_PIXELS) + column_block / IMAGE_BLOCKS;
+    let block = column_block % IMAGE_BLOCKS;
+    let inputs = Layout(IMAGE_PIXELS, IMAGE_WIDTH, INPUT_BLOCKS, INPUT_FIRST, INPUT_ROW, INPUT_COLUMN);
+    let d_strides = Layout(IMAGE_PIXELS, IMAGE_WIDTH, D_INPUT_EXAMPLE, D_INPUT_FIRST, D_INPUT_ROW, D_INPUT_COLUMN);
     // The constant 1 is no input: its column gets no gradient.
-    let is_input = 4u * column_block + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(INPUTS);
-    let d_input = activate_backward(sums, activations[row * INPUT_BLOCKS + column_block]);
-    d_inputs[row * column_blocks() + column_block] = select(vec4<f32>(0.0), d_input, is_input);
+    let is_input = 4u * block + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(INPUTS);
+    let d_input = activate_backward(sums, activations[pixel_at(inputs, pixel) + block]);
+    d_inputs[pixel_at(d_strides, pixel) + block] = select(vec4<f32>(0.0), d_input, is_input);
 }

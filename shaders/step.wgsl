@@ -7,6 +7,8 @@ struct Step {
     weight: f32,        // sum of the weights of its labels' classes; without class weights as many as examples
     first_tile: u32,    // row of workgroups that this dispatch of a matrix product starts with
     moment_scales: vec2<f32>, // what AdamW corrects the bias of its moments with
+    key: u32,           // of the random numbers of this step
+    first_part: u32,    // part of the depth that this dispatch of a matrix product starts with
 }
 
 @group(0) @binding(0) var<uniform> step: Step;

@@ -1,7 +1,18 @@
 // Backward to a layer's weights, and their update: d_weights = inputs^T . d_outputs, a product A^T . B, given to
 // sgd.wgsl or adamw.wgsl as it is computed, or to store_gradient.wgsl where it is to be clipped. The inputs' constant
 // 1 makes its last row the bias gradient, the column sums of d_outputs.
-override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs and of the weights
+//
+// The product of a convolution is deep and narrow: its rows are all pixels of the batch. So PARTS groups of workgroups
+// take a part of the depth each and store partial sums, for sum_parts.wgsl.
+override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of the weights
+override PARTS: u32;
+// The layout of d_outputs.
+override D_OUTPUT_PIXELS: u32;
+override D_OUTPUT_WIDTH: u32;
+override D_OUTPUT_EXAMPLE: u32;
+override D_OUTPUT_FIRST: u32;
+override D_OUTPUT_ROW: u32;
+override D_OUTPUT_COLUMN: u32;
 
 @group(0) @binding(4) var<storage, read> d_outputs: array<vec4<f32>>; // [batch, outputs]
 
@@ -13,8 +24,13 @@ fn column_blocks() -> u32 {
     return OUTPUT_BLOCKS;
 }
 
-fn depth_blocks() -> u32 {
-    return batch_blocks();
+fn depth_blocks(part: u32) -> vec2<u32> {
+    let blocks = batch_blocks() * D_OUTPUT_PIXELS;
+    if PARTS == 1u {
+        return vec2<u32>(0u, blocks);
+    }
+    let size = (blocks + PARTS - 1u) / PARTS;
+    return min((step.first_part + vec2<u32>(part, part + 1u)) * size, vec2<u32>(blocks));
 }
 
 fn locate_a(row_block: u32) -> vec4<u32> {
@@ -27,16 +43,22 @@ fn load_a(at: vec4<u32>, k: u32) -> mat4x4<f32> {
 }
 
 fn locate_b(column_block: u32) -> vec4<u32> {
-    return vec4<u32>(0u, 1u, 2u, 3u) * OUTPUT_BLOCKS + column_block;
+    return vec4<u32>(column_block);
 }
 
 fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
-    let row = at + 4u * k * OUTPUT_BLOCKS;
+    let strides = Layout(
+        D_OUTPUT_PIXELS, D_OUTPUT_WIDTH, D_OUTPUT_EXAMPLE, D_OUTPUT_FIRST, D_OUTPUT_ROW, D_OUTPUT_COLUMN,
+    );
+    let row = at + pixels_at(strides, 4u * k + vec4<u32>(0u, 1u, 2u, 3u));
     return mat4x4<f32>(d_outputs[row.x], d_outputs[row.y], d_outputs[row.z], d_outputs[row.w]);
 }
 
-fn store(row_block: u32, column_block: u32, sums: mat4x4<f32>) {
-    let at = 4u * row_block * OUTPUT_BLOCKS + column_block;
+fn store(part: u32, row_block: u32, column_block: u32, sums: mat4x4<f32>) {
+    var at = 4u * row_block * OUTPUT_BLOCKS + column_block;
+    if PARTS > 1u {
+        at += (step.first_part + part) * 4u * INPUT_BLOCKS * OUTPUT_BLOCKS;
+    }
     update(at, sums[0]);
     update(at + OUTPUT_BLOCKS, sums[1]);
     update(at + 2u * OUTPUT_BLOCKS, sums[2]);

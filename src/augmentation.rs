@@ -1,14 +1,20 @@
 //! Augmentation: each image of a training batch is shifted, turned and scaled a little, at random, before the model
 //! reads it.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::model::Shape;
 use crate::random::{Stream, signed_unit, step_key, stream_key, word};
 
 /// The most that images are changed; the change of each image is uniform between both signs of it.
+///
+/// Its text, `shift=2,rotate=10,scale=0.1` without what is 0, is that of `--augment`; the same text stands in files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(try_from = "String", into = "String")]
 pub struct Augment {
     /// Shift to each side, in pixels.
     pub shift: f32,
@@ -17,6 +23,86 @@ pub struct Augment {
     /// Change of size, as a share: 0.1 is between 0.9 and 1.1 times. Below 1.
     pub scale: f32,
 }
+
+impl Augment {
+    /// Its parts by their names.
+    fn parts(self) -> [(&'static str, f32); 3] {
+        [("shift", self.shift), ("rotate", self.rotate), ("scale", self.scale)]
+    }
+
+    /// Checks the range of each part.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the part, after the flag `--augment`.
+    pub fn check(self) -> Result<()> {
+        let rules = [
+            ((0.0..=MAX_SHIFT).contains(&self.shift), "at least 0 and at most 1000 pixels"),
+            ((0.0..=45.0).contains(&self.rotate), "at least 0 and at most 45 degrees"),
+            ((0.0..1.0).contains(&self.scale), "a share: at least 0 and below 1"),
+        ];
+        for ((name, value), (holds, rule)) in self.parts().into_iter().zip(rules) {
+            if !holds {
+                return Err(Error::Invalid(format!("--augment {name}={value}: must be {rule}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Augment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.parts().into_iter().filter(|(_, value)| *value != 0.0);
+        let parts: Vec<String> = parts.map(|(name, value)| format!("{name}={value}")).collect();
+        f.write_str(if parts.is_empty() { "shift=0" } else { "" })?;
+        f.write_str(&parts.join(","))
+    }
+}
+
+impl FromStr for Augment {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut augment = Self::default();
+        let mut said = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let place = match name {
+                "shift" => &mut augment.shift,
+                "rotate" => &mut augment.rotate,
+                "scale" => &mut augment.scale,
+                _ => {
+                    return Err(format!(
+                        "{part:?} is unknown: the parts are shift=PIXELS, rotate=DEGREES and scale=SHARE"
+                    ));
+                }
+            };
+            if said.contains(&name) {
+                return Err(format!("{name} is there twice"));
+            }
+            said.push(name);
+            *place = value.parse().map_err(|_| format!("{part:?} has no number, as in {name}=2"))?;
+        }
+        augment.check().map_err(|error| error.to_string().replacen("--augment ", "", 1))?;
+        Ok(augment)
+    }
+}
+
+impl From<Augment> for String {
+    fn from(augment: Augment) -> Self {
+        augment.to_string()
+    }
+}
+
+impl TryFrom<String> for Augment {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Beyond this, no image has a pixel left.
+const MAX_SHIFT: f32 = 1000.0;
 
 /// Augmentation of images of one shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +114,20 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
+    /// Augmentation of examples of this shape.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if they are no images, or a part is out of range.
+    pub fn new(augment: Augment, image: Shape) -> Result<Self> {
+        augment.check()?;
+        match image {
+            Shape::Image { .. } => Ok(Self { augment, image }),
+            Shape::Flat(features) => Err(Error::Invalid(format!(
+                "--augment {augment}: it changes images, and an example of this data is {features} features in a row"
+            ))),
+        }
+    }
+
     /// The change of the image in row `row` of the batch of step `step`, from 1, as the affine map from places in the
     /// changed image to places in the original: `[a, b, c, d, e, f]` with `x' = a x + b y + c` and `y' = d x + e y + f`.
     ///
@@ -59,6 +159,30 @@ fn sin_cos(x: f32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_read_as_they_are_written_and_wrong_ones_refused() {
+        for text in ["shift=2,rotate=10,scale=0.1", "rotate=7.5", "shift=0"] {
+            assert_eq!(text.parse::<Augment>().unwrap().to_string(), text);
+        }
+        assert_eq!("scale=0.1, shift=2".parse::<Augment>(), Ok(Augment { shift: 2.0, rotate: 0.0, scale: 0.1 }));
+        for (text, told) in [
+            ("", "\"\" is unknown"),
+            ("flip=1", "shift=PIXELS, rotate=DEGREES and scale=SHARE"),
+            ("shift", "has no number"),
+            ("shift=two", "has no number"),
+            ("shift=1,shift=2", "shift is there twice"),
+            ("shift=-1", "shift=-1: must be at least 0"),
+            ("shift=nan", "must be at least 0"),
+            ("rotate=46", "at most 45 degrees"),
+            ("scale=1", "below 1"),
+        ] {
+            let error = text.parse::<Augment>().unwrap_err();
+            assert!(error.contains(told), "{text}: {error}");
+        }
+        let error = Augmentation::new("shift=2".parse().unwrap(), Shape::Flat(4)).unwrap_err().to_string();
+        assert_eq!(error, "--augment shift=2: it changes images, and an example of this data is 4 features in a row");
+    }
 
     #[test]
     fn sine_and_cosine_are_right_up_to_45_degrees() {

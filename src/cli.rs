@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
+use softstep::augmentation::Augment;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::data::images::ImageOptions;
 use softstep::data::{Color, ImageFormat, Kind, TestPart};
 use softstep::loss::{ClassWeights, Loss};
-use softstep::model::Activation;
-use softstep::optimizer::{AdamW, Optimizer, Schedule, Sgd};
+use softstep::model::{Activation, Architecture, Layer, Preset, Shape, parse_layers};
+use softstep::optimizer::{AdamW, Optimizer, Schedule, Sgd, Warmup};
 use softstep::trainer::{Keep, TrainingConfig};
 
 /// Train softmax classifiers on any GPU
@@ -61,9 +63,23 @@ Examples:
   softstep train --json | tail -1             one line that says it all
   softstep train --data photos/train --test photos/val --color grey   images, in a folder for each class
   softstep train --data arrays                a folder with x.npy and y.npy
+  softstep train --layers cnn                 a convolutional network that fits the images
+  softstep train --layers cnn --schedule one-cycle --augment shift=2,rotate=10,scale=0.1
   softstep train --loss mse                   the error of a line fit instead of cross-entropy
   softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
   softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
+
+--layers says a network layer by layer, separated by commas; the last linear layer, to the classes, is implied:
+  linear:128          128 outputs
+  conv:16x5           convolution with 16 channels and kernels of 5x5; padded so that the image keeps its size.
+                      conv:16x5s2p0 has stride 2 and padding 0
+  pool:2              the maximum of each 2x2 pixels; pool:3s2 of 3x3 with stride 2
+  relu, sigmoid, tanh, gelu   activations
+  dropout:0.25        a quarter of the values becomes 0 in training
+  batchnorm           batch normalisation
+  cnn                 alone: conv, relu and pool:2 until the image's shorter side is 8 or less, with 16 channels, 32, …;
+                      then dropout:0.25,linear:128,relu. For 28x28 that is
+                      conv:16x5,relu,pool:2,conv:32x5,relu,pool:2,dropout:0.25,linear:128,relu
 
 A run folder holds:
   config.json         the settings
@@ -81,7 +97,7 @@ once. --resume takes all settings from the checkpoint. Only --backend or --adapt
 they go on elsewhere, with the same data and settings but not with the same bits.
 
 --json prints, one JSON object a line:
-  {\"event\":\"start\", …}   backend, adapter, data, layer sizes and settings; of a table columns (name, and categories,
+  {\"event\":\"start\", …}   backend, adapter, data, architecture (input, layers), sizes of linear layers and settings; of a table columns (name, and categories,
                          their number, or null where it is numeric)
   {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy (test_r_squared where the targets are real values)
                          and, if held out, validation_*
@@ -155,6 +171,7 @@ Examples:
   softstep bench                              three models, three batch sizes; about half a minute
   softstep bench --hidden 128 --batch-size 64 one configuration
   softstep bench --hidden --seconds 10        softmax regression, more precisely
+  softstep bench --layers cnn --batch-size 64 the convolutional network of `softstep train --layers cnn`
   softstep bench --adapter llvmpipe --json > speed.jsonl
 
 Measured are training steps on 60,000 random examples of 784 features in 10 classes, with plain SGD and every loss
@@ -162,7 +179,7 @@ brought to the host. The backends take turns, and each figure is the median of t
 of the rounds' ratios. GFLOP/s counts the matrix products alone. The first loss is timed from opening the device:
 with bringing the data there, compiling the kernels and one step.
 
---json prints one JSON object a configuration: sizes, batch_size, gpu, cpu, gpu_per_cpu (steps per second of the one
+--json prints one JSON object a configuration: architecture (input, layers), sizes (of linear layers), batch_size, gpu, cpu, gpu_per_cpu (steps per second of the one
 by those of the other) and use (gpu or cpu, the faster). gpu and cpu hold steps_per_second, images_per_second,
 gflop_per_second, first_loss_seconds, rounds (steps per second in each), adapter, device_type and driver; gpu and
 gpu_per_cpu are null where there is no adapter.";
@@ -374,6 +391,41 @@ pub enum ScheduleChoice {
     Cosine,
     /// Divided by 10 after each third of the run
     Step,
+    /// Half a cosine up to --lr over the first 30 % of the steps, then one down to nearly 0
+    OneCycle,
+}
+
+/// `--layers`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LayersChoice {
+    /// A network by name.
+    Preset(Preset),
+    /// Its layers.
+    These(Vec<Layer>),
+}
+
+impl FromStr for LayersChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Preset::from_name(text) {
+            Some(preset) => Ok(Self::Preset(preset)),
+            None => Ok(Self::These(parse_layers(text).map_err(|error| error.to_string())?)),
+        }
+    }
+}
+
+impl LayersChoice {
+    /// The layers for examples of this shape.
+    ///
+    /// # Errors
+    /// A preset that does not fit.
+    pub fn layers(&self, input: Shape) -> softstep::Result<Vec<Layer>> {
+        match self {
+            Self::Preset(preset) => preset.layers(input),
+            Self::These(layers) => Ok(layers.clone()),
+        }
+    }
 }
 
 /// `--loss`.
@@ -423,6 +475,10 @@ pub struct TrainArgs {
     /// What the hidden layers are followed by
     #[arg(long, value_enum, default_value = "relu")]
     activation: ActivationChoice,
+    /// A whole network in the place of --hidden, such as conv:16x5,relu,pool:2,linear:128,relu, or cnn for one that fits
+    /// the images; the last linear layer, to the classes, is implied
+    #[arg(long, value_name = "LAYERS|cnn", conflicts_with_all = ["hidden", "activation"])]
+    layers: Option<LayersChoice>,
     /// Passes over the training data [default: 10, or what makes 1500 steps if that is more]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -459,7 +515,14 @@ pub struct TrainArgs {
     /// How the learning rate changes over the run
     #[arg(long, value_enum, default_value = "cosine")]
     schedule: ScheduleChoice,
-    /// Seed of the initial parameters and of every shuffle: the same seed, the same run
+    /// Raise the learning rate evenly to the schedule's over these first steps, or this share of the run; the schedule has
+    /// the rest
+    #[arg(long, value_name = "STEPS|SHARE", allow_negative_numbers = true)]
+    warmup: Option<Warmup>,
+    /// Change the images of each batch at random, by up to so many pixels, degrees and parts of their size
+    #[arg(long, value_name = "shift=N,rotate=N,scale=S")]
+    augment: Option<Augment>,
+    /// Seed of the initial parameters, of every shuffle, of dropout and augmentation: the same seed, the same run
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Share of the training data to hold out for validation
@@ -529,7 +592,26 @@ impl TrainArgs {
         self.given.contains_key(field)
     }
 
+    /// The flag on the command line that says another model than `run`, that of a run with this `config`, where one of the
+    /// two is said by `--layers`; and that other model.
+    ///
+    /// # Errors
+    /// Layers that do not fit.
+    pub fn other_model(
+        &self,
+        config: &TrainingConfig,
+        run: &Architecture,
+    ) -> anyhow::Result<Option<(&str, Architecture)>> {
+        let flag = ["layers", "hidden", "activation"].into_iter().find_map(|field| self.given.get(field));
+        let (Some(flag), true) = (flag, self.layers.is_some() || config.layers.is_some()) else { return Ok(None) };
+        let asked = self.config(|_| config.epochs, config.loss);
+        let asked = TrainingConfig { layers: self.layers(run.input())?, ..asked };
+        let asked = asked.architecture(run.input(), run.output().len())?;
+        Ok((asked != *run).then_some((flag, asked)))
+    }
+
     /// The first setting on the command line that is not that of a run with this `config`: (flag, its value, the run's).
+    /// The model is that of the run: [`other_model`](Self::other_model).
     ///
     /// # Errors
     /// A setting of an optimizer that is not the run's.
@@ -546,13 +628,24 @@ impl TrainArgs {
         };
         let run = fields(config)?;
         let asked = self.config(|_| config.epochs, config.loss);
-        let asked = fields(&TrainingConfig { optimizer: self.optimizer(optimizer), ..asked })?;
+        let mut asked = fields(&TrainingConfig { optimizer: self.optimizer(optimizer), ..asked })?;
+        if self.layers.is_some() || config.layers.is_some() {
+            asked.retain(|field, _| !["layers", "hidden", "activation"].contains(&field.as_str()));
+        }
         let differs = |(field, asked): (String, Value)| {
             let run = run.get(&field).cloned().unwrap_or_default();
             let flag = self.given.get(&field)?;
             (asked != run).then(|| (flag.clone(), asked, run))
         };
         Ok(asked.into_iter().find_map(differs))
+    }
+
+    /// The layers of the run on examples of this shape, where `--layers` says them.
+    ///
+    /// # Errors
+    /// A preset that does not fit.
+    pub fn layers(&self, input: Shape) -> softstep::Result<Option<Vec<Layer>>> {
+        self.layers.as_ref().map(|layers| layers.layers(input)).transpose()
     }
 
     fn optimizer(&self, choice: OptimizerChoice) -> Optimizer {
@@ -588,7 +681,8 @@ impl TrainArgs {
         }
     }
 
-    /// The settings of the run. Without `--epochs` their number depends on the data, and without `--loss` the loss.
+    /// The settings of the run. Without `--epochs` their number depends on the data, and without `--loss` the loss; the
+    /// layers of a preset are those of [`layers`](Self::layers).
     pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize, default_loss: Loss) -> TrainingConfig {
         TrainingConfig {
             hidden: self.hidden.clone(),
@@ -598,7 +692,10 @@ impl TrainArgs {
                 ActivationChoice::Tanh => Activation::Tanh,
                 ActivationChoice::Gelu => Activation::Gelu,
             },
-            layers: None,
+            layers: match &self.layers {
+                Some(LayersChoice::These(layers)) => Some(layers.clone()),
+                Some(LayersChoice::Preset(_)) | None => None,
+            },
             epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
             batch_size: self.batch_size,
             learning_rate: self.learning_rate.unwrap_or(match self.optimizer {
@@ -611,7 +708,10 @@ impl TrainArgs {
                 ScheduleChoice::Constant => Schedule::Constant,
                 ScheduleChoice::Cosine => Schedule::Cosine,
                 ScheduleChoice::Step => Schedule::Step,
+                ScheduleChoice::OneCycle => Schedule::OneCycle,
             },
+            warmup: self.warmup,
+            augment: self.augment,
             seed: self.seed,
             validation: self.validation,
             loss: match self.loss {
@@ -711,6 +811,9 @@ pub struct BenchArgs {
     /// Only this model: sizes of its hidden layers, such as 128 or 512,512; alone for softmax regression
     #[arg(long, value_name = "SIZES", value_delimiter = ',', num_args = 0..=1)]
     pub hidden: Option<Vec<usize>>,
+    /// Only this network, as `softstep train --layers` has it, on images of 28x28
+    #[arg(long, value_name = "LAYERS|cnn", conflicts_with = "hidden")]
+    pub layers: Option<LayersChoice>,
     /// Only this batch size, or several as in 64,1024
     #[arg(long = "batch-size", value_name = "N", value_delimiter = ',', default_values_t = [64, 256, 1024])]
     pub batch_sizes: Vec<usize>,
@@ -951,7 +1054,7 @@ mod tests {
                     let steps = config.steps(examples);
                     prop_assert!(steps >= config.epochs);
                     for step in [0, steps / 2, steps - 1] {
-                        let rate = config.schedule.learning_rate(config.learning_rate, step, steps);
+                        let rate = config.learning_rate_of(step, steps);
                         prop_assert!((0.0..=config.learning_rate).contains(&rate), "{} at {}", rate, step);
                     }
                 }
@@ -960,7 +1063,11 @@ mod tests {
         }
     }
 
-    const FLAGS: [&str; 13] = [
+    const FLAGS: [&str; 17] = [
+        "--layers",
+        "--warmup",
+        "--augment",
+        "--schedule",
         "--hidden",
         "--epochs",
         "--batch-size",
@@ -975,7 +1082,11 @@ mod tests {
         "--patience",
         "--loss",
     ];
-    const VALUES: [&str; 14] = [
+    const VALUES: [&str; 18] = [
+        "cnn",
+        "conv:8x3,relu",
+        "one-cycle",
+        "shift=2",
         "0",
         "1",
         "-1",

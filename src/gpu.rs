@@ -5,11 +5,13 @@ pub mod device;
 pub mod kernel;
 pub mod kernels;
 pub mod matrix;
+mod network;
 #[cfg(not(target_arch = "wasm32"))]
 mod pipeline_cache;
 pub mod profile;
 pub mod readback;
 pub mod self_test;
+pub mod tensor;
 
 use std::ops::Range;
 
@@ -17,8 +19,9 @@ pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
 
 use data_set::{DataSet, EXAMPLES};
 use kernel::{Kernel, StepRecord, StepRecords};
-use kernels::{Clipping, Hidden, Inputs, LossKernel, LossKind, Results, Targets};
+use kernels::{LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
+use network::{Network, TrainingParts};
 use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
 
@@ -26,17 +29,9 @@ use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, T
 use crate::data::{self, Examples};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Objective, of_two_classes};
-use crate::model::{Activation, Architecture, Parameters, Weights, check_fit};
+use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
-use crate::plan::Plan;
-
-/// Rows of a chunk in evaluation, where the batch size is not larger.
-const EVALUATION_ROWS: usize = 1024;
-
-const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller --hidden layers" };
-const ACTIVATIONS: Content =
-    Content { name: "a layer's activations", remedy: "a smaller --batch-size or smaller --hidden layers" };
-const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch-size" };
+use crate::random::step_key;
 
 /// When the losses of training steps come back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +60,8 @@ pub struct Set {
     losses: wgpu::Buffer,
     predictions: wgpu::Buffer,
     correct: wgpu::Buffer,
-    first_layer: Kernel,
+    /// The one that reads the data set.
+    first_kernel: Kernel,
     evaluate: Kernel,
 }
 
@@ -75,6 +71,8 @@ struct Trainer {
     optimizer: Optimizer,
     /// Per moment and layer, shaped like its weights; nobody reads those that the optimizer does not have.
     moments: [Vec<Matrix>; 2],
+    /// Seed of dropout and augmentation.
+    seed: u64,
     /// Steps since the start of training, those that are pending included.
     updates: u64,
     /// The dispatches of a step, in order.
@@ -100,28 +98,18 @@ struct Trainer {
 /// A model on a GPU.
 pub struct GpuBackend {
     gpu: Gpu,
-    /// Per layer, `[inputs + 1, outputs]`.
-    weights: Vec<Matrix>,
-    /// Outputs of the hidden layers, `[rows, outputs + 1]`.
-    activations: Vec<Matrix>,
-    activation: Activation,
-    architecture: Architecture,
-    /// What they were before, where the activation's gradient needs it; else none.
-    pre_activations: Vec<Matrix>,
-    /// Outputs of the last layer, `[rows, classes]`; then their gradient, or probabilities.
-    logits: Matrix,
-    /// Forward through all layers but the first.
-    later_layers: Vec<Kernel>,
+    network: Network,
+    /// Evaluation, but for the kernel that reads the data set.
+    later_kernels: Vec<Kernel>,
     softmax: Kernel,
     steps: StepRecords,
-    rows: usize,
     loss: Loss,
     trainer: Option<Trainer>,
 }
 
 impl GpuBackend {
-    /// Puts a model on the device, and with `training` its data set, and compiles what a training step needs; what evaluation needs is compiled when it
-    /// is.
+    /// Puts a model on the device, and with `training` its data set, and compiles what a training step needs; what
+    /// evaluation needs is compiled when it is.
     ///
     /// # Errors
     /// [`Error::Invalid`] where data and model do not fit together, or something is larger than the adapter allows;
@@ -136,57 +124,13 @@ impl GpuBackend {
     ) -> Result<Self> {
         parameters.check()?;
         let gpu = gpu.clone();
-        let sizes = parameters.sizes();
-        let rows = training.map_or(0, |training| training.batch_size).max(EVALUATION_ROWS);
-        let rows = rows
-            .checked_next_multiple_of(4)
-            .ok_or_else(|| Error::Invalid(format!("--batch-size {rows}: more than there can be; use a smaller one")))?;
-        let hidden = &sizes[1..sizes.len() - 1];
-        let weights = parameters
-            .layers
-            .iter()
-            .map(|layer| Matrix::from_values(&gpu, WEIGHTS, layer.inputs + 1, layer.outputs, &layer.values))
-            .collect::<Result<Vec<_>>>()?;
-        let activations = hidden
-            .iter()
-            .map(|&outputs| Matrix::with_ones(&gpu, ACTIVATIONS, rows, outputs + 1))
-            .collect::<Result<Vec<_>>>()?;
-        let (_, activation) = parameters.architecture.dense_only()?;
-        let kept = if activation == Activation::Gelu { hidden } else { &[] };
-        let pre_activations = kept
-            .iter()
-            .map(|&outputs| Matrix::new(&gpu, ACTIVATIONS, rows, outputs + 1))
-            .collect::<Result<Vec<_>>>()?;
-        let logits = Matrix::new(&gpu, LOGITS, rows, sizes[sizes.len() - 1])?;
-
+        let network = Network::new(&gpu, parameters, training.map(|training| training.batch_size))?;
         let steps = StepRecords::new(&gpu, 1)?;
-        let later_layers = (1..weights.len())
-            .map(|layer| {
-                let inputs = Inputs::Activations(&activations[layer - 1]);
-                let outputs = activations.get(layer).unwrap_or(&logits);
-                let hidden = (layer < hidden.len())
-                    .then(|| Hidden::new(activation, pre_activations.get(layer).unwrap_or(&activations[layer])));
-                kernels::forward(&gpu, &steps, inputs, &weights[layer], outputs, hidden)
-            })
-            .collect();
-        let softmax = kernels::softmax(&gpu, &steps, &logits);
+        let later_kernels = network.evaluation(&gpu, &steps);
+        let softmax = kernels::softmax(&gpu, &steps, &network.logits);
         let loss = training.map_or_else(Loss::default, |training| training.objective.loss);
-        let mut backend = Self {
-            gpu,
-            weights,
-            activations,
-            activation,
-            architecture: parameters.architecture.clone(),
-            pre_activations,
-            logits,
-            later_layers,
-            softmax,
-            steps,
-            rows,
-            loss,
-            trainer: None,
-        };
-        check_grids(&backend.gpu, backend.later_layers.iter().chain([&backend.softmax]), rows)?;
+        let mut backend = Self { gpu, network, later_kernels, softmax, steps, loss, trainer: None };
+        check_grids(&backend.gpu, backend.later_kernels.iter().chain([&backend.softmax]), backend.rows_at_once())?;
         if let Some(training) = training {
             backend.trainer = Some(backend.trainer(training, readback)?);
         }
@@ -211,11 +155,6 @@ impl GpuBackend {
         Ok(self)
     }
 
-    /// What hidden layer `layer` is followed by.
-    fn hidden(&self, layer: usize) -> Hidden<'_> {
-        Hidden::new(self.activation, self.pre_activations.get(layer).unwrap_or(&self.activations[layer]))
-    }
-
     fn trainer(&self, training: &Training<'_>, readback: Readback) -> Result<Trainer> {
         let gpu = &self.gpu;
         let batch_size = training.batch_size;
@@ -223,16 +162,13 @@ impl GpuBackend {
         let objective = &training.objective;
         objective.check(training.examples)?;
         let (steps_per_submission, slots) = readback.depth();
-        let operations = Plan::new(&self.architecture).step_operations(batch_size);
+        let operations = self.network.plan.step_operations(batch_size).max(1);
         let steps_per_submission =
             (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
         let data = self.data_set(training.examples, batch_size, steps_per_submission)?;
         let steps = StepRecords::new(gpu, steps_per_submission)?;
         let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
 
-        let last = self.weights.len() - 1;
-        let inputs =
-            |layer: usize| if layer == 0 { data.inputs() } else { Inputs::Activations(&self.activations[layer - 1]) };
         let targets = Targets { order: &data.order, labels: &data.targets, losses: &ring.losses };
         let class_weights = self.class_weights(objective, training.examples.outputs)?;
         let kind = LossKind::of(objective, &training.examples.targets);
@@ -243,82 +179,29 @@ impl GpuBackend {
             }
             _ => Vec::new(),
         };
-        let mut kernels = Vec::new();
-        // Forward.
-        for layer in 0..last {
-            let outputs = &self.activations[layer];
-            let hidden = Some(self.hidden(layer));
-            kernels.push(kernels::forward(gpu, &steps, inputs(layer), &self.weights[layer], outputs, hidden));
-        }
-        // Last layer and loss; the gradient takes the place of the logits.
-        let weights = &self.weights[last];
-        match kernels::forward_with_loss(gpu, &steps, inputs(last), weights, &self.logits, targets, loss) {
-            Some(fused) => kernels.push(fused),
-            None => {
-                kernels.push(kernels::forward(gpu, &steps, inputs(last), weights, &self.logits, None));
-                kernels.push(kernels::loss(gpu, &steps, &self.logits, targets, loss));
-            }
-        }
-        // Backward and update. A layer passes its gradient on before its weights change. To be clipped, the gradients of
-        // all layers come before any update.
         let moment = |index: usize| {
-            let matrix = |weights: &Matrix| {
-                let is_read = index < training.optimizer.moments();
-                let (rows, columns) = if is_read { (weights.rows, weights.columns) } else { (1, 1) };
-                Matrix::new(gpu, Content { name: "what the optimizer remembers", ..WEIGHTS }, rows, columns)
-            };
-            self.weights.iter().map(matrix).collect::<Result<Vec<_>>>()
+            let is_read = index < training.optimizer.moments();
+            self.network.like_weights(gpu, "what the optimizer remembers", is_read)
         };
         let moments = [moment(0)?, moment(1)?];
-        let clipping = training.clip_norm.map(|max_norm| Clipping::new(gpu, max_norm)).transpose()?;
-        let mut clipped_updates = Vec::new();
-        let mut d_outputs = None;
-        for layer in (0..=last).rev() {
-            let weights = &self.weights[layer];
-            let d_inputs = if layer == 0 {
-                None
-            } else {
-                let d_inputs = Matrix::new(
-                    gpu,
-                    Content { name: "a layer's gradient", ..ACTIVATIONS },
-                    self.rows,
-                    weights.rows - 1,
-                )?;
-                let d_outputs = d_outputs.as_ref().unwrap_or(&self.logits);
-                let activations = &self.activations[layer - 1];
-                let hidden = self.hidden(layer - 1);
-                kernels.push(kernels::input_gradient(gpu, &steps, d_outputs, weights, activations, hidden, &d_inputs));
-                Some(d_inputs)
-            };
-            let gradient = d_outputs.as_ref().unwrap_or(&self.logits);
-            let (moments, optimizer) = ([&moments[0][layer], &moments[1][layer]], &training.optimizer);
-            let inputs = inputs(layer);
-            match &clipping {
-                None => {
-                    kernels.push(kernels::weight_gradient(gpu, &steps, inputs, gradient, weights, moments, optimizer))
-                }
-                Some(clipping) => {
-                    let content = Content { name: "the gradient of a layer's weights", ..WEIGHTS };
-                    let d_weights = Matrix::new(gpu, content, weights.rows, weights.columns)?;
-                    kernels.push(kernels::weight_gradient_stored(gpu, &steps, inputs, gradient, &d_weights));
-                    kernels.push(kernels::sum_of_squares(gpu, &steps, &d_weights, clipping));
-                    let update =
-                        kernels::clipped_update(gpu, &steps, &d_weights, clipping, weights, moments, optimizer);
-                    clipped_updates.push(update);
-                }
-            }
-            d_outputs = d_inputs;
-        }
-        if let Some(clipping) = &clipping {
-            kernels.push(kernels::clip_coefficient(gpu, &steps, clipping));
-            kernels.extend(clipped_updates);
-        }
+        let parts = TrainingParts {
+            data: &data,
+            batch_size,
+            optimizer: &training.optimizer,
+            moments: &moments,
+            clip_norm: training.clip_norm,
+            augmentation: training.augmentation.as_ref(),
+            targets,
+            loss,
+        };
+        let kernels = self.network.training_step(gpu, &steps, &parts)?;
         check_grids(gpu, &kernels, batch_size)?;
         kernel::compile(gpu, &kernels);
         Ok(Trainer {
             data,
             optimizer: training.optimizer,
             moments,
+            seed: training.seed,
             updates: 0,
             kernels,
             pending: Vec::new(),
@@ -337,7 +220,7 @@ impl GpuBackend {
 
     /// Brings examples to the device.
     fn data_set(&self, examples: &Examples, batch_size: usize, batches: usize) -> Result<DataSet> {
-        check_fit(self.weights[0].rows - 1, self.logits.columns, self.loss, examples)?;
+        check_fit(self.network.plan.input.len(), self.network.logits.columns, self.loss, examples)?;
         DataSet::new(&self.gpu, examples, batch_size, batches)
     }
 
@@ -353,9 +236,8 @@ impl GpuBackend {
 
     /// Rows of a chunk in evaluation; whole blocks of 4.
     fn rows_at_once(&self) -> usize {
-        let row_operations: u64 =
-            self.weights.iter().map(|weights| 2 * weights.rows as u64 * weights.columns as u64).sum();
-        (self.gpu.submission_operations / row_operations / 4 * 4).clamp(4, self.rows as u64) as usize
+        let row_operations = self.network.plan.forward_operations().max(1);
+        (self.gpu.submission_operations / row_operations / 4 * 4).clamp(4, self.network.rows as u64) as usize
     }
 
     /// Runs the model on a data set, chunk by chunk, each followed by `last`.
@@ -377,12 +259,12 @@ impl GpuBackend {
                 Last::Softmax => Some(&self.softmax),
                 Last::Outputs => None,
             };
-            let kernels = [&set.first_layer].into_iter().chain(&self.later_layers).chain(last_kernel);
+            let kernels = [&set.first_kernel].into_iter().chain(&self.later_kernels).chain(last_kernel);
             let encoder = self.steps.record(&self.gpu, &[record], kernels, None);
             let submission = self.gpu.submit([encoder.finish()])?;
             poll(&self.gpu, submission)?;
             if last != Last::Evaluate {
-                outputs.extend(self.logits.read(&self.gpu, batch).await?);
+                outputs.extend(self.network.logits.read(&self.gpu, batch).await?);
             }
         }
         Ok(outputs)
@@ -434,24 +316,6 @@ fn check_grids<'a>(gpu: &Gpu, kernels: impl IntoIterator<Item = &'a Kernel>, bat
     kernels.into_iter().try_for_each(|kernel| kernel.check_grid(gpu, batch))
 }
 
-/// Reads a matrix for each layer.
-async fn read_layers(gpu: &Gpu, matrices: &[Matrix], architecture: &Architecture) -> Result<Parameters> {
-    let mut layers = Vec::with_capacity(matrices.len());
-    for matrix in matrices {
-        let values = matrix.read(gpu, matrix.rows).await?;
-        layers.push(Weights { inputs: matrix.rows - 1, outputs: matrix.columns, values });
-    }
-    Ok(Parameters { architecture: architecture.clone(), layers, statistics: Vec::new() })
-}
-
-/// Writes a matrix for each layer.
-fn write_layers(gpu: &Gpu, matrices: &[Matrix], values: &Parameters) -> Result<()> {
-    for (matrix, layer) in matrices.iter().zip(&values.layers) {
-        matrix.write(gpu, &layer.values);
-    }
-    gpu.submit([]).map(drop)
-}
-
 impl Backend for GpuBackend {
     type Set = Set;
 
@@ -469,16 +333,15 @@ impl Backend for GpuBackend {
         let losses = gpu.buffer(Content { name: "the losses", ..EXAMPLES }, 4 * count as u64, usage)?;
         let predictions = gpu.buffer(Content { name: "the predictions", ..EXAMPLES }, 4 * count as u64, usage)?;
         let correct = gpu.buffer("the count of right predictions", 4, usage)?;
-        let outputs = self.activations.first().unwrap_or(&self.logits);
-        let hidden = (!self.activations.is_empty()).then(|| self.hidden(0));
-        let first_layer = kernels::forward(gpu, &self.steps, data.inputs(), &self.weights[0], outputs, hidden);
+        let first_kernel = self.network.first_kernel(gpu, &self.steps, &data);
+        let first_kernel = first_kernel.ok_or_else(|| gpu.error("no kernel reads the data set"))?;
         let targets = Targets { order: &data.order, labels: &data.targets, losses: &losses };
         let results = Results { predictions: &predictions, correct: &correct };
         let kind = LossKind::of(&Objective { loss: self.loss, ..Objective::default() }, &examples.targets);
-        let evaluate = kernels::evaluate(gpu, &self.steps, &self.logits, targets, results, kind);
-        check_grids(gpu, [&first_layer, &evaluate], self.rows_at_once())?;
+        let evaluate = kernels::evaluate(gpu, &self.steps, &self.network.logits, targets, results, kind);
+        check_grids(gpu, [&first_kernel, &evaluate], self.rows_at_once())?;
         gpu.check()?;
-        Ok(Set { data, losses, predictions, correct, first_layer, evaluate })
+        Ok(Set { data, losses, predictions, correct, first_kernel, evaluate })
     }
 
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
@@ -510,8 +373,9 @@ impl Backend for GpuBackend {
             first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
             learning_rate: step.learning_rate,
             weight,
-            first_tile: 0,
             moment_scales,
+            key: step_key(trainer.seed, trainer.updates),
+            ..StepRecord::default()
         });
         trainer.batches.push(step.first..step.first + step.batch);
         if trainer.pending.len() == trainer.steps_per_submission {
@@ -552,25 +416,25 @@ impl Backend for GpuBackend {
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {
-        read_layers(&self.gpu, &self.weights, &self.architecture).await
+        self.network.parameters(&self.gpu).await
     }
 
     async fn state(&mut self) -> Result<TrainingState> {
         let Some(trainer) = &self.trainer else { return Err(no_training()) };
-        let parameters = read_layers(&self.gpu, &self.weights, &self.architecture).await?;
+        let parameters = self.network.parameters(&self.gpu).await?;
         let mut moments = Vec::new();
         for moment in &trainer.moments[..trainer.optimizer.moments()] {
-            moments.push(read_layers(&self.gpu, moment, &self.architecture).await?);
+            moments.push(self.network.read_layers(&self.gpu, moment).await?);
         }
         Ok(TrainingState { parameters, moments, best: None, updates: trainer.updates })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
         let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
-        state.check(&self.architecture, trainer.optimizer.moments())?;
-        write_layers(&self.gpu, &self.weights, &state.parameters)?;
+        state.check(self.network.architecture(), trainer.optimizer.moments())?;
+        self.network.write_parameters(&self.gpu, &state.parameters)?;
         for (moment, values) in trainer.moments.iter().zip(&state.moments) {
-            write_layers(&self.gpu, moment, values)?;
+            self.network.write_layers(&self.gpu, moment, values)?;
         }
         trainer.updates = state.updates;
         self.gpu.check()

@@ -76,6 +76,7 @@ pub mod optimizer;
 pub mod plan;
 pub mod random;
 pub mod reference;
+pub mod shader;
 pub mod trainer;
 pub mod verify;
 

@@ -3,7 +3,9 @@
 pub mod activation;
 mod architecture;
 mod parameters;
+mod preset;
 
 pub use activation::Activation;
 pub use architecture::{Architecture, Layer, MAX_LAYERS, Shape, Window, parse_layers};
 pub use parameters::{Parameters, Statistics, Weights, check_fit};
+pub use preset::Preset;

@@ -1,72 +1,20 @@
-//! The optimizers, SGD and AdamW, and the schedule of their learning rate.
+//! The optimizers, each one entry: a file in `optimizer/` with everything that is known of it, and its part of a kernel
+//! in `shaders/optimizer/`; and the schedule of the learning rate.
+
+mod adamw;
+mod schedule;
+mod sgd;
 
 use serde::{Deserialize, Serialize};
 
+pub use adamw::AdamW;
+pub use schedule::{Schedule, Warmup};
+pub use sgd::Sgd;
+
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Parameters};
-
-/// Stochastic gradient descent, with the semantics of PyTorch's `torch.optim.SGD` (dampening 0):
-///
-/// ```text
-/// g = gradient + weight_decay · w
-/// v = momentum · v + g                      v starts at 0
-/// w = w − learning_rate · (g + momentum · v   if nesterov, else v)
-/// ```
-///
-/// Weight decay applies to weights and biases alike, as it does there. Source: Sutskever et al. 2013,
-/// "On the importance of initialization and momentum in deep learning".
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sgd {
-    /// Share of the last update's direction that is kept, in 0..1; 0 is plain SGD.
-    pub momentum: f32,
-    /// Look ahead along the momentum.
-    pub nesterov: bool,
-    /// L2 penalty: each step also pulls every parameter towards 0 by this share of itself.
-    pub weight_decay: f32,
-}
-
-impl Sgd {
-    /// How many numbers it remembers for each parameter: 1 with momentum, the velocity, else none.
-    pub fn moments(&self) -> usize {
-        usize::from(self.momentum > 0.0)
-    }
-}
-
-/// Adam with decoupled weight decay, with the semantics of PyTorch's `torch.optim.AdamW`:
-///
-/// ```text
-/// m = beta1 · m + (1 − beta1) · gradient       m and v start at 0
-/// v = beta2 · v + (1 − beta2) · gradient²
-/// w = w − learning_rate · (weight_decay · w + m / (1 − beta1ᵗ) / (√(v / (1 − beta2ᵗ)) + epsilon))
-/// ```
-///
-/// in its step `t`, from 1. Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    /// Share of the mean gradient that is kept, in 0..1.
-    pub beta1: f64,
-    /// Share of the mean squared gradient that is kept, in 0..1.
-    pub beta2: f64,
-    /// What keeps the division finite.
-    pub epsilon: f64,
-    /// Each step also takes this share of the learning rate from every parameter.
-    pub weight_decay: f32,
-}
-
-impl Default for AdamW {
-    /// PyTorch's.
-    fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 }
-    }
-}
-
-impl AdamW {
-    /// What `m` and `√v` are multiplied with in step `step`, from 1: 1 / (1 − beta1ᵗ) and 1 / √(1 − beta2ᵗ).
-    pub fn moment_scales(&self, step: u64) -> [f64; 2] {
-        let rest = |beta: f64| 1.0 - beta.powf(step as f64);
-        [1.0 / rest(self.beta1), 1.0 / rest(self.beta2).sqrt()]
-    }
-}
+use crate::reference::Bounded;
+use crate::shader::Part;
 
 /// How gradients change the parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,22 +26,156 @@ pub enum Optimizer {
     AdamW(AdamW),
 }
 
-impl Optimizer {
-    /// How many numbers it remembers for each parameter: at most 2.
-    pub fn moments(&self) -> usize {
-        match self {
-            Self::Sgd(sgd) => sgd.moments(),
-            Self::AdamW(_) => 2,
+/// Evaluates an expression with the entry of an optimizer: `with_optimizer!(optimizer, entry => entry.moments())`.
+macro_rules! with_optimizer {
+    ($optimizer:expr, $entry:ident => $body:expr) => {
+        match $optimizer {
+            $crate::optimizer::Optimizer::Sgd($entry) => $body,
+            $crate::optimizer::Optimizer::AdamW($entry) => $body,
         }
+    };
+}
+pub(crate) use with_optimizer;
+
+impl Optimizer {
+    /// Every optimizer, with some settings.
+    pub fn all() -> [Self; 2] {
+        [Sgd::default().into(), AdamW::default().into()]
     }
 
-    /// What [`AdamW::moment_scales`] says; the others have no use for it.
-    pub(crate) fn moment_scales(&self, step: u64) -> [f64; 2] {
-        match self {
-            Self::Sgd(_) => [1.0; 2],
-            Self::AdamW(adamw) => adamw.moment_scales(step),
+    /// The optimizer of these settings by name; `None` where its own are not there.
+    fn from_settings(settings: &Settings) -> Option<Self> {
+        match settings.optimizer.as_str() {
+            Sgd::NAME => Sgd::from_settings(settings).map(Self::Sgd),
+            AdamW::NAME => AdamW::from_settings(settings).map(Self::AdamW),
+            _ => None,
         }
     }
+}
+
+/// Everything that is known of an optimizer.
+pub trait Entry: Sized {
+    /// Its name on the command line and in files.
+    const NAME: &'static str;
+    /// The names of its settings on the command line, with `_`, and in files.
+    const SETTINGS: &'static [&'static str];
+    /// Its part of a kernel: a WGSL function `update`.
+    const SHADER: Part;
+
+    /// How many numbers it remembers for each parameter: at most 2.
+    fn moments(&self) -> usize;
+
+    /// Checks the range of each setting.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first out of range, by its flag of `softstep train`.
+    fn check(&self) -> Result<()>;
+
+    /// What a device multiplies its moments with in step `step`, from 1.
+    fn moment_scales(&self, step: u64) -> [f64; 2] {
+        let _ = step;
+        [1.0; 2]
+    }
+
+    /// The constants of its [`SHADER`](Self::SHADER).
+    fn constants(&self) -> Vec<(&'static str, f64)>;
+
+    /// Its settings as they are written down.
+    fn settings(&self) -> Settings;
+
+    /// The optimizer with these settings; `None` where one is missing.
+    fn from_settings(settings: &Settings) -> Option<Self>;
+
+    /// One update in f64, the `step`-th, from 1; all slices are shaped alike.
+    fn update(&self, step: u64, learning_rate: f64, values: &mut [f64], gradient: &[f64], moments: [&mut [f64]; 2]);
+
+    /// The same in f32, as a loop that compiles to vector instructions; moments that it does not have are empty.
+    fn update_f32(&self, step: u64, learning_rate: f32, values: &mut [f32], gradient: &[f32], moments: [&mut [f32]; 2]);
+
+    /// What a gradient makes of a layer's `old` values and moments, with bounds of the errors of f32; `None` where its
+    /// moments are missing.
+    fn bounded_update(
+        &self,
+        step: u64,
+        learning_rate: f64,
+        gradient: &Bounded,
+        old: &[f64],
+        moments: [Option<&[f64]>; 2],
+    ) -> Option<BoundedUpdate>;
+
+    /// The gradient that changed a layer's values, or its first moment where there is one, from `[old, new]` to what they
+    /// are now.
+    fn derived_gradient(
+        &self,
+        learning_rate: f64,
+        values: [&[f64]; 2],
+        first_moment: Option<[&[f64]; 2]>,
+    ) -> Option<Vec<f64>>;
+}
+
+/// What an update makes of a layer, and how far a device that computes it in f32 may be off.
+#[derive(Debug, Default)]
+pub struct BoundedUpdate {
+    /// The new values.
+    pub parameters: Bounded,
+    /// How far [`Entry::derived_gradient`] may be off.
+    pub gradient_errors: Vec<f64>,
+    /// The new second moment, where there is one.
+    pub second_moment: Option<Bounded>,
+}
+
+impl Optimizer {
+    /// Its name on the command line and in files.
+    pub fn name(&self) -> &'static str {
+        fn name<E: Entry>(_: &E) -> &'static str {
+            E::NAME
+        }
+        with_optimizer!(self, entry => name(entry))
+    }
+
+    /// The names of its settings on the command line, with `_`, and in files.
+    pub fn setting_names(&self) -> &'static [&'static str] {
+        fn settings<E: Entry>(_: &E) -> &'static [&'static str] {
+            E::SETTINGS
+        }
+        with_optimizer!(self, entry => settings(entry))
+    }
+
+    /// Its part of a kernel.
+    pub(crate) fn shader(&self) -> Part {
+        fn shader<E: Entry>(_: &E) -> Part {
+            E::SHADER
+        }
+        with_optimizer!(self, entry => shader(entry))
+    }
+
+    /// The constants of its part of a kernel.
+    pub(crate) fn constants(&self) -> Vec<(&'static str, f64)> {
+        with_optimizer!(self, entry => entry.constants())
+    }
+
+    /// How many numbers it remembers for each parameter: at most 2.
+    pub fn moments(&self) -> usize {
+        with_optimizer!(self, entry => entry.moments())
+    }
+
+    /// Checks the range of each setting.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first out of range, by its flag of `softstep train`.
+    pub fn check(&self) -> Result<()> {
+        with_optimizer!(self, entry => entry.check())
+    }
+
+    /// What a device multiplies the moments with in step `step`, from 1.
+    pub fn moment_scales(&self, step: u64) -> [f64; 2] {
+        with_optimizer!(self, entry => Entry::moment_scales(entry, step))
+    }
+}
+
+/// Refuses a setting by its flag where a rule does not hold.
+pub(crate) fn must(holds: bool, flag: &str, value: impl std::fmt::Display, rule: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Invalid(format!("{flag} {value}: must be {rule}"))) }
 }
 
 impl Default for Optimizer {
@@ -115,10 +197,11 @@ impl From<AdamW> for Optimizer {
 }
 
 /// An optimizer as it is written down: flat, and without `optimizer` it is SGD, once the only one.
-#[derive(Serialize, Deserialize)]
-struct Settings {
-    #[serde(default)]
-    optimizer: Kind,
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Its name.
+    #[serde(default = "sgd")]
+    optimizer: String,
     weight_decay: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     momentum: Option<f32>,
@@ -132,58 +215,33 @@ struct Settings {
     epsilon: Option<f64>,
 }
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    #[default]
-    Sgd,
-    AdamW,
+fn sgd() -> String {
+    Sgd::NAME.into()
+}
+
+impl Settings {
+    /// Of an optimizer with this name and weight decay, and no other settings.
+    fn new(optimizer: &str, weight_decay: f32) -> Self {
+        Self { optimizer: optimizer.into(), weight_decay, ..Self::default() }
+    }
 }
 
 impl From<Optimizer> for Settings {
     fn from(optimizer: Optimizer) -> Self {
-        let none = Self {
-            optimizer: Kind::Sgd,
-            weight_decay: 0.0,
-            momentum: None,
-            nesterov: None,
-            beta1: None,
-            beta2: None,
-            epsilon: None,
-        };
-        match optimizer {
-            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => {
-                Self { weight_decay, momentum: Some(momentum), nesterov: Some(nesterov), ..none }
-            }
-            Optimizer::AdamW(AdamW { beta1, beta2, epsilon, weight_decay }) => Self {
-                optimizer: Kind::AdamW,
-                weight_decay,
-                beta1: Some(beta1),
-                beta2: Some(beta2),
-                epsilon: Some(epsilon),
-                ..none
-            },
-        }
+        with_optimizer!(&optimizer, entry => entry.settings())
     }
 }
 
 impl TryFrom<Settings> for Optimizer {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(settings: Settings) -> std::result::Result<Self, &'static str> {
-        let Settings { optimizer, weight_decay, momentum, nesterov, beta1, beta2, epsilon } = settings;
-        match (optimizer, momentum, nesterov, beta1, beta2, epsilon) {
-            (Kind::Sgd, Some(momentum), Some(nesterov), None, None, None) => {
-                Ok(Sgd { momentum, nesterov, weight_decay }.into())
-            }
-            (Kind::AdamW, None, None, Some(beta1), Some(beta2), Some(epsilon)) => {
-                Ok(AdamW { beta1, beta2, epsilon, weight_decay }.into())
-            }
-            _ => {
-                Err("an optimizer needs its own settings, and only those: momentum and nesterov for sgd, beta1, beta2 \
-                      and epsilon for adamw")
-            }
-        }
+    fn try_from(settings: Settings) -> std::result::Result<Self, String> {
+        let optimizer = Self::from_settings(&settings);
+        // And nothing that is another's.
+        optimizer.filter(|&optimizer| Settings::from(optimizer) == settings).ok_or_else(|| {
+            let all = Self::all().map(|other| format!("{} for {}", other.setting_names().join(", "), other.name()));
+            format!("an optimizer needs its own settings, and only those: {}", all.join("; "))
+        })
     }
 }
 
@@ -240,49 +298,5 @@ impl TrainingState {
             }))
             .find(|(.., values)| !values.iter().all(|value| value.is_finite()))
             .map(|(what, index, _)| format!("{what} of layer {}", index + 1))
-    }
-}
-
-/// How the learning rate changes over a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// The same at every step.
-    #[default]
-    Constant,
-    /// Half a cosine from the full rate at the first step towards 0 after the last
-    /// (Loshchilov and Hutter 2016, "SGDR", without restarts).
-    Cosine,
-    /// Divided by 10 after each third of the run.
-    Step,
-}
-
-impl Schedule {
-    /// The learning rate of step `step` (from 0) of `steps`, where the run's is `base`.
-    pub fn learning_rate(self, base: f32, step: usize, steps: usize) -> f32 {
-        let done = step as f64 / steps.max(1) as f64;
-        let factor = match self {
-            Self::Constant => 1.0,
-            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
-            Self::Step => [1.0, 0.1, 0.01][((3.0 * done) as usize).min(2)],
-        };
-        (f64::from(base) * factor) as f32
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schedules_start_at_the_base_rate_and_fall_as_documented() {
-        let rate = |schedule: Schedule, step| schedule.learning_rate(0.5, step, 90);
-        assert_eq!([0, 45, 89].map(|step| rate(Schedule::Constant, step)), [0.5; 3]);
-        assert_eq!([0, 45].map(|step| rate(Schedule::Cosine, step)), [0.5, 0.25]);
-        assert!(rate(Schedule::Cosine, 89) < 0.001);
-        assert_eq!(
-            [0, 29, 30, 59, 60, 89].map(|step| rate(Schedule::Step, step)),
-            [0.5, 0.5, 0.05, 0.05, 0.005, 0.005]
-        );
     }
 }

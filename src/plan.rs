@@ -74,6 +74,11 @@ impl Node {
         }
     }
 
+    /// Weights and biases; 0 where it has none.
+    pub fn parameters(&self) -> usize {
+        self.weights_shape().map_or(0, |[inputs, outputs]| (inputs + 1) * outputs)
+    }
+
     /// Multiplications of an example in its matrix product, without biases; 0 for other operations.
     pub fn products(&self) -> u64 {
         match (self.operation, self.weights_shape()) {
@@ -206,6 +211,11 @@ impl Plan {
     /// The first node with weights: nobody needs gradients before it.
     pub fn first_weights(&self) -> usize {
         self.nodes.iter().position(|node| node.weights.is_some()).unwrap_or(0)
+    }
+
+    /// Weights and biases of all nodes.
+    pub fn parameters(&self) -> usize {
+        self.nodes.iter().map(Node::parameters).sum()
     }
 
     /// Floating-point operations in the matrix products of a forward pass of one example: a multiplication and an addition

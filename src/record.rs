@@ -12,6 +12,8 @@ use serde_json::{Map, Value};
 use softstep::Error;
 use softstep::backend::{DeviceInfo, KernelTime};
 use softstep::data::{Data, Examples, Preprocessing};
+use softstep::model::{Activation, Architecture};
+use softstep::plan::Plan;
 use softstep::trainer::{Best, TrainingConfig};
 use softstep::verify::Verification;
 
@@ -39,7 +41,10 @@ pub struct Config<S> {
     pub device_type: String,
     /// Driver or library, with its version.
     pub driver: String,
-    /// Layer sizes `[features, hidden…, outputs]`.
+    /// The model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<Architecture>,
+    /// Layer sizes `[features, hidden…, outputs]` of a stack of linear layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sizes: Option<Vec<usize>>,
     /// Examples to train on.
@@ -69,7 +74,7 @@ impl<'a> Config<&'a TrainingConfig> {
     /// For a run on this data, its validation part taken out.
     pub fn new(
         settings: &'a TrainingConfig,
-        sizes: Vec<usize>,
+        architecture: &Architecture,
         data: &Data,
         validation: Option<&Examples>,
         info: &DeviceInfo,
@@ -82,7 +87,8 @@ impl<'a> Config<&'a TrainingConfig> {
             adapter: info.name.clone(),
             device_type: info.device_type.into(),
             driver: info.driver.clone(),
-            sizes: Some(sizes),
+            architecture: Some(architecture.clone()),
+            sizes: architecture.as_dense().map(|(sizes, _)| sizes),
             train_examples: Some(data.train.len()),
             validation_examples: validation.map(Examples::len),
             test_examples: Some(data.test.len()),
@@ -379,6 +385,20 @@ impl Record {
             test.check().with_context(|| format!("{} is damaged", results.display()))?;
         }
         Ok(record)
+    }
+
+    /// The model; in folders of version 0.1.0 it is said by its sizes alone.
+    pub fn architecture(&self) -> Option<Architecture> {
+        let Config { architecture, sizes, .. } = &self.config;
+        architecture.clone().or_else(|| {
+            let activation = self.setting("activation").and_then(Activation::from_name).unwrap_or_default();
+            Architecture::dense(sizes.as_ref()?, activation).ok()
+        })
+    }
+
+    /// Weights and biases of the model, if it is known.
+    pub fn parameters(&self) -> Option<usize> {
+        Some(Plan::new(&self.architecture()?).parameters())
     }
 
     /// A setting as text, if the run has it.

@@ -12,7 +12,7 @@ use crate::data::Targets;
 use crate::loss::{Loss, Objective};
 use crate::model::Activation;
 use crate::model::activation::{Entry, with_entry};
-use crate::optimizer::{AdamW, Optimizer, Sgd};
+use crate::optimizer::{AdamW, Entry as _, Optimizer, Sgd, with_optimizer};
 
 /// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
 pub fn matmul(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
@@ -207,13 +207,7 @@ pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
 
 /// One update by stochastic gradient descent; all three are shaped alike.
 pub fn sgd_update(sgd: &Sgd, learning_rate: f64, values: &mut [f64], gradient: &[f64], velocity: &mut [f64]) {
-    assert_eq!([values.len(), velocity.len()], [gradient.len(); 2]);
-    let (momentum, weight_decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
-    for ((w, g), v) in values.iter_mut().zip(gradient).zip(velocity) {
-        let g = g + weight_decay * *w;
-        *v = momentum * *v + g;
-        *w -= learning_rate * if sgd.nesterov { g + momentum * *v } else { *v };
-    }
+    sgd.update(1, learning_rate, values, gradient, [velocity, &mut []]);
 }
 
 /// One update by AdamW, its `step`-th, from 1; all four are shaped alike.
@@ -223,17 +217,9 @@ pub fn adamw_update(
     learning_rate: f64,
     values: &mut [f64],
     gradient: &[f64],
-    [first, second]: [&mut [f64]; 2],
+    moments: [&mut [f64]; 2],
 ) {
-    assert_eq!([values.len(), first.len(), second.len()], [gradient.len(); 3]);
-    let AdamW { beta1, beta2, epsilon, weight_decay } = *adamw;
-    let [first_scale, second_scale] = adamw.moment_scales(step);
-    for (((w, g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
-        *m = beta1 * *m + (1.0 - beta1) * g;
-        *v = beta2 * *v + (1.0 - beta2) * g * g;
-        let direction = first_scale * *m / (second_scale * v.sqrt() + epsilon);
-        *w -= learning_rate * (f64::from(weight_decay) * *w + direction);
-    }
+    adamw.update(step, learning_rate, values, gradient, moments);
 }
 
 /// One update by any optimizer, the `step`-th, from 1; moments that it does not have stay as they are.
@@ -245,10 +231,7 @@ pub fn update(
     gradient: &[f64],
     [first, second]: &mut [Vec<f64>; 2],
 ) {
-    match optimizer {
-        Optimizer::Sgd(sgd) => sgd_update(sgd, learning_rate, values, gradient, first),
-        Optimizer::AdamW(adamw) => adamw_update(adamw, step, learning_rate, values, gradient, [first, second]),
-    }
+    with_optimizer!(optimizer, entry => entry.update(step, learning_rate, values, gradient, [first, second]));
 }
 
 /// The same values in f64.

@@ -6,7 +6,7 @@
 //! With `--json`, standard output is JSON Lines. `softstep train` prints objects with an `event`:
 //!
 //! - `start`: `version`, `backend` (`gpu`, `cpu`), `adapter`, `device_type`, `driver`, `data`, `train_examples`,
-//!   `test_examples`, `sizes` (`[features, hidden…, classes]`), `out`, `resumed_from` (a step, only with `--resume`), and the settings as in
+//!   `test_examples`, `architecture` (`input`, its shape, and `layers`, each as `--layers` has it), `sizes` (`[features, hidden…, classes]`, only of a stack of linear layers), `out`, `resumed_from` (a step, only with `--resume`), and the settings as in
 //!   `config.json`;
 //! - `epoch`: `epoch`, `train_loss`, `validation_loss` and `validation_accuracy` (only with `--validation`),
 //!   `test_loss`, `test_accuracy`; where the targets are real values, `*_r_squared` in the place of `*_accuracy`;
@@ -14,7 +14,7 @@
 //!   and `host_seconds`, what training took beyond them;
 //! - `stopped` (instead of `done`, if the run was stopped): `step`, `steps`, `out`;
 //! - `finished` (alone, if `--resume` names a run that has ended): `step`, `steps`, `out`;
-//! - `done`: `backend`, `adapter`, `device_type`, `driver`, `data`, `sizes`, `epochs`, `batch_size`, `seed`, `steps`,
+//! - `done`: `backend`, `adapter`, `device_type`, `driver`, `data`, `architecture` and `sizes` as in `start`, `epochs`, `batch_size`, `seed`, `steps`,
 //!   `seconds` (spent in training steps since the program's start, without loading and evaluation), `steps_per_second` and `images_per_second`
 //!   (over these seconds), `first_loss_seconds` and `total_seconds` (since the program's start), `train_loss`,
 //!   `validation_*`, `test_loss`, `test_accuracy` or `test_r_squared` and `test_rmse`, `best_epoch` and `best_validation_loss` (with
@@ -42,6 +42,8 @@ use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
 use softstep::loss::Loss;
 use softstep::metrics::Confusion;
+use softstep::model::{Architecture, Layer};
+use softstep::plan::Plan;
 use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
@@ -439,8 +441,8 @@ pub struct Run<'a> {
     pub info: DeviceInfo,
     /// Its data, without what is held out.
     pub data: &'a Data,
-    /// Layer sizes `[features, hidden…, classes]`.
-    pub sizes: Vec<usize>,
+    /// Its model.
+    pub architecture: &'a Architecture,
     /// Its settings.
     pub config: &'a TrainingConfig,
     /// Its folder.
@@ -557,7 +559,7 @@ impl<'a> TrainReport<'a> {
     }
 
     fn header(&self, steps: usize) -> softstep::Result<()> {
-        let Run { info, data, sizes, config, out, resumed_from } = &self.run;
+        let Run { info, data, architecture, config, out, resumed_from } = &self.run;
         if self.json {
             return print_event(
                 "start",
@@ -573,7 +575,8 @@ impl<'a> TrainReport<'a> {
                     },
                     train_examples: data.train.len(),
                     test_examples: data.test.len(),
-                    sizes,
+                    architecture,
+                    sizes: architecture.as_dense().map(|(sizes, _)| sizes),
                     out: out.display().to_string(),
                     resumed_from: *resumed_from,
                     config,
@@ -583,7 +586,6 @@ impl<'a> TrainReport<'a> {
         if self.quiet {
             return Ok(());
         }
-        let parameters = |pair: &[usize]| (pair[0] + 1) * pair[1];
         let mut lines = vec![
             device_line(info),
             field(
@@ -604,19 +606,7 @@ impl<'a> TrainReport<'a> {
         if let Some(Preprocessing::Table(format)) = &data.preprocessing {
             lines.push(field("columns", &columns_text(format)));
         }
-        lines.push(field("model", &format!("{} parameters", count(sizes.windows(2).map(parameters).sum()))));
-        for (index, pair) in sizes.windows(2).enumerate() {
-            let hidden = config.activation.to_string();
-            let activation = match config.loss {
-                _ if index + 2 < sizes.len() => &*hidden,
-                Loss::CrossEntropy => "softmax",
-                Loss::BinaryCrossEntropy => "sigmoid",
-                Loss::MeanSquaredError => "identity",
-            };
-            let shape = format!("[{}, {}]", pair[0], pair[1]);
-            lines
-                .push(field("", &format!("linear {shape:>12} + bias, {activation:8} {:>10}", count(parameters(pair)))));
-        }
+        lines.extend(model_lines(architecture, config.loss));
         lines.push(field(
             "training",
             &format!(
@@ -737,7 +727,7 @@ impl<'a> TrainReport<'a> {
         page: Option<&Path>,
         parameters_sha256: String,
     ) -> softstep::Result<()> {
-        let Run { info, data, sizes, config, out, .. } = &self.run;
+        let Run { info, data, architecture, config, out, .. } = &self.run;
         let Summary { epochs, steps, train_loss, best, ref validation, ref test } = *summary;
         let Timings { seconds, steps_per_second, examples_per_second, first_loss_seconds, total_seconds, .. } =
             self.timings();
@@ -747,7 +737,8 @@ impl<'a> TrainReport<'a> {
                 &DoneLine {
                     device: DeviceLine::new(info),
                     data: &data.name,
-                    sizes,
+                    architecture,
+                    sizes: architecture.as_dense().map(|(sizes, _)| sizes),
                     epochs,
                     batch_size: config.batch_size,
                     seed: config.seed,
@@ -843,8 +834,11 @@ pub fn serialize_device<S: serde::Serializer>(info: &DeviceInfo, serializer: S) 
 /// A configuration on both backends.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
-    /// Layer sizes `[features, hidden…, classes]`.
-    pub sizes: Vec<usize>,
+    /// The model.
+    pub architecture: Architecture,
+    /// Layer sizes `[features, hidden…, classes]` of a stack of linear layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<Vec<usize>>,
     /// Examples in a step.
     pub batch_size: usize,
     /// `None` where there is no adapter.
@@ -875,8 +869,8 @@ impl BenchReport {
     }
 
     /// Shows which configuration is under way.
-    pub fn begin(&self, sizes: &[usize], batch_size: usize) {
-        self.bar.set_message(format!("{}, batches of {batch_size}", model_name(sizes)));
+    pub fn begin(&self, architecture: &Architecture, batch_size: usize) {
+        self.bar.set_message(format!("{}, batches of {batch_size}", model_name(architecture)));
         self.bar.tick();
     }
 
@@ -912,7 +906,7 @@ impl BenchReport {
         table.set_header(right(header));
         for row in &self.rows {
             let speeds: Vec<&Speed> = row.gpu.iter().chain([&row.cpu]).collect();
-            let mut cells = vec![model_name(&row.sizes), row.batch_size.to_string()];
+            let mut cells = vec![model_name(&row.architecture), row.batch_size.to_string()];
             cells.extend(speeds.iter().map(|speed| short(speed.steps_per_second)));
             cells.extend(speeds.iter().map(|speed| short(speed.images_per_second)));
             cells.extend(speeds.iter().map(|speed| short(speed.gflop_per_second)));
@@ -932,9 +926,65 @@ impl Drop for BenchReport {
     }
 }
 
-/// Layer sizes as in `784-128-10`.
-pub fn model_name(sizes: &[usize]) -> String {
-    sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("-")
+/// A short name of a model: its sizes, as in `784-128-10`; `16x5-pool2-32x5-pool2-128-10` where layers are convolutional.
+pub fn model_name(architecture: &Architecture) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let layers = architecture.layers();
+    if !layers.iter().any(|layer| matches!(layer, Layer::Conv2d { .. } | Layer::MaxPool2d { .. })) {
+        parts.push(architecture.input().len().to_string());
+    }
+    parts.extend(layers.iter().filter_map(|layer| match layer {
+        Layer::Linear { outputs } => Some(outputs.to_string()),
+        Layer::Conv2d { .. } => Some(layer.to_string().replace("conv:", "")),
+        Layer::MaxPool2d { .. } => Some(layer.to_string().replace(':', "")),
+        Layer::BatchNorm => Some("bn".into()),
+        Layer::Activation(_) | Layer::Dropout { .. } | Layer::Flatten => None,
+    }));
+    // Of deep ones the two ends.
+    let left_out = parts.len().saturating_sub(NAMED_LAYERS);
+    if left_out > 1 {
+        let from = NAMED_LAYERS - 3;
+        parts.splice(from..from + left_out, [format!("({left_out} more)")]);
+    }
+    parts.join("-")
+}
+
+/// The most layers in a model's name.
+const NAMED_LAYERS: usize = 12;
+/// The most layers that a model's summary shows.
+const SHOWN_LAYERS: usize = 20;
+
+/// The summary of a model: a line for each operation, with its output shape, its parameters and the floating-point
+/// operations of an example in its product, forward; and their sums.
+fn model_lines(architecture: &Architecture, loss: Loss) -> Vec<String> {
+    let plan = Plan::new(architecture);
+    let row = |[layer, output, parameters, operations]: [&str; 4]| {
+        format!("{layer:26} {output:>12} {parameters:>13} {operations:>15}")
+    };
+    let some = |number: u64| if number == 0 { UNDEFINED.to_string() } else { HumanCount(number).to_string() };
+    let mut rows = vec![row(["layer", "output", "parameters", "operations"])];
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let mut name = architecture.layers()[node.layer - 1].to_string();
+        let activation = node.activation.map(|activation| activation.name());
+        let of_loss = match loss {
+            Loss::CrossEntropy => Some("softmax"),
+            Loss::BinaryCrossEntropy => Some("sigmoid"),
+            Loss::MeanSquaredError => None,
+        };
+        if let Some(activation) = if index + 1 == plan.nodes.len() { of_loss } else { activation } {
+            name += &format!(", {activation}");
+        }
+        let (parameters, operations) = (node.parameters() as u64, 2 * node.products());
+        rows.push(row([&name, &node.output.to_string(), &some(parameters), &some(operations)]));
+    }
+    let left_out = plan.nodes.len().saturating_sub(SHOWN_LAYERS);
+    if left_out > 1 {
+        let from = 1 + SHOWN_LAYERS - 5;
+        rows.splice(from..from + left_out, [format!("… {} more", count(left_out))]);
+    }
+    let (parameters, operations) = (plan.parameters() as u64, plan.forward_operations());
+    rows.push(row(["in all, for an example", "", &some(parameters), &some(operations)]));
+    rows.iter().enumerate().map(|(index, row)| field(if index == 0 { "model" } else { "" }, row)).collect()
 }
 
 /// A measured number, with as many digits as mean something.
@@ -1000,7 +1050,9 @@ struct StartLine<'a> {
     columns: Option<Vec<ColumnLine<'a>>>,
     train_examples: usize,
     test_examples: usize,
-    sizes: &'a [usize],
+    architecture: &'a Architecture,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sizes: Option<Vec<usize>>,
     out: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed_from: Option<usize>,
@@ -1013,7 +1065,9 @@ struct DoneLine<'a> {
     #[serde(flatten)]
     device: DeviceLine<'a>,
     data: &'a str,
-    sizes: &'a [usize],
+    architecture: &'a Architecture,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sizes: Option<Vec<usize>>,
     epochs: usize,
     batch_size: usize,
     seed: u64,

@@ -9,11 +9,12 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::augmentation::Augment;
 use crate::backend::{Backend, Evaluation, Step};
 use crate::error::{Error, Result};
 use crate::loss::{ClassWeights, Loss, check_settings};
 use crate::model::{Activation, Architecture, Layer, Parameters, Shape};
-use crate::optimizer::{AdamW, Optimizer, Schedule, Sgd, TrainingState};
+use crate::optimizer::{Optimizer, Schedule, Sgd, TrainingState, Warmup};
 
 /// Everything that decides a training run, beside the data. The same settings and data give the same steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ pub struct TrainingConfig {
     pub epochs: usize,
     /// Examples in a step.
     pub batch_size: usize,
-    /// The learning rate that the schedule starts from.
+    /// The learning rate that the schedule starts from; with one cycle, that of its peak.
     pub learning_rate: f32,
     /// The optimizer.
     #[serde(flatten)]
@@ -40,7 +41,14 @@ pub struct TrainingConfig {
     pub clip_norm: Option<f32>,
     /// How the learning rate changes over the run.
     pub schedule: Schedule,
-    /// Seed of the initial parameters, the order of the examples and the choice of the validation part.
+    /// The warm-up before the schedule.
+    #[serde(default)]
+    pub warmup: Option<Warmup>,
+    /// Random change of the images of each batch.
+    #[serde(default)]
+    pub augment: Option<Augment>,
+    /// Seed of the initial parameters, the order of the examples, the choice of the validation part, dropout and
+    /// augmentation.
     pub seed: u64,
     /// Share of the training examples that is held out for validation, in 0..1;
     /// see [`Examples::split`].
@@ -86,6 +94,8 @@ impl Default for TrainingConfig {
             optimizer: Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }.into(),
             clip_norm: None,
             schedule: Schedule::Cosine,
+            warmup: None,
+            augment: None,
             seed: 0,
             validation: 0.0,
             loss: Loss::default(),
@@ -103,15 +113,6 @@ impl TrainingConfig {
     /// # Errors
     /// [`Error::Invalid`] naming the first setting out of range, by its flag of `softstep train`.
     pub fn check(&self) -> Result<()> {
-        // Settings that the optimizer does not have are in range.
-        let (momentum, nesterov, weight_decay) = match self.optimizer {
-            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => (momentum, nesterov, weight_decay),
-            Optimizer::AdamW(AdamW { weight_decay, .. }) => (0.0, false, weight_decay),
-        };
-        let AdamW { beta1, beta2, epsilon, .. } = match self.optimizer {
-            Optimizer::AdamW(adamw) => adamw,
-            Optimizer::Sgd(_) => AdamW::default(),
-        };
         let rules = [
             (
                 self.hidden.len() < 1000,
@@ -133,23 +134,6 @@ impl TrainingConfig {
                 self.learning_rate.to_string(),
                 "above 0 and finite",
             ),
-            ((0.0..1.0).contains(&momentum), "--momentum", momentum.to_string(), "at least 0 and below 1"),
-            (!nesterov || momentum > 0.0, "--nesterov with --momentum", momentum.to_string(), "a momentum above 0"),
-            (
-                weight_decay >= 0.0 && weight_decay.is_finite(),
-                "--weight-decay",
-                weight_decay.to_string(),
-                "at least 0 and finite",
-            ),
-            ((0.0..1.0).contains(&beta1), "--beta1", beta1.to_string(), "at least 0 and below 1"),
-            ((0.0..1.0).contains(&beta2), "--beta2", beta2.to_string(), "at least 0 and below 1"),
-            (
-                // What f32 has left of it.
-                (1e-30..=1.0).contains(&epsilon),
-                "--epsilon",
-                epsilon.to_string(),
-                "at least 1e-30 and at most 1",
-            ),
             (
                 self.clip_norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()),
                 "--clip-norm",
@@ -166,6 +150,13 @@ impl TrainingConfig {
         if let Some((_, flag, value, rule)) = rules.into_iter().find(|(holds, ..)| !holds) {
             return Err(Error::Invalid(format!("{flag} {value}: must be {rule}")));
         }
+        if let Some(Warmup::Share(share)) = self.warmup
+            && !(0.0..1.0).contains(&share)
+        {
+            return Err(Error::Invalid(format!("--warmup {share}: must be a number of steps, or a share below 1")));
+        }
+        self.augment.map_or(Ok(()), Augment::check)?;
+        self.optimizer.check()?;
         check_settings(self.loss, self.label_smoothing, self.class_weights.is_some())?;
         self.class_weights.as_ref().map_or(Ok(()), ClassWeights::check)?;
         if self.validation == 0.0 {
@@ -198,12 +189,34 @@ impl TrainingConfig {
         Plan::new(self, examples).steps()
     }
 
+    /// Checks that a run on so many examples has a step behind its warm-up.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with both numbers of steps.
+    pub fn check_warmup(&self, examples: usize) -> Result<()> {
+        let steps = self.steps(examples);
+        match self.warmup {
+            Some(warmup) if steps > 0 && warmup.steps(steps) >= steps => {
+                Err(Error::Invalid(format!("--warmup {warmup}: must be fewer than the {steps} steps of the run")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The learning rate of step `step` (from 0) of a run of `steps`.
+    pub fn learning_rate_of(&self, step: usize, steps: usize) -> f32 {
+        match self.warmup {
+            Some(warmup) => warmup.learning_rate(self.schedule, self.learning_rate, step, steps),
+            None => self.schedule.learning_rate(self.learning_rate, step, steps),
+        }
+    }
+
     /// The model of these settings for examples of this shape: their layers, and a linear one to so many outputs.
     ///
     /// Where no layer needs images, an image is its features in a row.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the layer that does not fit.
+    /// [`Error::Invalid`] naming the layer that does not fit, after the flag `--layers`.
     pub fn architecture(&self, input: Shape, outputs: usize) -> Result<Architecture> {
         let last = Layer::Linear { outputs };
         let Some(layers) = &self.layers else {
@@ -214,6 +227,7 @@ impl TrainingConfig {
         let needs_image = |layer: &Layer| matches!(layer, Layer::Conv2d { .. } | Layer::MaxPool2d { .. });
         let input = if layers.iter().any(needs_image) { input } else { Shape::Flat(input.len()) };
         Architecture::new(input, layers.iter().copied().chain([last]))
+            .map_err(|error| Error::Invalid(format!("--layers: {error}")))
     }
 }
 
@@ -351,6 +365,7 @@ pub async fn train<B: Backend>(
     mut observe: impl FnMut(Event<'_>) -> Result<()>,
 ) -> Result<Option<Summary>> {
     config.check()?;
+    config.check_warmup(examples)?;
     let plan = Plan::new(config, examples);
     let mut ledger = Ledger::new(&plan, course.from)?;
     let mut best = course.best.cloned();
@@ -520,7 +535,7 @@ impl<'a> Plan<'a> {
         Step {
             first,
             batch: self.config.batch_size.min(self.examples - first),
-            learning_rate: self.config.schedule.learning_rate(self.config.learning_rate, index, self.steps()),
+            learning_rate: self.config.learning_rate_of(index, self.steps()),
         }
     }
 }
@@ -597,6 +612,7 @@ mod tests {
     use super::*;
     use crate::backend::DeviceInfo;
     use crate::data::Examples;
+    use crate::optimizer::AdamW;
 
     /// A step that fails though it ran.
     struct Failure {
@@ -721,7 +737,7 @@ mod tests {
 
     fn backend_rate(config: &TrainingConfig, examples: usize, step: usize) -> f32 {
         let steps = config.epochs * examples.div_ceil(config.batch_size);
-        config.schedule.learning_rate(config.learning_rate, step - 1, steps)
+        config.learning_rate_of(step - 1, steps)
     }
 
     #[test]
@@ -851,6 +867,11 @@ mod tests {
             (
                 "--class-weights",
                 TrainingConfig { class_weights: "balanced".parse().ok(), loss: Loss::MeanSquaredError, ..good.clone() },
+            ),
+            ("--warmup 1.5:", TrainingConfig { warmup: Some(Warmup::Share(1.5)), ..good.clone() }),
+            (
+                "--augment scale=1:",
+                TrainingConfig { augment: Some(Augment { scale: 1.0, ..Augment::default() }), ..good.clone() },
             ),
             ("--patience", TrainingConfig { patience: NonZeroUsize::new(3), ..good.clone() }),
             ("--keep best", TrainingConfig { keep: Keep::Best, ..good.clone() }),

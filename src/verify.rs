@@ -9,7 +9,7 @@ use crate::data::{Examples, Targets};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Objective};
 use crate::model::Parameters;
-use crate::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
+use crate::optimizer::{Entry as _, TrainingState, with_optimizer};
 use crate::reference::{
     Bounded, Deviation, EPSILON, Mode, Network, TOO_LARGE, class_shares, clip_coefficient, gradient_norm, log_sum_exp,
     rounding, row_scales, sigmoid, softplus, target, widen,
@@ -181,33 +181,18 @@ fn check(
         };
         let (old_moments, new_moments) = ([moment(before, 0), moment(before, 1)], [moment(after, 0), moment(after, 1)]);
         let rate = f64::from(learning_rate);
-        let update = match training.optimizer {
-            Optimizer::Sgd(sgd) => Update::sgd(&sgd, rate, gradient, &old, old_moments[0].as_deref()),
-            Optimizer::AdamW(adamw) => {
-                let [Some(first), Some(second)] = &old_moments else { return None };
-                Update::adamw(&adamw, after.updates, rate, gradient, &old, [first, second])
-            }
-        };
+        let moments = [old_moments[0].as_deref(), old_moments[1].as_deref()];
+        let update = with_optimizer!(&training.optimizer, entry => {
+            entry.bounded_update(after.updates, rate, gradient, &old, moments)?
+        });
         if !update.parameters.is_within_f32() {
             return None;
         }
         // The gradient itself is never written down: it follows from what it changed.
-        let derived: Vec<f64> = match (training.optimizer, &old_moments[0], &new_moments[0]) {
-            (Optimizer::Sgd(sgd), None, _) | (Optimizer::Sgd(sgd), _, None) => {
-                let decay = f64::from(sgd.weight_decay);
-                old.iter().zip(&new).map(|(old, new)| (old - new) / rate - decay * old).collect()
-            }
-            (Optimizer::Sgd(sgd), Some(old_velocity), Some(new_velocity)) => {
-                let (momentum, decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
-                let kept = old_velocity.iter().zip(&old).map(|(velocity, value)| momentum * velocity + decay * value);
-                new_velocity.iter().zip(kept).map(|(new, kept)| new - kept).collect()
-            }
-            (Optimizer::AdamW(AdamW { beta1, .. }), Some(old_moment), Some(new_moment)) => {
-                let pairs = old_moment.iter().zip(new_moment);
-                pairs.map(|(old, new)| (new - beta1 * old) / (1.0 - beta1)).collect()
-            }
-            (Optimizer::AdamW(_), ..) => return None,
-        };
+        let first_moment = old_moments[0].as_deref().zip(new_moments[0].as_deref()).map(<[_; 2]>::from);
+        let derived = with_optimizer!(&training.optimizer, entry => {
+            entry.derived_gradient(rate, [&old, &new], first_moment)?
+        });
         let name = |what| format!("{what} of layer {} of {count}", index + 1);
         let tolerance = |at: usize| update.gradient_errors[at] + UNDERFLOW;
         let what = name(if training.clip_norm.is_some() { "the clipped gradient" } else { "the gradient" });
@@ -262,89 +247,6 @@ fn clip(gradients: &mut [Bounded], max_norm: f64) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// What a gradient makes of a layer.
-struct Update {
-    parameters: Bounded,
-    /// How far the gradient may be off that is derived from the parameters, or from the first moment where there is one.
-    gradient_errors: Vec<f64>,
-    /// AdamW's mean squared gradient.
-    second_moment: Option<Bounded>,
-}
-
-impl Update {
-    fn sgd(sgd: &Sgd, learning_rate: f64, gradient: &Bounded, old: &[f64], velocity: Option<&[f64]>) -> Self {
-        let (momentum, decay) = (f64::from(sgd.momentum), f64::from(sgd.weight_decay));
-        let mut parameters = Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
-        let mut gradient_errors = Vec::with_capacity(old.len());
-        for (at, &old) in old.iter().enumerate() {
-            let (g, g_error) = (gradient.values[at], gradient.errors[at]);
-            let decayed = g + decay * old;
-            let decayed_error = g_error + EPSILON * (g.abs() + 2.0 * (decay * old).abs());
-            let (mut direction, mut error) = (decayed, decayed_error);
-            if let Some(velocity) = velocity {
-                let kept = momentum * velocity[at];
-                direction = kept + decayed;
-                error = decayed_error + EPSILON * (2.0 * kept.abs() + decayed.abs());
-                gradient_errors.push(error);
-                if sgd.nesterov {
-                    let ahead = momentum * direction;
-                    direction = decayed + ahead;
-                    error = decayed_error + momentum * error + EPSILON * (2.0 * ahead.abs() + decayed.abs());
-                }
-            }
-            let step = learning_rate * direction;
-            let value_error = learning_rate * error + EPSILON * (old.abs() + 2.0 * step.abs());
-            parameters.values.push(old - step);
-            parameters.errors.push(value_error);
-            if velocity.is_none() {
-                gradient_errors.push(value_error / learning_rate);
-            }
-        }
-        Self { parameters, gradient_errors, second_moment: None }
-    }
-
-    fn adamw(
-        adamw: &AdamW,
-        step: u64,
-        learning_rate: f64,
-        gradient: &Bounded,
-        old: &[f64],
-        [first, second]: [&[f64]; 2],
-    ) -> Self {
-        let AdamW { beta1, beta2, epsilon, weight_decay } = *adamw;
-        let [first_scale, second_scale] = adamw.moment_scales(step);
-        let mut parameters = Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
-        let mut second_moment =
-            Bounded { values: Vec::with_capacity(old.len()), errors: Vec::with_capacity(old.len()) };
-        let mut gradient_errors = Vec::with_capacity(old.len());
-        for (at, &old) in old.iter().enumerate() {
-            let (g, g_error) = (gradient.values[at], gradient.errors[at]);
-            let (kept1, kept2) = (beta1 * first[at], beta2 * second[at]);
-            let root = |g: f64| second_scale * (kept2 + (1.0 - beta2) * g * g).sqrt() + epsilon;
-            let direction = |g: f64| first_scale * (kept1 + (1.0 - beta1) * g) / root(g);
-            let expected = direction(g);
-            let first_error = EPSILON * (2.0 * kept1.abs() + 3.0 * ((1.0 - beta1) * g).abs());
-            gradient_errors.push(g_error + first_error / (1.0 - beta1));
-
-            let square = (1.0 - beta2) * g * g;
-            second_moment.values.push(kept2 + square);
-            let square_error = (1.0 - beta2) * (2.0 * g.abs() + g_error) * g_error;
-            second_moment.errors.push(square_error + EPSILON * (2.0 * kept2 + 4.0 * square));
-
-            // As the gradient changes, the direction rises and falls at most once: its ends say how far it goes.
-            let swing = (direction(g - g_error) - expected).abs().max((direction(g + g_error) - expected).abs());
-            let least_root = root(if g.abs() > g_error { g.abs() - g_error } else { 0.0 });
-            let error = 2.0 * swing + 2.0 * first_scale * first_error / least_root + 16.0 * EPSILON * expected.abs();
-            let decay = f64::from(weight_decay) * old;
-            let value_error = learning_rate * (error + 2.0 * EPSILON * decay.abs());
-            let value = old - learning_rate * (decay + expected);
-            parameters.errors.push(value_error + EPSILON * (old.abs() + 2.0 * (old - value).abs()));
-            parameters.values.push(value);
-        }
-        Self { parameters, gradient_errors, second_moment: Some(second_moment) }
-    }
 }
 
 /// What a step on the examples `rows` should come to.

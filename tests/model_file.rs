@@ -102,9 +102,12 @@ fn each_wrong_tensor_is_named() {
     };
     for (message, expected) in [
         (problem(&file_of(&GOOD[..3])), "2.bias is missing"),
-        (problem(&file_of(&[&GOOD[..], &[("4.bias", Dtype::F32, &[2])]].concat())), "tensor 4.bias is none of a model"),
-        (with(0, ("0.weight", Dtype::F32, &[4, 3])), "0.weight is F32 [4, 3]: its layer sizes want F32 [3, 4]"),
-        (with(2, ("2.weight", Dtype::F32, &[2, 5])), "2.weight is F32 [2, 5]: its layer sizes want F32 [2, 3]"),
+        (
+            problem(&file_of(&[&GOOD[..], &[("4.bias", Dtype::F32, &[2])]].concat())),
+            "tensor 4.bias is none of the model",
+        ),
+        (with(0, ("0.weight", Dtype::F32, &[4, 3])), "0.weight is F32 [4, 3]: its model wants F32 [3, 4]"),
+        (with(2, ("2.weight", Dtype::F32, &[2, 5])), "2.weight is F32 [2, 5]: its model wants F32 [2, 3]"),
         (with(1, ("0.bias", Dtype::F16, &[3])), "0.bias is F16 [3]"),
         (with(3, ("2.bias", Dtype::F32, &[2, 1])), "2.bias is F32 [2, 1]"),
     ] {
@@ -137,12 +140,30 @@ fn files_of_other_programs_and_versions_are_refused() {
         problem(&safetensors::serialize(tensors.tensors(), Some(entry)).unwrap())
     };
     assert!(with(|value| value["format"] = 2.into()).contains("format version is 2"));
-    assert!(with(|value| value["activation"] = "swish".into()).contains("swish"));
     assert!(with(|value| value["normalization"] = "none".into()).contains("none"));
-    assert!(with(|value| value["sizes"] = serde_json::json!([4])).contains("[4]"));
-    assert!(with(|value| value["sizes"] = serde_json::json!([4, 0])).contains("[4, 0]"));
-    assert!(with(|value| value["sizes"] = serde_json::json!([4, usize::MAX])).contains("0.weight"));
-    assert!(with(|value| value["sizes"] = serde_json::json!([4, 3, 2])).contains("2.weight is missing"));
+    assert!(with(|value| value["architecture"]["layers"][0] = "swish".into()).contains("swish"));
+    assert!(with(|value| value["architecture"]["layers"][0] = "linear:0".into()).contains("layer 1, linear:0"));
+    assert!(with(|value| value["architecture"]["layers"] = serde_json::json!([])).contains("at least one layer"));
+    assert!(with(|value| value["architecture"]["input"] = serde_json::json!([2, 2])).contains("no shape"));
+    assert!(with(|value| value["architecture"]["input"] = serde_json::json!([5])).contains("0.weight is F32 [3, 4]"));
+    // Version 0.1.0 knew stacks of linear layers alone, by their sizes.
+    let old = |sizes: serde_json::Value, activation: &'static str| {
+        let bytes = to_safetensors(&parameters, &metadata).unwrap();
+        let mut value = serde_json::to_value(&metadata).unwrap();
+        value.as_object_mut().unwrap().remove("architecture");
+        value["sizes"] = sizes;
+        value["activation"] = activation.into();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let entry = HashMap::from([("softstep".to_string(), value.to_string())]);
+        safetensors::serialize(tensors.tensors(), Some(entry)).unwrap()
+    };
+    let json = |sizes: &[usize]| serde_json::to_value(sizes).unwrap();
+    assert_eq!(from_safetensors("m", &old(json(&[4, 3]), "relu")).unwrap(), (parameters.clone(), metadata.clone()));
+    assert!(problem(&old(json(&[4, 3]), "swish")).contains("swish"));
+    assert!(problem(&old(json(&[4]), "relu")).contains("[4]"));
+    assert!(problem(&old(json(&[4, 0]), "relu")).contains("[4, 0]"));
+    assert!(problem(&old(json(&[4, usize::MAX]), "relu")).contains("more than"));
+    assert!(problem(&old(json(&[4, 3, 2]), "relu")).contains("2.weight is missing"));
     assert!(with(|value| *value = 7.into()).contains("damaged"));
     let foreign = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
     assert!(problem(&foreign).contains("no softstep model"));

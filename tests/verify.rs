@@ -365,6 +365,8 @@ fn a_bug_in_one_element_of_any_kernel_is_caught_by_verification_at_its_first_ste
             "sgd" => assert_eq!((&*deviation.tensor, deviation.at[0]), ("the parameters of layer 1 of 1", 10)),
             "sgd, velocity" => assert_eq!((&*deviation.tensor, deviation.at[0]), ("the gradient of layer 1 of 1", 11)),
             "weight_gradient" => assert_eq!(deviation.at, [12, 6], "{deviation}"),
+            // A hidden layer that is wrong shows in the loss, where that is bounded more tightly than its gradients.
+            _ if name.starts_with("forward") && deviation.tensor == "loss" => {}
             _ => assert!(deviation.tensor.starts_with("the gradient"), "{name}: {deviation}"),
         }
     }

@@ -7,12 +7,13 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use softstep::Error;
 use softstep::backend::{Backend, DeviceInfo, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
-use softstep::model::{Activation, Architecture, Parameters};
+use softstep::model::{Activation, Architecture, Layer, Parameters, Shape};
 use softstep::optimizer::Optimizer;
 use softstep::plan::Plan;
 use softstep::trainer::epoch_order;
@@ -20,7 +21,8 @@ use softstep::trainer::epoch_order;
 use crate::cli::{BENCH_EXAMPLES, BackendChoice, BenchArgs, DeviceArgs};
 use crate::report::{BenchReport, Comparison, Speed};
 
-const FEATURES: usize = 784;
+/// Shape of an example, as MNIST has it.
+const IMAGE: Shape = Shape::Image { height: 28, width: 28, channels: 1 };
 const CLASSES: usize = 10;
 /// Hidden layers of the models that are measured where none is asked for.
 const MODELS: [&[usize]; 3] = [&[], &[128], &[512, 512]];
@@ -35,19 +37,25 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
         Some(name) => AdapterChoice::Named(name.clone()),
         None => AdapterChoice::Auto,
     });
-    let models = match &args.hidden {
-        Some(hidden) => vec![hidden.as_slice()],
-        None => MODELS.to_vec(),
+    let dense =
+        |hidden: &[usize]| Architecture::dense(&[&[IMAGE.len()], hidden, &[CLASSES]].concat(), Activation::Relu);
+    let models = match (&args.layers, &args.hidden) {
+        (Some(layers), _) => {
+            let last = Layer::Linear { outputs: CLASSES };
+            let model = Architecture::new(IMAGE, layers.layers(IMAGE)?.into_iter().chain([last]));
+            vec![model.map_err(|error| Error::Invalid(format!("--layers: {error}")))?]
+        }
+        (None, Some(hidden)) => vec![dense(hidden)?],
+        (None, None) => MODELS.iter().map(|hidden| dense(hidden)).collect::<softstep::Result<_>>()?,
     };
     let examples = random_examples()?;
     let order = epoch_order(0, 1, BENCH_EXAMPLES);
     let mut report = BenchReport::new(models.len() * args.batch_sizes.len(), args.json);
-    for hidden in models {
-        let sizes = [&[FEATURES], hidden, &[CLASSES]].concat();
+    for architecture in &models {
         for &batch_size in &args.batch_sizes {
-            report.begin(&sizes, batch_size);
-            let operations = Plan::new(&Architecture::dense(&sizes, Activation::Relu)?).step_operations(batch_size);
-            let job = Job { sizes: &sizes, operations, batch_size, examples: &examples, order: &order };
+            report.begin(architecture, batch_size);
+            let operations = Plan::new(architecture).step_operations(batch_size);
+            let job = Job { architecture, operations, batch_size, examples: &examples, order: &order };
             report.measured(job.compare(adapter.as_ref(), args.seconds).await?)?;
         }
     }
@@ -57,15 +65,15 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
 /// Random bytes and labels: what they are makes no difference to the time.
 fn random_examples() -> softstep::Result<Examples> {
     let mut random = ChaCha8Rng::seed_from_u64(0);
-    let mut inputs = vec![0u8; BENCH_EXAMPLES * FEATURES];
+    let mut inputs = vec![0u8; BENCH_EXAMPLES * IMAGE.len()];
     random.fill_bytes(&mut inputs);
     let labels: Vec<u32> = (0..BENCH_EXAMPLES).map(|_| random.next_u32() % CLASSES as u32).collect();
-    Examples::new(inputs, labels, FEATURES, CLASSES)
+    Examples::new(inputs, labels, IMAGE.len(), CLASSES)
 }
 
 /// One configuration.
 struct Job<'a> {
-    sizes: &'a [usize],
+    architecture: &'a Architecture,
     /// Floating-point operations of a step.
     operations: u64,
     batch_size: usize,
@@ -76,7 +84,7 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     /// Measures it on both backends, or on the CPU alone where there is no adapter, for about `seconds`.
     async fn compare(&self, adapter: Option<&AdapterChoice>, seconds: f64) -> Result<Comparison> {
-        let parameters = Parameters::new(self.sizes, 0)?;
+        let parameters = Parameters::initialize(self.architecture, 0)?;
         let training = Training {
             examples: self.examples,
             batch_size: self.batch_size,
@@ -123,7 +131,15 @@ impl<'a> Job<'a> {
         let gpu_per_cpu =
             gpu.as_ref().map(|gpu| median(gpu.rounds.iter().zip(&cpu.rounds).map(|(gpu, cpu)| gpu / cpu)));
         let best = if gpu_per_cpu.is_some_and(|ratio| ratio > 1.0) { "gpu" } else { "cpu" };
-        Ok(Comparison { sizes: self.sizes.to_vec(), batch_size: self.batch_size, gpu, cpu, gpu_per_cpu, best })
+        Ok(Comparison {
+            architecture: self.architecture.clone(),
+            sizes: self.architecture.as_dense().map(|(sizes, _)| sizes),
+            batch_size: self.batch_size,
+            gpu,
+            cpu,
+            gpu_per_cpu,
+            best,
+        })
     }
 }
 

@@ -46,14 +46,14 @@ pub enum Outcome {
 pub async fn run(args: &PredictArgs) -> Result<bool> {
     let model = run_folder::read_model(&args.model)?;
     let Model { parameters, loss, preprocessing, data, image, .. } = &model;
-    let sizes = parameters.sizes();
     let fit = match args.fit {
         Some(FitChoice::Digit) => Fit::Digit,
         Some(FitChoice::Whole) => Fit::Whole,
         None if image.is_some_and(|image| DIGITS.contains(&image)) && !NO_DIGITS.contains(&data.as_str()) => Fit::Digit,
         None => Fit::Whole,
     };
-    let reading = Reading { features: sizes[0], image: *image, preprocessing: preprocessing.as_ref(), fit };
+    let reading =
+        Reading { features: parameters.features(), image: *image, preprocessing: preprocessing.as_ref(), fit };
     let Read { names, examples, whole } = read(args, &reading, &model)?;
     let Some(examples) = examples else { return Ok(false) };
     let outputs = match super::open_gpu(&args.device).await? {
@@ -111,7 +111,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     }
     // A model reads either the one or the other. The targets are unknown, and nobody looks at them.
     let inputs = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
-    let (count, outputs) = (names.len(), model.parameters.sizes().last().copied().unwrap_or_default());
+    let (count, outputs) = (names.len(), model.parameters.outputs());
     let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss) {
         (true, Loss::BinaryCrossEntropy) => (Targets::Classes(vec![0; count]), 2),
         (true, _) => (Targets::Classes(vec![0; count]), outputs),

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use softstep::Error;
+use softstep::augmentation::Augmentation;
 use softstep::backend::{Backend, DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
@@ -57,7 +58,8 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
         None => {
             let epochs = |batch_size| trainer::default_epochs(data.train.len(), batch_size);
-            args.config(epochs, Loss::default_for(&data.train))
+            let config = args.config(epochs, Loss::default_for(&data.train));
+            TrainingConfig { layers: args.layers(data.shape())?, ..config }
         }
     };
     config.check()?;
@@ -66,6 +68,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
         (data.train, validation) = (train, Some(held_out));
     }
+    config.check_warmup(data.train.len())?;
 
     let class_weights = match &config.class_weights {
         Some(weights) => weights.of(&data.train)?,
@@ -79,12 +82,18 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     }
     let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
     let parameters = match (&stopped, initial) {
+        (Some(stopped), _) if stopped.metadata.architecture != architecture => bail!(
+            "--resume {} is the model {}, and its settings and data make {architecture}: bring its data back, or start a new \
+             run",
+            stopped.path().display(),
+            stopped.metadata.architecture
+        ),
         (Some(stopped), _) => stopped.state.parameters.clone(),
         (None, Some(Model { path: file, parameters, .. })) => {
             if parameters.architecture != architecture {
                 bail!(
-                    "--init {} is the model {}, and this run trains {architecture}: choose its --data, --hidden and \
-                     --activation",
+                    "--init {} is the model {}, and this run trains {architecture}: choose its --data, and its --hidden and \
+                     --activation or --layers",
                     file.display(),
                     parameters.architecture
                 );
@@ -93,7 +102,6 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
         (None, None) => Parameters::initialize(&architecture, config.seed)?,
     };
-    let sizes = parameters.sizes();
     let batch_size = config.batch_size.min(data.train.len());
     let training = Training {
         examples: &data.train,
@@ -102,14 +110,13 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         clip_norm: config.clip_norm,
         objective,
         seed: config.seed,
-        augmentation: None,
+        augmentation: config.augment.map(|augment| Augmentation::new(augment, data.shape())).transpose()?,
     };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let losing = gpu.clone().zip(super::lose_device_at()?);
     let validation = validation.as_ref();
     let job = Job {
         architecture,
-        sizes,
         args,
         config: &config,
         data: &data,
@@ -145,10 +152,19 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
 
 /// Refuses settings beside `--resume` that are not the run's.
 fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
-    if let Some((flag, asked, run)) = args.difference(&stopped.metadata.config)? {
+    let run = &stopped.metadata;
+    let path = stopped.path().display();
+    if let Some((flag, asked)) = args.other_model(&run.config, &run.architecture)? {
         bail!(
-            "{flag} {asked}: the run in {} has {flag} {run}, and goes on with that; leave {flag} away, or start a new run",
-            stopped.path().display()
+            "{flag}: that is the model {asked}; the run in {path} trains {}, and goes on with that; leave {flag} away, or \
+             start a new run",
+            run.architecture
+        );
+    }
+    if let Some((flag, asked, run)) = args.difference(&run.config)? {
+        bail!(
+            "{flag} {asked}: the run in {path} has {flag} {run}, and goes on with that; leave {flag} away, or start a new \
+             run"
         );
     }
     if let Some((flag, _)) = args.unfit(None) {
@@ -300,8 +316,6 @@ fn resume_command(folder: &Path, args: &TrainArgs) -> String {
 /// A run, ready for its backend.
 struct Job<'a> {
     architecture: Architecture,
-    /// Its [`sizes`](Parameters::sizes).
-    sizes: Vec<usize>,
     args: &'a TrainArgs,
     config: &'a TrainingConfig,
     data: &'a Data,
@@ -337,7 +351,7 @@ impl Job<'_> {
             }
             None => {
                 let mut folder = RunFolder::create(args.out.as_deref(), &data.name)?;
-                folder.write_config(&Config::new(config, self.sizes.clone(), data, self.validation, &info))?;
+                folder.write_config(&Config::new(config, &self.architecture, data, self.validation, &info))?;
                 folder
             }
         };
@@ -364,7 +378,7 @@ impl Job<'_> {
         };
         let goes_on = resumed_from.is_some() && Events::exist(&out);
         let mut events = (args.tensorboard || goes_on).then(|| Events::create(&out, resumed_from.unwrap_or_default()));
-        let run = Run { info, data, sizes: self.sizes.clone(), config, out: &out, resumed_from };
+        let run = Run { info, data, architecture: &self.architecture, config, out: &out, resumed_from };
         let mut report = TrainReport::new(run, steps, args.json, args.quiet, started)?;
 
         let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };

@@ -5,7 +5,7 @@ use pulp::Arch;
 use super::matmul::{Matrix, matmul};
 use super::workers::{Workers, split};
 use crate::model::Weights;
-use crate::optimizer::{AdamW, Optimizer, Sgd};
+use crate::optimizer::{Entry as _, Optimizer, Sgd, with_optimizer};
 use crate::plan::{Operation, Plan};
 use crate::reference;
 
@@ -121,38 +121,16 @@ impl Updater {
                     }
                 });
             }
-            (Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }), _) => {
-                let parts = blocks.iter().zip(split(values)).zip(split(first).zip(split(room)));
-                workers.for_each(operations, parts, |((rows, values), (velocity, gradient))| {
-                    compute(gradient, rows.start);
-                    workers.arch.dispatch(|| {
-                        for ((value, velocity), gradient) in values.iter_mut().zip(velocity).zip(gradient) {
-                            let gradient = *gradient + weight_decay * *value;
-                            *velocity = momentum * *velocity + gradient;
-                            let direction = if nesterov { gradient + momentum * *velocity } else { *velocity };
-                            *value -= learning_rate * direction;
-                        }
-                    });
-                });
-            }
-            (Optimizer::AdamW(adamw), _) => {
-                let AdamW { beta1, beta2, epsilon, weight_decay } = adamw;
-                let [first_scale, second_scale] = adamw.moment_scales(self.updates).map(|scale| scale as f32);
-                let (rest1, rest2, epsilon) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, epsilon as f32);
-                let (beta1, beta2) = (beta1 as f32, beta2 as f32);
+            (optimizer, _) => {
+                let step = self.updates;
                 let moments = split(first).zip(split(second));
                 let parts = blocks.iter().zip(split(values)).zip(moments.zip(split(room)));
                 workers.for_each(operations, parts, |((rows, values), ((first, second), gradient))| {
                     compute(gradient, rows.start);
-                    workers.arch.dispatch(|| {
-                        let moments = first.iter_mut().zip(second);
-                        for ((value, (first, second)), gradient) in values.iter_mut().zip(moments).zip(gradient) {
-                            *first = beta1 * *first + rest1 * *gradient;
-                            *second = beta2 * *second + rest2 * (*gradient * *gradient);
-                            let direction = first_scale * *first / (second_scale * second.sqrt() + epsilon);
-                            *value -= learning_rate * (weight_decay * *value + direction);
-                        }
-                    });
+                    with_optimizer!(&optimizer, entry => workers.arch.dispatch(
+                        #[inline(always)]
+                        || entry.update_f32(step, learning_rate, values, gradient, [first, second])
+                    ));
                 });
             }
         }

@@ -1,38 +1,54 @@
 //! The one place that makes pipelines and bind groups, and that knows how a dispatch is recorded.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytemuck::{Pod, Zeroable};
 
 use super::device::Gpu;
 use super::profile::Profiler;
 use crate::error::{Error, Result};
+use crate::shader::Part;
 
 /// A WGSL program: files of `shaders/` put together, and the entry point to call.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// The kernel's name.
+    /// The kernel's name, made of those of its parts.
     pub name: &'static str,
     /// The function to call.
     pub entry: &'static str,
-    /// The text of its files, in any order.
-    pub files: Vec<&'static str>,
+    /// Its files, in any order.
+    pub parts: Vec<Part>,
 }
 
 impl Program {
-    /// The whole text.
+    /// A program of these parts. Its name is `base` with the suffixes behind it.
+    pub(super) fn new(base: &str, suffixes: &[&str], entry: &'static str, parts: Vec<Part>) -> Self {
+        let mut name = base.to_owned();
+        for suffix in suffixes.iter().filter(|suffix| !suffix.is_empty()) {
+            name.push('_');
+            name.push_str(suffix);
+        }
+        Self { name: interned(name), entry, parts }
+    }
+
+    /// The whole text, with a line before each part that names its file.
     pub fn source(&self) -> String {
-        self.files.join("\n")
+        self.parts.iter().map(|part| format!("// ---- {} ----\n{}\n", part.path, part.text)).collect()
     }
 }
 
-/// The text of a file of `shaders/`.
-macro_rules! shader {
-    ($name:literal) => {
-        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
-    };
+/// The name for as long as the process runs; there are as many as programs.
+fn interned(name: String) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(known) = names.get(name.as_str()) {
+        return known;
+    }
+    let name: &'static str = name.leak();
+    names.insert(name);
+    name
 }
-pub(super) use shader;
 
 /// What a kernel may do to a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +86,10 @@ pub struct StepRecord {
     pub first_tile: u32,
     /// What AdamW corrects the bias of its moments with: [`AdamW::moment_scales`](crate::optimizer::AdamW::moment_scales).
     pub moment_scales: [f32; 2],
+    /// Key of its random numbers: [`step_key`](crate::random::step_key).
+    pub key: u32,
+    /// Part of the depth that a dispatch of a matrix product starts with; 0 but where a product is split.
+    pub first_part: u32,
 }
 
 /// The step records of one submission; each dispatch sees one of them.
@@ -133,7 +153,8 @@ impl StepRecords {
 }
 
 impl StepRecords {
-    /// Records part number `part` of `parts` of a kernel on one step: a dispatch of some of its rows of workgroups. Submit the encoder before the next call.
+    /// Records part number `part` of `parts` of a kernel on one step: a dispatch of some of its rows of workgroups, or of
+    /// the parts of its depth. Submit the encoder before the next call.
     pub(super) fn record_part(
         &mut self,
         gpu: &Gpu,
@@ -141,18 +162,24 @@ impl StepRecords {
         kernel: &Kernel,
         (part, parts): (u32, u32),
     ) -> wgpu::CommandEncoder {
-        let [x, y] = (kernel.grid)(record.batch);
-        let [first, end] = [part, part + 1].map(|part| (u64::from(y) * u64::from(part) / u64::from(parts)) as u32);
-        let record = StepRecord { first_tile: first, ..record };
+        let [x, y, z] = (kernel.grid)(record.batch);
+        let share = |of: u32| [part, part + 1].map(|part| (u64::from(of) * u64::from(part) / u64::from(parts)) as u32);
+        let (record, grid) = if z > 1 {
+            let [first, end] = share(z);
+            (StepRecord { first_part: first, ..record }, [x, y, end - first])
+        } else {
+            let [first, end] = share(y);
+            (StepRecord { first_tile: first, ..record }, [x, end - first, 1])
+        };
         gpu.queue.write_buffer(&self.buffer, 0, bytemuck::bytes_of(&record));
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        kernel.dispatch_workgroups(gpu, &mut encoder.begin_compute_pass(&Default::default()), 0, [x, end - first]);
+        kernel.dispatch_workgroups(gpu, &mut encoder.begin_compute_pass(&Default::default()), 0, grid);
         encoder
     }
 }
 
 /// Workgroups of a dispatch, from the number of examples in the batch.
-pub(super) type Grid = Box<dyn Fn(u32) -> [u32; 2]>;
+pub(super) type Grid = Box<dyn Fn(u32) -> [u32; 3]>;
 
 /// A program with its buffers: all that a dispatch needs but the step record.
 pub struct Kernel {
@@ -215,19 +242,20 @@ impl Kernel {
         Ok(())
     }
 
-    /// Rows of workgroups: how many parts it can be split in.
+    /// Rows of workgroups, or parts of the depth: how many parts it can be split in.
     pub(super) fn tile_rows(&self, batch: u32) -> u32 {
-        (self.grid)(batch)[1]
+        let [_, y, z] = (self.grid)(batch);
+        if z > 1 { z } else { y }
     }
 
     fn dispatch(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, offset: u32, batch: u32) {
         self.dispatch_workgroups(gpu, pass, offset, (self.grid)(batch));
     }
 
-    fn dispatch_workgroups(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, offset: u32, [x, y]: [u32; 2]) {
+    fn dispatch_workgroups(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, offset: u32, [x, y, z]: [u32; 3]) {
         pass.set_pipeline(self.pipeline.get(gpu));
         pass.set_bind_group(0, &self.bind_group, &[offset]);
-        pass.dispatch_workgroups(x, y, 1);
+        pass.dispatch_workgroups(x, y, z);
     }
 }
 

@@ -1,59 +1,72 @@
 //! The kernels, each under the name of its file in `shaders/`.
 
 mod activation;
-mod adamw;
+mod batch_norm;
 mod clipped_update;
+mod element_wise;
 mod evaluate;
 mod forward;
-mod gather;
+mod gather_images;
 mod gradient_norm;
 mod input_gradient;
+mod inputs;
 mod loss;
 mod matmul;
-mod sgd;
+mod max_pool;
 mod softmax;
+mod sum_parts;
 mod update;
 mod weight_gradient;
 
 pub use activation::Hidden;
+pub use batch_norm::{
+    batch_norm, batch_norm_input_gradient, batch_norm_weight_gradient, batch_statistics, channel_sums,
+};
 pub use clipped_update::clipped_update;
+pub use element_wise::{Dropout, element_wise, element_wise_backward};
 pub use evaluate::{Results, evaluate};
 pub use forward::{forward, forward_with_loss};
-pub use gather::Inputs;
+pub use gather_images::gather_images;
 pub use gradient_norm::{Clipping, clip_coefficient, sum_of_squares};
-pub use input_gradient::input_gradient;
+pub use input_gradient::{conv2d_input_gradient, input_gradient};
+pub use inputs::Inputs;
 pub use loss::{LossKernel, LossKind, Targets, loss};
 pub use matmul::Matmul;
+pub use max_pool::{max_pool, max_pool_backward};
 pub use softmax::softmax;
-pub use weight_gradient::{weight_gradient, weight_gradient_stored};
+pub use sum_parts::{sum_parts, sum_parts_stored};
+pub use weight_gradient::{PartialSums, weight_gradient, weight_gradient_parts, weight_gradient_stored};
 
 use super::kernel::Program;
-use crate::model::Activation;
-use crate::optimizer::{AdamW, Optimizer, Sgd};
+use crate::optimizer::Optimizer;
+use inputs::Source;
 
-/// Every program that softstep can run on a device, in every variant.
+/// Every program that softstep can run on a device, in every variant; programs of one name differ in their way to
+/// multiply matrices.
 pub fn programs() -> Vec<Program> {
-    let optimizers: [Optimizer; 2] = [Sgd::default().into(), AdamW::default().into()];
-    let mut programs = vec![softmax::program()];
+    let optimizers = Optimizer::all();
+    let updates = || optimizers.iter().map(Some).chain([None]);
+    let mut programs = vec![softmax::program(), max_pool::program()];
     programs.extend(gradient_norm::programs());
     programs.extend(optimizers.each_ref().map(clipped_update::program));
+    programs.extend(updates().map(sum_parts::program));
+    programs.extend(gather_images::programs());
+    programs.extend(element_wise::programs());
+    programs.extend(batch_norm::programs());
+    programs.extend(activation::all().map(max_pool::program_backward));
     for matmul in Matmul::ALL {
-        for activation in Activation::ALL {
+        for activation in activation::all() {
             programs.push(input_gradient::program(matmul, activation));
-            for source in gather::Source::ALL {
-                programs.push(forward::program(source, matmul, activation));
-            }
+            programs.extend(Source::ALL.map(|source| forward::program(source, matmul, activation)));
         }
-        for source in gather::Source::ALL {
-            programs.push(weight_gradient::program(source, matmul, None));
-            for optimizer in &optimizers {
-                programs.push(weight_gradient::program(source, matmul, Some(optimizer)));
-            }
+        for source in Source::LINEAR {
+            programs.extend(updates().map(|update| weight_gradient::program(source, matmul, update)));
         }
+        programs.push(weight_gradient::program(Source::Patches, matmul, None));
     }
     for loss in LossKind::ALL {
         programs.extend([loss.program(), loss.evaluation()]);
-        programs.extend(gather::Source::ALL.map(|source| forward::program_with_loss(source, loss)));
+        programs.extend(Source::LINEAR.map(|source| forward::program_with_loss(source, loss)));
     }
     programs
 }

@@ -8,6 +8,8 @@ mod tanh;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shader::Part;
+
 pub use gelu::Gelu;
 pub use relu::Relu;
 pub use sigmoid::Sigmoid;
@@ -64,6 +66,8 @@ pub trait Entry {
     const KEEPS_INPUT: bool;
     /// True if it is about 0 for negative inputs, so that weights before it start twice as large (He et al. 2015).
     const RECTIFIES: bool;
+    /// Its part of a kernel: WGSL functions `activate` and `activate_backward`, and the files they need.
+    const SHADERS: &'static [Part];
 
     /// The activation in f64.
     fn value(z: f64) -> f64;
@@ -105,6 +109,11 @@ impl Activation {
     /// [`Entry::KEEPS_INPUT`].
     pub fn keeps_input(self) -> bool {
         with_entry!(self, E => E::KEEPS_INPUT)
+    }
+
+    /// [`Entry::SHADERS`].
+    pub fn shaders(self) -> &'static [Part] {
+        with_entry!(self, E => E::SHADERS)
     }
 
     /// [`Entry::RECTIFIES`].

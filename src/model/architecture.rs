@@ -397,11 +397,6 @@ impl Architecture {
         self.layers.iter().zip(inputs.zip(&self.shapes)).map(|(&layer, (&input, &output))| (layer, input, output))
     }
 
-    /// [`as_dense`](Self::as_dense), or the refusal of what takes no other model yet.
-    pub(crate) fn dense_only(&self) -> Result<(Vec<usize>, Activation)> {
-        self.as_dense().ok_or_else(|| Error::Invalid(format!("the model {self} is no stack of linear layers")))
-    }
-
     /// Layer sizes `[features, hidden…, outputs]` and the activation of a plain stack of linear layers with one
     /// activation after each hidden one; `None` for any other architecture.
     pub fn as_dense(&self) -> Option<(Vec<usize>, Activation)> {
@@ -451,6 +446,9 @@ fn output_shape(layer: Layer, input: Shape) -> std::result::Result<Shape, String
         Layer::Linear { outputs } => Ok(Shape::Flat(outputs)),
         Layer::Conv2d { channels, window } => slide(window, channels, "kernel"),
         Layer::MaxPool2d { window } => slide(window, input.channels(), "window"),
+        Layer::Dropout { p } if !(0.0..1.0).contains(&p) => {
+            Err("its probability must be at least 0 and below 1".into())
+        }
         Layer::Activation(_) | Layer::Dropout { .. } | Layer::BatchNorm => Ok(input),
         Layer::Flatten => Ok(Shape::Flat(input.len())),
     }

@@ -155,7 +155,7 @@ fn compared(records: &[Record]) -> (Vec<(String, String)>, Vec<Vec<String>>) {
             let config = &record.config;
             let mut all = vec![
                 ("data".to_string(), page::name(&config.data)),
-                ("model".into(), config.sizes.as_deref().map_or_else(|| "–".into(), model_name)),
+                ("model".into(), record.architecture().as_ref().map_or_else(|| "–".into(), model_name)),
                 ("adapter".into(), page::name(&config.adapter)),
                 ("driver".into(), page::name(&config.driver)),
                 ("softstep".into(), page::name(&config.version)),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use softstep::error::printable;
 use softstep::loss::Loss;
 use softstep::metrics::Confusion;
-use softstep::model::Weights;
+use softstep::model::{Layer, Weights};
 use softstep::trainer::Best;
 
 use crate::page::plot::{Axis, Bars, Mark, Plot, Series, four_decimals, number, rounded, smoothed, thinned};
@@ -77,7 +77,10 @@ pub fn loss(record: &Record) -> Loss {
 fn lead(record: &Record) -> String {
     let config = &record.config;
     let mut parts = vec![format!("data {}", page::name(&config.data))];
-    parts.extend(config.sizes.as_ref().map(|sizes| format!("model {}", model_name(sizes))));
+    if let Some(architecture) = record.architecture() {
+        let parameters = record.parameters().unwrap_or_default();
+        parts.push(format!("model {}, {} parameters", model_name(&architecture), count(parameters)));
+    }
     parts.push(format!(
         "{} on {} ({})",
         loss(record).name(),
@@ -197,7 +200,7 @@ fn missing(record: &Record) -> Vec<&'static str> {
     if record.history.steps.is_empty() {
         missing.push("metrics.jsonl has no step yet.");
     }
-    if record.config.sizes.is_none() {
+    if record.architecture().is_none() {
         missing.push("config.json is of an older version and does not say what the data look like.");
     }
     missing
@@ -559,7 +562,8 @@ fn rows(record: &Record, mistakes: &[Mistake], classes: bool) -> Markup {
 /// The weights of softmax regression on images, class by class.
 fn weights(record: &Record) -> Option<Markup> {
     let image = record.config.image?;
-    if record.config.sizes.as_ref()?.len() != 2 {
+    let architecture = record.architecture()?;
+    if !matches!(architecture.layers(), [Layer::Linear { .. }]) {
         return None;
     }
     let model = match run_folder::read_model(&record.folder) {
@@ -606,7 +610,10 @@ pub fn settings(record: &Record) -> Vec<(String, String)> {
     let text = |value: &Value| match value {
         Value::String(text) => page::name(text),
         Value::Array(values) if values.is_empty() => "none".into(),
-        Value::Array(values) => values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        Value::Array(values) => {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
+            printable(&values.iter().map(text).collect::<Vec<_>>().join(", "), LONG)
+        }
         Value::Null => "none".into(),
         other => page::name(&other.to_string()),
     };
@@ -628,7 +635,7 @@ fn details(record: &Record) -> Option<Markup> {
     add("training examples", config.train_examples);
     add("validation examples", config.validation_examples);
     add("test examples", config.test_examples);
-    add("features", config.sizes.as_ref().and_then(|sizes| sizes.first().copied()));
+    add("features", record.architecture().map(|architecture| architecture.input().len()));
     if let Some([rows, columns]) = config.image {
         data.push(("images".into(), format!("{columns} × {rows} pixels")));
     }

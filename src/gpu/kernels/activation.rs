@@ -1,69 +1,60 @@
-//! The activations of hidden layers, part of [`forward`](super::forward()) and, with their gradients, of
-//! [`input_gradient`](super::input_gradient()).
+//! The activations that kernels end in, part of [`forward`](super::forward()) and others, and with their gradients of
+//! [`input_gradient`](super::input_gradient()) and others. What an activation is says its entry in
+//! [`model::activation`](mod@crate::model::activation).
 
-use crate::gpu::kernel::{Access, Binding, shader};
+use crate::gpu::kernel::{Access, Binding};
 use crate::gpu::matrix::Matrix;
+use crate::gpu::tensor::View;
 use crate::model::Activation;
+use crate::shader::{Part, part};
 
-/// The activation of a hidden layer, with what its gradient needs beside its outputs.
+/// The activation of a node's results, with what its gradient needs beside its outputs.
 #[derive(Clone, Copy)]
-pub enum Hidden<'a> {
-    /// [`Activation::Relu`].
-    Relu,
-    /// [`Activation::Sigmoid`].
-    Sigmoid,
-    /// [`Activation::Tanh`].
-    Tanh,
-    /// [`Activation::Gelu`].
-    Gelu {
-        /// Where forward keeps the sums that it activates; shaped like the layer's outputs.
-        pre_activations: &'a Matrix,
-    },
+pub struct Hidden<'a> {
+    activation: Activation,
+    /// Where forward keeps the values that it activates, shaped like the outputs; nobody reads them where the activation
+    /// does not need them.
+    kept: &'a Matrix,
 }
 
 impl<'a> Hidden<'a> {
-    /// The activation of a layer that keeps its sums here, if it has to.
+    /// The activation of a node that keeps its pre-activations here, if it has to.
     pub fn new(activation: Activation, pre_activations: &'a Matrix) -> Self {
-        match activation {
-            Activation::Relu => Self::Relu,
-            Activation::Sigmoid => Self::Sigmoid,
-            Activation::Tanh => Self::Tanh,
-            Activation::Gelu => Self::Gelu { pre_activations },
-        }
+        Self { activation, kept: pre_activations }
     }
 
     /// Which one.
     pub fn activation(self) -> Activation {
-        match self {
-            Self::Relu => Activation::Relu,
-            Self::Sigmoid => Activation::Sigmoid,
-            Self::Tanh => Activation::Tanh,
-            Self::Gelu { .. } => Activation::Gelu,
-        }
+        self.activation
     }
 
-    /// What its gradient is computed from, where these are the layer's outputs.
-    pub(super) fn gradient_source(self, outputs: &'a Matrix) -> &'a Matrix {
-        match self {
-            Self::Gelu { pre_activations } => pre_activations,
-            Self::Relu | Self::Sigmoid | Self::Tanh => outputs,
-        }
+    /// What its gradient is computed from, where these are the node's outputs.
+    pub(super) fn gradient_source(self, outputs: View<'a>) -> View<'a> {
+        if self.activation.keeps_input() { outputs.of(&self.kept.buffer) } else { outputs }
     }
 
     /// What forward keeps.
     pub(super) fn kept(self) -> Option<Binding<'a>> {
-        match self {
-            Self::Gelu { pre_activations } => Some((10, Access::ReadWrite, &pre_activations.buffer)),
-            Self::Relu | Self::Sigmoid | Self::Tanh => None,
-        }
+        self.activation.keeps_input().then_some((10, Access::ReadWrite, &self.kept.buffer))
     }
 }
 
-pub(super) fn files(activation: Activation) -> Vec<&'static str> {
-    match activation {
-        Activation::Relu => vec![shader!("relu")],
-        Activation::Sigmoid => vec![shader!("logistic"), shader!("sigmoid")],
-        Activation::Tanh => vec![shader!("logistic"), shader!("tanh")],
-        Activation::Gelu => vec![shader!("logistic"), shader!("gelu")],
-    }
+/// Every activation, and none.
+pub(super) fn all() -> impl Iterator<Item = Option<Activation>> {
+    Activation::ALL.map(Some).into_iter().chain([None])
+}
+
+pub(super) fn parts(activation: Option<Activation>) -> &'static [Part] {
+    const NONE: &[Part] = &[part!("activation/none")];
+    activation.map_or(NONE, Activation::shaders)
+}
+
+/// The activation's part of a program's name.
+pub(super) fn suffix(activation: Option<Activation>) -> &'static str {
+    activation.map_or("", Activation::name)
+}
+
+/// The values that the gradient of an activation is computed from, where the outputs are these; any where there is none.
+pub(super) fn source<'a>(hidden: Option<Hidden<'a>>, outputs: View<'a>) -> View<'a> {
+    hidden.map_or(outputs, |hidden| hidden.gradient_source(outputs))
 }

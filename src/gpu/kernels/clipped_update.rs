@@ -3,21 +3,15 @@
 use super::gradient_norm::{Clipping, grid};
 use super::update;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords, shader};
+use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
 use crate::optimizer::Optimizer;
+use crate::shader::part;
 
 /// The program with an optimizer of this kind; its settings are constants.
 pub(super) fn program(optimizer: &Optimizer) -> Program {
-    let name = match optimizer {
-        Optimizer::Sgd(_) => "clipped_sgd",
-        Optimizer::AdamW(_) => "clipped_adamw",
-    };
-    Program {
-        name,
-        entry: "clipped_update",
-        files: vec![shader!("step"), shader!("clipped_update"), update::file(optimizer)],
-    }
+    let parts = vec![part!("step"), part!("clipped_update"), update::part(Some(optimizer))];
+    Program::new("clipped", &[update::suffix(Some(optimizer))], "clipped_update", parts)
 }
 
 /// `weights = update(weights, coefficient · gradient)`, `[inputs + 1, outputs]`; `moments` as for

@@ -1,62 +1,50 @@
-//! Forward through a layer.
+//! Forward through a linear layer or a convolution.
 
 use super::activation::{self, Hidden};
-use super::gather::{Inputs, Source};
+use super::inputs::{Inputs, Source};
 use super::loss::{LossKernel, LossKind, Targets};
 use super::matmul::Matmul;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords, shader};
+use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
+use crate::gpu::tensor::View;
 use crate::model::Activation;
+use crate::shader::part;
 
-pub(super) fn program(source: Source, matmul: Matmul, activation: Activation) -> Program {
-    let name = match (source, activation) {
-        (Source::Gather, Activation::Relu) => "forward_from_examples",
-        (Source::Gather, Activation::Sigmoid) => "forward_sigmoid_from_examples",
-        (Source::Gather, Activation::Tanh) => "forward_tanh_from_examples",
-        (Source::Gather, Activation::Gelu) => "forward_gelu_from_examples",
-        (Source::Activations, Activation::Relu) => "forward",
-        (Source::Activations, Activation::Sigmoid) => "forward_sigmoid",
-        (Source::Activations, Activation::Tanh) => "forward_tanh",
-        (Source::Activations, Activation::Gelu) => "forward_gelu",
-        (Source::GatherFloats, Activation::Relu) => "forward_from_floats",
-        (Source::GatherFloats, Activation::Sigmoid) => "forward_sigmoid_from_floats",
-        (Source::GatherFloats, Activation::Tanh) => "forward_tanh_from_floats",
-        (Source::GatherFloats, Activation::Gelu) => "forward_gelu_from_floats",
-    };
-    let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
-    files.extend(activation::files(activation));
-    files.extend(source.files());
-    files.extend(matmul.files(false));
-    Program { name, entry: "main", files }
+pub(super) fn program(source: Source, matmul: Matmul, activation: Option<Activation>) -> Program {
+    let mut parts = vec![part!("step"), part!("layout"), part!("outputs"), part!("forward")];
+    parts.extend(activation::parts(activation));
+    parts.extend(source.parts());
+    parts.extend(matmul.parts(false));
+    Program::new("forward", &[activation::suffix(activation), source.suffix()], "main", parts)
 }
 
 pub(super) fn program_with_loss(source: Source, loss: LossKind) -> Program {
-    let mut files = vec![shader!("step"), shader!("outputs"), shader!("forward")];
-    files.extend(activation::files(Activation::Relu)); // of a hidden layer, which the last one is not
-    files.extend(source.files());
+    let mut parts = vec![part!("step"), part!("layout"), part!("outputs"), part!("forward")];
+    parts.extend(activation::parts(None));
+    parts.extend(source.parts());
     if source == Source::Activations {
-        files.push(shader!("order")); // for the targets; a gather brings it along
+        parts.push(part!("input/order")); // for the targets; a gather brings it along
     }
-    files.extend(Matmul::Narrow.files(true));
-    files.extend(loss.files());
-    Program { name: loss.fused_name(source), entry: "main", files }
+    parts.extend(Matmul::Narrow.parts(true));
+    parts.extend(loss.parts());
+    Program::new("forward_with_loss", &[loss.suffix(), source.suffix()], "main", parts)
 }
 
-/// `outputs = activation([inputs, 1] · weights)`, `[batch, outputs]`; with the constant 1 as last column if `hidden`,
-/// without either otherwise.
-pub fn forward(
+/// `outputs = activation([inputs, 1] · weights)`, `[batch, outputs]`; behind the outputs stands the constant 1 where they
+/// have room for it.
+pub fn forward<'a>(
     gpu: &Gpu,
     steps: &StepRecords,
-    inputs: Inputs<'_>,
-    weights: &Matrix,
-    outputs: &Matrix,
-    hidden: Option<Hidden<'_>>,
+    inputs: Inputs<'a>,
+    weights: &'a Matrix,
+    outputs: impl Into<View<'a>>,
+    hidden: Option<Hidden<'a>>,
 ) -> Kernel {
     let matmul = gpu.matmul.for_columns(weights.columns);
-    let program = program(inputs.source(), matmul, hidden.map_or(Activation::Relu, Hidden::activation));
+    let program = program(inputs.source(), matmul, hidden.map(Hidden::activation));
     let more: Vec<_> = hidden.and_then(Hidden::kept).into_iter().collect();
-    kernel(gpu, steps, &program, matmul, (inputs, weights, outputs, hidden.is_some()), &more, &[])
+    kernel(gpu, steps, &program, matmul, (inputs, weights, outputs.into()), &more, &[])
 }
 
 /// The last layer fused with its [`loss`](super::loss()); `None` where the way to multiply matrices
@@ -78,7 +66,7 @@ pub fn forward_with_loss(
     bindings.extend(loss.bindings());
     (matmul == Matmul::Narrow).then(|| {
         let program = program_with_loss(inputs.source(), loss.kind());
-        kernel(gpu, steps, &program, matmul, (inputs, weights, outputs, false), &bindings, &loss.constants())
+        kernel(gpu, steps, &program, matmul, (inputs, weights, outputs.into()), &bindings, &loss.constants())
     })
 }
 
@@ -87,20 +75,30 @@ fn kernel(
     steps: &StepRecords,
     program: &Program,
     matmul: Matmul,
-    (inputs, weights, outputs, hidden): (Inputs<'_>, &Matrix, &Matrix, bool),
+    (inputs, weights, outputs): (Inputs<'_>, &Matrix, View<'_>),
     more_bindings: &[Binding<'_>],
     more_constants: &[(&'static str, f64)],
 ) -> Kernel {
-    let mut constants = vec![
-        ("INPUT_BLOCKS", inputs.blocks() as f64),
+    let layout = outputs.layout;
+    let pixels = layout.shape.positions();
+    // A matrix of one more column than there are outputs has the 1 there.
+    let ones = pixels == 1 && (layout.ones || layout.shape.channels() > weights.columns);
+    let mut constants = inputs.constants();
+    constants.extend([
         ("OUTPUTS", weights.columns as f64),
-        ("OUTPUT_BLOCKS", outputs.column_blocks() as f64),
-        ("HIDDEN", f64::from(hidden)),
-    ];
+        ("OUTPUT_BLOCKS", layout.example as f64),
+        ("ONES", f64::from(ones)),
+        ("OUTPUT_PIXELS", pixels as f64),
+        ("OUTPUT_WIDTH", layout.shape.width() as f64),
+        ("OUTPUT_FIRST", layout.first as f64),
+        ("OUTPUT_ROW", layout.row as f64),
+        ("OUTPUT_COLUMN", layout.column as f64),
+    ]);
     constants.extend(more_constants);
     let mut bindings = inputs.bindings();
     bindings.push((3, Access::Read, &weights.buffer));
-    bindings.push((4, Access::ReadWrite, &outputs.buffer));
+    bindings.push((4, Access::ReadWrite, outputs.buffer));
     bindings.extend(more_bindings);
-    Kernel::new(gpu, program, &constants, steps, &bindings, matmul.grid_of_batch(weights.column_blocks()))
+    let grid = matmul.grid_of_batch(pixels, weights.column_blocks());
+    Kernel::new(gpu, program, &constants, steps, &bindings, grid)
 }

@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords, shader};
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
+use crate::shader::part;
 
 /// The most workgroups of a pass over a gradient.
 const WORKGROUPS: usize = 256;
@@ -12,11 +13,7 @@ const WORKGROUPS: usize = 256;
 const WORKGROUP_BLOCKS: usize = 512;
 
 pub(super) fn programs() -> [Program; 2] {
-    ["sum_of_squares", "clip_coefficient"].map(|name| Program {
-        name,
-        entry: name,
-        files: vec![shader!("gradient_norm")],
-    })
+    ["sum_of_squares", "clip_coefficient"].map(|name| Program::new(name, &[], name, vec![part!("gradient_norm")]))
 }
 
 /// The norm that gradients are clipped to, and what the device keeps of theirs.
@@ -58,12 +55,12 @@ pub fn sum_of_squares(gpu: &Gpu, steps: &StepRecords, gradient: &Matrix, clippin
 pub fn clip_coefficient(gpu: &Gpu, steps: &StepRecords, clipping: &Clipping) -> Kernel {
     let [_, program] = programs();
     let bindings = [(4, Access::ReadWrite, &clipping.sums), (5, Access::ReadWrite, &clipping.coefficient)];
-    Kernel::new(gpu, &program, &clipping.constants(), steps, &bindings, Box::new(|_| [1, 1]))
+    Kernel::new(gpu, &program, &clipping.constants(), steps, &bindings, Box::new(|_| [1, 1, 1]))
 }
 
 /// For a pass over all blocks of a gradient, by workgroups that go round until there are no more.
 pub(super) fn grid(gradient: &Matrix) -> Grid {
     let blocks = 4 * gradient.rows.div_ceil(4) * gradient.column_blocks();
     let workgroups = blocks.div_ceil(WORKGROUP_BLOCKS).clamp(1, WORKGROUPS) as u32;
-    Box::new(move |_| [workgroups, 1])
+    Box::new(move |_| [workgroups, 1, 1])
 }

@@ -1,47 +1,90 @@
-//! Backward to a layer's inputs.
+//! Backward to the inputs of a linear layer or a convolution.
 
 use super::activation::{self, Hidden};
+use super::inputs::window_constants;
 use super::matmul::Matmul;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords, shader};
+use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
-use crate::model::Activation;
+use crate::gpu::tensor::{Layout, View, layout_constants};
+use crate::model::{Activation, Window};
+use crate::shader::part;
 
-pub(super) fn program(matmul: Matmul, activation: Activation) -> Program {
-    let name = match activation {
-        Activation::Relu => "input_gradient",
-        Activation::Sigmoid => "input_gradient_sigmoid",
-        Activation::Tanh => "input_gradient_tanh",
-        Activation::Gelu => "input_gradient_gelu",
-    };
-    let mut files = vec![shader!("step"), shader!("input_gradient")];
-    files.extend(activation::files(activation));
-    files.extend(matmul.files(false));
-    Program { name, entry: "main", files }
+pub(super) fn program(matmul: Matmul, activation: Option<Activation>) -> Program {
+    let mut parts = vec![part!("step"), part!("layout"), part!("input_gradient")];
+    parts.extend(activation::parts(activation));
+    parts.extend(matmul.parts(false));
+    Program::new("input_gradient", &[activation::suffix(activation)], "main", parts)
 }
 
 /// `d_inputs = d_outputs · weightsᵀ · activation′`, `[batch, inputs]`; the `activations` are what `hidden` made.
-pub fn input_gradient(
+pub fn input_gradient<'a>(
     gpu: &Gpu,
     steps: &StepRecords,
-    d_outputs: &Matrix,
-    weights: &Matrix,
-    activations: &Matrix,
-    hidden: Hidden<'_>,
-    d_inputs: &Matrix,
+    d_outputs: impl Into<View<'a>>,
+    weights: &'a Matrix,
+    activations: impl Into<View<'a>>,
+    hidden: impl Into<Option<Hidden<'a>>>,
+    d_inputs: impl Into<View<'a>>,
 ) -> Kernel {
-    let matmul = gpu.matmul.for_columns(d_inputs.columns);
-    let constants = [
-        ("INPUTS", d_inputs.columns as f64),
-        ("INPUT_BLOCKS", activations.column_blocks() as f64),
-        ("OUTPUT_BLOCKS", d_outputs.column_blocks() as f64),
-    ];
+    kernel(gpu, steps, d_outputs.into(), weights, (activations.into(), hidden.into()), d_inputs.into(), None)
+}
+
+/// The same of a convolution with this window; `d_outputs` has the layout [`Layout::gradient`].
+#[expect(clippy::too_many_arguments, reason = "what a kernel reads and writes, one by one")]
+pub fn conv2d_input_gradient<'a>(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    d_outputs: impl Into<View<'a>>,
+    weights: &'a Matrix,
+    activations: impl Into<View<'a>>,
+    hidden: Option<Hidden<'a>>,
+    d_inputs: impl Into<View<'a>>,
+    window: Window,
+) -> Kernel {
+    kernel(gpu, steps, d_outputs.into(), weights, (activations.into(), hidden), d_inputs.into(), Some(window))
+}
+
+fn kernel(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    d_outputs: View<'_>,
+    weights: &Matrix,
+    (activations, hidden): (View<'_>, Option<Hidden<'_>>),
+    d_inputs: View<'_>,
+    window: Option<Window>,
+) -> Kernel {
+    let (shape, layout) = (d_inputs.layout.shape, d_outputs.layout);
+    let blocks = d_inputs.layout.channel_blocks();
+    // A row of A is an example; of a convolution a pixel. What lies around d_outputs is where the windows start that would
+    // cover its first pixel.
+    let (pixels, width, windows) = match window {
+        None => (1, 1, layout),
+        Some(window) => {
+            let (row, column) = (layout.row / window.stride, layout.column / window.stride);
+            (shape.positions(), shape.width(), Layout { first: 0, row, column, ..layout })
+        }
+    };
+    let columns = 4 * blocks * (shape.positions() / pixels);
+    let matmul = gpu.matmul.for_columns(if shape.positions() == 1 { shape.channels() } else { columns });
+    let mut constants = window_constants([pixels, width], windows);
+    constants.extend([
+        ("INPUTS", shape.channels() as f64),
+        ("INPUT_BLOCKS", activations.layout.example as f64),
+        ("OUTPUT_BLOCKS", weights.column_blocks() as f64),
+        ("KERNEL", window.map_or(1, |window| window.size) as f64),
+        ("IMAGE_PIXELS", shape.positions() as f64),
+        ("IMAGE_WIDTH", shape.width() as f64),
+        ("IMAGE_BLOCKS", blocks as f64),
+    ]);
+    constants.extend(layout_constants!("INPUT", activations.layout).into_iter().skip(1)); // INPUT_BLOCKS says it
+    constants.extend(layout_constants!("D_INPUT", d_inputs.layout));
     let bindings = [
-        (1, Access::Read, &hidden.gradient_source(activations).buffer),
+        (1, Access::Read, activation::source(hidden, activations).buffer),
         (3, Access::Read, &weights.buffer),
-        (4, Access::Read, &d_outputs.buffer),
-        (5, Access::ReadWrite, &d_inputs.buffer),
+        (4, Access::Read, d_outputs.buffer),
+        (5, Access::ReadWrite, d_inputs.buffer),
     ];
-    let grid = matmul.grid_of_batch(d_inputs.column_blocks());
-    Kernel::new(gpu, &program(matmul, hidden.activation()), &constants, steps, &bindings, grid)
+    let grid = matmul.grid_of_batch(pixels, columns / 4);
+    Kernel::new(gpu, &program(matmul, hidden.map(Hidden::activation)), &constants, steps, &bindings, grid)
 }

@@ -1,13 +1,13 @@
 //! The losses and their gradients: `cross_entropy.wgsl`, `weighted_cross_entropy.wgsl`, `binary_cross_entropy.wgsl` and
 //! `mean_squared_error.wgsl`.
 
-use super::gather::Source;
 use super::softmax;
 use crate::data;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords, shader};
+use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
 use crate::loss::{Loss, Objective};
+use crate::shader::{Part, part};
 
 /// What the outputs of a model should be, and where the loss of each row goes.
 #[derive(Clone, Copy)]
@@ -86,13 +86,13 @@ impl LossKind {
     }
 
     /// What the loss adds to a program that makes outputs.
-    pub(super) fn files(self) -> Vec<&'static str> {
+    pub(super) fn parts(self) -> Vec<Part> {
         match self {
-            Self::CrossEntropy => vec![shader!("softmax"), shader!("cross_entropy")],
-            Self::WeightedCrossEntropy => vec![shader!("softmax"), shader!("weighted_cross_entropy")],
-            Self::BinaryCrossEntropy => vec![shader!("binary_cross_entropy")],
-            Self::SquaredErrorOfClasses => vec![shader!("mean_squared_error"), shader!("one_hot")],
-            Self::SquaredErrorOfValues => vec![shader!("mean_squared_error"), shader!("values")],
+            Self::CrossEntropy => vec![part!("softmax"), part!("loss/cross_entropy")],
+            Self::WeightedCrossEntropy => vec![part!("softmax"), part!("loss/weighted_cross_entropy")],
+            Self::BinaryCrossEntropy => vec![part!("loss/binary_cross_entropy")],
+            Self::SquaredErrorOfClasses => vec![part!("loss/mean_squared_error"), part!("loss/one_hot")],
+            Self::SquaredErrorOfValues => vec![part!("loss/mean_squared_error"), part!("loss/values")],
         }
     }
 
@@ -104,65 +104,42 @@ impl LossKind {
             Self::SquaredErrorOfClasses => ("mean_squared_error_of_classes", "mean_squared_error"),
             Self::SquaredErrorOfValues => ("mean_squared_error", "mean_squared_error"),
         };
-        Program {
+        Program::new(
             name,
+            &[],
             entry,
-            files: [self.files(), vec![shader!("step"), shader!("outputs"), shader!("order")]].concat(),
-        }
+            [self.parts(), vec![part!("step"), part!("outputs"), part!("input/order")]].concat(),
+        )
     }
 
     /// Loss and prediction. Label smoothing and class weights belong to training alone.
     pub(crate) fn evaluation(self) -> Program {
-        let (name, entry, files) = match self {
+        let (suffix, entry, parts) = match self {
             Self::CrossEntropy | Self::WeightedCrossEntropy => {
-                let files = [Self::CrossEntropy.files(), vec![shader!("argmax"), shader!("evaluate")]].concat();
-                ("evaluate", "evaluate", files)
+                let parts = [Self::CrossEntropy.parts(), vec![part!("loss/argmax"), part!("evaluate")]].concat();
+                ("", "evaluate", parts)
             }
-            Self::BinaryCrossEntropy => {
-                ("evaluate_binary", "evaluate", [self.files(), vec![shader!("evaluate")]].concat())
-            }
+            Self::BinaryCrossEntropy => ("binary", "evaluate", [self.parts(), vec![part!("evaluate")]].concat()),
             Self::SquaredErrorOfClasses => {
-                let files = [self.files(), vec![shader!("argmax"), shader!("evaluate")]].concat();
-                ("evaluate_squared_error", "evaluate", files)
+                let parts = [self.parts(), vec![part!("loss/argmax"), part!("evaluate")]].concat();
+                ("squared_error", "evaluate", parts)
             }
             Self::SquaredErrorOfValues => {
-                ("evaluate_values", "evaluate_values", [self.files(), vec![shader!("evaluate_values")]].concat())
+                ("values", "evaluate_values", [self.parts(), vec![part!("evaluate_values")]].concat())
             }
         };
-        Program { name, entry, files: [files, vec![shader!("step"), shader!("outputs"), shader!("order")]].concat() }
+        let parts = [parts, vec![part!("step"), part!("outputs"), part!("input/order")]].concat();
+        Program::new("evaluate", &[suffix], entry, parts)
     }
 
-    /// The name of a forward program that the loss is fused with.
-    pub(super) fn fused_name(self, source: Source) -> &'static str {
-        let [activations, examples, floats] = match self {
-            Self::CrossEntropy => {
-                ["forward_with_loss", "forward_with_loss_from_examples", "forward_with_loss_from_floats"]
-            }
-            Self::WeightedCrossEntropy => [
-                "forward_with_loss_weighted",
-                "forward_with_loss_weighted_from_examples",
-                "forward_with_loss_weighted_from_floats",
-            ],
-            Self::BinaryCrossEntropy => [
-                "forward_with_loss_binary",
-                "forward_with_loss_binary_from_examples",
-                "forward_with_loss_binary_from_floats",
-            ],
-            Self::SquaredErrorOfClasses => [
-                "forward_with_loss_squared_of_classes",
-                "forward_with_loss_squared_of_classes_from_examples",
-                "forward_with_loss_squared_of_classes_from_floats",
-            ],
-            Self::SquaredErrorOfValues => [
-                "forward_with_loss_squared",
-                "forward_with_loss_squared_from_examples",
-                "forward_with_loss_squared_from_floats",
-            ],
-        };
-        match source {
-            Source::Activations => activations,
-            Source::Gather => examples,
-            Source::GatherFloats => floats,
+    /// Its part of the name of a forward program that the loss is fused with.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::CrossEntropy => "",
+            Self::WeightedCrossEntropy => "weighted",
+            Self::BinaryCrossEntropy => "binary",
+            Self::SquaredErrorOfClasses => "squared_of_classes",
+            Self::SquaredErrorOfValues => "squared",
         }
     }
 }

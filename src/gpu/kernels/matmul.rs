@@ -1,6 +1,7 @@
 //! Matrix products: the ways to compute one, and how much of the result a workgroup makes.
 
-use super::super::kernel::{Grid, shader};
+use super::super::kernel::Grid;
+use crate::shader::{Part, part};
 
 /// A way to multiply matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -25,19 +26,19 @@ impl Matmul {
         if self == Self::Subgroup && columns <= 16 { Self::Narrow } else { self }
     }
 
-    /// Its files; `fused` is whether another file says what follows a narrow product.
-    pub(super) fn files(self, fused: bool) -> Vec<&'static str> {
-        let mut files = vec![shader!("matmul")];
-        files.extend(match self {
-            Self::Plain => vec![shader!("matmul_plain")],
-            Self::Workgroup => vec![shader!("matmul_workgroup")],
-            Self::Subgroup => vec![shader!("broadcast"), shader!("matmul_subgroup")],
-            Self::Narrow => vec![shader!("broadcast"), shader!("matmul_narrow")],
+    /// Its parts; `fused` is whether another part is the epilogue of a narrow product.
+    pub(super) fn parts(self, fused: bool) -> Vec<Part> {
+        let mut parts = vec![part!("matmul/product")];
+        parts.extend(match self {
+            Self::Plain => vec![part!("matmul/plain")],
+            Self::Workgroup => vec![part!("matmul/workgroup")],
+            Self::Subgroup => vec![part!("matmul/broadcast"), part!("matmul/subgroup")],
+            Self::Narrow => vec![part!("matmul/broadcast"), part!("matmul/narrow")],
         });
         if self == Self::Narrow && !fused {
-            files.push(shader!("finish_nothing"));
+            parts.push(part!("matmul/no_epilogue"));
         }
-        files
+        parts
     }
 
     /// Workgroups for a result of `rows` by `columns` blocks.
@@ -51,14 +52,17 @@ impl Matmul {
         [columns.div_ceil(tile_columns), rows.div_ceil(tile_rows)]
     }
 
-    /// Grid of a product with a row for each example of the batch.
-    pub(super) fn grid_of_batch(self, column_blocks: usize) -> Grid {
-        Box::new(move |batch| self.workgroups(batch.div_ceil(4), column_blocks as u32))
+    /// Grid of a product with so many rows for each example of the batch.
+    pub(super) fn grid_of_batch(self, rows: usize, column_blocks: usize) -> Grid {
+        Box::new(move |batch| {
+            let [x, y] = self.workgroups(batch.div_ceil(4).saturating_mul(rows as u32), column_blocks as u32);
+            [x, y, 1]
+        })
     }
 
-    /// Grid of a product whose size is always the same.
-    pub(super) fn grid(self, row_blocks: usize, column_blocks: usize) -> Grid {
-        let workgroups = self.workgroups(row_blocks as u32, column_blocks as u32);
-        Box::new(move |_| workgroups)
+    /// Grid of a product whose size is always the same, in so many parts of its depth.
+    pub(super) fn grid(self, row_blocks: usize, column_blocks: usize, parts: usize) -> Grid {
+        let [x, y] = self.workgroups(row_blocks as u32, column_blocks as u32);
+        Box::new(move |_| [x, y, parts as u32])
     }
 }

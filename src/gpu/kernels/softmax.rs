@@ -1,14 +1,15 @@
 //! Row-wise softmax.
 
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords, shader};
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
+use crate::shader::{Part, part};
 
 /// What a kernel needs that works on rows of logits.
-pub(super) const FILES: [&str; 3] = [shader!("step"), shader!("outputs"), shader!("softmax")];
+const PARTS: [Part; 3] = [part!("step"), part!("outputs"), part!("softmax")];
 
 pub(super) fn program() -> Program {
-    Program { name: "softmax", entry: "softmax", files: FILES.to_vec() }
+    Program::new("softmax", &[], "softmax", PARTS.to_vec())
 }
 
 /// Logits become probabilities in place, `[batch, classes]`.
@@ -23,5 +24,5 @@ pub(super) fn constants(logits: &Matrix) -> [(&'static str, f64); 2] {
 
 /// One invocation a row, blocks of rows whole.
 pub(super) fn row_grid() -> Grid {
-    Box::new(|batch| [batch.next_multiple_of(4).div_ceil(64), 1])
+    Box::new(|batch| [batch.next_multiple_of(4).div_ceil(64), 1, 1])
 }

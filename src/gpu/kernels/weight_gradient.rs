@@ -1,74 +1,126 @@
-//! Backward to a layer's weights: fused with their update, or stored.
+//! Backward to the weights of a linear layer or a convolution: fused with their update, or stored.
 
-use super::gather::{Inputs, Source};
+use super::inputs::{Inputs, Source};
 use super::matmul::Matmul;
 use super::update;
-use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords, shader};
+use crate::error::Result;
+use crate::gpu::device::{Content, Gpu};
+use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
+use crate::gpu::tensor::{View, layout_constants};
 use crate::optimizer::Optimizer;
+use crate::shader::part;
+
+/// Blocks of 4 × 4 numbers in the partial sums of a convolution's weight gradient, about.
+const PARTIAL_BLOCKS: usize = 16_384;
+
+/// The least of the depth, in blocks of 4 pixels, that a part takes.
+const PART_DEPTH: usize = 64;
 
 /// The program with an optimizer of this kind, whose settings are constants; without any it stores the gradient.
 pub(super) fn program(source: Source, matmul: Matmul, optimizer: Option<&Optimizer>) -> Program {
-    let name = match (source, optimizer) {
-        (Source::Gather, Some(Optimizer::Sgd(_))) => "weight_gradient_from_examples",
-        (Source::Gather, Some(Optimizer::AdamW(_))) => "weight_gradient_adamw_from_examples",
-        (Source::Gather, None) => "weight_gradient_stored_from_examples",
-        (Source::Activations, Some(Optimizer::Sgd(_))) => "weight_gradient",
-        (Source::Activations, Some(Optimizer::AdamW(_))) => "weight_gradient_adamw",
-        (Source::Activations, None) => "weight_gradient_stored",
-        (Source::GatherFloats, Some(Optimizer::Sgd(_))) => "weight_gradient_from_floats",
-        (Source::GatherFloats, Some(Optimizer::AdamW(_))) => "weight_gradient_adamw_from_floats",
-        (Source::GatherFloats, None) => "weight_gradient_stored_from_floats",
-    };
-    let file = optimizer.map_or(shader!("store_gradient"), update::file);
-    let mut files = vec![shader!("step"), shader!("weight_gradient"), file];
-    files.extend(source.files());
-    files.extend(matmul.files(false));
-    Program { name, entry: "main", files }
+    let mut parts = vec![part!("step"), part!("layout"), part!("weight_gradient"), update::part(optimizer)];
+    parts.extend(source.parts());
+    parts.extend(matmul.parts(false));
+    Program::new("weight_gradient", &[update::suffix(optimizer), source.suffix()], "main", parts)
+}
+
+/// Partial sums of the gradient of weights, `[parts, inputs + 1, outputs]`.
+pub struct PartialSums {
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) parts: usize,
+}
+
+impl PartialSums {
+    /// Room for so many.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn new(gpu: &Gpu, weights: &Matrix, parts: usize) -> Result<Self> {
+        let bytes = 64 * (parts * weights.rows.div_ceil(4) * weights.column_blocks()) as u64;
+        let content = Content { name: "partial sums of a gradient", remedy: "smaller layers" };
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        Ok(Self { buffer: gpu.buffer(content, bytes, usage)?, parts })
+    }
+
+    /// A matrix as the only part.
+    pub fn of_matrix(matrix: &Matrix) -> Self {
+        Self { buffer: matrix.buffer.clone(), parts: 1 }
+    }
+
+    /// Room for those of a convolution with so many places in a batch. The shape says how many parts there are, and never
+    /// the device.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn of_conv2d(gpu: &Gpu, weights: &Matrix, places: usize) -> Result<Self> {
+        let blocks = weights.rows.div_ceil(4) * weights.column_blocks();
+        let most = (places / 4 / PART_DEPTH).max(2);
+        Self::new(gpu, weights, (PARTIAL_BLOCKS / blocks).clamp(2, most))
+    }
 }
 
 /// `weights = update(weights, [inputs, 1]ᵀ · d_outputs)`, `[inputs + 1, outputs]`; `moments` have the same shape, or any
 /// where the optimizer has fewer.
-pub fn weight_gradient(
+pub fn weight_gradient<'a>(
     gpu: &Gpu,
     steps: &StepRecords,
-    inputs: Inputs<'_>,
-    d_outputs: &Matrix,
-    weights: &Matrix,
-    moments: [&Matrix; 2],
+    inputs: Inputs<'a>,
+    d_outputs: impl Into<View<'a>>,
+    weights: &'a Matrix,
+    moments: [&'a Matrix; 2],
     optimizer: &Optimizer,
 ) -> Kernel {
     let bindings = update::bindings(optimizer, weights, moments);
-    kernel(gpu, steps, inputs, d_outputs, Some(optimizer), bindings)
+    kernel(gpu, steps, (inputs, d_outputs.into(), weights), Some(optimizer), bindings, 1)
 }
 
 /// `d_weights = [inputs, 1]ᵀ · d_outputs`, `[inputs + 1, outputs]`.
-pub fn weight_gradient_stored(
+pub fn weight_gradient_stored<'a>(
     gpu: &Gpu,
     steps: &StepRecords,
-    inputs: Inputs<'_>,
-    d_outputs: &Matrix,
-    d_weights: &Matrix,
+    inputs: Inputs<'a>,
+    d_outputs: impl Into<View<'a>>,
+    d_weights: &'a Matrix,
 ) -> Kernel {
-    kernel(gpu, steps, inputs, d_outputs, None, vec![(5, Access::ReadWrite, &d_weights.buffer)])
+    kernel(gpu, steps, (inputs, d_outputs.into(), d_weights), None, vec![(5, Access::ReadWrite, &d_weights.buffer)], 1)
+}
+
+/// The same in partial sums, for [`sum_parts`](super::sum_parts()).
+pub fn weight_gradient_parts<'a>(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    inputs: Inputs<'a>,
+    d_outputs: impl Into<View<'a>>,
+    weights: &'a Matrix,
+    parts: &'a PartialSums,
+) -> Kernel {
+    let results = vec![(5, Access::ReadWrite, &parts.buffer)];
+    kernel(gpu, steps, (inputs, d_outputs.into(), weights), None, results, parts.parts)
 }
 
 fn kernel(
     gpu: &Gpu,
     steps: &StepRecords,
-    inputs: Inputs<'_>,
-    d_outputs: &Matrix,
+    (inputs, d_outputs, weights): (Inputs<'_>, View<'_>, &Matrix),
     optimizer: Option<&Optimizer>,
     results: Vec<Binding<'_>>,
+    parts: usize,
 ) -> Kernel {
-    let matmul = gpu.matmul.for_columns(d_outputs.columns);
-    let mut constants =
-        vec![("INPUT_BLOCKS", inputs.blocks() as f64), ("OUTPUT_BLOCKS", d_outputs.column_blocks() as f64)];
+    let (layout, columns) = (d_outputs.layout, weights.column_blocks());
+    let matmul = gpu.matmul.for_columns(weights.columns);
+    let mut constants = inputs.constants();
+    constants.extend([
+        ("OUTPUT_BLOCKS", columns as f64),
+        ("PARTS", parts as f64),
+        ("D_OUTPUT_PIXELS", layout.shape.positions() as f64),
+        ("D_OUTPUT_WIDTH", layout.shape.width() as f64),
+    ]);
+    constants.extend(layout_constants!("D_OUTPUT", layout));
     constants.extend(optimizer.map(update::constants).unwrap_or_default());
     let mut bindings = inputs.bindings();
-    bindings.push((4, Access::Read, &d_outputs.buffer));
+    bindings.push((4, Access::Read, d_outputs.buffer));
     bindings.extend(results);
-    let grid = matmul.grid(inputs.blocks(), d_outputs.column_blocks());
+    let grid = matmul.grid(inputs.blocks(), columns, parts);
     Kernel::new(gpu, &program(inputs.source(), matmul, optimizer), &constants, steps, &bindings, grid)
 }

@@ -2,6 +2,7 @@
 
 use super::{EPSILON, Entry};
 use crate::math::{self, exp};
+use crate::shader::{Part, part};
 
 /// z (1 + tanh(√(2/π) (z + 0.044715 z³))) / 2: Hendrycks and Gimpel 2016, "Gaussian error linear units", in its tanh
 /// form, `torch.nn.GELU(approximate="tanh")`. Within 5e-4 of the exact form, which needs erf, and that neither WGSL nor
@@ -27,6 +28,7 @@ impl Entry for Gelu {
     // Two inputs can have the same output.
     const KEEPS_INPUT: bool = true;
     const RECTIFIES: bool = true;
+    const SHADERS: &'static [Part] = &[part!("activation/logistic"), part!("activation/gelu")];
 
     fn value(z: f64) -> f64 {
         0.5 * z * (1.0 + argument(z).tanh())

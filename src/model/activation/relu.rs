@@ -1,6 +1,7 @@
 //! The rectifier.
 
 use super::Entry;
+use crate::shader::{Part, part};
 
 /// max(z, 0).
 #[derive(Debug)]
@@ -11,6 +12,7 @@ impl Entry for Relu {
     const LABEL: &'static str = "ReLU";
     const KEEPS_INPUT: bool = false;
     const RECTIFIES: bool = true;
+    const SHADERS: &'static [Part] = &[part!("activation/relu")];
 
     fn value(z: f64) -> f64 {
         // Not `max`, which would hide a NaN.

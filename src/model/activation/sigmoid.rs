@@ -2,6 +2,7 @@
 
 use super::{EPSILON, Entry, logistic};
 use crate::math;
+use crate::shader::{Part, part};
 
 /// 1 / (1 + e^−z).
 #[derive(Debug)]
@@ -12,6 +13,7 @@ impl Entry for Sigmoid {
     const LABEL: &'static str = "sigmoid";
     const KEEPS_INPUT: bool = false;
     const RECTIFIES: bool = false;
+    const SHADERS: &'static [Part] = &[part!("activation/logistic"), part!("activation/sigmoid")];
 
     fn value(z: f64) -> f64 {
         logistic(z)

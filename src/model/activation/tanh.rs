@@ -2,6 +2,7 @@
 
 use super::{EPSILON, Entry};
 use crate::math;
+use crate::shader::{Part, part};
 
 /// (e^z − e^−z) / (e^z + e^−z).
 #[derive(Debug)]
@@ -12,6 +13,7 @@ impl Entry for Tanh {
     const LABEL: &'static str = "tanh";
     const KEEPS_INPUT: bool = false;
     const RECTIFIES: bool = false;
+    const SHADERS: &'static [Part] = &[part!("activation/logistic"), part!("activation/tanh")];
 
     fn value(z: f64) -> f64 {
         z.tanh()

@@ -3,12 +3,13 @@
 // A go round by broadcast.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let depth = depth_blocks(tile.z);
     let row = 8u * (step.first_tile + tile.y);
     let column = 8u * tile.x + lane;
     let a_at = locate_a(min(row + lane, row_blocks() - 1u));
     let b_at = locate_b(min(column, column_blocks() - 1u));
     var c: array<mat4x4<f32>, 8>;
-    for (var k = 0u; k < depth_blocks(); k++) {
+    for (var k = depth.x; k < depth.y; k++) {
         let a = load_a(a_at, k);
         let b = load_b(b_at, k);
         c[0] = multiply_add(block_of_lane(a, 0u), b, c[0]);
@@ -22,7 +23,7 @@ fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id)
     }
     if column < column_blocks() {
         for (var i = 0u; i < 8u && row + i < row_blocks(); i++) {
-            store(row + i, column, block_of(c, i));
+            store(tile.z, row + i, column, block_of(c, i));
         }
     }
 }

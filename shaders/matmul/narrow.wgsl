@@ -3,12 +3,13 @@
 // go round by broadcast.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let depth = depth_blocks(tile.z);
     let row = 8u * (step.first_tile + tile.y) + lane;
     let a_at = locate_a(min(row, row_blocks() - 1u));
     var c: Row;
-    for (var k = 0u; k < depth_blocks(); k += 8u) {
-        let b = load_b_row(min(k + lane, depth_blocks() - 1u));
-        for (var i = 0u; i < min(8u, depth_blocks() - k); i++) {
+    for (var k = depth.x; k < depth.y; k += 8u) {
+        let b = load_b_row(min(k + lane, depth.y - 1u));
+        for (var i = 0u; i < min(8u, depth.y - k); i++) {
             let a = load_a(a_at, k + i);
             c._0 = multiply_add(a, block_of_lane(b._0, i), c._0);
             if column_blocks() > 1u { c._1 = multiply_add(a, block_of_lane(b._1, i), c._1); }
@@ -17,10 +18,10 @@ fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id)
         }
     }
     if row < row_blocks() {
-        store(row, 0u, c._0);
-        if column_blocks() > 1u { store(row, 1u, c._1); }
-        if column_blocks() > 2u { store(row, 2u, c._2); }
-        if column_blocks() > 3u { store(row, 3u, c._3); }
+        store(tile.z, row, 0u, c._0);
+        if column_blocks() > 1u { store(tile.z, row, 1u, c._1); }
+        if column_blocks() > 2u { store(tile.z, row, 2u, c._2); }
+        if column_blocks() > 3u { store(tile.z, row, 3u, c._3); }
         finish(row);
     }
 }

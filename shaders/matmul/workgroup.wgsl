@@ -9,6 +9,7 @@ fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
+    let depth = depth_blocks(tile.z);
     let row = 16u * (step.first_tile + tile.y) + local.y;
     let column = 16u * tile.x + local.x;
     // Invocations 0..63 load A, 64..127 load B: one block each.
@@ -17,10 +18,10 @@ fn main(
     let a_at = locate_a(min(16u * (step.first_tile + tile.y) + shared_at, row_blocks() - 1u));
     let b_at = locate_b(min(16u * tile.x + shared_at, column_blocks() - 1u));
     var c: mat4x4<f32>;
-    for (var k = 0u; k < depth_blocks(); k += 4u) {
+    for (var k = depth.x; k < depth.y; k += 4u) {
         if index < 128u {
-            var block: mat4x4<f32>; // zeros beyond the last k
-            if k + shared_k < depth_blocks() {
+            var block = mat4x4<f32>(); // zeros beyond the last k; said, as browsers keep it from the turn before
+            if k + shared_k < depth.y {
                 if index < 64u {
                     block = load_a(a_at, k + shared_k);
                 } else {
@@ -40,6 +41,6 @@ fn main(
         workgroupBarrier();
     }
     if row < row_blocks() && column < column_blocks() {
-        store(row, column, c);
+        store(tile.z, row, column, c);
     }
 }

@@ -1,10 +1,11 @@
 // Matrix product C = A . B by blocks of 4 x 4, shared by the ways to compute it: matmul_*.wgsl hold the entry
 // points, and forward, input_gradient and weight_gradient say what A, B and C are, by these functions:
 //
-//   row_blocks(), column_blocks(), depth_blocks()   sizes in blocks: of C, and of the sum over k
-//   locate_a(row_block), locate_b(column_block)     where four rows or columns start, found once
-//   load_a(at, k), load_b(at, k)                    the k-th block there
-//   store(row_block, column_block, sums)            what becomes of a block of C
+//   row_blocks(), column_blocks()                the size of C in blocks
+//   depth_blocks(part)                           the k of a part of the sum: from the first to before the last
+//   locate_a(row_block), locate_b(column_block)  where four rows or columns start, found once
+//   load_a(at, k), load_b(at, k)                 the k-th block there
+//   store(part, row_block, column_block, sums)   what becomes of a block of C
 //
 // Blocks are kept by rows: block[i] is row i.
 fn multiply_add(a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>) -> mat4x4<f32> {

@@ -1,0 +1,69 @@
+// Mean and variance of each channel of a batch. Each part has its own mean, and the sum of squares about it, so that
+// nothing cancels; joined, a part of n pixels adds n (mean of the part - mean)^2 to the squares (Chan, Golub and LeVeque
+// 1983, "Algorithms for computing the sample variance").
+override CHANNEL_BLOCKS: u32;
+override PIXELS: u32; // of an example
+override WIDTH: u32;
+override MOMENTUM: f32; // share of the newest batch in the running statistics
+override INPUT_EXAMPLE: u32; // the layout of the inputs
+override INPUT_FIRST: u32;
+override INPUT_ROW: u32;
+override INPUT_COLUMN: u32;
+
+@group(0) @binding(1) var<storage, read> inputs: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>; // [PARTS, 2, channels]: means, squares
+@group(0) @binding(4) var<storage, read_write> statistics: array<vec4<f32>>; // [2, channels]: means, variances
+@group(0) @binding(5) var<storage, read_write> running: array<vec4<f32>>; // the same, of the run
+
+fn input_at(pixel: u32) -> u32 {
+    return pixel_at(Layout(PIXELS, WIDTH, INPUT_EXAMPLE, INPUT_FIRST, INPUT_ROW, INPUT_COLUMN), pixel);
+}
+
+@compute @workgroup_size(64)
+fn batch_statistics_parts(@builtin(global_invocation_id) invocation: vec3<u32>) {
+    let part = invocation.x / CHANNEL_BLOCKS;
+    let block = invocation.x % CHANNEL_BLOCKS;
+    if part < PARTS {
+        let pixels = pixels_of_part(part);
+        var sum = vec4<f32>(0.0);
+        for (var pixel = pixels.x; pixel < pixels.y; pixel++) {
+            sum += inputs[input_at(pixel) + block];
+        }
+        let mean = sum / f32(max(pixels.y - pixels.x, 1u));
+        var squares = vec4<f32>(0.0);
+        for (var pixel = pixels.x; pixel < pixels.y; pixel++) {
+            let centered = inputs[input_at(pixel) + block] - mean;
+            squares += centered * centered;
+        }
+        parts[2u * part * CHANNEL_BLOCKS + block] = mean;
+        parts[(2u * part + 1u) * CHANNEL_BLOCKS + block] = squares;
+    }
+}
+
+// One invocation for four channels.
+@compute @workgroup_size(64)
+fn batch_statistics(@builtin(global_invocation_id) invocation: vec3<u32>) {
+    let block = invocation.x;
+    if block < CHANNEL_BLOCKS {
+        let count = f32(step.batch * PIXELS);
+        var sum = vec4<f32>(0.0);
+        for (var part = 0u; part < PARTS; part++) {
+            let pixels = pixels_of_part(part);
+            sum += f32(pixels.y - pixels.x) * parts[2u * part * CHANNEL_BLOCKS + block];
+        }
+        let mean = sum / count;
+        var squares = vec4<f32>(0.0);
+        for (var part = 0u; part < PARTS; part++) {
+            let pixels = pixels_of_part(part);
+            let off = parts[2u * part * CHANNEL_BLOCKS + block] - mean;
+            squares += parts[(2u * part + 1u) * CHANNEL_BLOCKS + block] + f32(pixels.y - pixels.x) * (off * off);
+        }
+        statistics[block] = mean;
+        statistics[CHANNEL_BLOCKS + block] = squares / count;
+        // The running variance is that of n values by n - 1.
+        let unbiased = squares / max(count - 1.0, 1.0);
+        running[block] = (1.0 - MOMENTUM) * running[block] + MOMENTUM * mean;
+        let variance = running[CHANNEL_BLOCKS + block];
+        running[CHANNEL_BLOCKS + block] = (1.0 - MOMENTUM) * variance + MOMENTUM * unbiased;
+    }
+}

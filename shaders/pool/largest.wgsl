@@ -1,0 +1,58 @@
+// The maximum of each window and channel. Of equal values the first counts, row by row; a NaN is larger than any number.
+override CHANNEL_BLOCKS: u32;
+override SIZE: u32;
+override STRIDE: u32;
+override PLACES_Y: u32;
+override PLACES_X: u32;
+override HEIGHT: u32; // of the inputs
+override WIDTH: u32;
+override INPUT_EXAMPLE: u32; // the layout of the inputs
+override INPUT_FIRST: u32;
+override INPUT_ROW: u32;
+override INPUT_COLUMN: u32;
+override OUTPUT_EXAMPLE: u32; // the layout of the outputs, or of d_outputs
+override OUTPUT_FIRST: u32;
+override OUTPUT_ROW: u32;
+override OUTPUT_COLUMN: u32;
+
+@group(0) @binding(1) var<storage, read> inputs: array<vec4<f32>>;
+
+// Where the window of a place starts in the inputs.
+fn window_at(place: u32) -> u32 {
+    let windows = Layout(
+        PLACES_Y * PLACES_X, PLACES_X, INPUT_EXAMPLE, INPUT_FIRST, STRIDE * INPUT_ROW, STRIDE * INPUT_COLUMN,
+    );
+    return pixel_at(windows, place);
+}
+
+fn output_at(place: u32) -> u32 {
+    let outputs = Layout(PLACES_Y * PLACES_X, PLACES_X, OUTPUT_EXAMPLE, OUTPUT_FIRST, OUTPUT_ROW, OUTPUT_COLUMN);
+    return pixel_at(outputs, place);
+}
+
+// By its bits: the comparisons of some drivers do not know a NaN.
+fn is_nan(values: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(values) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
+fn is_larger(values: vec4<f32>, largest: vec4<f32>) -> vec4<bool> {
+    let is_first_nan = is_nan(values) & !is_nan(largest);
+    return is_first_nan | ((values > largest) & !is_nan(largest));
+}
+
+struct Largest {
+    values: vec4<f32>,
+    taps: vec4<u32>, // where in the window
+}
+
+// The largest values of a window, of four channels.
+fn largest_of_window(at: u32) -> Largest {
+    var largest = Largest(inputs[at], vec4<u32>(0u));
+    for (var tap = 1u; tap < SIZE * SIZE; tap++) {
+        let values = inputs[at + tap / SIZE * INPUT_ROW + tap % SIZE * INPUT_COLUMN];
+        let wins = is_larger(values, largest.values);
+        largest.values = select(largest.values, values, wins);
+        largest.taps = select(largest.taps, vec4<u32>(tap), wins);
+    }
+    return largest;
+}

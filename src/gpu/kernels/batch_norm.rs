@@ -1,0 +1,201 @@
+//! Batch normalisation: the statistics of a batch, forward and backward.
+
+use super::activation::{self, Hidden};
+use super::element_wise::grid_of_batch;
+use super::weight_gradient::PartialSums;
+use crate::error::Result;
+use crate::gpu::device::Gpu;
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords};
+use crate::gpu::matrix::Matrix;
+use crate::gpu::tensor::{Layout, View, layout_constants};
+use crate::model::Activation;
+use crate::reference::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
+use crate::shader::part;
+
+/// The most parts of a sum over a batch.
+const PARTS: usize = 256;
+
+/// The least pixels of a part.
+const PART_PIXELS: usize = 32;
+
+pub(super) fn programs() -> Vec<Program> {
+    let gradient = vec![
+        part!("step"),
+        part!("layout"),
+        part!("batch_norm/normalized"),
+        part!("batch_norm/parts"),
+        part!("batch_norm_weight_gradient"),
+    ];
+    let mut programs: Vec<Program> = STATISTICS.map(statistics_program).into();
+    programs.push(Program::new("batch_norm_weight_gradient", &[], "batch_norm_weight_gradient", gradient));
+    for activation in activation::all() {
+        programs.extend(PASSES.map(|pass| program(pass, activation)));
+    }
+    programs
+}
+
+const STATISTICS: [&str; 2] = ["batch_statistics_parts", "batch_statistics"];
+
+fn statistics_program(name: &'static str) -> Program {
+    let parts = vec![part!("step"), part!("layout"), part!("batch_norm/parts"), part!("batch_statistics")];
+    Program::new(name, &[], name, parts)
+}
+
+/// The passes over all values that an activation belongs to.
+const PASSES: [&str; 2] = ["batch_norm", "batch_norm_input_gradient"];
+
+fn program(pass: &'static str, activation: Option<Activation>) -> Program {
+    let file = if pass == PASSES[0] { part!("batch_norm") } else { part!("batch_norm_input_gradient") };
+    let mut parts = vec![part!("step"), part!("layout"), part!("batch_norm/normalized"), file];
+    parts.extend(activation::parts(activation));
+    Program::new(pass, &[activation::suffix(activation)], pass, parts)
+}
+
+/// Room for the partial sums of a matrix `[2, channels]` over batches of so many pixels.
+///
+/// # Errors
+/// What the device reports.
+pub fn channel_sums(gpu: &Gpu, channels: &Matrix, pixels: usize) -> Result<PartialSums> {
+    PartialSums::new(gpu, channels, (pixels / PART_PIXELS).clamp(1, PARTS))
+}
+
+/// Mean and variance of each channel of a batch, `[2, channels]`, and the running ones, which take a part of them. The
+/// two kernels belong behind each other.
+pub fn batch_statistics<'a>(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    inputs: impl Into<View<'a>>,
+    sums: &PartialSums,
+    statistics: &Matrix,
+    running: &Matrix,
+) -> [Kernel; 2] {
+    let inputs = inputs.into();
+    let layout = inputs.layout;
+    let mut constants = channel_constants(layout);
+    constants.push(("PARTS", sums.parts as f64));
+    constants.push(("MOMENTUM", BATCH_NORM_MOMENTUM));
+    let [parts, joined] = STATISTICS.map(statistics_program);
+    let bindings = [(1, Access::Read, inputs.buffer), (3, Access::ReadWrite, &sums.buffer)];
+    let parts = Kernel::new(gpu, &parts, &constants, steps, &bindings, grid_of_parts(layout, sums.parts));
+    let bindings = [
+        (3, Access::ReadWrite, &sums.buffer),
+        (4, Access::ReadWrite, &statistics.buffer),
+        (5, Access::ReadWrite, &running.buffer),
+    ];
+    [parts, Kernel::new(gpu, &joined, &constants, steps, &bindings, grid_of_parts(layout, 1))]
+}
+
+/// `outputs = activation(scale · (inputs − mean) / √(variance + ε) + shift)`, with these means and variances,
+/// `[2, channels]`.
+pub fn batch_norm<'a>(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    inputs: impl Into<View<'a>>,
+    statistics: &Matrix,
+    weights: &Matrix,
+    hidden: Option<Hidden<'_>>,
+    outputs: impl Into<View<'a>>,
+) -> Kernel {
+    let (inputs, outputs) = (inputs.into(), outputs.into());
+    let shape = inputs.layout.shape;
+    let mut constants = normalized_constants(inputs.layout);
+    constants.push(("CHANNELS", shape.channels() as f64));
+    constants.push(("ONES", f64::from(shape.positions() == 1 && outputs.layout.ones)));
+    constants.extend(layout_constants!("OUTPUT", outputs.layout));
+    let mut bindings = vec![
+        (1, Access::Read, inputs.buffer),
+        (2, Access::Read, &statistics.buffer),
+        (3, Access::Read, &weights.buffer),
+        (4, Access::ReadWrite, outputs.buffer),
+    ];
+    bindings.extend(hidden.and_then(Hidden::kept));
+    let program = program(PASSES[0], hidden.map(Hidden::activation));
+    let blocks = shape.positions() * inputs.layout.channel_blocks();
+    Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_batch(blocks))
+}
+
+/// Partial sums of the gradient by scales and shifts, `[2, channels]`, for [`sum_parts`](super::sum_parts()).
+pub fn batch_norm_weight_gradient<'a>(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    inputs: impl Into<View<'a>>,
+    statistics: &Matrix,
+    d_outputs: impl Into<View<'a>>,
+    sums: &PartialSums,
+) -> Kernel {
+    let (inputs, d_outputs) = (inputs.into(), d_outputs.into());
+    let mut constants = normalized_constants(inputs.layout);
+    constants.push(("PARTS", sums.parts as f64));
+    constants.extend(layout_constants!("D_OUTPUT", d_outputs.layout));
+    let bindings = [
+        (1, Access::Read, inputs.buffer),
+        (2, Access::Read, &statistics.buffer),
+        (3, Access::Read, d_outputs.buffer),
+        (4, Access::ReadWrite, &sums.buffer),
+    ];
+    let parts = vec![
+        part!("step"),
+        part!("layout"),
+        part!("batch_norm/normalized"),
+        part!("batch_norm/parts"),
+        part!("batch_norm_weight_gradient"),
+    ];
+    let program = Program::new("batch_norm_weight_gradient", &[], "batch_norm_weight_gradient", parts);
+    Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_parts(inputs.layout, sums.parts))
+}
+
+/// Backward to the inputs, with the gradient by scales and shifts, `d_weights`, and on through the activation that the
+/// inputs come from, `hidden`.
+#[expect(clippy::too_many_arguments, reason = "what a kernel reads and writes, one by one")]
+pub fn batch_norm_input_gradient<'a>(
+    gpu: &Gpu,
+    steps: &StepRecords,
+    d_outputs: impl Into<View<'a>>,
+    inputs: impl Into<View<'a>>,
+    statistics: &Matrix,
+    weights: &Matrix,
+    d_weights: &Matrix,
+    hidden: Option<Hidden<'a>>,
+    d_inputs: impl Into<View<'a>>,
+) -> Kernel {
+    let (d_outputs, inputs, d_inputs) = (d_outputs.into(), inputs.into(), d_inputs.into());
+    let activations = activation::source(hidden, inputs);
+    let mut constants = normalized_constants(inputs.layout);
+    constants.extend(layout_constants!("D_OUTPUT", d_outputs.layout));
+    constants.extend(layout_constants!("ACTIVATION", activations.layout));
+    constants.extend(layout_constants!("D_INPUT", d_inputs.layout));
+    let bindings = [
+        (1, Access::Read, inputs.buffer),
+        (2, Access::Read, &statistics.buffer),
+        (3, Access::Read, d_outputs.buffer),
+        (4, Access::ReadWrite, d_inputs.buffer),
+        (5, Access::Read, activations.buffer),
+        (6, Access::Read, &weights.buffer),
+        (7, Access::Read, &d_weights.buffer),
+    ];
+    let program = program(PASSES[1], hidden.map(Hidden::activation));
+    let blocks = inputs.layout.shape.positions() * inputs.layout.channel_blocks();
+    Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_batch(blocks))
+}
+
+fn channel_constants(layout: Layout) -> Vec<(&'static str, f64)> {
+    let mut constants = vec![
+        ("CHANNEL_BLOCKS", layout.channel_blocks() as f64),
+        ("PIXELS", layout.shape.positions() as f64),
+        ("WIDTH", layout.shape.width() as f64),
+    ];
+    constants.extend(layout_constants!("INPUT", layout));
+    constants
+}
+
+fn normalized_constants(layout: Layout) -> Vec<(&'static str, f64)> {
+    let mut constants = channel_constants(layout);
+    constants.push(("EPSILON", BATCH_NORM_EPSILON));
+    constants
+}
+
+/// An invocation for each part and four channels.
+fn grid_of_parts(layout: Layout, parts: usize) -> Grid {
+    let workgroups = (layout.channel_blocks() * parts).div_ceil(64) as u32;
+    Box::new(move |_| [workgroups, 1, 1])
+}

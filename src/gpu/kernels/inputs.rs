@@ -1,0 +1,135 @@
+//! The inputs of a matrix product: gathered from the data set, the values of the node before, or the patches of an image.
+
+use crate::gpu::kernel::{Access, Binding};
+use crate::gpu::matrix::Matrix;
+use crate::gpu::tensor::{Layout, View, WeightRows, layout_constants};
+use crate::model::Window;
+use crate::shader::{Part, part};
+
+/// Where a layer's inputs come from.
+#[derive(Clone, Copy)]
+pub enum Inputs<'a> {
+    /// A data set of bytes, in its order.
+    Examples {
+        /// `[examples, features + 1]` bytes, the last of each row 255, rows padded to words with 0.
+        examples: &'a wgpu::Buffer,
+        /// Example numbers; each batch starts at a multiple of 4 and is padded to one with valid numbers.
+        order: &'a wgpu::Buffer,
+        /// Features of an example, without the constant 1.
+        features: usize,
+    },
+    /// A data set of floats, in its order.
+    FloatExamples {
+        /// `[examples, features + 1]` f32, the last of each row 1, rows padded to blocks of 4 with 0.
+        examples: &'a wgpu::Buffer,
+        /// As of [`Examples`](Self::Examples).
+        order: &'a wgpu::Buffer,
+        /// Features of an example, without the constant 1.
+        features: usize,
+    },
+    /// The node before: `[batch, inputs + 1]`.
+    Activations(&'a Matrix),
+    /// What a window covers of images at each place, and the constant 1; the padding is around the images.
+    Patches {
+        /// The images.
+        images: View<'a>,
+        /// The window.
+        window: Window,
+    },
+}
+
+/// The kind of [`Inputs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Gather,
+    GatherFloats,
+    Activations,
+    Patches,
+}
+
+impl Source {
+    pub(super) const ALL: [Self; 4] = [Self::Gather, Self::GatherFloats, Self::Activations, Self::Patches];
+
+    /// Those that a linear layer may read.
+    pub(super) const LINEAR: [Self; 3] = [Self::Gather, Self::GatherFloats, Self::Activations];
+
+    pub(super) fn parts(self) -> Vec<Part> {
+        match self {
+            Self::Gather => vec![part!("input/order"), part!("input/gather")],
+            Self::GatherFloats => vec![part!("input/order"), part!("input/gather_floats")],
+            Self::Activations => vec![part!("input/activations")],
+            Self::Patches => vec![part!("input/patches")],
+        }
+    }
+
+    /// Its part of a program's name.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Gather => "from_examples",
+            Self::GatherFloats => "from_floats",
+            Self::Activations => "",
+            Self::Patches => "from_patches",
+        }
+    }
+}
+
+impl<'a> Inputs<'a> {
+    pub(super) fn source(self) -> Source {
+        match self {
+            Self::Examples { .. } => Source::Gather,
+            Self::FloatExamples { .. } => Source::GatherFloats,
+            Self::Activations(_) => Source::Activations,
+            Self::Patches { .. } => Source::Patches,
+        }
+    }
+
+    /// Blocks of 4 in a row of the matrix.
+    pub(super) fn blocks(self) -> usize {
+        match self {
+            Self::Examples { features, .. } | Self::FloatExamples { features, .. } => (features + 1).div_ceil(4),
+            Self::Activations(matrix) => matrix.column_blocks(),
+            Self::Patches { images, window } => WeightRows::conv2d(images.layout, window).bias() / 4 + 1,
+        }
+    }
+
+    pub(super) fn constants(self) -> Vec<(&'static str, f64)> {
+        let mut constants = vec![("INPUT_BLOCKS", self.blocks() as f64)];
+        if let Self::Patches { images, window } = self {
+            let layout = images.layout;
+            constants.push(("KERNEL_ROW_BLOCKS", ((self.blocks() - 1) / window.size) as f64));
+            constants.push(("KERNEL_ROW", layout.row as f64));
+            constants.push(("KERNEL_COLUMN", if layout.overlapping { 4.0 } else { 1.0 }));
+            constants.extend(window_constants(window_pixels(layout, window), windows(layout, window)));
+        }
+        constants
+    }
+
+    pub(super) fn bindings(self) -> Vec<Binding<'a>> {
+        match self {
+            Self::Examples { examples, order, .. } | Self::FloatExamples { examples, order, .. } => {
+                vec![(1, Access::Read, examples), (2, Access::Read, order)]
+            }
+            Self::Activations(matrix) => vec![(1, Access::Read, &matrix.buffer)],
+            Self::Patches { images, .. } => vec![(1, Access::Read, images.buffer)],
+        }
+    }
+}
+
+/// Places of a window: how many, and how many in a row.
+fn window_pixels(layout: Layout, window: Window) -> [usize; 2] {
+    let places = |side: usize| window.places(side).unwrap_or(0);
+    [places(layout.shape.height()) * places(layout.shape.width()), places(layout.shape.width())]
+}
+
+/// Where the windows of a padded image start.
+fn windows(layout: Layout, window: Window) -> Layout {
+    let first = layout.first - window.padding * (layout.row + layout.column);
+    Layout { first, row: window.stride * layout.row, column: window.stride * layout.column, ..layout }
+}
+
+/// The constants of windows that start so.
+pub(super) fn window_constants([pixels, width]: [usize; 2], windows: Layout) -> Vec<(&'static str, f64)> {
+    let mut constants = vec![("WINDOW_PIXELS", pixels as f64), ("WINDOW_WIDTH", width as f64)];
+    constants.extend(layout_constants!("WINDOW", windows));
+    constants
+}

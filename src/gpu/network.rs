@@ -1,0 +1,576 @@
+//! The lowering of a plan: each operation becomes one or a few kernels on tensors of the device.
+
+use super::data_set::DataSet;
+use super::device::{Content, Gpu};
+use super::kernel::{Kernel, StepRecords};
+use super::kernels::{self, Clipping, Dropout, Hidden, Inputs, LossKernel, PartialSums, Targets};
+use super::matrix::Matrix;
+use super::tensor::{Layout, Tensor, View, WeightRows};
+use crate::augmentation::Augmentation;
+use crate::error::Result;
+use crate::model::{Activation, Architecture, Parameters, Shape, Statistics, Weights};
+use crate::optimizer::Optimizer;
+use crate::plan::{Node, Op, Operation, Plan};
+
+/// Rows of a chunk in evaluation, where the batch size is not larger.
+const EVALUATION_ROWS: usize = 1024;
+
+/// Bytes of a tensor, at most, where the batch size does not ask for more.
+const TENSOR_BYTES: usize = 64 << 20;
+
+const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller layers" };
+const ACTIVATIONS: Content =
+    Content { name: "a layer's activations", remedy: "a smaller --batch-size or smaller layers" };
+const GRADIENT: Content = Content { name: "a layer's gradient", ..ACTIVATIONS };
+const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch-size" };
+
+/// A model on the device: its weights, and the tensors between its nodes.
+pub(super) struct Network {
+    pub plan: Plan,
+    architecture: Architecture,
+    /// Of each node that has some.
+    weights: Vec<Matrix>,
+    weight_rows: Vec<WeightRows>,
+    /// Running mean and variance of each batch normalisation, `[2, channels]`.
+    statistics: Vec<Matrix>,
+    /// The images of a batch, where the first node is not linear.
+    images: Option<Tensor>,
+    /// Outputs of each node but the last; of dropout only for training.
+    outputs: Vec<Option<Tensor>>,
+    /// Pre-activations of each node, where its activation's gradient needs them.
+    kept: Vec<Option<Matrix>>,
+    /// Outputs of the last node, `[rows, outputs]`; then their gradient, or probabilities.
+    pub logits: Matrix,
+    /// Rows of the tensors.
+    pub rows: usize,
+}
+
+/// What training needs beside the model.
+pub(super) struct TrainingParts<'a> {
+    pub data: &'a DataSet,
+    pub batch_size: usize,
+    pub optimizer: &'a Optimizer,
+    /// Per moment and node with weights, shaped like these.
+    pub moments: &'a [Vec<Matrix>; 2],
+    pub clip_norm: Option<f32>,
+    pub augmentation: Option<&'a Augmentation>,
+    pub targets: Targets<'a>,
+    pub loss: LossKernel<'a>,
+}
+
+fn is_element_wise(node: &Node) -> bool {
+    matches!(node.operation, Operation::Activation(_) | Operation::Dropout(_))
+}
+
+/// The activation of a node's results: fused to it, or what it is itself.
+fn activation(node: &Node) -> Option<Activation> {
+    match node.operation {
+        Operation::Activation(activation) => Some(activation),
+        _ => node.activation,
+    }
+}
+
+/// Shapes before and behind a node. What a first linear layer reads is features, also where it is an image.
+fn shapes(plan: &Plan, index: usize) -> [Shape; 2] {
+    let node = &plan.nodes[index];
+    let first = plan.nodes.iter().position(|node| !is_element_wise(node)).unwrap_or(0);
+    if index > first || plan.nodes[first].operation != Operation::Linear {
+        return [node.input, node.output];
+    }
+    let features = Shape::Flat(node.input.len());
+    [features, if index == first { node.output } else { features }]
+}
+
+/// Layout of what node `index` reads: as the next one wants it that does more than take element by element.
+fn layout_before(plan: &Plan, index: usize) -> Layout {
+    let [shape, _] = shapes(plan, index);
+    let reader = plan.nodes[index..].iter().find(|node| !is_element_wise(node)).map(|node| node.operation);
+    match reader {
+        Some(Operation::Linear) => Layout::with_ones(shape),
+        Some(Operation::Conv2d(window)) if index == 0 && plan.nodes[0].weights.is_some() && shape.channels() < 4 => {
+            Layout::overlapping(shape, window)
+        }
+        Some(Operation::Conv2d(window)) => Layout::padded(shape, window),
+        _ => Layout::plain(shape),
+    }
+}
+
+impl Network {
+    /// Puts a model on the device, with tensors for batches of `batch_size` in training, if there is one.
+    pub fn new(gpu: &Gpu, parameters: &Parameters, batch_size: Option<usize>) -> Result<Self> {
+        let plan = Plan::new(&parameters.architecture);
+        let layouts: Vec<Layout> = (0..plan.nodes.len()).map(|node| layout_before(&plan, node)).collect();
+        let largest = layouts.iter().map(|layout| 16 * layout.example).max().unwrap_or(1);
+        let rows = (TENSOR_BYTES / largest / 4 * 4).clamp(4, EVALUATION_ROWS).max(batch_size.unwrap_or(0));
+        let rows = rows.checked_next_multiple_of(4).ok_or_else(|| {
+            crate::Error::Invalid(format!("--batch-size {rows}: more than there can be; use a smaller one"))
+        })?;
+
+        let nodes = || plan.nodes.iter().zip(&layouts);
+        let weight_rows: Vec<WeightRows> = nodes()
+            .filter(|(node, _)| node.weights.is_some())
+            .map(|(node, &layout)| match node.operation {
+                Operation::Conv2d(window) => WeightRows::conv2d(layout, window),
+                Operation::BatchNorm => WeightRows::plain(1),
+                _ => WeightRows::linear(layout),
+            })
+            .collect();
+        let weights = weight_rows
+            .iter()
+            .zip(&parameters.layers)
+            .map(|(rows, layer)| {
+                let values = rows.spread(&layer.values, layer.outputs);
+                Matrix::from_values(gpu, WEIGHTS, rows.bias() + 1, layer.outputs, &values)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let statistics = parameters
+            .statistics
+            .iter()
+            .map(|Statistics { mean, variance }| {
+                let content = Content { name: "running statistics", ..WEIGHTS };
+                Matrix::from_values(gpu, content, 2, mean.len(), &[mean.as_slice(), variance].concat())
+            })
+            .collect::<Result<Vec<_>>>()?;
+
+        let images = (plan.nodes[0].operation != Operation::Linear)
+            .then(|| Tensor::new(gpu, Content { name: "the images of a batch", ..ACTIVATIONS }, rows, layouts[0]))
+            .transpose()?;
+        let (mut outputs, mut kept) = (Vec::new(), Vec::new());
+        for (node, &layout) in plan.nodes.iter().zip(&layouts[1..]) {
+            let is_skipped = batch_size.is_none() && matches!(node.operation, Operation::Dropout(_));
+            let tensor = (!is_skipped).then(|| Tensor::new(gpu, ACTIVATIONS, rows, layout)).transpose()?;
+            let keeps = tensor.as_ref().filter(|_| activation(node).is_some_and(Activation::keeps_input));
+            let content = Content { name: "a layer's pre-activations", ..ACTIVATIONS };
+            kept.push(keeps.map(|tensor| Matrix::new(gpu, content, rows, tensor.matrix.columns)).transpose()?);
+            outputs.push(tensor);
+        }
+        let logits = Matrix::new(gpu, LOGITS, rows, plan.outputs)?;
+        let architecture = parameters.architecture.clone();
+        Ok(Self { plan, architecture, weights, weight_rows, statistics, images, outputs, kept, logits, rows })
+    }
+
+    /// The node before, whose output a node reads; without dropouts in evaluation. `None` for the batch.
+    fn before(&self, node: usize, is_training: bool) -> Option<usize> {
+        (0..node).rev().find(|&node| is_training || !matches!(self.plan.nodes[node].operation, Operation::Dropout(_)))
+    }
+
+    /// What a node reads; `None` for the examples themselves.
+    fn input(&self, node: usize, is_training: bool) -> Option<&Tensor> {
+        match self.before(node, is_training) {
+            None => self.images.as_ref(),
+            Some(before) => self.outputs[before].as_ref(),
+        }
+    }
+
+    /// What a node writes.
+    fn output(&self, node: usize) -> View<'_> {
+        match self.outputs.get(node) {
+            Some(Some(tensor)) => tensor.into(),
+            _ => (&self.logits).into(),
+        }
+    }
+
+    /// The activation of a node's results.
+    fn hidden(&self, node: usize) -> Option<Hidden<'_>> {
+        let activation = activation(&self.plan.nodes[node])?;
+        let output = self.outputs.get(node)?.as_ref()?;
+        Some(Hidden::new(activation, self.kept[node].as_ref().unwrap_or(&output.matrix)))
+    }
+
+    fn dropout(&self, node: usize) -> Option<Dropout> {
+        let node = &self.plan.nodes[node];
+        match node.operation {
+            Operation::Dropout(p) => Some(Dropout { p, layer: node.layer }),
+            _ => None,
+        }
+    }
+
+    /// The kernels of evaluation behind the one that [`first_kernel`](Self::first_kernel) makes.
+    pub fn evaluation(&self, gpu: &Gpu, steps: &StepRecords) -> Vec<Kernel> {
+        let nodes = self.plan.evaluation().filter(|&node| node > 0 || self.images.is_some());
+        nodes.filter_map(|node| self.forward(gpu, steps, node, None, Pass::Evaluation)).collect()
+    }
+
+    /// The kernel that reads the data set.
+    pub fn first_kernel(&self, gpu: &Gpu, steps: &StepRecords, data: &DataSet) -> Option<Kernel> {
+        match &self.images {
+            Some(images) => kernels::gather_images(gpu, steps, data.inputs(), None, images),
+            None => self.forward(gpu, steps, 0, Some(data.inputs()), Pass::Evaluation),
+        }
+    }
+
+    /// Forward through a node, but for the statistics of a batch. `examples` is what the first node reads, where that is
+    /// not a tensor.
+    fn forward<'a>(
+        &'a self,
+        gpu: &Gpu,
+        steps: &StepRecords,
+        index: usize,
+        examples: Option<Inputs<'a>>,
+        pass: Pass<'a>,
+    ) -> Option<Kernel> {
+        let node = &self.plan.nodes[index];
+        let (output, hidden) = (self.output(index), self.hidden(index));
+        let input = self.input(index, !matches!(pass, Pass::Evaluation));
+        let weights = node.weights.map(|weights| &self.weights[weights]);
+        Some(match node.operation {
+            Operation::Linear => {
+                let inputs = examples.or(input.map(|tensor| Inputs::Activations(&tensor.matrix)))?;
+                kernels::forward(gpu, steps, inputs, weights?, output, hidden)
+            }
+            Operation::Conv2d(window) => {
+                let inputs = Inputs::Patches { images: input?.into(), window };
+                kernels::forward(gpu, steps, inputs, weights?, output, hidden)
+            }
+            Operation::MaxPool2d(window) => kernels::max_pool(gpu, steps, input?, window, output),
+            Operation::Activation(_) | Operation::Dropout(_) => {
+                kernels::element_wise(gpu, steps, input?, self.dropout(index), hidden, output)
+            }
+            Operation::BatchNorm => {
+                let statistics = match pass {
+                    Pass::Evaluation => &self.statistics[node.statistics?],
+                    Pass::Training(batch) => batch.get(index)?.as_ref()?,
+                };
+                kernels::batch_norm(gpu, steps, input?, statistics, weights?, hidden, output)
+            }
+        })
+    }
+
+    /// A matrix for each one of weights, of the same shape; where `is_read` is not, of one number.
+    pub fn like_weights(&self, gpu: &Gpu, name: &'static str, is_read: bool) -> Result<Vec<Matrix>> {
+        let matrix = |weights: &Matrix| {
+            let (rows, columns) = if is_read { (weights.rows, weights.columns) } else { (1, 1) };
+            Matrix::new(gpu, Content { name, ..WEIGHTS }, rows, columns)
+        };
+        self.weights.iter().map(matrix).collect()
+    }
+
+    /// The kernels of a training step, in order.
+    pub fn training_step(&self, gpu: &Gpu, steps: &StepRecords, parts: &TrainingParts<'_>) -> Result<Vec<Kernel>> {
+        let lowering = Lowering::new(self, gpu, steps, parts)?;
+        lowering.step()
+    }
+
+    /// Its layers and shapes.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Reads the weights, and the running statistics.
+    pub async fn parameters(&self, gpu: &Gpu) -> Result<Parameters> {
+        let mut parameters = self.read_layers(gpu, &self.weights).await?;
+        for matrix in &self.statistics {
+            let mean = matrix.read(gpu, 2).await?;
+            let (mean, variance) = mean.split_at(matrix.columns);
+            parameters.statistics.push(Statistics { mean: mean.to_vec(), variance: variance.to_vec() });
+        }
+        Ok(parameters)
+    }
+
+    /// Reads a matrix for each one of weights.
+    pub async fn read_layers(&self, gpu: &Gpu, matrices: &[Matrix]) -> Result<Parameters> {
+        let mut layers = Vec::with_capacity(matrices.len());
+        for (matrix, rows) in matrices.iter().zip(&self.weight_rows) {
+            let values = rows.gather(&matrix.read(gpu, matrix.rows).await?, matrix.columns);
+            layers.push(Weights { inputs: rows.groups * rows.group, outputs: matrix.columns, values });
+        }
+        Ok(Parameters { architecture: self.architecture.clone(), layers, statistics: Vec::new() })
+    }
+
+    /// Writes the weights, and the running statistics.
+    pub fn write_parameters(&self, gpu: &Gpu, parameters: &Parameters) -> Result<()> {
+        for (matrix, Statistics { mean, variance }) in self.statistics.iter().zip(&parameters.statistics) {
+            matrix.write(gpu, &[mean.as_slice(), variance].concat());
+        }
+        self.write_layers(gpu, &self.weights, parameters)
+    }
+
+    /// Writes a matrix for each one of weights.
+    pub fn write_layers(&self, gpu: &Gpu, matrices: &[Matrix], values: &Parameters) -> Result<()> {
+        for ((matrix, rows), layer) in matrices.iter().zip(&self.weight_rows).zip(&values.layers) {
+            matrix.write(gpu, &rows.spread(&layer.values, layer.outputs));
+        }
+        gpu.submit([]).map(drop)
+    }
+}
+
+/// How a forward pass runs.
+#[derive(Clone, Copy)]
+enum Pass<'a> {
+    Evaluation,
+    /// With dropout, and with these statistics of the batch for each node that normalises.
+    Training(&'a [Option<Matrix>]),
+}
+
+/// The lowering of a training step.
+struct Lowering<'a> {
+    network: &'a Network,
+    gpu: &'a Gpu,
+    steps: &'a StepRecords,
+    parts: &'a TrainingParts<'a>,
+    clipping: Option<Clipping>,
+    /// The first node's inputs, where they are augmented features.
+    augmented: Option<Tensor>,
+    /// Mean and variance of the batch, of each node that normalises.
+    statistics: Vec<Option<Matrix>>,
+    /// Gradient by the outputs of each node but the last, where it is needed.
+    gradients: Vec<Option<Tensor>>,
+    /// Gradient by the weights of each node that has some, where it is stored.
+    d_weights: Vec<Option<Matrix>>,
+    kernels: Vec<Kernel>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(network: &'a Network, gpu: &'a Gpu, steps: &'a StepRecords, parts: &'a TrainingParts<'a>) -> Result<Self> {
+        let plan = &network.plan;
+        let rows = parts.batch_size.next_multiple_of(4);
+        let first = plan.first_weights();
+        let statistics = plan.nodes.iter().map(|node| {
+            let content = Content { name: "statistics of a batch", ..WEIGHTS };
+            let matrix = || Matrix::new(gpu, content, 2, node.output.channels());
+            node.statistics.map(|_| matrix()).transpose()
+        });
+        let statistics = statistics.collect::<Result<_>>()?;
+        let mut gradients = Vec::new();
+        for (index, node) in plan.nodes[..plan.nodes.len() - 1].iter().enumerate() {
+            let layout = match node.operation {
+                Operation::Conv2d(window) if index > first => Layout::gradient(node.output, node.input, window),
+                _ => Layout::plain(shapes(plan, index)[1]),
+            };
+            let tensor = (index >= first).then(|| Tensor::new(gpu, GRADIENT, rows, layout)).transpose()?;
+            gradients.push(tensor);
+        }
+        let is_features = network.images.is_none() && parts.augmentation.is_some();
+        let augmented = is_features
+            .then(|| {
+                let content = Content { name: "the images of a batch", ..ACTIVATIONS };
+                Tensor::new(gpu, content, rows, layout_before(plan, 0))
+            })
+            .transpose()?;
+        let d_weights = network.weights.iter().map(|_| None).collect();
+        let clipping = parts.clip_norm.map(|max_norm| Clipping::new(gpu, max_norm)).transpose()?;
+        let kernels = Vec::new();
+        Ok(Self { network, gpu, steps, parts, clipping, augmented, statistics, gradients, d_weights, kernels })
+    }
+
+    fn step(mut self) -> Result<Vec<Kernel>> {
+        let images = self.augmented.as_ref().or(self.network.images.as_ref());
+        if let Some(images) = images {
+            let (inputs, augmentation) = (self.parts.data.inputs(), self.parts.augmentation);
+            self.kernels.extend(kernels::gather_images(self.gpu, self.steps, inputs, augmentation, images));
+        }
+        let ops = self.network.plan.training_step(self.clipping.is_some());
+        let mut ops = ops.into_iter().peekable();
+        while let Some(op) = ops.next() {
+            match op {
+                Op::Forward(node) if ops.peek() == Some(&Op::Loss) => self.outputs_and_loss(node)?,
+                Op::Forward(node) => self.forward(node)?,
+                Op::Loss => {}
+                Op::InputGradient(node) => self.input_gradient(node)?,
+                Op::WeightGradient(node) => {
+                    let is_fused = ops.next_if_eq(&Op::Update(node)).is_some();
+                    self.weight_gradient(node, is_fused)?;
+                }
+                Op::SquaredNorm(node) => {
+                    if let (Some(clipping), Some(d_weights)) = (&self.clipping, self.stored(node)) {
+                        self.kernels.push(kernels::sum_of_squares(self.gpu, self.steps, d_weights, clipping));
+                    }
+                }
+                Op::ClipCoefficient => {
+                    let clipping = self.clipping.as_ref();
+                    let kernel = clipping.map(|clipping| kernels::clip_coefficient(self.gpu, self.steps, clipping));
+                    self.kernels.extend(kernel);
+                }
+                Op::Update(node) => self.clipped_update(node),
+            }
+        }
+        Ok(self.kernels)
+    }
+
+    /// What the first node reads, where that is no tensor of the network.
+    fn examples(&self, node: usize) -> Option<Inputs<'_>> {
+        (node == 0 && self.network.images.is_none()).then(|| match &self.augmented {
+            Some(tensor) => Inputs::Activations(&tensor.matrix),
+            None => self.parts.data.inputs(),
+        })
+    }
+
+    /// What a product reads.
+    fn inputs(&self, node: usize) -> Option<Inputs<'_>> {
+        self.examples(node).or_else(|| {
+            let tensor = self.network.input(node, true)?;
+            Some(match self.network.plan.nodes[node].operation {
+                Operation::Conv2d(window) => Inputs::Patches { images: tensor.into(), window },
+                _ => Inputs::Activations(&tensor.matrix),
+            })
+        })
+    }
+
+    fn forward(&mut self, node: usize) -> Result<()> {
+        let Self { network, gpu, steps, .. } = *self;
+        let statistics = network.plan.nodes[node].statistics;
+        if let (Some(running), Some(batch), Some(input)) =
+            (statistics, &self.statistics[node], network.input(node, true))
+        {
+            let pixels = self.parts.batch_size * input.layout.shape.positions();
+            let sums = kernels::channel_sums(gpu, batch, pixels)?;
+            let running = &network.statistics[running];
+            self.kernels.extend(kernels::batch_statistics(gpu, steps, input, &sums, batch, running));
+        }
+        let kernel = network.forward(gpu, steps, node, self.examples(node), Pass::Training(&self.statistics));
+        self.kernels.extend(kernel);
+        Ok(())
+    }
+
+    /// The last layer and the loss; the gradient takes the place of the logits.
+    fn outputs_and_loss(&mut self, node: usize) -> Result<()> {
+        let Self { network, gpu, steps, .. } = *self;
+        let (targets, loss) = (self.parts.targets, self.parts.loss);
+        let weights = network.plan.nodes[node].weights.map(|weights| &network.weights[weights]);
+        let fused = self.inputs(node).zip(weights).and_then(|(inputs, weights)| {
+            kernels::forward_with_loss(gpu, steps, inputs, weights, &network.logits, targets, loss)
+        });
+        match fused {
+            Some(fused) => self.kernels.push(fused),
+            None => {
+                self.forward(node)?;
+                self.kernels.push(kernels::loss(gpu, steps, &network.logits, targets, loss));
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient by a node's outputs.
+    fn d_output(&self, node: usize) -> View<'_> {
+        match self.gradients.get(node) {
+            Some(Some(tensor)) => tensor.into(),
+            _ => (&self.network.logits).into(),
+        }
+    }
+
+    fn input_gradient(&mut self, index: usize) -> Result<()> {
+        let Self { network, gpu, steps, .. } = *self;
+        let node = &network.plan.nodes[index];
+        if node.operation == Operation::BatchNorm {
+            self.batch_norm_gradient(index)?;
+        }
+        let Some(before) = network.before(index, true) else { return Ok(()) };
+        let (d_output, d_input) = (self.d_output(index), self.d_output(before));
+        let (Some(input), hidden) = (network.input(index, true), network.hidden(before)) else { return Ok(()) };
+        let weights = node.weights.map(|weights| &network.weights[weights]);
+        let kernel = match (node.operation, weights) {
+            (Operation::Linear, Some(weights)) => {
+                kernels::input_gradient(gpu, steps, d_output, weights, input, hidden, d_input)
+            }
+            (Operation::Conv2d(window), Some(weights)) => {
+                kernels::conv2d_input_gradient(gpu, steps, d_output, weights, input, hidden, d_input, window)
+            }
+            (Operation::BatchNorm, Some(weights)) => {
+                let (Some(statistics), Some(d_weights)) = (&self.statistics[index], self.stored(index)) else {
+                    return Ok(());
+                };
+                kernels::batch_norm_input_gradient(
+                    gpu, steps, d_output, input, statistics, weights, d_weights, hidden, d_input,
+                )
+            }
+            (Operation::MaxPool2d(window), _) => {
+                kernels::max_pool_backward(gpu, steps, d_output, input, window, hidden, d_input)
+            }
+            _ => {
+                let dropout = network.dropout(index);
+                kernels::element_wise_backward(gpu, steps, d_output, dropout, input, hidden, d_input)
+            }
+        };
+        self.kernels.push(kernel);
+        Ok(())
+    }
+
+    /// The stored gradient of a node's weights.
+    fn stored(&self, node: usize) -> Option<&Matrix> {
+        self.d_weights[self.network.plan.nodes[node].weights?].as_ref()
+    }
+
+    /// Makes room for the gradient of a node's weights.
+    fn store(&mut self, weights: usize) -> Result<()> {
+        let matrix = &self.network.weights[weights];
+        let content = Content { name: "the gradient of a layer's weights", ..WEIGHTS };
+        self.d_weights[weights] = Some(Matrix::new(self.gpu, content, matrix.rows, matrix.columns)?);
+        Ok(())
+    }
+
+    /// The gradient by scales and shifts, stored: that by the inputs is made of it too.
+    fn batch_norm_gradient(&mut self, index: usize) -> Result<()> {
+        let Self { network, gpu, steps, .. } = *self;
+        let Some(weights) = network.plan.nodes[index].weights else { return Ok(()) };
+        self.store(weights)?;
+        if let (Some(input), Some(statistics), Some(d_weights)) =
+            (network.input(index, true), &self.statistics[index], &self.d_weights[weights])
+        {
+            let pixels = self.parts.batch_size * input.layout.shape.positions();
+            let sums = kernels::channel_sums(gpu, d_weights, pixels)?;
+            let rows = network.weight_rows[weights];
+            let d_output = self.d_output(index);
+            let kernels = [
+                kernels::batch_norm_weight_gradient(gpu, steps, input, statistics, d_output, &sums),
+                kernels::sum_parts_stored(gpu, steps, &sums, rows, d_weights),
+            ];
+            self.kernels.extend(kernels);
+        }
+        Ok(())
+    }
+
+    /// The gradient by a node's weights, and the update by it, or the gradient stored.
+    fn weight_gradient(&mut self, index: usize, with_update: bool) -> Result<()> {
+        let Self { network, gpu, steps, parts, .. } = *self;
+        let node = &network.plan.nodes[index];
+        let Some(at) = node.weights else { return Ok(()) };
+        let (weights, rows) = (&network.weights[at], network.weight_rows[at]);
+        let (moments, optimizer) = ([&parts.moments[0][at], &parts.moments[1][at]], parts.optimizer);
+        if node.operation == Operation::BatchNorm {
+            if self.stored(index).is_none() {
+                self.batch_norm_gradient(index)?;
+            }
+            if let (true, Some(d_weights)) = (with_update, self.stored(index)) {
+                let sums = PartialSums::of_matrix(d_weights);
+                self.kernels.push(kernels::sum_parts(gpu, steps, &sums, rows, weights, moments, optimizer));
+            }
+            return Ok(());
+        }
+        if !with_update {
+            self.store(at)?;
+        }
+        let Some(inputs) = self.inputs(index) else { return Ok(()) };
+        let d_output = self.d_output(index);
+        let kernels = match (node.operation, &self.d_weights[at]) {
+            (Operation::Conv2d(_), d_weights) => {
+                let places = parts.batch_size * node.output.positions();
+                let sums = PartialSums::of_conv2d(gpu, weights, places)?;
+                let product = kernels::weight_gradient_parts(gpu, steps, inputs, d_output, weights, &sums);
+                let end = match d_weights {
+                    None => kernels::sum_parts(gpu, steps, &sums, rows, weights, moments, optimizer),
+                    Some(d_weights) => kernels::sum_parts_stored(gpu, steps, &sums, rows, d_weights),
+                };
+                vec![product, end]
+            }
+            (_, None) => {
+                vec![kernels::weight_gradient(gpu, steps, inputs, d_output, weights, moments, optimizer)]
+            }
+            (_, Some(d_weights)) => {
+                vec![kernels::weight_gradient_stored(gpu, steps, inputs, d_output, d_weights)]
+            }
+        };
+        self.kernels.extend(kernels);
+        Ok(())
+    }
+
+    fn clipped_update(&mut self, node: usize) {
+        let Self { network, gpu, steps, parts, .. } = *self;
+        let Some(at) = network.plan.nodes[node].weights else { return };
+        let moments = [&parts.moments[0][at], &parts.moments[1][at]];
+        if let (Some(clipping), Some(d_weights)) = (&self.clipping, &self.d_weights[at]) {
+            let weights = &network.weights[at];
+            let kernel = kernels::clipped_update(gpu, steps, d_weights, clipping, weights, moments, parts.optimizer);
+            self.kernels.push(kernel);
+        }
+    }
+}
