@@ -15,13 +15,21 @@ use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
-use softstep::model::Parameters;
+use softstep::model::{Parameters, Shape, parse_layers};
 use softstep::optimizer::Optimizer;
 use softstep::plan::Plan;
-use softstep::trainer::epoch_order;
+use softstep::trainer::{TrainingConfig, epoch_order};
 
 const EXAMPLES: usize = 16_384;
-const MODELS: [&[usize]; 3] = [&[784, 10], &[784, 128, 10], &[784, 512, 512, 10]];
+const IMAGE: Shape = Shape::Image { height: 28, width: 28, channels: 1 };
+/// The layers before the last linear one.
+const MODELS: [&str; 5] = [
+    "",
+    "linear:128,relu",
+    "linear:512,relu,linear:512,relu",
+    "conv:16x5,relu,pool:2,conv:32x5,relu,pool:2,linear:128,relu",
+    "conv:32x3,relu,pool:2,conv:64x3,relu,pool:2,linear:128,relu",
+];
 const BATCH_SIZES: [usize; 3] = [64, 256, 1024];
 const LEARNING_RATE: f32 = 0.01;
 
@@ -37,9 +45,15 @@ fn steps(criterion: &mut Criterion) {
         }
     };
     let examples = examples();
-    for sizes in MODELS {
-        let parameters = Parameters::new(sizes, 0).unwrap();
-        let name = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
+    for layers in MODELS {
+        let layers = if layers.is_empty() { None } else { Some(parse_layers(layers).unwrap()) };
+        let config = TrainingConfig { layers, ..TrainingConfig::default() };
+        let architecture = config.architecture(IMAGE, 10).unwrap();
+        let parameters = Parameters::initialize(&architecture, 0).unwrap();
+        let name = match architecture.as_dense() {
+            Some((sizes, _)) => sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("-"),
+            None => architecture.to_string(),
+        };
         let mut group = criterion.benchmark_group(format!("step/{name}"));
         group.sampling_mode(SamplingMode::Flat).sample_size(10);
         group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));

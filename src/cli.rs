@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -13,7 +14,8 @@ use serde_json::Value;
 use softstep::augmentation::Augment;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::data::images::ImageOptions;
-use softstep::data::{Color, ImageFormat, Kind, TestPart};
+use softstep::data::{Color, Data, ImageFormat, Kind, Missing, TestPart};
+use softstep::defaults::{Defaults, OptimizerKind, Outline};
 use softstep::loss::{ClassWeights, Loss};
 use softstep::model::{Activation, Architecture, Layer, Preset, Shape, parse_layers};
 use softstep::optimizer::{AdamW, Optimizer, Schedule, Sgd, Warmup};
@@ -66,6 +68,7 @@ Examples:
   softstep train --layers cnn                 a convolutional network that fits the images
   softstep train --layers cnn --schedule one-cycle --augment shift=2,rotate=10,scale=0.1
   softstep train --loss mse                   the error of a line fit instead of cross-entropy
+  softstep train --lr auto                    a range test finds the learning rate
   softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
   softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
 
@@ -93,8 +96,10 @@ A run folder holds:
 
 Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
 stopped: Ctrl-C (or SIGTERM) finishes the step, saves, says how to go on and exits with 130; a second one leaves at
-once. --resume takes all settings from the checkpoint. Only --backend or --adapter beside it may change something:
-they go on elsewhere, with the same data and settings but not with the same bits.
+once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes all settings from the
+checkpoint. --data beside it says where the data are now, if they are not found from here by the name they had. Only
+--backend or --adapter beside it may change something: they go on elsewhere, with the same data and settings but not
+with the same bits.
 
 --json prints, one JSON object a line:
   {\"event\":\"start\", …}   backend, adapter, data, architecture (input, layers), sizes of linear layers and settings; of a table columns (name, and categories,
@@ -158,6 +163,7 @@ Examples:
   softstep doctor                             the device that `softstep train` would take
   softstep doctor --adapter 1                 another one
   softstep doctor --json
+  softstep doctor --dump-shaders shaders      the text of every GPU program, a file each
 
 Tests every kernel on the adapter against known answers, in each way to multiply matrices that the adapter can run,
 trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
@@ -228,7 +234,7 @@ pub enum Command {
 /// Which data.
 #[derive(Args, Debug)]
 pub struct DataArgs {
-    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (file.csv), or a folder: of images by class, of the
+    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (.csv, .tsv, .txt, .data, if need be .gz), or a folder: of images by class, of the
     /// arrays x.npy and y.npy, or of four IDX files
     #[arg(long, value_name = "SET|FOLDER|FILE", default_value = "auto")]
     pub data: String,
@@ -243,15 +249,25 @@ pub struct OwnDataArgs {
     /// Column of a table to learn
     #[arg(long, value_name = "COLUMN")]
     pub target: Option<String>,
-    /// What the target of a table is [default: regression if its values are more than 20 different numbers]
+    /// What the target of a table is [default: regression if its values are numbers with decimals, or more than 20
+    /// different whole numbers]
     #[arg(long, value_enum)]
     task: Option<TaskChoice>,
     /// Columns of a table that are categories, though their values are numbers
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS")]
     categorical: Vec<String>,
     /// Columns of a table to leave out
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS")]
     ignore: Vec<String>,
+    /// Columns of a table to use, though they count up like an index or have a text of its own in nearly every row
+    #[arg(long = "use", value_name = "COLUMNS")]
+    used: Vec<String>,
+    /// What becomes of missing values of a table: empty, NA, N/A, NaN, null, ? or -
+    #[arg(long, value_enum, default_value = "fill")]
+    missing: MissingChoice,
+    /// The first line of a table is a row: columns are called by their places, from 1
+    #[arg(long)]
+    no_header: bool,
     /// Pixels that images are resized to, such as 32 for 32x32, or 40x30: width and height
     #[arg(long, value_name = "N|WxH", value_parser = image_size, default_value = "32")]
     image_size: (u32, u32),
@@ -265,11 +281,14 @@ pub struct OwnDataArgs {
 }
 
 /// Which kinds of data the fields of [`OwnDataArgs`] are for.
-const OWN_DATA: [(&str, &[Kind]); 7] = [
+const OWN_DATA: [(&str, &[Kind]); 10] = [
     ("target", &[Kind::Table]),
     ("task", &[Kind::Table]),
     ("categorical", &[Kind::Table]),
     ("ignore", &[Kind::Table]),
+    ("used", &[Kind::Table]),
+    ("missing", &[Kind::Table]),
+    ("no_header", &[Kind::Table]),
     ("image_size", &[Kind::Images]),
     ("color", &[Kind::Images]),
     ("test", &[Kind::Table, Kind::Images, Kind::Arrays]),
@@ -286,6 +305,13 @@ impl OwnDataArgs {
             }),
             categorical: self.categorical.clone(),
             ignore: self.ignore.clone(),
+            used: self.used.clone(),
+            missing: match self.missing {
+                MissingChoice::Fill => Missing::Fill,
+                MissingChoice::Drop => Missing::Drop,
+                MissingChoice::Refuse => Missing::Refuse,
+            },
+            no_header: self.no_header,
             test: self.test.clone().unwrap_or_default(),
         })
     }
@@ -328,6 +354,17 @@ enum ColorChoice {
     Rgb,
 }
 
+/// `--missing`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MissingChoice {
+    /// The mean for numbers, with a feature that says so; a category of their own for texts
+    Fill,
+    /// Leave the rows out
+    Drop,
+    /// An error that names all columns
+    Refuse,
+}
+
 /// `--task`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum TaskChoice {
@@ -359,17 +396,10 @@ pub enum BackendChoice {
     Cpu,
 }
 
-/// `--activation`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum ActivationChoice {
-    /// max(z, 0)
-    Relu,
-    /// 1 / (1 + e^-z)
-    Sigmoid,
-    /// Hyperbolic tangent
-    Tanh,
-    /// Gaussian error linear unit, in its tanh form
-    Gelu,
+/// `--activation`: one by its name.
+fn activation() -> impl TypedValueParser<Value = Activation> {
+    let names = Activation::ALL.map(|activation| PossibleValue::new(activation.name()).help(activation.to_string()));
+    PossibleValuesParser::new(names).map(|name| Activation::from_name(&name).unwrap_or_default())
 }
 
 /// `--optimizer`.
@@ -380,6 +410,23 @@ pub enum OptimizerChoice {
     /// Adam with decoupled weight decay, with --beta1, --beta2 and --epsilon
     #[value(name = "adamw")]
     AdamW,
+}
+
+/// `--lr`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum RateChoice {
+    /// By a range test.
+    Auto,
+    /// This one.
+    Rate(f32),
+}
+
+/// `--lr`: a number, or `auto`.
+fn rate(text: &str) -> Result<RateChoice, String> {
+    match text {
+        "auto" => Ok(RateChoice::Auto),
+        _ => text.parse().map(RateChoice::Rate).map_err(|_| "a rate is a number such as 0.01, or auto".into()),
+    }
 }
 
 /// `--schedule`.
@@ -439,6 +486,16 @@ pub enum LossChoice {
     Mse,
 }
 
+impl From<LossChoice> for Loss {
+    fn from(choice: LossChoice) -> Self {
+        match choice {
+            LossChoice::CrossEntropy => Self::CrossEntropy,
+            LossChoice::Bce => Self::BinaryCrossEntropy,
+            LossChoice::Mse => Self::MeanSquaredError,
+        }
+    }
+}
+
 /// `--keep`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum KeepChoice {
@@ -473,31 +530,33 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     hidden: Vec<usize>,
     /// What the hidden layers are followed by
-    #[arg(long, value_enum, default_value = "relu")]
-    activation: ActivationChoice,
+    #[arg(long, value_parser = activation(), default_value = "relu")]
+    activation: Activation,
     /// A whole network in the place of --hidden, such as conv:16x5,relu,pool:2,linear:128,relu, or cnn for one that fits
     /// the images; the last linear layer, to the classes, is implied
     #[arg(long, value_name = "LAYERS|cnn", conflicts_with_all = ["hidden", "activation"])]
     layers: Option<LayersChoice>,
-    /// Passes over the training data [default: 10, or what makes 1500 steps if that is more]
+    /// Passes over the training data [default: 10, with convolutions 5, or what makes 1500 steps if that is more, 3000 of
+    /// large tables]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Examples in a training step
     #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size)]
     batch_size: usize,
-    /// Learning rate that the schedule starts from [default: 0.15, with adamw 0.001]
-    #[arg(long = "lr", value_name = "RATE", allow_negative_numbers = true)]
-    learning_rate: Option<f32>,
-    /// How gradients change the parameters
-    #[arg(long, value_enum, default_value = "sgd")]
-    optimizer: OptimizerChoice,
+    /// Learning rate that the schedule starts from; auto finds it by a range test [default: by the data]
+    #[arg(long = "lr", value_name = "RATE|auto", value_parser = rate, allow_negative_numbers = true)]
+    learning_rate: Option<RateChoice>,
+    /// How gradients change the parameters [default: sgd for pictures, adamw for tables and other numbers]
+    #[arg(long, value_enum)]
+    optimizer: Option<OptimizerChoice>,
     /// Momentum of sgd, 0 to below 1 [default: 0.9]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     momentum: Option<f32>,
     /// Use Nesterov's momentum
     #[arg(long)]
     nesterov: bool,
-    /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0, with adamw 0.01]
+    /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0; with adamw for tables 1
+    /// where there are few examples for each parameter, else 0.1]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     weight_decay: Option<f32>,
     /// Share of the mean gradient that adamw keeps, 0 to below 1 [default: 0.9]
@@ -513,8 +572,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "MAX", allow_negative_numbers = true)]
     clip_norm: Option<f32>,
     /// How the learning rate changes over the run
-    #[arg(long, value_enum, default_value = "cosine")]
-    schedule: ScheduleChoice,
+    #[arg(long, value_enum)]
+    schedule: Option<ScheduleChoice>,
     /// Raise the learning rate evenly to the schedule's over these first steps, or this share of the run; the schedule has
     /// the rest
     #[arg(long, value_name = "STEPS|SHARE", allow_negative_numbers = true)]
@@ -563,7 +622,7 @@ pub struct TrainArgs {
     /// Write event files for TensorBoard, too, into the run folder; a run that has some goes on with them
     #[arg(long)]
     pub tensorboard: bool,
-    /// Go on with the run in this folder, from its last checkpoint
+    /// Go on with the run in this folder, from its last checkpoint, and write what is missing of one that has ended
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"])]
     pub resume: Option<PathBuf>,
     /// Start from the parameters of this model, checkpoint or run
@@ -604,8 +663,8 @@ impl TrainArgs {
     ) -> anyhow::Result<Option<(&str, Architecture)>> {
         let flag = ["layers", "hidden", "activation"].into_iter().find_map(|field| self.given.get(field));
         let (Some(flag), true) = (flag, self.layers.is_some() || config.layers.is_some()) else { return Ok(None) };
-        let asked = self.config(|_| config.epochs, config.loss);
-        let asked = TrainingConfig { layers: self.layers(run.input())?, ..asked };
+        let layers = self.layers.as_ref().map(|layers| layers.layers(run.input())).transpose()?;
+        let asked = TrainingConfig { layers, ..self.provisional() };
         let asked = asked.architecture(run.input(), run.output().len())?;
         Ok((asked != *run).then_some((flag, asked)))
     }
@@ -620,15 +679,15 @@ impl TrainArgs {
             Optimizer::Sgd(_) => OptimizerChoice::Sgd,
             Optimizer::AdamW(_) => OptimizerChoice::AdamW,
         };
-        let optimizer = if self.gives("optimizer") { self.optimizer } else { optimizer };
-        self.check_optimizer(optimizer).map_err(anyhow::Error::msg)?;
+        self.check_optimizer(self.optimizer.unwrap_or(optimizer)).map_err(anyhow::Error::msg)?;
         // By way of text, where 0.1 is 0.1 whatever its type.
         let fields = |config: &TrainingConfig| -> serde_json::Result<serde_json::Map<String, Value>> {
             serde_json::from_str(&serde_json::to_string(config)?)
         };
         let run = fields(config)?;
-        let asked = self.config(|_| config.epochs, config.loss);
-        let mut asked = fields(&TrainingConfig { optimizer: self.optimizer(optimizer), ..asked })?;
+        let asked = self.provisional();
+        let of_its_kind = if self.optimizer.is_some() { asked.optimizer } else { config.optimizer };
+        let mut asked = fields(&TrainingConfig { optimizer: self.optimizer(of_its_kind), ..asked })?;
         if self.layers.is_some() || config.layers.is_some() {
             asked.retain(|field, _| !["layers", "hidden", "activation"].contains(&field.as_str()));
         }
@@ -640,30 +699,25 @@ impl TrainArgs {
         Ok(asked.into_iter().find_map(differs))
     }
 
-    /// The layers of the run on examples of this shape, where `--layers` says them.
-    ///
-    /// # Errors
-    /// A preset that does not fit.
-    pub fn layers(&self, input: Shape) -> softstep::Result<Option<Vec<Layer>>> {
-        self.layers.as_ref().map(|layers| layers.layers(input)).transpose()
+    /// Returns true if the learning rate is to be found by a range test.
+    pub fn finds_rate(&self) -> bool {
+        self.learning_rate == Some(RateChoice::Auto)
     }
 
-    fn optimizer(&self, choice: OptimizerChoice) -> Optimizer {
-        match choice {
-            OptimizerChoice::Sgd => Optimizer::Sgd(Sgd {
-                momentum: self.momentum.unwrap_or(0.9),
-                nesterov: self.nesterov,
-                weight_decay: self.weight_decay.unwrap_or(0.0),
+    /// The default optimizer with what the command line says of it.
+    fn optimizer(&self, default: Optimizer) -> Optimizer {
+        match default {
+            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => Optimizer::Sgd(Sgd {
+                momentum: self.momentum.unwrap_or(momentum),
+                nesterov: self.nesterov || nesterov,
+                weight_decay: self.weight_decay.unwrap_or(weight_decay),
             }),
-            OptimizerChoice::AdamW => {
-                let AdamW { beta1, beta2, epsilon, weight_decay } = AdamW::default();
-                Optimizer::AdamW(AdamW {
-                    beta1: self.beta1.unwrap_or(beta1),
-                    beta2: self.beta2.unwrap_or(beta2),
-                    epsilon: self.epsilon.unwrap_or(epsilon),
-                    weight_decay: self.weight_decay.unwrap_or(weight_decay),
-                })
-            }
+            Optimizer::AdamW(AdamW { beta1, beta2, epsilon, weight_decay }) => Optimizer::AdamW(AdamW {
+                beta1: self.beta1.unwrap_or(beta1),
+                beta2: self.beta2.unwrap_or(beta2),
+                epsilon: self.epsilon.unwrap_or(epsilon),
+                weight_decay: self.weight_decay.unwrap_or(weight_decay),
+            }),
         }
     }
 
@@ -675,51 +729,91 @@ impl TrainArgs {
         };
         match others.iter().find(|setting| self.gives(setting)) {
             Some(setting) => {
-                Err(format!("--{setting} is a setting of --optimizer {other}, which this run does not use"))
+                Err(format!("--{setting} is a setting of --optimizer {other}: add that, or leave it away"))
             }
             None => Ok(()),
         }
     }
 
-    /// The settings of the run. Without `--epochs` their number depends on the data, and without `--loss` the loss; the
-    /// layers of a preset are those of [`layers`](Self::layers).
-    pub fn config(&self, default_epochs: impl FnOnce(usize) -> usize, default_loss: Loss) -> TrainingConfig {
+    /// The optimizer that the command line asks for, by its name or by a setting that only it has.
+    fn optimizer_kind(&self) -> Option<OptimizerKind> {
+        match self.optimizer {
+            Some(OptimizerChoice::Sgd) => Some(OptimizerKind::Sgd),
+            Some(OptimizerChoice::AdamW) => Some(OptimizerKind::AdamW),
+            None => (self.momentum.is_some() || self.nesterov).then_some(OptimizerKind::Sgd),
+        }
+    }
+
+    /// The settings of the run on this data, and in a sentence those that the command line leaves to the data and why they
+    /// are what they are.
+    ///
+    /// # Errors
+    /// Layers that do not fit the data, or a loss that is not for it.
+    pub fn config(&self, data: &Data) -> softstep::Result<(TrainingConfig, Option<String>)> {
+        let optimizer = self.optimizer_kind();
+        let layers = self.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
+        let loss = self.loss.map_or_else(|| Loss::default_for(&data.train), Loss::from);
+        let config = self.config_with(&Defaults::without_data(optimizer), layers, loss);
+        let architecture = config.architecture(data.shape(), loss.outputs(&data.train)?)?;
+        let outline = Outline { loss, architecture: &architecture, batch_size: self.batch_size, optimizer };
+        let defaults = Defaults::new(&data.train, &outline);
+        Ok((self.config_with(&defaults, config.layers, loss), self.chosen(&defaults)))
+    }
+
+    /// The settings of the run as far as they do not depend on the data.
+    pub fn provisional(&self) -> TrainingConfig {
+        let layers = match &self.layers {
+            Some(LayersChoice::These(layers)) => Some(layers.clone()),
+            Some(LayersChoice::Preset(_)) | None => None,
+        };
+        let defaults = Defaults::without_data(self.optimizer_kind());
+        self.config_with(&defaults, layers, self.loss.map(Loss::from).unwrap_or_default())
+    }
+
+    /// The settings that the command line leaves to the data, and why they are what they are; `None` if it leaves none.
+    fn chosen(&self, defaults: &Defaults) -> Option<String> {
+        let Defaults { optimizer, learning_rate, schedule, epochs, reason } = defaults;
+        let (name, weight_decay) = match optimizer {
+            Optimizer::Sgd(Sgd { weight_decay, nesterov: true, .. }) => ("sgd with nesterov", *weight_decay),
+            Optimizer::Sgd(Sgd { weight_decay, .. }) => ("sgd", *weight_decay),
+            Optimizer::AdamW(AdamW { weight_decay, .. }) => ("adamw", *weight_decay),
+        };
+        let parts = [
+            (self.optimizer_kind().is_some(), name.to_string()),
+            (self.learning_rate.is_some(), format!("learning rate {learning_rate:?}")),
+            (self.schedule.is_some() || *schedule != Schedule::OneCycle, "one-cycle".into()),
+            (self.weight_decay.is_some() || weight_decay == 0.0, format!("weight decay {weight_decay}")),
+            (self.epochs.is_some(), format!("{epochs} epochs")),
+        ];
+        let left: Vec<String> = parts.into_iter().filter(|(given, _)| !given).map(|(_, part)| part).collect();
+        (!left.is_empty()).then(|| format!("{}, as {reason}", left.join(", ")))
+    }
+
+    fn config_with(&self, defaults: &Defaults, layers: Option<Vec<Layer>>, loss: Loss) -> TrainingConfig {
         TrainingConfig {
             hidden: self.hidden.clone(),
-            activation: match self.activation {
-                ActivationChoice::Relu => Activation::Relu,
-                ActivationChoice::Sigmoid => Activation::Sigmoid,
-                ActivationChoice::Tanh => Activation::Tanh,
-                ActivationChoice::Gelu => Activation::Gelu,
-            },
-            layers: match &self.layers {
-                Some(LayersChoice::These(layers)) => Some(layers.clone()),
-                Some(LayersChoice::Preset(_)) | None => None,
-            },
-            epochs: self.epochs.unwrap_or_else(|| default_epochs(self.batch_size)),
+            activation: self.activation,
+            layers,
+            epochs: self.epochs.unwrap_or(defaults.epochs),
             batch_size: self.batch_size,
-            learning_rate: self.learning_rate.unwrap_or(match self.optimizer {
-                OptimizerChoice::Sgd => TrainingConfig::default().learning_rate,
-                OptimizerChoice::AdamW => 0.001,
-            }),
-            optimizer: self.optimizer(self.optimizer),
+            learning_rate: match self.learning_rate {
+                Some(RateChoice::Rate(rate)) => rate,
+                Some(RateChoice::Auto) | None => defaults.learning_rate,
+            },
+            optimizer: self.optimizer(defaults.optimizer),
             clip_norm: self.clip_norm,
             schedule: match self.schedule {
-                ScheduleChoice::Constant => Schedule::Constant,
-                ScheduleChoice::Cosine => Schedule::Cosine,
-                ScheduleChoice::Step => Schedule::Step,
-                ScheduleChoice::OneCycle => Schedule::OneCycle,
+                Some(ScheduleChoice::Constant) => Schedule::Constant,
+                Some(ScheduleChoice::Cosine) => Schedule::Cosine,
+                Some(ScheduleChoice::Step) => Schedule::Step,
+                Some(ScheduleChoice::OneCycle) => Schedule::OneCycle,
+                None => defaults.schedule,
             },
             warmup: self.warmup,
             augment: self.augment,
             seed: self.seed,
             validation: self.validation,
-            loss: match self.loss {
-                None => default_loss,
-                Some(LossChoice::CrossEntropy) => Loss::CrossEntropy,
-                Some(LossChoice::Bce) => Loss::BinaryCrossEntropy,
-                Some(LossChoice::Mse) => Loss::MeanSquaredError,
-            },
+            loss,
             label_smoothing: self.label_smoothing,
             class_weights: self.class_weights.clone(),
             patience: self.patience,
@@ -868,6 +962,9 @@ pub struct DoctorArgs {
     /// Folder of the runs
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     pub out: PathBuf,
+    /// Write the text of every program that can run on a GPU into this folder, new or empty, and do nothing else
+    #[arg(long, value_name = "FOLDER")]
+    pub dump_shaders: Option<PathBuf>,
     /// Print one JSON object for programs
     #[arg(long)]
     pub json: bool,
@@ -898,10 +995,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "COLUMN")]
     pub target: Option<String>,
     /// Columns of the table that are categories, though their first value is a number
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
+    #[arg(long, value_name = "COLUMNS", requires = "data")]
     pub categorical: Vec<String>,
     /// Columns of the table to leave out
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
+    #[arg(long, value_name = "COLUMNS", requires = "data")]
     pub ignore: Vec<String>,
     /// Seed of everything that is random: the same seed, the same numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -932,12 +1029,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             // A run that goes on has its own settings, which these have to be: `difference`.
             if train.resume.is_none() {
                 train
-                    .check_optimizer(train.optimizer)
+                    .check_optimizer(train.optimizer.unwrap_or(OptimizerChoice::Sgd))
                     .map_err(|error| usage("train", ErrorKind::ArgumentConflict, error))?;
-                train
-                    .config(|_| 1, Loss::default())
-                    .check()
-                    .map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
+                train.provisional().check().map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
             }
             Some(("train", &train.device))
         }
@@ -955,6 +1049,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         return Err(usage(command, ErrorKind::ArgumentConflict, problem));
     }
     Ok(cli)
+}
+
+/// The same error about arguments that can be shown, where it may quote one that commands a terminal.
+pub fn printable_error(error: clap::Error, arguments: impl Iterator<Item = OsString>) -> clap::Error {
+    let shown = |argument: OsString| softstep::error::printable(&argument.to_string_lossy(), 4096).into();
+    let arguments: Vec<OsString> = arguments.collect();
+    let printable: Vec<OsString> = arguments.iter().cloned().map(shown).collect();
+    if printable == arguments { error } else { parse(printable).err().unwrap_or(error) }
 }
 
 /// The options on the command line, with their flags.
@@ -982,7 +1084,7 @@ fn usage(command: &str, kind: ErrorKind, problem: impl std::fmt::Display) -> cla
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use softstep::trainer::default_epochs;
+    use softstep::defaults::epochs_of;
 
     use super::*;
 
@@ -992,7 +1094,9 @@ mod tests {
         let cli = parse(["softstep", "train"].map(OsString::from)).unwrap();
         let Command::Train(train) = cli.command else { panic!("{cli:?}") };
         let defaults = TrainingConfig::default();
-        assert_eq!(train.config(|_| defaults.epochs, defaults.loss), defaults);
+        let config = train.provisional();
+        assert_eq!(config.epochs, 1);
+        assert_eq!(TrainingConfig { epochs: defaults.epochs, ..config }, defaults);
     }
 
     #[test]
@@ -1014,7 +1118,7 @@ mod tests {
         let train = |arguments: &str| {
             parse(["softstep", "train"].into_iter().chain(arguments.split(' ')).map(OsString::from)).map(|cli| {
                 let Command::Train(train) = cli.command else { panic!("{cli:?}") };
-                train.config(|_| 1, Loss::default())
+                train.provisional()
             })
         };
         let config = train("--optimizer adamw --beta1 0.8").unwrap();
@@ -1049,7 +1153,10 @@ mod tests {
             match parse(all) {
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
                 Ok(Cli { command: Command::Train(train) }) => {
-                    let config = train.config(|batch_size| default_epochs(examples, batch_size), Loss::default());
+                    let mut config = train.provisional();
+                    if !train.gives("epochs") {
+                        config.epochs = epochs_of(1500, examples, config.batch_size);
+                    }
                     prop_assert!(config.check().is_ok());
                     let steps = config.steps(examples);
                     prop_assert!(steps >= config.epochs);
@@ -1082,7 +1189,8 @@ mod tests {
         "--patience",
         "--loss",
     ];
-    const VALUES: [&str; 18] = [
+    const VALUES: [&str; 19] = [
+        "auto",
         "cnn",
         "conv:8x3,relu",
         "one-cycle",

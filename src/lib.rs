@@ -41,6 +41,7 @@
 //! | [`gpu`] | the GPU backend: `device` opens adapters and notices their trouble, `data_set` keeps or streams examples, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home, `self_test` has known answers |
 //! | [`cpu`] | the CPU backend: the baseline, and the fallback |
 //! | [`mod@reference`], [`verify`] | everything that kernels compute, in f64; a backend whose steps are checked by it |
+//! | [`defaults`], [`mod@range_test`], [`diagnosis`] | default settings by the data, a learning rate by trial, dead units |
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision, recall |
 //! | [`model_file`], [`checkpoint`] | models, and runs that may go on, as safetensors |
 //! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all that is printed |
@@ -65,6 +66,8 @@ pub mod backend;
 pub mod checkpoint;
 pub mod cpu;
 pub mod data;
+pub mod defaults;
+pub mod diagnosis;
 pub mod error;
 pub mod gpu;
 pub mod loss;
@@ -75,6 +78,7 @@ pub mod model_file;
 pub mod optimizer;
 pub mod plan;
 pub mod random;
+pub mod range_test;
 pub mod reference;
 pub mod shader;
 pub mod trainer;

@@ -354,7 +354,7 @@ pub struct Summary {
 /// # Errors
 /// [`Error::Invalid`] for settings or a position out of range; [`Error::NonFiniteLoss`] at the first step whose loss is
 /// infinite or not a number, after its event; [`Error::NonFiniteState`] instead of a checkpoint that is not finite;
-/// [`Error::Invalid`] if an epoch's test loss is not; what the backend or the observer reports.
+/// [`Error::NonFiniteTestLoss`] if an epoch's test loss is not; what the backend or the observer reports.
 pub async fn train<B: Backend>(
     backend: &mut B,
     config: &TrainingConfig,
@@ -403,10 +403,7 @@ pub async fn train<B: Backend>(
         };
         observe(Event::EpochEvaluated { epoch, train_loss, validation: of_validation.as_ref(), test: &of_test })?;
         if !of_test.loss.is_finite() {
-            return Err(Error::Invalid(format!(
-                "the test loss after epoch {epoch} is {}: training diverged at --lr {:?}; try a smaller one",
-                of_test.loss, config.learning_rate
-            )));
+            return Err(Error::NonFiniteTestLoss { epoch, loss: of_test.loss, base_rate: config.learning_rate });
         }
         ledger.position = Position { epoch: epoch + 1, best: ledger.position.best, ..Position::START };
         if (config.patience.is_some() || config.keep == Keep::Best)
@@ -487,12 +484,6 @@ async fn hand_out<B: Backend>(
         return Err(Error::NonFiniteState { step, what, learning_rate, base_rate });
     }
     observe(Event::Checkpoint { position: ledger.position, state: &state })
-}
-
-/// How many epochs do well where nothing else is asked for: 10, or on small data as many as make 1,500 steps.
-pub fn default_epochs(examples: usize, batch_size: usize) -> usize {
-    let steps_per_epoch = examples.div_ceil(batch_size.max(1)).max(1);
-    1500_usize.div_ceil(steps_per_epoch).max(10)
 }
 
 /// The order in which an epoch (from 1) takes the training examples: a permutation of `0..examples`.
@@ -821,13 +812,6 @@ mod tests {
         let config = TrainingConfig { epochs: 2, seed: 3, ..Default::default() };
         run(&mut backend, &config, 100).0.unwrap();
         assert_eq!(backend.orders, [epoch_order(3, 1, 100), epoch_order(3, 2, 100)]);
-    }
-
-    #[test]
-    fn small_data_gets_more_epochs_by_default() {
-        assert_eq!(default_epochs(60_000, 64), 10);
-        assert_eq!(default_epochs(1_438, 64), 66); // of 23 steps
-        assert_eq!(default_epochs(1, 64), 1500);
     }
 
     #[test]

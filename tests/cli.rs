@@ -263,7 +263,11 @@ fn a_run_that_diverges_says_where_and_keeps_its_metrics() {
     assert!(last["loss"].is_null() && metrics[..metrics.len() - 1].iter().all(|line| line["loss"].is_f64()));
     assert!(run.stderr.starts_with(&format!("error: the loss of step {} is ", metrics.len())), "{}", run.stderr);
     assert_eq!(last["step"], metrics.len());
-    assert!(run.stderr.contains("learning rate 1e30; try a smaller one, such as --lr 1e29"), "{}", run.stderr);
+    assert!(run.stderr.contains("training diverged at learning rate 1e30"), "{}", run.stderr);
+    // The rate that is advised was tried: a run with it does not diverge, and learns.
+    let advised = run.stderr.split("start anew with --lr ").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+    let next = softstep(folder.path(), &with(&TRAIN, &["--lr", advised, "--json", "--out", "next"]));
+    assert!(next.code == 0 && next.last_json()["test_accuracy"].as_f64().unwrap() > 0.9, "--lr {advised}: {next:?}");
     assert!(!folder.path().join("run/model.safetensors").exists());
 }
 

@@ -1,5 +1,6 @@
 //! `softstep doctor`: would training work here, and does the device compute the right thing?
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -8,11 +9,11 @@ use serde::{Serialize, Serializer};
 use softstep::backend::{Backend, DeviceInfo, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::{self, Store};
-use softstep::gpu::kernels::Matmul;
+use softstep::gpu::kernels::{Matmul, programs};
 use softstep::gpu::self_test::{Costs, KernelTest, self_test};
 use softstep::gpu::{self, AdapterChoice, AdapterEntry, Gpu, GpuBackend, REMEDY, Readback};
 use softstep::loss::Objective;
-use softstep::model::Parameters;
+use softstep::model::{Architecture, Layer, Parameters, parse_layers};
 use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
 use softstep::verify::Verified;
@@ -20,6 +21,7 @@ use softstep::{Error, backend};
 
 use crate::cli::DoctorArgs;
 use crate::report;
+use crate::run_folder;
 
 /// Steps of the test training, and how many of them the CPU computes again.
 const STEPS: usize = 40;
@@ -115,6 +117,10 @@ fn kernel_lines<S: Serializer>(tests: &[KernelTest], serializer: S) -> Result<S:
 
 /// Examines this machine; says whether training would work.
 pub async fn run(args: &DoctorArgs) -> Result<bool> {
+    if let Some(folder) = &args.dump_shaders {
+        dump_shaders(folder)?;
+        return Ok(true);
+    }
     let adapters = gpu::adapters().await;
     let mut problems = Vec::new();
     let choice = args.adapter.clone().map_or(AdapterChoice::Auto, AdapterChoice::Named);
@@ -178,6 +184,29 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     Ok(diagnosis.problems.is_empty())
 }
 
+/// Writes every program into a folder, a file each, named as the program, and with its way to multiply where there are
+/// several. A line before each part names its file.
+fn dump_shaders(folder: &Path) -> Result<()> {
+    run_folder::check_free("--dump-shaders", folder)?;
+    std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
+    let programs = programs();
+    for program in &programs {
+        let way = program.parts.iter().find_map(|part| {
+            let way = part.path.strip_prefix("matmul/")?.strip_suffix(".wgsl")?;
+            ["plain", "workgroup", "subgroup", "narrow"].contains(&way).then(|| format!(".{way}"))
+        });
+        let path = folder.join(format!("{}{}.wgsl", program.name, way.unwrap_or_default()));
+        let entry = program.entry;
+        let head =
+            format!("// softstep {}, program {}: entry point {entry}\n", env!("CARGO_PKG_VERSION"), program.name);
+        // Two programs of one name would be one file.
+        let written =
+            File::create_new(&path).and_then(|mut file| file.write_all((head + &program.source()).as_bytes()));
+        written.map_err(Error::io("write", &path))?;
+    }
+    report::written(&report::counted(programs.len(), "program"), folder)
+}
+
 /// Tests every kernel, and measures.
 async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
     let limits = gpu.limits();
@@ -207,9 +236,10 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
     Device { info: gpu.info().clone(), limits, matmul: gpu.matmul(), matmul_choices, kernels, costs }
 }
 
-/// Trains for some steps where `softstep train` would, on the digits in the binary.
+/// Trains a network with every kind of layer for some steps where `softstep train` would, on the digits in the binary.
 async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
-    let digits = data::digits()?.train;
+    let data = data::digits()?;
+    let (shape, digits) = (data.shape(), data.train);
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
     let training = Training {
         examples: &digits,
@@ -220,7 +250,9 @@ async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
         seed: 0,
         augmentation: None,
     };
-    let parameters = Parameters::new(&[digits.features, 32, digits.outputs], 0)?;
+    let layers = parse_layers("conv:8x3,batchnorm,relu,pool:2,dropout:0.1,linear:32,gelu")?;
+    let last = Layer::Linear { outputs: digits.outputs };
+    let parameters = Parameters::initialize(&Architecture::new(shape, layers.into_iter().chain([last]))?, 0)?;
     match gpu {
         Some(gpu) => {
             let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;

@@ -125,11 +125,11 @@ impl Updater {
                 let step = self.updates;
                 let moments = split(first).zip(split(second));
                 let parts = blocks.iter().zip(split(values)).zip(moments.zip(split(room)));
-                workers.for_each(operations, parts, |((rows, values), ((first, second), gradient))| {
+                workers.for_each(operations, parts, |((rows, values), (moments, gradient))| {
                     compute(gradient, rows.start);
                     with_optimizer!(&optimizer, entry => workers.arch.dispatch(
                         #[inline(always)]
-                        || entry.update_f32(step, learning_rate, values, gradient, [first, second])
+                        || entry.update_f32(step, learning_rate, values, gradient, [moments.0, moments.1])
                     ));
                 });
             }

@@ -2,6 +2,7 @@
 //! part of a kernel in `shaders/`.
 
 mod gelu;
+mod leaky_relu;
 mod relu;
 mod sigmoid;
 mod tanh;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::shader::Part;
 
 pub use gelu::Gelu;
+pub use leaky_relu::LeakyRelu;
 pub use relu::Relu;
 pub use sigmoid::Sigmoid;
 pub use tanh::Tanh;
@@ -28,6 +30,8 @@ pub enum Activation {
     Tanh,
     /// [`Gelu`].
     Gelu,
+    /// [`LeakyRelu`].
+    LeakyRelu,
 }
 
 /// Calls a generic function with the entry of an activation: `with_entry!(activation, Entry => f::<Entry>(x))`.
@@ -48,6 +52,10 @@ macro_rules! with_entry {
             }
             $crate::model::Activation::Gelu => {
                 type $entry = $crate::model::activation::Gelu;
+                $body
+            }
+            $crate::model::Activation::LeakyRelu => {
+                type $entry = $crate::model::activation::LeakyRelu;
                 $body
             }
         }
@@ -94,7 +102,7 @@ const EPSILON: f64 = f32::EPSILON as f64;
 
 impl Activation {
     /// Every activation.
-    pub const ALL: [Self; 4] = [Self::Relu, Self::Sigmoid, Self::Tanh, Self::Gelu];
+    pub const ALL: [Self; 5] = [Self::Relu, Self::Sigmoid, Self::Tanh, Self::Gelu, Self::LeakyRelu];
 
     /// Name on the command line and in files.
     pub fn name(self) -> &'static str {

@@ -45,6 +45,9 @@ pub fn page(record: &Record) -> String {
         (tiles(&key_figures(record)))
         @let missing = missing(record);
         @if !missing.is_empty() { ul.missing { @for text in missing { li { (text) } } } }
+        @for text in whole(record).into_iter().flat_map(|results| &results.findings) {
+            p.warning { (printable(text, LONG)) }
+        }
         @for section in sections.into_iter().flatten() { (section) }
         footer { (made_by(record.results.as_ref())) }
     };
@@ -244,6 +247,7 @@ fn training(record: &Record) -> Option<Markup> {
                 ]))
             }
             (learning_rate(record))
+            (range_test(record))
         }
     };
     Some(section("Training", &plots))
@@ -345,6 +349,30 @@ fn learning_rate(record: &Record) -> Markup {
         summary: &summary,
         x: Axis { label: "step", include: &[0.0], ..Axis::default() },
         y: Axis { include: &[0.0], ..Axis::default() },
+        series: &series,
+        note: "",
+    }
+    .figure()
+}
+
+/// The curve of `--lr auto`.
+fn range_test(record: &Record) -> Markup {
+    let Some(curve) = &record.config.range_test else { return html! {} };
+    let finite = |value: Option<f32>| value.map_or(f64::NAN, f64::from);
+    let points: Vec<[f64; 2]> = curve.iter().map(|&[rate, loss]| [finite(rate), finite(loss)]).collect();
+    let taken = record.config.settings.get("learning_rate").and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let losses = || points.iter().map(|point| point[1]).filter(|loss| loss.is_finite());
+    let (low, high) = (losses().fold(f64::INFINITY, f64::min), losses().fold(f64::NEG_INFINITY, f64::max));
+    let summary = format!("The rate that was taken is {}.", number(taken, 3));
+    let series = [
+        Series { name: "loss".into(), colour: 0, mark: Mark::Line, points },
+        Series { name: "rate taken".into(), colour: 1, mark: Mark::Line, points: vec![[taken, low], [taken, high]] },
+    ];
+    Plot {
+        title: "Loss of a range test, while the rate grows",
+        summary: &summary,
+        x: Axis { label: "learning rate, logarithmic", logarithmic: true, ..Axis::default() },
+        y: Axis::default(),
         series: &series,
         note: "",
     }
@@ -673,6 +701,7 @@ fn details(record: &Record) -> Option<Markup> {
     }
     let body = html! {
         h3 { "Settings" } (facts(settings(record)))
+        @if let Some(chosen) = &config.chosen { (note(&format!("By the data: {}.", printable(chosen, LONG)))) }
         h3 { "Data" } (facts(data))
         @for part in parts { (part) }
         h3 { "Device" } (facts(device))
