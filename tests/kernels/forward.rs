@@ -1,4 +1,5 @@
 use softstep::gpu::kernels::{Hidden, Inputs, LossKernel, Targets, forward, forward_with_loss};
+use softstep::model::Activation;
 
 use super::*;
 
@@ -20,8 +21,14 @@ fn forward_matches_oracle_with_and_without_relu() {
                 let weights = bench.matrix(inputs + 1, outputs, &w);
                 let result = bench.unwritten(rows + 8, outputs + usize::from(hidden));
                 let inputs_ = Inputs::Activations(&activations);
-                let kernel =
-                    forward(&bench.gpu, &bench.steps, inputs_, &weights, &result, hidden.then_some(Hidden::Relu));
+                let kernel = forward(
+                    &bench.gpu,
+                    &bench.steps,
+                    inputs_,
+                    &weights,
+                    &result,
+                    hidden.then(|| Hidden::new(Activation::Relu, &result)),
+                );
                 bench.run(&kernel, batch(rows));
 
                 let name = bench.name(format!("forward {rows}x{inputs}x{outputs}, hidden {hidden}"));
