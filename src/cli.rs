@@ -14,7 +14,7 @@ use serde_json::Value;
 use softstep::augmentation::Augment;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::data::images::ImageOptions;
-use softstep::data::{Color, Data, ImageFormat, Kind, TestPart};
+use softstep::data::{Color, Data, ImageFormat, Kind, Missing, TestPart};
 use softstep::defaults::{Defaults, Outline};
 use softstep::loss::{ClassWeights, Loss};
 use softstep::model::{Activation, Architecture, Layer, Preset, Shape, parse_layers};
@@ -96,8 +96,10 @@ A run folder holds:
 
 Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
 stopped: Ctrl-C (or SIGTERM) finishes the step, saves, says how to go on and exits with 130; a second one leaves at
-once. --resume takes all settings from the checkpoint. Only --backend or --adapter beside it may change something:
-they go on elsewhere, with the same data and settings but not with the same bits.
+once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes all settings from the
+checkpoint. --data beside it says where the data are now, if they are not found from here by the name they had. Only
+--backend or --adapter beside it may change something: they go on elsewhere, with the same data and settings but not
+with the same bits.
 
 --json prints, one JSON object a line:
   {\"event\":\"start\", …}   backend, adapter, data, architecture (input, layers), sizes of linear layers and settings; of a table columns (name, and categories,
@@ -232,7 +234,7 @@ pub enum Command {
 /// Which data.
 #[derive(Args, Debug)]
 pub struct DataArgs {
-    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (file.csv), or a folder: of images by class, of the
+    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (.csv, .tsv, .txt, .data, if need be .gz), or a folder: of images by class, of the
     /// arrays x.npy and y.npy, or of four IDX files
     #[arg(long, value_name = "SET|FOLDER|FILE", default_value = "auto")]
     pub data: String,
@@ -247,15 +249,25 @@ pub struct OwnDataArgs {
     /// Column of a table to learn
     #[arg(long, value_name = "COLUMN")]
     pub target: Option<String>,
-    /// What the target of a table is [default: regression if its values are more than 20 different numbers]
+    /// What the target of a table is [default: regression if its values are numbers with decimals, or more than 20
+    /// different whole numbers]
     #[arg(long, value_enum)]
     task: Option<TaskChoice>,
     /// Columns of a table that are categories, though their values are numbers
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS")]
     categorical: Vec<String>,
     /// Columns of a table to leave out
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMNS")]
     ignore: Vec<String>,
+    /// Columns of a table to use, though they count up like an index or have a text of its own in nearly every row
+    #[arg(long = "use", value_name = "COLUMNS")]
+    used: Vec<String>,
+    /// What becomes of missing values of a table: empty, NA, N/A, NaN, null, ? or -
+    #[arg(long, value_enum, default_value = "fill")]
+    missing: MissingChoice,
+    /// The first line of a table is a row: columns are called by their places, from 1
+    #[arg(long)]
+    no_header: bool,
     /// Pixels that images are resized to, such as 32 for 32x32, or 40x30: width and height
     #[arg(long, value_name = "N|WxH", value_parser = image_size, default_value = "32")]
     image_size: (u32, u32),
@@ -269,11 +281,14 @@ pub struct OwnDataArgs {
 }
 
 /// Which kinds of data the fields of [`OwnDataArgs`] are for.
-const OWN_DATA: [(&str, &[Kind]); 7] = [
+const OWN_DATA: [(&str, &[Kind]); 10] = [
     ("target", &[Kind::Table]),
     ("task", &[Kind::Table]),
     ("categorical", &[Kind::Table]),
     ("ignore", &[Kind::Table]),
+    ("used", &[Kind::Table]),
+    ("missing", &[Kind::Table]),
+    ("no_header", &[Kind::Table]),
     ("image_size", &[Kind::Images]),
     ("color", &[Kind::Images]),
     ("test", &[Kind::Table, Kind::Images, Kind::Arrays]),
@@ -290,6 +305,13 @@ impl OwnDataArgs {
             }),
             categorical: self.categorical.clone(),
             ignore: self.ignore.clone(),
+            used: self.used.clone(),
+            missing: match self.missing {
+                MissingChoice::Fill => Missing::Fill,
+                MissingChoice::Drop => Missing::Drop,
+                MissingChoice::Refuse => Missing::Refuse,
+            },
+            no_header: self.no_header,
             test: self.test.clone().unwrap_or_default(),
         })
     }
@@ -330,6 +352,17 @@ enum ColorChoice {
     Grey,
     /// Red, green and blue, three features
     Rgb,
+}
+
+/// `--missing`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MissingChoice {
+    /// The mean for numbers, with a feature that says so; a category of their own for texts
+    Fill,
+    /// Leave the rows out
+    Drop,
+    /// An error that names all columns
+    Refuse,
 }
 
 /// `--task`.
@@ -586,7 +619,7 @@ pub struct TrainArgs {
     /// Write event files for TensorBoard, too, into the run folder; a run that has some goes on with them
     #[arg(long)]
     pub tensorboard: bool,
-    /// Go on with the run in this folder, from its last checkpoint
+    /// Go on with the run in this folder, from its last checkpoint, and write what is missing of one that has ended
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"])]
     pub resume: Option<PathBuf>,
     /// Start from the parameters of this model, checkpoint or run
@@ -949,10 +982,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "COLUMN")]
     pub target: Option<String>,
     /// Columns of the table that are categories, though their first value is a number
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
+    #[arg(long, value_name = "COLUMNS", requires = "data")]
     pub categorical: Vec<String>,
     /// Columns of the table to leave out
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', requires = "data")]
+    #[arg(long, value_name = "COLUMNS", requires = "data")]
     pub ignore: Vec<String>,
     /// Seed of everything that is random: the same seed, the same numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -1003,6 +1036,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         return Err(usage(command, ErrorKind::ArgumentConflict, problem));
     }
     Ok(cli)
+}
+
+/// The same error about arguments that can be shown, where it may quote one that commands a terminal.
+pub fn printable_error(error: clap::Error, arguments: impl Iterator<Item = OsString>) -> clap::Error {
+    let shown = |argument: OsString| softstep::error::printable(&argument.to_string_lossy(), 4096).into();
+    let arguments: Vec<OsString> = arguments.collect();
+    let printable: Vec<OsString> = arguments.iter().cloned().map(shown).collect();
+    if printable == arguments { error } else { parse(printable).err().unwrap_or(error) }
 }
 
 /// The options on the command line, with their flags.

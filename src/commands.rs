@@ -10,6 +10,8 @@ pub mod predict;
 pub mod report;
 pub mod train;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use softstep::Error;
 use softstep::data::{self, Data};
@@ -46,6 +48,7 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
         None => gpu,
     };
     let gpu = alter_shaders(gpu);
+    let gpu = shorten_timeout(gpu)?;
     if gpu.info().device_type == "software" {
         notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));
     }
@@ -60,6 +63,20 @@ fn lose_device_at() -> Result<Option<usize>> {
             Ok(Some(step.parse().with_context(|| format!("SOFTSTEP_LOSE_DEVICE_AT={step}"))?))
         }
         _ => Ok(None),
+    }
+}
+
+/// For tests of hangs: a debug build waits for the device as many seconds as `SOFTSTEP_DEVICE_TIMEOUT` says.
+fn shorten_timeout(gpu: Gpu) -> Result<Gpu> {
+    match std::env::var("SOFTSTEP_DEVICE_TIMEOUT") {
+        Ok(seconds) if cfg!(debug_assertions) => {
+            notice(&format!("SOFTSTEP_DEVICE_TIMEOUT is set: the device counts as hung after {seconds} s"));
+            let problem = || format!("SOFTSTEP_DEVICE_TIMEOUT={seconds}");
+            Ok(gpu.with_timeout(
+                Duration::try_from_secs_f64(seconds.parse().with_context(problem)?).with_context(problem)?,
+            ))
+        }
+        _ => Ok(gpu),
     }
 }
 

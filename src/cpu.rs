@@ -31,7 +31,7 @@ use crate::plan::Plan;
 use loss::{argmax, loss_and_gradient, softmax};
 use network::{Mode, Network};
 use update::Updater;
-use workers::Workers;
+use workers::{Workers, instruction_set};
 
 /// A model on the CPU, with its own copy of the training examples.
 pub struct CpuBackend {
@@ -87,12 +87,16 @@ impl CpuBackend {
                 })
             }
         };
-        let threads = rayon::current_num_threads();
+        let threads = Workers::most_threads();
         let info = DeviceInfo {
             backend: "cpu",
             name: processor_name(),
             device_type: "cpu",
-            driver: format!("gemm 0.19, {threads} {}", if threads == 1 { "thread" } else { "threads" }),
+            driver: format!(
+                "gemm 0.19, {}, {threads} {}",
+                instruction_set(),
+                if threads == 1 { "thread" } else { "threads" }
+            ),
         };
         let loss = objective.loss;
         Ok(Self { info, network, loss, training })

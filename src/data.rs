@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::model::Shape;
 
-#[cfg(not(target_arch = "wasm32"))]
 pub mod csv;
 pub mod digit;
 mod digits;
@@ -32,8 +31,8 @@ pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
 pub use kind::{Kind, Measured, Part, load_again, load_test};
 pub use preprocessing::{
-    ArrayFormat, ArrayTargets, Color, Column, Elements, Encoding, ImageFormat, Preprocessing, Scale, TableFormat,
-    TargetEncoding, TestPart,
+    ArrayFormat, ArrayTargets, Color, Column, Elements, Encoding, Form, ImageFormat, Missing, Preprocessing, Scale,
+    TableFormat, TargetEncoding, TestPart,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{DownloadLimits, Progress, Set, Store, cache_folder, load};
@@ -332,7 +331,6 @@ impl Examples {
 /// drives.
 const SPLIT_STREAM: u64 = u64::MAX;
 /// The same for the test part of data that hold both.
-#[cfg(not(target_arch = "wasm32"))]
 const TEST_STREAM: u64 = u64::MAX - 1;
 
 /// Which `round(share * len)` examples make a part; `None` if none or all of them would.
@@ -355,7 +353,6 @@ fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
 }
 
 /// Which examples of `file` make its test part.
-#[cfg(not(target_arch = "wasm32"))]
 fn choose_test(file: &str, len: usize, share: f64, seed: u64) -> Result<Vec<bool>> {
     choose(len, share, seed, TEST_STREAM).ok_or_else(|| {
         Error::Invalid(format!(
@@ -395,6 +392,12 @@ pub struct Data {
     pub preprocessing: Option<Preprocessing>,
     /// Rows and columns of pixels, where an example is an image of one byte a pixel, row by row, or of three.
     pub image: Option<[usize; 2]>,
+    /// What a person should know of how they were read, a line each.
+    pub notices: Vec<String>,
+    /// Why the target of a table is learned as classes or as a number, with the flag that changes it.
+    pub target_rule: Option<String>,
+    /// A table that [`Data::refit`] can use.
+    pub table: Option<Arc<csv::Loaded>>,
 }
 
 impl Data {
@@ -407,6 +410,21 @@ impl Data {
             }
             _ => Shape::Flat(features),
         }
+    }
+
+    /// Takes means, deviations and categories of a table from the rows that are trained on: those that are left in the
+    /// training part once [`Examples::split`] has taken this share out. Data that are no table, or were read as a model
+    /// before read them, stay as they are. What this needs of a table is given up.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where a value is too far from the rows that are trained on.
+    pub fn refit(&mut self, validation: f64, seed: u64) -> Result<()> {
+        if let Some(table) = self.table.take().filter(|_| validation > 0.0) {
+            let (train, test, format, notices) = table.refit(validation, seed)?;
+            (self.train, self.test, self.notices) = (train, test, notices);
+            self.preprocessing = Some(Preprocessing::Table(format));
+        }
+        Ok(())
     }
 
     /// SHA-256 over everything in it but its name, in lower-case hexadecimal.
@@ -528,6 +546,9 @@ mod tests {
             test: numbered(3),
             preprocessing: None,
             image: None,
+            notices: Vec::new(),
+            target_rule: None,
+            table: None,
         };
         // Runs and models know their data by this hash: it must stay.
         let known = "452ffbf22104e4bbf6f385470c6445eaf3415876ca13ea4479facba3a807f7c6";

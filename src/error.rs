@@ -13,7 +13,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", printable(&path.display().to_string(), LONGEST_PATH))]
     Io {
         /// What was tried: "read", "write", "create folder", ….
         action: &'static str,
@@ -124,6 +124,21 @@ pub enum Error {
         base_rate: f32,
     },
 
+    /// The loss on the test part is infinite or not a number: training has diverged.
+    #[error(
+        "the test loss after epoch {epoch} is {loss}: training diverged at --lr {base_rate:?}; try a smaller one, such as \
+         --lr {:?}",
+        base_rate / 10.0
+    )]
+    NonFiniteTestLoss {
+        /// The epoch, counted from 1.
+        epoch: usize,
+        /// Its test loss.
+        loss: f64,
+        /// The learning rate that the run's schedule started from.
+        base_rate: f32,
+    },
+
     /// A parameter, or what the optimizer remembers of it, is infinite or not a number: training has diverged.
     #[error(
         "after step {step} the {what} are no longer finite: training diverged at learning rate {learning_rate:?}; \
@@ -149,10 +164,23 @@ impl Error {
     }
 
     /// An [`Error::Format`] about `file`. A problem may quote what the file holds: here it becomes [`printable`], at
-    /// most 1000 characters.
+    /// most 1000 characters, and so does the file's name.
     pub fn format(file: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Format { file: file.into(), problem: printable(&problem.into(), 1000) }
+        Self::Format { file: printable(&file.into(), LONGEST_PATH), problem: printable(&problem.into(), 1000) }
     }
+}
+
+/// The longest path that is shown whole, in characters.
+const LONGEST_PATH: usize = 4096;
+
+/// Returns true if a terminal shows this character, and neither obeys it nor turns the text around it to the other
+/// direction.
+pub fn is_printable(character: char) -> bool {
+    !character.is_control()
+        && !matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 /// Text from a file, safe to show among other text: on one line, with U+FFFD for what a terminal obeys or what turns
@@ -160,9 +188,8 @@ impl Error {
 pub fn printable(text: &str, longest: usize) -> String {
     let shown = |character: char| match character {
         '\t' | '\n' | '\r' => ' ',
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        character if character.is_control() => '\u{fffd}',
-        character => character,
+        character if is_printable(character) => character,
+        _ => '\u{fffd}',
     };
     let mut characters = text.chars().map(shown);
     let mut printable: String = characters.by_ref().take(longest).collect();

@@ -14,16 +14,34 @@ use std::time::Instant;
 
 use cli::Command;
 
+/// The most threads that are asked for on a machine with fewer processors.
+const MAX_THREADS: usize = 64;
+/// The stack of a thread that runs a command, as the first thread of a process has it.
+const STACK_BYTES: usize = 8 << 20;
+
 fn main() -> ExitCode {
     let started = Instant::now();
     keep_mesa_quiet();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
+        .format(report::log_line)
+        .init();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         // --help and --version also come this way, with exit code 0.
-        Err(error) => return report::usage_error(&error),
+        Err(error) => return report::usage_error(&cli::printable_error(error, std::env::args_os())),
     };
-    let done = match &cli.command {
+    let done = with_threads(|| run(&cli.command, started));
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            report::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Predict(args) => pollster::block_on(commands::predict::run(args))
@@ -34,12 +52,37 @@ fn main() -> ExitCode {
         Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))
             .map(|fit| if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Explain(args) => pollster::block_on(commands::explain::run(args, started)).map(|()| ExitCode::SUCCESS),
-    };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            report::error(&error);
-            ExitCode::FAILURE
+    }
+}
+
+/// Runs a command with a thread for each processor, or as many as `RAYON_NUM_THREADS` says; with fewer where the system
+/// grants no more, and in the end with none but this one.
+fn with_threads<T: Send>(command: impl FnOnce() -> T + Send) -> T {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let asked =
+        std::env::var("RAYON_NUM_THREADS").ok().and_then(|number| number.parse().ok()).filter(|&number| number > 0);
+    let most = processors.max(MAX_THREADS);
+    let threads = asked.unwrap_or(processors).min(most);
+    if asked.is_some_and(|asked| asked > most) {
+        report::notice(&format!("RAYON_NUM_THREADS={}: using {threads} threads, the most", asked.unwrap_or_default()));
+    }
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES);
+    if pool(threads).build_global().is_ok() {
+        return command();
+    }
+    let fewer = std::iter::successors(Some(threads), |threads| Some(threads / 2)).take_while(|&threads| threads > 0);
+    let granted = fewer.skip(1).find_map(|threads| pool(threads).build().ok());
+    let granted_threads = granted.as_ref().map_or(1, rayon::ThreadPool::current_num_threads);
+    report::notice(&format!(
+        "the system grants no more than {}, of {threads}: computing with fewer",
+        report::counted(granted_threads, "thread")
+    ));
+    match granted {
+        Some(pool) => pool.install(command),
+        None => {
+            // This thread as the only one of a pool: nothing is left to be refused.
+            let _pool = pool(1).use_current_thread().build();
+            command()
         }
     }
 }

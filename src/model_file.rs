@@ -42,8 +42,9 @@ const NONE: &str = "none";
 
 /// The longest file that is read: 4 GiB.
 pub const MAX_BYTES: u64 = 4 << 30;
-/// The longest header that is read: 1 MiB, several times what the most layers need.
-const MAX_HEADER_BYTES: usize = 1 << 20;
+/// The longest header that is read: 16 MiB, above what the most layers and the longest preprocessing need, whose quotes are
+/// escaped there.
+const MAX_HEADER_BYTES: usize = 16 << 20;
 
 /// What a model file says about its model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! What a run folder says about its run, beside its model and checkpoints: `config.json`, `metrics.jsonl` and
 //! `results.json`. Training writes them; reports are made of nothing else, so they need neither data nor GPU.
 
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,8 @@ use softstep::trainer::{Best, TrainingConfig};
 use softstep::verify::Verification;
 
 use crate::page;
-use crate::run_folder::{CONFIG, METRICS, RESULTS};
+use crate::report;
+use crate::run_folder::{self, CONFIG, METRICS, RESULTS, open_own};
 use crate::tested::Tested;
 
 /// The longest `config.json` and `results.json` that are read: 64 MiB.
@@ -108,6 +109,39 @@ impl<'a> Config<&'a TrainingConfig> {
     }
 }
 
+impl Config<Map<String, Value>> {
+    /// Reads a `config.json`.
+    pub fn read(path: &Path) -> Result<Self> {
+        read_json(path)
+    }
+
+    /// For a run without one, or with a damaged one: what its last checkpoint says.
+    fn of_checkpoint(folder: &Path) -> Result<Self> {
+        let run = run_folder::last_metadata(folder)?;
+        let preprocessing = run.preprocessing.as_ref();
+        let Value::Object(settings) = serde_json::to_value(&run.config)? else { bail!("the settings are no object") };
+        Ok(Self {
+            class_names: preprocessing.and_then(Preprocessing::class_names).map(<[String]>::to_vec),
+            target: preprocessing.and_then(Preprocessing::target).map(String::from),
+            version: run.version,
+            data: run.data,
+            device_type: if run.backend == "cpu" { "cpu".into() } else { "other".into() },
+            backend: run.backend,
+            adapter: run.adapter,
+            driver: run.driver,
+            sizes: run.architecture.as_dense().map(|(sizes, _)| sizes),
+            architecture: Some(run.architecture),
+            chosen: None,
+            range_test: None,
+            train_examples: None,
+            validation_examples: None,
+            test_examples: None,
+            image: run.image,
+            settings,
+        })
+    }
+}
+
 /// `results.json`: what training came to, as far as it is not in `metrics.jsonl`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
@@ -136,6 +170,14 @@ pub struct Results {
     /// What is wrong with the model, with the flags that mend it.
     #[serde(default)]
     pub findings: Vec<String>,
+}
+
+impl Results {
+    /// Reads those of a run folder, if there are some.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(RESULTS);
+        if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
+    }
 }
 
 /// How training ended.
@@ -381,16 +423,25 @@ impl Record {
         if !folder.is_dir() {
             bail!("{}: there is no such folder; name the folder of a run", folder.display());
         }
-        let config = folder.join(CONFIG);
-        if !config.exists() {
-            bail!("{}: no folder of a run, as it has no {CONFIG}", folder.display());
-        }
+        let config = match Config::read(&folder.join(CONFIG)) {
+            Ok(config) => config,
+            Err(problem) => match Config::of_checkpoint(folder) {
+                Ok(config) => {
+                    report::notice(&format!("{problem:#}; the settings are those of the last checkpoint"));
+                    config
+                }
+                Err(_) if !folder.join(CONFIG).exists() => {
+                    bail!("{}: no folder of a run, as it has no {CONFIG}", folder.display())
+                }
+                Err(_) => return Err(problem),
+            },
+        };
         let results = folder.join(RESULTS);
         let record = Self {
             folder: folder.to_path_buf(),
-            config: read_json(&config)?,
+            config,
             history: History::read(&folder.join(METRICS))?,
-            results: if results.exists() { Some(read_json(&results)?) } else { None },
+            results: Results::read(folder)?,
         };
         if let Some(test) = record.results.as_ref().and_then(|results| results.test.as_ref()) {
             test.check().with_context(|| format!("{} is damaged", results.display()))?;
@@ -438,11 +489,6 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_reader(BufReader::new(file)).with_context(|| format!("{} is damaged", path.display()))
 }
 
-/// Opens a file, and no device or pipe.
 fn open(path: &Path) -> Result<File> {
-    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
-    if !metadata.is_file() {
-        bail!("{} is not a file", path.display());
-    }
-    Ok(File::open(path).map_err(Error::io("read", path))?)
+    Ok(open_own(path, OpenOptions::new().read(true)).map_err(Error::io("read", path))?)
 }

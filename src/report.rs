@@ -1,7 +1,9 @@
-//! What people and programs see; the only place that prints.
+//! What people and programs see; the only place that prints. Nothing is printed that a terminal obeys, whatever names and
+//! texts are in it: [`lines`] looks after all that goes out, and [`line`] keeps what is one message on one line.
 //!
 //! Results go to standard output; progress, notices and errors to standard error. A standard output that was closed
-//! (`| head`) silences the results and nothing else: a training run still ends with its model.
+//! (`| head`) silences the results and nothing else: a training run still ends with its model. So it does where standard
+//! output cannot be written, on a full disk or on a terminal that is gone; then one notice and the exit code say so.
 //!
 //! With `--json`, standard output is JSON Lines. `softstep train` prints objects with an `event`:
 //!
@@ -37,6 +39,7 @@ use serde_json::json;
 use softstep::Error;
 use softstep::backend::{DeviceInfo, Evaluation};
 use softstep::data::{Column, Data, Encoding, Part, Preprocessing, Progress, TableFormat, Targets};
+use softstep::error::is_printable;
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
@@ -58,22 +61,43 @@ const UNDEFINED: &str = "–";
 
 /// Prints a wrong usage, or the help or version that was asked for; says how to exit.
 pub fn usage_error(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
+    let text = error.render().to_string();
+    if lines(&text) == text {
+        let _ = error.print();
+    } else {
+        // Without its colours: an argument is quoted that holds other commands for the terminal.
+        print_error_line(&text);
+    }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Prints an error and what caused it.
+/// Writes a line of the log that `RUST_LOG` asks for.
+pub fn log_line(output: &mut impl Write, record: &log::Record<'_>) -> io::Result<()> {
+    writeln!(output, "[{} {}] {}", record.level(), record.target(), line(&record.args().to_string()))
+}
+
+/// Prints an error and what caused it, each on a line of its own.
 pub fn error(error: &anyhow::Error) {
-    let mut text = format!("error: {error}");
+    let mut text = format!("error: {}", line(&error.to_string()));
     for cause in error.chain().skip(1) {
-        text += &format!("\n  caused by: {cause}");
+        text += &format!("\n  caused by: {}", line(&cause.to_string()));
     }
     print_error_line(&text);
 }
 
 /// Prints a line that the person should read.
 pub fn notice(text: &str) {
-    print_error_line(&format!("note: {text}"));
+    print_error_line(&format!("note: {}", line(text)));
+}
+
+/// The same, with a command for a shell on a line of its own.
+pub fn notice_with_command(text: &str, command: &str) {
+    print_error_line(&format!("note: {}\n{command}", line(text)));
+}
+
+/// Prints what a person should know of how data were read.
+pub fn notices(texts: &[String]) {
+    texts.iter().for_each(|text| notice(&softstep::error::printable(text, 1000)));
 }
 
 /// Lists adapters.
@@ -169,11 +193,14 @@ pub fn diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
     for Folder { what, path, free_bytes, problem, .. } in folders {
         let free = free_bytes.map_or_else(String::new, |bytes| format!(", {} free", DecimalBytes(bytes)));
         let state = problem.as_deref().unwrap_or("can be written");
-        lines.push(field(what, &format!("{}: {state}{free}", path.display())));
+        lines.push(field(what, &format!("{}: {}{free}", path_text(path), line(state))));
     }
     let verdict = match problems.as_slice() {
         [] => "training works here".into(),
-        problems => format!("training would fail here, or come out wrong\n  {}", problems.join("\n  ")),
+        problems => {
+            let problems: Vec<String> = problems.iter().map(|problem| line(problem)).collect();
+            format!("training would fail here, or come out wrong\n  {}", problems.join("\n  "))
+        }
     };
     lines.push(field("verdict", &verdict));
     Ok(print(&lines.join("\n"))?)
@@ -277,7 +304,7 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     let summary = format!(
         "{}\n{}\nloss      {:.4}, {}\naccuracy  {}: {} of {} right",
         device_line(info),
-        field("data", &format!("{}, {}", data.name, part.name())),
+        field("data", &format!("{}, {}", line(&data.name), part.name())),
         evaluation.loss,
         loss.name(),
         percent(evaluation.accuracy().unwrap_or(f64::NAN)),
@@ -295,7 +322,7 @@ fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     }
     let lines = [
         device_line(info),
-        field("data", &format!("{}, {}: {}", data.name, part.name(), counted(data.test.len(), "example"))),
+        field("data", &format!("{}, {}: {}", line(&data.name), part.name(), counted(data.test.len(), "example"))),
         field("loss", &format!("{:.6}, mean squared error", evaluation.loss)),
         field("R²", &format!("{:.4}", evaluation.r_squared.unwrap_or(f64::NAN))),
         field("error", &error_text(data, evaluation)),
@@ -435,6 +462,39 @@ impl Drop for Downloads {
     }
 }
 
+/// Shows how far a table is read, where that takes longer than a moment.
+pub struct Reading {
+    bar: ProgressBar,
+    started: Instant,
+    file: String,
+    progress: bool,
+}
+
+impl Reading {
+    /// Shows it on a terminal, where `progress` is wanted.
+    pub fn new(file: &str, progress: bool) -> Self {
+        Self { bar: ProgressBar::hidden(), started: Instant::now(), file: printable(file), progress }
+    }
+
+    /// Shows which share is done.
+    pub fn show(&mut self, share: f64) {
+        const MOMENT: Duration = Duration::from_millis(500);
+        if self.progress && self.bar.is_hidden() && self.started.elapsed() > MOMENT {
+            self.progress = false;
+            self.bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr())
+                .with_style(style("reading {prefix} {bar:16} {percent:>3} %"))
+                .with_prefix(self.file.clone());
+        }
+        self.bar.set_position((100.0 * share) as u64);
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A training run, for its header and its last line.
 #[derive(Debug)]
 pub struct Run<'a> {
@@ -532,11 +592,13 @@ pub struct TrainReport<'a> {
     /// Steps since the program's start, and their examples.
     steps: usize,
     examples: usize,
+    /// Set once a result could not be printed.
+    unprinted: bool,
 }
 
 impl<'a> TrainReport<'a> {
     /// Begins with the header. `steps` is the length of the run.
-    pub fn new(run: Run<'a>, steps: usize, json: bool, quiet: bool, started: Instant) -> softstep::Result<Self> {
+    pub fn new(run: Run<'a>, steps: usize, json: bool, quiet: bool, started: Instant) -> Self {
         let bar = ProgressBar::with_draw_target(
             Some(steps as u64),
             if quiet || !io::stderr().is_terminal() {
@@ -546,7 +608,7 @@ impl<'a> TrainReport<'a> {
             },
         );
         bar.set_style(style("{prefix}  {bar:16} {percent:>3} %"));
-        let report = Self {
+        let mut report = Self {
             run,
             json,
             quiet,
@@ -557,10 +619,27 @@ impl<'a> TrainReport<'a> {
             trained: Duration::ZERO,
             steps: 0,
             examples: 0,
+            unprinted: false,
         };
         report.bar.set_position(report.run.resumed_from.unwrap_or(0) as u64);
-        report.header(steps)?;
-        Ok(report)
+        let header = report.header(steps);
+        report.printed(header);
+        report
+    }
+
+    /// Says, the first time, that results cannot be printed. Training goes on: they are in its folder, too.
+    fn printed(&mut self, printed: softstep::Result<()>) {
+        let Err(error) = printed else { return };
+        if !std::mem::replace(&mut self.unprinted, true) {
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            let folder = path_text(self.run.out);
+            self.bar.suspend(|| notice(&format!("{error}{cause}; training goes on, and its results are in {folder}")));
+        }
+    }
+
+    /// Returns true if every result so far was printed, or nobody reads them any more.
+    pub fn all_printed(&self) -> bool {
+        !self.unprinted
     }
 
     fn header(&self, steps: usize) -> softstep::Result<()> {
@@ -598,7 +677,7 @@ impl<'a> TrainReport<'a> {
                 "data",
                 &format!(
                     "{}: {} training and {} test examples, {} features, {}",
-                    data.name,
+                    line(&data.name),
                     count(data.train.len()),
                     count(data.test.len()),
                     data.train.features,
@@ -611,6 +690,9 @@ impl<'a> TrainReport<'a> {
         ];
         if let Some(Preprocessing::Table(format)) = &data.preprocessing {
             lines.push(field("columns", &columns_text(format)));
+            if let Some(rule) = &data.target_rule {
+                lines.push(field("target", &format!("{}: {rule}", printable(&format.target))));
+            }
         }
         lines.extend(model_lines(architecture, config.loss));
         lines.push(field(
@@ -636,7 +718,7 @@ impl<'a> TrainReport<'a> {
     }
 
     /// Shows an event of the trainer.
-    pub fn show(&mut self, event: Event<'_>) -> softstep::Result<()> {
+    pub fn show(&mut self, event: Event<'_>) {
         match event {
             Event::EpochStarted { epoch } => {
                 self.epoch_started = Instant::now();
@@ -659,11 +741,10 @@ impl<'a> TrainReport<'a> {
             Event::EpochTrained { .. } => self.trained += self.epoch_started.elapsed(),
             Event::EpochEvaluated { epoch, train_loss, validation, test } => {
                 if self.json {
-                    return self
-                        .bar
-                        .suspend(|| print_event("epoch", &EpochLine::new(epoch, train_loss, validation, test)));
-                }
-                if !self.quiet {
+                    let line = EpochLine::new(epoch, train_loss, validation, test);
+                    let printed = self.bar.suspend(|| print_event("epoch", &line));
+                    self.printed(printed);
+                } else if !self.quiet {
                     let epochs = self.run.config.epochs.to_string();
                     let validation = validation.map_or_else(String::new, |validation| {
                         format!("  validation loss {:.4}, {}", validation.loss, quality(validation))
@@ -674,11 +755,11 @@ impl<'a> TrainReport<'a> {
                         quality(test),
                         width = epochs.len()
                     );
-                    self.bar.suspend(|| print(&line))?;
+                    let printed = self.bar.suspend(|| print(&line));
+                    self.printed(printed);
                 }
             }
         }
-        Ok(())
     }
 
     /// Removes the progress bar, however training ended.
@@ -701,10 +782,10 @@ impl<'a> TrainReport<'a> {
     }
 
     /// What was verified, if anything was to be.
-    pub fn verification(&self, found: Option<&Verification>, steps: usize) -> softstep::Result<()> {
-        let Some(found) = found else { return Ok(()) };
+    pub fn verification(&mut self, found: Option<&Verification>, steps: usize) {
+        let Some(found) = found else { return };
         if self.json {
-            return print_event("verification", &Verified::new(found));
+            return self.printed(print_event("verification", &Verified::new(found)));
         }
         let Verification { steps: verified, worst } = found;
         let mut lines = vec![field(
@@ -712,14 +793,14 @@ impl<'a> TrainReport<'a> {
             &format!("{} of {}, computed again on the CPU: all right", count(*verified), counted(steps, "step")),
         )];
         lines.extend(worst.iter().map(|(step, worst)| field("", &format!("worst in step {step}: {worst}"))));
-        print(&lines.join("\n"))
+        self.printed(print(&lines.join("\n")));
     }
 
     /// Where the time of the steps went, if it was measured.
-    pub fn profile(&self, profile: Option<&Profile>) -> softstep::Result<()> {
-        let Some(profile) = profile else { return Ok(()) };
+    pub fn profile(&mut self, profile: Option<&Profile>) {
+        let Some(profile) = profile else { return };
         if self.json {
-            return print_event("profile", profile);
+            return self.printed(print_event("profile", profile));
         }
         let seconds = self.trained.as_secs_f64();
         let mut table = table(&["kernel", "µs a step", "share"]);
@@ -727,11 +808,26 @@ impl<'a> TrainReport<'a> {
             let [time, share] = [format!("{:.1}", part * 1e6 / self.steps as f64), percent(part / seconds)];
             table.add_row([vec![Cell::new(name)], right([time, share])].concat());
         }
-        print(&table.to_string())
+        self.printed(print(&table.to_string()));
+    }
+
+    /// Prints that the run stopped after step `step` of `steps`, and the `command` that goes on with it.
+    pub fn stopped(&mut self, step: usize, steps: usize, command: &str) {
+        let text = format!("stopped after step {} of {}, which is saved; go on with:", count(step), count(steps));
+        notice_with_command(&text, command);
+        if self.json {
+            let line = json!({ "step": step, "steps": steps, "out": self.run.out.display().to_string() });
+            self.printed(print_event("stopped", &line));
+        }
     }
 
     /// Ends with what the run came to, its model and, if there is one, its page.
-    pub fn done(
+    pub fn done(&mut self, summary: &Summary, model: &Path, page: Option<&Path>, parameters_sha256: String) {
+        let printed = self.print_done(summary, model, page, parameters_sha256);
+        self.printed(printed);
+    }
+
+    fn print_done(
         &self,
         summary: &Summary,
         model: &Path,
@@ -784,25 +880,18 @@ impl<'a> TrainReport<'a> {
             }
             None => format!("test {}, error {}", quality(test), error_text(data, test)),
         });
-        lines.push(format!(
-            "trained {} in {seconds:.1} s: {} steps/s, {} images/s",
-            counted(self.steps, "step"),
-            rate(self.steps, seconds),
-            rate(self.examples, seconds)
-        ));
-        lines.push(format!("model in {}", model.display()));
-        lines.extend(page.map(|page| format!("report in {}", page.display())));
+        if self.steps > 0 {
+            lines.push(format!(
+                "trained {} in {seconds:.1} s: {} steps/s, {} images/s",
+                counted(self.steps, "step"),
+                rate(self.steps, seconds),
+                rate(self.examples, seconds)
+            ));
+        }
+        lines.push(format!("model in {}", path_text(model)));
+        lines.extend(page.map(|page| format!("report in {}", path_text(page))));
         print(&lines.join("\n"))
     }
-}
-
-/// Prints that a run stopped after step `step` of `steps`, and the `command` that goes on with it.
-pub fn stopped(step: usize, steps: usize, out: &Path, command: &str, json: bool) -> Result<()> {
-    notice(&format!("stopped after step {} of {}, which is saved; go on with:\n{command}", count(step), count(steps)));
-    if json {
-        print_event("stopped", &json!({ "step": step, "steps": steps, "out": out.display().to_string() }))?;
-    }
-    Ok(())
 }
 
 /// Prints that there is nothing to go on with.
@@ -811,12 +900,12 @@ pub fn finished(steps: usize, out: &Path, model: &Path, json: bool) -> Result<()
         let line = json!({ "step": steps, "steps": steps, "out": out.display().to_string() });
         return Ok(print_event("finished", &line)?);
     }
-    Ok(print(&format!("this run has ended after all its {} steps\nmodel in {}", count(steps), model.display()))?)
+    Ok(print(&format!("this run has ended after all its {} steps\nmodel in {}", count(steps), path_text(model)))?)
 }
 
 /// Prints where something was written.
 pub fn written(what: &str, path: &Path) -> Result<()> {
-    Ok(print(&format!("{what} in {}", path.display()))?)
+    Ok(print(&format!("{what} in {}", path_text(path)))?)
 }
 
 /// How fast a backend trains a configuration.
@@ -1025,7 +1114,7 @@ struct ColumnLine<'a> {
 }
 
 impl<'a> ColumnLine<'a> {
-    fn new(Column { name, encoding }: &'a Column) -> Self {
+    fn new(Column { name, encoding, .. }: &'a Column) -> Self {
         let categories = match encoding {
             Encoding::Standardised(_) => None,
             Encoding::OneHot(texts) => Some(texts.len()),
@@ -1126,6 +1215,19 @@ fn rate(number: usize, seconds: f64) -> String {
     count((number as f64 / seconds).round() as usize)
 }
 
+/// The longest message that is printed, in characters: one with two paths of any length, and what is said of them.
+const LONGEST_LINE: usize = 10_000;
+
+/// A message on one line, whatever names and causes are in it.
+fn line(text: &str) -> String {
+    softstep::error::printable(text, LONGEST_LINE)
+}
+
+/// A path, whole and on one line.
+pub fn path_text(path: &Path) -> String {
+    line(&path.display().to_string())
+}
+
 /// A name from a file, short enough for a line of a terminal.
 pub fn printable(name: &str) -> String {
     softstep::error::printable(name, 40)
@@ -1174,7 +1276,7 @@ impl LessonReport {
         if json {
             return Ok(print_json(explained)?);
         }
-        Ok(print(&format!("page in {}, after {:.1} s", explained.out.display(), explained.seconds))?)
+        Ok(print(&format!("page in {}, after {:.1} s", path_text(explained.out), explained.seconds))?)
     }
 }
 
@@ -1227,13 +1329,29 @@ fn print_event(event: &'static str, line: &impl Serialize) -> softstep::Result<(
 }
 
 fn print_json(line: &impl Serialize) -> softstep::Result<()> {
-    print(&serde_json::to_string(line).map_err(|error| Error::io("write", "standard output")(error.into()))?)
+    let json = serde_json::to_string(line).map_err(|error| Error::io("write", "standard output")(error.into()))?;
+    // What a terminal obeys is only in strings, where JSON has an escape for it.
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match is_printable(character) {
+            true => text.push(character),
+            false => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+        }
+    }
+    print(&text)
+}
+
+/// Text of several lines in which nothing is left that a terminal obeys.
+fn lines(text: &str) -> String {
+    text.chars()
+        .map(|character| if character == '\n' || is_printable(character) { character } else { '\u{fffd}' })
+        .collect()
 }
 
 /// Prints a result. That nobody reads any more is no error.
 fn print(text: &str) -> softstep::Result<()> {
     let mut output = io::stdout().lock();
-    match writeln!(output, "{text}").and_then(|()| output.flush()) {
+    match writeln!(output, "{}", lines(text)).and_then(|()| output.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(Error::io("write", "standard output")),
     }
@@ -1241,5 +1359,5 @@ fn print(text: &str) -> softstep::Result<()> {
 
 fn print_error_line(text: &str) {
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+    let _ = writeln!(io::stderr(), "{}", lines(text.trim_end()));
 }

@@ -1,10 +1,12 @@
 //! The folder of a training run: `config.json`, `metrics.jsonl`, `checkpoint-<step>.safetensors`, `model.safetensors`,
 //! `results.json` and `report.html`.
 //!
-//! A checkpoint is written under a temporary name, synced and renamed, and the folder synced; only then are those before
-//! the last two removed. So at any moment there is a whole one. Training goes on meanwhile. Where it cannot be written,
-//! the run moves: see [`RunFolder::rescue`]. An exclusive lock on `.lock`, which the system takes back from a dead
-//! process, keeps a second run out.
+//! A checkpoint is written under a temporary name, synced and renamed, and the folder synced; only then are those removed
+//! that come before it and the one that was written before. So at any moment there is a whole one. Training goes on
+//! meanwhile. Where it cannot be written, the run moves: see [`RunFolder::rescue`]. An exclusive lock on `.lock`, which
+//! the system takes back from a dead process, keeps a second run out.
+//!
+//! A folder may come from somebody else: [`open_own`] opens each of its files, and follows no link out of it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -22,7 +24,9 @@ use softstep::model::Parameters;
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
 
+use crate::record::Config;
 use crate::report;
+use crate::tensorboard;
 
 const MODEL: &str = "model.safetensors";
 /// The settings.
@@ -36,8 +40,6 @@ pub const REPORT: &str = "report.html";
 const LOCK: &str = ".lock";
 /// What the names of temporary files start with.
 const TEMPORARY: &str = ".softstep-";
-/// Checkpoints that stay.
-const KEPT: usize = 2;
 /// Bytes of metrics that are gathered before they are written.
 const METRICS_BUFFER: usize = 1 << 16;
 
@@ -59,7 +61,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes `out`, or takes it if it is empty; without it, makes a folder of its own below `runs`.
+    /// Makes `out`, or takes it if it is free as [`check_free`] has it; without it, makes a folder of its own below
+    /// `runs`.
     pub fn create(out: Option<&Path>, data: &str) -> Result<Self> {
         let path = match out {
             Some(out) => {
@@ -70,6 +73,15 @@ impl RunFolder {
             None => create_named(data)?,
         };
         let lock = lock(&path)?;
+        if out.is_some() {
+            // Now that nobody else takes it.
+            check_free("--out", &path)?;
+            for entry in fs::read_dir(&path).map_err(Error::io("read folder", &path))?.flatten() {
+                if entry.file_name() != LOCK {
+                    fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
+                }
+            }
+        }
         let metrics = path.join(METRICS);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&metrics);
         let metrics = Metrics { file: file.map_err(Error::io("create", &metrics))?, written: 0, pending: Vec::new() };
@@ -91,6 +103,11 @@ impl RunFolder {
         self.saved
     }
 
+    /// Returns true if it has a `config.json` that can be read.
+    pub fn has_config(&self) -> bool {
+        !self.config.is_empty()
+    }
+
     /// Writes `config.json`.
     pub fn write_config(&mut self, config: &impl Serialize) -> Result<()> {
         self.config = (serde_json::to_string_pretty(config)? + "\n").into_bytes();
@@ -108,7 +125,8 @@ impl RunFolder {
         let error = |source: serde_json::Error| Error::io("write", self.path.join(METRICS))(source.into());
         serde_json::to_writer(&mut self.metrics.pending, line).map_err(error)?;
         self.metrics.pending.push(b'\n');
-        if self.metrics.pending.len() >= METRICS_BUFFER {
+        // Before the first checkpoint there is nothing that a run could go on from, and the file stays empty.
+        if self.metrics.pending.len() >= METRICS_BUFFER && self.saved.is_some() {
             let _ = self.flush();
         }
         Ok(())
@@ -149,20 +167,33 @@ impl RunFolder {
         let metrics = self.path.join(METRICS);
         let file = self.metrics.file.try_clone().map_err(Error::io("open", &metrics))?;
         let (folder, saving, lock) = (self.path.clone(), Arc::clone(saving), Arc::clone(&self.lock));
-        self.writing = Some(std::thread::spawn(move || {
-            file.sync_data().map_err(Error::io("write", metrics))?;
-            write_checkpoint(&folder, &saving, Some(&lock))?;
+        let before = self.saved;
+        let write = Arc::new(move || {
+            file.sync_data().map_err(Error::io("write", &metrics))?;
+            write_checkpoint(&folder, &saving, Some(&lock), before, Access::Usual)?;
             Ok(saving.0.step)
-        }));
+        });
+        let in_thread = Arc::clone(&write);
+        match std::thread::Builder::new().spawn(move || in_thread()) {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => {
+                log::info!("no thread to write the checkpoint with ({error}): training waits for it");
+                self.written(write()?);
+            }
+        }
         Ok(())
+    }
+
+    fn written(&mut self, step: usize) {
+        self.saved = Some(step);
+        self.unsaved.take_if(|unsaved| unsaved.0.step == step);
     }
 
     /// Waits until the disk has the last checkpoint.
     pub fn wait(&mut self) -> softstep::Result<()> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
         let step = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        self.saved = Some(step);
-        self.unsaved.take_if(|unsaved| unsaved.0.step == step);
+        self.written(step);
         Ok(())
     }
 
@@ -174,14 +205,19 @@ impl RunFolder {
         self.wait()
     }
 
-    /// Puts the run, with the checkpoint that could not be written here, into a folder elsewhere that `--resume` takes.
-    /// `None` if there was no such checkpoint, `Some(None)` if there is no place.
+    /// Puts the run, with the checkpoint that could not be written here, into a folder elsewhere that `--resume` takes, and
+    /// that is its owner's alone: the temporary folder is everybody's. `None` if there was no such checkpoint, `Some(None)` if there is no place.
     pub fn rescue(&mut self) -> Option<Option<(usize, PathBuf)>> {
         let saving = self.unsaved.take()?;
         let places = [Some(std::env::temp_dir()), self.path.parent().map(Path::to_path_buf), etcetera::home_dir().ok()];
         let place = places.into_iter().flatten().find_map(|place| {
             let place = if place.as_os_str().is_empty() { PathBuf::from(".") } else { place };
-            let folder = tempfile::Builder::new().prefix("softstep-run-").tempdir_in(place).ok()?;
+            let mut builder = tempfile::Builder::new();
+            #[cfg(unix)]
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            #[cfg(unix)]
+            builder.permissions(permissions);
+            let folder = builder.prefix("softstep-run-").tempdir_in(place).ok()?;
             self.copy_to(folder.path(), &saving).ok()?;
             Some(folder.keep())
         });
@@ -189,7 +225,7 @@ impl RunFolder {
     }
 
     fn copy_to(&mut self, folder: &Path, saving: &Saving) -> softstep::Result<()> {
-        write_whole(&folder.join(CONFIG), &self.config)?;
+        write_whole_for(Access::Private, &folder.join(CONFIG), &self.config)?;
         // Through the open file, which is there even where its name is not.
         let mut metrics = Vec::new();
         let all =
@@ -198,36 +234,49 @@ impl RunFolder {
             });
         all.map_err(Error::io("read", self.path.join(METRICS)))?;
         metrics.extend_from_slice(&self.metrics.pending);
-        write_whole(&folder.join(METRICS), &metrics)?;
-        write_checkpoint(folder, saving, None)
+        write_whole_for(Access::Private, &folder.join(METRICS), &metrics)?;
+        write_checkpoint(folder, saving, None, None, Access::Private)
     }
 }
 
-/// Writes a checkpoint, and with that of the end of the run its model; then removes those before the last [`KEPT`].
-/// With a `lock`, the folder must be the one that holds it.
-fn write_checkpoint(folder: &Path, (metadata, state): &Saving, lock: Option<&File>) -> softstep::Result<()> {
+/// Writes a checkpoint, and with that of the end of the run its model; then removes those that come before the one of
+/// step `before`, which this run wrote last. Files with other numbers are not this run's, and do not count. With a
+/// `lock`, the folder must be the one that holds it.
+fn write_checkpoint(
+    folder: &Path,
+    (metadata, state): &Saving,
+    lock: Option<&File>,
+    before: Option<usize>,
+    access: Access,
+) -> softstep::Result<()> {
     let bytes = checkpoint::to_safetensors(metadata, state)?;
     if let Some(lock) = lock {
         check_locked(folder, lock)?;
     }
     if metadata.finished() {
         // Before the checkpoint: whoever finds that one at the end of the run finds the model, too.
-        let parameters = state.best.as_ref().unwrap_or(&state.parameters);
-        let config = &metadata.config;
-        let described = model_file::Metadata::new(parameters, &metadata.data, config.seed, config.loss)
-            .with_preprocessing(metadata.preprocessing.clone())
-            .with_image(metadata.image)
-            .with_train_sha256(metadata.train_sha256.clone());
-        write_whole(&folder.join(MODEL), &model_file::to_safetensors(parameters, &described)?)?;
+        write_whole_for(access, &folder.join(MODEL), &model_of(metadata, state)?)?;
     }
-    write_whole(&folder.join(checkpoint_name(metadata.step)), &bytes)?;
+    write_whole_for(access, &folder.join(checkpoint_name(metadata.step)), &bytes)?;
     // The run can do without this; what is wrong with the folder shows at the next checkpoint.
-    for (step, old) in checkpoints(folder).unwrap_or_default().into_iter().skip(KEPT) {
+    let found = checkpoints(folder).unwrap_or_default();
+    for (step, old) in found.into_iter().filter(|(step, _)| before.is_some_and(|before| *step < before)) {
         if let Err(error) = fs::remove_file(&old) {
             log::warn!("cannot remove the checkpoint of step {step}, {}: {error}", old.display());
         }
     }
     Ok(())
+}
+
+/// The model file of a run that has ended, from its last checkpoint.
+fn model_of(metadata: &checkpoint::Metadata, state: &TrainingState) -> softstep::Result<Vec<u8>> {
+    let parameters = state.best.as_ref().unwrap_or(&state.parameters);
+    let config = &metadata.config;
+    let described = model_file::Metadata::new(parameters, &metadata.data, config.seed, config.loss)
+        .with_preprocessing(metadata.preprocessing.clone())
+        .with_image(metadata.image)
+        .with_train_sha256(metadata.train_sha256.clone());
+    model_file::to_safetensors(parameters, &described)
 }
 
 /// `metrics.jsonl`, of which nothing is lost where it cannot be written.
@@ -272,6 +321,10 @@ impl Stopped {
             bail!("--resume {}: there is no such folder; name the folder of a run", path.display());
         }
         if checkpoints(path)?.is_empty() {
+            if fs::symlink_metadata(path.join(LOCK)).is_ok() && is_free(path)? {
+                let path = path.display();
+                bail!("--resume {path}: that run ended before its first checkpoint; start it anew, with --out {path}");
+            }
             bail!("--resume {}: the folder holds no checkpoint; train anew, with another --out", path.display());
         }
         let lock = lock(path)?;
@@ -283,6 +336,18 @@ impl Stopped {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Writes the model of a run that has ended, if it is not there or damaged; gives where it is.
+    pub fn write_model(&self) -> Result<PathBuf> {
+        let path = self.path.join(MODEL);
+        let there = fs::symlink_metadata(&path).is_ok();
+        if !there || read_own_model(&path).is_err() {
+            write_whole(&path, &model_of(&self.metadata, &self.state)?)?;
+            let what = if there { "was damaged" } else { "was missing" };
+            report::notice(&format!("{} {what}: written anew, from the last checkpoint", path.display()));
+        }
+        Ok(path)
     }
 
     /// Takes the run's files back to the checkpoint.
@@ -299,15 +364,23 @@ impl Stopped {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        let config = fs::read(path.join(CONFIG)).unwrap_or_default();
+        let mut config = Vec::new();
+        let name = path.join(CONFIG);
+        // One that cannot be read is written anew.
+        if Config::read(&name).is_ok() {
+            let read =
+                open_own(&name, OpenOptions::new().read(true)).and_then(|mut file| file.read_to_end(&mut config));
+            read.map_err(Error::io("read", name))?;
+        }
         let name = path.join(METRICS);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
-        let file = file.map_err(Error::io("open", &name))?;
+        let file = open_own(&name, OpenOptions::new().read(true).write(true).create(true).truncate(false));
+        let mut file = file.map_err(Error::io("open", &name))?;
         let length = file.metadata().map_err(Error::io("read", &name))?.len();
-        if length < metadata.metrics_bytes {
+        // A line that was cut off would be glued to the next.
+        let written = whole_lines(&mut file, length.min(metadata.metrics_bytes)).map_err(Error::io("read", &name))?;
+        if written < metadata.metrics_bytes {
             report::notice(&format!("{}: lines before step {} are missing", name.display(), metadata.step));
         }
-        let written = length.min(metadata.metrics_bytes);
         file.set_len(written).map_err(Error::io("write", &name))?;
         let metrics = Metrics { file, written, pending: Vec::new() };
         Ok(RunFolder {
@@ -320,6 +393,22 @@ impl Stopped {
             lock: Arc::new(lock),
         })
     }
+}
+
+/// The end of the last whole line in the first `length` bytes.
+fn whole_lines(file: &mut File, length: u64) -> std::io::Result<u64> {
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(METRICS_BUFFER as u64);
+        let mut chunk = Vec::new();
+        file.seek(SeekFrom::Start(start))?;
+        Read::by_ref(file).take(end - start).read_to_end(&mut chunk)?;
+        if let Some(at) = chunk.iter().rposition(|&byte| byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 /// A model that was read.
@@ -358,7 +447,24 @@ pub fn read_model(model: &Path) -> Result<Model> {
         report::notice(&format!("{} has not ended: this is its model after step {}", model.display(), metadata.step));
         return Ok(Model::of_checkpoint(model.to_path_buf(), (metadata, state)));
     }
-    let bytes = read_file(&path)?;
+    if model.is_dir() {
+        return read_own_model(&path);
+    }
+    if !fs::metadata(&path).map_err(Error::io("read", &path))?.is_file() {
+        bail!("{} is not a file: a model is a model.safetensors, or a run folder that holds one", path.display());
+    }
+    let file = File::open(&path).map_err(Error::io("read", &path))?;
+    model_in(path, file)
+}
+
+/// The model file in a run folder.
+fn read_own_model(path: &Path) -> Result<Model> {
+    let file = open_own(path, OpenOptions::new().read(true)).map_err(Error::io("read", path))?;
+    model_in(path.to_path_buf(), file)
+}
+
+fn model_in(path: PathBuf, file: File) -> Result<Model> {
+    let bytes = read_file(&path, file)?;
     let name = path.display().to_string();
     if checkpoint::is_checkpoint(&bytes) {
         return Ok(Model::of_checkpoint(path, checkpoint::from_safetensors(&name, &bytes)?));
@@ -369,20 +475,21 @@ pub fn read_model(model: &Path) -> Result<Model> {
 }
 
 /// Reads a model file or a checkpoint, if it is no larger than these may be.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
-    if !metadata.is_file() {
-        bail!("{} is not a file: a model is a model.safetensors, or a run folder that holds one", path.display());
-    }
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
+fn read_file(path: &Path, mut file: File) -> Result<Vec<u8>> {
+    let length = file.metadata().map_err(Error::io("read", path))?.len();
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(4096).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     let limit = if checkpoint::is_checkpoint(&bytes) { checkpoint::MAX_BYTES } else { model_file::MAX_BYTES };
-    if metadata.len() > limit {
-        bail!("{} has {} bytes: the limit is {limit}", path.display(), metadata.len());
+    if length > limit {
+        bail!("{} has {length} bytes: the limit is {limit}", path.display());
     }
     file.take(limit - bytes.len() as u64).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     Ok(bytes)
+}
+
+/// What the last good checkpoint of a folder says about its run.
+pub fn last_metadata(folder: &Path) -> Result<checkpoint::Metadata> {
+    Ok(last_checkpoint(folder, &mut Vec::new())?.0)
 }
 
 /// The last checkpoint that is good. Damaged ones after it are named in a notice and added to `damaged`.
@@ -391,7 +498,8 @@ fn last_checkpoint(folder: &Path, damaged: &mut Vec<PathBuf>) -> Result<(checkpo
     for (step, path) in checkpoints(folder)? {
         let read = || -> Result<_> {
             let name = path.display().to_string();
-            let (metadata, state) = checkpoint::from_safetensors(&name, &read_file(&path)?)?;
+            let file = open_own(&path, OpenOptions::new().read(true)).map_err(Error::io("read", &path))?;
+            let (metadata, state) = checkpoint::from_safetensors(&name, &read_file(&path, file)?)?;
             if metadata.step != step {
                 bail!("{name} is the checkpoint of step {} by another name", metadata.step);
             }
@@ -438,7 +546,7 @@ fn checkpoint_name(step: usize) -> String {
 /// Locks a folder for this process.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = open_own(&path, OpenOptions::new().write(true).create(true).truncate(false));
     let file = file.map_err(Error::io("open", &path))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
@@ -469,11 +577,48 @@ fn check_locked(folder: &Path, lock: &File) -> softstep::Result<()> {
     Ok(())
 }
 
+/// Opens a file of a run folder: a regular one, and not what a link in its place leads to.
+pub fn open_own(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    let check = |there: fs::Metadata| {
+        let kind = there.file_type();
+        let what = match kind {
+            _ if kind.is_file() => return Ok(()),
+            _ if kind.is_symlink() => "a symbolic link",
+            _ if kind.is_dir() => "a folder",
+            _ => "a pipe or a device",
+        };
+        Err(std::io::Error::other(format!("it is not a file of the run but {what}: move it away")))
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        there => check(there?)?,
+    }
+    // In case it becomes a link or a pipe meanwhile.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    check(file.metadata()?)?;
+    Ok(file)
+}
+
+/// Who may read a file that is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Whom the umask lets.
+    Usual,
+    /// Its owner.
+    Private,
+}
+
 /// Writes a file that is there whole or, at any moment and after any fault, as it was before.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> softstep::Result<()> {
+    write_whole_for(Access::Usual, path, bytes)
+}
+
+fn write_whole_for(access: Access, path: &Path, bytes: &[u8]) -> softstep::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
-        let mut file = temporary_file(folder)?;
+        let mut file = temporary_file(folder, access)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
@@ -512,15 +657,33 @@ pub fn write_named(flag: &str, path: &Path, mark: &str, bytes: &[u8]) -> Result<
     Ok(write_whole(&place, bytes)?)
 }
 
-/// Refuses a folder to write, named with `flag`, that holds something, or is a file.
+/// Refuses a folder to write, named with `flag`, that holds something, or is a file. What a run left there that ended
+/// before its first checkpoint does not count.
 pub fn check_free(flag: &str, folder: &Path) -> Result<()> {
     if folder.exists() && !folder.is_dir() {
         bail!("{flag} {} is a file: {flag} needs a folder, new or empty", folder.display());
     }
-    if folder.is_dir() && fs::read_dir(folder).map_err(Error::io("read folder", folder))?.next().is_some() {
+    if folder.is_dir() && !is_free(folder)? {
         bail!("{flag} {}: the folder is not empty; name a new one, or remove it first", folder.display());
     }
     Ok(())
+}
+
+/// Returns true if a folder holds nothing, or the lock of a run and what it makes before its first checkpoint.
+fn is_free(folder: &Path) -> softstep::Result<bool> {
+    let entries = fs::read_dir(folder).map_err(Error::io("read folder", folder))?;
+    let entries = entries.collect::<std::io::Result<Vec<_>>>().map_err(Error::io("read folder", folder))?;
+    let is_empty = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|there| there.is_file() && there.len() == 0);
+    let is_left = |entry: &fs::DirEntry| match entry.file_name().to_str() {
+        Some(LOCK | METRICS) => is_empty(entry),
+        Some(CONFIG) => Config::read(&entry.path()).is_ok(),
+        Some(name) => {
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            is_file && (name.starts_with(TEMPORARY) || name.starts_with(tensorboard::PREFIX))
+        }
+        None => false,
+    };
+    Ok(entries.is_empty() || entries.iter().any(|entry| entry.file_name() == LOCK) && entries.iter().all(is_left))
 }
 
 /// `runs/<local time>-<data>`, with a number behind it if another run has that name.
@@ -542,13 +705,17 @@ fn create_named(data: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A temporary file with an ordinary file's permissions; by default they are readable for their owner alone.
-fn temporary_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+/// A temporary file; by default they are readable for their owner alone.
+fn temporary_file(folder: &Path, access: Access) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]
-    builder.permissions(permissions);
+    if access == Access::Usual {
+        builder.permissions(permissions);
+    }
+    #[cfg(not(unix))]
+    let _ = access;
     builder.prefix(TEMPORARY);
     builder.tempfile_in(folder)
 }

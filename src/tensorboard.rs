@@ -19,7 +19,7 @@ use crate::report;
 use crate::run_folder::METRICS;
 
 /// What TensorBoard knows the files by.
-const PREFIX: &str = "events.out.tfevents.";
+pub const PREFIX: &str = "events.out.tfevents.";
 
 #[derive(Clone, PartialEq, Message)]
 struct Event {

@@ -308,6 +308,9 @@ fn numbered(values: impl Iterator<Item = f64>) -> Input {
     )
 }
 
+/// What stands for a value that a row does not have.
+const MISSING: &str = "(missing)";
+
 /// The columns of a table that features were made of.
 fn columns(features: &[f32], preprocessing: &TableFormat) -> Vec<(String, String)> {
     let mut features = features.iter();
@@ -316,13 +319,20 @@ fn columns(features: &[f32], preprocessing: &TableFormat) -> Vec<(String, String
         let text = match &column.encoding {
             Encoding::Standardised(scale) => {
                 let number = f64::from(*features.next().unwrap_or(&0.0)) * scale.deviation + scale.mean;
+                if column.marks_gaps && features.next() == Some(&1.0) {
+                    columns.push((page::name(&column.name), MISSING.into()));
+                    continue;
+                }
                 // What f32 has kept of it.
                 rounded(number, 10f64.powi(number.abs().max(scale.deviation).log10().ceil() as i32 - 6))
                     .replace(',', "")
             }
             Encoding::OneHot(texts) => {
                 let hot: Vec<bool> = features.by_ref().take(texts.len()).map(|&value| value > 0.5).collect();
-                let text = texts.iter().zip(hot).find(|(_, hot)| *hot).map(|(text, _)| page::name(text));
+                let text = texts.iter().zip(hot).find(|(_, hot)| *hot).map(|(text, _)| match &**text {
+                    "" => MISSING.into(),
+                    text => page::name(text),
+                });
                 text.unwrap_or_else(|| "(another)".into())
             }
         };

@@ -354,7 +354,7 @@ pub struct Summary {
 /// # Errors
 /// [`Error::Invalid`] for settings or a position out of range; [`Error::NonFiniteLoss`] at the first step whose loss is
 /// infinite or not a number, after its event; [`Error::NonFiniteState`] instead of a checkpoint that is not finite;
-/// [`Error::Invalid`] if an epoch's test loss is not; what the backend or the observer reports.
+/// [`Error::NonFiniteTestLoss`] if an epoch's test loss is not; what the backend or the observer reports.
 pub async fn train<B: Backend>(
     backend: &mut B,
     config: &TrainingConfig,
@@ -403,10 +403,7 @@ pub async fn train<B: Backend>(
         };
         observe(Event::EpochEvaluated { epoch, train_loss, validation: of_validation.as_ref(), test: &of_test })?;
         if !of_test.loss.is_finite() {
-            return Err(Error::Invalid(format!(
-                "the test loss after epoch {epoch} is {}: training diverged at --lr {:?}; try a smaller one",
-                of_test.loss, config.learning_rate
-            )));
+            return Err(Error::NonFiniteTestLoss { epoch, loss: of_test.loss, base_rate: config.learning_rate });
         }
         ledger.position = Position { epoch: epoch + 1, best: ledger.position.best, ..Position::START };
         if (config.patience.is_some() || config.keep == Keep::Best)

@@ -6,7 +6,7 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::loss::Objective;
-use softstep::model::{Architecture, Parameters, Shape, parse_layers};
+use softstep::model::{Activation, Architecture, Parameters, Shape, parse_layers};
 use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use softstep::random::{mix, signed_unit};
 use softstep::reference::{Bounded, Mode, Network};
@@ -183,4 +183,64 @@ fn pooling_keeps_a_nan_and_gives_the_gradient_to_the_first_of_equals() {
     parameters.layers[0].values[4] = f32::NAN;
     let mut backend = CpuBackend::new(&parameters, None).unwrap();
     assert!(block_on(backend.evaluate(&examples)).unwrap().loss.is_nan());
+}
+
+/// The state after two epochs on a pool of so many threads.
+fn run_on(threads: usize, parameters: &Parameters, training: &Training<'_>) -> TrainingState {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let mut backend = CpuBackend::new(parameters, Some(training)).unwrap();
+        assert!(backend.info().driver.ends_with(&format!(" {threads} thread{}", if threads == 1 { "" } else { "s" })));
+        run(&mut backend, training, 1).unwrap()
+    })
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let dense = |sizes: &[usize]| Architecture::dense(sizes, Activation::Relu).unwrap();
+    let layers = |shape, layers| Architecture::new(shape, parse_layers(layers).unwrap()).unwrap();
+    let digit = image(28, 28, 1);
+    for (architecture, batches) in [
+        // Between them blocks of 64 rows or fewer, and of more, of narrow and of wide results.
+        (dense(&[784, 10]), vec![129, 131, 260, 1_024]),
+        (dense(&[784, 128, 4]), vec![64, 150, 513]),
+        (dense(&[784, 200, 3, 300, 4]), vec![270, 600]),
+        (dense(&[784, 512, 513, 4]), vec![100, 150]),
+        (
+            layers(digit, "conv:16x5,relu,pool:2,conv:32x5,batchnorm,gelu,pool:2,dropout:0.2,linear:90,relu,linear:4"),
+            vec![37],
+        ),
+        (layers(digit, "conv:3x3s2,tanh,conv:20x4,relu,batchnorm,pool:3s2,linear:4"), vec![1, 70]),
+    ] {
+        let parameters = Parameters::initialize(&architecture, 5).unwrap();
+        for batch_size in batches {
+            let examples = examples(digit, batch_size + batch_size / 2);
+            for (clip_norm, optimizer) in [(None, PLAIN), (Some(0.1), ADAMW), (None, NESTEROV)] {
+                let augment = Augment { shift: 1.0, ..Augment::default() };
+                let augmentation = Some(Augmentation { augment, image: digit });
+                let training = Training { clip_norm, augmentation, ..training(&examples, batch_size, optimizer) };
+                let expected = run_on(1, &parameters, &training);
+                for threads in [2, 3, 8, 16, 32] {
+                    let actual = run_on(threads, &parameters, &training);
+                    assert!(actual == expected, "{architecture}, batch {batch_size}, {threads} threads: other bits");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pool_of_99999_threads_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_softstep"))
+        .args(["train", "--data", "digits", "--backend", "cpu", "--epochs", "1", "--json", "--out"])
+        .arg(folder.path().join("run"))
+        .env("RAYON_NUM_THREADS", "99999")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let threads =
+        printed.split(" threads\"").next().and_then(|before| before.rsplit(' ').next()?.parse::<usize>().ok());
+    let most = std::thread::available_parallelism().unwrap().get().max(32);
+    assert!(output.status.success() && threads.is_some_and(|threads| threads <= most), "{printed}");
 }

@@ -386,9 +386,9 @@ fn a_model_file_says_how_to_read_images_and_lies_are_refused() {
             "1001 classes, and 1000 are the limit",
         ),
         (
-            ImageFormat { classes: vec!["a".repeat(300 << 10), name("b")], ..sound.clone() },
+            ImageFormat { classes: vec!["a".repeat(5 << 20), name("b")], ..sound.clone() },
             Loss::CrossEntropy,
-            "a model file holds 262144",
+            "a model file holds 4194304",
         ),
         (ImageFormat { test: TestPart::Share(1.0), ..sound.clone() }, Loss::CrossEntropy, "test share of 1 is not"),
     ] {

@@ -218,7 +218,6 @@ fn a_damaged_file_is_named_and_nothing_is_written() {
         assert!(!run.join("report.html").exists() && !folder.path().join("out.csv").exists());
         fs::write(run.join(file), before).unwrap();
     };
-    with("config.json", &|text| text[..text.len() / 2].into(), "damaged");
     with("results.json", &|text| text[..text.len() / 2].into(), "damaged");
     with("results.json", &|text| text.replacen("\"classes\":10", "\"classes\":3", 1), "confusion");
     with("results.json", &|text| text.replacen("data:image/png", "http://example.org/", 1), "pictures");

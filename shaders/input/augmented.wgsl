@@ -22,22 +22,21 @@ fn signed_unit(word: u32) -> f32 {
 
 fn source_of_row(row: u32) -> Source {
     let key = row_key(0u, row);
-    let shift = SHIFT * vec2<f32>(signed_unit(random_word(key, 0u)), signed_unit(random_word(key, 1u)));
     let angle = ROTATE * signed_unit(random_word(key, 2u)) * RADIANS;
     let size = 1.0 / (1.0 + RESIZE * signed_unit(random_word(key, 3u)));
     // By Taylor's series: WGSL promises little of sin and cos.
     let s = angle * angle;
     let sine = angle * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0))));
     let cosine = 1.0 - s / 2.0 * (1.0 - s / 12.0 * (1.0 - s / 30.0 * (1.0 - s / 56.0 * (1.0 - s / 90.0))));
-    let center = 0.5 * (vec2<f32>(f32(IMAGE_WIDTH), f32(IMAGE_HEIGHT)) - 1.0);
     let a = size * cosine;
     let b = size * sine;
-    let moved = center + shift;
-    return Source(
-        example_of_row(row),
-        vec3<f32>(a, b, center.x - (a * moved.x + b * moved.y)),
-        vec3<f32>(-b, a, center.y - (a * moved.y - b * moved.x)),
-    );
+    let center_x = 0.5 * f32(IMAGE_WIDTH - 1u);
+    let center_y = 0.5 * f32(IMAGE_HEIGHT - 1u);
+    let x = center_x + SHIFT * signed_unit(random_word(key, 0u));
+    let y = center_y + SHIFT * signed_unit(random_word(key, 1u));
+    let to_x = vec3<f32>(a, b, center_x - (a * x + b * y));
+    let to_y = vec3<f32>(-b, a, center_y - (a * y - b * x));
+    return Source(example_of_row(row), to_x, to_y);
 }
 
 fn value_of(source: Source, element: u32) -> f32 {

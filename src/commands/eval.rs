@@ -31,6 +31,7 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
     if let Some(notice) = notice {
         report::notice(&notice);
     }
+    report::notices(&data.notices);
     let (features, outputs) = (parameters.features(), parameters.outputs());
     check_fit(features, outputs, loss, &data.test).with_context(|| {
         format!("{} does not fit {}: choose the --data it was trained on", file.display(), data.name)

@@ -95,7 +95,7 @@ fn table(args: &ExplainArgs) -> Result<Option<Table<'_>>> {
         (None, None) => Ok(None),
         (Some(file), Some(target)) => {
             if Kind::of(&file.display().to_string()) != Kind::Table {
-                bail!("--data {}: explain takes a table, a file.csv", file.display());
+                bail!("--data {}: explain takes a table, such as a file.csv", file.display());
             }
             let options = TableOptions {
                 target: target.clone(),
@@ -103,6 +103,7 @@ fn table(args: &ExplainArgs) -> Result<Option<Table<'_>>> {
                 categorical: args.categorical.clone(),
                 ignore: args.ignore.clone(),
                 test: TestPart::Share(0.25),
+                ..TableOptions::default()
             };
             Ok(Some(Table { file, options }))
         }
@@ -123,9 +124,7 @@ fn command(args: &ExplainArgs) -> String {
         flag("target", target);
     }
     for (name, columns) in [("categorical", &args.categorical), ("ignore", &args.ignore)] {
-        if !columns.is_empty() {
-            flag(name, &columns.join(","));
-        }
+        columns.iter().for_each(|columns| flag(name, columns));
     }
     flag("seed", &args.seed.to_string());
     if let Some(backend) =

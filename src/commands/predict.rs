@@ -92,7 +92,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     let mut whole = true;
     for file in &args.files {
         let inputs = read_file(file).and_then(|(file, content)| Ok(reading.read(&file, &content)?));
-        let Inputs { names: of_file, features } = match inputs {
+        let Inputs { names: of_file, features, notices } = match inputs {
             Ok(inputs) => inputs,
             Err(error) => {
                 report::error(&error);
@@ -100,6 +100,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
                 continue;
             }
         };
+        report::notices(&notices);
         names.extend(of_file);
         match features {
             Features::Bytes(features) => bytes.extend(features),
@@ -134,13 +135,33 @@ fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
         if metadata.is_dir() {
             bail!("{name} is a folder: name the files in it, as in {}", path.join("*").display());
         }
-        check_length(&name, metadata.len())?;
+        if is_device(&metadata) {
+            bail!("{name} is a device: name files, or pipes");
+        }
+        // A pipe has no length: it is over when it is.
+        if metadata.is_file() {
+            check_length(&name, metadata.len())?;
+        }
         (name, Box::new(File::open(path).map_err(Error::io("read", path))?))
     };
     let mut content = Vec::new();
     input.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(Error::io("read", &name))?;
     check_length(&name, content.len() as u64)?;
     Ok((name, content))
+}
+
+fn is_device(metadata: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = metadata.file_type();
+        kind.is_char_device() || kind.is_block_device()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        false
+    }
 }
 
 fn check_length(name: &str, bytes: u64) -> Result<()> {

@@ -34,6 +34,9 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         several => (comparison::page(several, &labels), PathBuf::from("comparison.html")),
     };
     let out = args.out.as_deref().unwrap_or(&default);
+    if out == default && default.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+        bail!("{} is not a file of softstep's: move it away, or name another with --out", out.display());
+    }
     write_named("--out", out, page::MARK, page.as_bytes())?;
     if let Some(csv) = &args.csv {
         write_named("--csv", csv, "run,step,loss,learning_rate", &csv_of(&records, &labels)?)?;
@@ -69,6 +72,12 @@ fn labels(folders: &[PathBuf]) -> Vec<String> {
     labels.iter().enumerate().map(|(index, label)| format!("{label} ({})", index + 1)).collect()
 }
 
+/// A name that a spreadsheet takes for text, not for a formula to compute.
+fn no_formula(name: &str) -> String {
+    let is_formula = name.trim_start().starts_with(['=', '+', '-', '@']);
+    if is_formula { format!("'{name}") } else { name.to_owned() }
+}
+
 /// A line for each step of each run; figures of an epoch are in the line of its last step.
 fn csv_of(records: &[Record], labels: &[String]) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
@@ -102,7 +111,7 @@ fn csv_of(records: &[Record], labels: &[String]) -> Result<Vec<u8>> {
                 if real_values == wanted { figure(of) } else { String::new() }
             };
             table.write_record([
-                label.clone(),
+                no_formula(label),
                 point.step.to_string(),
                 number(Some(point.loss)),
                 number(Some(point.learning_rate)),

@@ -14,7 +14,8 @@ use softstep::augmentation::Augmentation;
 use softstep::backend::{Backend, DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
-use softstep::data::{self, Data, Examples, Kind, Preprocessing, csv, images, npy};
+use softstep::data::{self, Data, Examples, Kind, Preprocessing, TestPart, csv, images, npy};
+use softstep::error::is_printable;
 use softstep::gpu::{Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Architecture, Parameters};
@@ -26,11 +27,14 @@ use softstep::verify::Verified;
 use super::findings;
 use super::report as pages;
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
-use crate::record::{Config, Outcome, Profile, Results, Verified as VerifiedSteps};
+use crate::record::{Config, History, Outcome, Profile, Results, Verified as VerifiedSteps};
 use crate::report::{self, EpochLine, Run, TrainReport};
 use crate::run_folder::{self, Model, RunFolder, Stopped};
 use crate::tensorboard::Events;
 use crate::tested::Tested;
+
+/// The longest path that a system takes, in bytes.
+const MAX_PATH: usize = 4096;
 
 /// The exit code of a run that was stopped: 128 + SIGINT, as shells have it.
 const STOPPED: u8 = 130;
@@ -40,10 +44,12 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     let stopped = args.resume.as_deref().map(Stopped::open).transpose()?;
     if let Some(stopped) = &stopped {
         check_settings(args, stopped)?;
-        let model = stopped.path().join("model.safetensors");
-        if stopped.metadata.finished() && model.exists() {
-            report::finished(stopped.metadata.step, stopped.path(), &model, args.json)?;
-            return Ok(ExitCode::SUCCESS);
+        if stopped.metadata.finished() {
+            let model = stopped.write_model()?;
+            if is_complete(stopped.path()) {
+                report::finished(stopped.metadata.step, stopped.path(), &model, args.json)?;
+                return Ok(ExitCode::SUCCESS);
+            }
         }
     }
     if let Some(out) = &args.out {
@@ -51,17 +57,22 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     }
     let initial = args.init.as_deref().map(run_folder::read_model).transpose()?;
 
-    let mut data = load_data(args, stopped.as_ref())?;
-    let data_sha256 = data.sha256();
-    let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
+    let mut data = match &stopped {
+        Some(stopped) => load_data(args, Some(stopped)).with_context(|| where_data_are(stopped))?,
+        None => load_data(args, None)?,
+    };
     let (mut config, chosen) = match &stopped {
-        Some(stopped) => {
-            check_data(stopped, &data, &data_sha256)?;
-            (stopped.metadata.config.clone(), None)
-        }
+        Some(stopped) => (stopped.metadata.config.clone(), None),
         None => args.config(&data)?,
     };
     config.check()?;
+    data.refit(config.validation, config.seed)?;
+    let data_sha256 = data.sha256();
+    let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
+    if let Some(stopped) = &stopped {
+        check_data(stopped, &data, &data_sha256)?;
+    }
+    report::notices(&data.notices);
     let mut validation = None;
     if config.validation > 0.0 {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
@@ -172,6 +183,31 @@ async fn find_rate<B: Backend>(
     Ok(Some(test))
 }
 
+/// Returns true if a run that has ended left everything that a run leaves, beside its model.
+fn is_complete(folder: &Path) -> bool {
+    let ended = |results: Results| results.outcome == Outcome::Ended;
+    Results::read(folder).is_ok_and(|results| results.is_some_and(ended))
+        && Config::read(&folder.join(run_folder::CONFIG)).is_ok()
+        && folder.join(run_folder::REPORT).exists()
+}
+
+/// Where to look for the data of a run that cannot be loaded.
+fn where_data_are(stopped: &Stopped) -> String {
+    let run = &stopped.metadata;
+    let name = report::printable(&run.data);
+    let path = stopped.path().display();
+    let has_ended = if run.finished() { "has ended, and its model is there; for its results it" } else { "" };
+    let test = match run.preprocessing.as_ref().map(Preprocessing::test) {
+        Some(TestPart::Path(test)) => format!(" and, to test, {}", report::printable(test)),
+        _ => String::new(),
+    };
+    format!(
+        "the run in {path} {has_ended} needs its data again, {name}{test}: go to the folder from which that is found, or \
+         say where the data are with --data beside --resume"
+    )
+    .replace("  ", " ")
+}
+
 /// Refuses settings beside `--resume` that are not the run's.
 fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
     if args.finds_rate() {
@@ -208,6 +244,9 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         Some(stopped) if !args.gives("data") => stopped.metadata.data.clone(),
         _ => args.data.data.clone(),
     };
+    if data.len() > MAX_PATH {
+        bail!("--data {}: no path is so long", report::printable(&data));
+    }
     let kind = Kind::of(&data);
     if let Some(Stopped { metadata: run, .. }) = stopped {
         return match &run.preprocessing {
@@ -221,7 +260,7 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
             bail!("--data {data}: there is no such file or folder");
         }
         if flag == "--target" && !is_set && path.is_file() {
-            bail!("--data {data}: rename it, as a table's name ends in .csv, if it is one");
+            bail!("--data {data}: rename it, if it is a table: its name ends in .csv, .tsv, .txt or .data");
         }
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), kind.name());
@@ -231,7 +270,10 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
     match kind {
         Kind::Idx => load_idx(args, data),
         Kind::Table => match args.own.table() {
-            Some(options) => Ok(csv::load(path, &options, seed)?),
+            Some(options) => {
+                let mut bar = report::Reading::new(&data, !args.quiet);
+                Ok(csv::load_with(path, &options, seed, &mut |share| bar.show(share))?)
+            }
             None => bail!("--data {data} is a table: name the column to learn with --target"),
         },
         Kind::Images => Ok(images::load(path, &args.own.images(), seed)?),
@@ -267,8 +309,8 @@ fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
              Bring those back, or start a new run",
             data.name,
             stopped.path().display(),
-            run.data,
-            run.data_sha256
+            report::printable(&run.data),
+            softstep::error::printable(&run.data_sha256, 64)
         );
     }
     Ok(())
@@ -293,7 +335,8 @@ fn elsewhere(run: &checkpoint::Metadata) -> String {
     format!(
         "this run computed on {} ({}), which is not here; --backend or --adapter goes on elsewhere, \
          but not with the same bits",
-        run.adapter, run.backend
+        report::printable(&run.adapter),
+        report::printable(&run.backend)
     )
 }
 
@@ -306,22 +349,42 @@ fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo)
         }
         report::notice(&format!(
             "this run computed on {} ({}) and goes on, not with the same bits, on {} ({})",
-            run.adapter, run.backend, info.name, info.backend
+            report::printable(&run.adapter),
+            report::printable(&run.backend),
+            info.name,
+            info.backend
         ));
     } else if (&run.driver, run.version.as_str()) != (&info.driver, version) {
         report::notice(&format!(
             "this run computed with {} and softstep {}, now {} and {version}: the bits may differ",
-            run.driver, run.version, info.driver
+            report::printable(&run.driver),
+            report::printable(&run.version),
+            info.driver
         ));
     }
     Ok(())
 }
 
-/// The first SIGINT or SIGTERM sets the flag; the next ends the process at once, which loses nothing that was saved.
+/// SIGINT, SIGTERM, SIGQUIT and SIGHUP set the flag. A second one ends the process at once, which loses nothing that was
+/// saved; but not where a SIGHUP is among them, which comes along with others where a terminal goes away.
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, STOPPED.into(), Arc::clone(&stop))?;
+    let asked = Arc::new(AtomicBool::new(false));
+    #[cfg_attr(not(target_os = "linux"), expect(unused_mut))]
+    let mut signals = vec![SIGINT, SIGTERM];
+    #[cfg(target_os = "linux")]
+    {
+        use signal_hook::consts::{SIGHUP, SIGQUIT};
+        let ignored = ignored_signals();
+        let is_heard = |signal: i32| ignored & (1 << (signal - 1)) == 0;
+        signals.extend(is_heard(SIGQUIT).then_some(SIGQUIT));
+        if is_heard(SIGHUP) {
+            signal_hook::flag::register(SIGHUP, Arc::clone(&stop))?;
+        }
+    }
+    for signal in signals {
+        signal_hook::flag::register_conditional_shutdown(signal, STOPPED.into(), Arc::clone(&asked))?;
+        signal_hook::flag::register(signal, Arc::clone(&asked))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     // At a file-size limit, writing fails and the run says so, instead of being killed.
@@ -330,16 +393,48 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// A bit for each signal that whoever started the process told it to ignore, as `nohup` does. Linux says that in a file;
+/// elsewhere it takes an unsafe call, and there SIGHUP and SIGQUIT stay as they are.
+#[cfg(target_os = "linux")]
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
 /// The command that goes on with the run in this folder.
 fn resume_command(folder: &Path, args: &TrainArgs) -> String {
-    let quoted = |path: &Path| {
-        let path = path.display().to_string();
-        let plain = path.chars().all(|character| character.is_alphanumeric() || "/._-+=:,@%\\".contains(character));
-        if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
-    };
-    let data_dir = args.data.data_dir.as_ref().map(|folder| format!(" --data-dir {}", quoted(folder)));
-    let verify = args.verify.map(|every| format!(" --verify={every}"));
-    format!("softstep train --resume {}{}{}", quoted(folder), data_dir.unwrap_or_default(), verify.unwrap_or_default())
+    let data = (args.resume.is_some() && args.gives("data")).then(|| shell_argument(Path::new(&args.data.data)));
+    let data_dir = args.data.data_dir.as_deref().map(shell_argument);
+    let mut command = format!("softstep train --resume {}", shell_argument(folder));
+    command.extend(data.map(|data| format!(" --data {data}")));
+    command.extend(data_dir.map(|folder| format!(" --data-dir {folder}")));
+    command.extend(args.verify.map(|every| format!(" --verify={every}")));
+    command
+}
+
+/// A path as an argument of a command for a shell. It takes no path for an option, and shows nothing that a terminal
+/// obeys.
+fn shell_argument(path: &Path) -> String {
+    let path = if path.as_os_str().as_encoded_bytes().starts_with(b"-") { &Path::new(".").join(path) } else { path };
+    match path.to_str() {
+        Some(text) if text.chars().all(is_printable) => {
+            let is_plain = |character: char| {
+                character.is_alphanumeric() || "/._-+=:,@%".contains(character) || cfg!(windows) && character == '\\'
+            };
+            let plain = !text.is_empty() && text.chars().all(is_plain);
+            if plain { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+        }
+        // As bash, zsh and POSIX of 2024 have it.
+        _ => {
+            let escaped = |&byte: &u8| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+                b' '..=b'~' => char::from(byte).to_string(),
+                byte => format!("\\{byte:03o}"),
+            };
+            format!("$'{}'", path.as_os_str().as_encoded_bytes().iter().map(escaped).collect::<String>())
+        }
+    }
 }
 
 /// A run, ready for its backend.
@@ -372,6 +467,7 @@ impl Job<'_> {
         let mut from = Position::START;
         let mut best = None;
         let mut resumed_from = None;
+        let mut parameters_sha256 = String::new();
         let mut folder = match stopped {
             Some(stopped) => {
                 let run = &stopped.metadata;
@@ -380,7 +476,12 @@ impl Job<'_> {
                 (from, resumed_from) = (run.position, Some(run.step));
                 backend.restore(&stopped.state)?;
                 best.clone_from(&stopped.state.best);
-                stopped.go_on()?
+                parameters_sha256 = best.as_ref().unwrap_or(&stopped.state.parameters).sha256();
+                let mut folder = stopped.go_on()?;
+                if !folder.has_config() {
+                    folder.write_config(&Config::new(config, &self.architecture, data, self.validation, &info))?;
+                }
+                folder
             }
             None => {
                 let mut folder = RunFolder::create(args.out.as_deref(), &data.name)?;
@@ -403,7 +504,7 @@ impl Job<'_> {
             version: env!("CARGO_PKG_VERSION").into(),
             architecture: self.architecture.clone(),
             position: from,
-            step: 0,
+            step: resumed_from.unwrap_or(0),
             config: config.clone(),
             checkpoint_every,
             data: data.name.clone(),
@@ -416,16 +517,17 @@ impl Job<'_> {
             driver: info.driver.clone(),
             metrics_bytes: 0,
         };
+        let has_ended = config.ended(&from);
         let goes_on = resumed_from.is_some() && Events::exist(&out);
-        let mut events = (args.tensorboard || goes_on).then(|| Events::create(&out, resumed_from.unwrap_or_default()));
+        let with_events = !has_ended && (args.tensorboard || goes_on);
+        let mut events = with_events.then(|| Events::create(&out, resumed_from.unwrap_or_default()));
         let chosen = self.chosen.as_deref();
         let range_test = self.range_test.as_ref();
         let architecture = &self.architecture;
         let run = Run { info, data, architecture, config, chosen, range_test, out: &out, resumed_from };
-        let mut report = TrainReport::new(run, steps, args.json, args.quiet, started)?;
+        let mut report = TrainReport::new(run, steps, args.json, args.quiet, started);
 
         let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };
-        let mut parameters_sha256 = String::new();
         let mut best_epoch = from.best;
         let mut last_test = None;
         let mut start: Option<TrainingState> = None;
@@ -460,10 +562,14 @@ impl Job<'_> {
             {
                 gpu.device.destroy();
             }
-            report.show(event)
+            report.show(event);
+            Ok(())
         };
-        let trained =
-            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await;
+        let trained = if has_ended {
+            conclude(&mut backend, &metadata, validation.as_ref(), &test, best.clone(), &out).await.map(Some)
+        } else {
+            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await
+        };
         report.close();
         drop(events);
         let trained = trained.and_then(|ended| folder.save_last().map(|()| ended));
@@ -484,39 +590,49 @@ impl Job<'_> {
         };
         match trained {
             Ok(Some(summary)) => {
-                report.profile(results.profile.as_ref())?;
-                report.verification(backend.verification(), summary.steps - resumed_from.unwrap_or(0))?;
+                report.profile(results.profile.as_ref());
+                report.verification(backend.verification(), summary.steps - resumed_from.unwrap_or(0));
                 results.parameters_sha256 = Some(parameters_sha256.clone());
                 results.test = Some(examine(&mut backend, config, data, &summary).await);
                 let ended = findings::Ended { args, config, data, summary: &summary, first_loss };
                 results.findings = ended.findings(&mut backend, start.as_ref()).await;
-                let page = write_page(&folder, &results);
-                report.done(&summary, &folder.model(), page.as_deref(), parameters_sha256)?;
+                let page = write_page(&folder, &results, args);
+                report.done(&summary, &folder.model(), page.as_deref(), parameters_sha256);
                 results.findings.iter().for_each(|text| report::notice(text));
-                Ok(ExitCode::SUCCESS)
+                Ok(if report.all_printed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             Ok(None) => {
                 let step = folder.saved().unwrap_or_default();
-                write_page(&folder, &Results { outcome: Outcome::Stopped, ..results });
-                report::stopped(step, steps, &out, &resume_command(&out, args), args.json)?;
+                write_page(&folder, &Results { outcome: Outcome::Stopped, ..results }, args);
+                report.stopped(step, steps, &resume_command(&out, args));
                 Ok(ExitCode::from(STOPPED))
             }
             Err(error) => {
-                // The lines up to here tell what happened; what matters more has been said if they fail.
-                let _ = folder.flush();
                 let lost = matches!(error, Error::Io { .. });
                 let _ = if lost { folder.wait() } else { folder.save_last() };
+                // The lines up to here tell what happened; what matters more has been said if they fail. Before the first
+                // checkpoint they are not written: the folder is free for another run.
+                if folder.saved().is_some() {
+                    let _ = folder.flush();
+                }
                 results.outcome = Outcome::Failed(error.to_string());
-                let diverged = matches!(error, Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. });
+                let diverged = matches!(
+                    error,
+                    Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. }
+                );
                 let rate = match start.as_ref().filter(|_| diverged) {
                     Some(start) => findings::tried_rate(&mut backend, config, examples, start).await,
                     None => None,
                 };
-                let way_on = way_on(&mut folder, &error, rate, args);
+                let (way_on, command) = way_on(&mut folder, &error, rate, args, with_events);
                 report::error(&error.into());
-                report::notice(&way_on);
-                if !lost {
-                    write_page(&folder, &results);
+                match command {
+                    Some(command) => report::notice_with_command(&way_on, &command),
+                    None => report::notice(&way_on),
+                }
+                // A run that has ended came to what its results say, if it has some.
+                if !lost && !has_ended {
+                    write_page(&folder, &results, args);
                 }
                 Ok(ExitCode::FAILURE)
             }
@@ -524,45 +640,88 @@ impl Job<'_> {
     }
 }
 
-/// What is left of a run that failed, and how to go on with it.
-fn way_on(folder: &mut RunFolder, error: &Error, rate: Option<f32>, args: &TrainArgs) -> String {
+/// What is left of a run that failed, and the command that goes on with it, where that may help. `rate` is one that was
+/// tried after a run that diverged.
+fn way_on(
+    folder: &mut RunFolder,
+    error: &Error,
+    rate: Option<f32>,
+    args: &TrainArgs,
+    with_events: bool,
+) -> (String, Option<String>) {
     let path = folder.path().to_path_buf();
     let last = folder.saved().map(|step| format!("the checkpoint of step {step} is whole, in {}", path.display()));
     match folder.rescue() {
-        Some(Some((step, place))) => format!(
-            "the run up to step {step} is saved in {}; once there is room, move it where you like; it goes on with:\n{}",
-            place.display(),
-            resume_command(&place, args)
-        ),
+        Some(Some((step, place))) => {
+            if with_events {
+                // The run goes on with them there. All that they say is in the metrics, which were saved, too.
+                Events::create(&place, step).flush();
+            }
+            let text = format!(
+                "the run up to step {step} is saved in {}; once there is room, move it where you like; it goes on with:",
+                place.display()
+            );
+            (text, Some(resume_command(&place, args)))
+        }
         Some(None) => {
             let lost = "the state could be saved nowhere else either";
             match last {
-                Some(last) => format!("{lost}; {last}; go on with:\n{}", resume_command(&path, args)),
-                None => lost.into(),
+                Some(last) => (format!("{lost}; {last}; go on with:"), Some(resume_command(&path, args))),
+                None => (lost.into(), None),
             }
         }
-        None => match last {
-            Some(last) => match error {
-                Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } => {
+        None => {
+            let Some(last) = last else { return (format!("nothing of the run is saved in {}", path.display()), None) };
+            match error {
+                Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. } => {
                     let anew = rate.map(|rate| format!("start anew with {}; ", findings::rate_text(rate)));
-                    let init = format!("to start from it, add --init {} to a smaller --lr", path.display());
-                    format!("{}{last}; {init}", anew.unwrap_or_default())
+                    let init = format!("to start from it, add --init {} to a smaller --lr", shell_argument(&path));
+                    (format!("{}{last}; {init}", anew.unwrap_or_default()), None)
                 }
                 Error::WrongStep { .. } => {
-                    format!("{last}, but that device computed it; start anew, on another")
+                    (format!("{last}, but that device computed it; start anew, on another"), None)
                 }
                 Error::DeviceLost { .. }
                 | Error::DeviceHung { .. }
                 | Error::DeviceMemory { .. }
                 | Error::Gpu { .. } => {
                     let again = "what the device did after it is done again, to the same bits";
-                    format!("{last}; {again}; go on with:\n{}", resume_command(&path, args))
+                    (format!("{last}; {again}; go on with:"), Some(resume_command(&path, args)))
                 }
-                _ => format!("{last}; go on with:\n{}", resume_command(&path, args)),
-            },
-            None => format!("nothing of the run is saved in {}", path.display()),
-        },
+                Error::Io { .. } => (format!("{last}; go on with:"), Some(resume_command(&path, args))),
+                // What does not fit will not fit again.
+                _ => (last, None),
+            }
+        }
     }
+}
+
+/// The summary of a run that has ended, from its last checkpoint: what it kept is evaluated again.
+async fn conclude<B: Backend>(
+    backend: &mut B,
+    ended: &checkpoint::Metadata,
+    validation: Option<&B::Set>,
+    test: &B::Set,
+    best: Option<Parameters>,
+    folder: &Path,
+) -> softstep::Result<Summary> {
+    if let Some(parameters) = best {
+        let state = TrainingState { parameters, ..backend.state().await? };
+        backend.restore(&state)?;
+    }
+    let validation = match validation {
+        Some(set) => Some(backend.evaluate(set).await?),
+        None => None,
+    };
+    let history = History::read(&folder.join(run_folder::METRICS)).unwrap_or_default();
+    Ok(Summary {
+        epochs: ended.position.epoch - 1,
+        steps: ended.step,
+        train_loss: history.epochs.last().and_then(|epoch| epoch.train_loss).unwrap_or(f64::NAN),
+        best: ended.position.best,
+        validation,
+        test: backend.evaluate(test).await?,
+    })
 }
 
 /// What the model that was kept makes of the test part. Whatever the device does now, the model is saved.
@@ -575,12 +734,13 @@ async fn examine<B: Backend>(backend: &mut B, config: &TrainingConfig, data: &Da
     tested
 }
 
-/// Writes `results.json` and the page; gives where that is. The run is good without them.
-fn write_page(folder: &RunFolder, results: &Results) -> Option<PathBuf> {
+/// Writes `results.json` and the page; gives where that is. The run is good without them, and `--resume` makes up for it.
+fn write_page(folder: &RunFolder, results: &Results, args: &TrainArgs) -> Option<PathBuf> {
     match folder.write_results(results).and_then(|()| pages::write(folder.path())) {
         Ok(page) => Some(page),
         Err(error) => {
-            report::notice(&format!("the run has no report: {error:#}"));
+            let text = format!("the run has no report: {error:#}; once that is mended, it gets one by:");
+            report::notice_with_command(&text, &resume_command(folder.path(), args));
             None
         }
     }

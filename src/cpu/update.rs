@@ -3,7 +3,7 @@
 use pulp::Arch;
 
 use super::matmul::{Matrix, matmul};
-use super::workers::Workers;
+use super::workers::{Workers, split};
 use crate::model::Weights;
 use crate::optimizer::{Entry as _, Optimizer, Sgd, with_optimizer};
 use crate::plan::{Operation, Plan};
@@ -92,7 +92,8 @@ impl Updater {
             Gradient::Product(a, b) => (b.columns, 2 * a.columns * values.len()),
             Gradient::Stored { width, .. } => (width, UPDATE_COST * values.len()),
         };
-        let block_length = width * workers.rows_per_block(operations, values.len() / width);
+        let blocks = workers.blocks(operations, values.len() / width, width);
+        let split = |values| split(values, &blocks, width);
         let [first, second] = &mut self.moments;
         let (first, second) = (&mut first[index], &mut second[index]);
         let room = &mut self.gradients[index];
@@ -106,7 +107,7 @@ impl Updater {
         match (self.optimizer, gradient) {
             (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Product(a, b)) => {
                 // The gradient is never written down: the product goes into the values.
-                workers.for_each_block(operations, width, values, |rows, block| {
+                workers.for_each_block(operations, (width, width), values, |rows, block| {
                     if weight_decay != 0.0 {
                         block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
                     }
@@ -114,7 +115,7 @@ impl Updater {
                 });
             }
             (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Stored { coefficient, .. }) => {
-                workers.for_each_block(operations, width, values, |rows, block| {
+                workers.for_each_block(operations, (width, width), values, |rows, block| {
                     for (value, gradient) in block.iter_mut().zip(&room[rows.start * width..]) {
                         *value -= learning_rate * (coefficient * gradient + weight_decay * *value);
                     }
@@ -122,22 +123,16 @@ impl Updater {
             }
             (optimizer, _) => {
                 let step = self.updates;
-                let moments = blocks(first, block_length).zip(blocks(second, block_length));
-                let blocks = values.chunks_mut(block_length).zip(moments).zip(room.chunks_mut(block_length));
-                workers.for_each(operations, blocks.enumerate(), |(block, ((values, (first, second)), gradient))| {
-                    let gradient = &mut gradient[..values.len()];
-                    compute(gradient, block * (block_length / width));
+                let moments = split(first).zip(split(second));
+                let parts = blocks.iter().zip(split(values)).zip(moments.zip(split(room)));
+                workers.for_each(operations, parts, |((rows, values), (moments, gradient))| {
+                    compute(gradient, rows.start);
                     with_optimizer!(&optimizer, entry => workers.arch.dispatch(
                         #[inline(always)]
-                        || entry.update_f32(step, learning_rate, values, gradient, [first, second])
+                        || entry.update_f32(step, learning_rate, values, gradient, [moments.0, moments.1])
                     ));
                 });
             }
         }
     }
-}
-
-/// Blocks of a moment; empty ones where the optimizer does not have it.
-fn blocks(moment: &mut [f32], length: usize) -> impl Iterator<Item = &mut [f32]> {
-    moment.chunks_mut(length).chain(std::iter::repeat_with(Default::default))
 }

@@ -1,34 +1,61 @@
-//! Tables: CSV files with a header, and one column of them to learn.
+//! Tables: text files of rows and columns, and one column of them to learn.
 
-use std::collections::BTreeSet;
+mod cells;
+mod columns;
+mod forms;
+mod text;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
-use ::csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
+use rayon::prelude::*;
 
-use super::preprocessing::{Column, Encoding, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart};
-use super::{Data, Examples, MAX_CLASSES, Targets, choose_test, kind};
+use self::cells::{Header, Table};
+use self::columns::{Scan, Texts, Values};
+use self::forms::{is_gap, is_number_gap};
+use super::preprocessing::{
+    Column, Encoding, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart,
+};
+use super::{Data, Examples, MAX_CLASSES, SPLIT_STREAM, Targets, choose, choose_test};
 use crate::error::{Error, Result};
 
+/// The most bytes of a table: 4 GiB.
+const MAX_BYTES: u64 = 4 << 30;
 /// The most categories of a column.
 const MAX_CATEGORIES: usize = 256;
-/// A target with so many different numbers, or fewer, is taken for classes.
+/// A target with so many different whole numbers, or fewer, is taken for classes.
 const FEW_NUMBERS: usize = 20;
+/// A column of texts in so many rows or more is left out if nearly every text is another.
+const MANY_ROWS: usize = 20;
+/// A column whose numbers count up in so many rows or more is an index.
+const INDEX_ROWS: usize = 10;
+/// So many different texts among numbers, or fewer, are mistakes or words for what is missing.
+const FEW_MISTAKES: usize = 5;
 
-/// What is to be made of a table.
-#[derive(Clone, Debug, PartialEq)]
+/// How a table is read.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableOptions {
     /// The column to learn.
     pub target: String,
-    /// Whether that is a class or a number. Otherwise, more than 20 different values that are all numbers are numbers,
-    /// and anything else is classes.
+    /// Whether that is a class or a number. Otherwise numbers with decimals, and more than 20 different whole numbers, are
+    /// numbers, and anything else is classes.
     pub task: Option<Task>,
-    /// Columns of categories, though their values are numbers.
+    /// Columns of categories, though their values are numbers. As in the two lists below, a name that no column has may
+    /// be several with commas between them.
     pub categorical: Vec<String>,
     /// Columns to leave out.
     pub ignore: Vec<String>,
-    /// The rows to test with: a share of them, or another CSV file that has the same columns.
+    /// Columns to use although they look like an index, or nearly every row has a text of its own there.
+    pub used: Vec<String>,
+    /// What becomes of missing values.
+    pub missing: Missing,
+    /// Whether the first line is a row, and columns are called by their places, from 1. A first line of numbers alone is
+    /// taken for a row in any case, unless they count up.
+    pub no_header: bool,
+    /// The rows to test with: a share of them, or another file that has the same columns.
     pub test: TestPart,
 }
 
@@ -41,18 +68,65 @@ pub enum Task {
     Regression,
 }
 
-/// Loads a CSV file: its first line names the columns; the seed decides which rows are for testing, if they are a share.
+/// A table whose statistics can be taken again from fewer rows: [`Data::refit`].
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    rows: Rows,
+    /// Rows of a file of their own to test with.
+    test: Option<Rows>,
+    /// Which rows are for testing, where there is no such file.
+    chosen: Vec<bool>,
+    /// The columns with their forms; their encodings are those of some rows.
+    format: TableFormat,
+    /// What should be known however the rows are parted.
+    notices: Vec<String>,
+}
+
+/// The rows that examples are made of.
+#[derive(Clone, Debug)]
+struct Rows {
+    file: String,
+    /// The line of each, from 1.
+    lines: Vec<u64>,
+    /// The columns of the features, in their order.
+    values: Vec<Values>,
+    target: Values,
+}
+
+/// Loads a table; the seed decides which rows are for testing, if they are a share.
 ///
-/// A column of numbers is numeric, and becomes a feature that is standardised by its mean and deviation in the training
-/// part; any other is categorical, and becomes a feature for each text that the training part has there. One in which at
-/// least half of the values are numbers, but not all, is refused.
+/// The file may be gzipped, in UTF-8, UTF-16 or Latin-1, its values separated by commas, semicolons, tabs or bars; its first
+/// line names the columns, or is a row where it holds numbers alone. A column of numbers, dates or booleans becomes a
+/// feature that is standardised by its mean and deviation in the training part; any other is categorical, and becomes a
+/// feature for each text that the training part has there. Columns without a name, those that count up and those with a
+/// text of its own in nearly every row are left out. One in which at least half of the values are numbers, but not all, is
+/// refused. Whatever should be known of that is among the [notices](Data::notices).
 ///
 /// # Errors
 /// [`Error::Format`] with file, line and column of what cannot be used; [`Error::Invalid`] for columns that are not
 /// there; [`Error::Io`].
 pub fn load(path: &Path, options: &TableOptions, seed: u64) -> Result<Data> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    read(&path.display().to_string(), BufReader::new(file), options, seed)
+    load_with(path, options, seed, &mut |_| {})
+}
+
+/// [`load`] that tells which share of the work is done.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_with(path: &Path, options: &TableOptions, seed: u64, progress: &mut dyn FnMut(f64)) -> Result<Data> {
+    read_with(&path.display().to_string(), BufReader::new(open(path)?), options, seed, progress)
+}
+
+/// Opens a table to learn from: a regular file, that a run which goes on finds again.
+fn open(path: &Path) -> Result<File> {
+    let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    let problem = match metadata.len() {
+        _ if metadata.is_dir() => "it is a folder, and a table is a file".to_string(),
+        _ if !metadata.is_file() => "it is a pipe or a device: save the table as a file".to_string(),
+        length if length > MAX_BYTES => format!("it has {length} bytes: the limit of a table is {MAX_BYTES}"),
+        _ => return File::open(path).map_err(Error::io("read", path)),
+    };
+    Err(Error::format(path.display().to_string(), problem))
 }
 
 /// [`load`] from bytes; `file` is what errors call them.
@@ -60,332 +134,951 @@ pub fn load(path: &Path, options: &TableOptions, seed: u64) -> Result<Data> {
 /// # Errors
 /// As of [`load`].
 pub fn read(file: &str, input: impl Read, options: &TableOptions, seed: u64) -> Result<Data> {
-    let table = Table::read(file, input)?;
-    let chosen = table.choose(&options.test, seed)?;
-    let format = table.format(options, &chosen)?;
-    kind::data(file, table.examples(&format)?, Preprocessing::Table(format), seed)
+    read_with(file, input, options, seed, &mut |_| {})
 }
 
-/// Every row of a CSV file, as a model with this format reads them.
-pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<Examples> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    Table::read(&path.display().to_string(), BufReader::new(file))?.examples(format)
+fn read_with(
+    file: &str,
+    input: impl Read,
+    options: &TableOptions,
+    seed: u64,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Data> {
+    let header = if options.no_header { Header::None } else { Header::Guess { target: &options.target } };
+    let mut table = Table::read(file, input, header, &mut |share| progress(0.5 * share))?;
+    let notices = std::mem::take(&mut table.notices);
+    let (mut loaded, rule) = Plan { table: &table, options, notices }.load(&mut |share| progress(0.5 + 0.5 * share))?;
+    drop(table);
+    if let TestPart::Share(share) = options.test {
+        loaded.chosen = choose_test(file, loaded.rows.lines.len(), share, seed)?;
+    }
+    let training: Vec<bool> = loaded.chosen.iter().map(|chosen| !chosen).collect();
+    loaded.format = loaded.fit(&training)?;
+    if let TestPart::Path(path) = &options.test {
+        let (rows, notices) = rows_of_file(Path::new(path), &loaded.format)?;
+        loaded.notices.extend(notices.into_iter().map(|notice| format!("{path}: {notice}")));
+        loaded.test = Some(rows);
+    }
+    let (train, test, notices) = loaded.examples(&loaded.format)?;
+    let preprocessing = Preprocessing::Table(loaded.format.clone());
+    train.check_learnable(preprocessing.class_names()).map_err(|problem| Error::format(file, problem))?;
+    Ok(Data {
+        name: file.into(),
+        train,
+        test,
+        preprocessing: Some(preprocessing),
+        image: None,
+        notices,
+        target_rule: Some(rule),
+        table: Some(Arc::new(loaded)),
+    })
 }
 
-/// The features of every row of a CSV file, `[rows, features]`, as a model with this format reads them, and the line of
-/// each, from 1. Its target need not be there.
-pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Result<(Vec<f32>, Vec<u64>)> {
-    let table = Table::read(file, input)?;
-    Ok((table.inputs(format)?, table.rows.iter().map(|row| row.line).collect()))
+/// Every row of a table, as a model with this format reads them, and what should be known of them.
+pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<(Examples, Vec<String>)> {
+    let (rows, mut notices) = rows_of_file(path, format)?;
+    let all = vec![true; rows.lines.len()];
+    notices.extend(rows.unseen(format, &all, "rows"));
+    Ok((rows.examples(format)?, notices))
 }
 
-/// The lines of a file.
-struct Table {
-    file: String,
-    header: StringRecord,
-    rows: Vec<Row>,
+fn rows_of_file(path: &Path, format: &TableFormat) -> Result<(Rows, Vec<String>)> {
+    let table =
+        Table::read(&path.display().to_string(), BufReader::new(open(path)?), Header::Known(format), &mut |_| {})?;
+    Again { table: &table, format }.rows(true)
 }
 
-struct Row {
-    /// Where it starts, from 1.
-    line: u64,
-    fields: StringRecord,
+/// What a model with some format makes of a table whose target need not be there.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) struct Inputs {
+    /// The features of every row, `[rows, features]`.
+    pub features: Vec<f32>,
+    /// The line of each row, from 1.
+    pub lines: Vec<u64>,
+    /// What should be known of them.
+    pub notices: Vec<String>,
 }
 
-impl Table {
-    fn read(file: &str, mut input: impl Read) -> Result<Self> {
-        let mut bytes = Vec::new();
-        input.read_to_end(&mut bytes).map_err(Error::io("read", file))?;
-        if let Some(line) = open_quote(&bytes) {
-            let problem =
-                "a quote opens here that is never closed: close or remove it, or write it twice within quotes";
-            return Err(Error::format(file, format!("line {line}: {problem}")));
-        }
-        let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(&bytes[..]);
-        let header = reader.headers().map_err(|error| unreadable(file, &bytes, &error))?.clone();
-        if header.len() == 1 && header[0].contains([';', '\t']) {
-            let problem = "line 1: commas separate the columns of a table, and there is none: save it with commas";
-            return Err(Error::format(file, problem));
-        }
-        let mut names = BTreeSet::new();
-        for (index, name) in header.iter().enumerate() {
-            if name.is_empty() || !names.insert(name) {
-                let problem = if name.is_empty() { "has no name" } else { "has a name that is there twice" };
-                return Err(Error::format(file, format!("line 1: column {} {problem}", index + 1)));
-            }
-        }
-        let rows = reader
-            .into_records()
-            .map(|record| {
-                let fields = record.map_err(|error| unreadable(file, &bytes, &error))?;
-                Ok(Row { line: fields.position().map_or(0, |position| line(&bytes, position)), fields })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        if rows.is_empty() {
-            return Err(Error::format(file, "no rows: a table is a line of column names and then rows"));
-        }
-        Ok(Self { file: file.into(), header, rows })
+/// Reads a table for a model with this format.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Result<Inputs> {
+    let table = Table::read(file, input, Header::Known(format), &mut |_| {})?;
+    let (rows, mut notices) = Again { table: &table, format }.rows(false)?;
+    let all = vec![true; rows.lines.len()];
+    notices.extend(rows.unseen(format, &all, "rows"));
+    let features = rows.features(format)?;
+    Ok(Inputs { features, lines: rows.lines, notices })
+}
+
+impl Loaded {
+    /// Takes means, deviations and categories from the rows that are trained on, where this share of the training part is
+    /// to be held out by [`Examples::split`]: (training part, test part, how they were made, notices).
+    pub(super) fn refit(&self, validation: f64, seed: u64) -> Result<(Examples, Examples, TableFormat, Vec<String>)> {
+        let of_training = self.chosen.iter().filter(|chosen| !**chosen).count();
+        // What cannot be held out is refused where it is done.
+        let held_out = choose(of_training, validation, seed, SPLIT_STREAM).unwrap_or(vec![false; of_training]);
+        let mut held_out = held_out.into_iter();
+        let rows: Vec<bool> = self.chosen.iter().map(|chosen| !chosen && held_out.next() == Some(false)).collect();
+        let format = self.fit(&rows)?;
+        let (train, test, notices) = self.examples(&format)?;
+        Ok((train, test, format, notices))
     }
 
-    /// Which rows are for testing.
-    fn choose(&self, test: &TestPart, seed: u64) -> Result<Vec<bool>> {
-        match test {
-            TestPart::Share(share) => choose_test(&self.file, self.rows.len(), *share, seed),
-            TestPart::Path(_) => Ok(vec![false; self.rows.len()]),
-        }
-    }
-
-    /// The number of a column.
-    fn column(&self, flag: &str, name: &str) -> Result<usize> {
-        self.header.iter().position(|other| other == name).ok_or_else(|| {
-            let names: Vec<&str> = self.header.iter().collect();
-            Error::format(&self.file, format!("{flag} {name}: there is no such column; it has {}", names.join(", ")))
-        })
-    }
-
-    /// What to make of the columns, by the rows that are not chosen for testing.
-    fn format(&self, options: &TableOptions, chosen: &[bool]) -> Result<TableFormat> {
-        let target = self.column("--target", &options.target)?;
-        for (flag, names) in [("--categorical", &options.categorical), ("--ignore", &options.ignore)] {
-            for name in names {
-                if self.column(flag, name)? == target {
-                    let problem = format!("{flag} {name}: that is the column to learn; take it out of {flag}");
-                    return Err(Error::format(&self.file, problem));
+    /// The format with statistics of some rows.
+    fn fit(&self, rows: &[bool]) -> Result<TableFormat> {
+        let mut format = self.format.clone();
+        let encodings: Vec<_> =
+            self.rows.values.par_iter().map(|values| values.encoding(rows, MAX_CATEGORIES)).collect();
+        let mut refused = Refused::default();
+        for (column, encoding) in format.columns.iter_mut().zip(encodings) {
+            match encoding {
+                Some((encoding, marks_gaps)) => (column.encoding, column.marks_gaps) = (encoding, marks_gaps),
+                None => {
+                    refused.ignore(&column.name, format!("column {:?} has numbers that are too far apart", column.name))
                 }
             }
         }
-        let mut columns = Vec::new();
-        for (column, name) in self.header.iter().enumerate() {
-            if column == target || options.ignore.iter().any(|other| other == name) {
-                continue;
+        if let (TargetEncoding::Standardised(scale), Values::Numbers(numbers)) =
+            (&mut format.encoding, &self.rows.target)
+        {
+            let numbers: Vec<f64> =
+                rows.iter().zip(numbers).filter(|(used, _)| **used).map(|(_, number)| *number).collect();
+            match Scale::of(&numbers) {
+                Some(of_rows) => *scale = of_rows,
+                None => refused.problems.push(format!("column {:?} has numbers that are too far apart", format.target)),
             }
-            let categorical = options.categorical.iter().any(|other| other == name);
-            let encoding = if !categorical && self.is_numeric(column)? {
-                Encoding::Standardised(self.scale(column, chosen)?)
-            } else {
-                let texts = self.texts(column, |row| !chosen[row])?;
-                if texts.len() > MAX_CATEGORIES {
-                    return Err(Error::format(
-                        &self.file,
-                        format!(
-                            "column {name:?} has {} different texts, and {MAX_CATEGORIES} categories are the limit: \
-                             leave it out with --ignore",
-                            texts.len()
-                        ),
-                    ));
-                }
-                Encoding::OneHot(texts)
-            };
-            columns.push(Column { name: name.into(), encoding });
         }
-        if columns.is_empty() {
-            let problem = format!("no column is left to learn {:?} from", options.target);
-            return Err(Error::format(&self.file, problem));
-        }
-        let encoding = self.target_encoding(target, options, chosen)?;
-        let format = TableFormat { columns, target: options.target.clone(), encoding, test: options.test.clone() };
-        Preprocessing::Table(format.clone()).check().map_err(|error| Error::format(&self.file, error.to_string()))?;
+        refused.check(&self.rows.file)?;
+        Preprocessing::Table(format.clone())
+            .check()
+            .map_err(|error| Error::format(&self.rows.file, error.to_string()))?;
         Ok(format)
     }
 
-    /// Whether its values are numbers. Numbers and other texts, where they are not fewer, are a mistake.
-    fn is_numeric(&self, column: usize) -> Result<bool> {
-        let odd = |row: &&Row| number(&row.fields[column]).is_none();
-        let (rows, odds) = (self.rows.len(), self.rows.iter().filter(odd).count());
-        match self.rows.iter().find(odd) {
-            None => Ok(true),
-            Some(_) if 2 * odds > rows => Ok(false),
-            Some(row) => {
-                let (text, name) = (self.text(row, column)?, &self.header[column]);
-                let problem = format!(
-                    "{text:?} is no number, and {} of {rows} values of this column are: mend it or remove the row, or \
-                     take them for categories with --categorical {name}, or leave the column out with --ignore {name}",
-                    rows - odds
-                );
-                Err(self.error(row, column, problem))
-            }
-        }
-    }
-
-    fn target_encoding(&self, target: usize, options: &TableOptions, chosen: &[bool]) -> Result<TargetEncoding> {
-        let mut texts = self.texts(target, |_| true)?;
-        let numbers = texts.iter().all(|text| number(text).is_some());
-        let task = match options.task {
-            Some(task) => task,
-            None if numbers && texts.len() > FEW_NUMBERS => Task::Regression,
-            None => Task::Classification,
+    /// (Training part, test part, notices.)
+    fn examples(&self, format: &TableFormat) -> Result<(Examples, Examples, Vec<String>)> {
+        let mut train = self.rows.examples(format)?;
+        let (test, unseen) = match &self.test {
+            Some(rows) => (rows.examples(format)?, rows.unseen(format, &vec![true; rows.lines.len()], "test rows")),
+            None => (train.take(&self.chosen), self.rows.unseen(format, &self.chosen, "test rows")),
         };
-        if task == Task::Regression {
-            return Ok(TargetEncoding::Standardised(self.scale(target, chosen)?));
-        }
-        let problem =
-            |problem: String| Err(Error::format(&self.file, format!("column {:?} {problem}", options.target)));
-        match texts.len() {
-            1 => return problem(format!("has one class only, {:?}: there is nothing to tell apart", texts[0])),
-            2..=MAX_CLASSES => {}
-            count => return problem(format!("has {count} classes, and {MAX_CLASSES} are the limit")),
-        }
-        if numbers {
-            let value = |text: &String| number(text).unwrap_or(f64::NAN);
-            texts.sort_by(|a, b| value(a).total_cmp(&value(b)));
-        }
-        Ok(TargetEncoding::Classes(texts))
+        Ok((train, test, self.notices.iter().cloned().chain(unseen).collect()))
     }
+}
 
-    /// Mean and deviation of a column in the rows that are not chosen. Every row must have a number there.
-    fn scale(&self, column: usize, chosen: &[bool]) -> Result<Scale> {
-        let mut numbers = Vec::new();
-        for (row, chosen) in self.rows.iter().zip(chosen) {
-            let number = self.number(row, column)?;
-            if !chosen {
-                numbers.push(number);
-            }
-        }
-        Scale::of(&numbers).ok_or_else(|| {
-            Error::format(&self.file, format!("column {:?} has numbers that are too far apart", &self.header[column]))
-        })
-    }
-
-    /// The different texts of a column in some rows, sorted. Every row must have one there.
-    fn texts(&self, column: usize, wanted: impl Fn(usize) -> bool) -> Result<Vec<String>> {
-        let mut texts = BTreeSet::new();
-        for (index, row) in self.rows.iter().enumerate() {
-            let text = self.text(row, column)?;
-            if wanted(index) {
-                texts.insert(text);
-            }
-        }
-        Ok(texts.into_iter().map(String::from).collect())
-    }
-
-    fn text<'a>(&self, row: &'a Row, column: usize) -> Result<&'a str> {
-        match &row.fields[column] {
-            "" => Err(self.error(row, column, "the value is missing: fill it in, or remove the row".into())),
-            text => Ok(text),
-        }
-    }
-
-    fn number(&self, row: &Row, column: usize) -> Result<f64> {
-        let text = self.text(row, column)?;
-        number(text).ok_or_else(|| {
-            self.error(row, column, format!("{text:?} is no number, and this column is read as numbers: mend it"))
-        })
-    }
-
-    fn standardised(&self, row: &Row, column: usize, scale: Scale) -> Result<f32> {
-        let value = scale.apply(self.number(row, column)?);
-        if value.is_finite() {
-            return Ok(value);
-        }
-        let Scale { mean, deviation } = scale;
-        let text = &row.fields[column];
-        let problem = format!(
-            "{text} is too far from the training rows, of mean {mean:.3e} and deviation {deviation:.3e}: mend it or remove \
-             the row"
-        );
-        Err(self.error(row, column, problem))
-    }
-
-    fn error(&self, row: &Row, column: usize, problem: String) -> Error {
-        let Row { line, .. } = row;
-        Error::format(&self.file, format!("line {line}, column {:?}: {problem}", &self.header[column]))
-    }
-
+impl Rows {
     /// The features of every row, `[rows, features]`.
-    fn inputs(&self, format: &TableFormat) -> Result<Vec<f32>> {
-        let columns = format
-            .columns
-            .iter()
-            .map(|column| Ok((self.column("column", &column.name)?, &column.encoding)))
-            .collect::<Result<Vec<_>>>()?;
-        let mut inputs: Vec<f32> = Vec::with_capacity(self.rows.len() * format.features());
-        for row in &self.rows {
-            for &(column, encoding) in &columns {
-                match encoding {
-                    Encoding::Standardised(scale) => inputs.push(self.standardised(row, column, *scale)?),
-                    Encoding::OneHot(texts) => {
-                        let text = self.text(row, column)?;
-                        inputs.extend(texts.iter().map(|other| f32::from(u8::from(other == text))));
+    fn features(&self, format: &TableFormat) -> Result<Vec<f32>> {
+        let features = columns::features(&format.columns, &self.values, self.lines.len());
+        if let Some(at) = features.iter().position(|value| !value.is_finite()) {
+            let width = format.features();
+            let (row, mut feature) = (at / width, at % width);
+            for (column, values) in format.columns.iter().zip(&self.values) {
+                match (&column.encoding, values, feature.checked_sub(column.features())) {
+                    (_, _, Some(rest)) => feature = rest,
+                    (Encoding::Standardised(scale), Values::Numbers(numbers), None) => {
+                        return Err(self.too_far(row, &column.name, numbers[row], *scale));
                     }
+                    _ => break,
                 }
             }
         }
-        Ok(inputs)
+        Ok(features)
     }
 
     /// Every row as an example.
     fn examples(&self, format: &TableFormat) -> Result<Examples> {
-        let target = self.column("--target", &format.target)?;
-        let inputs = self.inputs(format)?;
-        let targets = match &format.encoding {
-            TargetEncoding::Classes(names) => {
-                let class = |row: &Row| {
-                    let text = self.text(row, target)?;
-                    let class = names.iter().position(|name| name == text).ok_or_else(|| {
-                        self.error(row, target, format!("{text:?} is none of the classes {}", names.join(", ")))
-                    })?;
-                    Ok(class as u32)
+        let features = self.features(format)?;
+        let targets = match (&format.encoding, &self.target) {
+            (TargetEncoding::Standardised(scale), Values::Numbers(numbers)) => {
+                let value = |(row, &number): (usize, &f64)| match scale.apply(number) {
+                    value if value.is_finite() => Ok(value),
+                    _ => Err(self.too_far(row, &format.target, number, *scale)),
                 };
-                Targets::Classes(self.rows.iter().map(class).collect::<Result<_>>()?)
+                Targets::Values(numbers.iter().enumerate().map(value).collect::<Result<_>>()?)
             }
-            TargetEncoding::Standardised(scale) => {
-                let value = |row: &Row| self.standardised(row, target, *scale);
-                Targets::Values(self.rows.iter().map(value).collect::<Result<_>>()?)
-            }
+            (_, Values::Texts { codes, .. }) => Targets::Classes(codes.clone()),
+            (TargetEncoding::Classes(_), Values::Numbers(_)) => unreachable!("classes are read as such"),
         };
-        Examples::new(inputs, targets, format.features(), format.outputs())
+        Examples::new(features, targets, format.features(), format.outputs())
             .map_err(|error| Error::format(&self.file, error.to_string()))
     }
-}
 
-/// A finite number.
-fn number(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|number: &f64| number.is_finite())
-}
-
-/// The line of a quote that is never closed, which would take all that follows for one value. As the `csv` crate reads
-/// them, quotes count at the start of a value, and two of them stand for one within.
-fn open_quote(bytes: &[u8]) -> Option<u64> {
-    enum State {
-        Start,
-        Within,
-        Quoted(u64),
-        /// Behind a quote that ends the value, if it is not the first of two.
-        Closed(u64),
+    fn too_far(&self, row: usize, column: &str, number: f64, Scale { mean, deviation }: Scale) -> Error {
+        let problem = format!(
+            "line {}, column {column:?}: {number:e} is too far from the training rows, of mean {mean:.3e} and deviation \
+             {deviation:.3e}: mend it or remove the row",
+            self.lines[row]
+        );
+        Error::format(&self.file, problem)
     }
-    use State::{Closed, Quoted, Start, Within};
-    let (mut line, mut state) = (1, Start);
-    for byte in bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) {
-        line += u64::from(*byte == b'\n');
-        state = match (state, byte) {
-            (Start, b'"') => Quoted(line),
-            (Quoted(line), b'"') => Closed(line),
-            (Closed(line), b'"') | (Quoted(line), _) => Quoted(line),
-            (_, b',' | b'\r' | b'\n') => Start,
-            _ => Within,
-        };
-    }
-    match state {
-        Quoted(line) => Some(line),
-        Start | Within | Closed(_) => None,
-    }
-}
 
-/// Where a row starts: a position is before the empty lines that are skipped.
-fn line(bytes: &[u8], position: &::csv::Position) -> u64 {
-    let rest = bytes.get(position.byte() as usize..).unwrap_or_default();
-    let skipped = rest.iter().take_while(|byte| b"\r\n".contains(byte)).filter(|&&byte| byte == b'\n');
-    position.line() + skipped.count() as u64
-}
-
-fn unreadable(file: &str, bytes: &[u8], error: &::csv::Error) -> Error {
-    let problem = match error.kind() {
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} {}, where the header names {expected_len}", if *len == 1 { "value" } else { "values" })
+    /// What some rows hold that the training rows do not.
+    fn unseen(&self, format: &TableFormat, rows: &[bool], called: &str) -> Vec<String> {
+        let count = |is_odd: &dyn Fn(usize) -> bool| (0..rows.len()).filter(|&row| rows[row] && is_odd(row)).count();
+        let (mut texts_of, mut gaps_of) = (Vec::new(), Vec::new());
+        for (column, values) in format.columns.iter().zip(&self.values) {
+            let name = &column.name;
+            let (odd, gaps) = match (&column.encoding, values) {
+                (Encoding::Standardised(_), Values::Numbers(_)) if column.marks_gaps => (0, 0),
+                (Encoding::OneHot(known), Values::Texts { codes, texts }) => {
+                    let places = columns::places(known, texts);
+                    let is_unknown = |row: usize| places[codes[row] as usize].is_none();
+                    let gaps = count(&|row| is_unknown(row) && values.is_gap(row));
+                    (count(&is_unknown) - gaps, gaps)
+                }
+                _ => (0, count(&|row| values.is_gap(row))),
+            };
+            if odd > 0 {
+                texts_of.push(format!("{name} ({odd})"));
+            }
+            if gaps > 0 {
+                gaps_of.push(format!("{name} ({gaps})"));
+            }
         }
-        ErrorKind::Utf8 { .. } => "not UTF-8 text".into(),
-        _ => error.to_string(),
+        let total = rows.iter().filter(|row| **row).count();
+        let mut notices = Vec::new();
+        if !texts_of.is_empty() {
+            notices.push(format!(
+                "of {total} {called}, some have texts that are no category of the training rows, and count as none of them: {}",
+                quoted_list(&texts_of, 10)
+            ));
+        }
+        if !gaps_of.is_empty() {
+            notices.push(format!(
+                "of {total} {called}, some miss values that no training row misses: the mean takes their place, of texts none: {}",
+                quoted_list(&gaps_of, 10)
+            ));
+        }
+        notices
+    }
+
+    /// Keeps some rows.
+    fn keep(&mut self, kept: &[bool]) {
+        let mut rows = kept.iter();
+        self.lines.retain(|_| rows.next() == Some(&true));
+        self.values.par_iter_mut().for_each(|values| values.keep(kept));
+        self.target.keep(kept);
+    }
+
+    /// Deals with rows that have gaps, where they are not filled, and says so.
+    fn without_gaps(&mut self, names: &[&str], missing: Missing) -> Result<Option<String>> {
+        let gaps: Vec<(usize, usize)> = self
+            .values
+            .par_iter()
+            .map(|values| {
+                let mut gaps = (0..self.lines.len()).filter(|&row| values.is_gap(row));
+                gaps.next().map_or((0, 0), |first| (1 + gaps.count(), first))
+            })
+            .collect();
+        let with_gaps = names.iter().zip(&gaps).filter(|(_, (count, _))| *count > 0);
+        let list = |listed: Vec<String>| quoted_list(&listed, 10);
+        match missing {
+            _ if gaps.iter().all(|(count, _)| *count == 0) => Ok(None),
+            Missing::Fill => {
+                let columns = list(with_gaps.map(|(name, (count, _))| format!("{name} ({count})")).collect());
+                Ok(Some(format!(
+                    "missing values in {columns}: the mean of the training rows takes their place, and a feature says so; \
+                     of texts they are a category of their own (--missing drop or refuse changes that)"
+                )))
+            }
+            Missing::Drop => {
+                let kept: Vec<bool> =
+                    (0..self.lines.len()).map(|row| !self.values.iter().any(|values| values.is_gap(row))).collect();
+                let dropped = kept.iter().filter(|kept| !**kept).count();
+                let columns = list(with_gaps.map(|(name, (count, _))| format!("{name} ({count})")).collect());
+                let problem = format!("{dropped} of {} rows have missing values in {columns}", kept.len());
+                if dropped == kept.len() {
+                    let problem = format!("{problem}: none is left; fill them with --missing fill");
+                    return Err(Error::format(&self.file, problem));
+                }
+                self.keep(&kept);
+                Ok(Some(format!("{problem}: left out, as --missing drop says")))
+            }
+            Missing::Refuse => {
+                let columns = with_gaps.map(|(name, (count, first))| {
+                    format!("{name} ({count}, the first in line {})", self.lines[*first])
+                });
+                let problem = format!(
+                    "missing values in {}, and --missing refuse: fill them in, or say --missing fill or --missing drop",
+                    list(columns.collect())
+                );
+                Err(Error::format(&self.file, problem))
+            }
+        }
+    }
+}
+
+/// What is refused of a table, and the flags that would let it pass.
+#[derive(Default)]
+struct Refused {
+    problems: Vec<String>,
+    categorical: Vec<String>,
+    ignored: Vec<String>,
+}
+
+impl Refused {
+    fn ignore(&mut self, column: &str, problem: String) {
+        self.problems.push(problem);
+        self.ignored.push(column.into());
+    }
+
+    fn check(self, file: &str) -> Result<()> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        let flags: Vec<String> = [("--categorical", &self.categorical), ("--ignore", &self.ignored)]
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(flag, names)| flags(flag, names))
+            .collect();
+        let way_out =
+            if flags.is_empty() { String::new() } else { format!(". Mend them, or pass with: {}", flags.join(" ")) };
+        // The flags have to be whole to be of use.
+        let shown = crate::error::printable(&joined(&self.problems, "; ", 8), 1000);
+        let problem = shown + &crate::error::printable(&way_out, 3000);
+        Err(Error::Format { file: file.into(), problem })
+    }
+}
+
+/// A flag with names of columns, for a shell: those without commas in one list.
+fn flags(flag: &str, names: &[String]) -> String {
+    let (alone, listed): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| name.contains(','));
+    let listed: Vec<&str> = listed.into_iter().map(String::as_str).collect();
+    let values =
+        Some(listed.join(",")).filter(|listed| !listed.is_empty()).into_iter().chain(alone.into_iter().cloned());
+    let quoted = |value: String| {
+        let plain = |character: char| character.is_alphanumeric() || "-_./,:+@".contains(character);
+        let between = if value.starts_with('-') { '=' } else { ' ' };
+        match value.chars().all(plain) {
+            true => format!("{flag}{between}{value}"),
+            false => format!("{flag}{between}'{}'", value.replace('\'', "'\\''")),
+        }
     };
-    let place = error.position().map(|position| format!("line {}: ", line(bytes, position)));
-    Error::format(file, place.unwrap_or_default() + &problem)
+    values.map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// Texts with commas between them, and how many more there are beyond `most`.
+fn quoted_list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, most: usize) -> String {
+    joined(texts, ", ", most)
+}
+
+/// Texts with something between them, and how many more there are beyond `most`.
+fn joined<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, between: &str, most: usize) -> String {
+    let mut texts = texts.into_iter();
+    let mut list = texts.by_ref().take(most).map(|text| text.as_ref().to_string()).collect::<Vec<_>>().join(between);
+    match texts.count() {
+        0 => {}
+        more => list += &format!(" and {more} more"),
+    }
+    list
+}
+
+/// A table that a model is to be trained on.
+struct Plan<'a> {
+    table: &'a Table,
+    options: &'a TableOptions,
+    notices: Vec<String>,
+}
+
+/// What a column is.
+enum Choice {
+    /// Numbers as programs write them.
+    Numbers(Vec<f64>),
+    /// Numbers, dates or booleans in one of these forms.
+    Dressed(Vec<Form>, Texts),
+    Categories(Texts),
+    /// Numbers, and other texts that are mistakes.
+    Odd(Form, Texts),
+    /// No value at all.
+    Empty,
+    /// A number for each row that counts up.
+    Index(Vec<f64>),
+    /// A text of its own in nearly every row.
+    Unique,
+}
+
+/// What the target is.
+struct Aim {
+    encoding: TargetEncoding,
+    form: Form,
+    values: Values,
+    /// Why it is classes or numbers, with the flag that changes that.
+    rule: String,
+}
+
+impl Plan<'_> {
+    /// The rows with all but their statistics, and the rule that made the target classes or numbers.
+    fn load(mut self, progress: &mut dyn FnMut(f64)) -> Result<(Loaded, String)> {
+        let Self { table, options, .. } = self;
+        let target = table.find("--target", &options.target)?;
+        let categorical = self.resolve("--categorical", &options.categorical, target)?;
+        let ignored = self.resolve("--ignore", &options.ignore, target)?;
+        let used = self.resolve("--use", &options.used, target)?;
+        let candidates: Vec<usize> = (0..table.names.len())
+            .filter(|column| *column != target && !ignored.contains(column) && !table.names[*column].is_empty())
+            .collect();
+        let nameless: Vec<String> = (0..table.names.len())
+            .filter(|&column| column != target && table.names[column].is_empty())
+            .map(|column| (column + 1).to_string())
+            .collect();
+        if !nameless.is_empty() {
+            self.notices.push(format!(
+                "left out, as there is no name in the first line, like an index that pandas or R wrote (a name there would \
+                 use it): column {}",
+                quoted_list(nameless, 5)
+            ));
+        }
+        let scans = columns::scan(table, &candidates, progress);
+        let choices: Vec<(usize, Choice)> = candidates
+            .into_par_iter()
+            .zip(scans)
+            .map(|(column, scan)| {
+                (column, choose_kind(table, column, scan, categorical.contains(&column), used.contains(&column)))
+            })
+            .collect();
+        let (columns, values, comma) = self.columns(choices)?;
+        let aim = self.aim(target, comma)?;
+
+        let lines = (0..table.len()).map(|row| table.line(row)).collect();
+        let mut rows = Rows { file: table.file.clone(), lines, values, target: aim.values };
+        let has_target: Vec<bool> = (0..table.len()).map(|row| !rows.target.is_gap(row)).collect();
+        if let Some(first) = has_target.iter().position(|has| !has) {
+            let missing = has_target.iter().filter(|has| !**has).count();
+            if missing == has_target.len() {
+                let problem = format!("column {:?} has no value: there is nothing to learn", options.target);
+                return Err(Error::format(&table.file, problem));
+            }
+            self.notices.push(without_target(missing, table.len(), &options.target, rows.lines[first]));
+            rows.keep(&has_target);
+        }
+        let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+        self.notices.extend(rows.without_gaps(&names, options.missing)?);
+        let mut encoding = aim.encoding;
+        if let (TargetEncoding::Classes(names), Values::Texts { codes, .. }) = (&mut encoding, &mut rows.target) {
+            self.check_classes(names, codes)?;
+        }
+        let format = TableFormat {
+            columns,
+            target: options.target.clone(),
+            encoding,
+            test: options.test.clone(),
+            form: aim.form,
+            missing: options.missing,
+            positions: table.positions,
+        };
+        let chosen = vec![false; rows.lines.len()];
+        Ok((Loaded { rows, test: None, chosen, format, notices: self.notices }, aim.rule))
+    }
+
+    /// The columns that a flag names, none of which may be the target.
+    fn resolve(&self, flag: &str, names: &[String], target: usize) -> Result<BTreeSet<usize>> {
+        let mut columns = BTreeSet::new();
+        for name in names {
+            // A name may have commas of its own.
+            let is_one = self.table.names.contains(name) || !name.contains(',');
+            let names = if is_one { vec![name.as_str()] } else { name.split(',').map(str::trim).collect() };
+            for name in names {
+                let column = self.table.find(flag, name)?;
+                if column == target {
+                    let problem = format!("{flag} {name}: that is the column to learn; take it out of {flag}");
+                    return Err(Error::format(&self.table.file, problem));
+                }
+                columns.insert(column);
+            }
+        }
+        Ok(columns)
+    }
+
+    /// The columns that features are made of, and whether commas are decimal in this table.
+    fn columns(&mut self, choices: Vec<(usize, Choice)>) -> Result<(Vec<Column>, Vec<Values>, bool)> {
+        let table = self.table;
+        let only_comma = |forms: &[Form]| forms.contains(&Form::DecimalComma) && !forms.contains(&Form::Number);
+        let comma = choices.iter().any(|(_, choice)| matches!(choice, Choice::Dressed(forms, _) if only_comma(forms)));
+        let is_some =
+            choices.iter().any(|(_, choice)| !matches!(choice, Choice::Index(_) | Choice::Empty | Choice::Unique));
+        let (mut columns, mut values) = (Vec::new(), Vec::new());
+        let (mut empty, mut indices, mut unique, mut many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut formed: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut refused = Refused::default();
+        for (column, choice) in choices {
+            let name = table.names[column].clone();
+            let (form, of_column) = match choice {
+                Choice::Empty => {
+                    empty.push(name);
+                    continue;
+                }
+                Choice::Index(_) if is_some => {
+                    indices.push(name);
+                    continue;
+                }
+                Choice::Unique => {
+                    unique.push(name);
+                    continue;
+                }
+                Choice::Odd(form, texts) => {
+                    self.refuse_odd(column, form, &texts, &mut refused);
+                    continue;
+                }
+                Choice::Numbers(numbers) | Choice::Index(numbers) => {
+                    match comma.then(|| grouped_with_dots(table, column)) {
+                        Some(Some(texts)) => (Form::DecimalComma, Values::Numbers(texts.numbers(Form::DecimalComma))),
+                        _ => (Form::Number, Values::Numbers(numbers)),
+                    }
+                }
+                Choice::Dressed(forms, texts) => {
+                    let form = pick(&forms, comma, &texts);
+                    let both = forms.contains(&Form::DayMonthYear) && forms.contains(&Form::MonthDayYear);
+                    let how = match form {
+                        Form::Number => "numbers in spite of thousands separators, currencies or %",
+                        Form::DecimalComma => "numbers with a decimal comma",
+                        Form::Boolean => "",
+                        Form::MonthDayYear if both => "days: the month first, as no date tells otherwise",
+                        Form::DayMonthYear if both && !forms.contains(&Form::YearMonthDay) => {
+                            "days: the day first, as no date tells otherwise"
+                        }
+                        _ => "days since 1970-01-01",
+                    };
+                    match formed.iter_mut().find(|(other, _)| *other == how) {
+                        Some((_, names)) => names.push(name.clone()),
+                        None => formed.push((how, vec![name.clone()])),
+                    }
+                    (form, Values::Numbers(texts.numbers(form)))
+                }
+                Choice::Categories(texts) => {
+                    let distinct = texts.distinct();
+                    if distinct > MAX_CATEGORIES {
+                        many.push(format!("{name} ({distinct})"));
+                    }
+                    let Texts { codes, texts, .. } = texts;
+                    (Form::Number, Values::Texts { codes, texts })
+                }
+            };
+            // What it becomes is known once the rows to train on are.
+            let encoding = match &of_column {
+                Values::Numbers(_) => Encoding::Standardised(Scale { mean: 0.0, deviation: 1.0 }),
+                Values::Texts { .. } => Encoding::OneHot(Vec::new()),
+            };
+            columns.push(Column { name, encoding, form, marks_gaps: false });
+            values.push(of_column);
+        }
+        refused.check(&table.file)?;
+        for (how, names) in formed.into_iter().filter(|(how, _)| !how.is_empty()) {
+            self.notices
+                .push(format!("read as {how}: {} (--categorical takes such values for texts)", quoted_list(names, 10)));
+        }
+        let mut left_out = |names: Vec<String>, why: &str| {
+            if !names.is_empty() {
+                self.notices.push(format!("left out, as {why}: {}", quoted_list(&names, 10)));
+            }
+        };
+        let use_them = |names: &[String]| flags("--use", &names[..names.len().min(10)]);
+        let (of_indices, of_unique) = (use_them(&indices), use_them(&unique));
+        left_out(empty, "there is no value");
+        left_out(indices, &format!("it counts up like an index ({of_indices} would use it)"));
+        left_out(unique, &format!("nearly every row has a text of its own there ({of_unique} would use it)"));
+        if !many.is_empty() {
+            self.notices.push(format!(
+                "more than {MAX_CATEGORIES} different texts, of which the most frequent become features: {}",
+                quoted_list(many, 10)
+            ));
+        }
+        if columns.is_empty() {
+            let problem = format!(
+                "no column is left to learn {:?} from{}",
+                self.options.target,
+                match self.notices.last() {
+                    Some(notice) if notice.starts_with("left out") || notice.contains("no name") =>
+                        format!("; {notice}"),
+                    _ => String::new(),
+                }
+            );
+            return Err(Error::format(&table.file, problem));
+        }
+        Ok((columns, values, comma))
+    }
+
+    /// Refuses a column of numbers and mistakes.
+    fn refuse_odd(&self, column: usize, form: Form, texts: &Texts, refused: &mut Refused) {
+        let (table, name) = (self.table, &self.table.names[column]);
+        let is_odd = |text: &str| !is_number_gap(text) && forms::parse(form, text).is_none();
+        let odd = texts.rows(is_odd);
+        let first = (0..table.len()).find(|&row| is_odd(table.cell(row, column))).unwrap_or(0);
+        let more = if odd > 1 { format!(" (nor are {} more)", odd - 1) } else { String::new() };
+        refused.problems.push(format!(
+            "line {}, column {name:?}: {:?} is no {}{more}, and {} of {} values of this column are",
+            table.line(first),
+            table.cell(first, column),
+            if form.is_date() { "date" } else { "number" },
+            texts.rows(|text| forms::parse(form, text).is_some()),
+            table.len(),
+        ));
+        if texts.distinct() <= MAX_CATEGORIES {
+            refused.categorical.push(name.clone());
+        } else {
+            refused.ignored.push(name.clone());
+        }
+    }
+
+    fn aim(&self, target: usize, comma: bool) -> Result<Aim> {
+        let Self { table, options, .. } = self;
+        let name = &options.target;
+        let texts = Texts::of(table, target);
+        let forms = texts.forms();
+        if forms.is_empty() {
+            // A minus alone is a class as often as a gap.
+            let is_missing = |text: &str| is_gap(text) && text != "-";
+            let is_odd = |text: &str| !is_missing(text) && forms::plain(text).is_none();
+            let (_, numbers) = texts.nearest();
+            let first = (0..table.len()).find(|&row| is_odd(table.cell(row, target))).unwrap_or(0);
+            let odd = texts.rows(is_odd);
+            let place =
+                format!("line {}, column {name:?}: {:?} is no number", table.line(first), table.cell(first, target));
+            let more = if odd > 1 { format!(" (nor are {} more)", odd - 1) } else { String::new() };
+            if options.task == Some(Task::Regression) {
+                let problem = format!("{place}{more}, and this column is read as numbers: mend it or remove the row");
+                return Err(Error::format(&table.file, problem));
+            }
+            let mixed = 2 * numbers >= texts.present() && texts.distinct() > FEW_NUMBERS;
+            if mixed && options.task.is_none() {
+                let problem = format!(
+                    "{place}{more}, and {numbers} of {} values of this column to learn are: mend it, empty it to leave the \
+                     row out, or pass with --task classification, which makes each of {} texts a class",
+                    table.len(),
+                    texts.distinct()
+                );
+                return Err(Error::format(&table.file, problem));
+            }
+            let mut names: Vec<String> = texts.texts.iter().filter(|text| !is_missing(text)).cloned().collect();
+            names.sort();
+            let rule = "its values are texts, and each is a class".into();
+            let values = classes(&texts, &names, |text| Some(text.to_string()).filter(|text| !is_missing(text)));
+            return Ok(Aim { encoding: TargetEncoding::Classes(names), form: Form::Number, values, rule });
+        }
+        let form = pick(&forms, comma, &texts);
+        let number =
+            |text: &str| Some(text).filter(|text| !is_number_gap(text)).and_then(|text| forms::parse(form, text));
+        let mut distinct: Vec<f64> =
+            texts.texts.iter().filter_map(|text| number(text)).map(|number| number + 0.0).collect();
+        distinct.sort_by(f64::total_cmp);
+        distinct.dedup();
+        let (task, rule) = self.task(form, &distinct, texts.rows(|text| number(text).is_some()));
+        if task == Task::Regression {
+            let scale = Scale { mean: 0.0, deviation: 1.0 };
+            let mut numbers = texts.numbers(form);
+            numbers.iter_mut().zip(&texts.codes).for_each(|(value, &code)| {
+                *value = number(&texts.texts[code as usize]).unwrap_or(f64::NAN);
+            });
+            let values = Values::Numbers(numbers);
+            return Ok(Aim { encoding: TargetEncoding::Standardised(scale), form, values, rule });
+        }
+        // One number is one class, however it is written; its name is as it is written, where that is in one way.
+        let mut written: HashMap<u64, Option<&str>> = HashMap::new();
+        for text in &texts.texts {
+            if let Some(number) = number(text) {
+                let key = (number + 0.0).to_bits();
+                written.entry(key).and_modify(|written| *written = None).or_insert(Some(text));
+            }
+        }
+        let name_of = |number: f64| match (written.get(&(number + 0.0).to_bits()), form) {
+            (Some(Some(text)), _) => text.to_string(),
+            (_, Form::Boolean) => if number == 1.0 { "true" } else { "false" }.into(),
+            _ => number.to_string(),
+        };
+        let names: Vec<String> = distinct.iter().map(|&number| name_of(number)).collect();
+        let values = classes(&texts, &names, |text| number(text).map(name_of));
+        Ok(Aim { encoding: TargetEncoding::Classes(names), form, values, rule })
+    }
+
+    /// What numbers are learned as, and why.
+    fn task(&self, form: Form, distinct: &[f64], rows: usize) -> (Task, String) {
+        const TO_CLASSES: &str = "regression (--task classification makes each number a class)";
+        let count = distinct.len();
+        match self.options.task {
+            Some(Task::Classification) => (Task::Classification, "each number is a class, as --task says".into()),
+            Some(Task::Regression) => (Task::Regression, "regression, as --task says".into()),
+            None if form == Form::Boolean => (Task::Classification, "true and false are two classes".into()),
+            None if form.is_date() => (Task::Regression, format!("dates are days since 1970-01-01: {TO_CLASSES}")),
+            None if distinct.iter().any(|number| number.fract() != 0.0) => {
+                (Task::Regression, format!("numbers with decimals: {TO_CLASSES}"))
+            }
+            None if count > FEW_NUMBERS => {
+                (Task::Regression, format!("{count} different whole numbers, more than {FEW_NUMBERS}: {TO_CLASSES}"))
+            }
+            None if count > 2 && 2 * count > rows => {
+                (Task::Regression, format!("{count} different whole numbers in {rows} rows: {TO_CLASSES}"))
+            }
+            None => {
+                let rule =
+                    format!("each of {count} whole numbers is a class (--task regression learns them as numbers)");
+                (Task::Classification, rule)
+            }
+        }
+    }
+
+    /// Takes classes out that no row has any more, and refuses too few or too many.
+    fn check_classes(&self, names: &mut Vec<String>, codes: &mut [u32]) -> Result<()> {
+        let mut places = vec![None; names.len()];
+        codes.iter().for_each(|&code| places[code as usize] = Some(0));
+        let mut kept = places.iter().map(Option::is_some).collect::<Vec<_>>().into_iter();
+        names.retain(|_| kept.next() == Some(true));
+        places.iter_mut().flatten().enumerate().for_each(|(at, place)| *place = at as u32);
+        codes.iter_mut().for_each(|code| *code = places[*code as usize].unwrap_or(0));
+        let problem = match names.len() {
+            0 | 1 => format!(
+                "has one class only, {:?}: there is nothing to tell apart",
+                names.first().map_or("", |name| name)
+            ),
+            2..=MAX_CLASSES => return Ok(()),
+            count => format!("has {count} classes, and {MAX_CLASSES} are the limit"),
+        };
+        Err(Error::format(&self.table.file, format!("column {:?} {problem}", self.options.target)))
+    }
+}
+
+/// The class of each row by its name, or `""` where it is missing.
+fn classes(texts: &Texts, names: &[String], name: impl Fn(&str) -> Option<String>) -> Values {
+    let places: HashMap<&str, u32> = names.iter().enumerate().map(|(at, name)| (&**name, at as u32)).collect();
+    let of_text: Vec<u32> = texts
+        .texts
+        .iter()
+        .map(|text| name(text).and_then(|name| places.get(&*name).copied()).unwrap_or(names.len() as u32))
+        .collect();
+    let codes = texts.codes.iter().map(|&code| of_text[code as usize]).collect();
+    Values::Texts { codes, texts: names.iter().cloned().chain([String::new()]).collect() }
+}
+
+fn without_target(missing: usize, rows: usize, target: &str, line: u64) -> String {
+    let (have, are) = if missing == 1 { ("has", "is") } else { ("have", "are") };
+    format!("{missing} of {rows} rows {have} no {target} and {are} left out, the first in line {line}")
+}
+
+/// The form that a column is read in, of those that fit.
+fn pick(forms: &[Form], comma: bool, texts: &Texts) -> Form {
+    let has = |form: Form| forms.contains(&form);
+    match forms {
+        _ if has(Form::Number) && has(Form::DecimalComma) && comma => Form::DecimalComma,
+        // Which of the two nobody can tell; with slashes it is more often the month that comes first.
+        [Form::DayMonthYear, Form::MonthDayYear] if texts.texts.iter().any(|text| text.contains('/')) => {
+            Form::MonthDayYear
+        }
+        [form, ..] => *form,
+        [] => Form::Number,
+    }
+}
+
+/// The texts of a column where every dot can separate thousands, and one does.
+fn grouped_with_dots(table: &Table, column: usize) -> Option<Texts> {
+    let texts = Texts::of(table, column);
+    let has_dot = texts.texts.iter().any(|text| text.contains('.') && !is_number_gap(text));
+    (has_dot && texts.forms().contains(&Form::DecimalComma)).then_some(texts)
+}
+
+/// What a column is.
+fn choose_kind(table: &Table, column: usize, scan: Scan, is_categorical: bool, is_used: bool) -> Choice {
+    let rows = table.len();
+    let Scan { numbers, gaps, odd } = scan;
+    if gaps == rows {
+        return Choice::Empty;
+    }
+    if is_categorical {
+        return Choice::Categories(Texts::of(table, column).with_one_gap());
+    }
+    if odd == 0 {
+        let is_index = !is_used && gaps == 0 && is_index(&table.names[column], &numbers);
+        return if is_index { Choice::Index(numbers) } else { Choice::Numbers(numbers) };
+    }
+    let texts = Texts::of(table, column);
+    let forms = texts.forms();
+    if !forms.is_empty() {
+        return Choice::Dressed(forms, texts);
+    }
+    let (form, count) = texts.nearest();
+    let (present, distinct) = (texts.present(), texts.distinct());
+    let is_odd = |text: &str| !is_number_gap(text) && forms::parse(form, text).is_none();
+    let (odd, different) = (texts.rows(is_odd), texts.texts.iter().filter(|text| is_odd(text)).count());
+    if form != Form::Boolean && 2 * count >= present && (different <= FEW_MISTAKES || 20 * odd <= present) {
+        return Choice::Odd(form, texts);
+    }
+    let is_unique = 10 * distinct >= 9 * present && present >= MANY_ROWS;
+    if !is_used && (is_unique || distinct > MAX_CATEGORIES && 2 * distinct > present) {
+        return Choice::Unique;
+    }
+    Choice::Categories(texts.with_one_gap())
+}
+
+/// Whether a column numbers the rows: it counts up by one from 0 or 1, or has the name of an index and grows.
+fn is_index(name: &str, numbers: &[f64]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let named = ["id", "index", "idx", "rownames", "row.names", "row", "rowid", "unnamed: 0"].contains(&&*lower)
+        || name.ends_with("Id")
+        || name.ends_with("ID")
+        || [" id", "_id", ".id", "-id"].iter().any(|end| lower.ends_with(end));
+    let whole = numbers.iter().all(|number| number.fract() == 0.0);
+    let grows = numbers.windows(2).all(|pair| pair[1] > pair[0]);
+    let counts =
+        [Some(&0.0), Some(&1.0)].contains(&numbers.first()) && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1.0);
+    whole && numbers.len() >= 2 && (named && grows || counts && numbers.len() >= INDEX_ROWS)
+}
+
+/// A table for a model that was trained on another.
+struct Again<'a> {
+    table: &'a Table,
+    format: &'a TableFormat,
+}
+
+/// A value that a column cannot have.
+type Mistake = (usize, String);
+
+impl Again<'_> {
+    /// The rows, with their targets where those are needed.
+    fn rows(&self, with_target: bool) -> Result<(Rows, Vec<String>)> {
+        let Self { table, format } = *self;
+        let places = self.places()?;
+        let target = if with_target { Some(table.find("--target", &format.target)?) } else { None };
+        let mut notices = table.notices.clone();
+        // Numbers that are mostly plain are scanned together.
+        let is_plain =
+            |column: &Column| matches!(column.encoding, Encoding::Standardised(_)) && column.form == Form::Number;
+        let plain: Vec<usize> = format
+            .columns
+            .iter()
+            .zip(&places)
+            .filter(|(column, _)| is_plain(column))
+            .map(|(_, &place)| place)
+            .collect();
+        let mut scans = columns::scan(table, &plain, &mut |_| {}).into_iter();
+        let scans: Vec<Option<Scan>> =
+            format.columns.iter().map(|column| is_plain(column).then(|| scans.next()).flatten()).collect();
+        let read: Vec<(Values, Vec<Mistake>)> = format
+            .columns
+            .par_iter()
+            .zip(places)
+            .zip(scans)
+            .map(|((column, place), scan)| match (&column.encoding, scan) {
+                (Encoding::Standardised(_), Some(scan)) if scan.odd == 0 => (Values::Numbers(scan.numbers), Vec::new()),
+                (Encoding::Standardised(_), _) => {
+                    self.numbers(place, column.form, &format!("column {:?}", column.name))
+                }
+                (Encoding::OneHot(known), _) => {
+                    let Texts { codes, mut texts, .. } = Texts::of(table, place);
+                    // As `Texts::is_gap` has it, also where the pluses are in other rows.
+                    let plus = |text: &String| text == "+";
+                    let has_plus = texts.iter().chain(known).any(plus);
+                    for text in &mut texts {
+                        if is_gap(text) && !known.contains(text) && !(text == "-" && has_plus) {
+                            text.clear();
+                        }
+                    }
+                    (Values::Texts { codes, texts }, Vec::new())
+                }
+            })
+            .collect();
+        let (values, mut mistakes): (Vec<Values>, Vec<Vec<Mistake>>) = read.into_iter().unzip();
+        let target = match target {
+            Some(target) => {
+                let (values, of_target) = self.target(target);
+                mistakes.push(of_target);
+                values
+            }
+            None => Values::Numbers(vec![0.0; table.len()]),
+        };
+        let mut mistakes = mistakes.concat();
+        if !mistakes.is_empty() {
+            mistakes.sort_by_key(|(row, _)| *row);
+            let problems = joined(mistakes.into_iter().map(|(_, problem)| problem), "; ", 6);
+            return Err(Error::format(&table.file, problems));
+        }
+        let lines: Vec<u64> = (0..table.len()).map(|row| table.line(row)).collect();
+        let mut rows = Rows { file: table.file.clone(), lines, values, target };
+        let has_target: Vec<bool> = (0..table.len()).map(|row| !rows.target.is_gap(row)).collect();
+        if let Some(first) = has_target.iter().position(|has| !has) {
+            let missing = has_target.iter().filter(|has| !**has).count();
+            if missing == has_target.len() {
+                let problem = format!("column {:?} has no value: there is nothing to measure", format.target);
+                return Err(Error::format(&table.file, problem));
+            }
+            notices.push(without_target(missing, table.len(), &format.target, rows.lines[first]));
+            rows.keep(&has_target);
+        }
+        if format.missing != Missing::Fill {
+            let names: Vec<&str> = format.columns.iter().map(|column| &*column.name).collect();
+            notices.extend(rows.without_gaps(&names, format.missing)?);
+        }
+        Ok((rows, notices))
+    }
+
+    /// The places of the columns in this table.
+    fn places(&self) -> Result<Vec<usize>> {
+        let Self { table, format } = self;
+        let known: HashMap<&str, usize> =
+            table.names.iter().enumerate().rev().map(|(at, name)| (&**name, at)).collect();
+        let missing: Vec<&Column> = format.columns.iter().filter(|column| !known.contains_key(&*column.name)).collect();
+        match missing[..] {
+            [] => Ok(format.columns.iter().map(|column| known[&*column.name]).collect()),
+            [column] => {
+                Err(table.find("column", &column.name).err().unwrap_or_else(|| Error::Invalid(column.name.clone())))
+            }
+            _ => {
+                let names = quoted_list(missing.iter().map(|column| &column.name), 20);
+                let there = quoted_list(table.names.iter().filter(|name| !name.is_empty()), 20);
+                let problem = format!("columns {names}: there are no such columns; it has {there}");
+                Err(Error::format(&table.file, problem))
+            }
+        }
+    }
+
+    /// The numbers of a column in a form.
+    fn numbers(&self, place: usize, form: Form, called: &str) -> (Values, Vec<Mistake>) {
+        let (mut mistake, mut more) = (None, 0);
+        let numbers = self.table.column(place).enumerate().map(|(row, text)| match forms::parse(form, text) {
+            Some(number) => number,
+            None => {
+                if !is_number_gap(text) {
+                    more += usize::from(mistake.is_some());
+                    mistake.get_or_insert((row, text));
+                }
+                f64::NAN
+            }
+        });
+        let numbers = Values::Numbers(numbers.collect());
+        let what = if form.is_date() {
+            "date, and this column is read as dates"
+        } else {
+            "number, and this column is read as numbers"
+        };
+        (numbers, self.mistake(mistake, more, called, &format!("is no {what}: mend it")))
+    }
+
+    fn mistake(&self, mistake: Option<(usize, &str)>, more: usize, called: &str, problem: &str) -> Vec<Mistake> {
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        let mistake = mistake
+            .map(|(row, text)| (row, format!("line {}, {called}: {text:?} {problem}{more}", self.table.line(row))));
+        mistake.into_iter().collect()
+    }
+
+    fn target(&self, place: usize) -> (Values, Vec<Mistake>) {
+        let Self { table, format } = *self;
+        let called = format!("column {:?}", format.target);
+        let TargetEncoding::Classes(names) = &format.encoding else { return self.numbers(place, format.form, &called) };
+        let class_of: HashMap<&str, u32> = names.iter().zip(0..).map(|(name, class)| (&**name, class)).collect();
+        let numbers: Option<Vec<f64>> = names.iter().map(|name| forms::parse(format.form, name)).collect();
+        let gap = names.len() as u32;
+        let class = |text: &str| {
+            let same_number = || {
+                let number = forms::parse(format.form, text)?;
+                numbers.as_ref()?.iter().position(|&other| other == number).map(|class| class as u32)
+            };
+            let is_gap = is_gap(text) || numbers.is_some() && is_number_gap(text);
+            class_of.get(text).copied().or_else(same_number).or(is_gap.then_some(gap))
+        };
+        let texts = Texts::of(table, place);
+        let classes: Vec<Option<u32>> = texts.texts.iter().map(|text| class(text)).collect();
+        let mut unknown = (0..table.len()).filter(|&row| classes[texts.codes[row] as usize].is_none());
+        let first = unknown.next().map(|row| (row, table.cell(row, place)));
+        let problem = format!("is none of the classes {}", quoted_list(names, 20));
+        let mistakes = self.mistake(first, unknown.count(), &called, &problem);
+        let codes = texts.codes.iter().map(|&code| classes[code as usize].unwrap_or(gap)).collect();
+        (Values::Texts { codes, texts: names.iter().cloned().chain([String::new()]).collect() }, mistakes)
+    }
 }

@@ -32,7 +32,16 @@ pub fn digits() -> Result<Data> {
             10,
         )
     };
-    Ok(Data { name: "digits".into(), train: part(false)?, test: part(true)?, preprocessing: None, image })
+    Ok(Data {
+        name: "digits".into(),
+        train: part(false)?,
+        test: part(true)?,
+        preprocessing: None,
+        image,
+        notices: Vec::new(),
+        target_rule: None,
+        table: None,
+    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 
 use super::hexadecimal;
 use super::store::{DownloadLimits, Progress};
 use crate::error::{Error, Result};
+
+/// What the names of files start with that are not whole yet.
+const TEMPORARY: &str = ".softstep-download-";
 
 /// Downloads `file` into `folder`, from the first of the mirrors (base URLs) that gives it with this SHA-256.
 ///
@@ -53,10 +57,12 @@ fn from_mirror(
     }
     let mut body = response.into_body().into_reader();
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
+    remove_abandoned(folder, limits.total);
     let mut target = temporary_file(folder)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; 64 << 10];
     let mut received = 0;
+    let mut watch = SpeedWatch { since: Instant::now(), received: 0 };
     loop {
         let count = match body.read(&mut chunk) {
             Ok(0) => break,
@@ -66,6 +72,12 @@ fn from_mirror(
         received += count as u64;
         if received > limits.bytes {
             return too_long();
+        }
+        if watch.is_too_slow(received, limits) {
+            return Ok(Err(format!(
+                "after {received} bytes: it sends less than {} bytes a second",
+                limits.least_speed
+            )));
         }
         hash.update(&chunk[..count]);
         target.write_all(&chunk[..count]).map_err(Error::io("write to", folder))?;
@@ -79,11 +91,43 @@ fn from_mirror(
     Ok(Ok(()))
 }
 
+/// Looks after the speed of a download, from one time as long as [`DownloadLimits::stall`] to the next.
+struct SpeedWatch {
+    since: Instant,
+    received: u64,
+}
+
+impl SpeedWatch {
+    fn is_too_slow(&mut self, received: u64, limits: DownloadLimits) -> bool {
+        let elapsed = self.since.elapsed();
+        if elapsed < limits.stall {
+            return false;
+        }
+        let speed = (received - self.received) as f64 / elapsed.as_secs_f64();
+        *self = Self { since: Instant::now(), received };
+        speed < limits.least_speed as f64
+    }
+}
+
+/// Removes temporary files that no download is filling any more, as none takes that long: their process was killed.
+fn remove_abandoned(folder: &Path, total: Duration) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY)) {
+        let changed = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = changed.ok().and_then(|changed| SystemTime::now().duration_since(changed).ok());
+        if age.is_some_and(|age| age > total) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn agent(limits: DownloadLimits) -> ureq::Agent {
     ureq::Agent::config_builder()
         .user_agent(concat!("softstep/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(Some(limits.connect))
         .timeout_connect(Some(limits.connect))
+        .timeout_recv_response(Some(limits.stall))
+        .timeout_global(Some(limits.total))
         .timeout_per_read(Some(limits.stall))
         .timeout_per_write(Some(limits.stall))
         .build()
@@ -95,7 +139,7 @@ fn temporary_file(folder: &Path) -> Result<tempfile::NamedTempFile> {
     // As files usually are: the umask says who may read a folder of data that several people share.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder).map_err(Error::io("write to", folder))
+    builder.prefix(TEMPORARY).tempfile_in(folder).map_err(Error::io("write to", folder))
 }
 
 #[cfg(test)]
@@ -152,8 +196,13 @@ mod tests {
         /// Downloads into an empty folder.
         fn of(bases: &[String]) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let limits =
-                DownloadLimits { connect: Duration::from_secs(2), stall: Duration::from_millis(300), bytes: 1 << 20 };
+            let limits = DownloadLimits {
+                connect: Duration::from_secs(2),
+                stall: Duration::from_millis(300),
+                least_speed: 100,
+                total: Duration::from_secs(3),
+                bytes: 1 << 20,
+            };
             let mut mirrors: Vec<_> = bases.iter().map(|base| format!("{base}/some/set/")).collect();
             let mut events = Vec::new();
             let mut progress = |event: Progress<'_>| match event {
@@ -256,6 +305,55 @@ mod tests {
         let silent = serve(|_, _| std::thread::sleep(Duration::from_secs(20)));
         Outcome::of(&[silent]).assert_failure("timeout");
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    /// Sends the content of a large file byte by byte.
+    fn dripping(pause: Duration, count: usize) -> String {
+        serve(move |_, stream| {
+            respond(stream, "200 OK", 1 << 19, &[]);
+            let chunk = vec![0; count];
+            while stream.write_all(&chunk).is_ok() {
+                std::thread::sleep(pause);
+            }
+        })
+    }
+
+    #[test]
+    fn a_server_that_is_too_slow_is_given_up_at_the_least_speed_or_the_deadline() {
+        let start = Instant::now();
+        let slow = || dripping(Duration::from_millis(50), 1);
+        Outcome::of(&[slow()]).assert_failure("less than 100 bytes a second");
+        Outcome::of(&[slow(), good()]).assert_success();
+        // Never slow enough for that, and never at its end.
+        Outcome::of(&[dripping(Duration::from_millis(50), 100)]).assert_failure("timeout");
+        // Header by header.
+        let headers = serve(|_, stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+            while stream.write_all(b"X-A: b\r\n").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Outcome::of(&[headers]).assert_failure("timeout");
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn what_killed_downloads_left_behind_is_removed_and_what_others_fill_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, age: u64| {
+            let file = std::fs::File::create(folder.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        put(".softstep-download-old", 4000);
+        put(".softstep-download-new", 100);
+        put("notes.txt", 4000);
+        let mut mirrors = [format!("{}/some/set/", good())];
+        let sha256 = hexadecimal(&Sha256::digest(CONTENT));
+        let limits = DownloadLimits::default();
+        download(&mut mirrors, "file.gz", &sha256, folder.path(), limits, &mut |_| {}).unwrap();
+        let mut left: Vec<_> = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".softstep-download-new", "file.gz", "notes.txt"]);
     }
 
     #[test]

@@ -212,7 +212,16 @@ pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, cl
     };
     let (train, test) = (examples(train)?, examples(test)?);
     train.check_learnable(None).map_err(|problem| Error::format(name, problem))?;
-    Ok(Data { name: name.into(), train, test, preprocessing: None, image: None })
+    Ok(Data {
+        name: name.into(),
+        train,
+        test,
+        preprocessing: None,
+        image: None,
+        notices: Vec::new(),
+        target_rule: None,
+        table: None,
+    })
 }
 
 /// A shape as people write it, such as `60000x28x28`.

@@ -2,7 +2,8 @@
 //!
 //! A file is decoded, turned as its EXIF orientation says, laid on white where it is transparent, made grey or RGB, 8 bits
 //! each, and resized, whatever its proportions, with a triangle filter: a bilinear one that, where the image shrinks, is
-//! as wide as what a pixel stands for. Colour profiles are not looked at.
+//! as wide as what a pixel stands for. Images of more than 2²⁵ pixels are first brought to a longest side of 2048 by plain
+//! means. Colour profiles are not looked at.
 
 use std::io::Cursor;
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,10 @@ pub(super) use folder::{examples, has_classes, own_test};
 
 /// The most bytes that an image file, and the image in it, may have.
 const MAX_BYTES: u64 = 256 << 20;
+/// Images of more pixels than these are made smaller right after they are decoded, fast and less finely, to a longest side
+/// of `SHRUNK_SIDE`: what follows looks at every pixel several times.
+const MANY_PIXELS: u64 = 1 << 25;
+const SHRUNK_SIDE: u32 = 2048;
 /// Images of more bytes than these are decoded one at a time, so that many threads need no more memory than some.
 const LARGE: u64 = 32 << 20;
 static ONE_LARGE: Mutex<()> = Mutex::new(());
@@ -86,6 +91,9 @@ fn decode_image(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
     let _one = (decoder.total_bytes() > LARGE).then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
     let orientation = decoder.orientation().map_err(unreadable)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    if u64::from(image.width()) * u64::from(image.height()) > MANY_PIXELS {
+        image = image.thumbnail(SHRUNK_SIDE, SHRUNK_SIDE);
+    }
     image.apply_orientation(orientation);
     Ok(image)
 }

@@ -15,6 +15,8 @@ pub struct Inputs {
     pub names: Vec<String>,
     /// `[examples, features]`, row-major.
     pub features: Features,
+    /// What a person should know of how they were read, a line each.
+    pub notices: Vec<String>,
 }
 
 /// How a picture is brought to the images of the IDX files that a model was trained on.
@@ -39,6 +41,9 @@ pub struct Reading<'a> {
     pub fit: Fit,
 }
 
+/// How gzipped files start: IDX files and tables.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// What a file is, by its first bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -51,7 +56,8 @@ enum Kind {
 impl Kind {
     fn of(bytes: &[u8]) -> Self {
         match bytes {
-            [0, 0, 8, ..] | [0x1f, 0x8b, ..] => Self::Idx,
+            [0, 0, 8, ..] => Self::Idx,
+            _ if bytes.starts_with(&GZIP) => Self::Idx,
             [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Self::Array,
             _ => match image::guess_format(bytes) {
                 Ok(FileFormat::Png | FileFormat::Jpeg) => Self::Image,
@@ -77,16 +83,18 @@ impl Reading<'_> {
     /// [`Error::Format`] where it is damaged, or nothing that this model reads.
     pub fn read(&self, file: &str, bytes: &[u8]) -> Result<Inputs> {
         match (Kind::of(bytes), self.preprocessing, self.elements()) {
-            (Kind::Other, Some(Preprocessing::Table(format)), _) => {
-                let (features, lines) = csv::inputs(file, bytes, format)?;
+            (kind, Some(Preprocessing::Table(format)), _) if kind == Kind::Other || bytes.starts_with(&GZIP) => {
+                let csv::Inputs { features, lines, notices } = csv::inputs(file, bytes, format)?;
                 let names = lines.iter().map(|line| format!("{file}:{line}")).collect();
-                Ok(Inputs { names, features: features.into() })
+                Ok(Inputs { names, features: features.into(), notices })
             }
-            (Kind::Image, Some(Preprocessing::Images(format)), _) => {
-                Ok(Inputs { names: vec![file.into()], features: format.decode(file, bytes)?.into() })
-            }
+            (Kind::Image, Some(Preprocessing::Images(format)), _) => Ok(Inputs {
+                names: vec![file.into()],
+                features: format.decode(file, bytes)?.into(),
+                notices: Vec::new(),
+            }),
             (Kind::Image, None, _) => {
-                Ok(Inputs { names: vec![file.into()], features: self.fitted(file, bytes)?.into() })
+                Ok(Inputs { names: vec![file.into()], features: self.fitted(file, bytes)?.into(), notices: Vec::new() })
             }
             (Kind::Idx, _, Some(Elements::Bytes)) => {
                 let idx = Idx::new(file, bytes)?;
@@ -95,12 +103,13 @@ impl Reading<'_> {
                     let problem = format!("an example has {features} features, not {} as in training", self.features);
                     return Err(Error::format(file, problem));
                 }
-                Ok(Inputs { names: numbered(file, count), features: idx.read()?.into() })
+                Ok(Inputs { names: numbered(file, count), features: idx.read()?.into(), notices: Vec::new() })
             }
             (Kind::Array, _, Some(elements)) => {
                 let array = Array::read(file, bytes)?;
                 array.check_features(elements, self.features)?;
-                Ok(Inputs { names: numbered(file, array.examples()?), features: array.into_features() })
+                let names = numbered(file, array.examples()?);
+                Ok(Inputs { names, features: array.into_features(), notices: Vec::new() })
             }
             (kind, preprocessing, _) => {
                 let wanted = match preprocessing {

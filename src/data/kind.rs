@@ -25,7 +25,7 @@ impl Kind {
         let path = Path::new(spec);
         if store::is_name(spec) {
             Self::Idx
-        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        } else if is_table(path) {
             Self::Table
         } else if folder::FILES.iter().any(|file| folder::find_file(path, file).is_some()) {
             Self::Idx
@@ -64,6 +64,16 @@ impl Kind {
     }
 }
 
+/// How the names of tables end, if need be with `.gz` behind it.
+const TABLES: [&str; 6] = [".csv", ".tsv", ".tab", ".txt", ".data", ".dat"];
+
+/// Returns true if a path has the name of a table.
+fn is_table(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    TABLES.iter().any(|end| name.ends_with(end)) && !path.is_dir()
+}
+
 /// What a model is measured on.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -71,7 +81,7 @@ pub struct Measured {
     pub data: Data,
     /// Which of the data they are.
     pub part: Part,
-    /// What else should be known of them, in words.
+    /// What else should be known of which they are, in words.
     pub notice: Option<String>,
 }
 
@@ -101,21 +111,30 @@ impl Part {
 /// [`Error::Io`].
 pub fn load_again(spec: &str, preprocessing: &Preprocessing, seed: u64) -> Result<Data> {
     check_kind(spec, preprocessing)?;
-    data(spec, examples(Path::new(spec), preprocessing)?, preprocessing.clone(), seed)
+    let (examples, notices) = examples(Path::new(spec), preprocessing)?;
+    let mut data = data(spec, examples, preprocessing.clone(), seed)?;
+    data.notices.splice(0..0, notices);
+    Ok(data)
 }
 
 /// The training part of these examples, and the test part that the preprocessing says.
 pub(super) fn data(spec: &str, mut train: Examples, preprocessing: Preprocessing, seed: u64) -> Result<Data> {
+    let mut notices = Vec::new();
     let test = match preprocessing.test() {
         TestPart::Share(share) => train.take(&choose_test(spec, train.len(), *share, seed)?),
         TestPart::Path(path) => match own_test(Path::new(spec), &preprocessing)? {
             Some(test) => test,
-            None => examples(Path::new(path), &preprocessing)?,
+            None => {
+                let (test, of_test) = examples(Path::new(path), &preprocessing)?;
+                notices.extend(of_test.into_iter().map(|notice| format!("{path}: {notice}")));
+                test
+            }
         },
     };
     train.check_learnable(preprocessing.class_names()).map_err(|problem| Error::format(spec, problem))?;
     let image = preprocessing.image();
-    Ok(Data { name: spec.into(), train, test, preprocessing: Some(preprocessing), image })
+    let (name, preprocessing) = (spec.into(), Some(preprocessing));
+    Ok(Data { name, train, test, preprocessing, image, notices, target_rule: None, table: None })
 }
 
 /// Loads what to measure a model with this preprocessing and seed on, which was trained on examples with this
@@ -133,54 +152,55 @@ pub fn load_test(
 ) -> Result<Measured> {
     check_kind(spec, preprocessing)?;
     let path = Path::new(spec);
-    let measured = |examples: Examples, part, notice| {
+    let measured = |examples: Examples, part, notice, notices| {
         let (name, preprocessing, image) = (spec.into(), Some(preprocessing.clone()), preprocessing.image());
-        let data = Data { name, train: examples.clone(), test: examples, preprocessing, image };
+        let train = examples.clone();
+        let data = Data { name, train, test: examples, preprocessing, image, notices, target_rule: None, table: None };
         Ok(Measured { data, part, notice })
     };
     let own = own_test(path, preprocessing)?;
     if let (Some(test), false) = (own.clone(), all) {
-        return measured(test, Part::Test, None);
+        return measured(test, Part::Test, None, Vec::new());
     }
-    let examples = examples(path, preprocessing)?;
+    let (examples, notices) = examples(path, preprocessing)?;
     if all {
-        return measured(own.into_iter().fold(examples, Examples::and), Part::All, None);
+        return measured(own.into_iter().fold(examples, Examples::and), Part::All, None, notices);
     }
     if trained_on.is_some() && trained_on == Some(&examples.sha256()) {
         return Err(Error::Invalid(format!(
             "--data {spec}: the model was trained on these very examples: name others, or measure it on them with --all"
         )));
     }
-    let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None) };
+    let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None, notices) };
     let set_aside = choose(examples.len(), share, seed, TEST_STREAM).map(|chosen| {
         let mut train = examples.clone();
         (train.take(&chosen), train.sha256())
     });
     match (set_aside, trained_on) {
-        (Some((test, train)), Some(sha256)) if train == sha256 => measured(test, Part::Test, None),
+        (Some((test, train)), Some(sha256)) if train == sha256 => measured(test, Part::Test, None, notices),
         (Some((test, _)), None) => {
             let notice = format!(
                 "the model does not say which examples it was trained on: if {spec} has changed since, some of these are \
                  among them"
             );
-            measured(test, Part::Test, Some(notice))
+            measured(test, Part::Test, Some(notice), notices)
         }
         _ => {
             let notice = format!(
                 "{spec}: not the data that the model was trained on, or changed since; all of it is measured, and what it \
                  shares with those flatters the model"
             );
-            measured(examples, Part::All, Some(notice))
+            measured(examples, Part::All, Some(notice), notices)
         }
     }
 }
 
-/// Every example there is, but for a test part of their own.
-fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<Examples> {
+/// Every example there is, but for a test part of their own, and what should be known of them.
+fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<(Examples, Vec<String>)> {
     match preprocessing {
         Preprocessing::Table(format) => csv::examples(path, format),
-        Preprocessing::Images(format) => images::examples(path, format),
-        Preprocessing::Arrays(format) => npy::own_examples(path, format),
+        Preprocessing::Images(format) => Ok((images::examples(path, format)?, Vec::new())),
+        Preprocessing::Arrays(format) => Ok((npy::own_examples(path, format)?, Vec::new())),
     }
 }
 

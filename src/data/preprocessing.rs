@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::MAX_CLASSES;
 use crate::error::{Error, Result};
 
-/// The longest a [`Preprocessing`] may be as JSON: a model file's header has to hold it.
-const MAX_BYTES: usize = 256 << 10;
+/// The longest a [`Preprocessing`] may be as JSON: a model file's header has to hold it. Some ten thousand columns are not
+/// longer.
+const MAX_BYTES: usize = 4 << 20;
 
 /// How people's own data become features and targets. In JSON each kind is an object with fields of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,68 @@ pub struct TableFormat {
     pub encoding: TargetEncoding,
     /// The rows that the model was not trained on.
     pub test: TestPart,
+    /// The form of the target's numbers.
+    #[serde(default, skip_serializing_if = "Form::is_number")]
+    pub form: Form,
+    /// What becomes of missing values.
+    #[serde(default, skip_serializing_if = "Missing::is_fill")]
+    pub missing: Missing,
+    /// Number of columns, where the first line names none and they are called by their places, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<usize>,
+}
+
+/// What becomes of missing values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// The mean of the training rows takes the place of a number, and a text has a category of its own.
+    #[default]
+    Fill,
+    /// Rows that have one are left out.
+    Drop,
+    /// They are an error.
+    Refuse,
+}
+
+impl Missing {
+    fn is_fill(&self) -> bool {
+        *self == Self::Fill
+    }
+}
+
+/// How numbers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// With a decimal point, if need be with commas between thousands, a currency or `%`.
+    #[default]
+    Number,
+    /// With a decimal comma, if need be with points between thousands, a currency or `%`.
+    DecimalComma,
+    /// `true` is 1 and `false` 0, in any case.
+    Boolean,
+    /// Dates, as days since 1970-01-01 with the time as a fraction: `2020-12-31`.
+    YearMonthDay,
+    /// Dates: `31.12.2020`.
+    DayMonthYear,
+    /// Dates: `12/31/2020`.
+    MonthDayYear,
+}
+
+impl Form {
+    /// Every form, in the order in which they are tried.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Number, Self::DecimalComma, Self::Boolean, Self::YearMonthDay, Self::DayMonthYear, Self::MonthDayYear];
+
+    /// Returns true for dates.
+    pub fn is_date(self) -> bool {
+        matches!(self, Self::YearMonthDay | Self::DayMonthYear | Self::MonthDayYear)
+    }
+
+    fn is_number(&self) -> bool {
+        *self == Self::Number
+    }
 }
 
 /// How an image file becomes features and a class: pixels row by row from the top left, `byte / 255`, of an RGB image
@@ -132,15 +195,32 @@ pub struct Column {
     pub name: String,
     /// What becomes of it.
     pub encoding: Encoding,
+    /// The form of its numbers.
+    #[serde(default, skip_serializing_if = "Form::is_number")]
+    pub form: Form,
+    /// Whether a second feature of a column of numbers is 1 where the value is missing, and else 0.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub marks_gaps: bool,
+}
+
+impl Column {
+    /// Features that it becomes.
+    pub fn features(&self) -> usize {
+        match &self.encoding {
+            Encoding::Standardised(_) => 1 + usize::from(self.marks_gaps),
+            Encoding::OneHot(texts) => texts.len(),
+        }
+    }
 }
 
 /// What becomes of a column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Encoding {
-    /// Numbers become one feature, `(number - mean) / deviation`.
+    /// Numbers become one feature, `(number - mean) / deviation`; a missing one 0.
     Standardised(Scale),
-    /// Texts become one feature each, which is 1 for its own text and else 0; a text that is none of them is all 0.
+    /// Texts become one feature each, which is 1 for its own text and else 0; a text that is none of them is all 0. The
+    /// empty text stands for a missing one.
     OneHot(Vec<String>),
 }
 
@@ -173,9 +253,16 @@ impl Scale {
             return Some(Self { mean: *first, deviation: 1.0 }).filter(|scale| scale.is_sound());
         }
         let count = numbers.len() as f64;
-        // Divided before they are added: a mean is in the range of floats where a sum need not be. Nor need squares.
-        let mean = numbers.iter().map(|number| number / count).sum::<f64>();
-        let deviation = numbers.iter().fold(0.0f64, |norm, number| norm.hypot((number - mean) / count.sqrt()));
+        // A mean is in the range of floats where a sum, or squares, need not be.
+        let mean = match numbers.iter().sum::<f64>() / count {
+            mean if mean.is_finite() => mean,
+            _ => numbers.iter().map(|number| number / count).sum(),
+        };
+        let variance = numbers.iter().map(|number| (number - mean) * (number - mean)).sum::<f64>() / count;
+        let deviation = match variance {
+            1e-200..1e300 => variance.sqrt(),
+            _ => numbers.iter().fold(0.0f64, |norm, number| norm.hypot((number - mean) / count.sqrt())),
+        };
         let scale = Self { mean, deviation: deviation.max(f64::MIN_POSITIVE) };
         scale.is_sound().then_some(scale)
     }
@@ -198,11 +285,7 @@ impl Scale {
 impl TableFormat {
     /// Features that a row becomes.
     pub fn features(&self) -> usize {
-        let features = |column: &Column| match &column.encoding {
-            Encoding::Standardised(_) => 1,
-            Encoding::OneHot(texts) => texts.len(),
-        };
-        self.columns.iter().map(features).sum()
+        self.columns.iter().map(Column::features).sum()
     }
 
     /// Classes, or 1 where the target is a number.
@@ -222,8 +305,11 @@ impl TableFormat {
             TargetEncoding::Standardised(scale) => Some(scale),
             TargetEncoding::Classes(_) => None,
         };
-        let sound = scales.chain(of_target).all(Scale::is_sound);
-        (!sound).then(|| "a mean or deviation is not finite, or a deviation is not above 0".into())
+        if !scales.chain(of_target).all(Scale::is_sound) {
+            return Some("a mean or deviation is not finite, or a deviation is not above 0".into());
+        }
+        let marks_texts = |column: &Column| column.marks_gaps && matches!(column.encoding, Encoding::OneHot(_));
+        self.columns.iter().any(marks_texts).then(|| "a column of texts marks missing numbers".into())
     }
 }
 

@@ -96,16 +96,26 @@ pub enum Progress<'a> {
 pub struct DownloadLimits {
     /// To look up its name, and again to connect.
     pub connect: Duration,
-    /// Without a byte from it.
+    /// Without a byte from it, or with fewer than `least_speed` asks for.
     pub stall: Duration,
+    /// Bytes in a second, over each time as long as `stall`.
+    pub least_speed: u64,
+    /// For a file in all.
+    pub total: Duration,
     /// The most bytes that a file may have.
     pub bytes: u64,
 }
 
 impl Default for DownloadLimits {
-    /// 10 and 20 seconds, and 64 MiB; the largest known file has 26 MB.
+    /// 10 and 20 seconds, 8 KiB/s, an hour, and 64 MiB; the largest known file has 26 MB.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(20), bytes: 64 << 20 }
+        Self {
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
+            least_speed: 8 << 10,
+            total: Duration::from_secs(3600),
+            bytes: 64 << 20,
+        }
     }
 }
 

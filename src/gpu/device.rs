@@ -23,6 +23,9 @@ const SUBMISSION_OPERATIONS: u64 = 10_000_000_000;
 /// How long a submission may take before the device counts as hung. Each is kept to about a second of work.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Slices that a wait for a submission is cut into.
+const WAIT_SLICES: u32 = 20;
+
 /// An adapter of this machine: a GPU, or a program that acts as one.
 #[derive(Clone, Debug)]
 pub struct AdapterEntry {
@@ -390,7 +393,7 @@ impl Gpu {
         let mut trouble = lock(&self.trouble).clone();
         if matches!(trouble, Some(Trouble::Memory(_) | Trouble::Other(_))) {
             // Was that the loss of the device? It tells when nothing is under way any more.
-            let _ = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout) });
+            let _ = self.wait(None);
             trouble = lock(&self.trouble).clone();
         }
         Err(match trouble {
@@ -400,6 +403,26 @@ impl Gpu {
             Some(Trouble::Hung) => Error::DeviceHung { adapter: adapter(), seconds: self.timeout.as_secs_f64() },
             Some(Trouble::Other(problem)) => self.error(problem),
         })
+    }
+
+    /// Polls the device until a submission is done, or all are, for at most the time-out.
+    ///
+    /// The wait is cut into slices that are counted, whatever a clock says meanwhile: a process that was paused (SIGSTOP,
+    /// a frozen container, a suspended machine) finds the slice over in which that happened, and no other. So only time
+    /// counts in which the process could run, and nothing came back.
+    pub(super) fn wait(
+        &self,
+        submission_index: Option<wgpu::SubmissionIndex>,
+    ) -> std::result::Result<wgpu::PollStatus, wgpu::PollError> {
+        let timeout = Some(self.timeout / WAIT_SLICES);
+        let slice = || self.device.poll(wgpu::PollType::Wait { submission_index: submission_index.clone(), timeout });
+        for _ in 1..WAIT_SLICES {
+            match slice() {
+                Err(wgpu::PollError::Timeout) => {}
+                over => return over,
+            }
+        }
+        slice()
     }
 
     /// Gives the device up after a wait that timed out. It is never dropped: dropping would wait for it.

@@ -23,11 +23,9 @@ fn map(staging: &wgpu::Buffer, bytes: u64) -> Mapped {
 pub(super) fn poll(gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<()> {
     #[cfg(not(target_arch = "wasm32"))]
     {
-        let wait =
-            |submission_index| gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(gpu.timeout) });
-        let waited = match wait(Some(submission)) {
+        let waited = match gpu.wait(Some(submission)) {
             // The device took no more commands. What it did take is over first, and then it tells why.
-            Err(wgpu::PollError::WrongSubmissionIndex(..)) => wait(None),
+            Err(wgpu::PollError::WrongSubmissionIndex(..)) => gpu.wait(None),
             waited => waited,
         };
         if waited.is_err() {

@@ -7,18 +7,38 @@ use serde::Serialize;
 
 use super::device::Gpu;
 use super::kernel::{Kernel, StepRecord, StepRecords};
-use super::kernels::{self, Clipping, Hidden, Inputs, LossKernel, LossKind, Matmul, Results, Targets};
+use super::kernels::{
+    self, Clipping, Dropout, Hidden, Inputs, LossKernel, LossKind, Matmul, PartialSums, Results, Targets,
+};
 use super::matrix::Matrix;
 use super::readback::read_buffer;
+use super::tensor::{Layout, Tensor, WeightRows};
+use crate::augmentation::{Augment, Augmentation};
 use crate::data;
 use crate::error::Result;
 use crate::loss::{Loss, Objective};
-use crate::model::Activation;
+use crate::model::{Activation, Architecture, Parameters, Shape, Weights, Window, parse_layers};
 use crate::optimizer::{Optimizer, Sgd};
-use crate::reference::{self, Deviation, widen};
+use crate::plan::Operation;
+use crate::random::step_key;
+use crate::reference::{self, Bounded, Deviation, Mode, Network, widen};
 
 /// Batch, inputs and outputs of the tests: ragged in every tile, and narrow.
 const SHAPES: [[usize; 3]; 2] = [[37, 33, 35], [66, 70, 10]];
+
+/// Images of the tests of networks.
+const IMAGE: Shape = Shape::Image { height: 7, width: 6, channels: 3 };
+
+/// Networks in which every activation stands before and behind every layer, and none.
+fn networks() -> Vec<String> {
+    let with = |activation: Activation| {
+        let a = activation.name();
+        format!("{a},{a},conv:10x3s2p1,{a},pool:2s1,{a},dropout:0.4,{a},batchnorm,{a},linear:5,{a},linear:2")
+    };
+    let mut networks: Vec<String> = Activation::ALL.map(with).into();
+    networks.push("conv:5x3p2,conv:35x4s2p1,pool:3s1,dropout:0.3,batchnorm,linear:3,linear:2".into());
+    networks
+}
 
 /// Written to outputs before a kernel runs, so that a number that was not written shows.
 const SENTINEL: f32 = 12345.0;
@@ -57,11 +77,15 @@ pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>>
         bench.losses(batch, outputs).await?;
         bench.clipping(inputs, outputs).await?;
     }
+    bench.images().await?;
     for &matmul in matmuls {
         bench.gpu = gpu.clone().with_matmul(matmul)?;
-        bench.matmul = Some(matmul);
         for shape in SHAPES {
+            bench.matmul = Some(matmul);
             bench.layer(shape).await?;
+        }
+        for layers in networks() {
+            bench.network(IMAGE, &layers, matmul).await?;
         }
     }
     Ok(bench.tests)
@@ -191,16 +215,17 @@ impl Bench {
             let without_ones = |row: Vec<f32>| {
                 row.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect::<Vec<_>>()
             };
-            for activation in Activation::ALL {
+            for activation in Activation::ALL.map(Some).into_iter().chain([None]) {
                 let result = self.unwritten(batch, outputs + 1)?;
                 let kept = self.unwritten(batch, outputs + 1)?;
-                let hidden = Hidden::new(activation, &kept);
-                let forward = kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, Some(hidden));
+                let hidden = activation.map(|activation| Hidden::new(activation, &kept));
+                let forward = kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, hidden);
                 self.run(&forward, record(batch))?;
                 let actual = without_ones(result.read(&self.gpu, batch).await?);
-                let expected = reference::activate(activation, &logits);
+                let expected =
+                    activation.map_or_else(|| logits.clone(), |activation| reference::activate(activation, &logits));
                 self.expect(forward.name, "output", outputs, &actual, &expected, scale);
-                if activation == Activation::Gelu {
+                if activation.is_some_and(Activation::keeps_input) {
                     let actual = without_ones(kept.read(&self.gpu, batch).await?);
                     self.expect(forward.name, "kept sum", outputs, &actual, &logits, scale);
                 }
@@ -245,6 +270,254 @@ impl Bench {
             self.expect(kernel.name, "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
         }
         Ok(())
+    }
+
+    /// Every node of a network by itself, forward and backward, from what the reference says that it reads. Kernels that
+    /// are no matrix products are tested once for each way to multiply, and count once.
+    async fn network(&mut self, input: Shape, layers: &str, matmul: Matmul) -> Result<()> {
+        let (batch, seed, step) = (5, 3, 7);
+        let architecture = Architecture::new(input, parse_layers(layers)?)?;
+        let mut parameters = Parameters::initialize(&architecture, 1)?;
+        for layer in &mut parameters.layers {
+            layer.values = self.values(layer.values.len(), 1.0);
+        }
+        let network = Network::new(&parameters);
+        let values = widen(&self.values(batch * input.len(), 2.0));
+        let Some(pass) = network.forward(Bounded::exact(values), Mode::Training { seed, step }) else { return Ok(()) };
+        let record = StepRecord { key: step_key(seed, step), ..record(batch) };
+        let nodes = &network.plan.nodes;
+        let tolerance = [1e-4, 2e-5];
+        for (index, node) in nodes.iter().enumerate() {
+            let window = match node.operation {
+                Operation::Conv2d(window) | Operation::MaxPool2d(window) => window,
+                _ => Window { size: 1, stride: 1, padding: 0 },
+            };
+            let is_product = matches!(node.operation, Operation::Linear | Operation::Conv2d(_));
+            self.matmul = is_product.then_some(matmul);
+            let layout = match node.operation {
+                Operation::Linear => Layout::with_ones(node.input),
+                Operation::Conv2d(window) if index == 0 => Layout::overlapping(node.input, window),
+                _ => Layout::padded(node.input, window),
+            };
+            let input = self.tensor(batch, layout, &pass.inputs[index].values)?;
+            let gpu = self.gpu.clone();
+
+            // Forward.
+            let activation = match node.operation {
+                Operation::Activation(activation) => Some(activation),
+                _ => node.activation,
+            };
+            let output = self.tensor(batch, Layout::plain(node.output), &[])?;
+            let kept = self.tensor(batch, Layout::plain(node.output), &[])?;
+            let hidden = activation.map(|activation| Hidden::new(activation, &kept.matrix));
+            let inputs = match node.operation {
+                Operation::Conv2d(window) => Inputs::Patches { images: (&input).into(), window },
+                _ => Inputs::Activations(&input.matrix),
+            };
+            let rows = match node.operation {
+                Operation::Conv2d(window) => WeightRows::conv2d(layout, window),
+                Operation::BatchNorm => WeightRows::plain(1),
+                _ => WeightRows::linear(layout),
+            };
+            let weights = node.weights.map(|weights| &parameters.layers[weights]);
+            let weights = match weights {
+                None => self.matrix(1, 1, &[0.0])?,
+                Some(Weights { outputs, values, .. }) => {
+                    self.matrix(rows.bias() + 1, *outputs, &rows.spread(values, *outputs))?
+                }
+            };
+            let channels = node.output.channels();
+            let statistics = self.unwritten(2, channels)?;
+            let dropout = match node.operation {
+                Operation::Dropout(p) => Some(Dropout { p, layer: node.layer }),
+                _ => None,
+            };
+            let pixels = batch * node.input.positions();
+            if let Some(at) = node.statistics {
+                let running = self.matrix(2, channels, &[vec![0.0; channels], vec![1.0; channels]].concat())?;
+                let sums = kernels::channel_sums(&gpu, &statistics, pixels)?;
+                for kernel in kernels::batch_statistics(&gpu, &self.steps, &input, &sums, &statistics, &running) {
+                    self.run(&kernel, record)?;
+                    let expected = pass.statistics[at].each_ref().map(|s| s.values.clone()).concat();
+                    if kernel.name == "batch_statistics" {
+                        let actual = running.read(&gpu, 2).await?;
+                        self.expect(kernel.name, "running statistic", channels, &actual, &expected, tolerance);
+                        self.expect("batch_statistics_parts", "mean", channels, &actual, &expected, tolerance);
+                    }
+                }
+            }
+            let kernel = match node.operation {
+                Operation::Linear | Operation::Conv2d(_) => {
+                    kernels::forward(&gpu, &self.steps, inputs, &weights, &output, hidden)
+                }
+                Operation::MaxPool2d(window) => kernels::max_pool(&gpu, &self.steps, &input, window, &output),
+                Operation::BatchNorm => {
+                    kernels::batch_norm(&gpu, &self.steps, &input, &statistics, &weights, hidden, &output)
+                }
+                _ => kernels::element_wise(&gpu, &self.steps, &input, dropout, hidden, &output),
+            };
+            self.run(&kernel, record)?;
+            let expected = pass.inputs.get(index + 1).unwrap_or(&pass.outputs);
+            let actual = output.read(&gpu, batch).await?;
+            self.expect(kernel.name, "output", channels, &actual, &expected.values, tolerance);
+
+            // Backward.
+            let d_values = self.values(batch * node.output.len(), 1.0);
+            let d_layout = match node.operation {
+                Operation::Conv2d(window) => Layout::gradient(node.output, node.input, window),
+                _ => Layout::plain(node.output),
+            };
+            let d_values = Bounded::exact(widen(&d_values));
+            let d_output = self.tensor(batch, d_layout, &d_values.values)?;
+            let d_weights = self.unwritten(weights.rows, weights.columns)?;
+            if node.weights.is_some() {
+                let (kernel, sums) = match node.operation {
+                    Operation::Linear => {
+                        (kernels::weight_gradient_stored(&gpu, &self.steps, inputs, &d_output, &d_weights), None)
+                    }
+                    Operation::Conv2d(_) => {
+                        let sums = PartialSums::new(&gpu, &weights, 3)?;
+                        let kernel =
+                            kernels::weight_gradient_parts(&gpu, &self.steps, inputs, &d_output, &weights, &sums);
+                        (kernel, Some(sums))
+                    }
+                    _ => {
+                        let sums = kernels::channel_sums(&gpu, &weights, pixels)?;
+                        let kernel = kernels::batch_norm_weight_gradient(
+                            &gpu,
+                            &self.steps,
+                            &input,
+                            &statistics,
+                            &d_output,
+                            &sums,
+                        );
+                        (kernel, Some(sums))
+                    }
+                };
+                self.run(&kernel, record)?;
+                if let Some(sums) = &sums {
+                    let sum = kernels::sum_parts_stored(&gpu, &self.steps, sums, rows, &d_weights);
+                    self.run(&sum, record)?;
+                }
+                let actual = rows.gather(&d_weights.read(&gpu, weights.rows).await?, weights.columns);
+                let expected = network.weight_gradient(node, &pass.inputs[index], &d_values).values;
+                self.expect(kernel.name, "d_weight", weights.columns, &actual, &expected, tolerance);
+                if let Some(sums) = &sums {
+                    self.matmul = None;
+                    self.expect("sum_parts_stored", "d_weight", weights.columns, &actual, &expected, tolerance);
+                    let spread: Vec<f32> = rows.spread(&narrow(&expected), weights.columns);
+                    for optimizer in optimizers() {
+                        let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
+                            kernels::sum_parts(&bench.gpu, &bench.steps, sums, rows, weights, moments, &optimizer)
+                        };
+                        self.update(&optimizer, &widen(&spread), weights.columns, batch, kernel).await?;
+                    }
+                    self.matmul = is_product.then_some(matmul);
+                }
+            }
+            if index == 0 {
+                continue;
+            }
+            let before = &nodes[index - 1];
+            let activation = match before.operation {
+                Operation::Activation(activation) => Some(activation),
+                _ => before.activation,
+            };
+            // What the activation before computed its output from.
+            let sums = match before.operation {
+                Operation::Activation(_) => &pass.inputs[index - 1],
+                _ => &pass.sums[index - 1],
+            };
+            let kept = self.tensor(batch, layout, &sums.values)?;
+            let hidden = activation.map(|activation| Hidden::new(activation, &kept.matrix));
+            let d_input = self.tensor(batch, Layout::plain(node.input), &[])?;
+            let kernel = match node.operation {
+                Operation::Linear => {
+                    kernels::input_gradient(&gpu, &self.steps, &d_output, &weights, &input, hidden, &d_input)
+                }
+                Operation::Conv2d(window) => kernels::conv2d_input_gradient(
+                    &gpu,
+                    &self.steps,
+                    &d_output,
+                    &weights,
+                    &input,
+                    hidden,
+                    &d_input,
+                    window,
+                ),
+                Operation::MaxPool2d(window) => {
+                    kernels::max_pool_backward(&gpu, &self.steps, &d_output, &input, window, hidden, &d_input)
+                }
+                Operation::BatchNorm => kernels::batch_norm_input_gradient(
+                    &gpu,
+                    &self.steps,
+                    &d_output,
+                    &input,
+                    &statistics,
+                    &weights,
+                    &d_weights,
+                    hidden,
+                    &d_input,
+                ),
+                _ => kernels::element_wise_backward(&gpu, &self.steps, &d_output, dropout, &input, hidden, &d_input),
+            };
+            self.run(&kernel, record)?;
+            let expected = network.gradient_before(&pass, index, &d_values).values;
+            let actual = d_input.read(&gpu, batch).await?;
+            self.expect(kernel.name, "d_input", node.input.channels(), &actual, &expected, tolerance);
+        }
+        Ok(())
+    }
+
+    /// Images of a data set in a tensor, as they are and augmented.
+    async fn images(&mut self) -> Result<()> {
+        let (batch, seed, step) = (5, 3, 7);
+        let (length, count) = (IMAGE.len(), batch + 3);
+        let (bytes, floats) = (self.bytes(count * length), self.values(count * length, 1.0));
+        let order = self.below(batch, count);
+        let order_buffer = self.buffer(&blocks(order.iter().copied()))?;
+        let byte_buffer = self.buffer(&packed(&bytes, length, u8::MAX))?;
+        let float_buffer = self.buffer(&packed(&floats, length, 1.0))?;
+        let (order_buffer, features) = (&order_buffer, length);
+        let sources = [
+            (
+                Inputs::Examples { examples: &byte_buffer, order: order_buffer, features },
+                bytes.iter().map(|&byte| f64::from(byte) / 255.0).collect::<Vec<_>>(),
+            ),
+            (Inputs::FloatExamples { examples: &float_buffer, order: order_buffer, features }, widen(&floats)),
+        ];
+        let augment = Augment { shift: 1.5, rotate: 20.0, scale: 0.2 };
+        let augmentation = Augmentation { augment, image: IMAGE };
+        let window = Window { size: 3, stride: 1, padding: 1 };
+        let layouts = [Layout::overlapping(IMAGE, window), Layout::padded(IMAGE, window), Layout::with_ones(IMAGE)];
+        for (inputs, values) in sources {
+            let plain: Vec<f64> =
+                order.iter().flat_map(|&example| &values[example as usize * length..][..length]).copied().collect();
+            let plain = Bounded::exact(plain);
+            for layout in layouts {
+                for (augmentation, expected) in
+                    [(None, plain.clone()), (Some(&augmentation), plain.augmented(&augmentation, seed, step))]
+                {
+                    let images = self.tensor(batch, layout, &[])?;
+                    let kernel = kernels::gather_images(&self.gpu, &self.steps, inputs, augmentation, &images);
+                    let Some(kernel) = kernel else { continue };
+                    self.run(&kernel, StepRecord { key: step_key(seed, step), ..record(batch) })?;
+                    let actual = images.read(&self.gpu, batch).await?;
+                    self.expect(kernel.name, "value", length, &actual, &expected.values, [1e-5, 1e-4]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A tensor with these values, or with none that a kernel should leave.
+    fn tensor(&self, rows: usize, layout: Layout, values: &[f64]) -> Result<Tensor> {
+        let tensor = Tensor::new(&self.gpu, "a test tensor", rows, layout)?;
+        match values {
+            [] => tensor.write(&self.gpu, &vec![SENTINEL; rows * layout.shape.len()]),
+            values => tensor.write(&self.gpu, &narrow(values)),
+        }
+        Ok(tensor)
     }
 
     /// The norm of two gradients, and the updates that it clips: a norm that is not clipped, and two that are.

@@ -103,6 +103,11 @@ impl Layout {
         }
     }
 
+    /// Whether the constant 1 stands straight behind the values, where features do not end with a block.
+    pub(super) fn ones_behind_channels(&self) -> bool {
+        self.ones && matches!(self.shape, Shape::Flat(_))
+    }
+
     /// Blocks of a pixel's channels.
     pub(super) fn channel_blocks(&self) -> usize {
         self.shape.channels().div_ceil(4)

@@ -304,7 +304,7 @@ impl Network {
     }
 
     /// `[inputs, 1]ᵀ · d_outputs`, `[inputs + 1, outputs]`.
-    fn weight_gradient(&self, node: &Node, input: &Bounded, d_output: &Bounded) -> Bounded {
+    pub(crate) fn weight_gradient(&self, node: &Node, input: &Bounded, d_output: &Bounded) -> Bounded {
         let Some([inputs, outputs]) = node.weights_shape() else { return Bounded::default() };
         let read = match node.operation {
             Operation::Conv2d(window) => input.map(|values| patches(values, node.input, window)),
@@ -320,6 +320,23 @@ impl Network {
         let from_input = matmul_at_b(&read.errors, &magnitude(&d_output.values), shape);
         errors.iter_mut().zip(from_input).for_each(|(error, more)| *error += more);
         Bounded { values, errors }
+    }
+
+    /// The gradient by what the node before computes ahead of its activation, `[batch, input]`: that by a node's input, and
+    /// back through the activation it comes from. Of an activation that stands alone the node itself passes all on.
+    pub(crate) fn gradient_before(&self, pass: &Pass, index: usize, d_output: &Bounded) -> Bounded {
+        let node = &self.plan.nodes[index];
+        let mut d_input = match node.operation {
+            Operation::Activation(_) => d_output.clone(),
+            _ => self.input_gradient(node, pass, index, d_output),
+        };
+        let before = &self.plan.nodes[index - 1];
+        match (&pass.derivatives[index - 1], before.operation) {
+            (Some(derivative), _) => d_input.multiply(derivative),
+            (None, Operation::Activation(_)) => d_input = self.input_gradient(before, pass, index - 1, &d_input),
+            _ => {}
+        }
+        d_input
     }
 
     /// The gradient by a node's input, `[batch, input]`.

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// What a run of the binary came to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     /// The exit code; -1 where a signal ended it.
     pub code: i32,

@@ -51,10 +51,13 @@ fn model_of(preprocessing: Option<&str>) -> Vec<u8> {
 }
 
 /// One of each kind that makes 4 features and 2 classes.
-const PREPROCESSING: [&str; 3] = [
+const PREPROCESSING: [&str; 4] = [
     r#"{"columns":[{"name":"a","encoding":{"standardised":{"mean":0.5,"deviation":2.0}}},
         {"name":"b","encoding":{"one_hot":["u","v","w"]}}],
         "target":"c","encoding":{"classes":["x","y"]},"test":0.2}"#,
+    r#"{"columns":[{"name":"1","encoding":{"standardised":{"mean":0.5,"deviation":2.0}},"form":"decimal_comma","marks_gaps":true},
+        {"name":"2","encoding":{"one_hot":["","v"]}}],"target":"3","encoding":{"classes":["x","y"]},"test":0.2,
+        "missing":"drop","positions":3}"#,
     r#"{"width":2,"height":2,"color":"grey","classes":["x","y"],"test":"some/folder"}"#,
     r#"{"elements":"numbers","features":4,"targets":{"classes":2},"test":0.2}"#,
 ];
@@ -115,7 +118,29 @@ fn seeds(parser: &str) -> Vec<Vec<u8>> {
     let plain = idx(&[2, 3], &[1, 2, 3, 4, 5, 6]);
     match parser {
         "csv" => {
-            ["a,y,b\n1.5,x,u\n2,\"y,\",v\n-3,x,\"v\"\n4e9,x,u\n", "y,a\n1,2\n3,4\r\n5,6\n"].map(Vec::from).to_vec()
+            let texts = [
+                "a,y,b\n1.5,x,u\n2,\"y,\",v\n-3,x,\"v\"\n4e9,x,u\n",
+                "y,a\n1,2\n3,4\r\n5,6\n",
+                "# c\n;a;y;b\n1;1,5;x;2020-01-02\n2;NA;z;2020-02-29 10:30\n3;1.234,5;x;\n4;-7;;2021-12-31\n",
+                "1.5\t$1,234.50\t3%\n2.5\t(7)\t?\n3.5\t€ 8\t4%\n",
+                "y|a|a|\nTrue|1/2/2020|u|\nfalse|13/1/2020|-|\ntrue|2 Jan 2020|+|\n",
+            ];
+            let utf_16 = texts[2].encode_utf16().flat_map(u16::to_le_bytes);
+            let mut seeds = vec![utf_16.collect(), gzip(texts[0].as_bytes()), b"a,y\n\xe9,x\n\xe8,z\nu,x\n".to_vec()];
+            seeds.extend(texts.map(Vec::from));
+            seeds
+        }
+        "csv_again" => {
+            let texts = [
+                "a,b,c\n\"1.234,5\",u,31.12.2020\n,w,1/2/99\n-3,NA,2 Jan 2020 10:15 PM\n",
+                "1.5\t7\ttrue\n2\t8\tFALSE\n-\t9\ttrue\n",
+                "1.5,true\n2,false\n",
+                "y;a;b\n1;12/31/2020;2020-12-31T23:59:59.5+01:30\n2;1/2/70;2021-1-1\n",
+            ];
+            let utf_16 = texts[0].encode_utf16().flat_map(u16::to_be_bytes);
+            let mut seeds = vec![[0xfe, 0xff].into_iter().chain(utf_16).collect(), gzip(texts[1].as_bytes())];
+            seeds.extend(texts.map(Vec::from));
+            seeds
         }
         "idx" => {
             let members = [gzip(&plain[..7]), gzip(&plain[7..])].concat();
@@ -160,7 +185,15 @@ fn try_input(name: &str, parser: fn(&[u8]), input: &[u8]) {
 }
 
 /// Bytes that decide something in one of the formats.
-const TOKENS: [&[u8]; 19] = [
+const TOKENS: [&[u8]; 27] = [
+    b"\n#",
+    b",,",
+    b"1,234",
+    b"-",
+    b"31/12/2020",
+    b"\xc3\xa9",
+    b"\xff\xfe",
+    b"\r",
     &[0xff; 4],
     &[0xff; 8],
     &[0, 0, 8, 2],
@@ -260,6 +293,11 @@ fn random_inputs_never_break_the_csv_parser() {
 }
 
 #[test]
+fn random_inputs_never_break_a_table_that_is_read_again() {
+    random_inputs("csv_again");
+}
+
+#[test]
 fn random_inputs_never_break_the_idx_parser() {
     random_inputs("idx");
 }
@@ -342,7 +380,7 @@ fn a_model_file_whose_header_lies_is_refused_with_the_reason() {
     let absurd_sizes = vec!["1"; 100_000].join(",");
     for (message, expected) in [
         (refusal(&[&u64::MAX.to_le_bytes()[..], &model[8..]].concat()), "a header of 18446744073709551615 bytes"),
-        (refusal(&[&(1u64 << 60).to_le_bytes()[..], &model[8..]].concat()), "the limit is 1048576"),
+        (refusal(&[&(1u64 << 60).to_le_bytes()[..], &model[8..]].concat()), "the limit is 16777216"),
         (refusal(&[&100_000u64.to_le_bytes()[..], &model[8..]].concat()), "ends inside its header"),
         (refusal(&safetensors(&"[".repeat(1 << 20), &[])), "invalid header"),
         (refusal(&safetensors(&format!(r#"{{"a":{}"#, r#"{"a":"#.repeat(100_000)), &[])), "invalid header"),

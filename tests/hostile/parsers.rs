@@ -4,10 +4,11 @@
 use std::io::Read;
 
 use sha2::{Digest, Sha256};
-use softstep::data::TestPart;
 use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::idx::{self, Idx, MAX_BYTES};
+use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::npy::{self, Array, Values};
+use softstep::data::{Missing, Preprocessing, TestPart};
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
 use softstep::{Error, Result, checkpoint};
@@ -20,8 +21,9 @@ pub type Parser = (&'static str, fn(&[u8]));
 
 /// Every parser.
 #[allow(dead_code)] // a fuzz target calls its one
-pub const PARSERS: [Parser; 7] = [
+pub const PARSERS: [Parser; 8] = [
     ("csv", csv),
+    ("csv_again", csv_again),
     ("idx", idx),
     ("idx_folder", idx_folder),
     ("npy", npy),
@@ -30,22 +32,75 @@ pub const PARSERS: [Parser; 7] = [
     ("checkpoint", checkpoint),
 ];
 
-/// The bytes of a table with the target `y`; another task for the first byte's lowest bit.
+/// The bytes of a table with the target `y`; another task for the first byte's lowest bit, other options for the length's.
 pub fn csv(bytes: &[u8]) {
     let task = bytes.first().filter(|&byte| byte & 1 == 1).map(|_| Task::Classification);
+    let missing = [Missing::Fill, Missing::Fill, Missing::Drop, Missing::Refuse][bytes.len() % 4];
     let options =
-        TableOptions { target: "y".into(), task, categorical: vec![], ignore: vec![], test: TestPart::Share(0.5) };
+        TableOptions { target: "y".into(), task, missing, test: TestPart::Share(0.5), ..TableOptions::default() };
     let data = match csv::read(FILE, bytes, &options, 1) {
         Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: --test 0.5 of 1 examples")),
         result => sound(result),
     };
-    let Some(data) = data else { return };
-    let preprocessing = data.preprocessing.expect("how it was made");
+    let Some(mut data) = data else { return };
+    check_table(&data);
+    // A model of these data reads the same bytes, in as many rows or more: some may have no target.
+    let preprocessing = data.preprocessing.clone().expect("how it was made");
+    let without_target = data.notices.iter().any(|notice| notice.contains(" no y and "));
+    match sound(read_again(bytes, &preprocessing)) {
+        Some(inputs) => assert!(inputs.names.len() >= data.train.len() + data.test.len()),
+        // Such a row may have a gap that is refused, or a number that is too far from those that were trained on.
+        None => assert!(without_target, "what was trained on"),
+    }
+    // Fewer rows have other means, and a value may be too far from them.
+    if let Some(()) = sound(data.refit(0.5, 3)) {
+        check_table(&data);
+    }
+}
+
+fn check_table(data: &softstep::data::Data) {
+    let preprocessing = data.preprocessing.as_ref().expect("how it was made");
     preprocessing.check().expect("it can be kept");
     for examples in [&data.train, &data.test] {
         assert!(!examples.is_empty());
         assert_eq!([examples.features, examples.outputs], [preprocessing.features(), preprocessing.outputs()]);
         assert!((0..examples.len()).flat_map(|example| examples.input(example)).all(f64::is_finite));
+    }
+}
+
+fn read_again(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Inputs> {
+    let features = preprocessing.features();
+    Reading { features, image: None, preprocessing: Some(preprocessing), fit: Fit::Whole }.read(FILE, bytes)
+}
+
+/// Formats of models that read tables in every form.
+pub const FORMATS: [&str; 3] = [
+    r#"{"columns":[{"name":"a","encoding":{"standardised":{"mean":0.5,"deviation":2.0}},"form":"decimal_comma",
+        "marks_gaps":true},{"name":"b","encoding":{"one_hot":["","u","v"]}},
+        {"name":"c","encoding":{"standardised":{"mean":0.5,"deviation":2.0}},"form":"day_month_year"}],
+        "target":"y","encoding":{"classes":["x","z"]},"test":0.2}"#,
+    r#"{"columns":[{"name":"1","encoding":{"standardised":{"mean":0.5,"deviation":1e-30}}},
+        {"name":"3","encoding":{"standardised":{"mean":0.5,"deviation":2.0}},"form":"boolean"}],
+        "target":"2","encoding":{"standardised":{"mean":0.5,"deviation":2.0}},"test":0.2,"missing":"drop","positions":3}"#,
+    r#"{"columns":[{"name":"a","encoding":{"standardised":{"mean":0.5,"deviation":2.0}},"form":"month_day_year"},
+        {"name":"b","encoding":{"standardised":{"mean":0.5,"deviation":2.0}},"form":"year_month_day"}],
+        "target":"y","encoding":{"classes":["1","2"]},"test":0.2,"missing":"refuse"}"#,
+];
+
+/// The bytes of a table that models of three formats read.
+pub fn csv_again(bytes: &[u8]) {
+    for format in FORMATS {
+        let format: Preprocessing = serde_json::from_str(format).expect("a format");
+        let inputs = match read_again(bytes, &format) {
+            // Bytes of other kinds of files are not taken for a table.
+            Err(error) if error.to_string().contains("the model reads tables") => continue,
+            result => sound(result),
+        };
+        let Some(Inputs { names, features, .. }) = inputs else { continue };
+        assert_eq!(features.len(), names.len() * format.features());
+        let softstep::data::Features::Floats(features) = features else { panic!("bytes") };
+        assert!(features.iter().all(|value| value.is_finite()));
+        assert!(names.len() <= bytes.len().max(1_000_000));
     }
 }
 
@@ -178,7 +233,7 @@ fn sound<T>(result: Result<T>) -> Option<T> {
         Err(error) => {
             let text = error.to_string();
             assert!(matches!(error, Error::Format { .. }), "{text}");
-            assert!(text.starts_with("some/file: ") && text.len() <= 5000, "{text}");
+            assert!(text.starts_with("some/file: ") && text.len() <= 16_100, "{text}");
             assert!(!text.contains(char::is_control), "{text:?}");
             None
         }

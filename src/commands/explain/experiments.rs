@@ -184,9 +184,8 @@ fn sample_houses(seed: u64) -> softstep::Result<Data> {
     let options = TableOptions {
         target: "price".into(),
         task: Some(Task::Regression),
-        categorical: Vec::new(),
-        ignore: Vec::new(),
         test: TestPart::Share(0.25),
+        ..TableOptions::default()
     };
     csv::read("houses", text.as_bytes(), &options, seed)
 }
@@ -248,7 +247,12 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
                 let fitted = if constant { f64::NAN } else { weights[first] / of_column.deviation };
                 intercept -= if constant { 0.0 } else { fitted * of_column.mean };
                 terms.push(term(None, fitted));
-                first += 1;
+                if column.marks_gaps {
+                    let (share, weight) = (shares[first + 1], weights[first + 1]);
+                    at_means += weight * share;
+                    terms.push(term(Some("(missing)".into()), weight));
+                }
+                first += column.features();
             }
             // One of them is always 1, so the same could be added to all and taken from the bias: only their differences
             // are learned.

@@ -100,7 +100,7 @@ pub fn batch_norm<'a>(
     let shape = inputs.layout.shape;
     let mut constants = normalized_constants(inputs.layout);
     constants.push(("CHANNELS", shape.channels() as f64));
-    constants.push(("ONES", f64::from(shape.positions() == 1 && outputs.layout.ones)));
+    constants.push(("ONES", f64::from(outputs.layout.ones_behind_channels())));
     constants.extend(layout_constants!("OUTPUT", outputs.layout));
     let mut bindings = vec![
         (1, Access::Read, inputs.buffer),

@@ -21,9 +21,9 @@ pub struct Dropout {
 }
 
 pub(super) fn programs() -> impl Iterator<Item = Program> {
-    [false, true].into_iter().flat_map(|drops| {
-        activation::all().flat_map(move |activation| [false, true].map(|back| program(drops, activation, back)))
-    })
+    let forward = Activation::ALL.map(|activation| program(false, Some(activation), false));
+    let backward = [false, true].into_iter().flat_map(|drops| activation::all().map(move |a| program(drops, a, true)));
+    forward.into_iter().chain([program(true, None, false)]).chain(backward)
 }
 
 fn program(drops: bool, activation: Option<Activation>, is_backward: bool) -> Program {
@@ -86,7 +86,7 @@ fn kernel(
         ("CHANNEL_BLOCKS", from.layout.channel_blocks() as f64),
         ("PIXELS", shape.positions() as f64),
         ("WIDTH", shape.width() as f64),
-        ("ONES", f64::from(!is_backward && shape.positions() == 1 && to.layout.ones)),
+        ("ONES", f64::from(!is_backward && to.layout.ones_behind_channels())),
     ];
     constants.extend(layout_constants!("FROM", from.layout));
     constants.extend(layout_constants!("TO", to.layout));

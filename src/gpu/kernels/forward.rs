@@ -82,7 +82,7 @@ fn kernel(
     let layout = outputs.layout;
     let pixels = layout.shape.positions();
     // A matrix of one more column than there are outputs has the 1 there.
-    let ones = pixels == 1 && (layout.ones || layout.shape.channels() > weights.columns);
+    let ones = layout.ones_behind_channels() || (pixels == 1 && layout.shape.channels() > weights.columns);
     let mut constants = inputs.constants();
     constants.extend([
         ("OUTPUTS", weights.columns as f64),

@@ -53,7 +53,7 @@ pub fn gather_images<'a>(
         ("WIDTH", shape.width() as f64),
         ("OVERLAPPING", f64::from(layout.overlapping)),
         ("BORDER", border as f64),
-        ("ONES", f64::from(shape.positions() == 1 && layout.ones)),
+        ("ONES", f64::from(layout.ones_behind_channels())),
     ]);
     constants.extend(layout_constants!("TO", layout));
     if let Some(Augmentation { augment, image }) = augmentation {

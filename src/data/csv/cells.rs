@@ -1,0 +1,336 @@
+//! The cells of a table: names of columns, and rows of texts.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
+
+use ::csv::ByteRecord;
+
+use super::text::{self, Preamble, Text};
+use super::{forms, quoted_list};
+use crate::data::TableFormat;
+use crate::error::{Error, Result};
+
+/// The most columns of a table.
+pub(super) const MAX_COLUMNS: usize = 1 << 16;
+/// How many bytes are split between two reports of the progress.
+const REPORT_EVERY: u64 = 1 << 20;
+
+/// What is known of the line of names before a table is read.
+#[derive(Clone, Copy)]
+pub(super) enum Header<'a> {
+    /// Nothing but the column to learn.
+    Guess {
+        /// Its name.
+        target: &'a str,
+    },
+    /// There is none.
+    None,
+    /// What a model was trained on.
+    Known(&'a TableFormat),
+}
+
+/// Every row of a table, its values trimmed.
+pub(super) struct Table {
+    pub file: String,
+    /// The names of the columns: a column has none, `""`, if the file has none for it.
+    pub names: Vec<String>,
+    /// Number of columns, where the file has no line of names: they are called by their places, from 1.
+    pub positions: Option<usize>,
+    pub notices: Vec<String>,
+    rows: Vec<Row>,
+    /// Every value, one behind the other.
+    cells: String,
+    /// Where each ends.
+    ends: Vec<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Row {
+    /// Its first value.
+    first: usize,
+    /// How many it has.
+    length: usize,
+    /// Where it starts, from 1.
+    line: u64,
+}
+
+impl Table {
+    pub fn read(file: &str, input: impl Read, header: Header<'_>, progress: &mut dyn FnMut(f64)) -> Result<Self> {
+        let Text { text, mut notices } = text::read(file, input)?;
+        let Preamble { body, lines, comments, last } = Preamble::of(&text);
+        let separator = text::separator(body, |record| is_header(record, header));
+        if let Some(line) = text::open_quote(body.as_bytes(), separator) {
+            let problem =
+                "a quote opens here that is never closed: close or remove it, or write it twice within quotes";
+            return Err(Error::format(file, format!("line {}: {problem}", lines + line)));
+        }
+        let mut table = Self {
+            file: file.into(),
+            names: Vec::new(),
+            positions: None,
+            notices: Vec::new(),
+            rows: Vec::new(),
+            cells: String::new(),
+            ends: Vec::new(),
+        };
+        let mut cells = Vec::with_capacity(body.len());
+        let mut reader = text::records(body, separator);
+        let mut record = ByteRecord::new();
+        let mut next_report = 0;
+        while reader.read_byte_record(&mut record).map_err(|error| Error::format(file, error.to_string()))? {
+            let Some(position) = record.position() else { continue };
+            if position.byte() >= next_report {
+                progress(position.byte() as f64 / body.len() as f64);
+                next_report = position.byte() + REPORT_EVERY;
+            }
+            let row = Row {
+                first: table.ends.len(),
+                length: record.len(),
+                line: lines + text::line(body.as_bytes(), position),
+            };
+            let before = cells.len();
+            for cell in &record {
+                cells.extend_from_slice(cell.trim_ascii());
+                table.ends.push(cells.len() as u32);
+            }
+            if cells.len() == before {
+                table.ends.truncate(row.first); // nothing in it
+            } else {
+                table.rows.push(row);
+            }
+        }
+        let not_text = |_| Error::format(file, "a separator stands within a character");
+        table.cells = String::from_utf8(cells).map_err(not_text)?;
+        let commented =
+            last.map(|last| text::records(last, separator)).and_then(|mut reader| reader.byte_records().next()?.ok());
+        table.take_names(header, commented.as_ref())?;
+        let skipped = comments - usize::from(table.is_named_by(commented.as_ref())) + table.fit_rows()?;
+        if skipped > 0 {
+            let lines = if skipped == 1 { "1 line that starts".into() } else { format!("{skipped} lines that start") };
+            notices.push(format!(
+                "{lines} with # and {} no row: left out as a comment",
+                if skipped == 1 { "is" } else { "are" }
+            ));
+        }
+        if table.rows.is_empty() {
+            return Err(Error::format(file, "no rows: a table is a line of column names and then rows"));
+        }
+        notices.append(&mut table.notices);
+        table.notices = notices;
+        Ok(table)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// A value, trimmed.
+    pub fn cell(&self, row: usize, column: usize) -> &str {
+        let at = self.rows[row].first + column;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        &self.cells[start..self.ends[at] as usize]
+    }
+
+    /// Every value of a column.
+    pub fn column(&self, column: usize) -> impl Iterator<Item = &str> {
+        (0..self.len()).map(move |row| self.cell(row, column))
+    }
+
+    /// The line of a row, from 1.
+    pub fn line(&self, row: usize) -> u64 {
+        self.rows[row].line
+    }
+
+    /// The number of a column.
+    pub fn find(&self, flag: &str, name: &str) -> Result<usize> {
+        self.names.iter().position(|other| other == name && !name.is_empty()).ok_or_else(|| {
+            let alike = self.names.iter().find(|other| other.eq_ignore_ascii_case(name) && !name.is_empty());
+            let hint = match (alike, self.positions) {
+                (Some(alike), _) => format!(": did you mean {alike}?"),
+                (None, Some(_)) => "; without a line of names, columns are called by their places, from 1".into(),
+                // Numbers among the names: the first line may be a row.
+                (None, None) if self.names.iter().any(|name| forms::plain(name).is_some()) => {
+                    format!(
+                        "; if the first line holds no names but a row, say --no-header and {flag} {}",
+                        self.names.len()
+                    )
+                }
+                (None, None) => String::new(),
+            };
+            let names = quoted_list(self.names.iter().filter(|name| !name.is_empty()), 40);
+            Error::format(&self.file, format!("{flag} {name}: there is no such column; it has {names}{hint}"))
+        })
+    }
+
+    /// Takes the first row for names, or a comment before it, or gives every column the number of its place.
+    fn take_names(&mut self, header: Header<'_>, commented: Option<&ByteRecord>) -> Result<()> {
+        let Some(&Row { length, .. }) = self.rows.first() else { return Ok(()) };
+        if length > MAX_COLUMNS {
+            return Err(Error::format(&self.file, format!("{length} columns, and {MAX_COLUMNS} are the limit")));
+        }
+        let first: Vec<&str> = (0..length).map(|column| self.cell(0, column)).collect();
+        let numbers = first.iter().filter(|text| forms::plain(text).is_some()).count();
+        let all_numbers = numbers > 0 && first.iter().all(|text| text.is_empty() || forms::plain(text).is_some());
+        let of_comment = commented
+            .filter(|comment| comment.len() == length && length > 1 && numbers > 0 && !comment.iter().any(is_number));
+        let positions = match header {
+            Header::Known(format) => format.positions.is_some(),
+            Header::None => true,
+            Header::Guess { .. } if of_comment.is_some() => false,
+            Header::Guess { target } => {
+                let is_place = target.parse().is_ok_and(|place: usize| (1..=length).contains(&place));
+                all_numbers && !counts_up(&first) && (is_place || !first.contains(&target))
+            }
+        };
+        if let (Some(names), Header::Guess { .. } | Header::Known(_), false) = (of_comment, header, positions) {
+            self.names = names.iter().map(|name| String::from_utf8_lossy(name.trim_ascii()).into_owned()).collect();
+        } else if !positions {
+            // Years name columns, too.
+            let is_odd = |text: &&str| {
+                forms::plain(text).is_some_and(|number| number.fract() != 0.0 || !(1000.0..3000.0).contains(&number))
+            };
+            let odd = quoted_list(first.iter().copied().filter(is_odd), 5);
+            let is_said = matches!(header, Header::Guess { .. }) && !odd.is_empty() && !counts_up(&first);
+            self.names = first.into_iter().map(String::from).collect();
+            if is_said {
+                let notice =
+                    format!("the first line has numbers among its names, {odd}: if it is a row, say --no-header");
+                self.notices.push(notice);
+            }
+            self.rows.remove(0);
+        } else {
+            self.names = (1..=length).map(|place| place.to_string()).collect();
+            if let Header::Guess { .. } = header {
+                self.notices.push(
+                    "the first line holds numbers alone, so it is taken for a row, as with --no-header: columns are called \
+                     by their places, from 1"
+                        .into(),
+                );
+            }
+            self.positions = Some(length);
+        }
+        if let Header::Known(TableFormat { positions: Some(width), target, .. }) = header
+            && length + 1 == *width
+            && let Ok(place) = target.parse::<usize>()
+            && (1..=*width).contains(&place)
+        {
+            // The column that is to be predicted is not there.
+            self.names = (1..=*width).filter(|&other| other != place).map(|place| place.to_string()).collect();
+        }
+        Ok(())
+    }
+
+    /// Whether a comment has the names.
+    fn is_named_by(&self, comment: Option<&ByteRecord>) -> bool {
+        comment.is_some_and(|comment| {
+            self.positions.is_none()
+                && comment.iter().map(<[u8]>::trim_ascii).eq(self.names.iter().map(String::as_bytes))
+        })
+    }
+
+    /// Makes rows as long as the line of names: what lines end with or start with beyond it, and comments between them.
+    /// Returns how many comments there were.
+    fn fit_rows(&mut self) -> Result<usize> {
+        let all = self.rows.len();
+        let width = self.names.len();
+        if width > 1 {
+            let (cells, ends) = (&self.cells, &self.ends);
+            let is_comment = |row: &Row| {
+                let start = row.first.checked_sub(1).map_or(0, |before| ends[before] as usize);
+                row.length != width && cells[start..].starts_with('#') && ends[row.first] as usize > start
+            };
+            self.rows.retain(|row| !is_comment(row));
+        }
+        let comments = all - self.rows.len();
+        let is_all = |length: usize| !self.rows.is_empty() && self.rows.iter().all(|row| row.length == length);
+        if is_all(width + 1) && !(0..self.len()).all(|row| self.is_empty_beyond(row, width)) {
+            self.names.insert(0, String::new()); // names of rows, as R writes them
+        } else if width > 1 && self.names[width - 1].is_empty() && is_all(width - 1) {
+            self.names.pop();
+        }
+        let width = self.names.len();
+        let is_odd = |row: &usize| self.rows[*row].length < width || !self.is_empty_beyond(*row, width);
+        let mut odd = (0..self.len()).filter(is_odd);
+        if let Some(row) = odd.next() {
+            let Row { length, line, .. } = self.rows[row];
+            let values = if length == 1 { "value" } else { "values" };
+            let names = if self.positions.is_some() { "the first line has" } else { "the header names" };
+            let more = match odd.count() {
+                0 => String::new(),
+                more => format!(", and {more} more lines are of another length"),
+            };
+            return Err(Error::format(
+                &self.file,
+                format!("line {line}: {length} {values}, where {names} {width}{more}"),
+            ));
+        }
+        // What every line ends with is no column.
+        while self.names.len() > 1
+            && self.names.last().is_some_and(String::is_empty)
+            && self.column(self.names.len() - 1).all(str::is_empty)
+        {
+            self.names.pop();
+        }
+        self.tell_apart();
+        Ok(comments)
+    }
+
+    /// Whether a row has nothing but separators beyond its first values.
+    fn is_empty_beyond(&self, row: usize, width: usize) -> bool {
+        (width..self.rows[row].length).all(|column| self.cell(row, column).is_empty())
+    }
+
+    /// Gives columns of one name different ones, as pandas does: `a`, `a.1`, `a.2`.
+    fn tell_apart(&mut self) {
+        let mut known = BTreeSet::new();
+        let mut renamed = Vec::new();
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        let given: BTreeSet<String> = self.names.iter().cloned().collect();
+        for name in self.names.iter_mut().filter(|name| !name.is_empty()) {
+            if !known.insert(name.clone()) {
+                let count = counts.entry(name.clone()).or_default();
+                *name = loop {
+                    *count += 1;
+                    let other = format!("{name}.{count}");
+                    if !known.contains(&other) && !given.contains(&other) {
+                        break other;
+                    }
+                };
+                known.insert(name.clone());
+                renamed.push(name.clone());
+            }
+        }
+        if !renamed.is_empty() {
+            self.notices
+                .push(format!("columns of a name that is there already are called {}", quoted_list(&renamed, 5)));
+        }
+    }
+}
+
+/// Whether a record has the names that must be there.
+fn is_header(record: &ByteRecord, header: Header<'_>) -> bool {
+    let has = |name: &str| record.iter().any(|other| other.trim_ascii() == name.as_bytes());
+    match header {
+        Header::Guess { target } => has(target),
+        Header::None => false,
+        Header::Known(format) => {
+            format.positions.is_none() && !format.columns.is_empty() && {
+                let names: BTreeSet<&[u8]> = record.iter().map(<[u8]>::trim_ascii).collect();
+                format.columns.iter().all(|column| names.contains(column.name.as_bytes()))
+            }
+        }
+    }
+}
+
+fn is_number(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|name| forms::plain(name.trim()).is_some())
+}
+
+/// Whether names are 0, 1, 2, … or 1, 2, 3, …, as programs number columns without names; the first may be missing.
+fn counts_up(names: &[&str]) -> bool {
+    let names = if names.first().is_some_and(|name| name.is_empty()) { &names[1..] } else { names };
+    [0, 1]
+        .iter()
+        .any(|start| names.len() > 1 && names.iter().enumerate().all(|(at, name)| *name == (at + start).to_string()))
+}

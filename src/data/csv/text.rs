@@ -1,0 +1,199 @@
+//! The bytes of a table as text: unpacked, decoded, with its comments and its separator found.
+
+use std::io::Read;
+
+use ::csv::{ByteRecord, ReaderBuilder};
+use encoding_rs::{Encoding, UTF_16BE, UTF_16LE, WINDOWS_1252};
+use flate2::read::MultiGzDecoder;
+
+use crate::error::{Error, Result};
+
+/// The longest table that is read, unpacked: 2 GiB. Places in it fit a `u32`.
+pub(super) const MAX_BYTES: u64 = 2 << 30;
+/// What separates values, in the order in which they are taken where several would do as well.
+const SEPARATORS: [u8; 4] = *b";\t|,";
+/// How much of a file tells its separator.
+const SAMPLE: usize = 256 << 10;
+
+/// The text of a file, and what should be known of it.
+pub(super) struct Text {
+    pub text: String,
+    pub notices: Vec<String>,
+}
+
+/// Reads a text in UTF-8, UTF-16 or Latin-1, gzipped or not.
+pub(super) fn read(file: &str, input: impl Read) -> Result<Text> {
+    let mut bytes = limited(file, input)?;
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        bytes = limited(file, MultiGzDecoder::new(&bytes[..])).map_err(|error| match error {
+            Error::Io { source, .. } => Error::format(file, format!("a damaged gzip file: {source}")),
+            error => error,
+        })?;
+    }
+    let binary = match &bytes[..] {
+        [b'P', b'K', 3, 4, ..] => Some("a ZIP or Excel file"),
+        [0xd0, 0xcf, 0x11, 0xe0, ..] => Some("an old Excel file"),
+        [b'P', b'A', b'R', b'1', ..] => Some("a Parquet file"),
+        _ => None,
+    };
+    if let Some(binary) = binary {
+        return Err(Error::format(file, format!("it is {binary} and no text: save the table as CSV")));
+    }
+    let mut notices = Vec::new();
+    let mut text = decode(bytes, &mut notices).map_err(|problem| Error::format(file, problem))?;
+    if text.contains('\0') {
+        return Err(Error::format(file, "it holds zero bytes and is no text: save the table as CSV"));
+    }
+    if !text.contains('\n') && text.contains('\r') {
+        text = text.replace('\r', "\n"); // as the old Mac OS ended lines
+    }
+    Ok(Text { text, notices })
+}
+
+fn limited(file: &str, input: impl Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read", file))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::format(file, format!("more than {MAX_BYTES} bytes, which is the limit of a table")));
+    }
+    Ok(bytes)
+}
+
+fn decode(mut bytes: Vec<u8>, notices: &mut Vec<String>) -> std::result::Result<String, String> {
+    let utf_16 = |encoding: &'static Encoding, bytes: &[u8]| match encoding.decode_without_bom_handling(bytes) {
+        (text, false) => Ok(text.into_owned()),
+        (_, true) => Err(format!("it is damaged: no whole {} text", encoding.name())),
+    };
+    // Without a byte order mark, UTF-16 shows by the zero byte that its first characters, mostly ASCII, have.
+    match &bytes[..] {
+        [0xff, 0xfe, rest @ ..] => return utf_16(UTF_16LE, rest),
+        [0xfe, 0xff, rest @ ..] => return utf_16(UTF_16BE, rest),
+        [1..=255, 0, 1..=255, 0, ..] => return utf_16(UTF_16LE, &bytes),
+        [0, 1..=255, 0, 1..=255, ..] => return utf_16(UTF_16BE, &bytes),
+        [0xef, 0xbb, 0xbf, ..] => drop(bytes.drain(..3)),
+        _ => {}
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) => {
+            let bytes = error.into_bytes();
+            notices.push("the text is not UTF-8: it is read as Windows-1252 (Latin-1)".into());
+            Ok(WINDOWS_1252.decode_without_bom_handling(&bytes).0.into_owned())
+        }
+    }
+}
+
+/// What stands before the first row or line of names: comments, and empty lines among them.
+pub(super) struct Preamble<'a> {
+    /// The text from there on.
+    pub body: &'a str,
+    /// Lines before it.
+    pub lines: u64,
+    /// Comments among them.
+    pub comments: usize,
+    /// The last comment, without its sign.
+    pub last: Option<&'a str>,
+}
+
+impl<'a> Preamble<'a> {
+    pub fn of(text: &'a str) -> Self {
+        let mut preamble = Self { body: text, lines: 0, comments: 0, last: None };
+        while preamble.body.starts_with('#') || preamble.body.starts_with(['\n', '\r']) && preamble.comments > 0 {
+            let (line, rest) = preamble.body.split_once('\n').unwrap_or((preamble.body, ""));
+            if let Some(comment) = line.strip_prefix('#') {
+                (preamble.comments, preamble.last) = (preamble.comments + 1, Some(comment.trim()));
+            }
+            (preamble.body, preamble.lines) = (rest, preamble.lines + 1);
+        }
+        preamble
+    }
+}
+
+/// The records of a text.
+pub(super) fn records(text: &str, separator: u8) -> ::csv::Reader<&[u8]> {
+    ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(text.as_bytes())
+}
+
+/// What separates the values of a text: what makes records of one length, of several such the one that makes the most
+/// values. `is_header` knows the names of columns that must be there.
+pub(super) fn separator(text: &str, is_header: impl Fn(&ByteRecord) -> bool) -> u8 {
+    let cut = (0..=SAMPLE.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let sample = &text[..cut];
+    let mut candidates = Vec::new();
+    for separator in SEPARATORS.into_iter().filter(|&separator| sample.as_bytes().contains(&separator)) {
+        let mut reader = records(sample, separator);
+        let mut record = ByteRecord::new();
+        let mut lengths = Vec::new();
+        let mut is_named = false;
+        while lengths.len() < 200 && matches!(reader.read_byte_record(&mut record), Ok(true)) {
+            is_named |= lengths.is_empty() && is_header(&record);
+            if lengths.is_empty() || record.get(0).is_none_or(|first| !first.starts_with(b"#")) {
+                lengths.push(record.len());
+            }
+        }
+        if cut < text.len() && lengths.len() > 1 && lengths.len() < 200 {
+            lengths.pop(); // which the end of the sample has cut
+        }
+        let Some((&first, rest)) = lengths.split_first() else { continue };
+        let count = |length: usize| rest.iter().filter(|&&other| other == length).count();
+        let most = rest.iter().copied().max_by_key(|&length| (count(length), length)).unwrap_or(first);
+        // Names of rows need no name, and lines may end with a separator.
+        let fits = most >= 2 && first.abs_diff(most) <= 1 && 10 * count(most) >= 9 * rest.len();
+        candidates.push((is_named, fits, first == most, if fits { most } else { first }, separator));
+    }
+    // Between digits commas are decimal, where something else separates as well.
+    let commas_are_decimal = || {
+        let bytes = sample.as_bytes();
+        let is_digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
+        let mut commas = (0..bytes.len()).filter(|&at| bytes[at] == b',');
+        commas.all(|at| is_digit(at.checked_sub(1)) && is_digit(Some(at + 1)))
+    };
+    if candidates.iter().any(|&(is_named, fits, .., separator)| (fits || is_named) && separator != b',')
+        && commas_are_decimal()
+    {
+        candidates.retain(|&(.., separator)| separator != b',');
+    }
+    let order = |separator| SEPARATORS.iter().rposition(|&other| other == separator);
+    let best = candidates.into_iter().max_by_key(|&(is_named, fits, whole, length, separator)| {
+        (is_named, fits, whole, length, std::cmp::Reverse(order(separator)))
+    });
+    best.filter(|&(.., length, _)| length >= 2).map_or(b',', |(.., separator)| separator)
+}
+
+/// The line of a quote that is never closed, which would take all that follows for one value. As the `csv` crate reads
+/// them, quotes count at the start of a value, and two of them stand for one within.
+pub(super) fn open_quote(bytes: &[u8], separator: u8) -> Option<u64> {
+    enum State {
+        Start,
+        Within,
+        Quoted(u64),
+        /// Behind a quote that ends the value, if it is not the first of two.
+        Closed(u64),
+    }
+    use State::{Closed, Quoted, Start, Within};
+    if !bytes.contains(&b'"') {
+        return None;
+    }
+    let (mut line, mut state) = (1, Start);
+    for &byte in bytes {
+        line += u64::from(byte == b'\n');
+        state = match (state, byte) {
+            (Start, b'"') => Quoted(line),
+            (Quoted(line), b'"') => Closed(line),
+            (Closed(line), b'"') | (Quoted(line), _) => Quoted(line),
+            (_, byte) if byte == separator || byte == b'\r' || byte == b'\n' => Start,
+            _ => Within,
+        };
+    }
+    match state {
+        Quoted(line) => Some(line),
+        Start | Within | Closed(_) => None,
+    }
+}
+
+/// The line of a record: a position is before the empty lines that are skipped.
+pub(super) fn line(bytes: &[u8], position: &::csv::Position) -> u64 {
+    let rest = bytes.get(position.byte() as usize..).unwrap_or_default();
+    let skipped = rest.iter().take_while(|byte| b"\r\n".contains(byte)).filter(|&&byte| byte == b'\n');
+    position.line() + skipped.count() as u64
+}

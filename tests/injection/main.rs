@@ -1,0 +1,217 @@
+//! Every input/output call of a run fails, is the first on a full disk, or is the last before the process is killed: each in
+//! turn, and from what is left the run goes on to the bits of an undisturbed one.
+//!
+//! `inject.c` does that by ptrace(2), in every thread and whichever library makes the call. What it skips: calls on files
+//! outside the folder of the test (the program itself, its libraries, `/proc`), `close`, `mmap`, writes that come half the
+//! way, and the GPU backend, whose runs write through the same code. By default every third call is taken in each way, which
+//! begin at different ones; `SOFTSTEP_TEST_STRIDE=1 cargo test --test injection` takes every one.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+#[path = "../binary/mod.rs"]
+mod binary;
+#[path = "../skip/mod.rs"]
+mod skip;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use binary::{Run, finished};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Takes every kind of file that a run has.
+const TRAIN: [&str; 10] = [
+    "train",
+    "--data=digits",
+    "--backend=cpu",
+    "--epochs=2",
+    "--batch-size=100",
+    "--checkpoint-every=6",
+    "--validation=0.1",
+    "--keep=best",
+    "--tensorboard",
+    "--out=run",
+];
+
+/// The tracer, compiled; `None` where there is no compiler or no right to trace.
+fn tracer() -> Option<&'static Path> {
+    static TRACER: OnceLock<Option<(TempDir, PathBuf)>> = OnceLock::new();
+    let made = TRACER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("inject");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/injection/inject.c");
+        let compiled = Command::new("cc").args(["-O1", "-Wall", "-o"]).arg(&path).arg(source).status();
+        let traces = |path: &Path| {
+            let output = folder.path().join("count");
+            let mut command = Command::new(path);
+            command.args(["count", "0", "/nowhere"]).arg(output).arg("/bin/true").status().is_ok_and(|it| it.success())
+        };
+        (compiled.is_ok_and(|status| status.success()) && traces(&path)).then_some((folder, path))
+    });
+    made.as_ref().map(|(_, path)| path.as_path())
+}
+
+/// A folder of its own, with `tmp` and `home` in it.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["tmp", "home"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+fn places(command: &mut Command, folder: &Path) {
+    command.current_dir(folder).stdin(Stdio::null()).env("TMPDIR", folder.join("tmp")).env("HOME", folder.join("home"));
+    command.env("RAYON_NUM_THREADS", "2");
+    for variable in ["RUST_LOG", "SOFTSTEP_DATA_DIR", "XDG_CACHE_HOME"] {
+        command.env_remove(variable);
+    }
+}
+
+/// Runs the program with its `call`th call disturbed; gives how many calls there were, too.
+fn injected(folder: &Path, mode: &str, call: usize, arguments: &[&str]) -> (Run, usize) {
+    let path = folder.canonicalize().unwrap();
+    let counted = tempfile::NamedTempFile::new().unwrap();
+    let [stdout, stderr] = ["stdout", "stderr"].map(|name| path.join(name));
+    let mut command = Command::new(tracer().unwrap());
+    command.args([mode, &call.to_string()]).arg(&path).arg(counted.path()).arg(env!("CARGO_BIN_EXE_softstep"));
+    places(&mut command, &path);
+    // Files of the folder, so that writing to them is disturbed, too.
+    command.stdout(fs::File::create(&stdout).unwrap()).stderr(fs::File::create(&stderr).unwrap());
+    let status = command.args(arguments).status().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|path| fs::read_to_string(path).unwrap());
+    let calls = fs::read_to_string(counted.path()).unwrap().trim().parse().unwrap();
+    (Run { code: status.code().unwrap_or(-1), stdout, stderr: stderr.trim_end().into() }, calls)
+}
+
+fn undisturbed(folder: &Path, arguments: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_softstep"));
+    places(&mut command, folder);
+    finished(command.args(arguments).output().unwrap())
+}
+
+/// What a run leaves that is the same each time: its model, its metrics and its settings.
+type Outcome = (Vec<u8>, Vec<u8>, Value);
+
+/// The outcome of a run that left everything.
+fn outcome(run: &Path) -> Option<Outcome> {
+    let json = |name| serde_json::from_slice::<Value>(&fs::read(run.join(name)).ok()?).ok();
+    let (mut config, results) = (json("config.json")?, json("results.json")?);
+    // It says how many threads there were, and one may be refused.
+    config.as_object_mut()?.remove("driver");
+    let is_whole = results["outcome"] == "ended" && results["test"].is_object() && run.join("report.html").exists();
+    let read = |name| fs::read(run.join(name)).ok();
+    is_whole.then_some((read("model.safetensors")?, read("metrics.jsonl")?, config))
+}
+
+fn expected() -> &'static Outcome {
+    static EXPECTED: OnceLock<Outcome> = OnceLock::new();
+    EXPECTED.get_or_init(|| {
+        let folder = folder();
+        let run = undisturbed(folder.path(), &TRAIN);
+        assert_eq!(run.code, 0, "{run:?}");
+        outcome(&folder.path().join("run")).expect("a whole run folder")
+    })
+}
+
+/// Goes on with what is left, by `--resume` or, before there is a checkpoint, by the same command again.
+fn goes_on(folder: &Path, what: &str, disturbed: &Run) {
+    let resumed = undisturbed(folder, &["train", "-q", "--resume=run"]);
+    let ended = if resumed.code == 0 { resumed.clone() } else { undisturbed(folder, &TRAIN) };
+    assert_eq!(ended.code, 0, "{what}: {disturbed:?}\n{resumed:?}\n{ended:?}");
+    let outcome = outcome(&folder.join("run"));
+    assert!(outcome.as_ref() == Some(expected()), "{what}: {disturbed:?}\n{resumed:?}\n{ended:?}");
+}
+
+/// Disturbs a run that `prepare` has prepared in each way at each call, or at one of so many as `SOFTSTEP_TEST_STRIDE` says.
+fn survives(name: &str, arguments: &[&str], prepare: impl Fn(&Path)) {
+    if tracer().is_none() {
+        skip::skipped_outside_ci("every call can fail where there is cc, and the right to trace a process");
+        return;
+    }
+    let stride = std::env::var("SOFTSTEP_TEST_STRIDE").map_or(3, |stride| stride.parse().unwrap());
+    let sound = folder();
+    prepare(sound.path());
+    let (run, calls) = injected(sound.path(), "count", 0, arguments);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(calls > 50 && outcome(&sound.path().join("run")).as_ref() == Some(expected()), "{calls} calls");
+    let mut figures = Vec::new();
+    for (index, mode) in ["kill", "fail", "full"].into_iter().enumerate() {
+        let (mut cases, mut rescued, mut unharmed) = (0, 0, 0);
+        // The order of calls in different threads varies, and so does their number a little.
+        for call in (1 + index..=calls + 2).step_by(stride) {
+            let what = format!("{name}, {mode} at call {call} of {calls}");
+            let folder = folder();
+            prepare(folder.path());
+            let (run, _) = injected(folder.path(), mode, call, arguments);
+            let codes: &[i32] = if mode == "kill" { &[0, 137] } else { &[0, 1] };
+            assert!(codes.contains(&run.code) && !run.stderr.contains("panicked"), "{what}: {run:?}");
+            if run.code == 0 && !run.stderr.contains("no report") {
+                assert!(outcome(&folder.path().join("run")).as_ref() == Some(expected()), "{what}: {run:?}");
+                unharmed += 1;
+            }
+            if let Some((_, place)) = run.stderr.split_once("is saved in ") {
+                let place = place.split_once(';').unwrap().0;
+                let resumed = undisturbed(folder.path(), &["train", "-q", "--resume", place]);
+                assert_eq!(resumed.code, 0, "{what}: {run:?}\n{resumed:?}");
+                assert!(outcome(Path::new(place)).as_ref() == Some(expected()), "{what}: {run:?}\n{resumed:?}");
+                rescued += 1;
+            }
+            goes_on(folder.path(), &what, &run);
+            cases += 1;
+        }
+        figures.push(format!("{mode}: {cases} of {calls} calls, {unharmed} unharmed, {rescued} moved"));
+    }
+    println!("{name}: {}", figures.join("; "));
+}
+
+#[test]
+fn a_run_survives_whatever_call_fails() {
+    survives("a run", &TRAIN, |_| {});
+}
+
+#[test]
+fn a_run_that_goes_on_survives_whatever_call_fails() {
+    let run = OnceLock::new();
+    survives("a run that goes on", &["train", "--resume=run"], |folder| {
+        assert!(
+            Command::new("cp")
+                .arg("-r")
+                .arg(run.get_or_init(stopped).path().join("run"))
+                .arg(folder)
+                .status()
+                .unwrap()
+                .success()
+        );
+    });
+}
+
+/// A run that was killed between its first checkpoint and its last.
+fn stopped() -> TempDir {
+    // Where that is varies a little: threads take turns as they like.
+    for call in 40..100 {
+        let folder = folder();
+        injected(folder.path(), "kill", call, &TRAIN);
+        let run = folder.path().join("run");
+        let is_checkpoint = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("checkpoint-");
+        let has_checkpoint = fs::read_dir(&run).unwrap().any(|entry| is_checkpoint(entry.unwrap()));
+        if has_checkpoint && !run.join("model.safetensors").exists() {
+            return folder;
+        }
+    }
+    panic!("no kill leaves a run in its middle");
+}
+
+#[test]
+fn a_run_that_has_ended_survives_whatever_call_fails_while_it_is_completed() {
+    survives("a run that has ended", &["train", "--resume=run"], |folder| {
+        let run = undisturbed(folder, &TRAIN);
+        assert_eq!(run.code, 0, "{run:?}");
+        for name in ["model.safetensors", "results.json", "report.html"] {
+            fs::remove_file(folder.join("run").join(name)).unwrap();
+        }
+    });
+}
