@@ -2,12 +2,14 @@
 //! in `shaders/optimizer/`; and the schedule of the learning rate.
 
 mod adamw;
+mod lion;
 mod schedule;
 mod sgd;
 
 use serde::{Deserialize, Serialize};
 
 pub use adamw::AdamW;
+pub use lion::Lion;
 pub use schedule::{Schedule, Warmup};
 pub use sgd::Sgd;
 
@@ -24,6 +26,8 @@ pub enum Optimizer {
     Sgd(Sgd),
     /// Adam with decoupled weight decay.
     AdamW(AdamW),
+    /// Evolved sign momentum.
+    Lion(Lion),
 }
 
 /// Evaluates an expression with the entry of an optimizer: `with_optimizer!(optimizer, entry => entry.moments())`.
@@ -32,22 +36,29 @@ macro_rules! with_optimizer {
         match $optimizer {
             $crate::optimizer::Optimizer::Sgd($entry) => $body,
             $crate::optimizer::Optimizer::AdamW($entry) => $body,
+            $crate::optimizer::Optimizer::Lion($entry) => $body,
         }
     };
 }
 pub(crate) use with_optimizer;
 
 impl Optimizer {
-    /// Every optimizer, with some settings.
-    pub fn all() -> [Self; 2] {
-        [Sgd::default().into(), AdamW::default().into()]
+    /// Every optimizer, with its default settings.
+    pub fn all() -> [Self; 3] {
+        [Sgd::default().into(), AdamW::default().into(), Lion::default().into()]
+    }
+
+    /// The optimizer with this [`name`](Self::name), and its default settings.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|optimizer| optimizer.name() == name)
     }
 
     /// The optimizer of these settings by name; `None` where its own are not there.
-    fn from_settings(settings: &Settings) -> Option<Self> {
+    pub fn from_settings(settings: &Settings) -> Option<Self> {
         match settings.optimizer.as_str() {
             Sgd::NAME => Sgd::from_settings(settings).map(Self::Sgd),
             AdamW::NAME => AdamW::from_settings(settings).map(Self::AdamW),
+            Lion::NAME => Lion::from_settings(settings).map(Self::Lion),
             _ => None,
         }
     }
@@ -57,6 +68,10 @@ impl Optimizer {
 pub trait Entry: Sized {
     /// Its name on the command line and in files.
     const NAME: &'static str;
+    /// What it is, for help.
+    const LABEL: &'static str;
+    /// The learning rate to start from where nothing is known of the data.
+    const LEARNING_RATE: f32;
     /// The names of its settings on the command line, with `_`, and in files.
     const SETTINGS: &'static [&'static str];
     /// Its part of a kernel: a WGSL function `update`.
@@ -133,6 +148,22 @@ impl Optimizer {
         with_optimizer!(self, entry => name(entry))
     }
 
+    /// What it is, for help.
+    pub fn label(&self) -> &'static str {
+        fn label<E: Entry>(_: &E) -> &'static str {
+            E::LABEL
+        }
+        with_optimizer!(self, entry => label(entry))
+    }
+
+    /// The learning rate to start from where nothing is known of the data.
+    pub fn learning_rate(&self) -> f32 {
+        fn rate<E: Entry>(_: &E) -> f32 {
+            E::LEARNING_RATE
+        }
+        with_optimizer!(self, entry => rate(entry))
+    }
+
     /// The names of its settings on the command line, with `_`, and in files.
     pub fn setting_names(&self) -> &'static [&'static str] {
         fn settings<E: Entry>(_: &E) -> &'static [&'static str] {
@@ -196,23 +227,35 @@ impl From<AdamW> for Optimizer {
     }
 }
 
+impl From<Lion> for Optimizer {
+    fn from(lion: Lion) -> Self {
+        Self::Lion(lion)
+    }
+}
+
 /// An optimizer as it is written down: flat, and without `optimizer` it is SGD, once the only one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Its name.
     #[serde(default = "sgd")]
-    optimizer: String,
-    weight_decay: f32,
+    pub optimizer: String,
+    /// As in every optimizer.
+    pub weight_decay: f32,
+    /// Of those that have it, as the following.
     #[serde(skip_serializing_if = "Option::is_none")]
-    momentum: Option<f32>,
+    pub momentum: Option<f32>,
+    /// Nesterov's momentum.
     #[serde(skip_serializing_if = "Option::is_none")]
-    nesterov: Option<bool>,
+    pub nesterov: Option<bool>,
+    /// Share of the mean gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
-    beta1: Option<f64>,
+    pub beta1: Option<f64>,
+    /// Another share of it, or of its square.
     #[serde(skip_serializing_if = "Option::is_none")]
-    beta2: Option<f64>,
+    pub beta2: Option<f64>,
+    /// What keeps a division finite.
     #[serde(skip_serializing_if = "Option::is_none")]
-    epsilon: Option<f64>,
+    pub epsilon: Option<f64>,
 }
 
 fn sgd() -> String {

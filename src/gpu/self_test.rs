@@ -18,7 +18,7 @@ use crate::data;
 use crate::error::Result;
 use crate::loss::{Loss, Objective};
 use crate::model::{Activation, Architecture, Parameters, Shape, Weights, Window, parse_layers};
-use crate::optimizer::{AdamW, Optimizer, Sgd};
+use crate::optimizer::{Optimizer, Sgd};
 use crate::plan::Operation;
 use crate::random::step_key;
 use crate::reference::{self, Bounded, Deviation, Mode, Network, widen};
@@ -752,8 +752,9 @@ fn objective(kind: LossKind, class_weights: &[f32]) -> Objective<'_> {
 }
 
 /// The optimizers that updates are tested with.
-fn optimizers() -> [Optimizer; 3] {
-    [Sgd::default().into(), Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into(), AdamW::default().into()]
+fn optimizers() -> impl Iterator<Item = Optimizer> {
+    let nesterov = Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into();
+    Optimizer::all().into_iter().chain([nesterov])
 }
 
 /// The sum of the weights of a batch's labels.
