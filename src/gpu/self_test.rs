@@ -23,7 +23,7 @@ use crate::plan::Operation;
 use crate::random::step_key;
 use crate::reference::{self, Bounded, Deviation, Mode, Network, widen};
 
-/// Batch, inputs and outputs of the tests: one shape that fills no tile, and a narrow one.
+/// Batch, inputs and outputs of the tests: one shape that is ragged in every tile, and one with few outputs.
 const SHAPES: [[usize; 3]; 2] = [[37, 33, 35], [66, 70, 10]];
 
 /// Shape of the images of the network tests.
