@@ -1,5 +1,5 @@
-//! Augmentation: each image of a training batch is shifted, turned and scaled a little, at random, before the model
-//! reads it.
+//! Augmentation: random small shifts, rotations and scalings of the images of each training batch, before the model
+//! reads them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,22 +10,23 @@ use crate::error::{Error, Result};
 use crate::model::Shape;
 use crate::random::{Stream, signed_unit, step_key, stream_key, word};
 
-/// The most that images are changed; the change of each image is uniform between both signs of it.
+/// Limits of the random changes; the change of each image is uniform between minus and plus the limit.
 ///
-/// Its text, `shift=2,rotate=10,scale=0.1` without what is 0, is that of `--augment`; the same text stands in files.
+/// Its text, `shift=2,rotate=10,scale=0.1` without zero parts, is the value of `--augment`; files contain the same
+/// text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Augment {
-    /// Shift to each side, in pixels.
+    /// Largest shift in each direction, in pixels.
     pub shift: f32,
-    /// Rotation about the centre, in degrees; 45 at most.
+    /// Largest rotation about the centre, in degrees; at most 45.
     pub rotate: f32,
-    /// Change of size, as a share: 0.1 is between 0.9 and 1.1 times. Below 1.
+    /// Largest relative change of size, below 1: 0.1 allows 0.9 to 1.1 times the size.
     pub scale: f32,
 }
 
 impl Augment {
-    /// Its parts by their names.
+    /// The parts with their names.
     fn parts(self) -> [(&'static str, f32); 3] {
         [("shift", self.shift), ("rotate", self.rotate), ("scale", self.scale)]
     }
@@ -101,23 +102,23 @@ impl TryFrom<String> for Augment {
     }
 }
 
-/// Beyond this, no image has a pixel left.
+/// Upper limit of the shift, in pixels; beyond it, no image has a pixel left.
 const MAX_SHIFT: f32 = 1000.0;
 
 /// Augmentation of images of one shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augmentation {
-    /// The most that they are changed.
+    /// Limits of the random changes.
     pub augment: Augment,
-    /// Shape of an image, also where the model reads its features in a row.
+    /// Shape of an image, even if the model reads its features flattened.
     pub image: Shape,
 }
 
 impl Augmentation {
-    /// Augmentation of examples of this shape.
+    /// Builds the augmentation for examples of this shape.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if they are no images, or a part is out of range.
+    /// [`Error::Invalid`] if the examples are not images, or if a part is out of range.
     pub fn new(augment: Augment, image: Shape) -> Result<Self> {
         augment.check()?;
         match image {
@@ -128,11 +129,12 @@ impl Augmentation {
         }
     }
 
-    /// The change of the image in row `row` of the batch of step `step`, from 1, as the affine map from places in the
-    /// changed image to places in the original: `[a, b, c, d, e, f]` with `x' = a x + b y + c` and `y' = d x + e y + f`.
+    /// Change of the image in row `row` of the batch of step `step`, from 1: the affine map from positions in the
+    /// augmented image to positions in the original, `[a, b, c, d, e, f]` with `x' = a x + b y + c` and `y' = d x + e y
+    /// + f`.
     ///
-    /// Places are pixel centres, from (0, 0). The original is read between its pixels by bilinear interpolation; beyond its
-    /// edge, the nearest pixel of the edge stands.
+    /// Positions are pixel centres, from (0, 0). The original is sampled by bilinear interpolation; beyond its edge,
+    /// the nearest pixel of the edge is repeated.
     pub fn map(&self, seed: u64, step: u64, row: u32) -> [f32; 6] {
         let key = stream_key(step_key(seed, step), Stream::Augmentation);
         let random = |element| signed_unit(word(key, row, element));
@@ -147,8 +149,8 @@ impl Augmentation {
     }
 }
 
-/// Sine and cosine of an angle of at most π/4, by the series of Taylor: within 1e-7, and with the same bits everywhere,
-/// which the functions of a platform's library do not promise.
+/// Sine and cosine of an angle of at most π/4, by Taylor series: within 1e-7, and with the same bits everywhere, which
+/// platform libraries do not guarantee.
 fn sin_cos(x: f32) -> (f32, f32) {
     let s = x * x;
     let sin = x * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0))));

@@ -1,4 +1,4 @@
-//! What a backend is: the device side of training, evaluation and prediction.
+//! The [`Backend`] trait: the device side of training, evaluation and prediction.
 
 use crate::augmentation::Augmentation;
 use crate::data::Examples;
@@ -8,109 +8,107 @@ use crate::model::Parameters;
 use crate::optimizer::{Optimizer, TrainingState};
 use crate::verify::Verification;
 
-/// What a backend needs to train, beside the initial parameters.
+/// Everything that a backend needs for training, except the initial parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Training<'a> {
-    /// The examples that steps draw from.
+    /// The training examples.
     pub examples: &'a Examples,
-    /// The most examples in a step.
+    /// Upper limit of the examples in a step.
     pub batch_size: usize,
     /// The optimizer.
     pub optimizer: Optimizer,
-    /// The most that the L2 norm of all gradients together may be; those of a larger one are
-    /// [clipped](crate::reference::clip_coefficient). Above 0 and finite.
+    /// Upper limit of the global L2 norm of the gradients, above 0 and finite; larger gradients are
+    /// [clipped](crate::reference::clip_coefficient).
     pub clip_norm: Option<f32>,
-    /// What to make small.
+    /// The loss to minimise, with its label smoothing and class weights.
     pub objective: Objective<'a>,
-    /// Seed of dropout and augmentation, which draw from it, the step and the example: [`random`](crate::random).
+    /// Seed of dropout and augmentation, which draw from the seed, the step and the example: [`random`](crate::random).
     pub seed: u64,
-    /// Random change of the images of a batch, before the model reads them.
+    /// Random augmentation of the images of a batch, before the model reads them.
     pub augmentation: Option<Augmentation>,
 }
 
 /// One training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Where its batch starts in the epoch's order; a multiple of the batch size.
+    /// Start of the batch in the epoch's shuffled indices; a multiple of the batch size.
     pub first: usize,
-    /// Examples in its batch: the batch size, or less in the last step of an epoch.
+    /// Examples in the batch: the batch size, or less in the last step of an epoch.
     pub batch: usize,
-    /// Its learning rate.
+    /// Learning rate of the step.
     pub learning_rate: f32,
 }
 
-/// What a model makes of a data set whose targets are known.
+/// Loss and predictions of a model on examples with known targets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
-    /// The mean loss, without label smoothing and class weights: in nats for the cross-entropies.
+    /// Mean loss, without label smoothing and class weights; in nats for the cross-entropies.
     pub loss: f64,
-    /// How many examples were predicted right.
+    /// Number of correctly predicted examples.
     pub correct: usize,
-    /// The predicted class of each example, `[examples]`: the most probable, the lowest where several are. Empty where
-    /// the targets are real values.
+    /// Predicted class of each example, `[examples]`: the most probable one, the lowest if several tie. Empty for real
+    /// targets.
     pub predictions: Vec<u32>,
-    /// Of real-valued targets the coefficient of determination R²: the share of their variance that the model explains,
-    /// 1 − mean squared error / variance, all outputs together.
+    /// Coefficient of determination R² of real targets: the share of their variance that the model explains, 1 − mean
+    /// squared error / variance, over all outputs together.
     pub r_squared: Option<f64>,
 }
 
 impl Evaluation {
-    /// Share of examples predicted right, in 0..1; `None` where the targets are real values.
+    /// Share of correctly predicted examples, in 0..1; `None` for real targets.
     pub fn accuracy(&self) -> Option<f64> {
         self.r_squared.is_none().then(|| self.correct as f64 / self.predictions.len() as f64)
     }
 
-    /// The evaluation on real values that vary so much.
+    /// Builds the evaluation of real targets from their mean squared error and their variance.
     pub(crate) fn of_values(loss: f64, variance: f64) -> Self {
         Self { loss, correct: 0, predictions: Vec::new(), r_squared: Some(1.0 - loss / variance) }
     }
 }
 
-/// Where a backend runs.
+/// Description of the device that a backend runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// `gpu` or `cpu`.
     pub backend: &'static str,
-    /// The adapter's or processor's name.
+    /// Name of the adapter or processor.
     pub name: String,
-    /// `discrete-gpu`, `integrated-gpu`, `virtual-gpu`, `software` (an adapter that is a program on the CPU)
-    /// or `cpu`.
+    /// `discrete-gpu`, `integrated-gpu`, `virtual-gpu`, `software` (an adapter implemented on the CPU) or `cpu`.
     pub device_type: &'static str,
     /// Driver or library, with its version.
     pub driver: String,
 }
 
-/// What one kernel of a training step took so far.
+/// Accumulated time of one kernel of the training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelTime {
-    /// The kernel.
+    /// Name of the kernel.
     pub name: &'static str,
-    /// How often it ran.
+    /// Number of dispatches.
     pub dispatches: u64,
-    /// How long, in all.
+    /// Total time.
     pub seconds: f64,
 }
 
 /// A model on a device, with the data it trains on.
 ///
-/// One step is: forward, loss, backward and update. Losses come back in the order of the steps; a backend may
-/// deliver them some steps late, and [`finish`](Self::finish) waits for the rest.
+/// A step is forward, loss, backward and update. Losses arrive in the order of the steps; a backend may deliver them
+/// some steps late, and [`finish`](Self::finish) waits for the rest.
 #[allow(async_fn_in_trait)] // the trainer is generic over its backend and spawns nothing
 pub trait Backend {
-    /// A data set where this backend keeps it.
+    /// A data set in the form that the backend keeps it in.
     type Set;
 
-    /// Where it runs.
+    /// Returns the device that the backend runs on.
     fn info(&self) -> &DeviceInfo;
 
-    /// Brings a data set to the device, for [`evaluate`](Self::evaluate) and
-    /// [`probabilities`](Self::probabilities).
+    /// Uploads a data set for [`evaluate`](Self::evaluate) and [`probabilities`](Self::probabilities).
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) where features or classes are not the model's, or it does not fit.
+    /// [`Invalid`](crate::Error::Invalid) if features or classes differ from the model's, or if the data does not fit.
     fn upload(&mut self, examples: &Examples) -> Result<Self::Set>;
 
-    /// Starts an epoch: steps take the training examples in this order.
+    /// Starts an epoch whose steps take the training examples in the order of these indices.
     ///
     /// # Errors
     /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`], or an index is out of range.
@@ -119,65 +117,65 @@ pub trait Backend {
     /// Runs one training step and appends the mean losses of those steps that finished meanwhile.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()>;
 
     /// Waits until every step has run and appends the remaining losses.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()>;
 
-    /// Loss and predictions on a data set.
+    /// Computes loss and predictions on a data set.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     async fn evaluate(&mut self, set: &Self::Set) -> Result<Evaluation>;
 
-    /// The probability of every class for every example, `[examples, classes]`, row-major; of a model trained with mean
-    /// squared error its outputs, `[examples, outputs]`.
+    /// Computes the probability of every class for every example, `[examples, classes]`, row-major; for a model trained
+    /// with mean squared error, its outputs, `[examples, outputs]`.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     async fn probabilities(&mut self, set: &Self::Set) -> Result<Vec<f32>>;
 
-    /// The parameters as they are now.
+    /// Reads the current parameters.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     async fn parameters(&mut self) -> Result<Parameters>;
 
-    /// Everything that the steps so far changed. Call it after [`finish`](Self::finish).
+    /// Reads everything that the steps so far changed. Call [`finish`](Self::finish) first.
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`]; what the device reports.
+    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`]; errors of the device.
     async fn state(&mut self) -> Result<TrainingState>;
 
-    /// Goes on from this state: the next steps give the same bits as those of the backend it was taken from.
-    /// Call it after [`finish`](Self::finish); the epoch that was begun goes on.
+    /// Restores a state: the next steps give the same bits as those of the backend that the state was read from. Call
+    /// [`finish`](Self::finish) first; an epoch that was begun continues.
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`], or the state is that of another
-    /// model or optimizer.
+    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`], or if the state belongs to
+    /// another model or optimizer.
     fn restore(&mut self, state: &TrainingState) -> Result<()>;
 
-    /// What each kernel of a training step took, in the order they run; empty where that was not measured.
+    /// Accumulated time of each kernel of a training step, in dispatch order; empty if the backend does not measure it.
     fn profile(&self) -> &[KernelTime] {
         &[]
     }
 
-    /// What was verified of its steps, if any were to be.
+    /// Result of the verification of the steps; `None` if the backend does not verify them.
     fn verification(&self) -> Option<&Verification> {
         None
     }
 }
 
-/// The steps that an epoch allows. Backends share it, so that they refuse the same in the same words.
+/// Checks of an epoch and its steps, shared by the backends so that they refuse the same input with the same message.
 #[derive(Debug)]
 pub(crate) struct Epoch {
     examples: usize,
     batch_size: usize,
-    /// Examples of the epoch that was begun; 0 before the first.
+    /// Number of examples of the current epoch; 0 before the first.
     length: usize,
 }
 
@@ -218,7 +216,7 @@ impl Epoch {
     }
 }
 
-/// What a backend says to a step if it was made without [`Training`].
+/// Error of a training call on a backend that was made without [`Training`].
 pub(crate) fn no_training() -> Error {
     Error::Invalid("this backend was made without training data: it can evaluate and predict, not train".into())
 }

@@ -1,4 +1,4 @@
-//! Data sets: examples with their features, and a class or real values to learn of each.
+//! Data sets: examples with features and targets, which are classes or real values.
 
 use std::sync::Arc;
 
@@ -37,22 +37,22 @@ pub use preprocessing::{
 #[cfg(not(target_arch = "wasm32"))]
 pub use store::{DownloadLimits, Progress, Set, Store, cache_folder, load};
 
-/// The most classes of people's own data.
+/// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;
 
-/// What the examples show, row-major: `[examples, features]`.
+/// Features of the examples, row-major: `[examples, features]`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Features {
-    /// A byte each, as pixels are; what a model sees is `byte / 255`, in 0..1.
+    /// One byte per feature, as in pixels; a model sees `byte / 255`, in 0..1.
     Bytes(Vec<u8>),
-    /// Numbers that a model sees as they are.
+    /// Numbers, which a model sees unchanged.
     Floats(Vec<f32>),
 }
 
-/// What is to be learned of the examples.
+/// Targets of the examples, which a model learns to predict.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
-    /// A class each, `[examples]`, below [`Examples::outputs`].
+    /// Class labels, `[examples]`, each below [`Examples::outputs`].
     Classes(Vec<u32>),
     /// Real values, `[examples, outputs]`, row-major.
     Values(Vec<f32>),
@@ -83,7 +83,7 @@ impl From<Vec<f32>> for Targets {
 }
 
 impl Targets {
-    /// Those of some examples, in this order, where each has so many outputs.
+    /// Copies the targets of some examples, in this order; `outputs` is the number of values per example.
     pub fn select(&self, examples: &[u32], outputs: usize) -> Self {
         match self {
             Self::Classes(labels) => Self::Classes(examples.iter().map(|&example| labels[example as usize]).collect()),
@@ -96,7 +96,7 @@ impl Targets {
 }
 
 impl Features {
-    /// Number of them, of all examples together.
+    /// Number of features of all examples together.
     pub fn len(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
@@ -104,22 +104,22 @@ impl Features {
         }
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no features.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Examples with what is to be learned of them. Clones share both.
+/// Examples: features and targets. Clones share both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
     /// `[examples, features]`, row-major.
     pub inputs: Arc<Features>,
-    /// A class or a row of values for each example.
+    /// A class label, or a row of values, for each example.
     pub targets: Arc<Targets>,
-    /// Features of an example.
+    /// Number of features of an example.
     pub features: usize,
-    /// Number of classes, 2 or more; or of real values of an example, 1 or more.
+    /// Number of classes, 2 or more; or number of real targets of an example, 1 or more.
     pub outputs: usize,
 }
 
@@ -185,7 +185,7 @@ impl Examples {
         self.inputs.is_empty()
     }
 
-    /// One example as a model sees it, `[features]`; bytes are scaled in f64.
+    /// Features of one example as a model sees them, `[features]`; bytes are scaled in f64.
     pub fn input(&self, example: usize) -> impl Iterator<Item = f64> {
         let row = example * self.features..(example + 1) * self.features;
         let (bytes, values) = match &*self.inputs {
@@ -195,10 +195,10 @@ impl Examples {
         bytes.iter().map(|&byte| f64::from(byte) / 255.0).chain(values.iter().map(|&value| f64::from(value)))
     }
 
-    /// The class of each example, `[examples]`.
+    /// Class labels, `[examples]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the targets are real values.
+    /// [`Error::Invalid`] if the targets are real values.
     pub fn labels(&self) -> Result<&[u32]> {
         match &*self.targets {
             Targets::Classes(labels) => Ok(labels),
@@ -208,7 +208,7 @@ impl Examples {
         }
     }
 
-    /// The variance of real-valued targets around their means, the mean over the outputs; `None` for classes.
+    /// Variance of real targets, averaged over the outputs; `None` for classes.
     pub fn variance(&self) -> Option<f64> {
         let Targets::Values(values) = &*self.targets else { return None };
         let rows = (values.len() / self.outputs) as f64;
@@ -220,7 +220,7 @@ impl Examples {
         Some((0..self.outputs).map(variance).sum::<f64>() / self.outputs as f64)
     }
 
-    /// Copies of some examples, in this order.
+    /// Copies some examples, in this order.
     pub fn select(&self, examples: &[u32]) -> Self {
         let Self { features, outputs, .. } = *self;
         let rows = || examples.iter().map(|&example| example as usize * features..(example as usize + 1) * features);
@@ -231,9 +231,10 @@ impl Examples {
         Self { inputs: inputs.into(), targets: self.targets.select(examples, outputs).into(), features, outputs }
     }
 
-    /// Splits off a validation part of `round(share * len)` examples: (what is left, validation).
+    /// Splits off a validation part of `round(share * len)` examples; returns the remaining examples and the validation
+    /// part.
     ///
-    /// Which examples go depends on the seed and the length only; both parts keep the order they had. Only the
+    /// The choice depends on the seed and the number of examples only, and both parts keep their order. Only the
     /// validation part is copied.
     ///
     /// # Errors
@@ -249,7 +250,7 @@ impl Examples {
         Ok((self, validation))
     }
 
-    /// The classes that no example has; none where the targets are real values.
+    /// Classes without an example; empty if the targets are real values.
     pub fn missing_classes(&self) -> Vec<usize> {
         let Targets::Classes(labels) = &*self.targets else { return Vec::new() };
         let mut missing = vec![true; self.outputs];
@@ -257,7 +258,7 @@ impl Examples {
         (0..self.outputs).filter(|&class| missing[class]).collect()
     }
 
-    /// Checks that there is something to tell apart, with the names of the classes for messages, if they have some.
+    /// Checks that the targets differ. `names` are the class names for the message, if there are any.
     fn check_learnable(&self, names: Option<&[String]>) -> std::result::Result<(), String> {
         match &*self.targets {
             Targets::Classes(labels) if labels.iter().all(|label| *label == labels[0]) => {
@@ -272,7 +273,7 @@ impl Examples {
         }
     }
 
-    /// SHA-256 over everything in it, in lower-case hexadecimal.
+    /// SHA-256 of features, targets and sizes, in lower-case hexadecimal.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         self.update(&mut hash);
@@ -296,7 +297,7 @@ impl Examples {
         }
     }
 
-    /// These examples and then others of the same kind.
+    /// Appends examples with the same kinds of features and targets.
     #[cfg(not(target_arch = "wasm32"))]
     fn and(mut self, other: Self) -> Self {
         match (Arc::make_mut(&mut self.inputs), &*other.inputs) {
@@ -312,7 +313,7 @@ impl Examples {
         self
     }
 
-    /// Takes the chosen examples out; both parts keep their order.
+    /// Removes the chosen examples and returns them; both parts keep their order.
     fn take(&mut self, chosen: &[bool]) -> Self {
         let Self { features, outputs, .. } = *self;
         let inputs = match Arc::make_mut(&mut self.inputs) {
@@ -327,13 +328,12 @@ impl Examples {
     }
 }
 
-/// The generator's stream for validation splits, so that they share no random numbers with what else a run's seed
-/// drives.
+/// Stream of the random generator for validation splits, separate from everything else that a run's seed drives.
 const SPLIT_STREAM: u64 = u64::MAX;
-/// The same for the test part of data that hold both.
+/// Stream for test parts that are split off the data.
 const TEST_STREAM: u64 = u64::MAX - 1;
 
-/// Which `round(share * len)` examples make a part; `None` if none or all of them would.
+/// Chooses `round(share * len)` examples: true for each chosen one; `None` if none or all of them would be chosen.
 fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
     let wanted = (share * len as f64).round();
     if !(1.0..len as f64).contains(&wanted) {
@@ -352,7 +352,7 @@ fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
     Some((0..len).map(choose).collect())
 }
 
-/// Which examples of `file` make its test part.
+/// Chooses the test part of `file`: true for each of its examples.
 fn choose_test(file: &str, len: usize, share: f64, seed: u64) -> Result<Vec<bool>> {
     choose(len, share, seed, TEST_STREAM).ok_or_else(|| {
         Error::Invalid(format!(
@@ -361,7 +361,7 @@ fn choose_test(file: &str, len: usize, share: f64, seed: u64) -> Result<Vec<bool
     })
 }
 
-/// Takes the chosen rows, `[rows, width]`, out of `values`; both keep their order.
+/// Removes the chosen rows from `values`, `[rows, width]`, and returns them; both parts keep their order.
 fn take_rows<T: Copy>(values: &mut Vec<T>, width: usize, chosen: &[bool]) -> Vec<T> {
     let count = chosen.iter().filter(|&&chosen| chosen).count();
     let mut taken = Vec::with_capacity(count * width);
@@ -379,29 +379,29 @@ fn take_rows<T: Copy>(values: &mut Vec<T>, width: usize, chosen: &[bool]) -> Vec
     taken
 }
 
-/// A data set in its two parts.
+/// A data set: a training and a test part.
 #[derive(Clone, Debug)]
 pub struct Data {
-    /// Its name: `mnist`, `digits`, or the folder it came from.
+    /// Name of the data set: `mnist`, `digits`, or the path that it was loaded from.
     pub name: String,
-    /// What to train on.
+    /// The training part.
     pub train: Examples,
-    /// What accuracy is measured on.
+    /// The test part, which accuracy is measured on.
     pub test: Examples,
-    /// How they were made of a table, images or arrays; `None` if they were none of these.
+    /// Preprocessing of a table, images or arrays; `None` for other data.
     pub preprocessing: Option<Preprocessing>,
-    /// Rows and columns of pixels, where an example is an image of one byte a pixel, row by row, or of three.
+    /// Height and width in pixels, if the examples are images, row by row, with one or three bytes per pixel.
     pub image: Option<[usize; 2]>,
-    /// What a person should know of how they were read, a line each.
+    /// Notices for the user about the loading, one line each.
     pub notices: Vec<String>,
-    /// Why the target of a table is learned as classes or as a number, with the flag that changes it.
+    /// Reason why the target of a table is learned as classes or as a number, with the flag that changes it.
     pub target_rule: Option<String>,
-    /// A table that [`Data::refit`] can use.
+    /// The table for [`Data::refit`].
     pub table: Option<Arc<csv::Loaded>>,
 }
 
 impl Data {
-    /// Shape of an example: an image's where it is one.
+    /// Shape of an example: that of the image, if it is one.
     pub fn shape(&self) -> Shape {
         let features = self.train.features;
         match self.image {
@@ -412,12 +412,12 @@ impl Data {
         }
     }
 
-    /// Takes means, deviations and categories of a table from the rows that are trained on: those that are left in the
-    /// training part once [`Examples::split`] has taken this share out. Data that are no table, or were read as a model
-    /// before read them, stay as they are. What this needs of a table is given up.
+    /// Recomputes the means, deviations and categories of a table from the rows that training really uses: those that
+    /// remain after [`Examples::split`] has held out the share `validation`. Data that is no table, or was loaded for
+    /// an existing model, is unchanged. Releases the memory that the table was kept in for this purpose.
     ///
     /// # Errors
-    /// [`Error::Format`] where a value is too far from the rows that are trained on.
+    /// [`Error::Format`] if a value is too far from the training rows.
     pub fn refit(&mut self, validation: f64, seed: u64) -> Result<()> {
         if let Some(table) = self.table.take().filter(|_| validation > 0.0) {
             let (train, test, format, notices) = table.refit(validation, seed)?;
@@ -427,7 +427,7 @@ impl Data {
         Ok(())
     }
 
-    /// SHA-256 over everything in it but its name, in lower-case hexadecimal.
+    /// SHA-256 of both parts, without the name, in lower-case hexadecimal.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         [&self.train, &self.test].into_iter().for_each(|part| part.update(&mut hash));
@@ -435,7 +435,7 @@ impl Data {
     }
 }
 
-/// Lower-case hexadecimal.
+/// Formats bytes in lower-case hexadecimal.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -451,7 +451,7 @@ mod tests {
         Examples::new(Features::Bytes(inputs), labels, 2, 3).unwrap()
     }
 
-    /// The same in floats, with the targets [i, -i].
+    /// Example i has the float features [i, 255 - i] and the targets [i, -i].
     fn numbered_floats(len: u8) -> Examples {
         let pairs = |second: fn(f32) -> f32| {
             (0..len).map(f32::from).flat_map(|index| [index, second(index)]).collect::<Vec<f32>>()
@@ -459,7 +459,7 @@ mod tests {
         Examples::new(pairs(|index| 255.0 - index), pairs(|index| -index), 2, 2).unwrap()
     }
 
-    /// The numbers of examples made by either.
+    /// The numbers i of examples that `numbered` or `numbered_floats` made.
     fn numbers(examples: &Examples) -> Vec<usize> {
         let scale = if matches!(*examples.inputs, Features::Bytes(_)) { 255.0 } else { 1.0 };
         (0..examples.len()).map(|example| (examples.input(example).next().unwrap() * scale).round() as usize).collect()
@@ -499,7 +499,7 @@ mod tests {
             let (_, validation) = numbered(20).split(0.25, seed).unwrap();
             numbers(&validation).into_iter().for_each(|index| chosen[index] += 1);
         }
-        // Each is chosen 1000 times on average, with a standard deviation of 27.
+        // Each example is chosen 1000 times on average, with a standard deviation of 27.
         assert!(chosen.iter().all(|count| (1000i32 - count).abs() <= 140), "{chosen:?}");
     }
 
@@ -550,7 +550,7 @@ mod tests {
             target_rule: None,
             table: None,
         };
-        // Runs and models know their data by this hash: it must stay.
+        // This hash must not change: runs and models identify their data by it.
         let known = "452ffbf22104e4bbf6f385470c6445eaf3415876ca13ea4479facba3a807f7c6";
         assert_eq!(data(&numbered(10)).sha256(), known);
         let values = |first: f32| Examples::new(vec![first, 1.0], vec![first, 1.0], 1, 1).unwrap();

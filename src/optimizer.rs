@@ -1,5 +1,5 @@
-//! The optimizers, each one entry: a file in `optimizer/` with everything that is known of it, and its part of a kernel
-//! in `shaders/optimizer/`; and the schedule of the learning rate.
+//! The optimizers and the learning-rate schedules. Each optimizer is one entry: a file in `optimizer/` with its
+//! settings, formulas and error bounds, and a WGSL part of a kernel in `shaders/optimizer/`.
 
 mod adamw;
 mod lion;
@@ -18,7 +18,7 @@ use crate::model::{Architecture, Parameters};
 use crate::reference::Bounded;
 use crate::shader::Part;
 
-/// How gradients change the parameters.
+/// The update rule of the parameters, with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Settings", into = "Settings")]
 pub enum Optimizer {
@@ -53,7 +53,7 @@ impl Optimizer {
         Self::all().into_iter().find(|optimizer| optimizer.name() == name)
     }
 
-    /// The optimizer of these settings by name; `None` where its own are not there.
+    /// Builds the optimizer that `settings` name; `None` if the name is unknown or one of its settings is missing.
     pub fn from_settings(settings: &Settings) -> Option<Self> {
         match settings.optimizer.as_str() {
             Sgd::NAME => Sgd::from_settings(settings).map(Self::Sgd),
@@ -64,51 +64,52 @@ impl Optimizer {
     }
 }
 
-/// Everything that is known of an optimizer.
+/// An optimizer: its settings, formulas, error bounds and WGSL part.
 pub trait Entry: Sized {
-    /// Its name on the command line and in files.
+    /// Name on the command line and in files.
     const NAME: &'static str;
-    /// What it is, for help.
+    /// Description for help.
     const LABEL: &'static str;
-    /// The learning rate to start from where nothing is known of the data.
+    /// Default learning rate where nothing is known of the data.
     const LEARNING_RATE: f32;
-    /// The names of its settings on the command line, with `_`, and in files.
+    /// Names of the settings, on the command line (there with `-` for `_`) and in files.
     const SETTINGS: &'static [&'static str];
-    /// Its part of a kernel: a WGSL function `update`.
+    /// WGSL part of a kernel: a function `update`.
     const SHADER: Part;
 
-    /// How many numbers it remembers for each parameter: at most 2.
+    /// Number of moments, the values kept for each parameter: at most 2.
     fn moments(&self) -> usize;
 
     /// Checks the range of each setting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first out of range, by its flag of `softstep train`.
+    /// [`Error::Invalid`] naming the first setting out of range by its flag of `softstep train`.
     fn check(&self) -> Result<()>;
 
-    /// What a device multiplies its moments with in step `step`, from 1.
+    /// Factors that a device multiplies the moments by in step `step`, from 1.
     fn moment_scales(&self, step: u64) -> [f64; 2] {
         let _ = step;
         [1.0; 2]
     }
 
-    /// The constants of its [`SHADER`](Self::SHADER).
+    /// Override constants of [`SHADER`](Self::SHADER).
     fn constants(&self) -> Vec<(&'static str, f64)>;
 
-    /// Its settings as they are written down.
+    /// The settings in the form in which they are stored.
     fn settings(&self) -> Settings;
 
-    /// The optimizer with these settings; `None` where one is missing.
+    /// Builds the optimizer from stored settings; `None` if one is missing.
     fn from_settings(settings: &Settings) -> Option<Self>;
 
-    /// One update in f64, the `step`-th, from 1; all slices are shaped alike.
+    /// Performs update number `step`, from 1, in f64; all slices have the same length.
     fn update(&self, step: u64, learning_rate: f64, values: &mut [f64], gradient: &[f64], moments: [&mut [f64]; 2]);
 
-    /// The same in f32, as a loop that compiles to vector instructions; moments that it does not have are empty.
+    /// Performs the update in f32, as a loop that compiles to vector instructions; slices of moments that the optimizer
+    /// lacks are empty.
     fn update_f32(&self, step: u64, learning_rate: f32, values: &mut [f32], gradient: &[f32], moments: [&mut [f32]; 2]);
 
-    /// What a gradient makes of a layer's `old` values and moments, with bounds of the errors of f32; `None` where its
-    /// moments are missing.
+    /// Computes the update of a layer from its `old` values and moments, with bounds on the errors of an f32
+    /// computation; `None` if the moments are missing.
     fn bounded_update(
         &self,
         step: u64,
@@ -118,8 +119,8 @@ pub trait Entry: Sized {
         moments: [Option<&[f64]>; 2],
     ) -> Option<BoundedUpdate>;
 
-    /// The gradient that changed a layer's values, or its first moment where there is one, from `[old, new]` to what they
-    /// are now.
+    /// Recovers the gradient from the change, `[old, new]`, of a layer's values, or of its first moment if there is
+    /// one.
     fn derived_gradient(
         &self,
         learning_rate: f64,
@@ -128,19 +129,19 @@ pub trait Entry: Sized {
     ) -> Option<Vec<f64>>;
 }
 
-/// What an update makes of a layer, and how far a device that computes it in f32 may be off.
+/// The update of a layer, with bounds on the errors of an f32 computation.
 #[derive(Debug, Default)]
 pub struct BoundedUpdate {
-    /// The new values.
+    /// The new parameters.
     pub parameters: Bounded,
-    /// How far [`Entry::derived_gradient`] may be off.
+    /// Error bounds of [`Entry::derived_gradient`].
     pub gradient_errors: Vec<f64>,
-    /// The new second moment, where there is one.
+    /// The new second moment, if there is one.
     pub second_moment: Option<Bounded>,
 }
 
 impl Optimizer {
-    /// Its name on the command line and in files.
+    /// Name on the command line and in files.
     pub fn name(&self) -> &'static str {
         fn name<E: Entry>(_: &E) -> &'static str {
             E::NAME
@@ -148,7 +149,7 @@ impl Optimizer {
         with_optimizer!(self, entry => name(entry))
     }
 
-    /// What it is, for help.
+    /// Description for help.
     pub fn label(&self) -> &'static str {
         fn label<E: Entry>(_: &E) -> &'static str {
             E::LABEL
@@ -156,7 +157,7 @@ impl Optimizer {
         with_optimizer!(self, entry => label(entry))
     }
 
-    /// The learning rate to start from where nothing is known of the data.
+    /// Default learning rate where nothing is known of the data.
     pub fn learning_rate(&self) -> f32 {
         fn rate<E: Entry>(_: &E) -> f32 {
             E::LEARNING_RATE
@@ -164,7 +165,7 @@ impl Optimizer {
         with_optimizer!(self, entry => rate(entry))
     }
 
-    /// The names of its settings on the command line, with `_`, and in files.
+    /// Names of the settings, on the command line (there with `-` for `_`) and in files.
     pub fn setting_names(&self) -> &'static [&'static str] {
         fn settings<E: Entry>(_: &E) -> &'static [&'static str] {
             E::SETTINGS
@@ -172,7 +173,7 @@ impl Optimizer {
         with_optimizer!(self, entry => settings(entry))
     }
 
-    /// Its part of a kernel.
+    /// WGSL part of a kernel.
     pub(crate) fn shader(&self) -> Part {
         fn shader<E: Entry>(_: &E) -> Part {
             E::SHADER
@@ -180,12 +181,12 @@ impl Optimizer {
         with_optimizer!(self, entry => shader(entry))
     }
 
-    /// The constants of its part of a kernel.
+    /// Override constants of the WGSL part.
     pub(crate) fn constants(&self) -> Vec<(&'static str, f64)> {
         with_optimizer!(self, entry => entry.constants())
     }
 
-    /// How many numbers it remembers for each parameter: at most 2.
+    /// Number of moments, the values kept for each parameter: at most 2.
     pub fn moments(&self) -> usize {
         with_optimizer!(self, entry => entry.moments())
     }
@@ -193,18 +194,18 @@ impl Optimizer {
     /// Checks the range of each setting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first out of range, by its flag of `softstep train`.
+    /// [`Error::Invalid`] naming the first setting out of range by its flag of `softstep train`.
     pub fn check(&self) -> Result<()> {
         with_optimizer!(self, entry => entry.check())
     }
 
-    /// What a device multiplies the moments with in step `step`, from 1.
+    /// Factors that a device multiplies the moments by in step `step`, from 1.
     pub fn moment_scales(&self, step: u64) -> [f64; 2] {
         with_optimizer!(self, entry => Entry::moment_scales(entry, step))
     }
 }
 
-/// Refuses a setting by its flag where a rule does not hold.
+/// Returns [`Error::Invalid`] with flag, value and rule unless `holds`.
 pub(crate) fn must(holds: bool, flag: &str, value: impl std::fmt::Display, rule: &str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Invalid(format!("{flag} {value}: must be {rule}"))) }
 }
@@ -236,7 +237,7 @@ impl From<Lion> for Optimizer {
 /// An optimizer as it is written down: flat, and without `optimizer` it is SGD, once the only one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Its name.
+    /// Name of the optimizer.
     #[serde(default = "sgd")]
     pub optimizer: String,
     /// As in every optimizer.
@@ -263,7 +264,7 @@ fn sgd() -> String {
 }
 
 impl Settings {
-    /// Of an optimizer with this name and weight decay, and no other settings.
+    /// Settings with this name and weight decay, and no others.
     fn new(optimizer: &str, weight_decay: f32) -> Self {
         Self { optimizer: optimizer.into(), weight_decay, ..Self::default() }
     }
@@ -280,7 +281,7 @@ impl TryFrom<Settings> for Optimizer {
 
     fn try_from(settings: Settings) -> std::result::Result<Self, String> {
         let optimizer = Self::from_settings(&settings);
-        // And nothing that is another's.
+        // Settings of another optimizer are refused.
         optimizer.filter(|&optimizer| Settings::from(optimizer) == settings).ok_or_else(|| {
             let all = Self::all().map(|other| format!("{} for {}", other.setting_names().join(", "), other.name()));
             format!("an optimizer needs its own settings, and only those: {}", all.join("; "))
@@ -288,21 +289,22 @@ impl TryFrom<Settings> for Optimizer {
     }
 }
 
-/// All that training changes. A backend that goes on from here takes the very same steps.
+/// Everything that training changes. A backend that resumes from a state takes exactly the same steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingState {
-    /// The model as it is now.
+    /// The current model.
     pub parameters: Parameters,
-    /// What the optimizer remembers, [`Optimizer::moments`] times the shape of the parameters.
+    /// The optimizer's moments: [`Optimizer::moments`] tensors for each tensor of parameters.
     pub moments: Vec<Parameters>,
-    /// The model after the best epoch so far, where the trainer keeps it; backends leave this alone.
+    /// The model after the best epoch so far, if the trainer keeps it; backends do not touch it.
     pub best: Option<Parameters>,
-    /// Updates since the start.
+    /// Number of updates since the start.
     pub updates: u64,
 }
 
 impl TrainingState {
-    /// Checks that a model with this architecture, and an optimizer with so many moments, can go on from here.
+    /// Checks that a model with this architecture and an optimizer with this number of moments can resume from the
+    /// state.
     ///
     /// # Errors
     /// [`Error::Invalid`] with both architectures, or both numbers of moments.
@@ -328,7 +330,7 @@ impl TrainingState {
         Ok(())
     }
 
-    /// Names the first layer with a value that is infinite or not a number.
+    /// Describes the first layer with a value that is infinite or not a number.
     pub fn non_finite(&self) -> Option<String> {
         let parts = std::iter::once(("weights", &self.parameters)).chain(self.moments.iter().map(|m| ("moments", m)));
         let statistics = self.parameters.statistics.iter().enumerate();

@@ -1,8 +1,8 @@
-//! Pages for people: one self-contained HTML file each, with neither scripts nor requests.
+//! HTML pages of reports and lessons: each one self-contained file, without scripts or requests.
 //!
-//! [`document`] is the skeleton, [`plot`] draws, [`picture`] makes images. Whatever is put into `html!` is escaped: the
-//! names of classes, columns and files come from users. Every colour is one of the style sheet's, so that a page suits
-//! light and dark screens; an SVG of [`plot`] has the light ones in itself.
+//! [`document`] is the skeleton, [`plot`] draws plots, [`picture`] encodes images. `html!` escapes everything put into
+//! it, since the names of classes, columns and files come from users. Every colour is one from the style sheet, so that
+//! a page suits light and dark screens; an SVG of [`plot`] itself contains the light colours.
 
 pub mod picture;
 pub mod plot;
@@ -12,10 +12,10 @@ use softstep::error::printable;
 
 const STYLE: &str = include_str!("page/style.css");
 
-/// What is near the start of each page.
+/// Marker near the start of every page.
 pub const MARK: &str = "<meta name=\"generator\" content=\"softstep";
 
-/// A whole page in this language (`en`, `zh`). `body` begins with its `h1`.
+/// Renders a whole page in the language `lang` (`en`, `zh`). `body` begins with its `h1`.
 pub fn document(title: &str, lang: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
@@ -25,7 +25,7 @@ pub fn document(title: &str, lang: &str, body: &Markup) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="generator" content=(concat!("softstep ", env!("CARGO_PKG_VERSION")));
-                // The page says itself that it needs nothing from anywhere.
+                // The policy makes browsers refuse every external resource: the page needs none.
                 meta http-equiv="Content-Security-Policy"
                     content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
                 title { (title) }
@@ -37,12 +37,12 @@ pub fn document(title: &str, lang: &str, body: &Markup) -> String {
     page.into_string()
 }
 
-/// A section under its heading.
+/// A section with its heading.
 pub fn section(title: &str, body: &Markup) -> Markup {
     html! { section { h2 { (title) } (body) } }
 }
 
-/// Names beside values.
+/// A list of names and values.
 pub fn facts<N: AsRef<str>, V: AsRef<str>>(facts: impl IntoIterator<Item = (N, V)>) -> Markup {
     html! {
         dl.facts {
@@ -53,7 +53,7 @@ pub fn facts<N: AsRef<str>, V: AsRef<str>>(facts: impl IntoIterator<Item = (N, V
     }
 }
 
-/// The figures that matter most, large.
+/// The most important figures, in large type.
 pub fn tiles(tiles: &[(String, String)]) -> Markup {
     html! {
         dl.tiles {
@@ -64,7 +64,7 @@ pub fn tiles(tiles: &[(String, String)]) -> Markup {
     }
 }
 
-/// A table with its header, that scrolls within itself where it is wider than the page. Cells after the first are
+/// A table with a header, which scrolls on its own if it is wider than the page. Cells after the first column are
 /// numbers.
 pub fn table(caption: &str, header: &[String], rows: impl IntoIterator<Item = Vec<String>>) -> Markup {
     html! {
@@ -85,12 +85,12 @@ pub fn table(caption: &str, header: &[String], rows: impl IntoIterator<Item = Ve
     }
 }
 
-/// A name from a file: on one line, and no longer than anybody reads.
+/// Shortens a name from a file to one line of at most 80 characters.
 pub fn name(text: &str) -> String {
     printable(text, 80)
 }
 
-/// A remark under a figure or table.
+/// A remark below a figure or table.
 pub fn note(text: &str) -> Markup {
     html! { p.note { (text) } }
 }

@@ -1,7 +1,7 @@
 //! The plan of a training step: forward, loss, backward and update as a list of operations.
 //!
-//! A [`Plan`] is made once from an architecture. A backend lowers each operation: the GPU to a kernel, the CPU to a
-//! pass over memory, the f64 [`reference`](mod@crate::reference) to its formula.
+//! A [`Plan`] is built once from an architecture. A backend lowers each operation: the GPU to a kernel, the CPU to a
+//! pass over memory, and the f64 [`reference`](mod@crate::reference) to its formula.
 //!
 //! ```
 //! use softstep::model::{Activation, Architecture};
@@ -24,45 +24,47 @@
 
 use crate::model::{Activation, Architecture, Layer, Shape, Window};
 
-/// What a node computes from its input.
+/// Operation of a node.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
-    /// `[inputs, 1] · weights` of the features of an example; of an image row by row, channels last.
+    /// Matrix product `[inputs, 1] · weights` with the features of an example; an image is flattened row by row,
+    /// channels last.
     Linear,
-    /// The same of each window of an image, at every place.
+    /// The same product with each window of an image, at every position.
     Conv2d(Window),
-    /// The maximum of each window and channel.
+    /// Maximum of each window and channel.
     MaxPool2d(Window),
-    /// An activation that no product or normalisation precedes.
+    /// An activation that is not fused to a product or normalisation.
     Activation(Activation),
-    /// Dropout with this probability; nothing in evaluation.
+    /// Dropout with this probability; the identity in evaluation.
     Dropout(f32),
     /// Batch normalisation of each channel.
     BatchNorm,
 }
 
-/// An operation on one tensor, with the activation that is fused to it. Node `i` reads the output of node `i - 1`, or the
-/// batch.
+/// An operation on one tensor, with the activation that is fused to it. Node `i` reads the output of node `i - 1`, node
+/// 0 the batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Node {
-    /// What it computes.
+    /// The operation.
     pub operation: Operation,
-    /// The activation of its results: the epilogue of a product or normalisation.
+    /// Fused activation: the epilogue of a product or normalisation.
     pub activation: Option<Activation>,
-    /// Number of its layer in the architecture, from 1.
+    /// Number of the layer in the architecture, from 1.
     pub layer: usize,
-    /// Shape of an example before it.
+    /// Shape of an example before the node.
     pub input: Shape,
-    /// Shape of an example behind it.
+    /// Shape of an example after the node.
     pub output: Shape,
-    /// Index of its weights in [`Parameters::layers`](crate::model::Parameters::layers), if it has any.
+    /// Index of the node's weights in [`Parameters::layers`](crate::model::Parameters::layers), if it has any.
     pub weights: Option<usize>,
-    /// Index of its running statistics in [`Parameters::statistics`](crate::model::Parameters::statistics), if it has any.
+    /// Index of the node's running statistics in [`Parameters::statistics`](crate::model::Parameters::statistics), if
+    /// it has any.
     pub statistics: Option<usize>,
 }
 
 impl Node {
-    /// `[inputs, outputs]` of its [`Weights`](crate::model::Weights).
+    /// Shape `[inputs, outputs]` of the node's [`Weights`](crate::model::Weights), if it has any.
     pub fn weights_shape(&self) -> Option<[usize; 2]> {
         match self.operation {
             Operation::Linear => Some([self.input.len(), self.output.len()]),
@@ -74,12 +76,12 @@ impl Node {
         }
     }
 
-    /// Weights and biases; 0 where it has none.
+    /// Number of weights and biases; 0 without any.
     pub fn parameters(&self) -> usize {
         self.weights_shape().map_or(0, |[inputs, outputs]| (inputs + 1) * outputs)
     }
 
-    /// Multiplications of an example in its matrix product, without biases; 0 for other operations.
+    /// Number of multiplications per example in the node's matrix product, without biases; 0 for other operations.
     pub fn products(&self) -> u64 {
         match (self.operation, self.weights_shape()) {
             (Operation::Linear | Operation::Conv2d(_), Some([inputs, outputs])) => {
@@ -91,44 +93,44 @@ impl Node {
     }
 }
 
-/// One operation of a step; the number is that of a [`Node`].
+/// One operation of a training step; the number is the index of a [`Node`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// The node's output from its input.
+    /// Computes the node's output from its input.
     Forward(usize),
-    /// The loss of each example, and its gradient by the outputs of the last node.
+    /// Computes the loss of each example, and its gradient with respect to the outputs of the last node.
     Loss,
-    /// The gradient by the node's input from the gradient by its output, and back through the activation of the node
-    /// before.
+    /// Computes the gradient of the node's input from the gradient of its output, and passes it back through the
+    /// activation of the node before.
     InputGradient(usize),
-    /// The gradient by the node's weights.
+    /// Computes the gradient of the node's weights.
     WeightGradient(usize),
     /// Adds the squares of a node's weight gradient to the gradient norm.
     SquaredNorm(usize),
-    /// The coefficient that clips all gradients, from their norm.
+    /// Computes the clip coefficient of all gradients from their norm.
     ClipCoefficient,
-    /// The optimizer's update of the node's weights. Straight behind its [`WeightGradient`](Self::WeightGradient) it is
-    /// fused to it.
+    /// Updates the node's weights by the optimizer. Directly after its [`WeightGradient`](Self::WeightGradient), the
+    /// update is fused to it.
     Update(usize),
 }
 
 /// The operations of a model, from the batch to the outputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// In the order of the forward pass.
+    /// Nodes in the order of the forward pass.
     pub nodes: Vec<Node>,
     /// Shape of an example.
     pub input: Shape,
-    /// Outputs of an example.
+    /// Number of outputs of an example.
     pub outputs: usize,
 }
 
 impl Plan {
-    /// The plan of a checked architecture.
+    /// Builds the plan of a checked architecture.
     pub fn new(architecture: &Architecture) -> Self {
         let mut nodes: Vec<Node> = Vec::new();
         let (mut weights, mut statistics) = (0, 0);
-        // Shape behind the node before: flatten is no node, but how the next one reads.
+        // Shape after the previous node. Flattening is not a node, only another way for the next node to read.
         let mut behind = architecture.input();
         for (index, (layer, _, output)) in architecture.shapes().enumerate() {
             let operation = match layer {
@@ -149,7 +151,8 @@ impl Plan {
                     Operation::Activation(activation)
                 }
             };
-            // Element by element an image stays one, so that a linear layer behind finds it as it is.
+            // Element-wise operations keep the shape of an image, so that a following linear layer reads it as an
+            // image.
             let output =
                 if matches!(operation, Operation::Activation(_) | Operation::Dropout(_)) { behind } else { output };
             let mut node = Node {
@@ -175,13 +178,13 @@ impl Plan {
         Self { nodes, input: architecture.input(), outputs: architecture.output().len() }
     }
 
-    /// The forward pass of evaluation: dropout does nothing there.
+    /// Nodes of the forward pass in evaluation: all but dropout, which is the identity there.
     pub fn evaluation(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.nodes.len()).filter(|&node| !matches!(self.nodes[node].operation, Operation::Dropout(_)))
     }
 
-    /// A training step: forward, loss, backward and update. A node passes its gradient on before its weights change. To be
-    /// clipped, the gradients of all nodes come before any update.
+    /// Operations of a training step: forward, loss, backward and update. A node propagates its gradient before its
+    /// weights change. With clipping, the gradients of all nodes precede every update.
     pub fn training_step(&self, clipped: bool) -> Vec<Op> {
         let mut step: Vec<Op> = (0..self.nodes.len()).map(Op::Forward).collect();
         step.push(Op::Loss);
@@ -208,24 +211,24 @@ impl Plan {
         step
     }
 
-    /// The first node with weights: nobody needs gradients before it.
+    /// First node with weights; no gradient is needed before it.
     pub fn first_weights(&self) -> usize {
         self.nodes.iter().position(|node| node.weights.is_some()).unwrap_or(0)
     }
 
-    /// Weights and biases of all nodes.
+    /// Number of weights and biases of all nodes.
     pub fn parameters(&self) -> usize {
         self.nodes.iter().map(Node::parameters).sum()
     }
 
-    /// Floating-point operations in the matrix products of a forward pass of one example: a multiplication and an addition
-    /// each. Biases, activations and the rest, which are few beside them, do not count.
+    /// Floating-point operations in the matrix products of one example's forward pass: a multiplication and an addition
+    /// each. Biases, activations and the like are few in comparison and do not count.
     pub fn forward_operations(&self) -> u64 {
         2 * self.nodes.iter().map(Node::products).sum::<u64>()
     }
 
-    /// The same of a training step: forward and the gradient of the weights for every product, and the gradient of its
-    /// input where somebody needs it.
+    /// Floating-point operations in the matrix products of a training step: forward and weight gradient of every
+    /// product, and its input gradient where one is needed.
     pub fn step_operations(&self, batch: usize) -> u64 {
         let first = self.first_weights();
         let products =

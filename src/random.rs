@@ -1,7 +1,8 @@
-//! Random numbers without state: a hash of (seed, step, stream, row, element) in u32 arithmetic, with the same bits in
-//! WGSL (`shaders/random.wgsl`), on the CPU and in the reference. A run that is resumed draws what it would have drawn.
+//! Stateless random numbers: a hash of (seed, step, stream, row, element) in u32 arithmetic, with the same bits in WGSL
+//! (`shaders/random.wgsl`), on the CPU and in the reference. A resumed run draws the same numbers as an uninterrupted
+//! one.
 
-/// One random word for each use: a stream for dropout of each layer, and one for augmentation.
+/// A purpose of random numbers: one stream for dropout of each layer, and one for augmentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Augmentation of the inputs.
@@ -22,7 +23,7 @@ impl Stream {
     }
 }
 
-/// A bijective mix of the bits of a word: Wellons' "lowbias32" (<https://nullprogram.com/blog/2018/07/31/>).
+/// Bijective mix of the bits of a word: Wellons' "lowbias32" (<https://nullprogram.com/blog/2018/07/31/>).
 pub fn mix(word: u32) -> u32 {
     let mut x = word;
     x ^= x >> 16;
@@ -32,28 +33,28 @@ pub fn mix(word: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// The key of one step of a run: its number counts from 1 over the whole run.
+/// Key of one step of a run; steps count from 1 over the whole run.
 pub fn step_key(seed: u64, step: u64) -> u32 {
     let words = [seed as u32, (seed >> 32) as u32, step as u32, (step >> 32) as u32];
     words.into_iter().fold(0x9e37_79b9, |key, word| mix(key.wrapping_add(word)))
 }
 
-/// The key of one stream of a step: the device adds row and element to it.
+/// Key of one stream of a step, which the device combines with row and element.
 pub fn stream_key(step_key: u32, stream: Stream) -> u32 {
     mix(step_key.wrapping_add(stream.number()))
 }
 
-/// The random word of an element of a row of the batch: `mix(mix(key + row) + element)`.
+/// Random word of an element in a row of the batch: `mix(mix(key + row) + element)`.
 pub fn word(stream_key: u32, row: u32, element: u32) -> u32 {
     mix(mix(stream_key.wrapping_add(row)).wrapping_add(element))
 }
 
-/// Words below this drop a value with probability `p`.
+/// Threshold of dropout: a random word is below it with probability `p`, and its value is dropped.
 pub fn dropout_threshold(p: f32) -> u32 {
     (f64::from(p) * 4_294_967_296.0) as u32
 }
 
-/// A number in -1..1 from the upper 24 bits of a word, exact in f32.
+/// Converts a word's upper 24 bits to a number in -1..1, exact in f32.
 pub fn signed_unit(word: u32) -> f32 {
     (word >> 8) as f32 / (1 << 23) as f32 - 1.0
 }

@@ -1,7 +1,7 @@
-//! Everything that the kernels compute, in f64 and as plainly as the formulas read: what tests, `softstep doctor` and
-//! `--verify` compare with. All matrices are row-major.
+//! Reference implementation in f64: everything that the kernels compute, written as plainly as the formulas read.
+//! Tests, `softstep doctor` and `--verify` compare with it. All matrices are row-major.
 //!
-//! The functions panic where lengths do not fit the shapes. [`Network`] lowers a whole [`Plan`](crate::plan::Plan).
+//! The functions panic if lengths do not fit the shapes. [`Network`] lowers a whole [`Plan`](crate::plan::Plan).
 
 mod network;
 
@@ -14,7 +14,7 @@ use crate::model::Activation;
 use crate::model::activation::{Entry, with_entry};
 use crate::optimizer::{AdamW, Entry as _, Optimizer, Sgd, with_optimizer};
 
-/// `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
+/// Matrix product `a · b`: `[m, k] · [k, n] -> [m, n]`, row-major.
 pub fn matmul(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
     assert_eq!([a.len(), b.len()], [m * k, k * n], "[{m}, {k}] · [{k}, {n}]");
     let mut out = vec![0.0; m * n];
@@ -26,28 +26,28 @@ pub fn matmul(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
     out
 }
 
-/// `aᵀ · b`: `[k, m]ᵀ · [k, n] -> [m, n]`.
+/// Matrix product `aᵀ · b`: `[k, m]ᵀ · [k, n] -> [m, n]`.
 pub fn matmul_at_b(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
     matmul(&transpose(a, k, m), b, [m, k, n])
 }
 
-/// `a · bᵀ`: `[m, k] · [n, k]ᵀ -> [m, n]`.
+/// Matrix product `a · bᵀ`: `[m, k] · [n, k]ᵀ -> [m, n]`.
 pub fn matmul_a_bt(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
     matmul(a, &transpose(b, n, k), [m, k, n])
 }
 
-/// `[rows, columns] -> [columns, rows]`.
+/// Transpose: `[rows, columns] -> [columns, rows]`.
 pub fn transpose(values: &[f64], rows: usize, columns: usize) -> Vec<f64> {
     assert_eq!(values.len(), rows * columns);
     (0..columns).flat_map(|j| (0..rows).map(move |i| values[i * columns + j])).collect()
 }
 
-/// A constant 1 after every row: `[rows, width] -> [rows, width + 1]`.
+/// Appends a constant 1 to every row: `[rows, width] -> [rows, width + 1]`.
 pub fn with_ones(values: &[f64], width: usize) -> Vec<f64> {
     values.chunks_exact(width).flat_map(|row| row.iter().copied().chain([1.0])).collect()
 }
 
-/// An activation of each value, which a NaN passes.
+/// Applies an activation to each value. NaN propagates.
 pub fn activate(activation: Activation, values: &[f64]) -> Vec<f64> {
     with_entry!(activation, E => values.iter().map(|&z| E::value(z)).collect())
 }
@@ -57,13 +57,13 @@ pub fn activation_derivative(activation: Activation, values: &[f64]) -> Vec<f64>
     with_entry!(activation, E => values.iter().map(|&z| E::derivative(z)).collect())
 }
 
-/// log Σ exp of a row.
+/// log Σ exp of a row, computed without overflow.
 pub fn log_sum_exp(row: &[f64]) -> f64 {
     let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
 }
 
-/// Probabilities from logits, both `[rows, classes]`.
+/// Softmax of logits, both `[rows, classes]`.
 pub fn softmax(logits: &[f64], classes: usize) -> Vec<f64> {
     let row = |row: &'_ [f64]| {
         let log_sum = log_sum_exp(row);
@@ -72,18 +72,18 @@ pub fn softmax(logits: &[f64], classes: usize) -> Vec<f64> {
     logits.chunks_exact(classes).flat_map(row).collect()
 }
 
-/// The cross-entropy of each row, `[rows]`, in nats.
+/// Cross-entropy of each row, `[rows]`, in nats.
 pub fn cross_entropies(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
     assert_eq!(logits.len(), labels.len() * classes);
     logits.chunks_exact(classes).zip(labels).map(|(row, &label)| log_sum_exp(row) - row[label as usize]).collect()
 }
 
-/// The mean cross-entropy, in nats.
+/// Mean cross-entropy, in nats.
 pub fn cross_entropy(logits: &[f64], labels: &[u32], classes: usize) -> f64 {
     cross_entropies(logits, labels, classes).iter().sum::<f64>() / labels.len() as f64
 }
 
-/// The gradient of the mean cross-entropy by the logits, `[rows, classes]`.
+/// Gradient of the mean cross-entropy with respect to the logits, `[rows, classes]`.
 pub fn cross_entropy_backward(logits: &[f64], labels: &[u32], classes: usize) -> Vec<f64> {
     let mut d_logits = softmax(logits, classes);
     for (row, &label) in d_logits.chunks_exact_mut(classes).zip(labels) {
@@ -92,7 +92,8 @@ pub fn cross_entropy_backward(logits: &[f64], labels: &[u32], classes: usize) ->
     d_logits.iter().map(|d| d / labels.len() as f64).collect()
 }
 
-/// The loss of each row, `[rows]`, from a model's outputs, `[rows, outputs]`; their mean is the loss of the batch.
+/// Loss of each row, `[rows]`, from a model's outputs, `[rows, outputs]`; the mean of the rows is the loss of the
+/// batch.
 pub fn losses(objective: &Objective<'_>, values: &[f64], targets: &Targets, outputs: usize) -> Vec<f64> {
     let rows = values.chunks_exact(outputs).enumerate();
     let scale = row_scales(objective, targets, outputs);
@@ -118,7 +119,7 @@ pub fn losses(objective: &Objective<'_>, values: &[f64], targets: &Targets, outp
     }
 }
 
-/// The gradient of the batch's loss by a model's outputs, `[rows, outputs]`.
+/// Gradient of the batch's loss with respect to a model's outputs, `[rows, outputs]`.
 pub fn loss_backward(objective: &Objective<'_>, values: &[f64], targets: &Targets, outputs: usize) -> Vec<f64> {
     let batch = (values.len() / outputs) as f64;
     let scale: Vec<f64> = row_scales(objective, targets, outputs).iter().map(|scale| scale / batch).collect();
@@ -144,24 +145,24 @@ pub fn loss_backward(objective: &Objective<'_>, values: &[f64], targets: &Target
     }
 }
 
-/// 1 / (1 + e^−x)
+/// Logistic function, 1 / (1 + e^−x).
 pub fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// log (1 + e^x)
+/// Softplus, log (1 + e^x).
 pub fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// How much of the loss of an example each class takes: its weight by its share of the label.
+/// Coefficients of the classes in the loss of an example: class weight times share of the label.
 pub(crate) fn class_shares(objective: &Objective<'_>, label: u32, classes: usize) -> Vec<f64> {
     let smoothing = f64::from(objective.label_smoothing);
     let share = |class: u32| f64::from(u8::from(class == label)) * (1.0 - smoothing) + smoothing / classes as f64;
     (0..classes as u32).map(|class| f64::from(objective.weight(class)) * share(class)).collect()
 }
 
-/// What makes the mean of the rows the mean by the weights of their labels: rows / sum of the weights.
+/// Scale that turns a plain mean over rows into the class-weighted mean: rows / sum of the weights.
 pub(crate) fn row_scales(objective: &Objective<'_>, targets: &Targets, outputs: usize) -> Vec<f64> {
     match targets {
         Targets::Classes(labels) => {
@@ -172,7 +173,7 @@ pub(crate) fn row_scales(objective: &Objective<'_>, targets: &Targets, outputs: 
     }
 }
 
-/// What an output should be.
+/// Target of an output; one-hot for classes.
 pub(crate) fn target(targets: &Targets, row: usize, output: usize, outputs: usize) -> f64 {
     match targets {
         Targets::Classes(labels) => f64::from(u8::from(labels[row] as usize == output)),
@@ -180,20 +181,20 @@ pub(crate) fn target(targets: &Targets, row: usize, output: usize, outputs: usiz
     }
 }
 
-/// The class with the largest logit of each row, the lowest of equals.
+/// Class with the largest logit of each row; the lowest if several tie.
 pub fn argmax(logits: &[f64], classes: usize) -> Vec<u32> {
     let largest = |row: &[f64]| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     logits.chunks_exact(classes).map(|row| row.iter().position(|&x| x == largest(row)).unwrap() as u32).collect()
 }
 
-/// The L2 norm of all gradients together.
+/// Global L2 norm of the gradients.
 pub fn gradient_norm<'a>(gradients: impl IntoIterator<Item = &'a [f64]>) -> f64 {
     gradients.into_iter().flatten().map(|g| g * g).sum::<f64>().sqrt()
 }
 
-/// What gradients of this L2 norm are multiplied with so that it is `max_norm` at most: min(1, max_norm / (norm + 1e-6)),
-/// as `torch.nn.utils.clip_grad_norm_` has it; NaN where the norm is not finite. The weight decay of SGD is no part of the
-/// gradient yet. Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".
+/// Coefficient that scales gradients of this L2 norm to at most `max_norm`: min(1, max_norm / (norm + 1e-6)), as in
+/// `torch.nn.utils.clip_grad_norm_`; NaN if the norm is not finite. The weight decay of SGD is added to the gradient
+/// after clipping. Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".
 pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
     let limit = norm + 1e-6;
     if !norm.is_finite() {
@@ -205,12 +206,12 @@ pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
     }
 }
 
-/// One update by stochastic gradient descent; all three are shaped alike.
+/// Performs one update by stochastic gradient descent; all three slices have the same length.
 pub fn sgd_update(sgd: &Sgd, learning_rate: f64, values: &mut [f64], gradient: &[f64], velocity: &mut [f64]) {
     sgd.update(1, learning_rate, values, gradient, [velocity, &mut []]);
 }
 
-/// One update by AdamW, its `step`-th, from 1; all four are shaped alike.
+/// Performs update number `step`, from 1, by AdamW; all four slices have the same length.
 pub fn adamw_update(
     adamw: &AdamW,
     step: u64,
@@ -222,7 +223,7 @@ pub fn adamw_update(
     adamw.update(step, learning_rate, values, gradient, moments);
 }
 
-/// One update by any optimizer, the `step`-th, from 1; moments that it does not have stay as they are.
+/// Performs update number `step`, from 1, by any optimizer; moments that the optimizer lacks are not touched.
 pub fn update(
     optimizer: &Optimizer,
     step: u64,
@@ -234,28 +235,28 @@ pub fn update(
     with_optimizer!(optimizer, entry => entry.update(step, learning_rate, values, gradient, [first, second]));
 }
 
-/// The same values in f64.
+/// Converts values to f64.
 pub fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-/// The number that is furthest from what it should be, by what is allowed.
+/// The element of a tensor that deviates most from its expected value, relative to its tolerance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deviation {
-    /// The tensor it belongs to.
+    /// Name of the tensor.
     pub tensor: String,
-    /// Its row and column there.
+    /// Row and column of the element.
     pub at: [usize; 2],
-    /// What it is.
+    /// Computed value.
     pub actual: f64,
-    /// What it should be.
+    /// Expected value.
     pub expected: f64,
-    /// How far from that it may be.
+    /// Tolerance of the difference.
     pub tolerance: f64,
 }
 
 impl Deviation {
-    /// The worst of a tensor, `[rows, columns]`; `None` if it is empty.
+    /// Finds the worst element of a tensor, `[rows, columns]`; `None` if the tensor is empty.
     pub fn worst(
         tensor: &str,
         columns: usize,
@@ -275,12 +276,12 @@ impl Deviation {
         })
     }
 
-    /// Whether it is right.
+    /// Returns true if the difference is within the tolerance.
     pub fn is_within_tolerance(&self) -> bool {
         self.excess() <= 1.0
     }
 
-    /// How far off it is, by the tolerance. Infinite where a number is none.
+    /// Difference divided by the tolerance; infinite if a value is NaN.
     pub fn excess(&self) -> f64 {
         excess(self.actual, self.expected, self.tolerance)
     }
@@ -298,7 +299,8 @@ fn excess(actual: f64, expected: f64, tolerance: f64) -> f64 {
 }
 
 impl std::fmt::Display for Deviation {
-    /// As in `gradient of layer 0 [3, 17]: 0.25 is not 0.24, off by 1.0e-2 where 1.0e-6 is allowed`.
+    /// Formats the deviation, such as `gradient of layer 0 [3, 17]: 0.25 is not 0.24, off by 1.0e-2 where 1.0e-6 is
+    /// allowed`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { tensor, at: [row, column], actual, expected, tolerance } = self;
         let relation = if self.is_within_tolerance() { "for" } else { "is not" };

@@ -1,5 +1,5 @@
-//! The training loop: epochs of shuffled mini-batches, a learning rate for every step, and events that tell an
-//! observer what happened. It knows backends by their trait alone, prints nothing and reads no clock.
+//! The training loop: epochs of shuffled mini-batches, a learning rate for every step, and events that tell an observer
+//! what happened. The loop uses backends through their trait only, prints nothing and reads no clock.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,68 +16,66 @@ use crate::loss::{ClassWeights, Loss, check_settings};
 use crate::model::{Activation, Architecture, Layer, Parameters, Shape};
 use crate::optimizer::{Optimizer, Schedule, Sgd, TrainingState, Warmup};
 
-/// Everything that decides a training run, beside the data. The same settings and data give the same steps.
+/// The settings that, with the data, determine a training run: the same settings and data give the same steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
-    /// Sizes of the hidden layers; none is softmax regression.
+    /// Sizes of the hidden layers; empty for softmax regression.
     pub hidden: Vec<usize>,
-    /// What the hidden layers are followed by.
+    /// Activation of the hidden layers.
     #[serde(default)]
     pub activation: Activation,
-    /// All layers but the last linear one, in the place of `hidden` and `activation`.
+    /// Every layer except the final linear one; replaces `hidden` and `activation`.
     #[serde(default)]
     pub layers: Option<Vec<Layer>>,
     /// Passes over the training examples.
     pub epochs: usize,
-    /// Examples in a step.
+    /// Examples per step.
     pub batch_size: usize,
-    /// The learning rate that the schedule starts from; with one cycle, that of its peak.
+    /// Base learning rate of the schedule; the peak rate of [`Schedule::OneCycle`].
     pub learning_rate: f32,
     /// The optimizer.
     #[serde(flatten)]
     pub optimizer: Optimizer,
-    /// The most that the L2 norm of all gradients together may be: [`Training::clip_norm`](crate::backend::Training).
+    /// Upper limit of the global L2 norm of the gradients: [`Training::clip_norm`](crate::backend::Training).
     #[serde(default)]
     pub clip_norm: Option<f32>,
-    /// How the learning rate changes over the run.
+    /// Schedule of the learning rate over the run.
     pub schedule: Schedule,
-    /// The warm-up before the schedule.
+    /// Linear warm-up before the schedule.
     #[serde(default)]
     pub warmup: Option<Warmup>,
-    /// Random change of the images of each batch.
+    /// Random augmentation of the images of each batch.
     #[serde(default)]
     pub augment: Option<Augment>,
-    /// Seed of the initial parameters, the order of the examples, the choice of the validation part, dropout and
-    /// augmentation.
+    /// Seed of the initial parameters, the shuffling, the choice of the validation part, dropout and augmentation.
     pub seed: u64,
-    /// Share of the training examples that is held out for validation, in 0..1;
-    /// see [`Examples::split`].
+    /// Share of the training examples that is held out for validation, in 0..1; see [`Examples::split`].
     pub validation: f64,
     /// The loss.
     #[serde(default)]
     pub loss: Loss,
-    /// For cross-entropy: the share of a label that all classes get alike, in 0..1.
+    /// Label smoothing of the cross-entropy: the share of each label that is spread evenly over all classes, in 0..1.
     #[serde(default)]
     pub label_smoothing: f32,
-    /// For the cross-entropies: how much the examples of each class count.
+    /// Class weights of the cross-entropies.
     #[serde(default)]
     pub class_weights: Option<ClassWeights>,
-    /// The run ends early once the validation loss has not fallen for so many epochs.
+    /// Early stopping: the number of epochs without a lower validation loss after which the run ends.
     #[serde(default)]
     pub patience: Option<NonZeroUsize>,
-    /// The parameters that the run ends with.
+    /// Choice of the parameters that the run ends with.
     #[serde(default)]
     pub keep: Keep,
 }
 
-/// Which parameters a run ends with.
+/// Choice of the parameters that a run ends with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// Those after its last step.
+    /// The parameters after the last step.
     #[default]
     Last,
-    /// Those after the epoch with the lowest validation loss, the first of equals.
+    /// The parameters after the epoch with the lowest validation loss; the first such epoch where several tie.
     Best,
 }
 
@@ -108,10 +106,10 @@ impl Default for TrainingConfig {
 }
 
 impl TrainingConfig {
-    /// Checks every setting's range.
+    /// Checks the range of every setting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first setting out of range, by its flag of `softstep train`.
+    /// [`Error::Invalid`] naming the first setting out of range by its flag of `softstep train`.
     pub fn check(&self) -> Result<()> {
         let rules = [
             (
@@ -175,7 +173,8 @@ impl TrainingConfig {
         Ok(())
     }
 
-    /// Whether a run that stands there is over.
+    /// Returns true if a run at `position` has finished: every epoch has run, or patience ran out at the end of an
+    /// epoch.
     pub fn ended(&self, position: &Position) -> bool {
         let since_best = |patience: NonZeroUsize| {
             let best = position.best.map_or(0, |best| best.epoch);
@@ -184,15 +183,15 @@ impl TrainingConfig {
         position.epoch > self.epochs || self.patience.is_some_and(since_best)
     }
 
-    /// Training steps of a run on this many examples.
+    /// Number of training steps of a run on `examples` examples.
     pub fn steps(&self, examples: usize) -> usize {
         Plan::new(self, examples).steps()
     }
 
-    /// Checks that a run on so many examples has a step behind its warm-up.
+    /// Checks that a run on `examples` examples has at least one step after its warm-up.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with both numbers of steps.
+    /// [`Error::Invalid`] with the warm-up and the number of steps of the run.
     pub fn check_warmup(&self, examples: usize) -> Result<()> {
         let steps = self.steps(examples);
         match self.warmup {
@@ -203,7 +202,7 @@ impl TrainingConfig {
         }
     }
 
-    /// The learning rate of step `step` (from 0) of a run of `steps`.
+    /// Learning rate of step `step` (from 0) of a run of `steps` steps.
     pub fn learning_rate_of(&self, step: usize, steps: usize) -> f32 {
         match self.warmup {
             Some(warmup) => warmup.learning_rate(self.schedule, self.learning_rate, step, steps),
@@ -211,9 +210,10 @@ impl TrainingConfig {
         }
     }
 
-    /// The model of these settings for examples of this shape: their layers, and a linear one to so many outputs.
+    /// Builds the model of these settings for examples of shape `input`: the configured layers, then a linear layer
+    /// with `outputs` outputs.
     ///
-    /// Where no layer needs images, an image is its features in a row.
+    /// The input is flattened if no layer needs images.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the layer that does not fit, after the flag `--layers`.
@@ -231,20 +231,20 @@ impl TrainingConfig {
     }
 }
 
-/// Where a run stands between two steps.
+/// Progress of a run between two steps.
 ///
-/// With the seed it decides all that follows: each epoch's order comes from its own stream of the seed, and the
-/// learning rate from the step. So there is no other random state to keep.
+/// Together with the seed, a position determines the rest of the run: each epoch's shuffling draws from its own stream
+/// of the seed, and the learning rate follows from the step. There is no other random state to save.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
-    /// The epoch under way, from 1; once the run has ended, one more than its last.
+    /// The current epoch, from 1; after the end of the run, one more than the last epoch.
     pub epoch: usize,
-    /// Steps of this epoch so far. All of them means that it is trained, but not evaluated yet.
+    /// Completed steps of the current epoch. If all of them are complete, the epoch is trained but not evaluated yet.
     pub steps: usize,
-    /// Sum of the losses of these steps over their examples.
+    /// Sum over the completed steps of this epoch of mean loss times batch size.
     pub loss_sum: f64,
-    /// The best epoch so far, where the settings ask for it.
+    /// The best epoch so far, if the settings need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
 }
@@ -253,97 +253,97 @@ pub struct Position {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// Which one, from 1.
+    /// The epoch, from 1.
     pub epoch: usize,
-    /// The validation loss after it.
+    /// Validation loss after the epoch.
     pub loss: f64,
 }
 
 impl Position {
-    /// Before the first step.
+    /// The position before the first step.
     pub const START: Self = Self { epoch: 1, steps: 0, loss_sum: 0.0, best: None };
 
-    /// Steps since the start of the run on this many examples.
+    /// Number of steps since the start of a run on `examples` examples.
     pub fn step(&self, config: &TrainingConfig, examples: usize) -> usize {
         Plan::new(config, examples).steps_before(self.epoch).saturating_add(self.steps)
     }
 }
 
-/// Where a run starts, and when it hands out its state.
+/// Start, stop signal and checkpoint interval of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Course<'a> {
-    /// Where it starts. Elsewhere than at [`Position::START`], restore the backend's state first.
+    /// Start position. Other than at [`Position::START`], the backend's state must be restored first.
     pub from: Position,
-    /// The parameters of the best epoch so far, where they are kept: [`TrainingState::best`].
+    /// Parameters of the best epoch so far, if they are kept: [`TrainingState::best`].
     pub best: Option<&'a Parameters>,
-    /// Besides the start of the run and the end of each epoch, the state is handed out after every so many steps.
+    /// Interval, in steps, of the checkpoints beyond those at the start of the run and after each epoch.
     pub checkpoint_every: Option<NonZeroUsize>,
-    /// Once this is set, the run finishes its step, hands out its state and ends.
+    /// Stop signal: once it is set, the run completes its step, emits a checkpoint and ends.
     pub stop: &'a AtomicBool,
 }
 
-/// What happens during training, in order: for each epoch `EpochStarted`, its `Step`s, `EpochTrained`,
-/// `EpochEvaluated`. Epochs and steps count from 1. A `Checkpoint` comes at the start of the run, after each epoch, and
-/// between steps as the [`Course`] says.
+/// Events of a run, in order: for each epoch `EpochStarted`, its `Step`s, `EpochTrained` and `EpochEvaluated`. Epochs
+/// and steps count from 1. A `Checkpoint` follows the start of the run, each epoch, and the steps that [`Course`]
+/// selects.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// An epoch begins.
+    /// An epoch starts.
     EpochStarted {
-        /// Which one.
+        /// The epoch.
         epoch: usize,
     },
-    /// The loss of a step came in. A backend may deliver it some steps late, but always in order.
+    /// The loss of a step arrived. A backend may deliver losses some steps late, but always in order.
     Step {
-        /// Which step, over the whole run.
+        /// The step, counted over the whole run.
         step: usize,
-        /// The epoch it belongs to.
+        /// The epoch of the step.
         epoch: usize,
-        /// Examples in its batch.
+        /// Examples in the batch.
         batch: usize,
-        /// Mean loss over its batch, before its update.
+        /// Mean loss over the batch, before the update.
         loss: f32,
-        /// Its learning rate.
+        /// Learning rate of the step.
         learning_rate: f32,
     },
-    /// Every step of the epoch has run and its loss came in; evaluation begins.
+    /// Every step of the epoch has run and every loss arrived; evaluation begins.
     EpochTrained {
-        /// Which one.
+        /// The epoch.
         epoch: usize,
     },
     /// The epoch was evaluated.
     EpochEvaluated {
-        /// Which one.
+        /// The epoch.
         epoch: usize,
-        /// Mean of the losses that the epoch's steps reported, over its examples.
+        /// Mean of the losses of the epoch's steps over its examples.
         train_loss: f64,
-        /// What the model makes of the validation part, if there is one.
+        /// Evaluation on the validation part, if there is one.
         validation: Option<&'a Evaluation>,
-        /// What the model makes of the test part.
+        /// Evaluation on the test part.
         test: &'a Evaluation,
     },
-    /// The state, for a run that may go on from here. All of it is finite, and so was every loss before it.
+    /// A state that a run can resume from. Every value in it is finite, as was every loss before it.
     Checkpoint {
-        /// Where the run stands.
+        /// Position of the run.
         position: Position,
-        /// Everything that its steps changed.
+        /// Everything that the steps changed.
         state: &'a TrainingState,
     },
 }
 
-/// What a finished run came to.
+/// Result of a finished run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// Epochs of the run; fewer than it was to have where it ended early.
+    /// Completed epochs; fewer than configured if the run ended early.
     pub epochs: usize,
-    /// Training steps of the run.
+    /// Completed training steps.
     pub steps: usize,
     /// Mean training loss of the last epoch.
     pub train_loss: f64,
-    /// The best epoch, where the settings ask for it.
+    /// The best epoch, if the settings need it.
     pub best: Option<Best>,
-    /// The evaluation of the parameters that were kept, on the validation part, if there is one.
+    /// Evaluation of the final parameters on the validation part, if there is one.
     pub validation: Option<Evaluation>,
-    /// The same on the test part.
+    /// Evaluation of the final parameters on the test part.
     pub test: Evaluation,
 }
 
@@ -439,7 +439,7 @@ pub async fn train<B: Backend>(
     Ok(None)
 }
 
-/// The evaluations after an epoch.
+/// Evaluates the validation part, if there is one, and the test part.
 async fn evaluate<B: Backend>(
     backend: &mut B,
     validation: Option<&B::Set>,
@@ -452,8 +452,8 @@ async fn evaluate<B: Backend>(
     Ok((validation, backend.evaluate(test).await?))
 }
 
-/// Hands out the state after an error, if the device still gives it away and it is certain whose it is: all `ran` steps
-/// have run, as each of their losses came in.
+/// Emits a checkpoint after an error, if the backend still yields its state and the losses of all `ran` steps arrived,
+/// so that the state is known to be the one after these steps.
 async fn rescue<B: Backend>(
     backend: &mut B,
     ledger: &mut Ledger<'_>,
@@ -462,14 +462,14 @@ async fn rescue<B: Backend>(
     best: Option<&Parameters>,
     observe: &mut impl FnMut(Event<'_>) -> Result<()>,
 ) {
-    // Nothing comes from a device that is gone, and nothing good from one that computes wrong numbers.
+    // A lost device yields no state, and a device that computes wrong numbers yields none worth keeping.
     let hopeless = matches!(error, Error::DeviceLost { .. } | Error::DeviceHung { .. } | Error::WrongStep { .. });
     if !hopeless && ledger.finish(backend, ran, observe).await.is_ok() {
         let _ = hand_out(backend, ledger, best, observe).await;
     }
 }
 
-/// Hands out the state. Every step so far has run, and its loss came in.
+/// Emits a checkpoint. Every step so far must have run, and its loss must have arrived.
 async fn hand_out<B: Backend>(
     backend: &mut B,
     ledger: &Ledger<'_>,
@@ -486,9 +486,9 @@ async fn hand_out<B: Backend>(
     observe(Event::Checkpoint { position: ledger.position, state: &state })
 }
 
-/// The order in which an epoch (from 1) takes the training examples: a permutation of `0..examples`.
+/// Shuffled indices of the training examples for an epoch (from 1): a permutation of `0..examples`.
 ///
-/// Each epoch draws from its own stream of the seed, so its order needs no history.
+/// Each epoch draws from its own stream of the seed, so a permutation does not depend on earlier epochs.
 pub fn epoch_order(seed: u64, epoch: usize, examples: usize) -> Vec<u32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(epoch as u64);
@@ -497,7 +497,7 @@ pub fn epoch_order(seed: u64, epoch: usize, examples: usize) -> Vec<u32> {
     order
 }
 
-/// Every step of a run by its index, from 0. The last batch of an epoch may be smaller.
+/// All steps of a run, by index from 0. The last batch of an epoch may be smaller than the others.
 struct Plan<'a> {
     config: &'a TrainingConfig,
     examples: usize,
@@ -531,7 +531,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Matches losses, as they arrive, with their steps.
+/// Matches losses with their steps as they arrive.
 struct Ledger<'a> {
     plan: &'a Plan<'a>,
     arrived: Vec<f32>,
@@ -551,7 +551,7 @@ impl<'a> Ledger<'a> {
         Ok(Self { plan, arrived: Vec::new(), position })
     }
 
-    /// Steps whose loss came in.
+    /// Number of steps whose losses arrived.
     fn settled(&self) -> usize {
         self.plan.steps_before(self.position.epoch) + self.position.steps
     }
@@ -577,7 +577,7 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
-    /// Waits until the `ran` steps so far have run and their losses came in.
+    /// Waits until all `ran` steps have run and their losses arrived.
     async fn finish<B: Backend>(
         &mut self,
         backend: &mut B,
@@ -605,14 +605,15 @@ mod tests {
     use crate::data::Examples;
     use crate::optimizer::AdamW;
 
-    /// A step that fails though it ran.
+    /// An error that a step returns although the step ran.
     struct Failure {
         step: usize,
         error: fn() -> Error,
         loses_loss: bool,
     }
 
-    /// Reports the loss `1 / index` for the step with that index (from 1), `delay` steps late, and records its calls.
+    /// Test backend that reports the loss `1 / index` for the step `index` (from 1), `delay` steps late, and records
+    /// its calls.
     #[derive(Default)]
     struct Recorder {
         delay: usize,
@@ -621,7 +622,7 @@ mod tests {
         orders: Vec<Vec<u32>>,
         steps: Vec<Step>,
         pending: VecDeque<f32>,
-        /// Set after that many steps.
+        /// Stop signal, set after `stop_after` steps.
         stop: AtomicBool,
         stop_after: Option<usize>,
     }
@@ -690,7 +691,7 @@ mod tests {
         }
     }
 
-    /// A whole run.
+    /// Trains a whole run and returns its result with a log of its events.
     fn run(backend: &mut Recorder, config: &TrainingConfig, examples: usize) -> (Result<Summary>, Vec<String>) {
         let (ended, log) = run_from(backend, config, examples, Position::START, None);
         (ended.map(|summary| summary.expect("nothing stopped it")), log)

@@ -1,4 +1,4 @@
-//! Tables: text files of rows and columns, and one column of them to learn.
+//! Tables: delimited text files with one column as the target.
 
 mod cells;
 mod columns;
@@ -22,102 +22,102 @@ use super::preprocessing::{
 use super::{Data, Examples, MAX_CLASSES, SPLIT_STREAM, Targets, choose, choose_test};
 use crate::error::{Error, Result};
 
-/// The most bytes of a table: 4 GiB.
+/// Upper limit of the size of a table: 4 GiB.
 const MAX_BYTES: u64 = 4 << 30;
-/// The most categories of a column.
+/// Upper limit of the categories of a column.
 const MAX_CATEGORIES: usize = 256;
-/// A target with so many different whole numbers, or fewer, is taken for classes.
+/// Largest number of different whole numbers in a target that is taken for classes.
 const FEW_NUMBERS: usize = 20;
-/// A column of texts in so many rows or more is left out if nearly every text is another.
+/// Number of rows from which a column of texts is left out if nearly every text is different.
 const MANY_ROWS: usize = 20;
-/// A column whose numbers count up in so many rows or more is an index.
+/// Number of rows from which a column of numbers that count up is taken for an index.
 const INDEX_ROWS: usize = 10;
-/// So many different texts among numbers, or fewer, are mistakes or words for what is missing.
+/// Largest number of different texts among numbers that are taken for mistakes or unknown markers of missing values.
 const FEW_MISTAKES: usize = 5;
 
-/// How a table is read.
+/// Options for loading a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableOptions {
-    /// The column to learn.
+    /// Name of the target column.
     pub target: String,
-    /// Whether that is a class or a number. Otherwise numbers with decimals, and more than 20 different whole numbers, are
-    /// numbers, and anything else is classes.
+    /// The task; `None` chooses it by the target. Numbers with decimals, dates, and whole numbers with more than 20
+    /// different values, or with many for the number of rows, are learned by regression, anything else as classes.
     pub task: Option<Task>,
-    /// Columns of categories, though their values are numbers. As in the two lists below, a name that no column has may
-    /// be several with commas between them.
+    /// Columns to treat as categories although their values are numbers. As in the two lists below, a name that no
+    /// column has may be a comma-separated list of names.
     pub categorical: Vec<String>,
     /// Columns to leave out.
     pub ignore: Vec<String>,
-    /// Columns to use although they look like an index, or nearly every row has a text of its own there.
+    /// Columns to use although they look like an index, or nearly every row has a different text.
     pub used: Vec<String>,
-    /// What becomes of missing values.
+    /// Handling of missing values.
     pub missing: Missing,
-    /// Whether the first line is a row, and columns are called by their places, from 1. A first line of numbers alone is
-    /// taken for a row in any case, unless they count up.
+    /// True if the table has no header: the first line is a row, and columns are named by their positions, from 1. A
+    /// first line of numbers alone is taken for a row in any case, unless the numbers count up.
     pub no_header: bool,
-    /// The rows to test with: a share of them, or another file that has the same columns.
+    /// The test part: a share of the rows, or another file with the same columns.
     pub test: TestPart,
 }
 
-/// What is to be learned.
+/// The kind of target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Which class.
+    /// Classification: the target is a class.
     Classification,
-    /// A number.
+    /// Regression: the target is a number.
     Regression,
 }
 
-/// A table whose statistics can be taken again from fewer rows: [`Data::refit`].
+/// A loaded table whose statistics can be recomputed from fewer rows: [`Data::refit`].
 #[derive(Clone, Debug)]
 pub struct Loaded {
     rows: Rows,
-    /// Rows of a file of their own to test with.
+    /// Rows of a separate test file.
     test: Option<Rows>,
-    /// Which rows are for testing, where there is no such file.
+    /// True for each row of the test part, if there is no such file.
     chosen: Vec<bool>,
-    /// The columns with their forms; their encodings are those of some rows.
+    /// The columns with their number formats; the encodings hold the statistics of an earlier fit, if any.
     format: TableFormat,
-    /// What should be known however the rows are parted.
+    /// Notices that do not depend on the split.
     notices: Vec<String>,
 }
 
-/// The rows that examples are made of.
+/// The rows of a table, column by column.
 #[derive(Clone, Debug)]
 struct Rows {
     file: String,
-    /// The line of each, from 1.
+    /// The line of each row in the file, from 1.
     lines: Vec<u64>,
-    /// The columns of the features, in their order.
+    /// The feature columns, in their order.
     values: Vec<Values>,
     target: Values,
 }
 
-/// Loads a table; the seed decides which rows are for testing, if they are a share.
+/// Loads a table. The seed chooses the test rows if the test part is a share.
 ///
-/// The file may be gzipped, in UTF-8, UTF-16 or Latin-1, its values separated by commas, semicolons, tabs or bars; its first
-/// line names the columns, or is a row where it holds numbers alone. A column of numbers, dates or booleans becomes a
-/// feature that is standardised by its mean and deviation in the training part; any other is categorical, and becomes a
-/// feature for each text that the training part has there. Columns without a name, those that count up and those with a
-/// text of its own in nearly every row are left out. One in which at least half of the values are numbers, but not all, is
-/// refused. Whatever should be known of that is among the [notices](Data::notices).
+/// The file may be gzipped, in UTF-8, UTF-16 or Latin-1, with values separated by commas, semicolons, tabs or bars. Its
+/// first line names the columns, or is a row if it holds numbers alone. A column of numbers, dates or booleans becomes
+/// a feature that is standardised by its mean and deviation in the training part; any other column is categorical and
+/// becomes one feature for each text in the training part. Columns without a name, columns that count up, and columns
+/// with a different text in nearly every row are left out. A column in which at least half of the values are numbers,
+/// and the others are rare or of few different texts, is refused. The [notices](Data::notices) report these decisions.
 ///
 /// # Errors
-/// [`Error::Format`] with file, line and column of what cannot be used; [`Error::Invalid`] for columns that are not
-/// there; [`Error::Io`].
+/// [`Error::Format`] with file, line and column of what cannot be used; [`Error::Invalid`] for unknown columns;
+/// [`Error::Io`].
 pub fn load(path: &Path, options: &TableOptions, seed: u64) -> Result<Data> {
     load_with(path, options, seed, &mut |_| {})
 }
 
-/// [`load`] that tells which share of the work is done.
+/// Loads a table as [`load`] does and reports the completed share of the work, in 0..1.
 ///
 /// # Errors
-/// As of [`load`].
+/// The errors of [`load`].
 pub fn load_with(path: &Path, options: &TableOptions, seed: u64, progress: &mut dyn FnMut(f64)) -> Result<Data> {
     read_with(&path.display().to_string(), BufReader::new(open(path)?), options, seed, progress)
 }
 
-/// Opens a table to learn from: a regular file, that a run which goes on finds again.
+/// Opens a table for training: a regular file, which a resumed run can read again.
 fn open(path: &Path) -> Result<File> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
     let problem = match metadata.len() {
@@ -129,10 +129,10 @@ fn open(path: &Path) -> Result<File> {
     Err(Error::format(path.display().to_string(), problem))
 }
 
-/// [`load`] from bytes; `file` is what errors call them.
+/// Reads a table from bytes as [`load`] does; `file` is the name in error messages.
 ///
 /// # Errors
-/// As of [`load`].
+/// The errors of [`load`].
 pub fn read(file: &str, input: impl Read, options: &TableOptions, seed: u64) -> Result<Data> {
     read_with(file, input, options, seed, &mut |_| {})
 }
@@ -174,7 +174,7 @@ fn read_with(
     })
 }
 
-/// Every row of a table, as a model with this format reads them, and what should be known of them.
+/// Reads every row of a table with the format of a model; returns notices as well.
 pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<(Examples, Vec<String>)> {
     let (rows, mut notices) = rows_of_file(path, format)?;
     let all = vec![true; rows.lines.len()];
@@ -188,18 +188,18 @@ fn rows_of_file(path: &Path, format: &TableFormat) -> Result<(Rows, Vec<String>)
     Again { table: &table, format }.rows(true)
 }
 
-/// What a model with some format makes of a table whose target need not be there.
+/// The features of a table for prediction; the table may lack the target.
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) struct Inputs {
     /// The features of every row, `[rows, features]`.
     pub features: Vec<f32>,
     /// The line of each row, from 1.
     pub lines: Vec<u64>,
-    /// What should be known of them.
+    /// Notices for the user.
     pub notices: Vec<String>,
 }
 
-/// Reads a table for a model with this format.
+/// Reads a table for prediction with the format of a model.
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Result<Inputs> {
     let table = Table::read(file, input, Header::Known(format), &mut |_| {})?;
@@ -211,11 +211,11 @@ pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Resu
 }
 
 impl Loaded {
-    /// Takes means, deviations and categories from the rows that are trained on, where this share of the training part is
-    /// to be held out by [`Examples::split`]: (training part, test part, how they were made, notices).
+    /// Recomputes means, deviations and categories from the rows that remain in the training part after
+    /// [`Examples::split`] has held out the share `validation`; returns training part, test part, format and notices.
     pub(super) fn refit(&self, validation: f64, seed: u64) -> Result<(Examples, Examples, TableFormat, Vec<String>)> {
         let of_training = self.chosen.iter().filter(|chosen| !**chosen).count();
-        // What cannot be held out is refused where it is done.
+        // An impossible share is refused where the split is made.
         let held_out = choose(of_training, validation, seed, SPLIT_STREAM).unwrap_or(vec![false; of_training]);
         let mut held_out = held_out.into_iter();
         let rows: Vec<bool> = self.chosen.iter().map(|chosen| !chosen && held_out.next() == Some(false)).collect();
@@ -224,7 +224,7 @@ impl Loaded {
         Ok((train, test, format, notices))
     }
 
-    /// The format with statistics of some rows.
+    /// Computes the format with the statistics of the chosen rows.
     fn fit(&self, rows: &[bool]) -> Result<TableFormat> {
         let mut format = self.format.clone();
         let encodings: Vec<_> =
@@ -255,7 +255,7 @@ impl Loaded {
         Ok(format)
     }
 
-    /// (Training part, test part, notices.)
+    /// Builds the training part, the test part and the notices.
     fn examples(&self, format: &TableFormat) -> Result<(Examples, Examples, Vec<String>)> {
         let mut train = self.rows.examples(format)?;
         let (test, unseen) = match &self.test {
@@ -286,7 +286,7 @@ impl Rows {
         Ok(features)
     }
 
-    /// Every row as an example.
+    /// Builds an example of every row.
     fn examples(&self, format: &TableFormat) -> Result<Examples> {
         let features = self.features(format)?;
         let targets = match (&format.encoding, &self.target) {
@@ -313,7 +313,7 @@ impl Rows {
         Error::format(&self.file, problem)
     }
 
-    /// What some rows hold that the training rows do not.
+    /// Notices about texts and missing values in some rows that the training rows do not have.
     fn unseen(&self, format: &TableFormat, rows: &[bool], called: &str) -> Vec<String> {
         let count = |is_odd: &dyn Fn(usize) -> bool| (0..rows.len()).filter(|&row| rows[row] && is_odd(row)).count();
         let (mut texts_of, mut gaps_of) = (Vec::new(), Vec::new());
@@ -353,7 +353,7 @@ impl Rows {
         notices
     }
 
-    /// Keeps some rows.
+    /// Keeps the marked rows and drops the others.
     fn keep(&mut self, kept: &[bool]) {
         let mut rows = kept.iter();
         self.lines.retain(|_| rows.next() == Some(&true));
@@ -361,7 +361,7 @@ impl Rows {
         self.target.keep(kept);
     }
 
-    /// Deals with rows that have gaps, where they are not filled, and says so.
+    /// Handles rows with missing values as `missing` says; returns a notice about them.
     fn without_gaps(&mut self, names: &[&str], missing: Missing) -> Result<Option<String>> {
         let gaps: Vec<(usize, usize)> = self
             .values
@@ -409,7 +409,7 @@ impl Rows {
     }
 }
 
-/// What is refused of a table, and the flags that would let it pass.
+/// Problems for which a table is refused, with the columns that flags could exempt.
 #[derive(Default)]
 struct Refused {
     problems: Vec<String>,
@@ -434,14 +434,14 @@ impl Refused {
             .collect();
         let way_out =
             if flags.is_empty() { String::new() } else { format!(". Mend them, or pass with: {}", flags.join(" ")) };
-        // The flags have to be whole to be of use.
+        // The flags must not be truncated, or they are of no use.
         let shown = crate::error::printable(&joined(&self.problems, "; ", 8), 1000);
         let problem = shown + &crate::error::printable(&way_out, 3000);
         Err(Error::Format { file: file.into(), problem })
     }
 }
 
-/// A flag with names of columns, for a shell: those without commas in one list.
+/// Formats a flag with names of columns for a shell; names without commas share one list.
 fn flags(flag: &str, names: &[String]) -> String {
     let (alone, listed): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| name.contains(','));
     let listed: Vec<&str> = listed.into_iter().map(String::as_str).collect();
@@ -458,12 +458,12 @@ fn flags(flag: &str, names: &[String]) -> String {
     values.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Texts with commas between them, and how many more there are beyond `most`.
+/// Joins texts with commas, and counts those beyond `most`.
 fn quoted_list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, most: usize) -> String {
     joined(texts, ", ", most)
 }
 
-/// Texts with something between them, and how many more there are beyond `most`.
+/// Joins texts with a separator, and counts those beyond `most`.
 fn joined<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, between: &str, most: usize) -> String {
     let mut texts = texts.into_iter();
     let mut list = texts.by_ref().take(most).map(|text| text.as_ref().to_string()).collect::<Vec<_>>().join(between);
@@ -474,41 +474,41 @@ fn joined<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, between: &str, most
     list
 }
 
-/// A table that a model is to be trained on.
+/// Loading of a table for training.
 struct Plan<'a> {
     table: &'a Table,
     options: &'a TableOptions,
     notices: Vec<String>,
 }
 
-/// What a column is.
+/// The detected kind of a column.
 enum Choice {
-    /// Numbers as programs write them.
+    /// Plain numbers, as programs write them.
     Numbers(Vec<f64>),
-    /// Numbers, dates or booleans in one of these forms.
+    /// Numbers, dates or booleans in one of these formats.
     Dressed(Vec<Form>, Texts),
     Categories(Texts),
     /// Numbers, and other texts that are mistakes.
     Odd(Form, Texts),
-    /// No value at all.
+    /// No values at all.
     Empty,
-    /// A number for each row that counts up.
+    /// Whole numbers that count up, one for each row.
     Index(Vec<f64>),
-    /// A text of its own in nearly every row.
+    /// A different text in nearly every row.
     Unique,
 }
 
-/// What the target is.
+/// The target: its encoding, values and the rule that chose them.
 struct Aim {
     encoding: TargetEncoding,
     form: Form,
     values: Values,
-    /// Why it is classes or numbers, with the flag that changes that.
+    /// Reason why the target is classes or numbers, with the flag that changes it.
     rule: String,
 }
 
 impl Plan<'_> {
-    /// The rows with all but their statistics, and the rule that made the target classes or numbers.
+    /// Reads the rows, without statistics; also returns the rule that made the target classes or numbers.
     fn load(mut self, progress: &mut dyn FnMut(f64)) -> Result<(Loaded, String)> {
         let Self { table, options, .. } = self;
         let target = table.find("--target", &options.target)?;
@@ -571,11 +571,11 @@ impl Plan<'_> {
         Ok((Loaded { rows, test: None, chosen, format, notices: self.notices }, aim.rule))
     }
 
-    /// The columns that a flag names, none of which may be the target.
+    /// Resolves the columns that a flag names; none of them may be the target.
     fn resolve(&self, flag: &str, names: &[String], target: usize) -> Result<BTreeSet<usize>> {
         let mut columns = BTreeSet::new();
         for name in names {
-            // A name may have commas of its own.
+            // A single name may contain commas.
             let is_one = self.table.names.contains(name) || !name.contains(',');
             let names = if is_one { vec![name.as_str()] } else { name.split(',').map(str::trim).collect() };
             for name in names {
@@ -590,7 +590,7 @@ impl Plan<'_> {
         Ok(columns)
     }
 
-    /// The columns that features are made of, and whether commas are decimal in this table.
+    /// Collects the feature columns; also returns true if the table uses decimal commas.
     fn columns(&mut self, choices: Vec<(usize, Choice)>) -> Result<(Vec<Column>, Vec<Values>, bool)> {
         let table = self.table;
         let only_comma = |forms: &[Form]| forms.contains(&Form::DecimalComma) && !forms.contains(&Form::Number);
@@ -654,7 +654,7 @@ impl Plan<'_> {
                     (Form::Number, Values::Texts { codes, texts })
                 }
             };
-            // What it becomes is known once the rows to train on are.
+            // The real encoding is computed once the training rows are known.
             let encoding = match &of_column {
                 Values::Numbers(_) => Encoding::Standardised(Scale { mean: 0.0, deviation: 1.0 }),
                 Values::Texts { .. } => Encoding::OneHot(Vec::new()),
@@ -698,7 +698,7 @@ impl Plan<'_> {
         Ok((columns, values, comma))
     }
 
-    /// Refuses a column of numbers and mistakes.
+    /// Refuses a column of numbers with mistakes among them.
     fn refuse_odd(&self, column: usize, form: Form, texts: &Texts, refused: &mut Refused) {
         let (table, name) = (self.table, &self.table.names[column]);
         let is_odd = |text: &str| !is_number_gap(text) && forms::parse(form, text).is_none();
@@ -726,7 +726,7 @@ impl Plan<'_> {
         let texts = Texts::of(table, target);
         let forms = texts.forms();
         if forms.is_empty() {
-            // A minus alone is a class as often as a gap.
+            // In a target, a single minus is as often a class as a missing value.
             let is_missing = |text: &str| is_gap(text) && text != "-";
             let is_odd = |text: &str| !is_missing(text) && forms::plain(text).is_none();
             let (_, numbers) = texts.nearest();
@@ -772,7 +772,8 @@ impl Plan<'_> {
             let values = Values::Numbers(numbers);
             return Ok(Aim { encoding: TargetEncoding::Standardised(scale), form, values, rule });
         }
-        // One number is one class, however it is written; its name is as it is written, where that is in one way.
+        // Equal numbers are one class however they are written. The class is named as written if all rows agree on the
+        // text.
         let mut written: HashMap<u64, Option<&str>> = HashMap::new();
         for text in &texts.texts {
             if let Some(number) = number(text) {
@@ -790,7 +791,7 @@ impl Plan<'_> {
         Ok(Aim { encoding: TargetEncoding::Classes(names), form, values, rule })
     }
 
-    /// What numbers are learned as, and why.
+    /// Chooses the task for a target of numbers, with the reason.
     fn task(&self, form: Form, distinct: &[f64], rows: usize) -> (Task, String) {
         const TO_CLASSES: &str = "regression (--task classification makes each number a class)";
         let count = distinct.len();
@@ -816,7 +817,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Takes classes out that no row has any more, and refuses too few or too many.
+    /// Drops classes that no row has any more, and refuses too few or too many.
     fn check_classes(&self, names: &mut Vec<String>, codes: &mut [u32]) -> Result<()> {
         let mut places = vec![None; names.len()];
         codes.iter().for_each(|&code| places[code as usize] = Some(0));
@@ -836,7 +837,7 @@ impl Plan<'_> {
     }
 }
 
-/// The class of each row by its name, or `""` where it is missing.
+/// Encodes each row's class by name; a missing class becomes `""`.
 fn classes(texts: &Texts, names: &[String], name: impl Fn(&str) -> Option<String>) -> Values {
     let places: HashMap<&str, u32> = names.iter().enumerate().map(|(at, name)| (&**name, at as u32)).collect();
     let of_text: Vec<u32> = texts
@@ -853,12 +854,12 @@ fn without_target(missing: usize, rows: usize, target: &str, line: u64) -> Strin
     format!("{missing} of {rows} rows {have} no {target} and {are} left out, the first in line {line}")
 }
 
-/// The form that a column is read in, of those that fit.
+/// Chooses the format of a column among those that fit.
 fn pick(forms: &[Form], comma: bool, texts: &Texts) -> Form {
     let has = |form: Form| forms.contains(&form);
     match forms {
         _ if has(Form::Number) && has(Form::DecimalComma) && comma => Form::DecimalComma,
-        // Which of the two nobody can tell; with slashes it is more often the month that comes first.
+        // The order cannot be known; with slashes the month comes first more often.
         [Form::DayMonthYear, Form::MonthDayYear] if texts.texts.iter().any(|text| text.contains('/')) => {
             Form::MonthDayYear
         }
@@ -867,14 +868,14 @@ fn pick(forms: &[Form], comma: bool, texts: &Texts) -> Form {
     }
 }
 
-/// The texts of a column where every dot can separate thousands, and one does.
+/// Reads a column whose dots can all separate thousands; `None` unless there is such a dot.
 fn grouped_with_dots(table: &Table, column: usize) -> Option<Texts> {
     let texts = Texts::of(table, column);
     let has_dot = texts.texts.iter().any(|text| text.contains('.') && !is_number_gap(text));
     (has_dot && texts.forms().contains(&Form::DecimalComma)).then_some(texts)
 }
 
-/// What a column is.
+/// Detects the kind of a column.
 fn choose_kind(table: &Table, column: usize, scan: Scan, is_categorical: bool, is_used: bool) -> Choice {
     let rows = table.len();
     let Scan { numbers, gaps, odd } = scan;
@@ -907,7 +908,8 @@ fn choose_kind(table: &Table, column: usize, scan: Scan, is_categorical: bool, i
     Choice::Categories(texts.with_one_gap())
 }
 
-/// Whether a column numbers the rows: it counts up by one from 0 or 1, or has the name of an index and grows.
+/// Returns true if a column numbers the rows: it counts up by one from 0 or 1, or it has the name of an index and
+/// grows.
 fn is_index(name: &str, numbers: &[f64]) -> bool {
     let lower = name.to_ascii_lowercase();
     let named = ["id", "index", "idx", "rownames", "row.names", "row", "rowid", "unnamed: 0"].contains(&&*lower)
@@ -921,23 +923,23 @@ fn is_index(name: &str, numbers: &[f64]) -> bool {
     whole && numbers.len() >= 2 && (named && grows || counts && numbers.len() >= INDEX_ROWS)
 }
 
-/// A table for a model that was trained on another.
+/// Reading of a table for a model that was trained on another one.
 struct Again<'a> {
     table: &'a Table,
     format: &'a TableFormat,
 }
 
-/// A value that a column cannot have.
+/// The row of an invalid value, and the problem.
 type Mistake = (usize, String);
 
 impl Again<'_> {
-    /// The rows, with their targets where those are needed.
+    /// Reads the rows, with their targets if `with_target`.
     fn rows(&self, with_target: bool) -> Result<(Rows, Vec<String>)> {
         let Self { table, format } = *self;
         let places = self.places()?;
         let target = if with_target { Some(table.find("--target", &format.target)?) } else { None };
         let mut notices = table.notices.clone();
-        // Numbers that are mostly plain are scanned together.
+        // Columns of mostly plain numbers are scanned together.
         let is_plain =
             |column: &Column| matches!(column.encoding, Encoding::Standardised(_)) && column.form == Form::Number;
         let plain: Vec<usize> = format
@@ -962,7 +964,7 @@ impl Again<'_> {
                 }
                 (Encoding::OneHot(known), _) => {
                     let Texts { codes, mut texts, .. } = Texts::of(table, place);
-                    // As `Texts::is_gap` has it, also where the pluses are in other rows.
+                    // The rule of `Texts::is_gap`, extended to pluses that only the training rows have.
                     let plus = |text: &String| text == "+";
                     let has_plus = texts.iter().chain(known).any(plus);
                     for text in &mut texts {
@@ -1008,7 +1010,7 @@ impl Again<'_> {
         Ok((rows, notices))
     }
 
-    /// The places of the columns in this table.
+    /// Positions of the format's columns in this table.
     fn places(&self) -> Result<Vec<usize>> {
         let Self { table, format } = self;
         let known: HashMap<&str, usize> =
@@ -1028,7 +1030,7 @@ impl Again<'_> {
         }
     }
 
-    /// The numbers of a column in a form.
+    /// Parses the numbers of a column in one format.
     fn numbers(&self, place: usize, form: Form, called: &str) -> (Values, Vec<Mistake>) {
         let (mut mistake, mut more) = (None, 0);
         let numbers = self.table.column(place).enumerate().map(|(row, text)| match forms::parse(form, text) {

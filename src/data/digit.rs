@@ -1,47 +1,48 @@
-//! A picture of a digit, brought to what the digits of a data set look like: bright ink on black, of one size and place.
+//! Normalisation of a picture of a digit to the style of a data set: bright ink on black, of fixed size and position.
 //!
-//! Ink is what is thinner than paper: closing an image, with a window broader than any line, takes dark lines out and leaves
-//! the paper with its light and shadows, and what closing changed is the ink (the black top-hat; opening finds light lines).
-//! Around lines there is more paper than ink, which tells dark ones from light. Otsu's threshold (1979) separates it from the noise, specks are dropped, and thin lines made as broad
-//! as those of the data set. Then the ink is scaled to the size of the data set's digits, its longer side to theirs, and put
-//! with its centre of mass into the middle, as Y. LeCun, C. Cortes and C. Burges did for MNIST.
+//! Ink is whatever is thinner than the paper around it. Closing the image with a window wider than any line removes
+//! dark lines and leaves the paper with its light and shadows, so the difference to the closed image is the ink (the
+//! black top-hat; opening finds light lines). Around lines there is more paper than ink, which tells dark lines from
+//! light ones. Otsu's threshold (1979) separates ink from noise, specks are dropped, and thin lines are broadened to
+//! the stroke width of the data set. Finally the ink is scaled so that its longer side matches the data set's digits,
+//! and placed with its centre of mass in the middle, as Y. LeCun, C. Cortes and C. Burges did for MNIST.
 
 use image::GrayImage;
 use image::imageops::{self, FilterType};
 
-/// Longest side that a picture is worked on at.
+/// Longest side of the working copy of a picture, in pixels.
 const WORKING_SIDE: u32 = 160;
-/// How far the window goes that lines must be narrower than.
+/// Half-width of the closing window; strokes must be narrower than the window.
 const REACH: usize = 24;
-/// What goes on beyond the border.
+/// Width of the margin that repeats the border.
 const MARGIN: usize = 2 * REACH + 1;
-/// Grey levels between paper and ink, of 255, below which there is none.
+/// Least contrast between paper and ink, in grey levels of 255; anything fainter is no ink.
 const FAINTEST: f32 = 12.0;
-/// Share of the largest piece's pixels that a piece of ink needs not to be a speck.
+/// Least size of a piece of ink, as a share of the largest piece; anything smaller is a speck.
 const SPECK: f32 = 0.04;
-/// Share of the largest piece's pixels that a digit has at least, where that piece is none of it.
+/// Least size of a digit, as a share of the largest piece, for that piece to be discarded as foreign.
 const FOREIGN: f32 = 0.15;
-/// Breadth of a line, by the longer side of the digit, to which thinner ones are made.
+/// Least stroke width, as a share of the longer side of the digit; thinner strokes are broadened to it.
 const STROKE: f32 = 0.11;
 
-/// What the digits of a data set look like.
+/// Geometry of the images of a data set of digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Rows, and columns, of an image.
+    /// Side of the square image, in pixels.
     pub side: u32,
-    /// The longer side of the digit in it.
+    /// Longer side of the digit within the image, in pixels.
     pub digit: u32,
 }
 
 impl Frame {
-    /// MNIST's 28×28 images, whose digits are 20 high or wide; and other sizes in proportion, but for the bundled 8×8
-    /// digits, which fill their images.
+    /// The frame for images of this side: MNIST's 28×28 images hold digits with a longer side of 20, and other sizes
+    /// are in proportion, except that the bundled 8×8 digits fill their images.
     pub fn of_side(side: u32) -> Self {
         Self { side, digit: if side <= 8 { side } else { (side * 20 + 14) / 28 } }
     }
 }
 
-/// Values of 0 to 255 and their places.
+/// Values of 0 to 255, row-major.
 struct Map {
     width: usize,
     values: Vec<f32>,
@@ -57,7 +58,7 @@ impl Map {
     }
 }
 
-/// The pixels of an image that shows the digit as `frame` has it, `[side, side]`; `None` where there is no ink.
+/// Normalises a picture to an image of the digit, `[side, side]`, as `frame` has it; `None` if there is no ink.
 pub fn normalise(picture: &GrayImage, frame: Frame) -> Option<Vec<u8>> {
     let map = ink(&working_copy(picture))?;
     let strokes = broadened(strokes_alone(map)?);
@@ -73,12 +74,12 @@ fn working_copy(picture: &GrayImage) -> Map {
     Map { width: small.width() as usize, values: small.into_raw().into_iter().map(f32::from).collect() }
 }
 
-/// How far each pixel is from the paper towards the ink, 255 where there is nothing but ink.
+/// Measures the ink of each pixel: 0 is paper, 255 full ink.
 fn ink(picture: &Map) -> Option<Map> {
     let wide = with_margin(picture);
     let [highest, lowest] = [f32::max, f32::min].map(|of_two| filtered(&wide, of_two));
     let (closed, opened) = (filtered(&highest, f32::min).values, filtered(&lowest, f32::max).values);
-    // As far as the window goes around lines.
+    // The range of values in the window; it is large as far as the window reaches around lines.
     let contrast = |at: usize| highest.values[at] - lowest.values[at];
     let largest = (0..wide.values.len()).map(contrast).fold(0.0, f32::max);
     let near_lines = || (0..wide.values.len()).filter(|&at| contrast(at) >= 0.5 * largest);
@@ -91,7 +92,7 @@ fn ink(picture: &Map) -> Option<Map> {
             if is_dark_ink { closed[at] - wide.values[at] } else { wide.values[at] - opened[at] }
         })
         .collect();
-    // Noise lets all paper look a little inked.
+    // Noise makes all paper look slightly inked.
     let mut sorted = ink.clone();
     sorted.sort_by(f32::total_cmp);
     let paper = sorted[sorted.len() / 2];
@@ -99,12 +100,13 @@ fn ink(picture: &Map) -> Option<Map> {
     let threshold = otsu(&ink)?;
     let inked = &sorted[sorted.partition_point(|&value| value - paper <= threshold)..];
     let full = inked.get(inked.len() / 2)? - paper;
-    // Below a third of full ink it is noise; the edge of a line lies in between.
+    // Less than a third of full ink is noise; the edges of lines are in between.
     let values = ink.iter().map(|&ink| (255.0 * (ink / full - 0.33) / 0.5).clamp(0.0, 255.0)).collect();
     (full >= FAINTEST).then_some(Map { width: picture.width, values })
 }
 
-/// The picture with a margin in which its border goes on, so that paper beside a line is broader than the window there.
+/// Surrounds the picture with a margin that repeats its border, so that the paper beside a line is wider than the
+/// window.
 fn with_margin(picture: &Map) -> Map {
     let (width, height) = (picture.width, picture.height());
     let inside = |at: usize, length: usize| at.saturating_sub(MARGIN).min(length - 1);
@@ -113,7 +115,7 @@ fn with_margin(picture: &Map) -> Map {
     Map { width: width + 2 * MARGIN, values: rows.flat_map(row).map(|(x, y)| picture.values[y * width + x]).collect() }
 }
 
-/// The largest or smallest value, as `of_two` takes it, in the square window around each pixel.
+/// Applies a maximum or minimum filter, as `of_two` selects, with the square window around each pixel.
 fn filtered(map: &Map, of_two: fn(f32, f32) -> f32) -> Map {
     let (width, height) = (map.width, map.height());
     let window = |at: usize, length: usize| at.saturating_sub(REACH)..(at + REACH + 1).min(length);
@@ -132,7 +134,7 @@ fn filtered(map: &Map, of_two: fn(f32, f32) -> f32) -> Map {
     Map { width, values }
 }
 
-/// The threshold that leaves the least variance on its two sides (N. Otsu 1979); `None` where all is one.
+/// Otsu's threshold (1979), which minimises the variance within the two sides; `None` if all values are on one side.
 fn otsu(values: &[f32]) -> Option<f32> {
     let mut histogram = [0u32; 256];
     values.iter().for_each(|&value| histogram[value.round().clamp(0.0, 255.0) as usize] += 1);
@@ -149,18 +151,18 @@ fn otsu(values: &[f32]) -> Option<f32> {
     (best.1 > 0.0).then_some(best.0 as f32)
 }
 
-/// Connected ink.
+/// A connected component of ink.
 #[derive(Clone, Copy)]
 struct Piece {
     size: usize,
     /// Left, top, right and bottom.
     corners: [usize; 4],
-    /// Whether it leaves the picture: the edge of a table, a shadow.
+    /// True if the piece touches the border of the picture, like the edge of a table or a shadow.
     is_cut_off: bool,
 }
 
 impl Piece {
-    /// Whether another lies within its corners, and is no speck beside it: then it is a frame.
+    /// Returns true if this piece frames `other`: `other` lies within its corners and is no mere speck beside it.
     fn is_around(&self, other: &Self) -> bool {
         let ([left, top, right, bottom], inner) = (self.corners, other.corners);
         let is_within = left < inner[0] && top < inner[1] && inner[2] < right && inner[3] < bottom;
@@ -168,8 +170,8 @@ impl Piece {
     }
 }
 
-/// The ink without what is not the digit's: what leaves the picture or is around other ink, if there is enough beside
-/// that; pieces that are tiny beside the largest; and the pale pixels of nobody.
+/// Keeps the strokes of the digit only. Drops pieces that touch the border or frame other ink, if enough ink remains
+/// without them; pieces that are tiny compared with the largest one; and pale pixels that touch no kept piece.
 fn strokes_alone(mut map: Map) -> Option<Map> {
     let is_ink: Vec<bool> = map.values.iter().map(|&value| value >= 128.0).collect();
     let mut piece_of = vec![usize::MAX; is_ink.len()];
@@ -208,7 +210,7 @@ fn strokes_alone(mut map: Map) -> Option<Map> {
     Some(map)
 }
 
-/// The pixels at most so far away in x and in y, itself among them.
+/// Indices of the pixels at most `far` away in x and in y, including the pixel itself.
 fn neighbours(map: &Map, at: usize, far: usize) -> impl Iterator<Item = usize> + use<> {
     let ((x, y), width) = (map.place(at), map.width);
     let rows = y.saturating_sub(far)..=(y + far).min(map.height() - 1);
@@ -216,7 +218,7 @@ fn neighbours(map: &Map, at: usize, far: usize) -> impl Iterator<Item = usize> +
     rows.flat_map(move |y| columns.clone().map(move |x| y * width + x))
 }
 
-/// Left, top, width and height of the ink.
+/// Bounding box of the ink: left, top, width and height.
 fn bounds(map: &Map) -> Option<[usize; 4]> {
     let ink = || (0..map.values.len()).filter(|&at| map.values[at] >= 128.0).map(|at| map.place(at));
     let (left, right) = (ink().map(|(x, _)| x).min()?, ink().map(|(x, _)| x).max()?);
@@ -224,7 +226,7 @@ fn bounds(map: &Map) -> Option<[usize; 4]> {
     Some([left, top, right - left + 1, bottom - top + 1])
 }
 
-/// The strokes, broadened where they are thinner than [`STROKE`], on a map with room around them for that.
+/// Broadens strokes thinner than [`STROKE`], on a map enlarged to hold them.
 fn broadened(map: Map) -> Map {
     let Some([_, _, width, height]) = bounds(&map) else { return map };
     let is_ink = |at: usize| map.values[at] >= 128.0;
@@ -251,7 +253,7 @@ fn broadened(map: Map) -> Map {
     Map { width: whole_width, values }
 }
 
-/// The box of ink, scaled, with its centre of mass in the middle.
+/// Scales the bounding box of the ink and centres it by its centre of mass.
 fn framed(map: &Map, [left, top, width, height]: [usize; 4], frame: Frame) -> Vec<u8> {
     let ink = GrayImage::from_fn(width as u32, height as u32, |x, y| {
         [map.values[(top + y as usize) * map.width + left + x as usize] as u8].into()
@@ -266,7 +268,7 @@ fn framed(map: &Map, [left, top, width, height]: [usize; 4], frame: Frame) -> Ve
         ink.enumerate_pixels().map(|(x, y, pixel)| f64::from(pixel[0]) * (f64::from(along(x, y)) + 0.5)).sum::<f64>()
             / mass.max(1.0)
     };
-    // The middle as far as nothing leaves the image.
+    // Centred as far as the ink stays within the image.
     let offset = |centre: f64, size: u32| (f64::from(side) / 2.0 - centre).round().clamp(0.0, f64::from(side - size));
     let (x, y) = (offset(centre(|x, _| x), ink.width()), offset(centre(|_, y| y), ink.height()));
     let mut image = GrayImage::new(side, side);
@@ -283,8 +285,8 @@ mod tests {
 
     const MNIST: Frame = Frame { side: 28, digit: 20 };
 
-    /// A seven of lines this broad, in a box at (left, top), with this light: brightness of a place and whether there is
-    /// ink to the pixel.
+    /// Draws a seven with strokes of this width in a box at (left, top); `light` gives the brightness at a position,
+    /// with or without ink.
     fn seven(
         canvas: [u32; 2],
         [left, top, width, height]: [f32; 4],

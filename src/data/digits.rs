@@ -1,4 +1,4 @@
-//! The bundled digits: real data that is always at hand, so that training works with no download.
+//! The bundled digits: real data that is always available, so that training works without a download.
 //!
 //! Source, credit and changes: `src/data/digits/README.md`.
 
@@ -9,9 +9,9 @@ use crate::error::Result;
 const IMAGES: &[u8] = include_bytes!("digits/images-idx3-ubyte.gz");
 const LABELS: &[u8] = include_bytes!("digits/labels-idx1-ubyte.gz");
 
-/// The UCI optical digits (E. Alpaydin, C. Kaynak 1998; CC BY 4.0): 1,797 images of 8×8 in ten classes.
+/// Loads the UCI optical digits (E. Alpaydin, C. Kaynak 1998; CC BY 4.0): 1,797 images of 8×8 in ten classes.
 ///
-/// Every fifth is a test image (359), the others are for training (1,438).
+/// Every fifth image is a test image (359); the others are for training (1,438).
 ///
 /// # Errors
 /// [`Error::Format`](crate::Error::Format) if the bundled files were damaged when softstep was built.

@@ -1,4 +1,4 @@
-//! Downloads files whose content is known by its hash.
+//! Downloads of files whose SHA-256 is known.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -10,13 +10,13 @@ use super::hexadecimal;
 use super::store::{DownloadLimits, Progress};
 use crate::error::{Error, Result};
 
-/// What the names of files start with that are not whole yet.
+/// Prefix of the names of incomplete files.
 const TEMPORARY: &str = ".softstep-download-";
 
-/// Downloads `file` into `folder`, from the first of the mirrors (base URLs) that gives it with this SHA-256.
+/// Downloads `file` into `folder` from the first of the mirrors (base URLs) whose file has this SHA-256.
 ///
-/// Mirrors that fail move to the end of the list, so that the next file starts with one that works. The file gets
-/// its name when it is whole and right; until then it is a temporary one in the same folder.
+/// Mirrors that fail move to the end of the list, so that the next file starts with one that works. The file gets its
+/// name once it is complete and verified; until then it is a temporary file in the same folder.
 pub(super) fn download(
     mirrors: &mut [String],
     file: &str,
@@ -37,7 +37,8 @@ pub(super) fn download(
     Err(Error::Download { what: file.into(), problem: failures.join("; ") })
 }
 
-/// The outer error is this machine's, where no other mirror helps; the inner one the mirror's.
+/// Downloads a file from one mirror. The outer error is a fault of this machine, which another mirror cannot mend; the
+/// inner one is a fault of the mirror.
 fn from_mirror(
     url: &str,
     file: &str,
@@ -91,7 +92,7 @@ fn from_mirror(
     Ok(Ok(()))
 }
 
-/// Looks after the speed of a download, from one time as long as [`DownloadLimits::stall`] to the next.
+/// Monitor of the download speed over consecutive intervals of [`DownloadLimits::stall`].
 struct SpeedWatch {
     since: Instant,
     received: u64,
@@ -109,7 +110,7 @@ impl SpeedWatch {
     }
 }
 
-/// Removes temporary files that no download is filling any more, as none takes that long: their process was killed.
+/// Removes temporary files older than the longest download: the process that wrote them was killed.
 fn remove_abandoned(folder: &Path, total: Duration) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY)) {
@@ -136,7 +137,7 @@ fn agent(limits: DownloadLimits) -> ureq::Agent {
 
 fn temporary_file(folder: &Path) -> Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    // As files usually are: the umask says who may read a folder of data that several people share.
+    // The usual mode of new files: the umask decides who may read a shared folder of data.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.prefix(TEMPORARY).tempfile_in(folder).map_err(Error::io("write to", folder))
@@ -153,7 +154,7 @@ mod tests {
 
     const CONTENT: &[u8] = b"the published file";
 
-    /// A server on localhost that gives every request to `answer`, with the request line; its base URL.
+    /// Starts a server on localhost that passes every request line to `answer`; returns its base URL.
     fn serve(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -224,7 +225,7 @@ mod tests {
             assert_eq!(std::fs::read(&self.files()[0]).unwrap(), CONTENT);
         }
 
-        /// Checks that the error says `what` and that no file is left, whole or half.
+        /// Checks that the error says `what` and that no file is left, complete or not.
         fn assert_failure(&self, what: &str) {
             let message = self.result.as_ref().unwrap_err().to_string();
             assert!(message.contains(what), "{message}");
@@ -307,7 +308,7 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
 
-    /// Sends the content of a large file byte by byte.
+    /// A server that sends the content of a large file byte by byte.
     fn dripping(pause: Duration, count: usize) -> String {
         serve(move |_, stream| {
             respond(stream, "200 OK", 1 << 19, &[]);

@@ -1,8 +1,8 @@
-//! IDX, the file format of MNIST, read strictly.
+//! Strict reader of IDX, the file format of MNIST.
 //!
-//! An IDX file is 0, 0, the element type (8: unsigned byte), the number of dimensions, each dimension as a
-//! big-endian u32, and the elements, row-major. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of
-//! handwritten digits".
+//! An IDX file is 0, 0, the element type (8: unsigned byte), the number of dimensions, each dimension as a big-endian
+//! u32, and the elements, row-major. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten
+//! digits".
 
 use std::io::{self, BufRead, Read};
 
@@ -11,16 +11,16 @@ use flate2::bufread::MultiGzDecoder;
 use super::{Data, Examples};
 use crate::error::{Error, Result};
 
-/// The most elements a file may announce: 4 GiB.
+/// Upper limit of the announced elements: 4 GiB.
 pub const MAX_BYTES: u64 = 4 << 30;
 
-/// Elements that are read at a time, and up to which an announced size is believed before the data is there.
+/// Size of a chunk of elements, and the largest announced size that memory is reserved for before the data is read.
 const CHUNK: usize = 64 << 10;
 const TRUSTED: usize = 64 << 20;
 
-/// An IDX file of unsigned bytes, gzipped or not, read up to its first element.
+/// An IDX file of unsigned bytes, gzipped or not, whose header has been read.
 ///
-/// Nothing is read or inflated beyond what the header announces and one byte.
+/// Reading and inflating stop one byte after the announced data.
 pub struct Idx<'a> {
     file: String,
     gzipped: bool,
@@ -31,11 +31,11 @@ pub struct Idx<'a> {
 }
 
 impl<'a> Idx<'a> {
-    /// Reads the header. `file` is what errors call it.
+    /// Reads the header. `file` is the name in error messages.
     ///
     /// # Errors
-    /// [`Error::Format`] where it is no IDX file of unsigned bytes, is empty or announces more than [`MAX_BYTES`];
-    /// [`Error::Io`] where it cannot be read.
+    /// [`Error::Format`] if the input is not an IDX file of unsigned bytes, is empty, or announces more than
+    /// [`MAX_BYTES`]; [`Error::Io`] if it cannot be read.
     pub fn new(file: impl Into<String>, mut input: impl BufRead + 'a) -> Result<Self> {
         let file = file.into();
         let gzipped = input.fill_buf().map_err(Error::io("read", &file))?.starts_with(&[0x1f, 0x8b]);
@@ -77,17 +77,17 @@ impl<'a> Idx<'a> {
         &self.shape
     }
 
-    /// Elements of one example: the product of all dimensions after the first.
+    /// Number of elements of one example: the product of all dimensions after the first.
     pub fn features(&self) -> usize {
         self.bytes / self.shape[0]
     }
 
-    /// Rows and columns of an example, if it has both and nothing else.
+    /// Height and width of an example, if it has exactly these two dimensions.
     pub fn image(&self) -> Option<[usize; 2]> {
         self.shape.get(1..).and_then(|shape| shape.try_into().ok())
     }
 
-    /// Whether the file is gzipped.
+    /// Returns true if the file is gzipped.
     pub fn is_gzipped(&self) -> bool {
         self.gzipped
     }
@@ -95,7 +95,7 @@ impl<'a> Idx<'a> {
     /// Reads all elements, row-major.
     ///
     /// # Errors
-    /// As of [`stream`](Self::stream).
+    /// The errors of [`stream`](Self::stream).
     pub fn read(self) -> Result<Vec<u8>> {
         let (file, bytes) = (self.file.clone(), self.bytes);
         let no_memory = |_| Error::format(&file, format!("there is no memory for its {bytes} bytes of data"));
@@ -110,11 +110,12 @@ impl<'a> Idx<'a> {
         Ok(elements)
     }
 
-    /// Hands the elements to `sink`, chunk by chunk. Until this has returned, they may still turn out to be damaged.
+    /// Passes the elements to `sink`, chunk by chunk. They may still prove to be damaged until this function has
+    /// returned.
     ///
     /// # Errors
-    /// [`Error::Format`] where the file is damaged or holds less or more than it announces; [`Error::Io`] where it
-    /// cannot be read; any error of `sink`.
+    /// [`Error::Format`] if the file is damaged or holds less or more than it announces; [`Error::Io`] if it cannot be
+    /// read; any error of `sink`.
     pub fn stream(mut self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut left = self.bytes;
@@ -145,15 +146,15 @@ impl<'a> Idx<'a> {
         &self.header
     }
 
-    /// An [`Error::Format`] about this file.
+    /// Builds an [`Error::Format`] about this file.
     pub(super) fn error(&self, problem: impl Into<String>) -> Error {
         Error::format(&self.file, problem)
     }
 
-    /// Appends the next `bytes`, or less at the end.
+    /// Appends the next `bytes` bytes, or fewer at the end.
     fn take(&mut self, bytes: usize, to: &mut Vec<u8>) -> Result<()> {
         (&mut self.elements).take(bytes as u64).read_to_end(to).map_err(|source| match source.kind() {
-            // What the decoder says of bad data; anything else is the system's.
+            // These kinds are the decoder's verdict on bad data; all others are errors of the system.
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
                 self.error(format!("its gzip data is damaged: {source}"))
             }
@@ -163,12 +164,12 @@ impl<'a> Idx<'a> {
     }
 }
 
-/// A data set of four IDX files: training images and labels, test images and labels. Any size will do; the number of
-/// classes is the highest label plus 1.
+/// Builds a data set from four IDX files: training images and labels, test images and labels. Any size will do; the
+/// number of classes is the highest label plus 1.
 ///
 /// # Errors
-/// [`Error::Format`] naming the file that is damaged or does not fit the others, or `name` where the set is not one to
-/// learn from; [`Error::Io`].
+/// [`Error::Format`] naming the file that is damaged or does not fit the others, or `name` if the set cannot be
+/// learned; [`Error::Io`].
 pub fn data(name: &str, files: [Idx<'_>; 4]) -> Result<Data> {
     let features = check_together(&files)?;
     let image = files[0].image();
@@ -177,7 +178,7 @@ pub fn data(name: &str, files: [Idx<'_>; 4]) -> Result<Data> {
     Ok(Data { image, ..assemble(name, parts, features, None)? })
 }
 
-/// Checks that the shapes of the four files fit together; gives the number of features.
+/// Checks that the shapes of the four files fit together; returns the number of features.
 pub(super) fn check_together(files: &[Idx<'_>; 4]) -> Result<usize> {
     for [images, labels] in [[&files[0], &files[1]], [&files[2], &files[3]]] {
         if images.shape().len() < 2 {
@@ -201,10 +202,10 @@ pub(super) fn check_together(files: &[Idx<'_>; 4]) -> Result<usize> {
 /// Inputs and labels.
 pub(super) type Part = (Vec<u8>, Vec<u8>);
 
-/// The data set of a training and a test part; without a number of classes it is the highest label plus 1.
+/// Builds a data set from a training and a test part; the number of classes defaults to the highest label plus 1.
 pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, classes: Option<usize>) -> Result<Data> {
     let highest = train.1.iter().chain(&test.1).copied().max().unwrap_or(0);
-    // One class is refused below, with better words.
+    // A single class is refused below, with a better message.
     let classes = classes.unwrap_or(1 + usize::from(highest)).max(2);
     let examples = |(inputs, labels): Part| {
         Examples::new(inputs, labels.into_iter().map(u32::from).collect::<Vec<_>>(), features, classes)
@@ -224,7 +225,7 @@ pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, cl
     })
 }
 
-/// A shape as people write it, such as `60000x28x28`.
+/// Formats a shape, such as `60000x28x28`.
 pub(super) fn shape_text(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
@@ -301,7 +302,7 @@ mod tests {
         for bit in 0..8 * zipped.len() {
             let mut damaged = zipped.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            // Some bits mean nothing, such as the time in the header.
+            // Damage to some bits goes unnoticed, such as to the time in the gzip header.
             if let Ok(elements) = read(&damaged) {
                 assert_eq!(elements, [1, 2, 3, 4, 5, 6], "bit {bit}");
             }

@@ -1,4 +1,4 @@
-//! The kinds of data that people bring, told apart by what is there.
+//! Detection of the kind of data that `--data` names, and loading of data for an existing model.
 
 use std::path::Path;
 
@@ -6,21 +6,21 @@ use super::preprocessing::{Preprocessing, TestPart};
 use super::{Data, Examples, TEST_STREAM, choose, choose_test, csv, folder, images, npy, store};
 use crate::error::{Error, Result};
 
-/// A kind of data.
+/// A kind of data source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A standard set by its name, the bundled digits, or a folder of four IDX files; also what is none of the others.
+    /// A standard set, the bundled digits, or a folder of four IDX files; also the fallback for anything unrecognised.
     Idx,
-    /// A table: a CSV file.
+    /// A table: a delimited text file such as CSV.
     Table,
-    /// A folder of images, in a folder for each class.
+    /// A folder of images, with one subfolder for each class.
     Images,
     /// A folder of NumPy arrays.
     Arrays,
 }
 
 impl Kind {
-    /// What `--data` names with this text.
+    /// Detects the kind of data that `spec`, the value of `--data`, names.
     pub fn of(spec: &str) -> Self {
         let path = Path::new(spec);
         if store::is_name(spec) {
@@ -38,12 +38,12 @@ impl Kind {
         }
     }
 
-    /// Whether `--data` names a standard set, and so no path, with this text.
+    /// Returns true if `spec`, the value of `--data`, is the name of a standard set and so not a path.
     pub fn is_set(spec: &str) -> bool {
         store::is_name(spec)
     }
 
-    /// In words.
+    /// Description for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idx => "a standard set or IDX files",
@@ -53,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// That a model reads with this preprocessing.
+    /// The kind of data that a model with this preprocessing reads.
     pub fn of_model(preprocessing: Option<&Preprocessing>) -> Self {
         match preprocessing {
             None => Self::Idx,
@@ -64,38 +64,38 @@ impl Kind {
     }
 }
 
-/// How the names of tables end, if need be with `.gz` behind it.
+/// File name extensions of tables, which `.gz` may follow.
 const TABLES: [&str; 6] = [".csv", ".tsv", ".tab", ".txt", ".data", ".dat"];
 
-/// Returns true if a path has the name of a table.
+/// Returns true if the path has an extension of a table and is not a folder.
 fn is_table(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     TABLES.iter().any(|end| name.ends_with(end)) && !path.is_dir()
 }
 
-/// What a model is measured on.
+/// Examples to evaluate a model on.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The examples, both as training and as test part.
+    /// The examples, as both training and test part.
     pub data: Data,
-    /// Which of the data they are.
+    /// The part of the source that the examples are.
     pub part: Part,
-    /// What else should be known of which they are, in words.
+    /// A warning for the user about the choice of the examples.
     pub notice: Option<String>,
 }
 
-/// Which examples of data there are.
+/// A part of a data source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Those that the model was not trained on.
+    /// The test part, which the model was not trained on.
     Test,
-    /// Every one.
+    /// All examples.
     All,
 }
 
 impl Part {
-    /// In words.
+    /// Description for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Test => "test part",
@@ -104,10 +104,10 @@ impl Part {
     }
 }
 
-/// Loads data as they were for this preprocessing, with the same parts for the same examples and seed.
+/// Loads data with the preprocessing of an earlier run; the same examples and seed give the same parts.
 ///
 /// # Errors
-/// [`Error::Format`] with file and place of what cannot be used; [`Error::Invalid`] where they are of another kind;
+/// [`Error::Format`] with file and position of what cannot be used; [`Error::Invalid`] if the data is of another kind;
 /// [`Error::Io`].
 pub fn load_again(spec: &str, preprocessing: &Preprocessing, seed: u64) -> Result<Data> {
     check_kind(spec, preprocessing)?;
@@ -117,7 +117,7 @@ pub fn load_again(spec: &str, preprocessing: &Preprocessing, seed: u64) -> Resul
     Ok(data)
 }
 
-/// The training part of these examples, and the test part that the preprocessing says.
+/// Splits examples into the training part and the test part that the preprocessing specifies.
 pub(super) fn data(spec: &str, mut train: Examples, preprocessing: Preprocessing, seed: u64) -> Result<Data> {
     let mut notices = Vec::new();
     let test = match preprocessing.test() {
@@ -137,12 +137,13 @@ pub(super) fn data(spec: &str, mut train: Examples, preprocessing: Preprocessing
     Ok(Data { name, train, test, preprocessing, image, notices, target_rule: None, table: None })
 }
 
-/// Loads what to measure a model with this preprocessing and seed on, which was trained on examples with this
-/// [SHA-256](Examples::sha256), if it is known: the data's own test part, or the share that was set aside of the data
-/// it was trained on; of other data, or if `all` are wanted, every example.
+/// Loads the examples to evaluate a model on: the test part of the source, or the share that was held out of the data
+/// that the model was trained on; for other data, or if `all` is set, every example.
+///
+/// `trained_on` is the [SHA-256](Examples::sha256) of the training examples, if the model records it.
 ///
 /// # Errors
-/// As of [`load_again`]; [`Error::Invalid`] where `all` are not wanted and these are the training examples.
+/// The errors of [`load_again`]; [`Error::Invalid`] if these are the training examples and `all` is not set.
 pub fn load_test(
     spec: &str,
     preprocessing: &Preprocessing,
@@ -195,7 +196,7 @@ pub fn load_test(
     }
 }
 
-/// Every example there is, but for a test part of their own, and what should be known of them.
+/// Loads every example outside a separate test part, and notices about them.
 fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<(Examples, Vec<String>)> {
     match preprocessing {
         Preprocessing::Table(format) => csv::examples(path, format),
@@ -204,7 +205,7 @@ fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<(Examples, Vec
     }
 }
 
-/// The test part that data bring themselves.
+/// Loads the separate test part of a source, if it has one.
 fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<Examples>> {
     match preprocessing {
         Preprocessing::Table(_) => Ok(None),

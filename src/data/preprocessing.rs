@@ -1,4 +1,5 @@
-//! How tables, images and arrays become what a model sees: kept with the model, for those who predict with it.
+//! Preprocessing of tables, images and arrays into features and targets. A model keeps its preprocessing, so that
+//! predictions use the same.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::MAX_CLASSES;
 use crate::error::{Error, Result};
 
-/// The longest a [`Preprocessing`] may be as JSON: a model file's header has to hold it. Some ten thousand columns are not
-/// longer.
+/// Upper limit of the JSON of a [`Preprocessing`], which has to fit into a model file's header. Ten thousand columns
+/// fit.
 const MAX_BYTES: usize = 4 << 20;
 
-/// How people's own data become features and targets. In JSON each kind is an object with fields of its own.
+/// The transformation of user data into features and targets. In JSON each kind is an object with its own fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Preprocessing {
@@ -24,39 +25,39 @@ pub enum Preprocessing {
     Arrays(ArrayFormat),
 }
 
-/// How a row of a table becomes features and a target.
+/// The transformation of a table's rows into features and a target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableFormat {
-    /// The columns that features are made of, in the order of the features.
+    /// Columns of the features, in the order of the features.
     pub columns: Vec<Column>,
-    /// The column that is to be learned.
+    /// Name of the target column.
     pub target: String,
-    /// What becomes of it.
+    /// Encoding of the target.
     pub encoding: TargetEncoding,
-    /// The rows that the model was not trained on.
+    /// The test part: rows that the model was not trained on.
     pub test: TestPart,
-    /// The form of the target's numbers.
+    /// Number format of the target.
     #[serde(default, skip_serializing_if = "Form::is_number")]
     pub form: Form,
-    /// What becomes of missing values.
+    /// Handling of missing values.
     #[serde(default, skip_serializing_if = "Missing::is_fill")]
     pub missing: Missing,
-    /// Number of columns, where the first line names none and they are called by their places, from 1.
+    /// Number of columns, if the table has no header; columns are then named by their positions, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positions: Option<usize>,
 }
 
-/// What becomes of missing values.
+/// Handling of missing values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
-    /// The mean of the training rows takes the place of a number, and a text has a category of its own.
+    /// Fill: a missing number becomes the mean of the training rows, a missing text a category of its own.
     #[default]
     Fill,
-    /// Rows that have one are left out.
+    /// Leave out rows with missing values.
     Drop,
-    /// They are an error.
+    /// Refuse tables with missing values.
     Refuse,
 }
 
@@ -66,27 +67,27 @@ impl Missing {
     }
 }
 
-/// How numbers are written.
+/// Format of the numbers, booleans or dates of a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    /// With a decimal point, if need be with commas between thousands, a currency or `%`.
+    /// Numbers with a decimal point, optionally with thousands separated by commas, a currency sign or `%`.
     #[default]
     Number,
-    /// With a decimal comma, if need be with points between thousands, a currency or `%`.
+    /// Numbers with a decimal comma, optionally with thousands separated by points, a currency sign or `%`.
     DecimalComma,
-    /// `true` is 1 and `false` 0, in any case.
+    /// Booleans, case-insensitive: `true` is 1, `false` is 0.
     Boolean,
-    /// Dates, as days since 1970-01-01 with the time as a fraction: `2020-12-31`.
+    /// Dates such as `2020-12-31`, as days since 1970-01-01 with the time of day as a fraction.
     YearMonthDay,
-    /// Dates: `31.12.2020`.
+    /// Dates such as `31.12.2020`.
     DayMonthYear,
-    /// Dates: `12/31/2020`.
+    /// Dates such as `12/31/2020`.
     MonthDayYear,
 }
 
 impl Form {
-    /// Every form, in the order in which they are tried.
+    /// Every format, in the order in which columns are tried.
     pub(super) const ALL: [Self; 6] =
         [Self::Number, Self::DecimalComma, Self::Boolean, Self::YearMonthDay, Self::DayMonthYear, Self::MonthDayYear];
 
@@ -100,79 +101,79 @@ impl Form {
     }
 }
 
-/// How an image file becomes features and a class: pixels row by row from the top left, `byte / 255`, of an RGB image
-/// red, green and blue of each pixel together, `[height, width, 3]`.
+/// The transformation of an image file into features and a class: pixels row by row from the top left as `byte / 255`,
+/// for RGB images the red, green and blue of each pixel together, `[height, width, 3]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFormat {
-    /// Pixels of a row.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
-    /// What there is of each pixel.
+    /// Channels of a pixel.
     pub color: Color,
-    /// The classes: names of the folders that the images are in.
+    /// Class names: the names of the folders of images.
     pub classes: Vec<String>,
-    /// The images that the model was not trained on.
+    /// The test part: images that the model was not trained on.
     pub test: TestPart,
 }
 
-/// What there is of each pixel.
+/// Channels of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Color {
-    /// Its lightness.
+    /// One channel: the luminance.
     Grey,
-    /// Red, green and blue.
+    /// Three channels: red, green and blue.
     Rgb,
 }
 
-/// What arrays hold.
+/// The content of a pair of arrays of features and targets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArrayFormat {
-    /// What features are made of.
+    /// Elements of the features.
     pub elements: Elements,
-    /// Features of an example.
+    /// Number of features of an example.
     pub features: usize,
-    /// What the targets are.
+    /// Kind of the targets.
     pub targets: ArrayTargets,
-    /// The examples that the model was not trained on.
+    /// The test part: examples that the model was not trained on.
     pub test: TestPart,
 }
 
-/// The elements of an array of features.
+/// Elements of an array of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Elements {
     /// Bytes; a model sees `byte / 255`.
     Bytes,
-    /// Numbers that a model sees as they are.
+    /// Numbers, used as features unchanged.
     Numbers,
 }
 
-/// The targets of an array.
+/// Targets of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrayTargets {
-    /// Classes, and how many.
+    /// Class labels, with the number of classes.
     Classes(usize),
-    /// Real values as they are, and how many an example has.
+    /// Real values, used unchanged, with the number of values per example.
     Values(usize),
 }
 
-/// What a model is tested with.
+/// The source of the test part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TestPart {
-    /// This share of the examples, in 0..1; which ones, the seed of the run decides.
+    /// This share of the examples, in 0..1, chosen by the seed of the run.
     Share(f64),
-    /// A file or folder of its own.
+    /// A separate file or folder.
     Path(String),
 }
 
 impl Default for TestPart {
-    /// A fifth.
+    /// A share of 0.2.
     fn default() -> Self {
         Self::Share(0.2)
     }
@@ -191,20 +192,20 @@ impl fmt::Display for TestPart {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// Its name in the header.
+    /// Name in the header.
     pub name: String,
-    /// What becomes of it.
+    /// Encoding of the values.
     pub encoding: Encoding,
-    /// The form of its numbers.
+    /// Number format of the values.
     #[serde(default, skip_serializing_if = "Form::is_number")]
     pub form: Form,
-    /// Whether a second feature of a column of numbers is 1 where the value is missing, and else 0.
+    /// For a column of numbers: adds a second feature that is 1 for missing values and 0 for others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub marks_gaps: bool,
 }
 
 impl Column {
-    /// Features that it becomes.
+    /// Number of features of the column.
     pub fn features(&self) -> usize {
         match &self.encoding {
             Encoding::Standardised(_) => 1 + usize::from(self.marks_gaps),
@@ -213,28 +214,28 @@ impl Column {
     }
 }
 
-/// What becomes of a column.
+/// Encoding of a column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Encoding {
-    /// Numbers become one feature, `(number - mean) / deviation`; a missing one 0.
+    /// Standardised number: one feature, `(number - mean) / deviation`; 0 for a missing number.
     Standardised(Scale),
-    /// Texts become one feature each, which is 1 for its own text and else 0; a text that is none of them is all 0. The
-    /// empty text stands for a missing one.
+    /// One-hot text: one feature for each of these texts, 1 if the value is that text and 0 otherwise; any other text
+    /// is all 0. The empty text stands for a missing value.
     OneHot(Vec<String>),
 }
 
-/// What becomes of the target.
+/// Encoding of the target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TargetEncoding {
-    /// Each of these texts is a class.
+    /// Class labels: one class for each of these texts.
     Classes(Vec<String>),
-    /// Numbers become `(number - mean) / deviation`.
+    /// Standardised number, `(number - mean) / deviation`.
     Standardised(Scale),
 }
 
-/// Mean and standard deviation of the training part; a deviation of 0 is given as 1.
+/// Mean and standard deviation of the training part; a deviation of 0 is stored as 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scale {
@@ -245,15 +246,16 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Of these numbers; `None` where they are too far apart, one is not finite, or there is none.
+    /// Computes the scale of these numbers; `None` if there are none, if one is not finite, or if they are too far
+    /// apart.
     pub fn of(numbers: &[f64]) -> Option<Self> {
         let (first, rest) = numbers.split_first()?;
         if rest.iter().all(|number| number == first) {
-            // Rounded, their mean need not be one of them.
+            // The computed mean of equal numbers may differ from them by rounding.
             return Some(Self { mean: *first, deviation: 1.0 }).filter(|scale| scale.is_sound());
         }
         let count = numbers.len() as f64;
-        // A mean is in the range of floats where a sum, or squares, need not be.
+        // The mean stays in the range of f64 even where the sum or the squares overflow.
         let mean = match numbers.iter().sum::<f64>() / count {
             mean if mean.is_finite() => mean,
             _ => numbers.iter().map(|number| number / count).sum(),
@@ -267,12 +269,12 @@ impl Scale {
         scale.is_sound().then_some(scale)
     }
 
-    /// A number as the model sees it.
+    /// Standardises a number.
     pub fn apply(self, number: f64) -> f32 {
         ((number - self.mean) / self.deviation) as f32
     }
 
-    /// The number that the model sees so.
+    /// Inverts [`apply`](Self::apply).
     pub fn undo(self, value: f32) -> f64 {
         f64::from(value) * self.deviation + self.mean
     }
@@ -283,12 +285,12 @@ impl Scale {
 }
 
 impl TableFormat {
-    /// Features that a row becomes.
+    /// Number of features of a row.
     pub fn features(&self) -> usize {
         self.columns.iter().map(Column::features).sum()
     }
 
-    /// Classes, or 1 where the target is a number.
+    /// Number of classes, or 1 for a numeric target.
     pub fn outputs(&self) -> usize {
         match &self.encoding {
             TargetEncoding::Classes(names) => names.len(),
@@ -314,10 +316,10 @@ impl TableFormat {
 }
 
 impl ImageFormat {
-    /// The longest side that an image may be brought to.
+    /// Longest side that images may be resized to.
     pub const MAX_SIDE: u32 = 4096;
 
-    /// Features that an image becomes.
+    /// Number of features of an image.
     pub fn features(&self) -> usize {
         let of_pixel = match self.color {
             Color::Grey => 1,
@@ -341,7 +343,7 @@ impl ImageFormat {
 }
 
 impl Preprocessing {
-    /// Features of an example.
+    /// Number of features of an example.
     pub fn features(&self) -> usize {
         match self {
             Self::Table(table) => table.features(),
@@ -350,7 +352,7 @@ impl Preprocessing {
         }
     }
 
-    /// Classes, or real values of an example.
+    /// Number of classes, or of real targets of an example.
     pub fn outputs(&self) -> usize {
         match self {
             Self::Table(table) => table.outputs(),
@@ -361,7 +363,7 @@ impl Preprocessing {
         }
     }
 
-    /// Rows and columns of pixels, where an example is an image.
+    /// Height and width in pixels, if the examples are images.
     pub fn image(&self) -> Option<[usize; 2]> {
         match self {
             Self::Images(ImageFormat { width, height, .. }) => Some([*height as usize, *width as usize]),
@@ -369,7 +371,7 @@ impl Preprocessing {
         }
     }
 
-    /// The column that is learned, where it is a table.
+    /// Name of the target column, if the data is a table.
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Table(table) => Some(&table.target),
@@ -377,7 +379,7 @@ impl Preprocessing {
         }
     }
 
-    /// Whether the targets are classes.
+    /// Returns true if the targets are classes.
     pub fn has_classes(&self) -> bool {
         match self {
             Self::Table(table) => matches!(table.encoding, TargetEncoding::Classes(_)),
@@ -386,7 +388,7 @@ impl Preprocessing {
         }
     }
 
-    /// The names of the classes, where they have any.
+    /// Class names, if there are any.
     pub fn class_names(&self) -> Option<&[String]> {
         match self {
             Self::Table(TableFormat { encoding: TargetEncoding::Classes(names), .. }) => Some(names),
@@ -395,7 +397,7 @@ impl Preprocessing {
         }
     }
 
-    /// Mean and deviation of a target that a model sees standardised.
+    /// Scale of a standardised target.
     pub fn target_scale(&self) -> Option<Scale> {
         match self {
             Self::Table(TableFormat { encoding: TargetEncoding::Standardised(scale), .. }) => Some(*scale),
@@ -403,7 +405,7 @@ impl Preprocessing {
         }
     }
 
-    /// What the model was tested with.
+    /// The source of the test part.
     pub fn test(&self) -> &TestPart {
         match self {
             Self::Table(table) => &table.test,
@@ -412,10 +414,10 @@ impl Preprocessing {
         }
     }
 
-    /// Checks that it can be applied and kept.
+    /// Checks that the preprocessing can be applied and stored.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what is wrong.
+    /// [`Error::Invalid`] describing the problem.
     pub fn check(&self) -> Result<()> {
         let problem = match self {
             Self::Table(table) => table.problem(),

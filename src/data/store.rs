@@ -1,4 +1,4 @@
-//! Data sets by name: where they lie, and how they get there.
+//! The catalog of standard data sets: where they are stored, and how they are downloaded.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use super::download::download;
 use super::{Data, digits, folder};
 use crate::error::{Error, Result};
 
-/// A set of 60,000 training and 10,000 test images of 28×28 in ten classes, in four IDX files.
+/// A standard data set: 60,000 training and 10,000 test images of 28×28 in ten classes, in four IDX files.
 #[derive(Clone, Copy, Debug)]
 pub struct Set<'a> {
-    /// What `--data` calls it; also the name of its folder.
+    /// Name for `--data`, and of the set's folder.
     pub name: &'a str,
-    /// Base URLs, the files' names follow; tried in this order.
+    /// Base URLs, which the names of the files are appended to, in the order in which they are tried.
     pub mirrors: &'a [&'a str],
     /// SHA-256 of the published `.gz` files: training images and labels, test images and labels.
     pub gz_sha256: [&'a str; 4],
-    /// SHA-256 of the unpacked files, where it is known.
+    /// SHA-256 of the unpacked files, if known.
     pub sha256: Option<[&'a str; 4]>,
 }
 
@@ -70,44 +70,44 @@ const SETS: [Set; 3] = [
     },
 ];
 
-/// Whether `--data` names no path with this text.
+/// Returns true if `spec`, the value of `--data`, is a name and not a path.
 pub(super) fn is_name(spec: &str) -> bool {
     ["auto", "digits"].contains(&spec) || SETS.iter().any(|set| set.name == spec)
 }
 
-/// What happens while data is loaded; nothing is printed.
+/// Progress of loading data; the library itself prints nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// A line that the person should read.
+    /// A line that the user should read.
     Notice(&'a str),
-    /// A file is being downloaded. The count starts anew where another mirror takes over.
+    /// A file is being downloaded. The count restarts if another mirror takes over.
     Download {
-        /// The file's name.
+        /// Name of the file.
         file: &'a str,
         /// Bytes received so far.
         received: u64,
-        /// Bytes in all, where the server says so.
+        /// Size of the file in bytes, if the server reports it.
         total: Option<u64>,
     },
 }
 
-/// When a mirror is given up.
+/// Limits of a download; a mirror that exceeds one is abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DownloadLimits {
-    /// To look up its name, and again to connect.
+    /// Time to resolve the mirror's host name, and again to connect.
     pub connect: Duration,
-    /// Without a byte from it, or with fewer than `least_speed` asks for.
+    /// Time without a byte, or at less than `least_speed`.
     pub stall: Duration,
-    /// Bytes in a second, over each time as long as `stall`.
+    /// Least speed in bytes per second, measured over intervals of `stall`.
     pub least_speed: u64,
-    /// For a file in all.
+    /// Time for a whole file.
     pub total: Duration,
-    /// The most bytes that a file may have.
+    /// Upper limit of the size of a file.
     pub bytes: u64,
 }
 
 impl Default for DownloadLimits {
-    /// 10 and 20 seconds, 8 KiB/s, an hour, and 64 MiB; the largest known file has 26 MB.
+    /// 10 and 20 seconds, 8 KiB/s, one hour, and 64 MiB; the largest known file has 26 MB.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -120,7 +120,7 @@ impl Default for DownloadLimits {
 }
 
 impl DownloadLimits {
-    /// For data that there is a substitute for: at most 2 seconds to connect and 5 without a byte.
+    /// Limits for data that has a substitute: at most 2 seconds to connect and 5 without a byte.
     fn impatient(self) -> Self {
         Self {
             connect: self.connect.min(Duration::from_secs(2)),
@@ -130,38 +130,38 @@ impl DownloadLimits {
     }
 }
 
-/// Loads what `--data` names: `auto`, `mnist`, `fashion-mnist`, `kmnist`, `digits`, or a folder of four IDX files.
+/// Loads the data set that `--data` names: `auto`, `mnist`, `fashion-mnist`, `kmnist`, `digits`, or a folder of four
+/// IDX files.
 ///
-/// A standard set is looked for in the folders of [`Store::new`] and downloaded where it is in none of them. `auto`
-/// is MNIST, or the bundled digits where there is none to be had. A set's name goes before a folder of that name;
-/// `./mnist` means the folder.
+/// A standard set is looked for in the folders of [`Store::new`] and downloaded if none of them has it. `auto` is
+/// MNIST, or the bundled digits if MNIST is not available. The name of a set takes precedence over a folder of that
+/// name; `./mnist` is the folder.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a name that is none of these; [`Error::Format`] for a bad file, which it names;
-/// [`Error::Io`]; [`Error::Download`].
+/// [`Error::Invalid`] for any other name; [`Error::Format`] naming a damaged file; [`Error::Io`]; [`Error::Download`].
 pub fn load(spec: &str, data_dir: Option<&Path>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
     Store::new(data_dir).load(spec, progress)
 }
 
-/// Where standard sets are kept and how they are downloaded.
+/// Folders and download settings of the standard sets.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// Folders to look in, in this order, each for a folder of the set's name. Downloads go to the first.
+    /// Folders to search, in this order, each for a folder of the set's name. Downloads go to the first one.
     pub folders: Vec<PathBuf>,
-    /// Base URL to download from instead of the known mirrors; `<set>/<file>` follows it.
+    /// Base URL to download from instead of the known mirrors; `<set>/<file>` is appended.
     pub mirror: Option<String>,
-    /// When a mirror is given up.
+    /// Limits of a download.
     pub limits: DownloadLimits,
 }
 
-/// softstep's part of the platform's cache folder.
+/// The folder of softstep in the platform's cache folder.
 pub fn cache_folder() -> Option<PathBuf> {
     etcetera::base_strategy::choose_native_strategy().ok().map(|base| base.cache_dir().join("softstep"))
 }
 
 impl Store {
-    /// The folders `data_dir`, `$SOFTSTEP_DATA_DIR` and the platform's cache folder, and the mirror
-    /// `$SOFTSTEP_MIRROR`, as far as they are given.
+    /// A store with the folders `data_dir`, `$SOFTSTEP_DATA_DIR` and the platform's cache folder, and the mirror
+    /// `$SOFTSTEP_MIRROR`, as far as each is given.
     pub fn new(data_dir: Option<&Path>) -> Self {
         let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
         let folders = [data_dir.map(PathBuf::from), variable("SOFTSTEP_DATA_DIR").map(PathBuf::from), cache_folder()];
@@ -172,7 +172,7 @@ impl Store {
         }
     }
 
-    /// As [`load`].
+    /// Loads a data set as [`load`] does, from the folders of the store.
     ///
     /// # Errors
     /// As [`load`].
@@ -187,7 +187,7 @@ impl Store {
         }
     }
 
-    /// Loads a standard set, downloading what is missing.
+    /// Loads a standard set and downloads its missing files.
     ///
     /// # Errors
     /// As [`load`].
@@ -241,7 +241,7 @@ impl Store {
         self.folders.iter().find_map(|folder| folder::find(&folder.join(set.name)).ok())
     }
 
-    /// Downloads those files of a set that the first folder lacks.
+    /// Downloads the files of a set that are missing from the first folder.
     fn fetch(&self, set: &Set, progress: &mut dyn FnMut(Progress<'_>)) -> Result<[PathBuf; 4]> {
         let Some(folder) = self.folders.first().map(|folder| folder.join(set.name)) else {
             return Err(Error::Invalid(format!(
@@ -262,7 +262,7 @@ impl Store {
     }
 }
 
-/// The cause of a failed download in a few words: of several mirrors', the first one's.
+/// Summarises the cause of a failed download; if several mirrors failed, that of the first one.
 fn cause(error: &Error) -> String {
     match error {
         Error::Download { problem, .. } => problem.split("; ").next().unwrap_or(problem).into(),

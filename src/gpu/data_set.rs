@@ -1,9 +1,10 @@
-//! A data set on the device: whole, or, where it is larger than a buffer may be, the batches of one submission at a time.
+//! Data sets on the device: resident as a whole or, if larger than a buffer may be, streamed with one submission's
+//! batches at a time.
 //!
-//! A streamed data set stays on the host. Before a submission the rows of its batches are gathered in the order of the
-//! epoch and written to the device, where they replace those of the submission before; the queue does both in turn, so
-//! that the host gathers rows while the device still runs earlier steps. Every row is in the place of its batch where it
-//! would be else: results have the same bits.
+//! A streamed data set stays on the host. Before a submission, the rows of its batches are gathered in the shuffled
+//! order and written to the device, where they replace those of the submission before. The queue does both in turn, so
+//! the host gathers rows while the device still runs earlier steps. Every row is at the same position of its batch as
+//! in a resident data set, so the results have the same bits.
 
 use std::ops::Range;
 
@@ -12,58 +13,58 @@ use super::kernels::Inputs;
 use crate::data::{Examples, Features, Targets};
 use crate::error::Result;
 
-/// Bytes of a data set that are handed to the driver at a time, so that its staging memory stays small.
+/// Number of bytes uploaded at a time, which keeps the driver's staging memory small.
 const UPLOAD_BYTES: usize = 4 << 20;
 
 pub(super) const EXAMPLES: Content = Content { name: "the data set", remedy: "fewer examples" };
 const BATCHES: Content = Content { name: "the examples of a submission", remedy: "a smaller --batch-size" };
 
-/// Examples, targets and order on the device.
+/// Examples, targets and shuffled indices on the device.
 pub(super) struct DataSet {
     examples: wgpu::Buffer,
-    /// `[rows]` labels, or `[rows, outputs]` values in blocks of 4.
+    /// Labels, `[rows]`, or real targets, `[rows, outputs]` in blocks of 4.
     pub targets: wgpu::Buffer,
     pub order: wgpu::Buffer,
-    /// The most examples in a batch.
+    /// Upper limit of the examples in a batch.
     batch_size: usize,
     features: usize,
-    /// Whether they are floats; else they are bytes.
+    /// True if the features are floats, false if they are bytes.
     floats: bool,
     pub count: usize,
-    /// The variance of real-valued targets.
+    /// Variance of real targets.
     pub variance: Option<f64>,
-    /// What the rows of a submission are gathered from, where the data set is not on the device.
+    /// Host copy of a streamed data set.
     streamed: Option<Streamed>,
 }
 
 struct Streamed {
     examples: Examples,
-    /// The epoch's order.
+    /// Shuffled indices of the epoch.
     order: Vec<u32>,
 }
 
-/// Rows as kernels read them.
+/// Rows in the layout that kernels read.
 #[derive(Default)]
 struct Rows {
     examples: Vec<u8>,
     targets: Vec<u8>,
 }
 
-/// Bytes of a row on the device.
+/// Size in bytes of a row on the device.
 struct RowBytes {
     example: u64,
     target: u64,
 }
 
 impl DataSet {
-    /// Brings examples to the device if they fit, or makes room for `batches` batches of them.
+    /// Uploads the examples if they fit, or creates buffers for `batches` batches of them.
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) if not even those fit; what the device reports.
+    /// [`Invalid`](crate::Error::Invalid) if not even the batches fit; errors of the device.
     pub fn new(gpu: &Gpu, examples: &Examples, batch_size: usize, batches: usize) -> Result<Self> {
         let count = examples.len();
         let row = RowBytes::of(examples);
-        // Each batch starts at a block of 4 in the order.
+        // Each batch starts at a multiple of 4 in the shuffled indices.
         let rows_of_batch = batch_size.next_multiple_of(4);
         let order_length = count.div_ceil(batch_size).saturating_mul(rows_of_batch);
         let largest = (row.example.max(row.target).saturating_mul(count as u64)).max(4 * order_length as u64);
@@ -110,7 +111,7 @@ impl DataSet {
         Ok(data_set)
     }
 
-    /// Where a layer reads the examples.
+    /// Input of a layer that reads the examples.
     pub fn inputs(&self) -> Inputs<'_> {
         let Self { examples, order, features, .. } = self;
         match self.floats {
@@ -119,7 +120,7 @@ impl DataSet {
         }
     }
 
-    /// Takes the examples in this order from now on.
+    /// Sets the shuffled indices of an epoch.
     pub fn set_order(&mut self, gpu: &Gpu, order: &[u32]) {
         match &mut self.streamed {
             Some(streamed) => {
@@ -133,14 +134,15 @@ impl DataSet {
         }
     }
 
-    /// Where the batch that starts at `first` of the order, and is number `slot` of its submission, starts on the
-    /// device, in blocks of 4.
+    /// Start of a batch on the device, in blocks of 4: the batch starts at `first` in the shuffled indices and is
+    /// number `slot` of its submission.
     pub fn first_block(&self, first: usize, slot: usize) -> u32 {
         let batch = if self.streamed.is_some() { slot } else { first / self.batch_size };
         (batch * self.batch_size.div_ceil(4)) as u32
     }
 
-    /// Has the batches of the next submission, which are these of the order, on the device.
+    /// Uploads the rows of the next submission's batches, given as ranges of the shuffled indices; a no-op for resident
+    /// data.
     pub fn bring(&self, gpu: &Gpu, batches: &[Range<usize>]) {
         if let Some(Streamed { examples, order }) = &self.streamed {
             let rows = batches.iter().flat_map(|batch| whole_blocks(&order[batch.clone()]));
@@ -148,7 +150,7 @@ impl DataSet {
         }
     }
 
-    /// Writes rows to the device, from row `first` there on.
+    /// Writes rows to the device, starting at row `first` there.
     fn write(&self, gpu: &Gpu, first: usize, examples: &Examples, rows: impl Iterator<Item = usize>) {
         let row = RowBytes::of(examples);
         let mut bytes = Rows::default();
@@ -158,7 +160,7 @@ impl DataSet {
     }
 }
 
-/// A batch of the order, up to a block of 4 with examples that are no part of it.
+/// The indices of a batch, padded to a multiple of 4 with its first index.
 fn whole_blocks(batch: &[u32]) -> impl Iterator<Item = u32> {
     let missing = batch.len().next_multiple_of(4) - batch.len();
     batch.iter().copied().chain(std::iter::repeat_n(batch[0], missing))
@@ -179,8 +181,8 @@ impl RowBytes {
 }
 
 impl Rows {
-    /// Adds an example: its features, the constant 1 of the bias, and zeros up to a block of 4; its label, or its values
-    /// and zeros up to a block of 4.
+    /// Appends an example: its features, the constant 1 of the bias, and zeros up to a block of 4; and its label, or
+    /// its real targets and zeros up to a block of 4.
     fn push(&mut self, examples: &Examples, example: usize) {
         let features = example * examples.features..(example + 1) * examples.features;
         match &*examples.inputs {

@@ -1,4 +1,4 @@
-//! Adapters, and the device opened on one of them.
+//! Discovery of adapters, and the device opened on one of them.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,44 +10,44 @@ use super::kernels::Matmul;
 use crate::backend::DeviceInfo;
 use crate::error::{Error, Result};
 
-/// What to install where there is no adapter.
+/// Advice for a machine without an adapter.
 pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapter (on Debian and Ubuntu: \
                       apt install mesa-vulkan-drivers libvulkan1)";
 
-/// Floating-point operations in the matrix products of a submission, at most. Drivers reset a device that is busy with
-/// one for too long (Windows after 2 s, by default), and this much takes even a slow integrated GPU less than one. What is
-/// more goes in several submissions: evaluation in smaller chunks, training with fewer steps in each, or kernel by
-/// kernel, each matrix product in as many dispatches as are needed.
+/// Upper limit of the floating-point operations in the matrix products of one submission. Drivers reset a device that
+/// is busy with one submission for too long (Windows after 2 s, by default), and this much takes even a slow integrated
+/// GPU less than one second. More work is split: evaluation into smaller chunks, training into submissions of fewer
+/// steps, or of single kernels with each matrix product in as many dispatches as needed.
 const SUBMISSION_OPERATIONS: u64 = 10_000_000_000;
 
-/// How long a submission may take before the device counts as hung. Each is kept to about a second of work.
+/// Time after which an unfinished submission counts as hung. Each submission is limited to about a second of work.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Slices that a wait for a submission is cut into.
+/// Number of slices that a wait for a submission is divided into.
 const WAIT_SLICES: u32 = 20;
 
-/// An adapter of this machine: a GPU, or a program that acts as one.
+/// An adapter of this machine: a GPU, or a software implementation of one.
 #[derive(Clone, Debug)]
 pub struct AdapterEntry {
-    /// Its number in the list; `--adapter` takes it.
+    /// Index in the list of adapters, which `--adapter` accepts.
     pub index: usize,
-    /// Its name.
+    /// Name of the adapter.
     pub name: String,
     /// `discrete-gpu`, `integrated-gpu`, `virtual-gpu`, `software` or `other`.
     pub device_type: &'static str,
-    /// `vulkan`, `metal` or `dx12`.
+    /// Graphics API: `vulkan`, `metal` or `dx12`.
     pub api: String,
-    /// Driver and its version.
+    /// Name and version of the driver.
     pub driver: String,
     adapter: wgpu::Adapter,
 }
 
-/// The adapters of this machine, best first: discrete, integrated and virtual GPUs, others, software.
+/// Lists the adapters of this machine, best first: discrete, integrated and virtual GPUs, others, software.
 pub async fn adapters() -> Vec<AdapterEntry> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
         flags: wgpu::InstanceFlags::empty().with_env(),
-        // Where the driver tells how much memory is free, what does not fit is refused and not swapped.
+        // If the driver reports how much memory is free, an allocation that does not fit is refused instead of swapped.
         memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
             for_resource_creation: Some(95),
             for_device_loss: None,
@@ -77,22 +77,22 @@ pub async fn adapters() -> Vec<AdapterEntry> {
     adapters.into_iter().enumerate().map(entry).collect()
 }
 
-/// Which adapter to use.
+/// Choice of the adapter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdapterChoice {
-    /// The first of [`adapters`]: a hardware GPU where there is one.
+    /// The first of [`adapters`] that opens: a hardware GPU if there is one.
     #[default]
     Auto,
-    /// Its number in that list, or a part of its name in any case.
+    /// The adapter with this index in that list, or with this text in its name, case-insensitive.
     Named(String),
 }
 
-/// What a buffer holds, and how to make it smaller.
+/// Description of a buffer for error messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {
-    /// What it holds.
+    /// What the buffer holds.
     pub name: &'static str,
-    /// What the person can do, as in "a smaller --batch-size".
+    /// Advice to make the buffer smaller, such as "a smaller --batch-size".
     pub remedy: &'static str,
 }
 
@@ -102,7 +102,7 @@ impl From<&'static str> for Content {
     }
 }
 
-/// What wgpu or the driver reported.
+/// An error reported by wgpu or the driver.
 #[derive(Clone, Debug)]
 enum Trouble {
     Lost(String),
@@ -112,34 +112,35 @@ enum Trouble {
     Other(String),
 }
 
-/// The trouble to report: the first, as later ones are mostly its consequences, but the loss of the device before any.
+/// The error to report: the first one, since later ones are mostly its consequences; but the loss of the device
+/// replaces any other.
 type FirstTrouble = Mutex<Option<Trouble>>;
 
-/// A device, its queue, and the pipelines compiled for it so far.
+/// A device and its queue, with the pipelines compiled so far.
 #[derive(Clone)]
 pub struct Gpu {
-    /// wgpu's device.
+    /// The wgpu device.
     pub device: wgpu::Device,
-    /// wgpu's queue.
+    /// The wgpu queue.
     pub queue: wgpu::Queue,
     pub(super) matmul: Matmul,
     pub(super) pipelines: Arc<Mutex<HashMap<String, Arc<super::kernel::Pipeline>>>>,
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) pipeline_cache: Option<Arc<super::pipeline_cache::PipelineCache>>,
-    /// Name for a file of what its driver compiles, where the driver gives that away.
+    /// File name of the pipeline cache, if the driver supports one.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) pipeline_cache_key: Option<String>,
     info: DeviceInfo,
     limits: wgpu::Limits,
-    /// Bytes of memory, where that is known.
+    /// Available memory in bytes, if known.
     memory: Option<u64>,
     matmul_choices: Vec<Matmul>,
     trouble: Arc<FirstTrouble>,
     pub(super) timeout: Duration,
     pub(super) submission_operations: u64,
-    /// The largest buffer of a data set that is kept on the device whole.
+    /// Largest buffer of a resident data set; a larger data set is streamed.
     pub(super) resident_bytes: u64,
-    /// Text of the shaders that is replaced by another.
+    /// Text in the shaders and its replacement, for tests.
     alteration: Option<(String, String)>,
 }
 
@@ -147,14 +148,14 @@ impl Gpu {
     /// Opens a device on the chosen adapter.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where there is none, or none of that name; [`Error::Gpu`] if it does not open.
+    /// [`Error::NoAdapter`] if there is no adapter, or none matches; [`Error::Gpu`] if the device does not open.
     pub async fn open(choice: &AdapterChoice) -> Result<Self> {
         let entries = adapters().await;
         if entries.is_empty() {
             return Err(Error::NoAdapter(format!("no GPU adapter found: {REMEDY}")));
         }
         let AdapterChoice::Named(name) = choice else {
-            // The best that opens.
+            // The first adapter that opens; the list starts with the best.
             let mut failure = None;
             for entry in entries {
                 match Self::open_entry(entry).await {
@@ -194,7 +195,7 @@ impl Gpu {
             .await
             .map_err(|error| Error::Gpu { adapter: name.clone(), problem: format!("cannot open it: {error}") })?;
 
-        // wgpu reports errors to callbacks, by default a panic; `check` passes the first one on.
+        // wgpu reports errors to callbacks, which panic by default; `check` reports the first error instead.
         let trouble = Arc::<FirstTrouble>::default();
         let for_errors = trouble.clone();
         device.on_uncaptured_error(Arc::new(move |error| note(&for_errors, Trouble::new("a command", &error))));
@@ -241,25 +242,25 @@ impl Gpu {
         })
     }
 
-    /// The adapter it runs on.
+    /// The adapter that the device runs on.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
     }
 
-    /// The ways to multiply matrices that this adapter can run.
+    /// Matrix multiplication methods that the adapter supports.
     pub fn matmul_choices(&self) -> &[Matmul] {
         &self.matmul_choices
     }
 
-    /// The way that was chosen for this adapter.
+    /// Matrix multiplication method in use.
     pub fn matmul(&self) -> Matmul {
         self.matmul
     }
 
-    /// Multiplies matrices in this way instead.
+    /// Selects a matrix multiplication method.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the adapter cannot.
+    /// [`Error::Invalid`] if the adapter does not support it.
     pub fn with_matmul(mut self, matmul: Matmul) -> Result<Self> {
         if !self.matmul_choices.contains(&matmul) {
             return Err(Error::Invalid(format!("adapter {} cannot run matmul {matmul:?}", self.info.name)));
@@ -268,26 +269,26 @@ impl Gpu {
         Ok(self)
     }
 
-    /// Waits so long for a submission, and not the minute that it is by default.
+    /// Sets the time-out of a submission; the default is one minute.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Keeps submissions to so many floating-point operations, and not the 10¹⁰ that it is by default.
+    /// Sets the upper limit of floating-point operations per submission; the default is 10¹⁰.
     pub fn with_submission_operations(mut self, operations: u64) -> Self {
         self.submission_operations = operations;
         self
     }
 
-    /// Streams data sets of which a buffer would take more than so many bytes; by default, those that need one larger
-    /// than the adapter allows.
+    /// Sets the largest buffer of a resident data set, in bytes; a data set that needs a larger one is streamed. The
+    /// default is the adapter's limit.
     pub fn with_resident_bytes(mut self, bytes: u64) -> Self {
         self.resident_bytes = bytes;
         self
     }
 
-    /// Compiles every shader with `text` replaced by `other`: how tests plant a bug.
+    /// Compiles every shader with `text` replaced by `other`, so that tests can plant a bug.
     #[doc(hidden)]
     pub fn with_altered_shaders(mut self, text: &str, other: &str) -> Self {
         self.alteration = Some((text.to_owned(), other.to_owned()));
@@ -295,7 +296,8 @@ impl Gpu {
         self
     }
 
-    /// The text of a shader as it is compiled.
+    /// Returns the source of a shader with the replacement of [`with_altered_shaders`](Self::with_altered_shaders)
+    /// applied.
     pub(super) fn altered(&self, source: String) -> String {
         match &self.alteration {
             None => source,
@@ -303,16 +305,16 @@ impl Gpu {
         }
     }
 
-    /// What the adapter allows.
+    /// Limits of the adapter.
     pub fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }
 
-    /// A buffer, zeroed.
+    /// Creates a zeroed buffer.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is larger than the adapter allows, with how to make it smaller;
-    /// [`Error::DeviceMemory`] if it has no room for it.
+    /// [`Error::Invalid`], with advice, if the buffer exceeds the adapter's limits; [`Error::DeviceMemory`] if it does
+    /// not fit into memory.
     pub fn buffer(&self, content: impl Into<Content>, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let Content { name, remedy } = content.into();
         let most = if usage.contains(wgpu::BufferUsages::STORAGE) {
@@ -329,7 +331,7 @@ impl Gpu {
             )));
         }
         if let Some(memory) = self.memory {
-            // Mesa's software adapter grants what there is not, and the system then kills the process.
+            // Mesa's software adapter grants memory that does not exist, and the system then kills the process.
             let taken = self.device.generate_allocator_report().map_or(0, |report| report.total_allocated_bytes);
             if taken.saturating_add(bytes) > memory {
                 let what = format!("{name} ({bytes} bytes; {taken} of {memory} are taken)");
@@ -348,9 +350,10 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Has `make` make `what` on the device. If wgpu objects, [`check`](Self::check) says so by that name.
+    /// Runs `make`, which creates `what` on the device, in error scopes. [`check`](Self::check) reports an error by
+    /// that name.
     pub(super) fn making<T>(&self, what: &str, make: impl FnOnce() -> T) -> T {
-        // A browser tells later, and not who was meant: there all errors go to the callback.
+        // A browser reports errors later and without their origin: there all of them go to the callback.
         if cfg!(target_arch = "wasm32") {
             return make();
         }
@@ -366,11 +369,11 @@ impl Gpu {
         made
     }
 
-    /// Submits commands, and looks whether the device is still there: after its loss submissions seem to succeed, and
-    /// the callback that tells comes from polling.
+    /// Submits commands and checks that the device still exists. After its loss submissions seem to succeed, and only
+    /// polling calls the callback that reports the loss.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
+    /// The errors of [`check`](Self::check).
     pub fn submit(&self, commands: impl IntoIterator<Item = wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
         let submission = self.queue.submit(commands);
         let _ = self.device.poll(wgpu::PollType::Poll); // can fail only where it waits
@@ -378,7 +381,7 @@ impl Gpu {
         Ok(submission)
     }
 
-    /// Distance of the records in a uniform buffer that are chosen by a dynamic offset, in bytes.
+    /// Stride in bytes of the records in a uniform buffer with a dynamic offset.
     pub(super) fn uniform_stride(&self) -> u64 {
         (size_of::<super::kernel::StepRecord>() as u64)
             .next_multiple_of(u64::from(self.limits.min_uniform_buffer_offset_alignment))
@@ -392,7 +395,7 @@ impl Gpu {
         let adapter = || self.info.name.clone();
         let mut trouble = lock(&self.trouble).clone();
         if matches!(trouble, Some(Trouble::Memory(_) | Trouble::Other(_))) {
-            // Was that the loss of the device? It tells when nothing is under way any more.
+            // The error may be a consequence of the loss of the device, which is reported once nothing is in flight.
             let _ = self.wait(None);
             trouble = lock(&self.trouble).clone();
         }
@@ -405,11 +408,11 @@ impl Gpu {
         })
     }
 
-    /// Polls the device until a submission is done, or all are, for at most the time-out.
+    /// Polls the device until a submission, or every submission, is done, for at most the time-out.
     ///
-    /// The wait is cut into slices that are counted, whatever a clock says meanwhile: a process that was paused (SIGSTOP,
-    /// a frozen container, a suspended machine) finds the slice over in which that happened, and no other. So only time
-    /// counts in which the process could run, and nothing came back.
+    /// The wait is divided into slices, which are counted independently of any clock: if the process was paused
+    /// (SIGSTOP, a frozen container, a suspended machine), only the slice in which that happened is over. So only time
+    /// counts in which the process could run and nothing came back.
     pub(super) fn wait(
         &self,
         submission_index: Option<wgpu::SubmissionIndex>,
@@ -425,7 +428,7 @@ impl Gpu {
         slice()
     }
 
-    /// Gives the device up after a wait that timed out. It is never dropped: dropping would wait for it.
+    /// Abandons the device after a wait that timed out. The device is leaked, because dropping it would wait for it.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn give_up(&self) -> Result<()> {
         note(&self.trouble, Trouble::Hung);
@@ -438,7 +441,7 @@ impl Gpu {
     }
 }
 
-/// Bytes that this machine could still give to programs when the device was opened, where the system tells.
+/// Bytes of memory available to programs when the device is opened, if the system reports it.
 fn available_memory() -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
@@ -451,7 +454,7 @@ fn available_memory() -> Option<u64> {
 }
 
 impl Trouble {
-    /// What wgpu says to the making of `what`, in one line.
+    /// Builds the error that wgpu raised when `what` was created, in one line.
     fn new(what: &str, error: &wgpu::Error) -> Self {
         match error {
             wgpu::Error::OutOfMemory { .. } => Self::Memory(what.to_owned()),
@@ -469,7 +472,7 @@ fn lock(trouble: &FirstTrouble) -> MutexGuard<'_, Option<Trouble>> {
 
 fn note(trouble: &FirstTrouble, problem: Trouble) {
     let mut first = lock(trouble);
-    // A lost device makes other trouble before it tells.
+    // A lost device raises other errors before it reports the loss.
     if first.is_none() || matches!(problem, Trouble::Lost(_)) {
         *first = Some(problem);
     }

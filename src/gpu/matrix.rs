@@ -4,7 +4,7 @@ use super::device::{Content, Gpu};
 use super::readback::read_buffer;
 use crate::error::Result;
 
-/// An f32 matrix `[rows, columns]` on the device, row-major, both sizes padded to multiples of 4 with zeros, so
+/// An f32 matrix `[rows, columns]` on the device, row-major. Both sizes are padded with zeros to multiples of 4, so
 /// that kernels work on whole blocks of 4 × 4.
 pub struct Matrix {
     /// The padded values.
@@ -16,10 +16,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix of zeros; `what` names it in errors.
+    /// Creates a matrix of zeros; `what` names it in error messages.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if the adapter does not allow one that large.
+    /// [`Error::Invalid`](crate::Error::Invalid) if the matrix exceeds the adapter's limits.
     pub fn new(gpu: &Gpu, what: impl Into<Content>, rows: usize, columns: usize) -> Result<Self> {
         let padded = |size: usize| (size as u64).div_ceil(4).saturating_mul(4);
         let bytes = padded(rows).saturating_mul(padded(columns)).saturating_mul(4);
@@ -27,10 +27,10 @@ impl Matrix {
         Ok(Self { buffer: gpu.buffer(what, bytes, usage)?, rows, columns })
     }
 
-    /// A matrix with these values, `[rows, columns]`.
+    /// Creates a matrix with these values, `[rows, columns]`.
     ///
     /// # Errors
-    /// As [`Matrix::new`].
+    /// The errors of [`Matrix::new`].
     pub fn from_values(
         gpu: &Gpu,
         what: impl Into<Content>,
@@ -43,7 +43,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Takes these values, `[rows, columns]`, after everything that was submitted before.
+    /// Writes these values, `[rows, columns]`, after everything submitted before.
     pub fn write(&self, gpu: &Gpu, values: &[f32]) {
         let mut padded = Vec::with_capacity(self.rows * self.stride());
         for row in values.chunks_exact(self.columns) {
@@ -53,10 +53,10 @@ impl Matrix {
         gpu.queue.write_buffer(&self.buffer, 0, bytemuck::cast_slice(&padded));
     }
 
-    /// A matrix of zeros whose last column is 1: the constant that a layer's bias is multiplied with.
+    /// Creates a matrix of zeros whose last column is 1: the constant that a layer's bias is multiplied by.
     ///
     /// # Errors
-    /// As [`Matrix::new`].
+    /// The errors of [`Matrix::new`].
     pub fn with_ones(gpu: &Gpu, what: impl Into<Content>, rows: usize, columns: usize) -> Result<Self> {
         let matrix = Self::new(gpu, what, rows, columns)?;
         let mut values = vec![0.0f32; rows * matrix.stride()];
@@ -65,24 +65,24 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// The first `rows` rows, `[rows, columns]`.
+    /// Reads the first `rows` rows, `[rows, columns]`.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub async fn read(&self, gpu: &Gpu, rows: usize) -> Result<Vec<f32>> {
         let padded: Vec<f32> = read_buffer(gpu, &self.buffer, 4 * (rows * self.stride()) as u64).await?;
         Ok(padded.chunks_exact(self.stride()).flat_map(|row| &row[..self.columns]).copied().collect())
     }
 
-    /// Every number of the buffer, padding included, `[rows, columns]` rounded up to multiples of 4.
+    /// Reads the whole buffer, padding included, `[rows, columns]` rounded up to multiples of 4.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub async fn read_padded(&self, gpu: &Gpu) -> Result<Vec<f32>> {
         read_buffer(gpu, &self.buffer, self.buffer.size()).await
     }
 
-    /// Blocks of 4 in a row.
+    /// Number of blocks of 4 in a row.
     pub(super) fn column_blocks(&self) -> usize {
         self.columns.div_ceil(4)
     }

@@ -1,7 +1,7 @@
-//! What the driver compiled, kept in a file: where the driver supports it, the next start compiles nothing again.
+//! File cache of compiled pipelines: if the driver supports it, later starts compile nothing.
 //!
-//! One file for each kind of adapter, `[SHA-256 of the rest][what wgpu gave]`. A file with another hash is not used, and
-//! wgpu and the driver check in what is left that it is theirs. The file may be deleted at any time.
+//! There is one file for each kind of adapter, `[SHA-256 of the rest][data from wgpu]`. A file with another hash is not
+//! used, and wgpu and the driver check that the rest is theirs. The file may be deleted at any time.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::device::Gpu;
 
 const HASH_BYTES: usize = 32;
 
-/// A pipeline cache and its file, which is written when the last user of the device drops it.
+/// A pipeline cache with its file, which is written when the last clone of the device is dropped.
 pub(super) struct PipelineCache {
     pub cache: wgpu::PipelineCache,
     path: PathBuf,
@@ -20,8 +20,8 @@ pub(super) struct PipelineCache {
 }
 
 impl Gpu {
-    /// Keeps what the driver compiles in a file of `folder`, and takes what is there; without effect where the adapter
-    /// does not support that. A file that cannot be read or written only costs the time to compile.
+    /// Loads and stores compiled pipelines in a file of `folder`; has no effect if the adapter does not support that. A
+    /// file that cannot be read or written only costs the time to compile.
     pub fn with_pipeline_cache(mut self, folder: &Path) -> Self {
         if let Some(key) = &self.pipeline_cache_key {
             let path = folder.join(key);
@@ -62,7 +62,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The file is there whole or not at all.
+/// Writes the file atomically, through a temporary file.
 fn write(path: &Path, data: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;

@@ -1,11 +1,11 @@
-//! Where the time of training steps goes, kernel by kernel, by timestamp queries.
+//! Profiler of training steps: the time of each kernel, by timestamp queries.
 
 use super::device::Gpu;
 use super::readback::read_buffer;
 use crate::backend::KernelTime;
 use crate::error::{Error, Result};
 
-/// Two timestamps for each dispatch of a submission, and the sums so far.
+/// Timestamp queries for the dispatches of a submission, and the accumulated times.
 pub struct Profiler {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
@@ -13,7 +13,7 @@ pub struct Profiler {
 }
 
 impl Profiler {
-    /// For submissions of at most `steps` steps, each a dispatch of these kernels.
+    /// Creates a profiler for submissions of at most `steps` steps, each of which dispatches these kernels in order.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the adapter has no timestamp queries.
@@ -33,7 +33,7 @@ impl Profiler {
         Ok(Self { queries, resolved, kernels })
     }
 
-    /// Has dispatch number `dispatch` of a submission timed, which has a pass of its own.
+    /// Timestamp writes of dispatch number `dispatch` of a submission, for a compute pass of its own.
     pub(super) fn writes(&self, dispatch: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
@@ -42,12 +42,12 @@ impl Profiler {
         }
     }
 
-    /// Ends a submission of `dispatches` dispatches.
+    /// Resolves the queries of a submission of `dispatches` dispatches.
     pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder, dispatches: usize) {
         encoder.resolve_query_set(&self.queries, 0..2 * dispatches as u32, &self.resolved, 0);
     }
 
-    /// Waits for that submission, of `steps` steps, and adds its times up.
+    /// Waits for the submission, of `steps` steps, and adds its times.
     pub(super) async fn add(&mut self, gpu: &Gpu, steps: usize) -> Result<()> {
         let dispatches = steps * self.kernels.len();
         let stamps: Vec<u64> = read_buffer(gpu, &self.resolved, 16 * dispatches as u64).await?;
@@ -60,7 +60,7 @@ impl Profiler {
         Ok(())
     }
 
-    /// The sums, in the order of a step.
+    /// Accumulated times, in the order of a step.
     pub fn kernels(&self) -> &[KernelTime] {
         &self.kernels
     }

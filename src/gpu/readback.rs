@@ -1,4 +1,4 @@
-//! The way home: buffers read back once, and the ring that brings every step's losses to the host.
+//! Readback: single buffers, and the ring that returns the losses of every step to the host.
 
 use std::collections::VecDeque;
 
@@ -11,20 +11,21 @@ const STAGING: wgpu::BufferUsages = wgpu::BufferUsages::MAP_READ.union(wgpu::Buf
 
 type Mapped = oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>;
 
-/// Starts to map the first `bytes` of a staging buffer.
+/// Starts mapping the first `bytes` bytes of a staging buffer.
 fn map(staging: &wgpu::Buffer, bytes: u64) -> Mapped {
     let (sender, receiver) = oneshot::channel();
-    // The receiver is gone only if nobody wants the result any more.
+    // Sending fails only if the receiver was dropped, and then the result is no longer needed.
     staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| drop(sender.send(result)));
     receiver
 }
 
-/// Natively, runs the device until a submission is done; a browser runs it by itself.
+/// On native targets, polls the device until a submission is done; a browser makes progress by itself.
 pub(super) fn poll(gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<()> {
     #[cfg(not(target_arch = "wasm32"))]
     {
         let waited = match gpu.wait(Some(submission)) {
-            // The device took no more commands. What it did take is over first, and then it tells why.
+            // The device refused the submission. Wait for the work that it did accept, after which it reports the
+            // reason.
             Err(wgpu::PollError::WrongSubmissionIndex(..)) => gpu.wait(None),
             waited => waited,
         };
@@ -38,7 +39,7 @@ pub(super) fn poll(gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<()> {
     gpu.check()
 }
 
-/// Waits for a submission, and for the mapping that follows it.
+/// Waits for a submission and for the mapping of its staging buffer.
 async fn wait(gpu: &Gpu, submission: wgpu::SubmissionIndex, mapped: Mapped) -> Result<()> {
     poll(gpu, submission)?;
     let result = mapped.await;
@@ -56,10 +57,10 @@ fn mapped_values<T: bytemuck::Pod>(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64
     Ok(bytemuck::pod_collect_to_vec::<u8, T>(&view))
 }
 
-/// Reads the first `bytes` of a buffer and waits for them.
+/// Reads the first `bytes` bytes of a buffer, after everything submitted before.
 ///
 /// # Errors
-/// What the device reports.
+/// Errors of the device.
 pub async fn read_buffer<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<T>> {
     let staging = gpu.buffer("a staging buffer", bytes, STAGING)?;
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -70,9 +71,9 @@ pub async fn read_buffer<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer, byt
     mapped_values(gpu, &staging, bytes)
 }
 
-/// Brings the losses of each submission home while later ones run: a ring of staging buffers, taken in turn.
+/// Ring of staging buffers: returns the losses of each submission while later ones run.
 pub(super) struct Ring {
-    /// One loss an example, `[steps of a submission, stride]`, written by the kernels.
+    /// One loss per example, `[steps of a submission, stride]`, written by the kernels.
     pub losses: wgpu::Buffer,
     stride: usize,
     staging: Vec<wgpu::Buffer>,
@@ -84,7 +85,7 @@ struct InFlight {
     slot: usize,
     submission: wgpu::SubmissionIndex,
     mapped: Mapped,
-    /// Examples of each step.
+    /// Number of examples of each step.
     batches: Vec<usize>,
 }
 
@@ -99,13 +100,13 @@ impl Ring {
         Ok(Self { losses, stride, staging, next: 0, in_flight: VecDeque::new() })
     }
 
-    /// Row of the loss buffer where the losses of a submission's step start.
+    /// First row of a step's losses in the loss buffer.
     pub fn first_row(&self, step: usize) -> usize {
         step * self.stride
     }
 
-    /// Submits the recorded steps with the copy of their losses. If the ring was full, first waits for its oldest
-    /// submission and appends that one's losses.
+    /// Submits the recorded steps, followed by the copy of their losses. If the ring is full, first waits for its
+    /// oldest submission and appends the losses of that one.
     pub async fn submit(
         &mut self,
         gpu: &Gpu,
@@ -142,7 +143,7 @@ impl Ring {
         self.staging[slot].unmap();
         for (step, &batch) in batches.iter().enumerate() {
             let rows = &rows[self.first_row(step)..][..batch];
-            // In f64 and in order: the same bits whatever the adapter's own way to sum.
+            // Summed in f64 and in order, so that the bits do not depend on the adapter.
             losses.push((rows.iter().map(|&loss| f64::from(loss)).sum::<f64>() / batch as f64) as f32);
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Known-answer tests: every kernel on a device, in every way to multiply matrices that it can run, against
-//! [`mod@reference`]. `softstep doctor` runs them.
+//! Known-answer tests: compares every kernel on a device, with every matrix multiplication method that the device
+//! supports, with [`mod@reference`]. `softstep doctor` runs them.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,13 +23,13 @@ use crate::plan::Operation;
 use crate::random::step_key;
 use crate::reference::{self, Bounded, Deviation, Mode, Network, widen};
 
-/// Batch, inputs and outputs of the tests: ragged in every tile, and narrow.
+/// Batch, inputs and outputs of the tests: one shape that is ragged in every tile, and one with few outputs.
 const SHAPES: [[usize; 3]; 2] = [[37, 33, 35], [66, 70, 10]];
 
-/// Images of the tests of networks.
+/// Shape of the images of the network tests.
 const IMAGE: Shape = Shape::Image { height: 7, width: 6, channels: 3 };
 
-/// Networks in which every activation stands before and behind every layer, and none.
+/// Networks in which every activation, and none, precedes and follows every kind of layer.
 fn networks() -> Vec<String> {
     let with = |activation: Activation| {
         let a = activation.name();
@@ -40,35 +40,35 @@ fn networks() -> Vec<String> {
     networks
 }
 
-/// Written to outputs before a kernel runs, so that a number that was not written shows.
+/// Written to outputs before a kernel runs, so that an element that the kernel missed is detected.
 const SENTINEL: f32 = 12345.0;
 
-/// What a kernel made of its tests.
+/// Result of a kernel's tests.
 #[derive(Clone, Debug, Serialize)]
 pub struct KernelTest {
-    /// The kernel.
+    /// Name of the kernel.
     pub kernel: &'static str,
-    /// How it multiplied matrices, if it did.
+    /// Matrix multiplication method, if the kernel uses one.
     pub matmul: Option<Matmul>,
-    /// Numbers that were compared.
+    /// Number of compared elements.
     pub numbers: usize,
-    /// The one that came nearest to its tolerance, or furthest beyond it.
+    /// The element with the largest error relative to its tolerance.
     #[serde(skip)]
     pub worst: Deviation,
 }
 
 impl KernelTest {
-    /// Whether every number was right.
+    /// Returns true if every element was within its tolerance.
     pub fn passed(&self) -> bool {
         self.worst.is_within_tolerance()
     }
 }
 
-/// Runs every test, the same each time, in these ways to multiply matrices:
-/// [`Gpu::matmul_choices`] are all that the adapter can run.
+/// Runs every test with each of these matrix multiplication methods; [`Gpu::matmul_choices`] are all that the adapter
+/// supports. The inputs are the same on every run.
 ///
 /// # Errors
-/// What the device reports; a wrong number is no error.
+/// Errors of the device; a wrong element is not an error.
 pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>> {
     let steps = StepRecords::new(gpu, 1)?;
     let random = ChaCha8Rng::seed_from_u64(0);
@@ -100,7 +100,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Softmax, and every loss with its evaluation, of random logits.
+    /// Tests softmax, and every loss with its evaluation, on random logits.
     async fn losses(&mut self, batch: usize, outputs: usize) -> Result<()> {
         let values = self.values(batch * outputs, 8.0);
         let record = record(batch);
@@ -115,7 +115,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A loss of random outputs, its gradient and its evaluation.
+    /// Tests a loss on random outputs: its values, its gradient and its evaluation.
     async fn loss(&mut self, kind: LossKind, batch: usize, outputs: usize) -> Result<()> {
         let (outputs, classes) = if kind == LossKind::BinaryCrossEntropy { (1, 2) } else { (outputs, outputs) };
         let values = self.values(batch * outputs, 8.0);
@@ -168,7 +168,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Random targets of this kind.
+    /// Random targets for this kind of loss.
     fn targets(&mut self, kind: LossKind, count: usize, outputs: usize, classes: usize) -> Result<TestTargets> {
         if kind == LossKind::SquaredErrorOfValues {
             let values = self.values(count * outputs, 8.0);
@@ -179,7 +179,7 @@ impl Bench {
         Ok(TestTargets { buffer: self.buffer(&labels)?, targets: labels.into() })
     }
 
-    /// A layer, forward and backward: on activations and on examples of a data set.
+    /// Tests a linear layer, forward and backward, on activations and on examples of a data set.
     async fn layer(&mut self, [batch, inputs, outputs]: [usize; 3]) -> Result<()> {
         let weights = self.values((inputs + 1) * outputs, 1.0);
         let d_outputs = self.values(batch * outputs, 1.0);
@@ -275,8 +275,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Every node of a network by itself, forward and backward, from what the reference says that it reads: convolutions,
-    /// and with `others` those that are no matrix products. Linear layers are those of [`layer`](Self::layer).
+    /// Tests every node of a network separately, forward and backward, on the inputs that the reference computes:
+    /// convolutions, and with `others` the nodes without a matrix product. [`layer`](Self::layer) tests linear layers.
     async fn network(&mut self, input: Shape, layers: &str, matmul: Matmul, others: bool) -> Result<()> {
         let (batch, seed, step) = (5, 3, 7);
         let architecture = Architecture::new(input, parse_layers(layers)?)?;
@@ -429,7 +429,7 @@ impl Bench {
                 Operation::Activation(activation) => Some(activation),
                 _ => before.activation,
             };
-            // What the activation before computed its output from.
+            // The activation's input, which its derivative may need.
             let sums = match before.operation {
                 Operation::Activation(_) => &pass.inputs[index - 1],
                 _ => &pass.sums[index - 1],
@@ -475,7 +475,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Images of a data set in a tensor, as they are and augmented.
+    /// Tests gathering images of a data set into a tensor, with and without augmentation.
     async fn images(&mut self) -> Result<()> {
         let (batch, seed, step) = (5, 3, 7);
         let (length, count) = (IMAGE.len(), batch + 3);
@@ -516,7 +516,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A tensor with these values, or with none that a kernel should leave.
+    /// Creates a tensor with these values or, if there are none, with sentinels that a kernel has to overwrite.
     fn tensor(&self, rows: usize, layout: Layout, values: &[f64]) -> Result<Tensor> {
         let tensor = Tensor::new(&self.gpu, "a test tensor", rows, layout)?;
         match values {
@@ -526,7 +526,7 @@ impl Bench {
         Ok(tensor)
     }
 
-    /// The norm of two gradients, and the updates that it clips: a norm that is not clipped, and two that are.
+    /// Tests the norm of two gradients and the clipped updates, with one limit above the norm and two below.
     async fn clipping(&mut self, inputs: usize, outputs: usize) -> Result<()> {
         let count = (inputs + 1) * outputs;
         let gradients = [self.values(count, 1.0), self.values(7 * 3, 1.0)];
@@ -562,8 +562,8 @@ impl Bench {
         Ok(())
     }
 
-    /// An update of random weights, `[rows, outputs]`, by the kernel that `kernel` makes of them and of the moments; its
-    /// gradient should be `gradient`.
+    /// Tests an update of random weights, `[rows, outputs]`. `kernel` builds the kernel from weights and moments, and
+    /// `gradient` is the gradient that it should apply.
     async fn update(
         &mut self,
         optimizer: &Optimizer,
@@ -574,7 +574,7 @@ impl Bench {
     ) -> Result<()> {
         let (count, rows) = (gradient.len(), gradient.len() / outputs);
         let start = self.values(count, 1.0);
-        // Means of squares, which are not negative.
+        // The second moment is a mean of squares, which is not negative.
         let moments = [self.values(count, 1.0), self.values(count, 1.0).iter().map(|x| x.abs()).collect()];
         let mut expected = widen(&start);
         let mut expected_moments = moments.each_ref().map(|values| widen(values));
@@ -594,7 +594,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A last layer fused with its loss, where the way to multiply matrices can do that.
+    /// Tests a last layer fused with its loss, if the matrix multiplication method supports that.
     async fn fused(
         &mut self,
         kind: LossKind,
@@ -631,7 +631,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Compares, and keeps the worst number of each kernel.
+    /// Compares values, and keeps the worst element of each kernel.
     fn expect(
         &mut self,
         kernel: &'static str,
@@ -678,7 +678,7 @@ impl Bench {
         self.matrix(rows, columns, &vec![SENTINEL; rows * columns])
     }
 
-    /// Uniform in ±`scale`.
+    /// Random values, uniform in ±`scale`.
     fn values(&mut self, count: usize, scale: f32) -> Vec<f32> {
         (0..count).map(|_| scale * ((self.random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0)).collect()
     }
@@ -694,22 +694,22 @@ impl Bench {
     }
 }
 
-/// What a dispatch and the way back of a number cost on a device, in seconds.
+/// Cost of a dispatch and of a readback on a device, in seconds.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Costs {
-    /// A dispatch among many in a submission.
+    /// Time of a dispatch among many in one submission.
     pub dispatch_seconds: f64,
-    /// A submission with one dispatch, waited for, and its result read back.
+    /// Time of a submission with one dispatch, including the wait and the readback of a result.
     pub readback_seconds: f64,
 }
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Costs {
-    /// Measures them; medians of 31.
+    /// Measures the costs; medians of 31 runs.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub async fn measure(gpu: &Gpu) -> Result<Self> {
         const DISPATCHES: usize = 64;
         let mut steps = StepRecords::new(gpu, DISPATCHES)?;
@@ -734,13 +734,13 @@ impl Costs {
     }
 }
 
-/// Targets on the device and here.
+/// Targets on the device and on the host.
 struct TestTargets {
     buffer: wgpu::Buffer,
     targets: data::Targets,
 }
 
-/// The objective that a kernel of this kind is tested with.
+/// Objective for the test of a loss kernel.
 fn objective(kind: LossKind, class_weights: &[f32]) -> Objective<'_> {
     let (loss, label_smoothing, class_weights) = match kind {
         LossKind::CrossEntropy => (Loss::CrossEntropy, 0.0, &[][..]),
@@ -751,13 +751,13 @@ fn objective(kind: LossKind, class_weights: &[f32]) -> Objective<'_> {
     Objective { loss, label_smoothing, class_weights }
 }
 
-/// The optimizers that updates are tested with.
+/// Optimizers for the tests of updates.
 fn optimizers() -> impl Iterator<Item = Optimizer> {
     let nesterov = Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into();
     Optimizer::all().into_iter().chain([nesterov])
 }
 
-/// The sum of the weights of a batch's labels.
+/// Total sample weight of a batch.
 fn batch_weight(objective: &Objective<'_>, targets: &data::Targets, batch: usize) -> f32 {
     match targets {
         data::Targets::Classes(labels) => labels.iter().map(|&label| objective.weight(label)).sum(),
@@ -771,19 +771,19 @@ fn padded_to_4(values: &[f32]) -> Vec<f32> {
     values
 }
 
-/// A batch at the start of the order.
+/// Step uniforms of a batch at the start of the shuffled indices.
 fn record(batch: usize) -> StepRecord {
     StepRecord { batch: batch as u32, ..StepRecord::default() }
 }
 
-/// An order padded to whole blocks of 4.
+/// Pads shuffled indices with zeros to a multiple of 4.
 fn blocks(order: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut order: Vec<u32> = order.collect();
     order.resize(order.len().next_multiple_of(4), 0);
     order
 }
 
-/// Examples as they lie on the device: features, 1 (which is 255 in bytes), zeros up to a block of 4.
+/// Examples in the layout of the device: features, the constant 1 (255 for bytes), and zeros up to a block of 4.
 fn packed<T: bytemuck::Pod>(values: &[T], features: usize, one: T) -> Vec<T> {
     let mut packed = Vec::new();
     for row in values.chunks_exact(features) {

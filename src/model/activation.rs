@@ -1,5 +1,5 @@
-//! Element-wise activations. Each is one entry: a file in `activation/` with everything that is known of it, and its
-//! part of a kernel in `shaders/`.
+//! Element-wise activations. Each is one entry: a file in `activation/` with its formulas, error bounds and names, and
+//! a WGSL part of a kernel in `shaders/`.
 
 mod gelu;
 mod leaky_relu;
@@ -17,7 +17,7 @@ pub use relu::Relu;
 pub use sigmoid::Sigmoid;
 pub use tanh::Tanh;
 
-/// An element-wise activation. A NaN passes through each of them.
+/// An element-wise activation. NaN propagates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -63,37 +63,38 @@ macro_rules! with_entry {
 }
 pub(crate) use with_entry;
 
-/// Everything that is known of an activation.
+/// An activation: its names, formulas, error bounds and WGSL parts.
 pub trait Entry {
-    /// Its name on the command line and in files.
+    /// Name on the command line and in files.
     const NAME: &'static str;
-    /// Its name as people write it.
+    /// Name for readers.
     const LABEL: &'static str;
-    /// True if its derivative is computed from its input, the pre-activation, which forward then keeps; false if from
-    /// its output.
+    /// True if the derivative is computed from the input, the pre-activation, which the forward pass then keeps; false
+    /// if from the output.
     const KEEPS_INPUT: bool;
-    /// True if it is about 0 for negative inputs, so that weights before it start twice as large (He et al. 2015).
+    /// True if the activation is about 0 for negative inputs; weights before it then start with twice the variance (He
+    /// et al. 2015).
     const RECTIFIES: bool;
-    /// Its part of a kernel: WGSL functions `activate` and `activate_backward`, and the files they need.
+    /// WGSL parts of a kernel: the functions `activate` and `activate_backward`, and the parts they need.
     const SHADERS: &'static [Part];
 
     /// The activation in f64.
     fn value(z: f64) -> f64;
 
-    /// Its derivative in f64.
+    /// The derivative in f64.
     fn derivative(z: f64) -> f64;
 
     /// The activation in f32; a loop over it compiles to vector instructions.
     fn value_f32(z: f32) -> f32;
 
-    /// The gradient by its input from that by its output, in f32. `kept` is its input if [`Self::KEEPS_INPUT`], else its
-    /// output.
+    /// Gradient of the input from the gradient of the output, in f32. `kept` is the input if [`Self::KEEPS_INPUT`],
+    /// otherwise the output.
     fn gradient_f32(d_output: f32, kept: f32) -> f32;
 
-    /// Largest error of [`value`](Self::value) computed in f32 from an input that is off by `error` at most.
+    /// Error bound of [`value`](Self::value) computed in f32 from an input that is off by at most `error`.
     fn value_error(z: f64, error: f64) -> f64;
 
-    /// The same of [`derivative`](Self::derivative).
+    /// Error bound of [`derivative`](Self::derivative) computed in f32 from an input that is off by at most `error`.
     fn derivative_error(z: f64, error: f64) -> f64;
 }
 
@@ -114,30 +115,30 @@ impl Activation {
         Self::ALL.into_iter().find(|activation| activation.name() == name)
     }
 
-    /// [`Entry::KEEPS_INPUT`].
+    /// Returns [`Entry::KEEPS_INPUT`].
     pub fn keeps_input(self) -> bool {
         with_entry!(self, E => E::KEEPS_INPUT)
     }
 
-    /// [`Entry::SHADERS`].
+    /// Returns [`Entry::SHADERS`].
     pub fn shaders(self) -> &'static [Part] {
         with_entry!(self, E => E::SHADERS)
     }
 
-    /// [`Entry::RECTIFIES`].
+    /// Returns [`Entry::RECTIFIES`].
     pub fn rectifies(self) -> bool {
         with_entry!(self, E => E::RECTIFIES)
     }
 }
 
 impl std::fmt::Display for Activation {
-    /// The name as people write it.
+    /// Formats the name for readers.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(with_entry!(*self, E => E::LABEL))
     }
 }
 
-/// 1 / (1 + e^−x).
+/// Logistic function, 1 / (1 + e^−x).
 fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }

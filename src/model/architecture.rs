@@ -1,4 +1,4 @@
-//! Architectures: the shape of an example and a list of layers, checked and their shapes inferred in one place.
+//! Architectures: the shape of an example and a list of layers. All shapes are inferred and checked here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use crate::error::{Error, Result};
 
-/// The most layers that an architecture may have; deep networks of plain layers stop learning long before.
+/// Upper limit of the layers of an architecture; deep networks of plain layers stop learning long before.
 pub const MAX_LAYERS: usize = 2001;
 
-/// The most values that an example may have between two layers: 2²⁸, of which f32 takes 1 GiB.
+/// Upper limit of the values of an example between two layers: 2²⁸, which is 1 GiB in f32.
 const MAX_VALUES: usize = 1 << 28;
 
 /// The shape of one example between two layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<usize>", into = "Vec<usize>")]
 pub enum Shape {
-    /// So many features, `[features]`.
+    /// A number of features, `[features]`.
     Flat(usize),
     /// An image, `[height, width, channels]`, channels last.
     Image {
-        /// Rows of pixels.
+        /// Height in pixels.
         height: usize,
-        /// Pixels in a row.
+        /// Width in pixels.
         width: usize,
-        /// Values of a pixel.
+        /// Number of values of a pixel.
         channels: usize,
     },
 }
 
 impl Shape {
-    /// Values of an example.
+    /// Number of values of an example.
     pub fn len(self) -> usize {
         self.positions() * self.channels()
     }
@@ -42,12 +42,12 @@ impl Shape {
         self.len() == 0
     }
 
-    /// Pixels of an image; 1 for features.
+    /// Number of pixels of an image; 1 for features.
     pub fn positions(self) -> usize {
         self.height() * self.width()
     }
 
-    /// Values of a pixel; the number of features where the shape is flat.
+    /// Number of values of a pixel; for a flat shape the number of features.
     pub fn channels(self) -> usize {
         match self {
             Self::Flat(features) => features,
@@ -55,7 +55,7 @@ impl Shape {
         }
     }
 
-    /// Rows of pixels; 1 for features.
+    /// Height of an image in pixels; 1 for features.
     pub fn height(self) -> usize {
         match self {
             Self::Flat(_) => 1,
@@ -63,7 +63,7 @@ impl Shape {
         }
     }
 
-    /// Pixels in a row; 1 for features.
+    /// Width of an image in pixels; 1 for features.
     pub fn width(self) -> usize {
         match self {
             Self::Flat(_) => 1,
@@ -83,7 +83,7 @@ impl Shape {
 }
 
 impl fmt::Display for Shape {
-    /// `784`, or `28×28×1`.
+    /// Formats the shape, such as `784` or `28×28×1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flat(features) => f.pad(&features.to_string()),
@@ -116,69 +116,69 @@ impl TryFrom<Vec<usize>> for Shape {
 /// A square window that slides over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
-    /// Height and width.
+    /// Height and width of the window.
     pub size: usize,
-    /// Pixels from one place to the next.
+    /// Distance in pixels between two positions.
     pub stride: usize,
-    /// Pixels of 0 around the image.
+    /// Width of the border of zeros around the image, in pixels.
     pub padding: usize,
 }
 
 impl Window {
-    /// Places along a side of so many pixels; `None` where the window is larger than the side.
+    /// Number of positions along a side of `side` pixels; `None` if the window is larger than the side.
     pub fn places(self, side: usize) -> Option<usize> {
         Some(side.checked_add(self.padding.checked_mul(2)?)?.checked_sub(self.size)? / self.stride + 1)
     }
 }
 
-/// One layer of an architecture. Its text is that of `--layers`; the same text stands in files.
+/// One layer of an architecture. Its text is an item of `--layers`; files contain the same text.
 ///
 /// | text | layer |
 /// |---|---|
-/// | `linear:128` | 128 outputs |
-/// | `conv:16x5` | 16 channels, kernel 5×5, stride 1, padding 2, which keeps the size of the image; `conv:16x5s2p0` has stride 2 and no padding |
-/// | `pool:2` | the maximum of each 2×2 window, stride 2; `pool:3s2` has stride 2 |
-/// | `relu`, `sigmoid`, `tanh`, `gelu` | an [`Activation`] |
-/// | `dropout:0.25` | a quarter of the values becomes 0 in training |
+/// | `linear:128` | linear layer with 128 outputs |
+/// | `conv:16x5` | convolution with 16 channels, kernel 5×5, stride 1, padding 2, which keeps the size of the image; `conv:16x5s2p0` has stride 2 and no padding |
+/// | `pool:2` | maximum of each 2×2 window, stride 2; `pool:3s2` has size 3 and stride 2 |
+/// | `relu`, `sigmoid`, `tanh`, `gelu`, `leaky_relu` | an [`Activation`] |
+/// | `dropout:0.25` | dropout of a quarter of the values in training |
 /// | `batchnorm` | batch normalisation |
 /// | `flatten` | an image becomes features; implied before `linear` |
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Layer {
-    /// `outputs = [inputs, 1] · weights`.
+    /// Linear layer: `outputs = [inputs, 1] · weights`.
     Linear {
-        /// Output features.
+        /// Number of outputs.
         outputs: usize,
     },
-    /// A convolution (cross-correlation, as PyTorch's `Conv2d`) with a bias for each channel.
+    /// Convolution (cross-correlation, as in PyTorch's `Conv2d`) with a bias for each channel.
     Conv2d {
-        /// Output channels.
+        /// Number of output channels.
         channels: usize,
-        /// Kernel, stride and padding.
+        /// Kernel size, stride and padding.
         window: Window,
     },
-    /// The maximum of each window and channel. Of equal values the first takes the gradient, row by row.
+    /// Maximum of each window and channel. If several values tie, the first, row by row, takes the gradient.
     MaxPool2d {
-        /// Size and stride; the padding is 0.
+        /// Window size and stride; the padding is 0.
         window: Window,
     },
     /// An element-wise activation.
     Activation(Activation),
-    /// Dropout in training: each value becomes 0 with probability `p`, and is multiplied by 1 / (1 − p) otherwise
-    /// (Srivastava et al. 2014). Evaluation leaves values alone.
+    /// Dropout: in training, each value becomes 0 with probability `p`, and is multiplied by 1 / (1 − p) otherwise
+    /// (Srivastava et al. 2014). Evaluation does not change values.
     Dropout {
-        /// Probability, in 0..1.
+        /// Probability of dropping a value, in 0..1.
         p: f32,
     },
     /// Batch normalisation of each channel over the examples and pixels of a batch (Ioffe and Szegedy 2015), as
     /// PyTorch's `BatchNorm1d` and `BatchNorm2d` with ε = 1e-5 and momentum 0.1. Evaluation uses running statistics.
     BatchNorm,
-    /// An image becomes features, row by row, channels last.
+    /// Flattening of an image to features, row by row, channels last.
     Flatten,
 }
 
 impl fmt::Display for Layer {
-    /// The text of `--layers`, without what is the default.
+    /// Formats the layer as in `--layers`, without default values.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Linear { outputs } => write!(f, "linear:{outputs}"),
@@ -218,7 +218,7 @@ impl TryFrom<String> for Layer {
     }
 }
 
-/// The padding that keeps the size of an image, where the kernel is odd and the stride 1.
+/// Padding that keeps the size of an image if the kernel is odd and the stride 1.
 fn default_padding(kernel: usize) -> usize {
     kernel.saturating_sub(1) / 2
 }
@@ -237,7 +237,7 @@ impl FromStr for Layer {
                 _ => Err(format!("layer {text}: {what} {digits:?} is no number")),
             }
         };
-        // `5s2p0` is a size, a stride and a padding.
+        // `5s2p0` is a size of 5, a stride of 2 and a padding of 0.
         let window = |digits: &str, stride: Option<usize>, padding: Option<usize>| {
             let (digits, padding) = match digits.split_once('p') {
                 Some((digits, padding_text)) if padding.is_none() => (digits, Some(number(padding_text, "padding")?)),
@@ -281,22 +281,22 @@ impl FromStr for Layer {
     }
 }
 
-/// The layers of a text as `conv:16x5,relu,pool:2,linear:128,relu`.
+/// Parses layers such as `conv:16x5,relu,pool:2,linear:128,relu`.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming the layer that is none.
+/// [`Error::Invalid`] naming the text that is not a layer.
 pub fn parse_layers(text: &str) -> Result<Vec<Layer>> {
     text.split(',').map(|layer| layer.trim().parse().map_err(Error::Invalid)).collect()
 }
 
-/// An architecture as it is written down.
+/// Stored form of an architecture.
 #[derive(Deserialize)]
 struct Written {
     input: Shape,
     layers: Vec<Layer>,
 }
 
-/// The shape of an example and the layers of a model; every shape between them is inferred and checked.
+/// The shape of an example and the layers of a model; every shape in between is inferred and checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Architecture {
@@ -316,8 +316,8 @@ impl TryFrom<Written> for Architecture {
 }
 
 impl Architecture {
-    /// Infers every shape, adds the [`Layer::Flatten`] that a linear layer after an image implies, and checks that the
-    /// layers fit together and end in features.
+    /// Builds an architecture: infers every shape, adds the [`Layer::Flatten`] implied by a linear layer after an
+    /// image, and checks that the layers fit together and end in a linear one.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the layer that does not fit, by its number from 1 and its text.
@@ -349,14 +349,15 @@ impl Architecture {
         }
     }
 
-    /// Returns true if the features so far are those of a flattened image that no linear layer has read yet.
+    /// Returns true if the current features are a flattened image that no linear layer has read yet.
     fn is_flattened(&self) -> bool {
         let mut behind = self.layers.iter().rev();
         behind.find(|layer| matches!(layer, Layer::Linear { .. } | Layer::Flatten)) == Some(&Layer::Flatten)
             && matches!(self.input, Shape::Image { .. })
     }
 
-    /// A stack of linear layers with sizes `[features, hidden…, outputs]` and an activation after each hidden one.
+    /// Builds a stack of linear layers with sizes `[features, hidden…, outputs]` and an activation after each hidden
+    /// one.
     ///
     /// # Errors
     /// [`Error::Invalid`] for fewer than two sizes, a size of 0, or too many layers.
@@ -381,23 +382,23 @@ impl Architecture {
         self.input
     }
 
-    /// Shape of what the last layer gives.
+    /// Shape of the output of the last layer.
     pub fn output(&self) -> Shape {
         self.shapes.last().copied().unwrap_or(self.input)
     }
 
-    /// The layers, implied ones included: their positions are those of PyTorch's `nn.Sequential`.
+    /// The layers, including implied ones; their indices are those of PyTorch's `nn.Sequential`.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
     }
 
-    /// Each layer with its input and its output shape.
+    /// Iterates over the layers with their input and output shapes.
     pub fn shapes(&self) -> impl Iterator<Item = (Layer, Shape, Shape)> + '_ {
         let inputs = std::iter::once(&self.input).chain(&self.shapes);
         self.layers.iter().zip(inputs.zip(&self.shapes)).map(|(&layer, (&input, &output))| (layer, input, output))
     }
 
-    /// Layer sizes `[features, hidden…, outputs]` and the activation of a plain stack of linear layers with one
+    /// Layer sizes `[features, hidden…, outputs]` and activation of a plain stack of linear layers with the same
     /// activation after each hidden one; `None` for any other architecture.
     pub fn as_dense(&self) -> Option<(Vec<usize>, Activation)> {
         let Shape::Flat(features) = self.input else { return None };
@@ -417,14 +418,14 @@ impl Architecture {
 }
 
 impl fmt::Display for Architecture {
-    /// The input's shape and the layers, as `28×28×1: conv:16x5,relu,flatten,linear:10`.
+    /// Formats the input shape and the layers, such as `28×28×1: conv:16x5,relu,flatten,linear:10`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let layers: Vec<String> = self.layers.iter().map(Layer::to_string).collect();
         write!(f, "{}: {}", self.input, layers.join(","))
     }
 }
 
-/// The shape that a layer makes of its input.
+/// Infers the output shape of a layer.
 fn output_shape(layer: Layer, input: Shape) -> std::result::Result<Shape, String> {
     let slide = |window: Window, channels: usize, what: &str| {
         let Shape::Image { height, width, .. } = input else {

@@ -12,11 +12,10 @@ use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::plan::{Node, Plan};
 
-/// The trained values of one layer: `outputs = [inputs, 1] · values`.
+/// Trained values of one layer: `outputs = [inputs, 1] · values`.
 ///
-/// The bias is the last row of the weight matrix, and every layer's input carries a constant 1 as its last
-/// feature. So bias, bias gradient and bias update need no code of their own: they are one more row of the
-/// matrix products.
+/// The bias is the last row of the weight matrix, and every layer's input carries a constant 1 as its last feature. So
+/// bias, bias gradient and bias update need no code of their own: they are one more row of the matrix products.
 ///
 /// | layer | inputs | a row of the weights |
 /// |---|---|---|
@@ -33,12 +32,13 @@ pub struct Weights {
     pub values: Vec<f32>,
 }
 
-/// Running statistics of a batch normalisation, for evaluation: averages over batches with the newest at 0.1.
+/// Running statistics of a batch normalisation, used in evaluation: averages over batches in which the newest has a
+/// weight of 0.1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    /// Mean of each channel, `[channels]`.
+    /// Running mean of each channel, `[channels]`.
     pub mean: Vec<f32>,
-    /// Variance of each channel, of n values by n − 1, `[channels]`.
+    /// Running variance of each channel, `[channels]`, with the unbiased estimate of each batch (divided by n − 1).
     pub variance: Vec<f32>,
 }
 
@@ -47,38 +47,38 @@ pub struct Statistics {
 pub struct Parameters {
     /// The model's layers and shapes.
     pub architecture: Architecture,
-    /// Of each layer with trained values, in the order of the layers.
+    /// Weights of each layer that has any, in the order of the layers.
     pub layers: Vec<Weights>,
-    /// Of each batch normalisation, in the order of the layers.
+    /// Running statistics of each batch normalisation, in the order of the layers.
     pub statistics: Vec<Statistics>,
 }
 
 impl Parameters {
-    /// Fresh parameters for a stack of linear layers with sizes `[features, hidden…, classes]` and ReLU between them.
+    /// Initialises a stack of linear layers with sizes `[features, hidden…, classes]` and ReLU between them.
     ///
     /// # Errors
-    /// As [`Parameters::initialize`].
+    /// The errors of [`Parameters::with_activation`].
     pub fn new(sizes: &[usize], seed: u64) -> Result<Self> {
         Self::with_activation(sizes, Activation::Relu, seed)
     }
 
-    /// Fresh parameters for a stack of linear layers with sizes `[features, hidden…, classes]`.
+    /// Initialises a stack of linear layers with sizes `[features, hidden…, classes]` and this activation between them.
     ///
     /// # Errors
-    /// As [`Architecture::dense`] and [`Parameters::initialize`].
+    /// The errors of [`Architecture::dense`] and [`Parameters::initialize`].
     pub fn with_activation(sizes: &[usize], activation: Activation, seed: u64) -> Result<Self> {
         Self::initialize(&Architecture::dense(sizes, activation)?, seed)
     }
 
-    /// Fresh parameters.
+    /// Initialises the parameters of an architecture.
     ///
-    /// Weights are uniform in ±√(6 / inputs) in layers that feed a ReLU or GELU (He et al. 2015, "Delving deep into
-    /// rectifiers", in its uniform form) and in ±√(3 / inputs) in the others (LeCun et al. 1998, "Efficient backprop"),
-    /// which in the last keeps the variance of the logits at that of the input. Biases are 0. Batch normalisation starts
-    /// with scales of 1. The same seed gives the same bits everywhere.
+    /// Weights are uniform in ±√(6 / inputs) in layers that feed a rectifying activation, such as ReLU or GELU (He et
+    /// al. 2015, "Delving deep into rectifiers", in its uniform form), and in ±√(3 / inputs) in the others (LeCun et
+    /// al. 1998, "Efficient backprop"), which keeps the variance of the logits at that of the last layer's input.
+    /// Biases are 0. Batch normalisation starts with scales of 1. The same seed gives the same bits everywhere.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for more parameters than there is memory for.
+    /// [`Error::Invalid`] if the parameters do not fit into memory.
     pub fn initialize(architecture: &Architecture, seed: u64) -> Result<Self> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (mut layers, mut statistics) = (Vec::new(), Vec::new());
@@ -92,7 +92,7 @@ impl Parameters {
                 let rectified = next_activation(architecture, node.layer).is_some_and(Activation::rectifies);
                 let variance_gain = if rectified { 6.0 } else { 3.0 };
                 let bound = (variance_gain / inputs as f32).sqrt();
-                // 24 random bits: every value in -1..1 is exact in f32.
+                // With 24 random bits, every value in -1..1 is exact in f32.
                 let mut uniform = || (random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
                 values.extend((0..inputs * outputs).map(|_| bound * uniform()));
             }
@@ -102,10 +102,10 @@ impl Parameters {
         Ok(Self { architecture: architecture.clone(), layers, statistics })
     }
 
-    /// Parameters with these values for each layer that has some, `[inputs + 1, outputs]`, and fresh statistics.
+    /// Builds parameters from values for each layer that has any, `[inputs + 1, outputs]`, and initial statistics.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the values do not have the shapes that the architecture asks for.
+    /// [`Error::Invalid`] if the values do not have the shapes of the architecture.
     pub fn from_values(architecture: &Architecture, values: Vec<Vec<f32>>) -> Result<Self> {
         let mut parameters = Self::initialize(architecture, 0)?;
         if values.len() != parameters.layers.len() {
@@ -119,7 +119,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Checks that the weights and statistics have the shapes that the architecture asks for.
+    /// Checks that weights and statistics have the shapes of the architecture.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the shapes.
@@ -141,7 +141,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Checks the weights alone: an optimizer's moments have no statistics.
+    /// Checks the weights only, because an optimizer's moments have no statistics.
     pub(crate) fn check_layers(&self) -> Result<()> {
         let wanted: Vec<[usize; 2]> =
             Plan::new(&self.architecture).nodes.iter().filter_map(Node::weights_shape).collect();
@@ -161,8 +161,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// Input features of the first and outputs of every layer with weights: `[features, hidden…, classes]` of a stack of
-    /// linear layers.
+    /// Number of inputs of the first layer with weights, and number of outputs of every such layer: `[features,
+    /// hidden…, classes]` for a stack of linear layers.
     pub fn sizes(&self) -> Vec<usize> {
         let inputs = self.layers.first().map(|layer| layer.inputs);
         inputs.into_iter().chain(self.layers.iter().map(|layer| layer.outputs)).collect()
@@ -173,12 +173,12 @@ impl Parameters {
         self.layers.iter().map(|layer| layer.values.len()).sum()
     }
 
-    /// Features of an example.
+    /// Number of features of an example.
     pub fn features(&self) -> usize {
         self.architecture.input().len()
     }
 
-    /// Outputs of the model.
+    /// Number of outputs of the model.
     pub fn outputs(&self) -> usize {
         self.architecture.output().len()
     }
@@ -195,7 +195,7 @@ impl Parameters {
     }
 }
 
-/// The first activation behind layer number `layer` (from 1), before the next layer with a product.
+/// The first activation after layer number `layer` (from 1) and before the next layer with a product.
 fn next_activation(architecture: &Architecture, layer: usize) -> Option<Activation> {
     let behind = architecture.layers()[layer..].iter();
     behind.take_while(|layer| !matches!(layer, Layer::Linear { .. } | Layer::Conv2d { .. })).find_map(|layer| {
@@ -206,8 +206,8 @@ fn next_activation(architecture: &Architecture, layer: usize) -> Option<Activati
     })
 }
 
-/// Checks that a model with so many features and outputs, trained with this loss, can read these examples; they may have
-/// fewer classes than the model.
+/// Checks that a model with these numbers of features and outputs, trained with this loss, can read the examples; they
+/// may have fewer classes than the model.
 ///
 /// # Errors
 /// [`Error::Invalid`] with both shapes.
@@ -227,7 +227,7 @@ pub fn check_fit(features: usize, outputs: usize, loss: Loss, examples: &Example
     Ok(())
 }
 
-/// Room for the values of a layer.
+/// Reserves memory for the values of a layer.
 fn room(inputs: usize, outputs: usize) -> Result<Vec<f32>> {
     let mut values = Vec::new();
     let count = inputs.checked_add(1).and_then(|rows| rows.checked_mul(outputs));

@@ -1,14 +1,14 @@
-//! Networks by name, for those who do not want to choose layers.
+//! Preset networks, for users who do not want to choose layers.
 
 use super::{Activation, Layer, Shape, Window};
 use crate::error::{Error, Result};
 
-/// A network whose layers follow from the shape of an example.
+/// A named network whose layers follow from the shape of an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// A small convolutional network: convolution, ReLU and pooling until an image's shorter side is 8 pixels or less,
-    /// with 16 channels, 32, and so on; dropout of a quarter; and a linear layer of 128 with ReLU. Kernels are 5×5, and
-    /// 3×3 on images of fewer than 12 pixels.
+    /// A small convolutional network: convolution, ReLU and pooling, repeated until an image's shorter side is 8 pixels
+    /// or less, with 16 channels, then 32, and so on up to 128; dropout of a quarter; and a linear layer of 128 with
+    /// ReLU. Kernels are 5×5, or 3×3 where the shorter side is less than 12 pixels.
     Cnn,
 }
 
@@ -28,10 +28,10 @@ impl Preset {
         Self::ALL.into_iter().find(|preset| preset.name() == name)
     }
 
-    /// Its layers for examples of this shape, without the last linear one.
+    /// The layers for examples of this shape, without the final linear one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if they are no images.
+    /// [`Error::Invalid`] if the examples are not images.
     pub fn layers(self, input: Shape) -> Result<Vec<Layer>> {
         let Shape::Image { height, width, .. } = input else {
             return Err(Error::Invalid(format!(

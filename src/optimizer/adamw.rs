@@ -13,28 +13,28 @@ use crate::shader::{Part, part};
 /// w = w − learning_rate · (weight_decay · w + m / (1 − beta1ᵗ) / (√(v / (1 − beta2ᵗ)) + epsilon))
 /// ```
 ///
-/// in its step `t`, from 1. Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
+/// where `t` counts steps from 1. Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
-    /// Share of the mean gradient that is kept, in 0..1.
+    /// Decay rate of the mean gradient, in 0..1.
     pub beta1: f64,
-    /// Share of the mean squared gradient that is kept, in 0..1.
+    /// Decay rate of the mean squared gradient, in 0..1.
     pub beta2: f64,
-    /// What keeps the division finite.
+    /// Term added to the denominator for numerical stability.
     pub epsilon: f64,
-    /// Each step also takes this share of the learning rate from every parameter.
+    /// Decoupled weight decay: each step also subtracts this share, times the learning rate, of every parameter.
     pub weight_decay: f32,
 }
 
 impl Default for AdamW {
-    /// PyTorch's.
+    /// PyTorch's default settings.
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 }
     }
 }
 
 impl AdamW {
-    /// What `m` and `√v` are multiplied with in step `step`, from 1: 1 / (1 − beta1ᵗ) and 1 / √(1 − beta2ᵗ).
+    /// Bias corrections of `m` and `√v` in step `step`, from 1: 1 / (1 − beta1ᵗ) and 1 / √(1 − beta2ᵗ).
     pub fn moment_scales(&self, step: u64) -> [f64; 2] {
         let rest = |beta: f64| 1.0 - beta.powf(step as f64);
         [1.0 / rest(self.beta1), 1.0 / rest(self.beta2).sqrt()]
@@ -48,7 +48,7 @@ impl Entry for AdamW {
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "epsilon", "weight_decay"];
     const SHADER: Part = part!("optimizer/adamw");
 
-    /// The mean gradient and the mean squared gradient.
+    /// Two: the mean gradient and the mean squared gradient.
     fn moments(&self) -> usize {
         2
     }
@@ -57,7 +57,7 @@ impl Entry for AdamW {
         let Self { beta1, beta2, epsilon, weight_decay } = *self;
         must((0.0..1.0).contains(&beta1), "--beta1", beta1, "at least 0 and below 1")?;
         must((0.0..1.0).contains(&beta2), "--beta2", beta2, "at least 0 and below 1")?;
-        // What f32 has left of it.
+        // The range in which epsilon keeps its effect in f32.
         must((1e-30..=1.0).contains(&epsilon), "--epsilon", epsilon, "at least 1e-30 and at most 1")?;
         must(weight_decay >= 0.0 && weight_decay.is_finite(), "--weight-decay", weight_decay, "at least 0 and finite")
     }
@@ -160,7 +160,8 @@ impl Entry for AdamW {
             let square_error = (1.0 - beta2) * (2.0 * g.abs() + g_error) * g_error;
             second_moment.errors.push(square_error + EPSILON * (2.0 * kept2 + 4.0 * square));
 
-            // As the gradient changes, the direction rises and falls at most once: its ends say how far it goes.
+            // As a function of the gradient, the direction rises and falls at most once, so its values at the ends of
+            // the error interval show how far it moves.
             let swing = (direction(g - g_error) - expected).abs().max((direction(g + g_error) - expected).abs());
             let least_root = root(if g.abs() > g_error { g.abs() - g_error } else { 0.0 });
             let error = 2.0 * swing + 2.0 * first_scale * first_error / least_root + 16.0 * EPSILON * expected.abs();

@@ -1,15 +1,15 @@
-//! Schedules of the learning rate, and the warm-up before them.
+//! Learning-rate schedules and warm-up.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate changes over a run.
+/// Learning-rate schedule of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// The same at every step.
+    /// The same rate at every step.
     #[default]
     Constant,
     /// Half a cosine from the full rate at the first step towards 0 after the last
@@ -31,7 +31,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The learning rate of step `step` (from 0) of `steps`, where the run's is `base`.
+    /// Learning rate of step `step` (from 0) of `steps`, for a base rate of `base`.
     pub fn learning_rate(self, base: f32, step: usize, steps: usize) -> f32 {
         let done = step as f64 / steps.max(1) as f64;
         let factor = match self {
@@ -44,7 +44,7 @@ impl Schedule {
     }
 }
 
-/// The share of the full rate in step `step`, from 0.
+/// Factor of the one-cycle schedule for step `step`, from 0.
 fn one_cycle(step: f64, steps: f64) -> f64 {
     const START: f64 = 1.0 / 25.0;
     const END: f64 = START / 1e4;
@@ -53,19 +53,19 @@ fn one_cycle(step: f64, steps: f64) -> f64 {
     if step <= peak { anneal(START, 1.0, step / peak) } else { anneal(1.0, END, (step - peak) / (steps - 1.0 - peak)) }
 }
 
-/// A linear warm-up in front of the schedule: the rate rises by the same amount in each of its steps, from 0 before the
-/// first to the schedule's first rate in the step behind the last. The schedule has the rest of the run.
+/// A linear warm-up before the schedule: the rate rises by the same amount in each warm-up step, from 0 before the
+/// first one to the schedule's first rate in the step after the last one. The schedule spans the rest of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Warmup {
-    /// So many steps.
+    /// A number of steps.
     Steps(usize),
     /// A share of the run's steps, in 0..1.
     Share(f64),
 }
 
 impl Warmup {
-    /// Its steps in a run of so many.
+    /// Number of warm-up steps in a run of `steps` steps.
     pub fn steps(self, steps: usize) -> usize {
         match self {
             Self::Steps(warmup) => warmup,
@@ -73,7 +73,7 @@ impl Warmup {
         }
     }
 
-    /// The learning rate of step `step` (from 0) of `steps` where this comes before `schedule`.
+    /// Learning rate of step `step` (from 0) of `steps`, with this warm-up before `schedule`.
     pub fn learning_rate(self, schedule: Schedule, base: f32, step: usize, steps: usize) -> f32 {
         let warmup = self.steps(steps);
         let rest = steps.saturating_sub(warmup);
@@ -90,7 +90,7 @@ impl Warmup {
 impl FromStr for Warmup {
     type Err = String;
 
-    /// A whole number of steps, or a share below 1.
+    /// Parses a whole number of steps, or a share below 1.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(steps) = text.parse() {
             return Ok(Self::Steps(steps));

@@ -13,15 +13,15 @@ use crate::shader::{Part, part};
 /// w = w − learning_rate · (g + momentum · v   if nesterov, else v)
 /// ```
 ///
-/// Weight decay applies to weights and biases alike, as it does there. Source: Sutskever et al. 2013,
-/// "On the importance of initialization and momentum in deep learning".
+/// Weight decay applies to weights and biases alike, as in PyTorch. Source: Sutskever et al. 2013, "On the importance
+/// of initialization and momentum in deep learning".
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sgd {
-    /// Share of the last update's direction that is kept, in 0..1; 0 is plain SGD.
+    /// Momentum factor, in 0..1; 0 is plain SGD.
     pub momentum: f32,
-    /// Look ahead along the momentum.
+    /// Enables Nesterov momentum.
     pub nesterov: bool,
-    /// L2 penalty: each step also pulls every parameter towards 0 by this share of itself.
+    /// L2 penalty: this multiple of each parameter is added to its gradient.
     pub weight_decay: f32,
 }
 
@@ -32,7 +32,7 @@ impl Entry for Sgd {
     const SETTINGS: &'static [&'static str] = &["momentum", "nesterov", "weight_decay"];
     const SHADER: Part = part!("optimizer/sgd");
 
-    /// 1 with momentum, the velocity, else none.
+    /// One with momentum, the velocity; otherwise none.
     fn moments(&self) -> usize {
         usize::from(self.momentum > 0.0)
     }

@@ -1,24 +1,24 @@
-//! Small images as PNG in `data:` addresses.
+//! Small PNG images in `data:` URLs.
 
 use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use png::{BitDepth, ColorType, Compression, Encoder};
 
-/// The longest side that a picture may have; larger ones are shrunk.
+/// Longest side of a picture; larger ones are shrunk.
 const MAX_SIDE: usize = 96;
-/// The colours of weights below and above 0; they can be told apart by the colour-blind, and on light and dark ground.
+/// Colours of weights below and above 0, distinguishable for colour-blind readers and on light and dark backgrounds.
 const NEGATIVE: [u8; 3] = [0x2b, 0x83, 0xd6];
 const POSITIVE: [u8; 3] = [0xe6, 0x6a, 0x0c];
 
-/// Bytes of pixels, `[rows, columns]`, as a grey image: 0 is black.
+/// Encodes pixels, `[rows, columns]`, as a greyscale image: 0 is black.
 pub fn grey(pixels: &[u8], image: [usize; 2]) -> Result<String> {
     let (values, [rows, columns]) = shrunk(&pixels.iter().map(|&pixel| f32::from(pixel)).collect::<Vec<_>>(), image);
     let bytes: Vec<u8> = values.iter().map(|value| value.round() as u8).collect();
     encode(&bytes, [rows, columns], ColorType::Grayscale)
 }
 
-/// Bytes of pixels, `[rows, columns, 3]`, as an image in red, green and blue.
+/// Encodes pixels, `[rows, columns, 3]`, as an RGB image.
 pub fn rgb(pixels: &[u8], image: [usize; 2]) -> Result<String> {
     let plane =
         |channel| shrunk(&pixels.iter().skip(channel).step_by(3).map(|&v| f32::from(v)).collect::<Vec<_>>(), image);
@@ -28,8 +28,8 @@ pub fn rgb(pixels: &[u8], image: [usize; 2]) -> Result<String> {
     encode(&bytes, size, ColorType::Rgb)
 }
 
-/// Weights, `[rows, columns]`: the further from 0, the stronger the colour, full at `largest`. 0 is transparent, so that
-/// it has the colour of the page.
+/// Encodes weights, `[rows, columns]`, with a diverging colour scale: the further from 0, the more opaque, fully at
+/// `largest`. 0 is transparent and shows the background of the page.
 pub fn diverging(weights: &[f32], image: [usize; 2], largest: f32) -> Result<String> {
     let (values, image) = shrunk(weights, image);
     let pixel = |&weight: &f32| {
@@ -40,7 +40,7 @@ pub fn diverging(weights: &[f32], image: [usize; 2], largest: f32) -> Result<Str
     encode(&values.iter().flat_map(pixel).collect::<Vec<_>>(), image, ColorType::Rgba)
 }
 
-/// Means over squares of pixels, so that no side is longer than [`MAX_SIDE`].
+/// Averages squares of pixels so that no side is longer than [`MAX_SIDE`].
 fn shrunk(values: &[f32], [rows, columns]: [usize; 2]) -> (Vec<f32>, [usize; 2]) {
     let factor = rows.max(columns).div_ceil(MAX_SIDE).max(1);
     let size = [rows.div_ceil(factor), columns.div_ceil(factor)];
@@ -68,7 +68,7 @@ fn encode(bytes: &[u8], [rows, columns]: [usize; 2], colours: ColorType) -> Resu
 mod tests {
     use super::*;
 
-    /// The pixels of a picture.
+    /// Decodes the pixels of a picture.
     fn decode(address: &str) -> (Vec<u8>, u32, u32) {
         let file = STANDARD.decode(address.strip_prefix("data:image/png;base64,").unwrap()).unwrap();
         let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();

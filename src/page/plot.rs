@@ -1,8 +1,8 @@
-//! Plots as SVG, drawn by `plotters`. It only sees coordinates in 0..1: ranges, logarithms and ticks are decided here,
-//! whatever the numbers are.
+//! Plots as SVG, drawn by `plotters`. `plotters` only sees coordinates in 0..1: this module computes ranges, logarithms
+//! and ticks, so that any numbers can be drawn.
 //!
-//! A plot is drawn small enough to be read on a phone; a page puts several beside each other where there is room. It
-//! scales with the page, and its colours, which are the light ones, become the page's by [`style`].
+//! A plot is small enough to be read on a phone; a page places several next to each other if there is room. A plot
+//! scales with the page, and [`style`] replaces its colours, which are the light ones, with those of the page.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -13,17 +13,17 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatte
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// The size of a plot in pixels, of a page that is not scaled.
+/// Size of a plot in pixels, on a page that is not scaled.
 const SIZE: [u32; 2] = [440, 280];
-/// `plotters` draws on whole numbers: so many to a pixel.
+/// Drawing units per pixel: `plotters` draws on integer coordinates.
 const FINE: u32 = 4;
-/// How large letters are, in pixels.
+/// Font size in pixels.
 const LETTERS: f64 = 13.0;
 
-/// The colours of text and grid, as the style sheet has them.
+/// Colours of text and grid, as in the style sheet.
 const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
 const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
-/// The colours of series, `--s0` … in the style sheet; their last two bits are 0.
+/// Colours of the series, `--s0` … in the style sheet. Their last two bits are 0, to leave room for the dash pattern.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0x00, 0x72, 0xb0),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -34,13 +34,13 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(0x0e, 0x88, 0x94),
     RGBColor(0xb3, 0x12, 0x38),
 ];
-/// How lines are dashed once every colour is taken.
+/// Dash patterns of the lines; the dashed ones are used once every colour is taken.
 const DASHES: [&str; 3] = ["none", "28 14", "8 10"];
 
-/// As many series as can be told apart.
+/// Number of series that can be told apart.
 pub const MAX_SERIES: usize = COLOURS.len() * DASHES.len();
 
-/// The colour of series number `index`. Its last two bits say how it is dashed.
+/// Colour of series number `index`. Its last two bits encode the dash pattern.
 fn colour(index: usize) -> RGBColor {
     let RGBColor(red, green, blue) = COLOURS[index % COLOURS.len()];
     RGBColor(red, green, blue | (index / COLOURS.len() % DASHES.len()) as u8)
@@ -50,7 +50,7 @@ fn hexadecimal(RGBColor(red, green, blue): RGBColor) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
 }
 
-/// The rules that give plots the page's colours.
+/// CSS rules that map the colours of plots to those of the page.
 pub fn style() -> String {
     let mut css = String::new();
     let ink = [(hexadecimal(INK), "ink"), (hexadecimal(GRID), "grid")];
@@ -70,7 +70,7 @@ pub fn style() -> String {
     css
 }
 
-/// How a series is drawn.
+/// Style of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// A line.
@@ -83,8 +83,8 @@ pub enum Mark {
     Dots,
 }
 
-/// The lowest and the highest of the points in each of so many columns, in the order in which they come: what a line
-/// through all of them looks like. Few points stay as they are.
+/// Thins a line: keeps the lowest and the highest of the points in each of `columns` columns, in their order, which
+/// preserves the shape of the line. Short lines are returned unchanged.
 pub fn thinned(points: &[[f64; 2]], columns: usize) -> Vec<[f64; 2]> {
     let chunk = points.len().div_ceil(columns.max(1)).max(1);
     if chunk <= 2 {
@@ -102,7 +102,7 @@ pub fn thinned(points: &[[f64; 2]], columns: usize) -> Vec<[f64; 2]> {
     points.chunks(chunk).flat_map(extremes).collect()
 }
 
-/// At so many of the points, and at the last, the mean of the last `window` points.
+/// Moving average: the mean of the last `window` points, at about `columns` of the points and at the last one.
 pub fn smoothed(points: &[[f64; 2]], window: usize, columns: usize) -> Vec<[f64; 2]> {
     let every = points.len().div_ceil(columns.max(1)).max(1);
     let last = points.len().wrapping_sub(1);
@@ -116,53 +116,53 @@ pub fn smoothed(points: &[[f64; 2]], window: usize, columns: usize) -> Vec<[f64;
     (0..points.len()).filter(shown).map(mean).collect()
 }
 
-/// Points that belong together.
+/// A named sequence of points, drawn in one colour and style.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// What the legend calls it; a plot whose only series has no name needs no legend.
+    /// Name in the legend; a plot with one unnamed series needs no legend.
     pub name: String,
-    /// Its colour, below [`MAX_SERIES`].
+    /// Index of the colour and dash pattern, below [`MAX_SERIES`].
     pub colour: usize,
-    /// How it is drawn.
+    /// Style of the series.
     pub mark: Mark,
-    /// `[x, y]` each; those that are not finite are left out.
+    /// Points `[x, y]`; those that are not finite are left out.
     pub points: Vec<[f64; 2]>,
 }
 
-/// One side of a plot.
+/// An axis of a plot.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Axis<'a> {
-    /// What it shows, with its unit.
+    /// Quantity and unit of the axis.
     pub label: &'a str,
-    /// Powers of ten instead of sums; points that are not above 0 are left out.
+    /// Makes the axis logarithmic; points that are not above 0 are left out.
     pub logarithmic: bool,
-    /// Shares, shown as percentages.
+    /// Formats the values, which are shares, as percentages.
     pub percent: bool,
-    /// Counts: nothing is between two of them.
+    /// Restricts ticks to whole numbers, for counts.
     pub whole: bool,
-    /// What it must show, beside the points.
+    /// Values that the axis must include, besides those of the points.
     pub include: &'a [f64],
 }
 
 /// Lines and dots between two axes.
 #[derive(Clone, Debug)]
 pub struct Plot<'a> {
-    /// Its title.
+    /// Title of the plot.
     pub title: &'a str,
-    /// What can be seen, for those who cannot.
+    /// Text alternative for readers who cannot see the plot.
     pub summary: &'a str,
-    /// The axis at the bottom.
+    /// The horizontal axis.
     pub x: Axis<'a>,
-    /// The axis at the left; its label belongs into the title.
+    /// The vertical axis; its label belongs in the title.
     pub y: Axis<'a>,
-    /// What is drawn; the first lies behind the others.
+    /// The series; the first is drawn behind the others.
     pub series: &'a [Series],
-    /// A remark below.
+    /// Note below the plot.
     pub note: &'a str,
 }
 
 impl Plot<'_> {
-    /// The plot with title and legend.
+    /// Renders the plot with title, legend and note.
     pub fn figure(&self) -> Markup {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let svg = match (
@@ -200,29 +200,29 @@ impl Plot<'_> {
     }
 }
 
-/// Bars side by side, for each label as many as there are series.
+/// A bar chart: for each label, one bar per series.
 #[derive(Clone, Debug)]
 pub struct Bars<'a> {
-    /// Its title.
+    /// Title of the chart.
     pub title: &'a str,
-    /// What can be seen, for those who cannot.
+    /// Text alternative for readers who cannot see the chart.
     pub summary: &'a str,
-    /// What is below the bars.
+    /// Labels below the bars.
     pub labels: &'a [String],
-    /// What the labels are.
+    /// Quantity that the labels stand for.
     pub x_label: &'a str,
-    /// The axis at the left.
+    /// The vertical axis.
     pub y: Axis<'a>,
-    /// How a value is written above its bar, where there is room.
+    /// Formats the value above a bar, if there is room for it.
     pub text: fn(f64) -> String,
-    /// Name and values, one for each label; the first has the first colour.
+    /// Names and values of the series, one value for each label; the first series has the first colour.
     pub series: &'a [(String, Vec<f64>)],
-    /// A remark below.
+    /// Note below the chart.
     pub note: &'a str,
 }
 
 impl Bars<'_> {
-    /// The plot with title and legend; each bar has its value above it.
+    /// Renders the chart with title, legend and note; each bar has its value above it.
     pub fn figure(&self) -> Markup {
         let values = self.series.iter().flat_map(|(_, values)| values.iter().copied());
         let svg = Scale::new(self.y, values.chain([0.0]), 0.08).and_then(|y| self.svg(&y));
@@ -233,7 +233,7 @@ impl Bars<'_> {
 
     fn svg(&self, y: &Scale) -> Option<String> {
         let place = |at: f64| at / self.labels.len() as f64;
-        // As much of a label as its bars are wide, and no value wider than its bar.
+        // A label may be as wide as its group of bars, and a value as wide as its bar.
         let letters_in = |width: f64| (0.85 * f64::from(SIZE[0]) / (0.56 * LETTERS) * width) as usize;
         let room = letters_in(place(1.0)).max(1);
         let text = |label: &String| shortened(label, room);
@@ -259,7 +259,7 @@ impl Bars<'_> {
     }
 }
 
-/// As much of a text as is no wider than so many letters.
+/// Truncates a text to the width of `room` average letters.
 fn shortened(text: &str, room: usize) -> String {
     let width = |character: char| match character {
         '\u{1100}'.. => 1.9,
@@ -279,12 +279,12 @@ fn shortened(text: &str, room: usize) -> String {
 }
 
 fn letters(horizontal: HPos) -> TextStyle<'static> {
-    // `plotters` gives SVG a smaller size than it is told.
+    // `plotters` writes a smaller font size to SVG than it is given.
     let size = LETTERS * 1.24 * f64::from(FINE);
     ("sans-serif", size).into_font().color(&INK).pos(Pos::new(horizontal, VPos::Bottom))
 }
 
-/// Title, legend, drawing and note.
+/// Renders title, legend, drawing and note.
 fn figure(title: &str, summary: &str, legend: &[(&str, usize, Mark)], svg: Option<String>, note: &str) -> Markup {
     html! {
         figure.plot {
@@ -306,7 +306,7 @@ fn figure(title: &str, summary: &str, legend: &[(&str, usize, Mark)], svg: Optio
     }
 }
 
-/// A piece of a series for the legend.
+/// Sample of a series for the legend.
 fn key(index: usize, mark: Mark) -> Markup {
     let code = hexadecimal(colour(index));
     html! {
@@ -322,7 +322,7 @@ fn key(index: usize, mark: Mark) -> Markup {
 
 type Canvas<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Ticks, Ticks>>;
 
-/// Draws axes and content; gives what is inside the `svg` element.
+/// Draws axes and content; returns the inner content of the `svg` element.
 fn draw(x: &Scale, y: &Scale, x_label: &str, content: impl FnOnce(&mut Canvas) -> Option<()>) -> Option<String> {
     let mut svg = String::new();
     {
@@ -359,7 +359,7 @@ fn draw(x: &Scale, y: &Scale, x_label: &str, content: impl FnOnce(&mut Canvas) -
     Some(inside.rsplit_once("</svg>")?.0.to_string())
 }
 
-/// From numbers to places in 0..1, with ticks.
+/// Mapping of numbers to positions in 0..1, with ticks.
 struct Scale {
     low: f64,
     high: f64,
@@ -367,7 +367,7 @@ struct Scale {
     ticks: Ticks,
 }
 
-/// Places in 0..1, and what is written there.
+/// Positions in 0..1 with the labels of their ticks.
 #[derive(Clone, Default)]
 struct Ticks(Vec<(f64, String)>);
 
@@ -399,7 +399,8 @@ impl ValueFormatter<f64> for Ticks {
 }
 
 impl Scale {
-    /// For these numbers and those that the axis must show, with so much more at the ends; `None` if none can be shown.
+    /// Builds the scale for these numbers and those that the axis must include, extended by the share `margin` at the
+    /// ends; `None` if no number can be shown.
     fn new(axis: Axis<'_>, numbers: impl Iterator<Item = f64>, margin: f64) -> Option<Self> {
         let seen = |number: f64| Self::seen(number, axis.logarithmic);
         let all = numbers.chain(axis.include.iter().copied()).filter_map(seen);
@@ -413,7 +414,7 @@ impl Scale {
             (low, high) = (low - around, high + around);
         }
         let more = margin * (high - low);
-        // What begins at 0 begins there.
+        // A range that begins at 0 is not extended below it.
         (low, high) = (if low == 0.0 && !axis.logarithmic { low } else { low - more }, high + more);
         let mut scale = Self { low, high, logarithmic: axis.logarithmic, ticks: Ticks::default() };
         let (mut values, mut step) = if axis.logarithmic { powers(low, high) } else { steps(low, high) };
@@ -426,32 +427,32 @@ impl Scale {
         Some(scale)
     }
 
-    /// A number as its axis sees it.
+    /// The number, or its logarithm on a logarithmic axis; `None` if that is not finite.
     fn seen(number: f64, logarithmic: bool) -> Option<f64> {
         let seen = if logarithmic { number.log10() } else { number };
         seen.is_finite().then_some(seen)
     }
 
-    /// Where a number is; what lies beyond the end is drawn there.
+    /// Position of a number, clamped to the ends of the axis.
     fn place(&self, number: f64) -> Option<f64> {
         let seen = Self::seen(number, self.logarithmic)?;
         Some(((seen - self.low) / (self.high - self.low)).clamp(0.0, 1.0))
     }
 }
 
-/// Round numbers in a range, and their distance.
+/// Round numbers in a range, with their step.
 fn steps(low: f64, high: f64) -> (Vec<f64>, f64) {
     let rough = (high - low) / 5.0;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|&step| step >= rough);
     let step = step.unwrap_or(10.0 * power);
     let (first, last) = ((low / step).ceil(), (high / step).floor());
-    // No more than this, however the divisions were rounded.
+    // Bounds the count in case rounding makes the divisions inexact.
     let count = (last - first + 1.0).clamp(0.0, 12.0) as usize;
     ((0..count).map(|index| (first + index as f64) * step).collect(), step)
 }
 
-/// Powers of ten between these exponents; where they are few, also 2 and 5 times them.
+/// Powers of ten between these exponents, with 2 and 5 times each if there are only a few.
 fn powers(low: f64, high: f64) -> (Vec<f64>, f64) {
     let every = ((high - low) / 6.0).ceil().max(1.0);
     let factors = if high - low < 2.0 { &[1.0, 2.0, 5.0][..] } else { &[1.0] };
@@ -465,7 +466,7 @@ fn powers(low: f64, high: f64) -> (Vec<f64>, f64) {
 }
 
 impl Axis<'_> {
-    /// A number on this axis, where they are `step` apart; 0 stands for any distance.
+    /// Formats a number on this axis for ticks `step` apart; 0 stands for an unknown step.
     fn text(&self, number: f64, step: f64) -> String {
         if self.percent {
             return format!("{} %", plain(100.0 * number, 100.0 * step));
@@ -474,7 +475,7 @@ impl Axis<'_> {
     }
 }
 
-/// A number with so many digits that mean something, and no zeros behind them.
+/// Formats a number with `digits` significant digits, without trailing zeros.
 pub fn number(number: f64, digits: i32) -> String {
     if number == 0.0 || !number.is_finite() {
         return plain(number, 0.0);
@@ -482,7 +483,8 @@ pub fn number(number: f64, digits: i32) -> String {
     rounded(number, 10f64.powi(number.abs().log10().floor() as i32 + 1 - digits))
 }
 
-/// A number with four decimals, as in a table; where these mean nothing, with as many digits that do.
+/// Formats a number with four decimals, as in a table; with four significant digits if it is too small or too large for
+/// that.
 pub fn four_decimals(value: f64) -> String {
     match value.abs() {
         0.0 | 1e-4..1e7 => format!("{value:.4}").replace('-', "−"),
@@ -490,7 +492,7 @@ pub fn four_decimals(value: f64) -> String {
     }
 }
 
-/// A multiple of `step`, without zeros behind it.
+/// Formats a number rounded to a multiple of `step`, without trailing zeros.
 pub fn rounded(number: f64, step: f64) -> String {
     let multiple = (number / step).round() * step;
     let text = plain(if multiple.is_finite() { multiple } else { number }, step);
@@ -500,7 +502,8 @@ pub fn rounded(number: f64, step: f64) -> String {
     text
 }
 
-/// A number with as many digits as tell it from others a `step` away; 0 stands for one digit.
+/// Formats a number with as many digits as distinguish it from others a `step` away; a step of 0 means that one digit
+/// is enough.
 fn plain(number: f64, step: f64) -> String {
     let size = number.abs();
     if number == 0.0 {

@@ -1,12 +1,12 @@
-//! The f64 lowering of a plan: the forward and the backward pass of every layer, and how far a device that computes them
-//! in f32 may be off.
+//! The f64 lowering of a plan: the forward and the backward pass of every layer, with bounds on the errors of a device
+//! that computes them in f32.
 //!
-//! Every number is followed by a bound of its error. A sum of `n` products in f32, in whatever order, is off by
-//! `ε (4 + 2 √n)` times the sum of their magnitudes or less (ε = 2⁻²³; rounding errors grow with √n: Higham and Mary 2019,
-//! "A new approach to probabilistic rounding error analysis"; the constants leave room). Errors pass through weights by
-//! their magnitude, through an activation by its largest derivative, through a maximum by the largest error of its
-//! candidates. Where the sign of a ReLU's input or the place of a maximum is nearer than its error, a device may take the
-//! gradient or leave it.
+//! Every number comes with an error bound. A sum of `n` products in f32, in whatever order, is off by at most `ε (4 + 2
+//! √n)` times the sum of their magnitudes (ε = 2⁻²³; rounding errors grow with √n: Higham and Mary 2019, "A new
+//! approach to probabilistic rounding error analysis"; the constants leave room). Errors propagate through weights by
+//! their magnitudes, through an activation by its largest derivative, and through a maximum by the largest error of its
+//! candidates. Where a ReLU's input is nearer to 0, or a rival nearer to the maximum, than its error, a device may or
+//! may not pass the gradient.
 
 use super::{matmul, matmul_a_bt, matmul_at_b, widen};
 use crate::augmentation::Augmentation;
@@ -19,37 +19,37 @@ use crate::random::{Stream, dropout_threshold, step_key, stream_key, word};
 /// Rounding unit of f32.
 pub(crate) const EPSILON: f64 = f32::EPSILON as f64;
 
-/// What batch normalisation adds to a variance, as PyTorch's `eps`.
+/// Term added to the variance in batch normalisation, PyTorch's `eps`.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 
-/// Share of the newest batch in running statistics, as PyTorch's `momentum`.
+/// Share of the newest batch in running statistics, PyTorch's `momentum`.
 pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
-/// Beyond this a run is about to diverge, and f32 cannot hold what f64 can.
+/// Magnitude beyond which a run is about to diverge, and f32 overflows where f64 does not.
 pub(crate) const TOO_LARGE: f64 = 1e36;
 
-/// The error of a sum of so many products in f32, by the sum of their magnitudes.
+/// Error bound of a sum of `products` products in f32, relative to the sum of their magnitudes.
 pub fn rounding(products: usize) -> f64 {
     EPSILON * (4.0 + 2.0 * (products as f64).sqrt())
 }
 
-/// Numbers, and how far a device may be off.
+/// Numbers with bounds on the errors of a device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bounded {
     /// The numbers.
     pub values: Vec<f64>,
-    /// A bound of the error of each.
+    /// Error bound of each number.
     pub errors: Vec<f64>,
 }
 
 impl Bounded {
-    /// Numbers that a device has as they are.
+    /// Numbers that a device stores exactly.
     pub fn exact(values: Vec<f64>) -> Self {
         let errors = vec![0.0; values.len()];
         Self { values, errors }
     }
 
-    /// The inputs of a batch, `[batch, features]`: the examples `rows`. A byte is scaled, a float is taken as it is.
+    /// Inputs of a batch, `[batch, features]`, from the examples `rows`. Bytes are scaled, floats unchanged.
     pub fn inputs(examples: &Examples, rows: &[u32]) -> Self {
         let values: Vec<f64> = rows.iter().flat_map(|&row| examples.input(row as usize)).collect();
         let scaling = if matches!(*examples.inputs, Features::Bytes(_)) { 2.0 * EPSILON } else { 0.0 };
@@ -57,12 +57,12 @@ impl Bounded {
         Self { values, errors }
     }
 
-    /// The same images, `[batch, image]`, changed as in step `step` of a run with this seed.
+    /// Augments images, `[batch, image]`, as in step `step` of a run with this seed.
     pub fn augmented(&self, augmentation: &Augmentation, seed: u64, step: u64) -> Self {
         let shape = augmentation.image;
         let [height, width, channels] = [shape.height(), shape.width(), shape.channels()];
         let mut augmented = Self::default();
-        // Places are off by a few roundings of the size of the image.
+        // Positions are off by a few roundings relative to the size of the image.
         let place_error = 16.0 * EPSILON * (height + width) as f64;
         for (row, (values, errors)) in self.rows(shape.len()).enumerate() {
             let most = values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
@@ -84,7 +84,7 @@ impl Bounded {
                     let lower = r + right_share * (s - r);
                     augmented.values.push(upper + bottom_share * (lower - upper));
                     let error = corners.map(|at| errors[at]).into_iter().fold(0.0, f64::max);
-                    // A place that is off by so much may lie between other pixels, which differ by 2 `most` at most.
+                    // A position with that error may lie between other pixels, which differ by at most 2 `most`.
                     augmented.errors.push(error + 4.0 * place_error * most + 16.0 * EPSILON * most);
                 }
             }
@@ -92,22 +92,22 @@ impl Bounded {
         augmented
     }
 
-    /// Rows of `width` numbers, with their errors.
+    /// Rows of `width` numbers and of their errors.
     fn rows(&self, width: usize) -> impl Iterator<Item = (&[f64], &[f64])> {
         self.values.chunks_exact(width).zip(self.errors.chunks_exact(width))
     }
 
-    /// Returns true if all numbers are well within what f32 holds.
+    /// Returns true if all numbers are well within the range of f32.
     pub(crate) fn is_within_f32(&self) -> bool {
         self.values.iter().chain(&self.errors).all(|value| value.abs() < TOO_LARGE)
     }
 
-    /// The errors, and what a sum of so many products with these values adds to them.
+    /// Errors of the values, plus the rounding error of a sum of `products` products with them.
     pub(crate) fn errors_in_product(&self, products: usize) -> Vec<f64> {
         self.errors.iter().zip(&self.values).map(|(error, value)| error + rounding(products) * value.abs()).collect()
     }
 
-    /// A constant 1 after every row.
+    /// Appends a constant 1 to every row.
     fn with_ones(&self, width: usize) -> Self {
         let append = |values: &[f64], last: f64| {
             values.chunks_exact(width).flat_map(|row| row.iter().copied().chain([last])).collect()
@@ -115,7 +115,7 @@ impl Bounded {
         Self { values: append(&self.values, 1.0), errors: append(&self.errors, 0.0) }
     }
 
-    /// Multiplies each number with one that is off by its own error.
+    /// Multiplies each number by a factor that has its own error bound.
     fn multiply(&mut self, factors: &Self) {
         let factors = factors.values.iter().zip(&factors.errors);
         for ((value, error), (factor, off)) in self.values.iter_mut().zip(&mut self.errors).zip(factors) {
@@ -129,12 +129,12 @@ impl Bounded {
     }
 }
 
-/// How a forward pass runs.
+/// Mode of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Without dropout, with running statistics.
+    /// Evaluation: no dropout, running statistics.
     Evaluation,
-    /// With dropout and the statistics of the batch.
+    /// Training: dropout, and the statistics of the batch.
     Training {
         /// Seed of the run.
         seed: u64,
@@ -146,34 +146,34 @@ pub enum Mode {
 /// A model in f64.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// Its operations.
+    /// Operations of the model.
     pub plan: Plan,
-    /// Weights of each layer that has some, `[inputs + 1, outputs]`; the last row is the bias.
+    /// Weights of each layer that has any, `[inputs + 1, outputs]`; the last row is the bias.
     pub weights: Vec<Vec<f64>>,
     /// Running mean and variance of each batch normalisation, `[channels]` each.
     pub statistics: Vec<[Vec<f64>; 2]>,
 }
 
-/// A batch on its way through a network, kept for the way back.
+/// Intermediate results of a forward pass, kept for the backward pass.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// Examples in it.
+    /// Number of examples in the batch.
     pub batch: usize,
-    /// What each node reads, `[batch, input]`.
+    /// Input of each node, `[batch, input]`.
     pub inputs: Vec<Bounded>,
-    /// What each node computes, before the activation that is fused to it, `[batch, output]`.
+    /// Pre-activations of each node: its output before the fused activation, `[batch, output]`.
     pub sums: Vec<Bounded>,
-    /// Derivative of each node's fused activation at its sums; `None` without one.
+    /// Derivative of each node's fused activation at the pre-activations; `None` without one.
     derivatives: Vec<Option<Bounded>>,
-    /// What the last node gives, `[batch, outputs]`.
+    /// Output of the last node, `[batch, outputs]`.
     pub outputs: Bounded,
-    /// Of each batch normalisation the running mean and variance behind this batch, where it was one of training.
+    /// Running mean and variance of each batch normalisation after this batch; empty in evaluation.
     pub statistics: Vec<[Bounded; 2]>,
     mode: Mode,
 }
 
 impl Network {
-    /// The model with these parameters.
+    /// Builds the model with these parameters.
     pub fn new(parameters: &Parameters) -> Self {
         Self {
             plan: Plan::new(&parameters.architecture),
@@ -182,7 +182,7 @@ impl Network {
         }
     }
 
-    /// Passes inputs, `[batch, features]`, through the model; `None` where numbers leave f32.
+    /// Runs the forward pass on inputs, `[batch, features]`; `None` if numbers exceed f32.
     pub fn forward(&self, inputs: Bounded, mode: Mode) -> Option<Pass> {
         let batch = inputs.values.len() / self.plan.input.len();
         let mut pass = Pass {
@@ -232,7 +232,7 @@ impl Network {
         }
     }
 
-    /// `read · weights`, `[rows, inputs + 1] · [inputs + 1, outputs]`.
+    /// Matrix product `read · weights`: `[rows, inputs + 1] · [inputs + 1, outputs]`.
     fn product(&self, node: &Node, read: &Bounded) -> Bounded {
         let (Some(weights), Some([inputs, outputs])) = (node.weights, node.weights_shape()) else {
             return Bounded::default();
@@ -279,8 +279,8 @@ impl Network {
         output
     }
 
-    /// The gradient by the weights of each layer that has some, from that by the outputs, `[batch, outputs]`; `None` where
-    /// numbers leave f32.
+    /// Runs the backward pass from the gradient of the outputs, `[batch, outputs]`; returns the gradient of each
+    /// layer's weights, or `None` if numbers exceed f32.
     pub fn backward(&self, pass: &Pass, d_outputs: Bounded) -> Option<Vec<Bounded>> {
         let mut gradients = vec![Bounded::default(); self.weights.len()];
         let first = self.plan.first_weights();
@@ -303,12 +303,12 @@ impl Network {
         Some(gradients)
     }
 
-    /// `[inputs, 1]ᵀ · d_outputs`, `[inputs + 1, outputs]`.
+    /// Gradient of a node's weights, `[inputs, 1]ᵀ · d_outputs`: `[inputs + 1, outputs]`.
     pub(crate) fn weight_gradient(&self, node: &Node, input: &Bounded, d_output: &Bounded) -> Bounded {
         let Some([inputs, outputs]) = node.weights_shape() else { return Bounded::default() };
         let read = match node.operation {
             Operation::Conv2d(window) => input.map(|values| patches(values, node.input, window)),
-            // The scales multiply the normalised values, the shifts a constant 1: sums over rows.
+            // The scales multiply the normalised values, the shifts a constant 1, so the gradients are sums over rows.
             Operation::BatchNorm => return batch_norm_weight_gradient(input, d_output, outputs),
             _ => input.clone(),
         };
@@ -322,8 +322,9 @@ impl Network {
         Bounded { values, errors }
     }
 
-    /// The gradient by what the node before computes ahead of its activation, `[batch, input]`: that by a node's input, and
-    /// back through the activation it comes from. Of an activation that stands alone the node itself passes all on.
+    /// Gradient of the pre-activations of the node before, `[batch, input]`: the gradient of node `index`'s input,
+    /// multiplied by the derivative of the activation that it comes from. If node `index` is itself an activation, its
+    /// gradient passes unchanged, because the kernel of the node after it has already applied its derivative.
     pub(crate) fn gradient_before(&self, pass: &Pass, index: usize, d_output: &Bounded) -> Bounded {
         let node = &self.plan.nodes[index];
         let mut d_input = match node.operation {
@@ -339,12 +340,12 @@ impl Network {
         d_input
     }
 
-    /// The gradient by a node's input, `[batch, input]`.
+    /// Gradient of a node's input, `[batch, input]`.
     fn input_gradient(&self, node: &Node, pass: &Pass, index: usize, d_output: &Bounded) -> Bounded {
         let input = &pass.inputs[index];
         match (node.operation, node.weights, node.weights_shape()) {
             (Operation::Linear, Some(weights), Some([inputs, outputs])) => {
-                // The last row of the weights is the bias, which passes nothing on.
+                // The last row of the weights is the bias, which does not depend on the input.
                 let weights = &self.weights[weights][..inputs * outputs];
                 let shape = [pass.batch, outputs, inputs];
                 Bounded {
@@ -380,7 +381,7 @@ impl Network {
     }
 }
 
-/// An activation and its derivative.
+/// Value and derivative of an activation.
 fn activated(activation: Activation, sums: &Bounded) -> (Bounded, Bounded) {
     let pairs = || sums.values.iter().zip(&sums.errors);
     with_entry!(activation, E => {
@@ -396,15 +397,15 @@ fn activated(activation: Activation, sums: &Bounded) -> (Bounded, Bounded) {
     })
 }
 
-/// What a convolution reads of images, `[batch, shape]`: a row for each place of the window, `[places, size · size ·
-/// channels]`; 0 beyond the edge.
+/// Extracts the patches of images, `[batch, shape]`, that a convolution reads: one row for each position of the window,
+/// `[positions, size · size · channels]`; 0 in the padding.
 pub(crate) fn patches(values: &[f64], shape: Shape, window: Window) -> Vec<f64> {
     let mut read = Vec::new();
     for_each_patch(values.len() / shape.len(), shape, window, |_, at| read.push(at.map_or(0.0, |at| values[at])));
     read
 }
 
-/// Adds rows as of [`patches`] to the images that they are from: the transpose of that function.
+/// Adds the rows of [`patches`] back to the images they come from: the transpose of that function.
 pub(crate) fn add_patches(rows: &[f64], shape: Shape, window: Window) -> Vec<f64> {
     let Some([places_y, places_x]) = places(shape, window) else { return Vec::new() };
     let width = window.size * window.size * shape.channels();
@@ -422,7 +423,7 @@ fn places(shape: Shape, window: Window) -> Option<[usize; 2]> {
 }
 
 /// Calls `visit` for each number of each patch, in the order of [`patches`], with its index there and its index in the
-/// images; `None` beyond the edge.
+/// images; `None` in the padding.
 fn for_each_patch(batch: usize, shape: Shape, window: Window, mut visit: impl FnMut(usize, Option<usize>)) {
     let Some([places_y, places_x]) = places(shape, window) else { return };
     let [height, width, channels] = [shape.height(), shape.width(), shape.channels()];
@@ -443,7 +444,8 @@ fn for_each_patch(batch: usize, shape: Shape, window: Window, mut visit: impl Fn
     }
 }
 
-/// The candidates of each window and channel, `[places, channels]`, row by row of the window.
+/// Calls `visit` with the candidates of each window and channel, `[positions, channels]`; the candidates are row by
+/// row.
 fn for_each_window(batch: usize, shape: Shape, window: Window, mut visit: impl FnMut(&[usize])) {
     let channels = shape.channels();
     let candidates = window.size * window.size;
@@ -459,7 +461,7 @@ fn for_each_window(batch: usize, shape: Shape, window: Window, mut visit: impl F
     });
 }
 
-/// The first largest of the candidates; a NaN is larger than any number.
+/// Index of the largest candidate, the first if several tie; NaN is larger than any number.
 fn first_largest(values: &[f64], candidates: &[usize]) -> usize {
     let mut best = candidates[0];
     for &at in candidates {
@@ -490,7 +492,7 @@ fn max_pool_backward(input: &Bounded, d_output: &Bounded, shape: Shape, window: 
         let best = first_largest(values, candidates);
         let (d, error) = (d_output.values[index], d_output.errors[index]);
         d_input.values[best] += d;
-        // Windows that overlap are summed.
+        // Overlapping windows sum their gradients.
         d_input.errors[best] += error + 8.0 * EPSILON * d.abs();
         let is_rival = |at: usize| {
             let is_tie = values[at] == values[best] && errors[at] == 0.0 && errors[best] == 0.0;
@@ -509,7 +511,7 @@ fn max_pool_backward(input: &Bounded, d_output: &Bounded, shape: Shape, window: 
     d_input
 }
 
-/// Dropout of values or of their gradient, `[batch, shape]`.
+/// Applies dropout to values or to their gradient, `[batch, shape]`.
 fn dropout(values: &Bounded, p: f32, (seed, step, node): (u64, u64, &Node)) -> Bounded {
     let key = stream_key(step_key(seed, step), Stream::Dropout { layer: node.layer });
     let (threshold, scale) = (dropout_threshold(p), 1.0 / (1.0 - f64::from(p)));
@@ -524,7 +526,7 @@ fn dropout(values: &Bounded, p: f32, (seed, step, node): (u64, u64, &Node)) -> B
     output
 }
 
-/// Mean and variance (of n by n) of each channel over the rows, `[rows, channels]`.
+/// Mean and (biased) variance of each channel over the rows, `[rows, channels]`.
 fn batch_statistics(input: &Bounded, channels: usize) -> [Bounded; 2] {
     let rows = input.values.len() / channels;
     let count = rows as f64;
@@ -549,14 +551,15 @@ fn batch_statistics(input: &Bounded, channels: usize) -> [Bounded; 2] {
     statistics
 }
 
-/// `(x − mean) / √(variance + ε)` of each channel, `[rows, channels]`, and the scale 1 / √(variance + ε), `[channels]`.
+/// Normalised values `(x − mean) / √(variance + ε)` of each channel, `[rows, channels]`, and the scales 1 / √(variance
+/// + ε), `[channels]`.
 fn normalized(input: &Bounded, mean: &Bounded, variance: &Bounded) -> (Bounded, Bounded) {
     let channels = mean.values.len();
     let mut scale = Bounded::default();
     for (value, error) in variance.values.iter().zip(&variance.errors) {
         let safe = value + BATCH_NORM_EPSILON;
         let inverse = 1.0 / safe.sqrt();
-        // The largest that a variance within its error makes of it, and WGSL's inverse square root.
+        // Covers the smallest variance within its error, and the error of WGSL's inverse square root.
         let least = (value - error).max(0.0) + BATCH_NORM_EPSILON;
         scale.values.push(inverse);
         scale.errors.push(1.0 / least.sqrt() - inverse + 8.0 * EPSILON * inverse);
@@ -574,7 +577,7 @@ fn normalized(input: &Bounded, mean: &Bounded, variance: &Bounded) -> (Bounded, 
     (output, scale)
 }
 
-/// Sums over the rows of `d_output · normalised` and of `d_output`: the gradients by scale and shift, `[2, channels]`.
+/// Gradients of scale and shift, `[2, channels]`: the sums over the rows of `d_output · normalised` and of `d_output`.
 fn batch_norm_weight_gradient(input: &Bounded, d_output: &Bounded, channels: usize) -> Bounded {
     let [mean, variance] = batch_statistics(input, channels);
     let (normalized, _) = normalized(input, &mean, &variance);
@@ -592,7 +595,8 @@ fn batch_norm_weight_gradient(input: &Bounded, d_output: &Bounded, channels: usi
     gradient
 }
 
-/// `scale / √(variance + ε) · (d − mean(d) − x̂ mean(d x̂))` with the normalised values x̂: Ioffe and Szegedy 2015.
+/// Gradient of the input of batch normalisation, `scale / √(variance + ε) · (d − mean(d) − x̂ mean(d x̂))` with the
+/// normalised values x̂: Ioffe and Szegedy 2015.
 fn batch_norm_backward(input: &Bounded, d_output: &Bounded, scales: &[f64]) -> Bounded {
     let channels = scales.len();
     let count = (input.values.len() / channels) as f64;
@@ -630,7 +634,7 @@ mod tests {
 
     const BATCH: usize = 3;
 
-    /// A network with random weights, biases, scales and shifts, and a batch of random images.
+    /// Builds a network with random weights, biases, scales and shifts, and a batch of random images.
     fn network(height: usize, width: usize, channels: usize, layers: &str) -> (Network, Vec<f64>) {
         let architecture =
             Architecture::new(Shape::Image { height, width, channels }, parse_layers(layers).unwrap()).unwrap();
@@ -645,7 +649,7 @@ mod tests {
         (network, inputs)
     }
 
-    /// A loss with gradients that differ from output to output: Σ (i + 1) outputs[i]² / 2.
+    /// A loss whose gradients differ between outputs: Σ (i + 1) outputs[i]² / 2.
     fn loss(network: &Network, inputs: &[f64], mode: Mode) -> f64 {
         let outputs = network.forward(Bounded::exact(inputs.to_vec()), mode).unwrap().outputs.values;
         outputs.iter().enumerate().map(|(index, value)| 0.5 * (index + 1) as f64 * value * value).sum()

@@ -1,4 +1,4 @@
-//! The cells of a table: names of columns, and rows of texts.
+//! The cells of a table: column names, and rows of texts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -10,47 +10,47 @@ use super::{forms, quoted_list};
 use crate::data::TableFormat;
 use crate::error::{Error, Result};
 
-/// The most columns of a table.
+/// Upper limit of the number of columns.
 pub(super) const MAX_COLUMNS: usize = 1 << 16;
-/// How many bytes are split between two reports of the progress.
+/// Number of bytes between two progress reports.
 const REPORT_EVERY: u64 = 1 << 20;
 
-/// What is known of the line of names before a table is read.
+/// What is known about the header before a table is read.
 #[derive(Clone, Copy)]
 pub(super) enum Header<'a> {
-    /// Nothing but the column to learn.
+    /// Only the name of the target column is known.
     Guess {
-        /// Its name.
+        /// Name of the target column.
         target: &'a str,
     },
-    /// There is none.
+    /// The table has no header.
     None,
-    /// What a model was trained on.
+    /// The columns are those of a model's format.
     Known(&'a TableFormat),
 }
 
-/// Every row of a table, its values trimmed.
+/// All rows of a table, with trimmed values.
 pub(super) struct Table {
     pub file: String,
-    /// The names of the columns: a column has none, `""`, if the file has none for it.
+    /// Column names; `""` for a column that the file does not name.
     pub names: Vec<String>,
-    /// Number of columns, where the file has no line of names: they are called by their places, from 1.
+    /// Number of columns, if the file has no header; columns are then named by their positions, from 1.
     pub positions: Option<usize>,
     pub notices: Vec<String>,
     rows: Vec<Row>,
-    /// Every value, one behind the other.
+    /// All values, concatenated.
     cells: String,
-    /// Where each ends.
+    /// End of each value in `cells`.
     ends: Vec<u32>,
 }
 
 #[derive(Clone, Copy)]
 struct Row {
-    /// Its first value.
+    /// Index of the row's first value.
     first: usize,
-    /// How many it has.
+    /// Number of values.
     length: usize,
-    /// Where it starts, from 1.
+    /// First line of the row in the file, from 1.
     line: u64,
 }
 
@@ -125,31 +125,31 @@ impl Table {
         self.rows.len()
     }
 
-    /// A value, trimmed.
+    /// A trimmed value.
     pub fn cell(&self, row: usize, column: usize) -> &str {
         let at = self.rows[row].first + column;
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
         &self.cells[start..self.ends[at] as usize]
     }
 
-    /// Every value of a column.
+    /// All values of a column.
     pub fn column(&self, column: usize) -> impl Iterator<Item = &str> {
         (0..self.len()).map(move |row| self.cell(row, column))
     }
 
-    /// The line of a row, from 1.
+    /// Line of a row in the file, from 1.
     pub fn line(&self, row: usize) -> u64 {
         self.rows[row].line
     }
 
-    /// The number of a column.
+    /// Index of the column `name`; `flag` is the flag that named it, for the error.
     pub fn find(&self, flag: &str, name: &str) -> Result<usize> {
         self.names.iter().position(|other| other == name && !name.is_empty()).ok_or_else(|| {
             let alike = self.names.iter().find(|other| other.eq_ignore_ascii_case(name) && !name.is_empty());
             let hint = match (alike, self.positions) {
                 (Some(alike), _) => format!(": did you mean {alike}?"),
                 (None, Some(_)) => "; without a line of names, columns are called by their places, from 1".into(),
-                // Numbers among the names: the first line may be a row.
+                // With numbers among the names, the first line may be a row.
                 (None, None) if self.names.iter().any(|name| forms::plain(name).is_some()) => {
                     format!(
                         "; if the first line holds no names but a row, say --no-header and {flag} {}",
@@ -163,7 +163,7 @@ impl Table {
         })
     }
 
-    /// Takes the first row for names, or a comment before it, or gives every column the number of its place.
+    /// Takes the names from the first row or from a comment before it, or names every column by its position.
     fn take_names(&mut self, header: Header<'_>, commented: Option<&ByteRecord>) -> Result<()> {
         let Some(&Row { length, .. }) = self.rows.first() else { return Ok(()) };
         if length > MAX_COLUMNS {
@@ -186,7 +186,7 @@ impl Table {
         if let (Some(names), Header::Guess { .. } | Header::Known(_), false) = (of_comment, header, positions) {
             self.names = names.iter().map(|name| String::from_utf8_lossy(name.trim_ascii()).into_owned()).collect();
         } else if !positions {
-            // Years name columns, too.
+            // Years are common column names.
             let is_odd = |text: &&str| {
                 forms::plain(text).is_some_and(|number| number.fract() != 0.0 || !(1000.0..3000.0).contains(&number))
             };
@@ -215,13 +215,13 @@ impl Table {
             && let Ok(place) = target.parse::<usize>()
             && (1..=*width).contains(&place)
         {
-            // The column that is to be predicted is not there.
+            // A table for prediction may lack the target column.
             self.names = (1..=*width).filter(|&other| other != place).map(|place| place.to_string()).collect();
         }
         Ok(())
     }
 
-    /// Whether a comment has the names.
+    /// Returns true if the column names came from this comment.
     fn is_named_by(&self, comment: Option<&ByteRecord>) -> bool {
         comment.is_some_and(|comment| {
             self.positions.is_none()
@@ -229,8 +229,9 @@ impl Table {
         })
     }
 
-    /// Makes rows as long as the line of names: what lines end with or start with beyond it, and comments between them.
-    /// Returns how many comments there were.
+    /// Fits rows and header to one length: drops comments among the rows, adds an empty name for a column of row names,
+    /// as R writes it, and drops last columns without name and values; any other difference is an error. Returns the
+    /// number of comments.
     fn fit_rows(&mut self) -> Result<usize> {
         let all = self.rows.len();
         let width = self.names.len();
@@ -265,7 +266,7 @@ impl Table {
                 format!("line {line}: {length} {values}, where {names} {width}{more}"),
             ));
         }
-        // What every line ends with is no column.
+        // A separator at the end of every line does not make a column.
         while self.names.len() > 1
             && self.names.last().is_some_and(String::is_empty)
             && self.column(self.names.len() - 1).all(str::is_empty)
@@ -276,12 +277,12 @@ impl Table {
         Ok(comments)
     }
 
-    /// Whether a row has nothing but separators beyond its first values.
+    /// Returns true if a row has only empty values beyond the first `width`.
     fn is_empty_beyond(&self, row: usize, width: usize) -> bool {
         (width..self.rows[row].length).all(|column| self.cell(row, column).is_empty())
     }
 
-    /// Gives columns of one name different ones, as pandas does: `a`, `a.1`, `a.2`.
+    /// Renames columns of the same name as pandas does: `a`, `a.1`, `a.2`.
     fn tell_apart(&mut self) {
         let mut known = BTreeSet::new();
         let mut renamed = Vec::new();
@@ -308,7 +309,7 @@ impl Table {
     }
 }
 
-/// Whether a record has the names that must be there.
+/// Returns true if a record contains the column names that the table must have.
 fn is_header(record: &ByteRecord, header: Header<'_>) -> bool {
     let has = |name: &str| record.iter().any(|other| other.trim_ascii() == name.as_bytes());
     match header {
@@ -327,7 +328,7 @@ fn is_number(name: &[u8]) -> bool {
     std::str::from_utf8(name).is_ok_and(|name| forms::plain(name.trim()).is_some())
 }
 
-/// Whether names are 0, 1, 2, … or 1, 2, 3, …, as programs number columns without names; the first may be missing.
+/// Returns true if names are 0, 1, 2, … or 1, 2, 3, …, as programs number unnamed columns; the first name may be empty.
 fn counts_up(names: &[&str]) -> bool {
     let names = if names.first().is_some_and(|name| name.is_empty()) { &names[1..] } else { names };
     [0, 1]

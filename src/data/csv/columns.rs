@@ -1,4 +1,4 @@
-//! The columns of a table: what their values are, and the features that become of them.
+//! The columns of a table: detection of their values, and conversion to features.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,22 +8,22 @@ use super::cells::Table;
 use super::forms::{self, is_gap, is_number_gap};
 use crate::data::{Column, Encoding, Form, Scale};
 
-/// Columns that are scanned together, as their values lie beside each other.
+/// Number of columns that are scanned together, because their values are adjacent in memory.
 const BLOCK: usize = 64;
-/// Rows that become features together.
+/// Number of rows that are converted to features together.
 const ROWS: usize = 64;
 
-/// The numbers of a column as programs write them.
+/// The plain numbers of a column.
 pub(super) struct Scan {
-    /// A number for each row; not one where there is none.
+    /// A number for each row; NaN for any other value.
     pub numbers: Vec<f64>,
-    /// Values that are missing.
+    /// Number of missing values.
     pub gaps: usize,
-    /// Values that are other texts.
+    /// Number of values that are other texts.
     pub odd: usize,
 }
 
-/// Scans columns, on all cores; `progress` is told which share is done.
+/// Scans columns on all cores; `progress` receives the completed share.
 pub(super) fn scan(table: &Table, columns: &[usize], progress: &mut dyn FnMut(f64)) -> Vec<Scan> {
     let threads = rayon::current_num_threads();
     let block = columns.len().div_ceil(threads).clamp(1, BLOCK);
@@ -53,14 +53,14 @@ fn scan_block(table: &Table, columns: &[usize]) -> Vec<Scan> {
     scans
 }
 
-/// The different texts of a column.
+/// The distinct texts of a column.
 #[derive(Clone, Debug)]
 pub(super) struct Texts {
-    /// The text of each row, by its place in `texts`.
+    /// The text of each row, as an index into `texts`.
     pub codes: Vec<u32>,
-    /// In the order in which they come.
+    /// Distinct texts, in order of first occurrence.
     pub texts: Vec<String>,
-    /// How many rows have each.
+    /// Number of rows with each text.
     pub counts: Vec<usize>,
 }
 
@@ -81,27 +81,27 @@ impl Texts {
         all
     }
 
-    /// Whether a text means that the value is missing. Where there are pluses, a minus is a value of its own.
+    /// Returns true if a text marks a missing value. In a column with pluses, a minus is a value.
     pub fn is_gap(&self, text: &str) -> bool {
         is_gap(text) && (text != "-" || !self.texts.iter().any(|other| other == "+"))
     }
 
-    /// Values that are there.
+    /// Number of values that are not missing.
     pub fn present(&self) -> usize {
         self.rows(|text| !self.is_gap(text))
     }
 
-    /// How many rows have one of some texts.
+    /// Number of rows whose text is `wanted`.
     pub fn rows(&self, wanted: impl Fn(&str) -> bool) -> usize {
         self.texts.iter().zip(&self.counts).filter(|(text, _)| wanted(text)).map(|(_, count)| count).sum()
     }
 
-    /// How many different values there are.
+    /// Number of distinct values that are not missing.
     pub fn distinct(&self) -> usize {
         self.texts.iter().filter(|text| !self.is_gap(text)).count()
     }
 
-    /// The forms in which every value is a number.
+    /// The formats in which every value that is not missing is a number; none if all are missing.
     pub fn forms(&self) -> Vec<Form> {
         let is_read =
             |form: &Form| self.texts.iter().all(|text| is_number_gap(text) || forms::parse(*form, text).is_some());
@@ -109,20 +109,20 @@ impl Texts {
         Form::ALL.into_iter().filter(|form| some && is_read(form)).collect()
     }
 
-    /// The form in which most values are numbers, and in how many rows they are.
+    /// The format in which most rows are numbers, and the number of these rows.
     pub fn nearest(&self) -> (Form, usize) {
         let rows = |form: Form| self.rows(|text| forms::parse(form, text).is_some());
         let nearest = Form::ALL.into_iter().rev().map(|form| (form, rows(form))).max_by_key(|&(_, rows)| rows);
         nearest.unwrap_or((Form::Number, 0))
     }
 
-    /// The number of each row; not one where there is none.
+    /// The number of each row; NaN for any other value.
     pub fn numbers(&self, form: Form) -> Vec<f64> {
         let numbers: Vec<f64> = self.texts.iter().map(|text| forms::parse(form, text).unwrap_or(f64::NAN)).collect();
         self.codes.iter().map(|&code| numbers[code as usize]).collect()
     }
 
-    /// The same with one text, `""`, for all that mean that the value is missing.
+    /// Replaces every marker of a missing value by `""`.
     pub fn with_one_gap(mut self) -> Self {
         let gaps: Vec<bool> = self.texts.iter().map(|text| self.is_gap(text)).collect();
         for (text, gap) in self.texts.iter_mut().zip(gaps) {
@@ -137,9 +137,9 @@ impl Texts {
 /// The values of a column, row by row.
 #[derive(Clone, Debug)]
 pub(super) enum Values {
-    /// Numbers; not one where it is missing.
+    /// Numbers; NaN for a missing one.
     Numbers(Vec<f64>),
-    /// Texts, by their places among the different ones; `""` is a missing one.
+    /// Indices into the distinct texts; `""` is a missing value.
     Texts { codes: Vec<u32>, texts: Vec<String> },
 }
 
@@ -151,7 +151,7 @@ impl Values {
         }
     }
 
-    /// Keeps some rows.
+    /// Keeps the marked rows and drops the others.
     pub fn keep(&mut self, kept: &[bool]) {
         let mut rows = kept.iter();
         match self {
@@ -160,8 +160,8 @@ impl Values {
         }
     }
 
-    /// What becomes of them, by some of the rows; `None` where numbers are too far apart. Of more texts than `most`,
-    /// those that most rows have.
+    /// Computes the encoding from some of the rows, and whether numbers are missing among them; `None` if numbers are
+    /// too far apart. At most `most` texts get a feature: the most frequent ones.
     pub fn encoding(&self, rows: &[bool], most: usize) -> Option<(Encoding, bool)> {
         let chosen = |row: &usize| rows[*row];
         match self {
@@ -194,14 +194,14 @@ impl Values {
     }
 }
 
-/// How a value of a column becomes features.
+/// Conversion of a column's values to features.
 enum Way<'a> {
     Number { numbers: &'a [f64], scale: Scale, marks_gaps: bool },
     Text { codes: &'a [u32], places: Vec<Option<u32>>, width: usize },
 }
 
-/// The features of every row, `[rows, features]`. A number that is no finite f32 stands for one that is too far from the
-/// training rows.
+/// Computes the features of every row, `[rows, features]`. A feature that is not finite means that the number is too
+/// far from the training rows.
 pub(super) fn features(columns: &[Column], values: &[Values], rows: usize) -> Vec<f32> {
     let ways: Vec<(Way<'_>, usize)> = columns
         .iter()
@@ -251,7 +251,7 @@ pub(super) fn features(columns: &[Column], values: &[Values], rows: usize) -> Ve
     features
 }
 
-/// The feature of each text, if it has one.
+/// Index of each text's feature, if it has one.
 pub(super) fn places(known: &[String], texts: &[String]) -> Vec<Option<u32>> {
     let at: HashMap<&str, u32> =
         known.iter().rev().zip((0..known.len() as u32).rev()).map(|(text, at)| (&**text, at)).collect();

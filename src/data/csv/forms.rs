@@ -1,13 +1,13 @@
-//! The forms that numbers have in tables: thousands, currencies, per cents, decimal commas, dates and booleans.
+//! Number formats of tables: thousands separators, currencies, percentages, decimal commas, dates and booleans.
 
 use crate::data::Form;
 
-/// Signs of currencies that may stand before or after a number.
+/// Currency signs that may precede or follow a number.
 const CURRENCIES: [char; 8] = ['$', '€', '£', '¥', '₹', '₽', '₩', '₺'];
-/// The English names of the months, by their first three letters.
+/// First three letters of the English month names.
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
-/// Returns true if a value is missing: the forms that pandas, R, spreadsheets and people write for it.
+/// Returns true if a text marks a missing value: the markers of pandas, R, spreadsheets and people.
 pub(super) fn is_gap(text: &str) -> bool {
     match text {
         "" | "?" | "-" | "NA" | "na" => true,
@@ -16,12 +16,12 @@ pub(super) fn is_gap(text: &str) -> bool {
     }
 }
 
-/// Returns true if a value is missing among numbers, where more texts mean that.
+/// Returns true if a text marks a missing value among numbers, where more markers are known.
 pub(super) fn is_number_gap(text: &str) -> bool {
     is_gap(text) || matches!(text, "." | "--" | "---") || text.eq_ignore_ascii_case("none")
 }
 
-/// A value as a finite number.
+/// Parses a value as a finite number in this format.
 pub(super) fn parse(form: Form, text: &str) -> Option<f64> {
     match form {
         Form::Number => plain(text).or_else(|| dressed(text, '.')),
@@ -33,17 +33,18 @@ pub(super) fn parse(form: Form, text: &str) -> Option<f64> {
     }
 }
 
-/// A finite number as programs write them.
+/// Parses a plain finite number, as programs write them.
 pub(super) fn plain(text: &str) -> Option<f64> {
     let bytes = text.as_bytes();
-    // Most numbers of most tables; and nothing that is exact here is otherwise for the general parser.
+    // A fast path for most numbers of most tables: up to 15 digits are exact, as in the general parser.
     if (1..=15).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit) {
         return Some(bytes.iter().fold(0, |number, &digit| 10 * number + u64::from(digit - b'0')) as f64);
     }
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// A number with thousands separated, a currency, a per cent sign, in parentheses as accountants write a negative one.
+/// Parses a number with thousands separators, a currency sign, a per cent sign, or the parentheses of a negative number
+/// in accounting.
 fn dressed(text: &str, decimal: char) -> Option<f64> {
     let mut rest = text.trim();
     let mut negative = false;
@@ -51,7 +52,7 @@ fn dressed(text: &str, decimal: char) -> Option<f64> {
         (rest, negative) = (inner.trim(), true);
     }
     let mut signed = negative;
-    // A sign may stand on either side of a currency.
+    // A sign may precede or follow the currency.
     for _ in 0..2 {
         if let Some(other) = rest.strip_prefix(['-', '−', '+'])
             && !signed
@@ -76,7 +77,8 @@ fn dressed(text: &str, decimal: char) -> Option<f64> {
     number.is_finite().then_some(if negative { -number } else { number })
 }
 
-/// The digits of a whole number, whose thousands may be separated: groups of three, behind one that starts with no 0.
+/// Returns the digits of a whole number. Thousands may be separated: groups of three after a first group without a
+/// leading 0.
 fn ungrouped(text: &str, separator: char) -> Option<String> {
     let is_separator =
         |character: &char| *character == separator || [' ', '\u{a0}', '\u{202f}', '\'', '’'].contains(character);
@@ -91,7 +93,7 @@ fn ungrouped(text: &str, separator: char) -> Option<String> {
     (is_grouped && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(digits)
 }
 
-/// Days since 1970-01-01 of a date, with a time of day as its fraction.
+/// Parses a date to days since 1970-01-01, with the time of day as a fraction.
 fn days(text: &str, order: Form) -> Option<f64> {
     let (date, time) = match text.find(':') {
         Some(at) => {
@@ -115,7 +117,7 @@ fn days(text: &str, order: Form) -> Option<f64> {
             let (year, month, day) = match order {
                 Form::YearMonthDay => (first, second, third),
                 Form::DayMonthYear => (third, second, first),
-                // Nobody writes that with dots.
+                // Dates with the month first are not written with dots.
                 _ if separator == "." => return None,
                 _ => (third, first, second),
             };
@@ -128,27 +130,27 @@ fn days(text: &str, order: Form) -> Option<f64> {
     };
     let year = match (whole(year)?, year.len()) {
         (year, 4) => year,
-        // As POSIX has them.
+        // The pivot year of POSIX.
         (year, 2) => year + if year < 69 { 2000 } else { 1900 },
         _ => return None,
     };
     Some(days_of(year, month, whole(day)?)? + time)
 }
 
-/// A whole number of one to four digits.
+/// Parses a whole number of one to four digits.
 fn whole(text: &str) -> Option<i64> {
     let is_whole = (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_whole)
 }
 
-/// The number of a month by its English name or the first three letters of it.
+/// Number of a month by its English name or the first three letters of the name.
 fn month(text: &str) -> Option<i64> {
     let is_word = text.len() >= 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
     let start = text.get(..3).filter(|_| is_word)?;
     MONTHS.iter().position(|month| month.eq_ignore_ascii_case(start)).map(|at| at as i64 + 1)
 }
 
-/// Days since 1970-01-01 of a date in the Gregorian calendar.
+/// Days from 1970-01-01 to a date in the Gregorian calendar.
 fn days_of(year: i64, month: i64, day: i64) -> Option<f64> {
     let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
@@ -160,13 +162,13 @@ fn days_of(year: i64, month: i64, day: i64) -> Option<f64> {
     if !(1..=length).contains(&day) || !(1..=9999).contains(&year) {
         return None;
     }
-    // Years that start in March end with the day that leap years have more.
+    // Counting years from March puts the leap day at the end of the year.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let of_years = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     Some((of_years + (153 * month + 2) / 5 + day - 1 - 719_468) as f64)
 }
 
-/// A time of day as the share of a day: `13:45`, `1:45 PM`, `13:45:59.25Z`, `13:45+01:00`.
+/// Parses a time of day to a share of the day: `13:45`, `1:45 PM`, `13:45:59.25Z`, `13:45+01:00`.
 fn time(text: &str) -> Option<f64> {
     let text = text.trim();
     let (text, zone) = match text.strip_suffix(['Z', 'z']).or_else(|| text.strip_suffix(" UTC")) {

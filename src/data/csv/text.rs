@@ -1,4 +1,4 @@
-//! The bytes of a table as text: unpacked, decoded, with its comments and its separator found.
+//! The text of a table: decompression, decoding, and detection of comments and separator.
 
 use std::io::Read;
 
@@ -8,14 +8,14 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{Error, Result};
 
-/// The longest table that is read, unpacked: 2 GiB. Places in it fit a `u32`.
+/// Upper limit of an unpacked table: 2 GiB. Positions in it fit a `u32`.
 pub(super) const MAX_BYTES: u64 = 2 << 30;
-/// What separates values, in the order in which they are taken where several would do as well.
+/// Possible separators, in order of preference where several fit equally well.
 const SEPARATORS: [u8; 4] = *b";\t|,";
-/// How much of a file tells its separator.
+/// Number of bytes that the separator is detected from.
 const SAMPLE: usize = 256 << 10;
 
-/// The text of a file, and what should be known of it.
+/// The decoded text of a file, with notices for the user.
 pub(super) struct Text {
     pub text: String,
     pub notices: Vec<String>,
@@ -64,7 +64,8 @@ fn decode(mut bytes: Vec<u8>, notices: &mut Vec<String>) -> std::result::Result<
         (text, false) => Ok(text.into_owned()),
         (_, true) => Err(format!("it is damaged: no whole {} text", encoding.name())),
     };
-    // Without a byte order mark, UTF-16 shows by the zero byte that its first characters, mostly ASCII, have.
+    // Without a byte order mark, UTF-16 is recognised by the zero bytes of its first characters, which are mostly
+    // ASCII.
     match &bytes[..] {
         [0xff, 0xfe, rest @ ..] => return utf_16(UTF_16LE, rest),
         [0xfe, 0xff, rest @ ..] => return utf_16(UTF_16BE, rest),
@@ -83,15 +84,15 @@ fn decode(mut bytes: Vec<u8>, notices: &mut Vec<String>) -> std::result::Result<
     }
 }
 
-/// What stands before the first row or line of names: comments, and empty lines among them.
+/// The comments and empty lines before the header or first row.
 pub(super) struct Preamble<'a> {
-    /// The text from there on.
+    /// The text after the preamble.
     pub body: &'a str,
-    /// Lines before it.
+    /// Number of lines in the preamble.
     pub lines: u64,
-    /// Comments among them.
+    /// Number of comments in the preamble.
     pub comments: usize,
-    /// The last comment, without its sign.
+    /// The last comment, without `#`.
     pub last: Option<&'a str>,
 }
 
@@ -109,13 +110,13 @@ impl<'a> Preamble<'a> {
     }
 }
 
-/// The records of a text.
+/// Reader of the records of a text.
 pub(super) fn records(text: &str, separator: u8) -> ::csv::Reader<&[u8]> {
     ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(text.as_bytes())
 }
 
-/// What separates the values of a text: what makes records of one length, of several such the one that makes the most
-/// values. `is_header` knows the names of columns that must be there.
+/// Detects the separator: the one that makes records of equal length; of several such, the one that makes the most
+/// values. `is_header` returns true for a record with the names of required columns.
 pub(super) fn separator(text: &str, is_header: impl Fn(&ByteRecord) -> bool) -> u8 {
     let cut = (0..=SAMPLE.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let sample = &text[..cut];
@@ -137,11 +138,11 @@ pub(super) fn separator(text: &str, is_header: impl Fn(&ByteRecord) -> bool) -> 
         let Some((&first, rest)) = lengths.split_first() else { continue };
         let count = |length: usize| rest.iter().filter(|&&other| other == length).count();
         let most = rest.iter().copied().max_by_key(|&length| (count(length), length)).unwrap_or(first);
-        // Names of rows need no name, and lines may end with a separator.
+        // The column of row names may be unnamed, and lines may end with a separator.
         let fits = most >= 2 && first.abs_diff(most) <= 1 && 10 * count(most) >= 9 * rest.len();
         candidates.push((is_named, fits, first == most, if fits { most } else { first }, separator));
     }
-    // Between digits commas are decimal, where something else separates as well.
+    // If every comma is between digits and another separator fits, commas are decimal.
     let commas_are_decimal = || {
         let bytes = sample.as_bytes();
         let is_digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
@@ -160,14 +161,14 @@ pub(super) fn separator(text: &str, is_header: impl Fn(&ByteRecord) -> bool) -> 
     best.filter(|&(.., length, _)| length >= 2).map_or(b',', |(.., separator)| separator)
 }
 
-/// The line of a quote that is never closed, which would take all that follows for one value. As the `csv` crate reads
-/// them, quotes count at the start of a value, and two of them stand for one within.
+/// Line of a quote that is never closed, which would turn everything after it into one value. As in the `csv` crate, a
+/// quote counts at the start of a value, and two of them stand for one within a value.
 pub(super) fn open_quote(bytes: &[u8], separator: u8) -> Option<u64> {
     enum State {
         Start,
         Within,
         Quoted(u64),
-        /// Behind a quote that ends the value, if it is not the first of two.
+        /// After a quote that ends the value, unless it is the first of two.
         Closed(u64),
     }
     use State::{Closed, Quoted, Start, Within};
@@ -191,7 +192,7 @@ pub(super) fn open_quote(bytes: &[u8], separator: u8) -> Option<u64> {
     }
 }
 
-/// The line of a record: a position is before the empty lines that are skipped.
+/// Line of a record: a position precedes the empty lines that the reader skips.
 pub(super) fn line(bytes: &[u8], position: &::csv::Position) -> u64 {
     let rest = bytes.get(position.byte() as usize..).unwrap_or_default();
     let skipped = rest.iter().take_while(|byte| b"\r\n".contains(byte)).filter(|&&byte| byte == b'\n');

@@ -5,8 +5,8 @@ use crate::math::{self, exp};
 use crate::shader::{Part, part};
 
 /// z (1 + tanh(√(2/π) (z + 0.044715 z³))) / 2: Hendrycks and Gimpel 2016, "Gaussian error linear units", in its tanh
-/// form, `torch.nn.GELU(approximate="tanh")`. Within 5e-4 of the exact form, which needs erf, and that neither WGSL nor
-/// Rust has.
+/// form, `torch.nn.GELU(approximate="tanh")`. It is within 5e-4 of the exact form, which needs erf; neither WGSL nor
+/// Rust has that function.
 #[derive(Debug)]
 pub struct Gelu;
 
@@ -47,7 +47,7 @@ impl Entry for Gelu {
     // With u = √(8/π) (z + 0.044715 z³): logistic(u) + z du/dz e^−|u| / (1 + e^−|u|)².
     #[inline(always)]
     fn gradient_f32(d_output: f32, z: f32) -> f32 {
-        // Beyond 20 it is 0 or 1, and z³ may overflow. A NaN passes.
+        // Beyond 20 the derivative is 0 or 1, and z³ may overflow. NaN propagates.
         let near = if z.abs() > 20.0 { 20.0f32.copysign(z) } else { z };
         let square = CUBIC_F32 * near * near;
         let u = SCALE_F32 * near * (1.0 + square);
@@ -56,7 +56,7 @@ impl Entry for Gelu {
         d_output * (math::logistic(u) + slope * (e / ((1.0 + e) * (1.0 + e))))
     }
 
-    // Its first derivative is below 1.13, its second below 0.81.
+    // The first derivative is below 1.13, the second below 0.81.
     fn value_error(z: f64, error: f64) -> f64 {
         1.13 * error + 16.0 * EPSILON * z.abs().min(8.0).max(z)
     }

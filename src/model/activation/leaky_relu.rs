@@ -1,9 +1,9 @@
-//! The rectifier that leaks.
+//! The leaky rectifier.
 
 use super::Entry;
 use crate::shader::{Part, part};
 
-/// z where it is positive, else z / 100: Maas et al. 2013, "Rectifier nonlinearities improve neural network acoustic
+/// z if it is positive, otherwise z / 100: Maas et al. 2013, "Rectifier nonlinearities improve neural network acoustic
 /// models"; `torch.nn.LeakyReLU()`.
 #[derive(Debug)]
 pub struct LeakyRelu;
@@ -42,7 +42,7 @@ impl Entry for LeakyRelu {
     }
 
     fn derivative_error(z: f64, error: f64) -> f64 {
-        // Nearer to 0 than its error, the sign of z may be another on the device.
+        // If z is nearer to 0 than its error, its sign may differ on the device.
         if z.abs() > error { 0.0 } else { 1.0 }
     }
 }

@@ -38,7 +38,7 @@ impl Entry for Relu {
     }
 
     fn derivative_error(z: f64, error: f64) -> f64 {
-        // Nearer to 0 than its error, the sign of z may be another on the device.
+        // If z is nearer to 0 than its error, its sign may differ on the device.
         if z.abs() > error { 0.0 } else { 1.0 }
     }
 }

@@ -33,7 +33,7 @@ impl Entry for Sigmoid {
         d_output * (output * (1.0 - output))
     }
 
-    // Its first derivative is 1/4 at most, its second below 0.1.
+    // The first derivative is at most 1/4, the second below 0.1.
     fn value_error(_: f64, error: f64) -> f64 {
         0.25 * error + 16.0 * EPSILON
     }

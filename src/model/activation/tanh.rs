@@ -33,7 +33,7 @@ impl Entry for Tanh {
         d_output * ((1.0 - output) * (1.0 + output))
     }
 
-    // Its first derivative is 1 at most, its second below 0.77.
+    // The first derivative is at most 1, the second below 0.77.
     fn value_error(_: f64, error: f64) -> f64 {
         error + 16.0 * EPSILON
     }
