@@ -51,7 +51,7 @@ pub struct TrainingConfig {
     /// augmentation.
     pub seed: u64,
     /// Share of the training examples that is held out for validation, in 0..1;
-    /// see [`Examples::split`].
+    /// see [`Examples::split`](crate::data::Examples::split).
     pub validation: f64,
     /// The loss.
     #[serde(default)]
