@@ -15,10 +15,10 @@ use softstep::augmentation::Augment;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::data::images::ImageOptions;
 use softstep::data::{Color, Data, ImageFormat, Kind, Missing, TestPart};
-use softstep::defaults::{Defaults, OptimizerKind, Outline};
+use softstep::defaults::{Defaults, Outline};
 use softstep::loss::{ClassWeights, Loss};
 use softstep::model::{Activation, Architecture, Layer, Preset, Shape, parse_layers};
-use softstep::optimizer::{AdamW, Optimizer, Schedule, Sgd, Warmup};
+use softstep::optimizer::{Optimizer, Schedule, Settings, Sgd, Warmup};
 use softstep::trainer::{Keep, TrainingConfig};
 
 /// Train softmax classifiers on any GPU
@@ -402,14 +402,10 @@ fn activation() -> impl TypedValueParser<Value = Activation> {
     PossibleValuesParser::new(names).map(|name| Activation::from_name(&name).unwrap_or_default())
 }
 
-/// `--optimizer`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OptimizerChoice {
-    /// Stochastic gradient descent, with --momentum and --nesterov
-    Sgd,
-    /// Adam with decoupled weight decay, with --beta1, --beta2 and --epsilon
-    #[value(name = "adamw")]
-    AdamW,
+/// `--optimizer`: one by its name, with its default settings.
+fn optimizer() -> impl TypedValueParser<Value = Optimizer> {
+    let names = Optimizer::all().map(|optimizer| PossibleValue::new(optimizer.name()).help(optimizer.label()));
+    PossibleValuesParser::new(names).map(|name| Optimizer::from_name(&name).unwrap_or_default())
 }
 
 /// `--lr`.
@@ -547,8 +543,8 @@ pub struct TrainArgs {
     #[arg(long = "lr", value_name = "RATE|auto", value_parser = rate, allow_negative_numbers = true)]
     learning_rate: Option<RateChoice>,
     /// How gradients change the parameters [default: sgd for pictures, adamw for tables and other numbers]
-    #[arg(long, value_enum)]
-    optimizer: Option<OptimizerChoice>,
+    #[arg(long, value_parser = optimizer())]
+    optimizer: Option<Optimizer>,
     /// Momentum of sgd, 0 to below 1 [default: 0.9]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     momentum: Option<f32>,
@@ -559,10 +555,11 @@ pub struct TrainArgs {
     /// where there are few examples for each parameter, else 0.1]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     weight_decay: Option<f32>,
-    /// Share of the mean gradient that adamw keeps, 0 to below 1 [default: 0.9]
+    /// Share of the mean gradient that adamw keeps, 0 to below 1; with lion, in the step's direction [default: 0.9]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     beta1: Option<f64>,
-    /// Share of the mean squared gradient that adamw keeps, 0 to below 1 [default: 0.999]
+    /// Share of the mean squared gradient that adamw keeps, 0 to below 1; with lion, of the mean gradient [default: 0.999,
+    /// with lion 0.99]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     beta2: Option<f64>,
     /// What adamw adds to the root that it divides by [default: 1e-8]
@@ -675,11 +672,7 @@ impl TrainArgs {
     /// # Errors
     /// A setting of an optimizer that is not the run's.
     pub fn difference(&self, config: &TrainingConfig) -> anyhow::Result<Option<(String, Value, Value)>> {
-        let optimizer = match config.optimizer {
-            Optimizer::Sgd(_) => OptimizerChoice::Sgd,
-            Optimizer::AdamW(_) => OptimizerChoice::AdamW,
-        };
-        self.check_optimizer(self.optimizer.unwrap_or(optimizer)).map_err(anyhow::Error::msg)?;
+        self.check_optimizer(self.optimizer.unwrap_or(config.optimizer)).map_err(anyhow::Error::msg)?;
         // By way of text, where 0.1 is 0.1 whatever its type.
         let fields = |config: &TrainingConfig| -> serde_json::Result<serde_json::Map<String, Value>> {
             serde_json::from_str(&serde_json::to_string(config)?)
@@ -706,42 +699,36 @@ impl TrainArgs {
 
     /// The default optimizer with what the command line says of it.
     fn optimizer(&self, default: Optimizer) -> Optimizer {
-        match default {
-            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay }) => Optimizer::Sgd(Sgd {
-                momentum: self.momentum.unwrap_or(momentum),
-                nesterov: self.nesterov || nesterov,
-                weight_decay: self.weight_decay.unwrap_or(weight_decay),
-            }),
-            Optimizer::AdamW(AdamW { beta1, beta2, epsilon, weight_decay }) => Optimizer::AdamW(AdamW {
-                beta1: self.beta1.unwrap_or(beta1),
-                beta2: self.beta2.unwrap_or(beta2),
-                epsilon: self.epsilon.unwrap_or(epsilon),
-                weight_decay: self.weight_decay.unwrap_or(weight_decay),
-            }),
-        }
+        let settings = Settings::from(default);
+        let settings = Settings {
+            weight_decay: self.weight_decay.unwrap_or(settings.weight_decay),
+            momentum: settings.momentum.map(|default| self.momentum.unwrap_or(default)),
+            nesterov: settings.nesterov.map(|default| self.nesterov || default),
+            beta1: settings.beta1.map(|default| self.beta1.unwrap_or(default)),
+            beta2: settings.beta2.map(|default| self.beta2.unwrap_or(default)),
+            epsilon: settings.epsilon.map(|default| self.epsilon.unwrap_or(default)),
+            ..settings
+        };
+        Optimizer::from_settings(&settings).unwrap_or(default)
     }
 
     /// Refuses a setting of another optimizer than the chosen one.
-    fn check_optimizer(&self, optimizer: OptimizerChoice) -> Result<(), String> {
-        let (others, other) = match optimizer {
-            OptimizerChoice::Sgd => (&["beta1", "beta2", "epsilon"][..], "adamw"),
-            OptimizerChoice::AdamW => (&["momentum", "nesterov"][..], "sgd"),
-        };
-        match others.iter().find(|setting| self.gives(setting)) {
+    fn check_optimizer(&self, optimizer: Optimizer) -> Result<(), String> {
+        let all = Optimizer::all();
+        let mut settings = all.iter().flat_map(|other| other.setting_names());
+        match settings.find(|setting| self.gives(setting) && !optimizer.setting_names().contains(setting)) {
             Some(setting) => {
-                Err(format!("--{setting} is a setting of --optimizer {other}: add that, or leave it away"))
+                let others = all.iter().filter(|other| other.setting_names().contains(setting));
+                let others = others.map(Optimizer::name).collect::<Vec<_>>().join(" or ");
+                Err(format!("--{setting} is a setting of --optimizer {others}: add that, or leave it away"))
             }
             None => Ok(()),
         }
     }
 
     /// The optimizer that the command line asks for, by its name or by a setting that only it has.
-    fn optimizer_kind(&self) -> Option<OptimizerKind> {
-        match self.optimizer {
-            Some(OptimizerChoice::Sgd) => Some(OptimizerKind::Sgd),
-            Some(OptimizerChoice::AdamW) => Some(OptimizerKind::AdamW),
-            None => (self.momentum.is_some() || self.nesterov).then_some(OptimizerKind::Sgd),
-        }
+    fn chosen_optimizer(&self) -> Option<Optimizer> {
+        self.optimizer.or_else(|| (self.momentum.is_some() || self.nesterov).then(|| Sgd::default().into()))
     }
 
     /// The settings of the run on this data, and in a sentence those that the command line leaves to the data and why they
@@ -750,7 +737,7 @@ impl TrainArgs {
     /// # Errors
     /// Layers that do not fit the data, or a loss that is not for it.
     pub fn config(&self, data: &Data) -> softstep::Result<(TrainingConfig, Option<String>)> {
-        let optimizer = self.optimizer_kind();
+        let optimizer = self.chosen_optimizer();
         let layers = self.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
         let loss = self.loss.map_or_else(|| Loss::default_for(&data.train), Loss::from);
         let config = self.config_with(&Defaults::without_data(optimizer), layers, loss);
@@ -766,20 +753,20 @@ impl TrainArgs {
             Some(LayersChoice::These(layers)) => Some(layers.clone()),
             Some(LayersChoice::Preset(_)) | None => None,
         };
-        let defaults = Defaults::without_data(self.optimizer_kind());
+        let defaults = Defaults::without_data(self.chosen_optimizer());
         self.config_with(&defaults, layers, self.loss.map(Loss::from).unwrap_or_default())
     }
 
     /// The settings that the command line leaves to the data, and why they are what they are; `None` if it leaves none.
     fn chosen(&self, defaults: &Defaults) -> Option<String> {
         let Defaults { optimizer, learning_rate, schedule, epochs, reason } = defaults;
-        let (name, weight_decay) = match optimizer {
-            Optimizer::Sgd(Sgd { weight_decay, nesterov: true, .. }) => ("sgd with nesterov", *weight_decay),
-            Optimizer::Sgd(Sgd { weight_decay, .. }) => ("sgd", *weight_decay),
-            Optimizer::AdamW(AdamW { weight_decay, .. }) => ("adamw", *weight_decay),
-        };
+        let Settings { weight_decay, nesterov, .. } = Settings::from(*optimizer);
+        let name = optimizer.name();
         let parts = [
-            (self.optimizer_kind().is_some(), name.to_string()),
+            (
+                self.chosen_optimizer().is_some(),
+                if nesterov == Some(true) { format!("{name} with nesterov") } else { name.to_string() },
+            ),
             (self.learning_rate.is_some(), format!("learning rate {learning_rate:?}")),
             (self.schedule.is_some() || *schedule != Schedule::OneCycle, "one-cycle".into()),
             (self.weight_decay.is_some() || weight_decay == 0.0, format!("weight decay {weight_decay}")),
@@ -1029,7 +1016,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             // A run that goes on has its own settings, which these have to be: `difference`.
             if train.resume.is_none() {
                 train
-                    .check_optimizer(train.optimizer.unwrap_or(OptimizerChoice::Sgd))
+                    .check_optimizer(train.optimizer.unwrap_or_default())
                     .map_err(|error| usage("train", ErrorKind::ArgumentConflict, error))?;
                 train.provisional().check().map_err(|error| usage("train", ErrorKind::ValueValidation, error))?;
             }
@@ -1085,6 +1072,7 @@ fn usage(command: &str, kind: ErrorKind, problem: impl std::fmt::Display) -> cla
 mod tests {
     use proptest::prelude::*;
     use softstep::defaults::epochs_of;
+    use softstep::optimizer::AdamW;
 
     use super::*;
 

@@ -28,16 +28,7 @@ const STEPS: usize = 1500;
 /// Number of examples that norms and means are computed from; a regular sample of larger data.
 const SAMPLE: usize = 4096;
 
-/// The kind of an optimizer, without its settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OptimizerKind {
-    /// Stochastic gradient descent with momentum 0.9.
-    Sgd,
-    /// Adam with decoupled weight decay.
-    AdamW,
-}
-
-/// Settings of a run that the defaults depend on.
+/// The settings of a run that its defaults depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Outline<'a> {
     /// The loss.
@@ -46,8 +37,8 @@ pub struct Outline<'a> {
     pub architecture: &'a Architecture,
     /// Examples per step.
     pub batch_size: usize,
-    /// The optimizer, if it is already chosen.
-    pub optimizer: Option<OptimizerKind>,
+    /// The optimizer, where it is already decided; its settings do not matter.
+    pub optimizer: Option<Optimizer>,
 }
 
 /// Defaults for one run.
@@ -66,12 +57,13 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// Defaults for unknown data: those for dark pictures such as MNIST's, for one epoch.
-    pub fn without_data(optimizer: Option<OptimizerKind>) -> Self {
-        let (optimizer, learning_rate) = match optimizer {
-            Some(OptimizerKind::AdamW) => (AdamW::default().into(), 0.001),
-            Some(OptimizerKind::Sgd) | None => (sgd(), SGD_RATE as f32),
+    /// Defaults for data that is not known yet: those of dark pictures such as MNIST's, for one epoch.
+    pub fn without_data(optimizer: Option<Optimizer>) -> Self {
+        let optimizer = match optimizer {
+            Some(Optimizer::Sgd(_)) | None => sgd(),
+            Some(optimizer) => optimizer,
         };
+        let learning_rate = optimizer.learning_rate();
         Self { optimizer, learning_rate, schedule: Schedule::Cosine, epochs: 1, reason: String::new() }
     }
 
@@ -83,14 +75,13 @@ impl Defaults {
     /// if there are few examples per parameter. Early stopping on a held-out part did no better on tables of any size.
     pub fn new(examples: &Examples, outline: &Outline<'_>) -> Self {
         let pictures = matches!(*examples.inputs, Features::Bytes(_));
-        let likely =
-            if pictures || !targets_are_standardised(examples) { OptimizerKind::Sgd } else { OptimizerKind::AdamW };
+        let likely = if pictures || !targets_are_standardised(examples) { sgd() } else { AdamW::default().into() };
         let kind = outline.optimizer.unwrap_or(likely);
         let moments = Moments::of(examples);
         let epochs = |steps| epochs_of(steps, examples.len(), outline.batch_size);
         let schedule = Schedule::Cosine;
         match kind {
-            OptimizerKind::Sgd if pictures && is_convolutional(outline.architecture) => {
+            Optimizer::Sgd(_) if pictures && is_convolutional(outline.architecture) => {
                 let mean_square = moments.squared_norm / examples.features as f64;
                 let learning_rate = two_digits(CONVOLUTION_RATE * (CONVOLUTION_SQUARE / mean_square).min(1.0));
                 let optimizer = Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.0 }.into();
@@ -102,7 +93,7 @@ impl Defaults {
                 );
                 Self { optimizer, learning_rate, schedule: Schedule::OneCycle, epochs, reason }
             }
-            OptimizerKind::Sgd => {
+            Optimizer::Sgd(_) => {
                 let outputs = outline.loss.outputs(examples).unwrap_or(examples.outputs);
                 let step = match outline.loss {
                     Loss::CrossEntropy | Loss::BinaryCrossEntropy => CROSS_ENTROPY_STEP,
@@ -116,11 +107,11 @@ impl Defaults {
                 );
                 Self { optimizer: sgd(), learning_rate: two_digits(rate), schedule, epochs: epochs(STEPS), reason }
             }
-            OptimizerKind::AdamW if pictures => {
+            Optimizer::AdamW(_) if pictures => {
                 let reason = "the features are pixels".into();
                 Self { epochs: epochs(STEPS), reason, ..Self::without_data(outline.optimizer.or(Some(kind))) }
             }
-            OptimizerKind::AdamW => {
+            Optimizer::AdamW(_) => {
                 let parameters = parameters(outline.architecture);
                 let few = (examples.len() as f64) < FEW * parameters;
                 let (rate, weight_decay, steps) = if few { (0.003, 1.0, STEPS) } else { (0.01, 0.1, 2 * STEPS) };
@@ -133,6 +124,10 @@ impl Defaults {
                 );
                 let optimizer = AdamW { weight_decay, ..AdamW::default() }.into();
                 Self { optimizer, learning_rate: two_digits(rate), schedule, epochs: epochs(steps), reason }
+            }
+            optimizer => {
+                let reason = format!("that is the usual rate of {}", optimizer.name());
+                Self { epochs: epochs(STEPS), reason, ..Self::without_data(Some(optimizer)) }
             }
         }
     }
@@ -210,7 +205,7 @@ mod tests {
     use crate::model::{Activation, Preset, Shape};
 
     /// The defaults for a stack of linear layers with these hidden sizes.
-    fn chosen(examples: &Examples, hidden: &[usize], loss: Loss, optimizer: Option<OptimizerKind>) -> Defaults {
+    fn chosen(examples: &Examples, hidden: &[usize], loss: Loss, optimizer: Option<Optimizer>) -> Defaults {
         let outputs = loss.outputs(examples).unwrap();
         let sizes = [&[examples.features], hidden, &[outputs]].concat();
         let architecture = Architecture::dense(&sizes, Activation::Relu).unwrap();
@@ -248,8 +243,8 @@ mod tests {
         let slow = chosen(&white, &[64], CLASSES, None);
         assert_eq!((slow.optimizer, slow.learning_rate), (sgd(), 0.002));
         assert!(slow.reason.contains("3100"), "{}", slow.reason);
-        // Squared errors need a smaller rate, and so do numbers if SGD is chosen.
-        let squared = |examples: &Examples| chosen(examples, &[64], SQUARES, Some(OptimizerKind::Sgd)).learning_rate;
+        // Squared errors want a smaller one, and so do numbers if SGD is asked for.
+        let squared = |examples: &Examples| chosen(examples, &[64], SQUARES, Some(sgd())).learning_rate;
         assert_eq!(squared(&white), 0.00033); // of two outputs
         assert_eq!(squared(&numbers(500, 10, 0.0)), 0.05);
         let black = Examples::new(vec![0u8; 20], vec![0u32, 1], 10, 2).unwrap();
@@ -279,7 +274,7 @@ mod tests {
 
     #[test]
     fn an_optimizer_that_is_asked_for_gets_its_own_rate() {
-        let adamw = Some(OptimizerKind::AdamW);
+        let adamw = Some(AdamW::default().into());
         let chosen = chosen(&digits().unwrap().train, &[64], CLASSES, adamw);
         assert_eq!((chosen.optimizer, chosen.learning_rate), (AdamW::default().into(), 0.001));
         assert_eq!(Defaults::without_data(adamw).learning_rate, 0.001);

@@ -36,7 +36,7 @@
 //! |---|---|
 //! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables, images and arrays of one's own, their preprocessing, and what is to be predicted |
 //! | [`mod@loss`] | the losses, and what a model's outputs mean |
-//! | [`model`], [`optimizer`] | parameters on the host and their initialisation; SGD, AdamW and learning-rate schedules |
+//! | [`model`], [`optimizer`] | parameters on the host and their initialisation; the optimizers and learning-rate schedules |
 //! | [`backend`] | the trait that GPU and CPU share |
 //! | [`gpu`] | the GPU backend: `device` opens adapters and notices their trouble, `data_set` keeps or streams examples, `kernel` makes pipelines, `kernels` has one file for each, `readback` brings losses home, `self_test` has known answers |
 //! | [`cpu`] | the CPU backend: the baseline, and the fallback |
@@ -47,6 +47,25 @@
 //! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all that is printed |
 //! | `commands/explain/` | the lesson: `lab` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` the page |
 //! | `page/`, `record.rs`, `tested.rs`, `tensorboard.rs` | pages and their plots; what a run leaves for its report; event files |
+//!
+//! # Adding an activation, an optimizer, a loss
+//!
+//! An activation is an [`Entry`](model::activation::Entry), a file in `src/model/activation/`: its name, its value and
+//! derivative in f64 and f32, bounds of their errors, and the paths of its shader, a file in `shaders/activation/` with
+//! `activate` and `activate_backward`. [`Activation`](model::Activation) lists it, in the enum, `ALL` and `with_entry!`.
+//! The command line, `--layers`, files, both backends, the verifier, `doctor` and the tests of every activation take it
+//! from there; `leaky_relu` is an example.
+//!
+//! An optimizer is an [`Entry`](optimizer::Entry), a file in `src/optimizer/`: its name, its settings and their ranges, its
+//! update in f64 and f32, bounds of its errors, and its shader, a file in `shaders/optimizer/` with `update`.
+//! [`Optimizer`](optimizer::Optimizer) lists it, in the enum, `all`, `from_settings` and `with_optimizer!`. Its twenty
+//! steps beside PyTorch's are a line in `tests/trajectories.rs` and in `tests/python/optimizer_trajectories.py`; a setting
+//! that no other has is one more flag in `cli.rs` and one more field of [`Settings`](optimizer::Settings). `lion` is an
+//! example.
+//!
+//! A loss is not one file yet. [`Loss`](loss::Loss) lists it with the targets it is for; its formula and gradient are in
+//! [`mod@reference`] in f64, their error bounds in [`verify`], its f32 loop in `src/cpu/loss.rs`, its shader in
+//! `shaders/loss/`, and its program in `src/gpu/kernels/loss.rs`.
 //!
 //! # What never happens
 //!

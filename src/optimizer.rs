@@ -2,12 +2,14 @@
 //! settings, formulas and error bounds, and a WGSL part of a kernel in `shaders/optimizer/`.
 
 mod adamw;
+mod lion;
 mod schedule;
 mod sgd;
 
 use serde::{Deserialize, Serialize};
 
 pub use adamw::AdamW;
+pub use lion::Lion;
 pub use schedule::{Schedule, Warmup};
 pub use sgd::Sgd;
 
@@ -24,6 +26,8 @@ pub enum Optimizer {
     Sgd(Sgd),
     /// Adam with decoupled weight decay.
     AdamW(AdamW),
+    /// Evolved sign momentum.
+    Lion(Lion),
 }
 
 /// Evaluates an expression with the entry of an optimizer: `with_optimizer!(optimizer, entry => entry.moments())`.
@@ -32,6 +36,7 @@ macro_rules! with_optimizer {
         match $optimizer {
             $crate::optimizer::Optimizer::Sgd($entry) => $body,
             $crate::optimizer::Optimizer::AdamW($entry) => $body,
+            $crate::optimizer::Optimizer::Lion($entry) => $body,
         }
     };
 }
@@ -39,15 +44,21 @@ pub(crate) use with_optimizer;
 
 impl Optimizer {
     /// Every optimizer, with its default settings.
-    pub fn all() -> [Self; 2] {
-        [Sgd::default().into(), AdamW::default().into()]
+    pub fn all() -> [Self; 3] {
+        [Sgd::default().into(), AdamW::default().into(), Lion::default().into()]
+    }
+
+    /// The optimizer with this [`name`](Self::name), and its default settings.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|optimizer| optimizer.name() == name)
     }
 
     /// Builds the optimizer that `settings` name; `None` if the name is unknown or one of its settings is missing.
-    fn from_settings(settings: &Settings) -> Option<Self> {
+    pub fn from_settings(settings: &Settings) -> Option<Self> {
         match settings.optimizer.as_str() {
             Sgd::NAME => Sgd::from_settings(settings).map(Self::Sgd),
             AdamW::NAME => AdamW::from_settings(settings).map(Self::AdamW),
+            Lion::NAME => Lion::from_settings(settings).map(Self::Lion),
             _ => None,
         }
     }
@@ -57,6 +68,10 @@ impl Optimizer {
 pub trait Entry: Sized {
     /// Name on the command line and in files.
     const NAME: &'static str;
+    /// Description for help.
+    const LABEL: &'static str;
+    /// Default learning rate where nothing is known of the data.
+    const LEARNING_RATE: f32;
     /// Names of the settings, on the command line (there with `-` for `_`) and in files.
     const SETTINGS: &'static [&'static str];
     /// WGSL part of a kernel: a function `update`.
@@ -134,6 +149,22 @@ impl Optimizer {
         with_optimizer!(self, entry => name(entry))
     }
 
+    /// Description for help.
+    pub fn label(&self) -> &'static str {
+        fn label<E: Entry>(_: &E) -> &'static str {
+            E::LABEL
+        }
+        with_optimizer!(self, entry => label(entry))
+    }
+
+    /// Default learning rate where nothing is known of the data.
+    pub fn learning_rate(&self) -> f32 {
+        fn rate<E: Entry>(_: &E) -> f32 {
+            E::LEARNING_RATE
+        }
+        with_optimizer!(self, entry => rate(entry))
+    }
+
     /// Names of the settings, on the command line (there with `-` for `_`) and in files.
     pub fn setting_names(&self) -> &'static [&'static str] {
         fn settings<E: Entry>(_: &E) -> &'static [&'static str] {
@@ -197,23 +228,35 @@ impl From<AdamW> for Optimizer {
     }
 }
 
-/// Stored form of an optimizer: flat fields. Without `optimizer` it is SGD, which was once the only one.
+impl From<Lion> for Optimizer {
+    fn from(lion: Lion) -> Self {
+        Self::Lion(lion)
+    }
+}
+
+/// An optimizer as it is written down: flat, and without `optimizer` it is SGD, once the only one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Name of the optimizer.
     #[serde(default = "sgd")]
-    optimizer: String,
-    weight_decay: f32,
+    pub optimizer: String,
+    /// As in every optimizer.
+    pub weight_decay: f32,
+    /// Of those that have it, as the following.
     #[serde(skip_serializing_if = "Option::is_none")]
-    momentum: Option<f32>,
+    pub momentum: Option<f32>,
+    /// Nesterov's momentum.
     #[serde(skip_serializing_if = "Option::is_none")]
-    nesterov: Option<bool>,
+    pub nesterov: Option<bool>,
+    /// Share of the mean gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
-    beta1: Option<f64>,
+    pub beta1: Option<f64>,
+    /// Another share of it, or of its square.
     #[serde(skip_serializing_if = "Option::is_none")]
-    beta2: Option<f64>,
+    pub beta2: Option<f64>,
+    /// What keeps a division finite.
     #[serde(skip_serializing_if = "Option::is_none")]
-    epsilon: Option<f64>,
+    pub epsilon: Option<f64>,
 }
 
 fn sgd() -> String {

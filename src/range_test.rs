@@ -57,8 +57,9 @@ pub async fn range_test<B: Backend>(backend: &mut B, config: &TrainingConfig, ex
     Ok(RangeTest { curve: rates.into_iter().zip(losses).map(|(rate, loss)| [rate, loss]).collect(), learning_rate })
 }
 
-/// Finds the first of a tenth, a hundredth and so on of the run's rate at which a hundred steps reduce the loss; `None`
-/// if there is none. Afterwards the backend has the state that it had before.
+/// Finds the first of a tenth, a hundredth and so on of the run's rate at which a hundred steps make the loss fall, or a
+/// tenth of that where the loss falls further; `None` if there is none. The backend stands afterwards where it stood
+/// before.
 ///
 /// # Errors
 /// Errors of the backend.
@@ -68,6 +69,8 @@ pub async fn smaller_rate<B: Backend>(
     examples: usize,
 ) -> Result<Option<f32>> {
     let mut rate = f64::from(config.learning_rate);
+    // The rate that fell first, and the mean loss that it came to.
+    let mut first: Option<(f32, f64)> = None;
     for _ in 0..TRIALS {
         rate /= 10.0;
         let tried: f32 = format!("{rate:.1e}").parse().unwrap_or(rate as f32);
@@ -77,11 +80,17 @@ pub async fn smaller_rate<B: Backend>(
         let rises = |losses: &[f32]| losses.iter().any(|&loss| rises(loss.into(), losses[0].into()));
         let losses = losses_at(backend, config, examples, &[tried; TRIAL], rises).await?;
         let means = running_means(&losses);
-        if !rises(&losses) && means.last() < means.first() {
-            return Ok(Some(tried));
+        let falls = !rises(&losses) && means.last() < means.first();
+        let end = means.last().copied().unwrap_or(f64::INFINITY);
+        match first {
+            None if falls => first = Some((tried, end)),
+            None => {}
+            // A tenth of a rate that only just falls is often the better one.
+            Some((_, before)) if falls && end < before => return Ok(Some(tried)),
+            Some((rate, _)) => return Ok(Some(rate)),
         }
     }
-    Ok(None)
+    Ok(first.map(|(rate, _)| rate))
 }
 
 /// Returns true if a loss is far above `lowest`, or not finite.

@@ -45,7 +45,7 @@ fn training_prints_json_lines_and_leaves_a_whole_run_folder() {
     assert_eq!(run.stderr, "");
     let events: Vec<_> = run.json_lines().iter().map(|line| line["event"].as_str().unwrap().to_string()).collect();
     assert_eq!(events, ["start", "epoch", "epoch", "epoch", "done"]);
-    let expected = "event backend adapter device_type driver data sizes epochs batch_size seed steps seconds \
+    let expected = "event backend adapter device_type driver data architecture sizes epochs batch_size seed steps seconds \
         steps_per_second images_per_second first_loss_seconds total_seconds train_loss validation_loss \
         validation_accuracy test_loss test_accuracy parameters_sha256 out";
     assert_eq!(keys(&done), expected.split_whitespace().collect());
@@ -132,7 +132,7 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
     for part in [
         "3 epochs of 21 steps,",
         "digits: 1,294 training and 359 test examples",
-        "[64, 16]",
+        "linear:16, relu",
         "epoch 3/3",
         "validation loss",
         "test accuracy",
@@ -374,7 +374,7 @@ fn bench_measures_both_backends_and_names_the_faster() {
     let lines = run.json_lines();
     assert_eq!(lines.len(), 1, "{run:?}");
     let line = &lines[0];
-    assert_eq!(keys(line), "sizes batch_size gpu cpu gpu_per_cpu use".split(' ').collect());
+    assert_eq!(keys(line), "architecture sizes batch_size gpu cpu gpu_per_cpu use".split(' ').collect());
     assert_eq!((&line["sizes"], &line["batch_size"]), (&serde_json::json!([784, 16, 10]), &64.into()));
     for backend in ["gpu", "cpu"] {
         let speed = &line[backend];

@@ -169,23 +169,7 @@ fn a_restored_backend_goes_on_with_the_same_bits() {
     }
 }
 
-#[test]
-fn pooling_keeps_a_nan_and_gives_the_gradient_to_the_first_of_equals() {
-    let shape = image(2, 4, 1);
-    let inputs = vec![1.0f32, 2.0, 3.0, 3.0, 2.0, 2.0, 3.0, 0.0];
-    let examples = Examples::new(inputs, vec![1u32], 8, 2).unwrap();
-    // The pooling stands behind a convolution that passes the image on, so that the gradient by its weight tells which
-    // pixels took it.
-    let mut parameters = parameters(shape, "conv:1x3,pool:2,linear:2");
-    let weights: Vec<f32> = (0..10).map(|at| if at == 4 { 1.0 } else { 0.0 }).collect();
-    parameters.layers[0].values.copy_from_slice(&weights);
-    verify("ties", &parameters, &training(&examples, 1, PLAIN), 1);
-    parameters.layers[0].values[4] = f32::NAN;
-    let mut backend = CpuBackend::new(&parameters, None).unwrap();
-    assert!(block_on(backend.evaluate(&examples)).unwrap().loss.is_nan());
-}
-
-/// The state after two epochs on a pool of so many threads.
+/// The state after an epoch on a pool of so many threads.
 fn run_on(threads: usize, parameters: &Parameters, training: &Training<'_>) -> TrainingState {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {

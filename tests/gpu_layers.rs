@@ -96,15 +96,12 @@ const NETWORKS: [([usize; 3], &str); 16] = [
 fn steps_of_every_layer_verify_in_every_way_to_multiply() {
     let gpu = gpu();
     for (index, (input, layers)) in NETWORKS.into_iter().enumerate() {
-        if let Ok(only) = std::env::var("ONLY") {
-            if only.parse() != Ok(index) {
-                continue;
-            }
-        }
         let parameters = parameters(image(input), layers);
         let features = input.iter().product();
-        let kinds: [fn(usize, usize, usize, u64) -> Examples; 2] = [oracle::random_examples, oracle::random_floats];
-        let examples = kinds[index % 2](23, features, 10, 3);
+        let examples = match index % 2 {
+            0 => oracle::random_examples(23, features, 10, 3),
+            _ => oracle::random_floats(23, features, 10, 3),
+        };
         for (turn, &matmul) in gpu.matmul_choices().iter().enumerate() {
             let gpu = gpu.clone().with_matmul(matmul).unwrap();
             let optimizer = if (index + turn) % 2 == 0 { MOMENTUM } else { AdamW::default().into() };

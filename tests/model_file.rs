@@ -56,7 +56,7 @@ fn a_model_comes_back_bit_by_bit() {
 
 #[test]
 fn the_activation_of_a_model_comes_back() {
-    for (activation, name) in Activation::ALL.into_iter().zip(["relu", "sigmoid", "tanh", "gelu"]) {
+    for (activation, name) in Activation::ALL.into_iter().zip(["relu", "sigmoid", "tanh", "gelu", "leaky_relu"]) {
         let parameters = Parameters::with_activation(&[4, 3, 2], activation, 1).unwrap();
         let metadata = Metadata::new(&parameters, "digits", 1, Loss::default());
         assert!(serde_json::to_string(&metadata).unwrap().contains(&format!(r#""{name}""#)));

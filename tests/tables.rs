@@ -261,7 +261,10 @@ fn any_separator_will_do_also_beside_decimal_commas() {
     let english: String = (0..40).map(|index| format!("{},\"1,{:03}\",{}\n", some(index), index, index % 2)).collect();
     let data = read(format!("a,b,y\n{english}"), &options("y"));
     assert!(scale(&data, "b").mean > 1000.0, "{:?}", format(&data).columns);
-    // Without names.
+    // Without names there may be more commas than separators.
+    let decimals: String = (0..40).map(|index| format!("{},5;{},25;{},75\n", some(index), index % 7, index)).collect();
+    let data = read(&decimals, &TableOptions { no_header: true, ..options("3") });
+    assert_eq!((names(&data), column(&data, "2").form), (vec!["1", "2"], Form::DecimalComma));
     let data = read(german.replace('.', ""), &TableOptions { no_header: true, ..options("4") });
     assert_eq!(names(&data), ["1", "2", "3"]);
 }
@@ -385,6 +388,8 @@ fn text_comes_in_any_encoding_with_any_line_ends_comments_and_trailing_separator
     let data = read(rows(|index| format!("#{}0,{}", index % 3, some(index))), &options("y"));
     assert_eq!(categories(&data, "a").len(), 3);
     // Lines are counted through all that.
+    let error = refused(format!("{text}1\n").replace('\n', "\r"), &options("y"));
+    assert!(error.contains("line 62: 1 value"), "{error}");
     let error = refused(format!("# one\n# two\n{}1\n", text.replacen("p\n", "p\n\n# three\n", 1)), &options("y"));
     assert!(error.contains("line 66: 1 value, where the header names 3"), "{error}");
 }

@@ -13,7 +13,7 @@ use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Parameters};
-use softstep::optimizer::{AdamW, Optimizer, Sgd};
+use softstep::optimizer::{AdamW, Lion, Optimizer, Sgd};
 
 const SIZES: [usize; 3] = [6, 5, 3];
 const BATCH: usize = 8;
@@ -28,7 +28,7 @@ struct Trajectory {
 }
 
 /// The optimizers of the script, with their learning rates and the norms that gradients are clipped to.
-fn optimizers() -> [(&'static str, f32, Optimizer, Option<f32>); 9] {
+fn optimizers() -> [(&'static str, f32, Optimizer, Option<f32>); 11] {
     let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay }.into();
     let adamw = AdamW { beta1: 0.8, beta2: 0.95, epsilon: 1e-6, weight_decay: 0.1 }.into();
     [
@@ -38,6 +38,8 @@ fn optimizers() -> [(&'static str, f32, Optimizer, Option<f32>); 9] {
         ("sgd nesterov", 0.1, sgd(0.9, true, 0.01), None),
         ("adamw", 0.01, AdamW::default().into(), None),
         ("adamw decay", 0.02, adamw, None),
+        ("lion", 0.01, Lion::default().into(), None),
+        ("lion decay", 0.005, Lion { beta1: 0.8, beta2: 0.95, weight_decay: 0.1 }.into(), None),
         ("sgd momentum clipped", 0.1, sgd(0.9, false, 0.0), Some(0.25)),
         ("sgd nesterov clipped", 0.1, sgd(0.9, true, 0.01), Some(0.25)),
         ("adamw clipped", 0.02, adamw, Some(0.25)),

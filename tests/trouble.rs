@@ -92,7 +92,7 @@ fn a_kernel_that_does_not_compile_is_named_with_the_compilers_reason() {
     let gpu = gpu().with_altered_shaders("fn update(at: u32,", "fn update(at: nonsense,");
     let Err(error @ Error::Gpu { .. }) = backend(&gpu, &[64, 10], &digits.train, 8) else { panic!("it compiled") };
     let message = error.to_string();
-    assert!(message.contains("kernel weight_gradient_from_examples") && message.contains("nonsense"), "{message}");
+    assert!(message.contains("kernel weight_gradient_sgd_from_examples") && message.contains("nonsense"), "{message}");
     assert!(!message.contains('\n'), "{message}");
 }
 

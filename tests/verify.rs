@@ -14,13 +14,14 @@ use softstep::gpu::self_test::self_test;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Activation, Parameters};
-use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
+use softstep::optimizer::{AdamW, Lion, Optimizer, Sgd, TrainingState};
 use softstep::verify::{Verification, Verified};
 
 const PLAIN: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 });
 const MOMENTUM: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 });
 const NESTEROV: Optimizer = Optimizer::Sgd(Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 });
 const ADAMW: Optimizer = Optimizer::AdamW(AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 });
+const LION: Optimizer = Optimizer::Lion(Lion { beta1: 0.9, beta2: 0.99, weight_decay: 0.1 });
 
 fn gpu() -> Gpu {
     block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README")
@@ -95,7 +96,7 @@ fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer) -> Tra
 fn steps_of_every_model_and_optimizer_verify_on_this_adapter_and_the_cpu() {
     let gpu = gpu();
     for sizes in [&[64, 10][..], &[64, 128, 10], &[64, 33, 17, 10]] {
-        for optimizer in [PLAIN, MOMENTUM, NESTEROV, ADAMW] {
+        for optimizer in [PLAIN, MOMENTUM, NESTEROV, ADAMW, LION] {
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
                 // 29 steps an epoch, the last one ragged.
@@ -218,6 +219,7 @@ fn a_wrong_derivative_of_any_activation_is_caught_by_verification() {
         (Activation::Sigmoid, "(output * (1.0 - output))", "(output * (1.01 - output))"),
         (Activation::Tanh, "((1.0 - output) * (1.0 + output))", "((1.0 - output) * (1.01 + output))"),
         (Activation::Gelu, "(1.0 + 3.0 * square)", "(1.0 + 2.8 * square)"),
+        (Activation::LeakyRelu, "select(LEAK * d_output", "select(0.02 * d_output"),
     ] {
         let gpu = gpu().with_altered_shaders(text, other);
         let parameters = Parameters::with_activation(&[64, 33, 10], activation, 3).unwrap();

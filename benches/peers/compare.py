@@ -1,9 +1,10 @@
 """softstep beside its peers on this machine, in one run: a table of steps per second and of ratios.
 
-    python compare.py [--rounds 5] [--seconds 0.5] [--peers NAME ...] [--json]
+    python compare.py [--layers] [--rounds 3] [--seconds 4] [--peers NAME ...] [--json]
 
-The programs take turns within each round, so that what disturbs the machine disturbs them alike; figures are medians
-over the rounds, and ratios medians of the rounds' ratios. A peer that is not installed is left out, with a note.
+The programs take turns, each alone on the machine: it starts, makes its data, warms up for a second, trains for
+--seconds, and ends. So what disturbs the machine disturbs them alike, and they do not disturb each other. Figures are
+medians over the rounds, and ratios medians of the rounds' ratios. A peer that is not installed is left out, with a note.
 README.md says what is measured and how to install the peers.
 """
 
@@ -14,8 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import work
+
 HERE = Path(__file__).resolve().parent
-CONFIGURATIONS = [(s, b) for s in ([784, 10], [784, 128, 10], [784, 512, 512, 10]) for b in (64, 256, 1024)]
 PEERS = {
     "pytorch_eager": [sys.executable, HERE / "pytorch_eager.py"],
     "pytorch_by_hand": [sys.executable, HERE / "pytorch_by_hand.py"],
@@ -24,44 +26,38 @@ PEERS = {
     "burn_flex": [HERE / "burn/target/release/softstep-peer-burn", "flex"],
     "burn_wgpu": [HERE / "burn/target/release/softstep-peer-burn", "wgpu"],
 }
+CONVOLUTIONAL_PEERS = {"pytorch_convolution": [sys.executable, HERE / "pytorch_convolution.py"]}
 
 
-class Peer:
-    """A program that answers requests, and sleeps in between."""
-
-    def __init__(self, command):
-        # Standard error stays the caller's, so that a missing module is told.
-        self.process = subprocess.Popen(
-            [*map(str, command), "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def steps_per_second(self, sizes, batch_size, seconds):
-        request = {"sizes": sizes, "batch_size": batch_size, "seconds": seconds}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())["steps_per_second"]
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+def steps_per_second(command, model, batch_size, seconds):
+    """Of a peer, from its start to its end."""
+    request = {"sizes": model, "batch_size": batch_size, "seconds": seconds}
+    # Standard error stays the caller's, so that a missing module is told.
+    done = subprocess.run(
+        [*map(str, command), "--serve"], input=json.dumps(request) + "\n", stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])["steps_per_second"]
 
 
-def start_peers(names):
-    peers = {}
-    for name in names:
+def installed(peers, names, model):
+    """The peers that run."""
+    found = {}
+    for name in names or peers:
         try:
-            peers[name] = Peer(PEERS[name])
-            peers[name].steps_per_second([784, 10], 64, 0.01)
-        except (OSError, ValueError) as error:
-            peers.pop(name, None)
+            steps_per_second(peers[name], model, 64, 0.01)
+            found[name] = peers[name]
+        except (OSError, ValueError, IndexError) as error:
             print(f"note: without {name}, which does not run ({error}); see README.md", file=sys.stderr)
-    return peers
+    return found
 
 
-def softstep(binary, sizes, batch_size, seconds):
+def softstep(binary, model, batch_size, seconds):
     """{"softstep gpu": steps per second, "softstep cpu": ...}; without the first where there is no adapter."""
-    command = [binary, "bench", "--json", "--batch-size", str(batch_size), "--seconds", str(2 * seconds), "--hidden"]
-    command += [",".join(map(str, sizes[1:-1]))] if sizes[1:-1] else []
+    command = [binary, "bench", "--json", "--batch-size", str(batch_size), "--seconds", str(2 * seconds)]
+    if isinstance(model, str):
+        command += ["--layers", model]
+    else:
+        command += ["--hidden", *([",".join(map(str, model[1:-1]))] if model[1:-1] else [])]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(done.stderr)
@@ -69,15 +65,19 @@ def softstep(binary, sizes, batch_size, seconds):
     return {f"softstep {name}": line[name]["steps_per_second"] for name in ("gpu", "cpu") if line[name]}
 
 
-def measure(arguments, peers):
+def name_of(model):
+    return model if isinstance(model, str) else "-".join(map(str, model))
+
+
+def measure(arguments, models, peers):
     """Yields a line for each configuration."""
-    for sizes, batch_size in CONFIGURATIONS:
+    for model, batch_size in ((model, batch_size) for model in models for batch_size in work.BATCH_SIZES):
         rounds = []
         for round in range(arguments.rounds):
-            print(f"\r{'-'.join(map(str, sizes))}, batch {batch_size}, round {round + 1} ", end="", file=sys.stderr)
-            rates = softstep(arguments.softstep, sizes, batch_size, arguments.seconds)
-            for name, peer in peers.items():
-                rates[name] = peer.steps_per_second(sizes, batch_size, arguments.seconds)
+            print(f"\r{name_of(model)}, batch {batch_size}, round {round + 1} ", end="", file=sys.stderr)
+            rates = softstep(arguments.softstep, model, batch_size, arguments.seconds)
+            for name, command in peers.items():
+                rates[name] = steps_per_second(command, model, batch_size, arguments.seconds)
             rounds.append(rates)
         medians = {name: statistics.median(rates[name] for rates in rounds) for name in rounds[0]}
         ratios = {
@@ -85,7 +85,7 @@ def measure(arguments, peers):
             for ours in medians if ours.startswith("softstep")
             for theirs in peers
         }
-        yield {"sizes": sizes, "batch_size": batch_size, "steps_per_second": medians, "ratios": ratios, "rounds": rounds}
+        yield {"model": name_of(model), "batch_size": batch_size, "steps_per_second": medians, "ratios": ratios, "rounds": rounds}
     print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
 
 
@@ -96,7 +96,7 @@ def table(lines):
     header = ["model", "batch", *names]
     rows = [header]
     for line in lines:
-        row = ["-".join(map(str, line["sizes"])), str(line["batch_size"])]
+        row = [line["model"], str(line["batch_size"])]
         for name in names:
             cell = f"{line['steps_per_second'][name]:,.0f}"
             if name not in ours:
@@ -111,23 +111,24 @@ def table(lines):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--softstep", default=HERE.parents[1] / "target/release/softstep", help="its binary")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="time of each program in each round")
-    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS), metavar="NAME")
+    parser.add_argument("--layers", action="store_true", help="measure convolutional networks, not linear layers")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4, help="time of each program in each round")
+    parser.add_argument("--peers", nargs="*", choices=[*PEERS, *CONVOLUTIONAL_PEERS], metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print a JSON line for each configuration")
     arguments = parser.parse_args()
     if not Path(arguments.softstep).is_file():
         parser.error(f"no {arguments.softstep}: run `cargo build --release` first, or name it with --softstep")
-    peers = start_peers(arguments.peers)
+    models = work.CONVOLUTIONAL if arguments.layers else work.MODELS
+    peers = CONVOLUTIONAL_PEERS if arguments.layers else PEERS
+    names = [name for name in arguments.peers or peers if name in peers]
     lines = []
-    for line in measure(arguments, peers):
+    for line in measure(arguments, models, installed(peers, names, models[0])):
         lines.append(line)
         if arguments.json:
             print(json.dumps(line), flush=True)
     if not arguments.json:
         print(table(lines))
-    for peer in peers.values():
-        peer.close()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What every Python peer shares: the nine configurations, the data, and the timing of steps.
+"""What every Python peer shares: the configurations, the data, and the timing of steps.
 
 A peer is a function `make_step(sizes, batch_size, inputs, labels)` that returns a function `step(indices)`: it trains
-on one batch and returns its loss as a Python float. `main` turns it into a program:
+on one batch and returns its loss as a Python float. `sizes` are those of linear layers, or the text of a network's
+layers as `softstep --layers` takes it. `main` turns it into a program:
 
     python PEER.py [--seconds 1]   a JSON line for each configuration
     python PEER.py --serve         an answer for each request on standard input, which is how compare.py asks
@@ -18,9 +19,13 @@ import numpy
 
 EXAMPLES, FEATURES, CLASSES = 60_000, 784, 10
 MODELS = [[784, 10], [784, 128, 10], [784, 512, 512, 10]]
+CONVOLUTIONAL = [
+    "conv:16x5,relu,pool:2,conv:32x5,relu,pool:2,linear:128,relu",
+    "conv:32x3,relu,pool:2,conv:64x3,relu,pool:2,linear:128,relu",
+]
 BATCH_SIZES = [64, 256, 1024]
 LEARNING_RATE = 0.01
-WARM_UP_STEPS = 3
+WARM_UP_SECONDS = 1.0
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -42,7 +47,10 @@ class Trainer:
                 sys.exit("a loss is not finite: the times mean nothing")
 
     def steps_per_second(self, seconds):
-        self.steps(WARM_UP_STEPS)
+        self.pace(WARM_UP_SECONDS)
+        return self.pace(seconds)
+
+    def pace(self, seconds):
         count, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
             self.steps(1)
@@ -50,7 +58,7 @@ class Trainer:
         return count / (time.perf_counter() - started)
 
 
-def main(make_step, to_inputs, to_labels, to_indices):
+def main(make_step, to_inputs, to_labels, to_indices, models=MODELS):
     """Runs a peer; the `to_…` functions turn NumPy arrays into its own."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=1.0, help="time to measure each configuration for")
@@ -73,6 +81,6 @@ def main(make_step, to_inputs, to_labels, to_indices):
         for line in sys.stdin:
             answer(**json.loads(line))
     else:
-        for sizes in MODELS:
+        for sizes in models:
             for batch_size in BATCH_SIZES:
                 answer(sizes, batch_size, arguments.seconds)

@@ -1,6 +1,6 @@
 //! `softstep doctor`: checks that training works on this machine and that the device computes correct results.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -189,22 +189,21 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
 fn dump_shaders(folder: &Path) -> Result<()> {
     run_folder::check_free("--dump-shaders", folder)?;
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
-    let programs = programs();
-    for program in &programs {
+    let mut files = BTreeMap::new();
+    for program in programs() {
         let way = program.parts.iter().find_map(|part| {
             let way = part.path.strip_prefix("matmul/")?.strip_suffix(".wgsl")?;
             ["plain", "workgroup", "subgroup", "narrow"].contains(&way).then(|| format!(".{way}"))
         });
-        let path = folder.join(format!("{}{}.wgsl", program.name, way.unwrap_or_default()));
-        let entry = program.entry;
-        let head =
-            format!("// softstep {}, program {}: entry point {entry}\n", env!("CARGO_PKG_VERSION"), program.name);
-        // Fails instead of overwriting a program of the same name.
-        let written =
-            File::create_new(&path).and_then(|mut file| file.write_all((head + &program.source()).as_bytes()));
-        written.map_err(Error::io("write", &path))?;
+        let (name, entry) = (program.name, program.entry);
+        let head = format!("// softstep {}, program {name}: entry point {entry}\n", env!("CARGO_PKG_VERSION"));
+        files.insert(format!("{name}{}.wgsl", way.unwrap_or_default()), head + &program.source());
     }
-    report::written(&report::counted(programs.len(), "program"), folder)
+    for (name, text) in &files {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+    }
+    report::written(&report::counted(files.len(), "program"), folder)
 }
 
 /// Tests every kernel and measures the costs of a device.

@@ -366,7 +366,7 @@ fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo)
 }
 
 /// SIGINT, SIGTERM, SIGQUIT and SIGHUP set the flag. A second one ends the process at once, which loses nothing that was
-/// saved; but not where a SIGHUP is among them, which comes along with others where a terminal or a session ends.
+/// saved; but not where a SIGHUP is among them, which comes along with others where a terminal goes away.
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicBool::new(false));

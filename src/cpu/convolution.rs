@@ -209,17 +209,81 @@ impl Packed {
     }
 }
 
-/// Calls `f::<N>` for a number from 1 to 14.
-macro_rules! with_count {
-    ($count:expr, $n:ident => $call:expr) => {
-        with_count!(@ $count, $n, $call, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+/// Runs the kernel for a tile of so many rows, 1 to 14: `slide` or `collect`. A row is a number and names for its
+/// variables; each sum has a variable of its own, as the compiler does not keep those of an array in registers.
+macro_rules! with_rows {
+    ($kernel:ident, $count:expr, $arguments:tt) => {
+        with_rows!(@ $kernel, $count, $arguments, []
+            (0 a0 b0) (1 a1 b1) (2 a2 b2) (3 a3 b3) (4 a4 b4) (5 a5 b5) (6 a6 b6)
+            (7 a7 b7) (8 a8 b8) (9 a9 b9) (10 a10 b10) (11 a11 b11) (12 a12 b12) (13 a13 b13))
     };
-    (@ $count:expr, $n:ident, $call:expr, $($number:literal)*) => {
-        match $count {
-            $($number => { const $n: usize = $number; $call })*
-            _ => {}
+    (@ $kernel:ident, $count:expr, $arguments:tt, [$($row:tt)*]) => {
+        {}
+    };
+    (@ $kernel:ident, $count:expr, $arguments:tt, [$($row:tt)*] $next:tt $($rest:tt)*) => {
+        if $count == [$(stringify!($row),)* ""].len() {
+            $kernel!($arguments, $($row)* $next)
+        } else {
+            with_rows!(@ $kernel, $count, $arguments, [$($row)* $next] $($rest)*)
         }
     };
+}
+
+/// The sums of a tile of places and `$vectors` vectors of channels.
+macro_rules! slide {
+    (($simd:ident, $sliding:ident, $image:ident, $weights:ident, $bias:ident, $output:ident, $vectors:literal),
+     $(($place:literal $sum:ident $run:ident))*) => {{
+        $(let mut $sum = [$bias[0], $bias[$vectors - 1]];)*
+        for (row, weights) in $weights.chunks_exact($sliding.run * $vectors).enumerate() {
+            let image = &$image[row * $sliding.pitch..];
+            $(let $run = &image[$place * $sliding.step..][..$sliding.run];)*
+            let (weights, _) = pulp::as_arrays::<$vectors, _>(weights);
+            for (at, weights) in weights[..$sliding.run].iter().enumerate() {
+                $(
+                    let value = $simd.splat_f32s($run[at]);
+                    $sum[0] = $simd.mul_add_e_f32s(value, weights[0], $sum[0]);
+                    if $vectors == 2 {
+                        $sum[1] = $simd.mul_add_e_f32s(value, weights[$vectors - 1], $sum[1]);
+                    }
+                )*
+            }
+        }
+        $(
+            if let Some(output) = $output.next() {
+                let (first, second) = output.split_at_mut(output.len().min(lanes_of($simd)));
+                store($simd, $sum[0], first);
+                if $vectors == 2 {
+                    store($simd, $sum[1], second);
+                }
+            }
+        )*
+    }};
+}
+
+/// Adds to the gradient by the weights of inputs, side by side in a window's row, and `$vectors` vectors of channels.
+macro_rules! collect {
+    (($simd:ident, $sliding:ident, $image:ident, $d_output:ident, $stride:ident, $gradient:ident, $vectors:literal),
+     $(($input:literal $sum:ident $unused:ident))*) => {{
+        const INPUTS: usize = [$($input),*].len();
+        $(let mut $sum = [$gradient[$input * $stride], $gradient[$input * $stride + $vectors - 1]];)*
+        let [rows, columns] = $sliding.places;
+        for y in 0..rows {
+            let image = &$image[y * $sliding.row_step..];
+            let d_output = &$d_output[y * columns * $stride..];
+            for x in 0..columns {
+                let values = &image[x * $sliding.step..][..INPUTS];
+                let d_output = &d_output[x * $stride..][..$vectors];
+                $(
+                    let value = $simd.splat_f32s(values[$input]);
+                    $sum[0] = $simd.mul_add_e_f32s(value, d_output[0], $sum[0]);
+                    if $vectors == 2 {
+                        $sum[1] = $simd.mul_add_e_f32s(value, d_output[$vectors - 1], $sum[1]);
+                    }
+                )*
+            }
+        }
+        $($gradient[$input * $stride..][..$vectors].copy_from_slice(&$sum[..$vectors]);)*
+    }};
 }
 
 /// The most rows of a tile of so many vectors: its sums, the vectors they are multiplied with and one more number for
@@ -261,12 +325,12 @@ impl WithSimd for Slide<'_> {
                 for (start, places) in parts(sliding.places[1], most_rows::<S>(count)) {
                     let image = &image[start * sliding.step..];
                     // The channels of the places, from the first of the block on.
-                    let output =
+                    let mut output =
                         output[start * outputs..].chunks_exact_mut(outputs).map(|place| &mut place[first * lanes..]);
                     if count == 2 {
-                        with_count!(places, P => slide::<S, P, 2>(simd, &sliding, image, packed, bias, output));
+                        with_rows!(slide, places, (simd, sliding, image, packed, bias, output, 2));
                     } else {
-                        with_count!(places, P => slide::<S, P, 1>(simd, &sliding, image, packed, bias, output));
+                        with_rows!(slide, places, (simd, sliding, image, packed, bias, output, 1));
                     }
                 }
             }
@@ -274,46 +338,18 @@ impl WithSimd for Slide<'_> {
     }
 }
 
-/// The sums of `P` places and `V` vectors of channels.
+/// Numbers in a vector.
 #[inline(always)]
-fn slide<'a, S: Simd, const P: usize, const V: usize>(
-    simd: S,
-    sliding: &Sliding,
-    image: &[f32],
-    weights: &[S::f32s],
-    bias: &[S::f32s],
-    output: impl Iterator<Item = &'a mut [f32]>,
-) {
-    let mut sums = [[simd.splat_f32s(0.0); V]; P];
-    for place in &mut sums {
-        place.copy_from_slice(&bias[..V]);
-    }
-    for (row, weights) in weights.chunks_exact(sliding.run * V).enumerate() {
-        let image = &image[row * sliding.pitch..];
-        let runs: [&[f32]; P] = std::array::from_fn(|place| &image[place * sliding.step..][..sliding.run]);
-        let (weights, _) = pulp::as_arrays::<V, _>(weights);
-        for (at, weights) in weights[..sliding.run].iter().enumerate() {
-            for (sums, run) in sums.iter_mut().zip(&runs) {
-                let value = simd.splat_f32s(run[at]);
-                for (sum, &weight) in sums.iter_mut().zip(weights) {
-                    *sum = simd.mul_add_e_f32s(value, weight, *sum);
-                }
-            }
-        }
-    }
-    for (sums, output) in sums.iter().zip(output) {
-        store(simd, sums, output);
-    }
+fn lanes_of<S: Simd>(_: S) -> usize {
+    S::F32_LANES
 }
 
-/// Writes vectors, the last of them cut where the room ends.
+/// Writes a vector, cut where the room ends.
 #[inline(always)]
-fn store<S: Simd, const V: usize>(simd: S, vectors: &[S::f32s; V], output: &mut [f32]) {
-    for (vector, output) in vectors.iter().zip(output.chunks_mut(S::F32_LANES)) {
-        match S::as_mut_simd_f32s(output) {
-            ([whole], _) => *whole = *vector,
-            (_, rest) => simd.partial_store_f32s(rest, *vector),
-        }
+fn store<S: Simd>(simd: S, vector: S::f32s, output: &mut [f32]) {
+    match S::as_mut_simd_f32s(output) {
+        ([whole, ..], _) => *whole = vector,
+        (_, rest) => simd.partial_store_f32s(rest, vector),
     }
 }
 
@@ -344,9 +380,9 @@ impl WithSimd for Collect<'_> {
                     let image = &image[row * sliding.pitch + start..];
                     let gradient = &mut gradient[(row * sliding.run + start) * vectors + first..];
                     if count == 2 {
-                        with_count!(length, K => collect::<S, K, 2>(simd, &sliding, image, d_output, vectors, gradient));
+                        with_rows!(collect, length, (simd, sliding, image, d_output, vectors, gradient, 2));
                     } else {
-                        with_count!(length, K => collect::<S, K, 1>(simd, &sliding, image, d_output, vectors, gradient));
+                        with_rows!(collect, length, (simd, sliding, image, d_output, vectors, gradient, 1));
                     }
                 }
             }
@@ -357,39 +393,5 @@ impl WithSimd for Collect<'_> {
                 *sum = simd.add_f32s(*sum, d);
             }
         }
-    }
-}
-
-/// Adds to the gradient by the weights of `K` inputs, side by side in a window's row, and `V` vectors of channels.
-#[inline(always)]
-fn collect<S: Simd, const K: usize, const V: usize>(
-    simd: S,
-    sliding: &Sliding,
-    image: &[f32],
-    d_output: &[S::f32s],
-    vectors: usize,
-    gradient: &mut [S::f32s],
-) {
-    let mut sums = [[simd.splat_f32s(0.0); V]; K];
-    for (sums, gradient) in sums.iter_mut().zip(gradient.chunks(vectors)) {
-        sums.copy_from_slice(&gradient[..V]);
-    }
-    let [rows, columns] = sliding.places;
-    for y in 0..rows {
-        let image = &image[y * sliding.row_step..];
-        let d_output = &d_output[y * columns * vectors..];
-        for x in 0..columns {
-            let Some(values) = image[x * sliding.step..].first_chunk::<K>() else { return };
-            let Some(d_output) = d_output[x * vectors..].first_chunk::<V>() else { return };
-            for (sums, &value) in sums.iter_mut().zip(values) {
-                let value = simd.splat_f32s(value);
-                for (sum, &d) in sums.iter_mut().zip(d_output) {
-                    *sum = simd.mul_add_e_f32s(value, d, *sum);
-                }
-            }
-        }
-    }
-    for (sums, gradient) in sums.iter().zip(gradient.chunks_mut(vectors)) {
-        gradient[..V].copy_from_slice(sums);
     }
 }

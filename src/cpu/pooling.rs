@@ -94,3 +94,43 @@ impl Pooling {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same numbers in each of so many channels, at more than one vector and at less.
+    fn channels(values: &[f32], count: usize) -> Vec<f32> {
+        values.iter().flat_map(|&value| vec![value; count]).collect()
+    }
+
+    #[test]
+    fn the_first_of_equals_takes_the_gradient_and_a_nan_is_the_largest() {
+        for count in [1, 16, 19] {
+            let image = |height, width| Shape::Image { height, width, channels: count };
+            let window = Window { size: 2, stride: 2, padding: 0 };
+            let pooling = Pooling { window, input: image(2, 6), output: image(1, 3) };
+            let input = channels(&[1.0, 2.0, 3.0, 3.0, 4.0, f32::NAN, 2.0, 2.0, 3.0, 0.0, f32::NAN, 5.0], count);
+            let mut output = vec![0.0; 3 * count];
+            pooling.forward(&input, &mut output);
+            assert_eq!(output[..2 * count], channels(&[2.0, 3.0], count));
+            assert!(output[2 * count..].iter().all(|value| value.is_nan()), "{output:?}");
+            let mut d_input = vec![7.0; input.len()];
+            pooling.backward(&input, &output, &channels(&[5.0, 6.0, 8.0], count), &mut d_input);
+            let expected = [0.0, 5.0, 6.0, 0.0, 0.0, 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+            assert_eq!(d_input, channels(&expected, count));
+        }
+    }
+
+    #[test]
+    fn windows_that_overlap_add_their_gradients() {
+        let image = |height, width| Shape::Image { height, width, channels: 1 };
+        let window = Window { size: 2, stride: 1, padding: 0 };
+        let pooling = Pooling { window, input: image(2, 3), output: image(1, 2) };
+        let input = [1.0, 9.0, 2.0, 3.0, 4.0, 9.0];
+        let (mut output, mut d_input) = ([0.0; 2], [0.0; 6]);
+        pooling.forward(&input, &mut output);
+        pooling.backward(&input, &output, &[5.0, 7.0], &mut d_input);
+        assert_eq!((output, d_input), ([9.0; 2], [0.0, 12.0, 0.0, 0.0, 0.0, 0.0]));
+    }
+}

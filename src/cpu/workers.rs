@@ -110,7 +110,7 @@ impl Workers {
     }
 }
 
-/// The rows of each block, of `width` numbers; nothing of no values.
+/// The rows of each block, of `width` numbers; empty ones of a moment that the optimizer does not have.
 pub fn split<'a>(
     mut values: &'a mut [f32],
     blocks: &[Range<usize>],

@@ -18,7 +18,7 @@ use crate::data;
 use crate::error::Result;
 use crate::loss::{Loss, Objective};
 use crate::model::{Activation, Architecture, Parameters, Shape, Weights, Window, parse_layers};
-use crate::optimizer::{AdamW, Optimizer, Sgd};
+use crate::optimizer::{Optimizer, Sgd};
 use crate::plan::Operation;
 use crate::random::step_key;
 use crate::reference::{self, Bounded, Deviation, Mode, Network, widen};
@@ -78,14 +78,14 @@ pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>>
         bench.clipping(inputs, outputs).await?;
     }
     bench.images().await?;
-    for &matmul in matmuls {
+    for (turn, &matmul) in matmuls.iter().enumerate() {
         bench.gpu = gpu.clone().with_matmul(matmul)?;
         for shape in SHAPES {
             bench.matmul = Some(matmul);
             bench.layer(shape).await?;
         }
         for layers in networks() {
-            bench.network(IMAGE, &layers, matmul).await?;
+            bench.network(IMAGE, &layers, matmul, turn == 0).await?;
         }
     }
     Ok(bench.tests)
@@ -254,17 +254,20 @@ impl Bench {
         let shape = [batch, outputs, inputs];
         let d_read = reference::matmul_a_bt(&widen(&d_outputs), &widen(&weights[..inputs * outputs]), shape);
         let sums = self.values(batch * inputs, 4.0);
-        for activation in Activation::ALL {
-            let outputs = narrow(&reference::with_ones(&reference::activate(activation, &widen(&sums)), inputs));
+        for activation in Activation::ALL.map(Some).into_iter().chain([None]) {
+            let values = widen(&sums);
+            let activated = activation.map_or_else(|| values.clone(), |a| reference::activate(a, &values));
+            let outputs = narrow(&reference::with_ones(&activated, inputs));
             let outputs = self.matrix(batch, inputs + 1, &outputs)?;
             let kept = self.matrix(batch, inputs + 1, &narrow(&reference::with_ones(&widen(&sums), inputs)))?;
-            let hidden = Hidden::new(activation, &kept);
+            let hidden = activation.map(|activation| Hidden::new(activation, &kept));
             let d_inputs = self.unwritten(batch, inputs)?;
             let (gpu, d_output) = (&self.gpu, &d_output_matrix);
             let kernel =
                 kernels::input_gradient(gpu, &self.steps, d_output, &weight_matrix, &outputs, hidden, &d_inputs);
             self.run(&kernel, record(batch))?;
-            let derivatives = reference::activation_derivative(activation, &widen(&sums));
+            let derivatives =
+                activation.map_or_else(|| vec![1.0; sums.len()], |a| reference::activation_derivative(a, &values));
             let expected: Vec<f64> = d_read.iter().zip(derivatives).map(|(d, derivative)| d * derivative).collect();
             let actual = d_inputs.read(&self.gpu, batch).await?;
             self.expect(kernel.name, "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
@@ -272,9 +275,9 @@ impl Bench {
         Ok(())
     }
 
-    /// Tests every node of a network separately, forward and backward, on the inputs that the reference computes.
-    /// Kernels without a matrix product run once for each multiplication method, but count as one kernel.
-    async fn network(&mut self, input: Shape, layers: &str, matmul: Matmul) -> Result<()> {
+    /// Tests every node of a network separately, forward and backward, on the inputs that the reference computes:
+    /// convolutions, and with `others` the nodes without a matrix product. [`layer`](Self::layer) tests linear layers.
+    async fn network(&mut self, input: Shape, layers: &str, matmul: Matmul, others: bool) -> Result<()> {
         let (batch, seed, step) = (5, 3, 7);
         let architecture = Architecture::new(input, parse_layers(layers)?)?;
         let mut parameters = Parameters::initialize(&architecture, 1)?;
@@ -293,6 +296,9 @@ impl Bench {
                 _ => Window { size: 1, stride: 1, padding: 0 },
             };
             let is_product = matches!(node.operation, Operation::Linear | Operation::Conv2d(_));
+            if node.operation == Operation::Linear || !(is_product || others) {
+                continue;
+            }
             self.matmul = is_product.then_some(matmul);
             let layout = match node.operation {
                 Operation::Linear => Layout::with_ones(node.input),
@@ -746,8 +752,9 @@ fn objective(kind: LossKind, class_weights: &[f32]) -> Objective<'_> {
 }
 
 /// Optimizers for the tests of updates.
-fn optimizers() -> [Optimizer; 3] {
-    [Sgd::default().into(), Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into(), AdamW::default().into()]
+fn optimizers() -> impl Iterator<Item = Optimizer> {
+    let nesterov = Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.01 }.into();
+    Optimizer::all().into_iter().chain([nesterov])
 }
 
 /// Total sample weight of a batch.

@@ -43,6 +43,8 @@ impl AdamW {
 
 impl Entry for AdamW {
     const NAME: &'static str = "adamw";
+    const LABEL: &'static str = "Adam with decoupled weight decay, with --beta1, --beta2 and --epsilon";
+    const LEARNING_RATE: f32 = 0.001;
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "epsilon", "weight_decay"];
     const SHADER: Part = part!("optimizer/adamw");
 

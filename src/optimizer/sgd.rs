@@ -27,6 +27,8 @@ pub struct Sgd {
 
 impl Entry for Sgd {
     const NAME: &'static str = "sgd";
+    const LABEL: &'static str = "stochastic gradient descent, with --momentum and --nesterov";
+    const LEARNING_RATE: f32 = 0.15;
     const SETTINGS: &'static [&'static str] = &["momentum", "nesterov", "weight_decay"];
     const SHADER: Part = part!("optimizer/sgd");
 

@@ -42,10 +42,7 @@ fn clipped_updates_match_oracle_over_three_steps_and_clip_no_weight_decay() {
                 let moments = [&first, &second];
                 let kernel =
                     clipped_update(&bench.gpu, &bench.steps, &gradient, &clipping, &weights, moments, &optimizer);
-                let moment_scales = match &optimizer {
-                    Optimizer::Sgd(_) => [1.0; 2],
-                    Optimizer::AdamW(adamw) => adamw.moment_scales(step).map(|scale| scale as f32),
-                };
+                let moment_scales = optimizer.moment_scales(step).map(|scale| scale as f32);
                 bench.run(&kernel, StepRecord { learning_rate, moment_scales, ..batch(1) });
             }
             let name = bench.name(format!("{optimizer:?} of {rows}x{columns}"));

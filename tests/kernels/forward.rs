@@ -27,7 +27,7 @@ fn forward_matches_oracle_with_and_without_relu() {
                     inputs_,
                     &weights,
                     &result,
-                    hidden.then_some(Hidden::new(Activation::Relu, &result)),
+                    hidden.then(|| Hidden::new(Activation::Relu, &result)),
                 );
                 bench.run(&kernel, batch(rows));
 

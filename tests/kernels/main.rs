@@ -16,6 +16,7 @@ mod forward;
 mod gather;
 mod gradient_norm;
 mod input_gradient;
+mod lion;
 mod matmul;
 mod mean_squared_error;
 mod sgd;

@@ -15,12 +15,33 @@ SIZES = [6, 5, 3]
 BATCH = 8
 STEPS = 20
 
+
+
+class Lion(torch.optim.Optimizer):
+    """Chen et al. 2023, "Symbolic discovery of optimization algorithms", which PyTorch does not have: its algorithm 2."""
+
+    def __init__(self, parameters, lr, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
+                direction = (beta1 * mean + (1 - beta1) * parameter.grad).sign()
+                parameter -= group["lr"] * (direction + group["weight_decay"] * parameter)
+                mean.mul_(beta2).add_(parameter.grad, alpha=1 - beta2)
+
+
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.3),
     "sgd momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
     "sgd momentum decay": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
     "sgd nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.01),
+    "lion": lambda p: Lion(p, lr=0.01),
+    "lion decay": lambda p: Lion(p, lr=0.005, betas=(0.8, 0.95), weight_decay=0.1),
     "adamw decay": lambda p: torch.optim.AdamW(p, lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1),
 }
 

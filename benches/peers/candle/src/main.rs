@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const EXAMPLES: usize = 60_000;
 const LEARNING_RATE: f64 = 0.01;
-const WARM_UP_STEPS: usize = 3;
+const WARM_UP_SECONDS: f64 = 1.0;
 
 struct Trainer<'a> {
     data: &'a (Tensor, Tensor),
@@ -52,9 +52,11 @@ impl<'a> Trainer<'a> {
     }
 
     fn steps_per_second(&mut self, seconds: f64) -> Result<f64> {
-        for _ in 0..WARM_UP_STEPS {
-            self.step()?;
-        }
+        self.pace(WARM_UP_SECONDS)?;
+        self.pace(seconds)
+    }
+
+    fn pace(&mut self, seconds: f64) -> Result<f64> {
         let mut steps = 0;
         let started = Instant::now();
         while started.elapsed().as_secs_f64() < seconds {

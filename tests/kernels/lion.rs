@@ -1,0 +1,37 @@
+use softstep::gpu::kernels::{Inputs, weight_gradient};
+use softstep::optimizer::{Entry as _, Lion};
+
+use super::*;
+
+#[test]
+fn lion_matches_oracle_over_five_steps_with_and_without_decay() {
+    let mut bench = Bench::new();
+    for (beta1, beta2, weight_decay) in [(0.9, 0.99, 0.0), (0.0, 0.5, 0.1), (0.8, 0.9, 0.2)] {
+        // A batch of one whose only input is the constant 1: the gradient is d_outputs.
+        let outputs = 37;
+        let lion = Lion { beta1, beta2, weight_decay };
+        let start = bench.values(2 * outputs, 1.0);
+        let mut expected = oracle::widen(&start);
+        let mut expected_moment = vec![0.0; 2 * outputs];
+        let activations = bench.matrix(1, 2, &[0.0, 1.0]);
+        let weights = bench.matrix(2, outputs, &start);
+        let moment = bench.matrix(2, outputs, &vec![0.0; 2 * outputs]);
+        for step in 1..=5 {
+            let d_out = bench.values(outputs, 1.0);
+            let mut gradient = vec![0.0; outputs];
+            gradient.extend(oracle::widen(&d_out));
+            let learning_rate = 0.1 + 0.05 * step as f32;
+            let moments = [&mut expected_moment[..], &mut []];
+            lion.update(step, f64::from(learning_rate), &mut expected, &gradient, moments);
+
+            let d_outputs = bench.matrix(1, outputs, &d_out);
+            let inputs = Inputs::Activations(&activations);
+            let moments = [&moment, &moment];
+            let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, &weights, moments, &lion.into());
+            bench.run(&kernel, StepRecord { learning_rate, ..batch(1) });
+        }
+        let name = bench.name(format!("{lion:?}"));
+        oracle::assert_close(&name, &bench.read(&weights), &expected, 1e-5, 1e-5);
+        oracle::assert_close(&name, &bench.read(&moment), &expected_moment, 1e-6, 1e-6);
+    }
+}
