@@ -1,10 +1,11 @@
-//! Checkpoints as [safetensors](https://github.com/huggingface/safetensors) files: all that a run needs to go on and end
-//! in the same bits, as bytes.
+//! Checkpoints as [safetensors](https://github.com/huggingface/safetensors) files: everything that a run needs to
+//! resume and to end with the same bits.
 //!
-//! The parameters are stored as in a [model file](crate::model_file), and each moment of the optimizer in the same way
-//! with `moment0.` before the names, and with `best.` the parameters after the best epoch, where they are kept. The metadata entry `softstep-checkpoint` is a JSON object with the fields of
-//! [`Metadata`]. The last 32 bytes of the file, in safetensors' terms the tensor `sha256`, are the SHA-256 of everything
-//! before them: a file that was cut off or changed in any bit is noticed before anything in it is believed.
+//! The parameters are stored as in a [model file](crate::model_file), and so are the moments of the optimizer, with the
+//! prefix `moment0.` or `moment1.`, and the parameters after the best epoch, if they are kept, with the prefix `best.`.
+//! The metadata entry `softstep-checkpoint` is a JSON object with the fields of [`Metadata`]. The last 32 bytes of the
+//! file, in safetensors' terms the tensor `sha256`, are the SHA-256 of everything before them, so a truncated or
+//! corrupted file is detected before any of it is used.
 
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -17,53 +18,53 @@ use crate::model_file::{Tensor, deserialize, parameter_tensors, serialize, weigh
 use crate::optimizer::TrainingState;
 use crate::trainer::{Keep, Position, TrainingConfig};
 
-/// The version of this format that is written, and the only one that is read.
+/// Version of the format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
-/// The longest file that is read: a model file's [`MAX_BYTES`](crate::model_file::MAX_BYTES) for the parameters, and for
-/// each of two moments, and the best parameters.
+/// Largest file that is read: a model file's [`MAX_BYTES`](crate::model_file::MAX_BYTES) each for the parameters, two
+/// moments and the best parameters.
 pub const MAX_BYTES: u64 = 4 * crate::model_file::MAX_BYTES;
-/// The metadata entry.
+/// Name of the metadata entry.
 const ENTRY: &str = "softstep-checkpoint";
-/// The last tensor of the file: tensors of bytes come after those of floats.
+/// Name of the last tensor of the file: safetensors orders tensors of bytes after those of floats.
 const DIGEST: &str = "sha256";
 const DIGEST_BYTES: usize = 32;
-/// What the names of the best parameters start with.
+/// Name prefix of the best parameters.
 const BEST: &str = "best.";
 
-/// What a checkpoint says about its run.
+/// Metadata of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
     /// Version of the format, now 1.
     pub format: u32,
-    /// The version of softstep that wrote it.
+    /// Version of softstep that wrote the file.
     pub version: String,
-    /// Its model.
+    /// Architecture of the model.
     pub architecture: Architecture,
-    /// Where the run stands.
+    /// Position of the run.
     pub position: Position,
-    /// Steps since its start.
+    /// Steps since the start of the run.
     pub step: usize,
-    /// Its settings.
+    /// Settings of the run.
     pub config: TrainingConfig,
-    /// How often it takes checkpoints, in steps.
+    /// Interval of checkpoints, in steps.
     pub checkpoint_every: Option<std::num::NonZeroUsize>,
-    /// Name of its data set.
+    /// Name of the data set.
     pub data: String,
-    /// What is in the data set: [`Data::sha256`](crate::data::Data::sha256).
+    /// Hash of the data set: [`Data::sha256`](crate::data::Data::sha256).
     pub data_sha256: String,
-    /// As [`train_sha256`](crate::model_file::Metadata::train_sha256) of its model.
+    /// The [`train_sha256`](crate::model_file::Metadata::train_sha256) of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_sha256: Option<String>,
-    /// How they become features, if they are a table, images or arrays.
+    /// Preprocessing of the data, if it is a table, images or arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
-    /// Rows and columns of an example, if it is an image.
+    /// Height and width of an example, if it is an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<[usize; 2]>,
-    /// Where it computes: `gpu` or `cpu`.
+    /// Backend of the run: `gpu` or `cpu`.
     pub backend: String,
-    /// The adapter's or processor's name.
+    /// Name of the adapter or processor.
     pub adapter: String,
     /// Driver or library, with its version.
     pub driver: String,
@@ -72,10 +73,10 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The version of the format that is written.
+    /// Version of the format that is written.
     pub const FORMAT: u32 = FORMAT;
 
-    /// Whether the run has ended.
+    /// Returns true if the run has finished.
     pub fn finished(&self) -> bool {
         self.config.ended(&self.position)
     }
@@ -109,11 +110,11 @@ impl Metadata {
     }
 }
 
-/// The bytes of a checkpoint file; equal arguments give equal bytes.
+/// Serialises a checkpoint; equal arguments give equal bytes.
 ///
 /// # Errors
-/// [`Error::Invalid`] if a value is infinite or not a number, or the state is not of the metadata's architecture
-/// and optimizer.
+/// [`Error::Invalid`] if a value is infinite or not a number, or if the state does not match the architecture and
+/// optimizer of the metadata.
 pub fn to_safetensors(metadata: &Metadata, state: &TrainingState) -> Result<Vec<u8>> {
     state.check(&metadata.architecture, metadata.config.optimizer.moments())?;
     let mut tensors = parameter_tensors("", &state.parameters)?;
@@ -133,15 +134,15 @@ pub fn to_safetensors(metadata: &Metadata, state: &TrainingState) -> Result<Vec<
     Ok(bytes)
 }
 
-/// Reads the bytes of a checkpoint file; `file` is its name for messages.
+/// Reads the bytes of a checkpoint file; `file` is the name in error messages.
 ///
 /// # Errors
-/// [`Error::Format`] naming the file and what is wrong with it.
+/// [`Error::Format`] with the file and the problem.
 pub fn from_safetensors(file: &str, bytes: &[u8]) -> Result<(Metadata, TrainingState)> {
     read(bytes).map_err(|problem| Error::format(file, problem))
 }
 
-/// Whether these bytes mean to be a checkpoint, damaged or not.
+/// Returns true if the bytes look like a checkpoint, damaged or not.
 pub fn is_checkpoint(bytes: &[u8]) -> bool {
     let header = &bytes[..bytes.len().min(4096)];
     header.windows(ENTRY.len()).any(|window| window == ENTRY.as_bytes())

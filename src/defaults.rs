@@ -7,25 +7,25 @@ use crate::model::{Architecture, Layer};
 use crate::optimizer::{AdamW, Optimizer, Schedule, Sgd};
 use crate::plan::Plan;
 
-/// The largest default rate of SGD.
+/// Largest default learning rate of SGD.
 const SGD_RATE: f64 = 0.15;
-/// Default rate of SGD times the mean squared norm of an example, for the cross-entropies.
+/// Default learning rate of SGD times the mean squared norm of an example, for the cross-entropies.
 const CROSS_ENTROPY_STEP: f64 = 13.5;
-/// The same for the squared norm of the mean example. Bright pictures differ by little from their mean, and a step along it
-/// pushes every hidden unit to the same side.
+/// Default learning rate of SGD times the squared norm of the mean example. Bright pictures differ little from their
+/// mean, and a step along the mean pushes every hidden unit to the same side.
 const MEAN_STEP: f64 = 6.0;
-/// Default rate of SGD times the mean squared norm of an example, for mean squared error, for each output. Its curvature
-/// does not flatten as that of a softmax does.
+/// Default learning rate of SGD times the mean squared norm of an example, for mean squared error, per output. The
+/// curvature of this loss does not flatten as that of softmax does.
 const SQUARED_ERROR_STEP: f64 = 0.5;
-/// Examples for each parameter below which a model overfits unless it is held back.
+/// Number of examples per parameter below which a model overfits without strong regularisation.
 const FEW: f64 = 1.6;
-/// The largest default rate of a convolutional network, at the peak of its cycle.
+/// Largest default learning rate of a convolutional network, at the peak of its cycle.
 const CONVOLUTION_RATE: f64 = 0.1;
-/// Mean square of a pixel, in 0..1, up to which it is that; above, it falls as the mean square grows.
+/// Mean square of a pixel, in 0..1, up to which that rate is used; the rate falls as the mean square grows beyond it.
 const CONVOLUTION_SQUARE: f64 = 0.15;
-/// Training steps of small data.
+/// Number of training steps for small data.
 const STEPS: usize = 1500;
-/// Examples that norms and means are taken over; of more, every so many.
+/// Number of examples that norms and means are computed from; a regular sample of larger data.
 const SAMPLE: usize = 4096;
 
 /// The settings of a run that its defaults depend on.
@@ -33,9 +33,9 @@ const SAMPLE: usize = 4096;
 pub struct Outline<'a> {
     /// The loss.
     pub loss: Loss,
-    /// The model.
+    /// Architecture of the model.
     pub architecture: &'a Architecture,
-    /// Examples in a step.
+    /// Examples per step.
     pub batch_size: usize,
     /// The optimizer, where it is already decided; its settings do not matter.
     pub optimizer: Option<Optimizer>,
@@ -44,15 +44,15 @@ pub struct Outline<'a> {
 /// Defaults for one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Defaults {
-    /// The optimizer with its weight decay.
+    /// The optimizer with its settings.
     pub optimizer: Optimizer,
-    /// The learning rate that the schedule starts from.
+    /// Base learning rate of the schedule.
     pub learning_rate: f32,
-    /// How the learning rate changes over the run.
+    /// Schedule of the learning rate over the run.
     pub schedule: Schedule,
     /// Passes over the training examples.
     pub epochs: usize,
-    /// Why, in half a sentence that follows on "as".
+    /// Reason for the choice, as half a sentence that follows "as".
     pub reason: String,
 }
 
@@ -69,10 +69,10 @@ impl Defaults {
 
     /// Defaults for these training examples.
     ///
-    /// Bytes, which are pictures, are trained by SGD at a rate that falls with the squared norms of an example and of their
-    /// mean, and so are real targets far larger than 1, which AdamW would be long in reaching. Convolutional networks get
-    /// one cycle of the rate. Other numbers are trained by AdamW, with a strong weight decay where there are few examples
-    /// for each parameter. A held-out part that ends the run early did not do better than that on any size of table.
+    /// Bytes, which are pixels, are trained by SGD at a learning rate that falls with the squared norms of an example
+    /// and of the mean example; so are real targets much larger than 1, which AdamW would take long to reach.
+    /// Convolutional networks get a one-cycle schedule. Other numbers are trained by AdamW, with a strong weight decay
+    /// if there are few examples per parameter. Early stopping on a held-out part did no better on tables of any size.
     pub fn new(examples: &Examples, outline: &Outline<'_>) -> Self {
         let pictures = matches!(*examples.inputs, Features::Bytes(_));
         let likely = if pictures || !targets_are_standardised(examples) { sgd() } else { AdamW::default().into() };
@@ -115,8 +115,8 @@ impl Defaults {
                 let parameters = parameters(outline.architecture);
                 let few = (examples.len() as f64) < FEW * parameters;
                 let (rate, weight_decay, steps) = if few { (0.003, 1.0, STEPS) } else { (0.01, 0.1, 2 * STEPS) };
-                // One step of AdamW moves every weight by the rate, and so the sums of a layer by the rate times the
-                // features that are always there.
+                // One step of AdamW moves every weight by the learning rate, and so the pre-activations of a layer by
+                // the rate times the features that are always present.
                 let rate = f64::min(rate, 1.0 / moments.means);
                 let reason = format!(
                     "the features are numbers, with {} training examples for the model's {parameters} parameters",
@@ -148,13 +148,13 @@ fn targets_are_standardised(examples: &Examples) -> bool {
     }
 }
 
-/// Epochs that make so many steps, and at least 10.
+/// Number of epochs for about `steps` steps, at least 10.
 pub fn epochs_of(steps: usize, examples: usize, batch_size: usize) -> usize {
     let steps_per_epoch = examples.div_ceil(batch_size.max(1)).max(1);
     steps.div_ceil(steps_per_epoch).max(10)
 }
 
-/// Weights and biases of the model. As a float, it does not overflow.
+/// Number of weights and biases of the model; as a float, it does not overflow.
 fn parameters(architecture: &Architecture) -> f64 {
     let shapes = Plan::new(architecture).nodes.into_iter().filter_map(|node| node.weights_shape());
     shapes.map(|[inputs, outputs]| (inputs as f64 + 1.0) * outputs as f64).sum()
@@ -164,18 +164,18 @@ fn is_convolutional(architecture: &Architecture) -> bool {
     architecture.layers().iter().any(|layer| matches!(layer, Layer::Conv2d { .. }))
 }
 
-/// A positive number with two significant digits.
+/// Rounds a positive number to two significant digits.
 fn two_digits(number: f64) -> f32 {
     format!("{number:.1e}").parse().unwrap_or(number as f32)
 }
 
-/// How large the features are.
+/// Statistics of the size of the features.
 struct Moments {
-    /// The mean over the examples of the sum of their squared features; above 0.
+    /// Mean squared norm of an example; above 0.
     squared_norm: f64,
-    /// The sum of the squared means of the features; above 0.
+    /// Squared norm of the mean example; above 0.
     norm_of_mean: f64,
-    /// The sum over the features of the size of their mean; above 0.
+    /// Sum of the absolute means of the features; above 0.
     means: f64,
 }
 
@@ -215,7 +215,7 @@ mod tests {
     const CLASSES: Loss = Loss::CrossEntropy;
     const SQUARES: Loss = Loss::MeanSquaredError;
 
-    /// So many examples of features that are `mean` plus or minus 1.
+    /// Examples of features that are `mean` plus or minus 1.
     fn numbers(examples: usize, features: usize, mean: f32) -> Examples {
         let sign = |at: usize| if (at / features + at % features).is_multiple_of(2) { 1.0 } else { -1.0 };
         let values: Vec<f32> = (0..examples * features).map(|at| mean + sign(at)).collect();
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_rate_of_sgd_falls_with_the_squared_norm_of_an_example() {
-        // Of white pictures with 32 x 32 x 3 bytes it is 3072.
+        // For white pictures with 32 x 32 x 3 bytes the squared norm is 3072.
         let white = Examples::new(vec![255u8; 3072 * 10], vec![0u32, 1, 0, 1, 0, 1, 0, 1, 0, 1], 3072, 2).unwrap();
         let slow = chosen(&white, &[64], CLASSES, None);
         assert_eq!((slow.optimizer, slow.learning_rate), (sgd(), 0.002));

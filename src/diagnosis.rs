@@ -1,28 +1,29 @@
-//! Hidden units that no example reaches.
+//! Diagnosis of dead hidden units.
 
 use crate::data::Examples;
 use crate::model::{Activation, Parameters};
 use crate::plan::{Node, Operation};
 use crate::reference::{Bounded, Mode, Network};
 
-/// Examples that units are looked at with, at most.
+/// Upper limit of the examples that the diagnosis uses.
 const SAMPLE: u64 = 256;
 
-/// Floating-point operations that the look may take.
+/// Upper limit of the floating-point operations of the diagnosis.
 const OPERATIONS: u64 = 500_000_000;
 
-/// The dead units of a layer with ReLU: those that are 0 for every example that was looked at, and so learn nothing.
+/// Dead units of a layer with ReLU: those whose output is 0 for every sampled example, so that they learn nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadUnits {
-    /// Which of the layers with ReLU, from 1.
+    /// Number of the layer among those with ReLU, from 1.
     pub layer: usize,
-    /// How many of its units are dead.
+    /// Number of dead units.
     pub dead: usize,
-    /// Its units: outputs of a linear layer, channels of a convolution.
+    /// Number of units: outputs of a linear layer, channels of a convolution.
     pub units: usize,
 }
 
-/// Counts the dead units of each layer with ReLU, on a sample of examples. Other activations have none.
+/// Counts the dead units of each layer with ReLU, on a sample of the examples. Layers with other activations are
+/// skipped.
 pub fn dead_units(parameters: &Parameters, examples: &Examples) -> Vec<DeadUnits> {
     if parameters.features() != examples.features {
         return Vec::new();

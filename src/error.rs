@@ -1,43 +1,43 @@
-//! What can go wrong, said so that a person can act on it.
+//! Errors, with messages that a person can act on.
 
 use std::path::PathBuf;
 
 use crate::reference::Deviation;
 
-/// The library's result.
+/// Result type of the library.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Every error of the library. Each message names what is wrong (file, shape, adapter) and the way out;
-/// causes are in [`std::error::Error::source`].
+/// [`std::error::Error::source`] returns the cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}", printable(&path.display().to_string(), LONGEST_PATH))]
     Io {
-        /// What was tried: "read", "write", "create folder", ….
+        /// The attempted action: "read", "write", "create folder", ….
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
 
-    /// A file was read, but its content is not what it should be.
+    /// The content of a file is invalid.
     #[error("{file}: {problem}")]
     Format {
-        /// The file's name or path.
+        /// Name or path of the file.
         file: String,
-        /// What is wrong, and where.
+        /// Description of the problem, with its position.
         problem: String,
     },
 
     /// A data set could not be downloaded from any of its mirrors.
     #[error("cannot download {what}: {problem}")]
     Download {
-        /// The file asked for.
+        /// The requested file.
         what: String,
-        /// What every mirror answered, and the way out.
+        /// Response of every mirror, and the way out.
         problem: String,
     },
 
@@ -45,16 +45,16 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
 
-    /// No adapter answers to what was asked for.
+    /// No adapter matches the request.
     #[error("{0}")]
     NoAdapter(String),
 
     /// The GPU, its driver or wgpu reported an error.
     #[error("adapter {adapter}: {problem}")]
     Gpu {
-        /// The adapter's name.
+        /// Name of the adapter.
         adapter: String,
-        /// What it reported.
+        /// The reported problem.
         problem: String,
     },
 
@@ -64,9 +64,9 @@ pub enum Error {
          that happens again, or with --backend cpu"
     )]
     DeviceLost {
-        /// The adapter's name.
+        /// Name of the adapter.
         adapter: String,
-        /// What the driver said.
+        /// Reason reported by the driver.
         reason: String,
     },
 
@@ -76,9 +76,9 @@ pub enum Error {
          --batch-size, smaller --hidden layers, less data or --backend cpu"
     )]
     DeviceMemory {
-        /// The adapter's name.
+        /// Name of the adapter.
         adapter: String,
-        /// What was to be made, and its size where that is known.
+        /// The object that was to be created, with its size if known.
         what: String,
     },
 
@@ -88,13 +88,13 @@ pub enum Error {
          happens again, or with --backend cpu"
     )]
     DeviceHung {
-        /// The adapter's name.
+        /// Name of the adapter.
         adapter: String,
-        /// How long it was waited for.
+        /// Time waited, in seconds.
         seconds: f64,
     },
 
-    /// A training step came out otherwise than on the CPU.
+    /// A training step differs from the verification on the CPU.
     #[error(
         "step {step} is wrong on adapter {adapter}: {deviation}. The device, its driver or a kernel computes wrong \
          numbers: `softstep doctor` tests every kernel, and --backend cpu does without them"
@@ -102,9 +102,9 @@ pub enum Error {
     WrongStep {
         /// The step, counted from 1.
         step: usize,
-        /// The adapter's name.
+        /// Name of the adapter.
         adapter: String,
-        /// The number that is furthest off.
+        /// The worst deviation.
         deviation: Deviation,
     },
 
@@ -116,11 +116,11 @@ pub enum Error {
     NonFiniteLoss {
         /// The step, counted from 1.
         step: usize,
-        /// Its loss.
+        /// Loss of the step.
         loss: f32,
-        /// Its learning rate.
+        /// Learning rate of the step.
         learning_rate: f32,
-        /// The learning rate that the run's schedule started from.
+        /// Base learning rate of the run.
         base_rate: f32,
     },
 
@@ -133,13 +133,13 @@ pub enum Error {
     NonFiniteTestLoss {
         /// The epoch, counted from 1.
         epoch: usize,
-        /// Its test loss.
+        /// Test loss after the epoch.
         loss: f64,
-        /// The learning rate that the run's schedule started from.
+        /// Base learning rate of the run.
         base_rate: f32,
     },
 
-    /// A parameter, or what the optimizer remembers of it, is infinite or not a number: training has diverged.
+    /// A parameter or a moment of the optimizer is infinite or not a number: training has diverged.
     #[error(
         "after step {step} the {what} are no longer finite: training diverged at learning rate {learning_rate:?}; \
          try a smaller one"
@@ -147,34 +147,34 @@ pub enum Error {
     NonFiniteState {
         /// The step, counted from 1; 0 is the start of the run.
         step: usize,
-        /// The first that is not: "weights of layer 1", "moments of layer 1".
+        /// The first non-finite part: "weights of layer 1", "moments of layer 1".
         what: String,
-        /// The learning rate of that step.
+        /// Learning rate of the step.
         learning_rate: f32,
-        /// The learning rate that the run's schedule started from.
+        /// Base learning rate of the run.
         base_rate: f32,
     },
 }
 
 impl Error {
-    /// For `map_err`: an [`Error::Io`] about `path`.
+    /// Builds an [`Error::Io`] about `path`, for `map_err`.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
 
-    /// An [`Error::Format`] about `file`. A problem may quote what the file holds: here it becomes [`printable`], at
-    /// most 1000 characters, and so does the file's name.
+    /// Builds an [`Error::Format`] about `file`. The file's name and the problem, which may quote the file's content,
+    /// are made [`printable`], the problem with at most 1000 characters.
     pub fn format(file: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Format { file: printable(&file.into(), LONGEST_PATH), problem: printable(&problem.into(), 1000) }
     }
 }
 
-/// The longest path that is shown whole, in characters.
+/// Longest path that is shown in full, in characters.
 const LONGEST_PATH: usize = 4096;
 
-/// Returns true if a terminal shows this character, and neither obeys it nor turns the text around it to the other
-/// direction.
+/// Returns true if terminals show this character and neither interpret it nor change the direction of the text around
+/// it.
 pub fn is_printable(character: char) -> bool {
     !character.is_control()
         && !matches!(
@@ -183,8 +183,8 @@ pub fn is_printable(character: char) -> bool {
         )
 }
 
-/// Text from a file, safe to show among other text: on one line, with U+FFFD for what a terminal obeys or what turns
-/// the text around it to the other direction, and `…` for what is beyond `longest` characters.
+/// Makes text from a file safe to show within other text: a single line, with U+FFFD for characters that terminals
+/// interpret or that change the direction of the text, and `…` for what exceeds `longest` characters.
 pub fn printable(text: &str, longest: usize) -> String {
     let shown = |character: char| match character {
         '\t' | '\n' | '\r' => ' ',

@@ -1,4 +1,4 @@
-//! The losses: what training makes small.
+//! The losses that training minimises.
 
 use std::collections::BTreeSet;
 
@@ -7,26 +7,27 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Examples, Targets};
 use crate::error::{Error, Result};
 
-/// A loss, and with it what the last layer's outputs mean.
+/// A loss, which also defines the meaning of the model's outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Loss {
-    /// For classes, an output each: outputs are logits, their softmax the probabilities p, and the loss of an example is
-    /// −log p\[label\]. As PyTorch's `CrossEntropyLoss`.
+    /// Cross-entropy for classes, with one output per class: outputs are logits, their softmax the probabilities p, and
+    /// the loss of an example is −log p\[label\]. As PyTorch's `CrossEntropyLoss`.
     #[default]
     #[serde(rename = "cross-entropy")]
     CrossEntropy,
-    /// For two classes, one output: its sigmoid is the probability p of class 1, and the loss of an example is −log p or
-    /// −log (1 − p). As PyTorch's `BCEWithLogitsLoss`, computed from the logit: max(z, 0) − z·label + log(1 + exp(−|z|)).
+    /// Binary cross-entropy for two classes, with one output: its sigmoid is the probability p of class 1, and the loss
+    /// of an example is −log p or −log (1 − p). As PyTorch's `BCEWithLogitsLoss`, computed from the logit: max(z, 0) −
+    /// z·label + log(1 + exp(−|z|)).
     #[serde(rename = "bce")]
     BinaryCrossEntropy,
-    /// For real values: the mean over the outputs of (output − target)². As PyTorch's `MSELoss`. Classes are taken as
-    /// one-hot targets; the largest output is the prediction.
+    /// Mean squared error for real values: the mean over the outputs of (output − target)². As PyTorch's `MSELoss`.
+    /// Class labels become one-hot targets; the largest output is the prediction.
     #[serde(rename = "mse")]
     MeanSquaredError,
 }
 
 impl Loss {
-    /// Its name on the command line and in files.
+    /// Name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::CrossEntropy => "cross-entropy",
@@ -35,7 +36,7 @@ impl Loss {
         }
     }
 
-    /// The loss for such targets where nothing else is asked for.
+    /// The default loss for the targets of these examples.
     pub fn default_for(examples: &Examples) -> Self {
         match *examples.targets {
             Targets::Classes(_) => Self::CrossEntropy,
@@ -43,10 +44,10 @@ impl Loss {
         }
     }
 
-    /// Outputs of a model that is to learn these examples.
+    /// Number of outputs of a model that learns these examples.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the loss is not for such targets.
+    /// [`Error::Invalid`] if the loss does not apply to the targets.
     pub fn outputs(self, examples: &Examples) -> Result<usize> {
         if let (Self::BinaryCrossEntropy, Targets::Classes(labels)) = (self, &*examples.targets)
             && examples.outputs > 2
@@ -62,7 +63,7 @@ impl Loss {
         self.outputs_for(matches!(*examples.targets, Targets::Classes(_)), examples.outputs)
     }
 
-    /// [`Loss::outputs`] for so many classes, or else real values of an example.
+    /// Number of outputs for data with `outputs` classes or, if `classes` is false, `outputs` real targets per example.
     pub(crate) fn outputs_for(self, classes: bool, outputs: usize) -> Result<usize> {
         let refuse = |reason: String| Err(Error::Invalid(format!("--loss {}: {reason}", self.name())));
         match self {
@@ -78,39 +79,40 @@ impl Loss {
     }
 }
 
-/// A loss with its settings: what a training step makes small. Evaluation is by the loss alone.
+/// A loss with its settings: the objective that training minimises. Evaluation uses the loss without the settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Objective<'a> {
     /// The loss.
     pub loss: Loss,
-    /// For cross-entropy: the share of a label that all classes get alike, in 0..1 (Szegedy et al. 2015, "Rethinking the
-    /// inception architecture"), as PyTorch's `CrossEntropyLoss(label_smoothing=…)`.
+    /// Label smoothing of the cross-entropy: the share of each label that is spread evenly over all classes, in 0..1
+    /// (Szegedy et al. 2015, "Rethinking the inception architecture"), as PyTorch's
+    /// `CrossEntropyLoss(label_smoothing=…)`.
     pub label_smoothing: f32,
-    /// For the cross-entropies: the weight of each class, `[classes]`, or none, where all are 1. The loss of a batch is
-    /// the mean by the weights of its labels, as PyTorch's `CrossEntropyLoss(weight=…)`.
+    /// Class weights of the cross-entropies, `[classes]`; empty if all are 1. The loss of a batch is the mean weighted
+    /// by the weights of its labels, as PyTorch's `CrossEntropyLoss(weight=…)`.
     pub class_weights: &'a [f32],
 }
 
 impl Objective<'_> {
-    /// The weight of an example with this label.
+    /// Weight of an example with this label.
     pub fn weight(&self, label: u32) -> f32 {
         self.class_weights.get(label as usize).copied().unwrap_or(1.0)
     }
 
-    /// The weights of so many classes.
+    /// Class weights as a list of `classes` numbers.
     pub(crate) fn weights(&self, classes: usize) -> Vec<f32> {
         if self.class_weights.is_empty() { vec![1.0; classes] } else { self.class_weights.to_vec() }
     }
 
-    /// Whether it is plain cross-entropy.
+    /// Returns true without label smoothing and class weights.
     pub(crate) fn is_plain(&self) -> bool {
         self.label_smoothing == 0.0 && self.class_weights.is_empty()
     }
 
-    /// Checks that a model with so many outputs can be trained on these examples with it.
+    /// Checks that a model can be trained on these examples with this objective.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what does not fit.
+    /// [`Error::Invalid`] naming the setting that does not apply.
     pub fn check(&self, examples: &Examples) -> Result<()> {
         let Self { loss, label_smoothing, class_weights } = *self;
         loss.outputs(examples)?;
@@ -126,7 +128,7 @@ impl Objective<'_> {
     }
 }
 
-/// Checks that a loss takes these settings.
+/// Checks that a loss supports these settings.
 pub(crate) fn check_settings(loss: Loss, label_smoothing: f32, class_weights: bool) -> Result<()> {
     if !(0.0..1.0).contains(&label_smoothing) {
         return Err(Error::Invalid(format!("--label-smoothing {label_smoothing}: must be at least 0 and below 1")));
@@ -143,20 +145,20 @@ pub(crate) fn check_settings(loss: Loss, label_smoothing: f32, class_weights: bo
     Ok(())
 }
 
-/// How much the examples of each class count.
+/// Class weights: how much the examples of each class count.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ClassWeights {
-    /// So that every class counts the same, as scikit-learn's `class_weight="balanced"`.
+    /// Weights that make every class count the same, as scikit-learn's `class_weight="balanced"`.
     Balanced(Balanced),
-    /// These, `[classes]`.
+    /// These weights, `[classes]`.
     Each(Vec<f32>),
 }
 
-/// `balanced`.
+/// The text `balanced`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Balanced {
-    /// examples / (classes · examples of the class)
+    /// Weight of a class: examples / (classes · examples of the class).
     #[serde(rename = "balanced")]
     Balanced,
 }
@@ -164,7 +166,7 @@ pub enum Balanced {
 impl std::str::FromStr for ClassWeights {
     type Err = String;
 
-    /// `balanced`, or numbers separated by commas.
+    /// Parses `balanced`, or numbers separated by commas.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         if text == "balanced" {
             return Ok(Self::Balanced(Balanced::Balanced));
@@ -180,10 +182,10 @@ impl std::str::FromStr for ClassWeights {
 }
 
 impl ClassWeights {
-    /// The weight of each class, `[classes]`, for training on these examples.
+    /// Weight of each class, `[classes]`, for training on these examples.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there are not as many as classes, or the targets are no classes.
+    /// [`Error::Invalid`] if the number of weights is not the number of classes, or the targets are not classes.
     pub fn of(&self, examples: &Examples) -> Result<Vec<f32>> {
         let (Targets::Classes(labels), classes) = (&*examples.targets, examples.outputs) else {
             return Err(Error::Invalid(
@@ -218,7 +220,7 @@ impl ClassWeights {
     }
 }
 
-/// The probabilities of two classes from the logits of one output: `[examples] -> [examples, 2]`.
+/// Probabilities of two classes from the logits of one output: `[examples] -> [examples, 2]`.
 pub(crate) fn of_two_classes(logits: &[f32]) -> Vec<f32> {
     let sigmoid = |z: f32| 1.0 / (1.0 + (-z).exp());
     logits.iter().flat_map(|&z| [sigmoid(-z), sigmoid(z)]).collect()

@@ -1,38 +1,38 @@
-//! How good predictions are, class by class.
+//! Quality of predictions, class by class.
 
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// How often each class was taken for each class.
+/// Confusion matrix: how often each class was predicted for each label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
     /// Number of classes.
     pub classes: usize,
-    /// `[classes, classes]`, row-major: the row is an example's label, the column what was predicted.
+    /// Counts, `[classes, classes]`, row-major: the row is the label, the column the prediction.
     pub counts: Vec<usize>,
 }
 
-/// One class of a [`Confusion`]. A measure that would divide by zero is `None`.
+/// Metrics of one class of a [`Confusion`]. A ratio that would divide by zero is `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ClassMetrics {
     /// The class.
     pub class: usize,
-    /// Share of its predictions that were right; `None` if it was never predicted.
+    /// Share of the predictions of this class that are correct; `None` if the class was never predicted.
     pub precision: Option<f64>,
-    /// Share of its examples that were found; `None` if it has no example.
+    /// Share of the examples of this class that were predicted correctly; `None` if there are none.
     pub recall: Option<f64>,
-    /// Harmonic mean of precision and recall, `None` where one of them is; 0 if both are.
+    /// Harmonic mean of precision and recall; `None` if one of them is, 0 if both are 0.
     pub f1: Option<f64>,
-    /// Number of its examples.
+    /// Number of examples of this class.
     pub support: usize,
 }
 
 impl Confusion {
-    /// Counts labels against predictions, `[examples]` each.
+    /// Counts predictions against labels, `[examples]` each.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if their lengths differ or a class is not below `classes`.
+    /// [`Error::Invalid`] if the lengths differ or a class is not below `classes`.
     pub fn new(labels: &[u32], predictions: &[u32], classes: usize) -> Result<Self> {
         if labels.len() != predictions.len() {
             return Err(Error::Invalid(format!("{} predictions for {} labels", predictions.len(), labels.len())));
@@ -51,7 +51,7 @@ impl Confusion {
         Ok(Self { classes, counts })
     }
 
-    /// The rows, one for each label: `[classes]` counts of what its examples were taken for.
+    /// Rows of the matrix, one for each label: `[classes]` counts of the predictions.
     pub fn rows(&self) -> impl Iterator<Item = &[usize]> {
         self.counts.chunks(self.classes.max(1))
     }

@@ -1,8 +1,8 @@
 //! Models as [safetensors](https://github.com/huggingface/safetensors) files: bytes in, bytes out.
 //!
-//! Layer `i` (from 0) is stored as `torch.nn.Linear` keeps it: `{2i}.weight`, `[outputs, inputs]`, and `{2i}.bias`,
-//! `[outputs]`, both f32. With an activation between the layers these are the names that `torch.nn.Sequential` gives them,
-//! so a file loads without renaming:
+//! Names and shapes of the tensors are those of PyTorch's `nn.Sequential`: `{i}.weight` and `{i}.bias` for the layer at
+//! index `i` (from 0), and `{i}.running_mean` and `{i}.running_var` for batch normalisation, all f32. Weights that read
+//! an image are in PyTorch's order, channels first. So a file loads without renaming:
 //!
 //! ```python
 //! model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
@@ -10,10 +10,10 @@
 //! logits = model(torch.from_numpy(pixels).float() / 255)
 //! ```
 //!
-//! The other activations are `nn.Sigmoid()`, `nn.Tanh()` and `nn.GELU(approximate="tanh")`.
+//! The other activations are `nn.Sigmoid()`, `nn.Tanh()`, `nn.GELU(approximate="tanh")` and `nn.LeakyReLU()`.
 //!
-//! The file's metadata has one entry, `softstep`: a JSON object with the fields of [`Metadata`]. (One entry, because
-//! safetensors writes several in random order; so equal models make equal files.)
+//! The file's metadata has one entry, `softstep`: a JSON object with the fields of [`Metadata`]. Safetensors writes
+//! several entries in random order; with one entry, equal models make equal files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -31,53 +31,53 @@ use crate::loss::Loss;
 use crate::model::{Activation, Architecture, Parameters, Statistics, Weights};
 use crate::plan::{Node, Operation, Plan};
 
-/// The version of this format that is written, and the only one that is read.
+/// Version of the format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
-/// The metadata entry.
+/// Name of the metadata entry.
 const ENTRY: &str = "softstep";
-/// What [`Metadata::normalization`] may be.
+/// Possible values of [`Metadata::normalization`].
 const BYTES: &str = "byte/255";
 const COLUMNS: &str = "columns";
 const NONE: &str = "none";
 
-/// The longest file that is read: 4 GiB.
+/// Largest file that is read: 4 GiB.
 pub const MAX_BYTES: u64 = 4 << 30;
-/// The longest header that is read: 16 MiB, above what the most layers and the longest preprocessing need, whose quotes are
-/// escaped there.
+/// Largest header that is read: 16 MiB, more than the most layers and the longest preprocessing, with escaped quotes,
+/// need.
 const MAX_HEADER_BYTES: usize = 16 << 20;
 
-/// What a model file says about its model.
+/// Metadata of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
     /// Version of the format, now 1.
     pub format: u32,
     /// The model's layers and shapes.
     pub architecture: Architecture,
-    /// How a feature becomes an input: `byte/255`, `columns` as `preprocessing` says, or `none` where it is one as it is.
+    /// Normalisation of the features: `byte/255`, `columns` for that of `preprocessing`, or `none`.
     pub normalization: String,
-    /// How tables, images or arrays become inputs, and their targets outputs; `None` for IDX files.
+    /// Preprocessing of tables, images or arrays, and of their targets; `None` for IDX files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
-    /// Rows and columns of an example, if it is an image of one or three bytes a pixel.
+    /// Height and width of an example, if it is an image with one or three bytes per pixel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<[usize; 2]>,
-    /// Name of the data set it was trained on.
+    /// Name of the data set that the model was trained on.
     pub data: String,
-    /// [SHA-256](crate::data::Examples::sha256) of the examples that were not set aside for testing, where the data are
-    /// a table, images or arrays.
+    /// [SHA-256](crate::data::Examples::sha256) of the examples outside the test part, if the data is a table, images
+    /// or arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_sha256: Option<String>,
     /// Seed of the run.
     pub seed: u64,
-    /// The loss it was trained with, which says what its outputs mean.
+    /// Loss that the model was trained with, which defines the meaning of its outputs.
     #[serde(default)]
     pub loss: Loss,
-    /// The version of softstep that wrote it.
+    /// Version of softstep that wrote the file.
     pub version: String,
 }
 
 impl Metadata {
-    /// For a model trained on the data set named `data`, with this loss.
+    /// Metadata of a model trained on the data set named `data`, with this loss.
     pub fn new(parameters: &Parameters, data: &str, seed: u64, loss: Loss) -> Self {
         Self {
             format: FORMAT,
@@ -93,21 +93,20 @@ impl Metadata {
         }
     }
 
-    /// The same for a model that reads its data in this way, if any.
+    /// Sets the preprocessing, and the normalisation that follows from it.
     pub fn with_preprocessing(mut self, preprocessing: Option<Preprocessing>) -> Self {
         self.normalization = normalization_of(preprocessing.as_ref()).into();
         self.preprocessing = preprocessing;
         self
     }
 
-    /// The same for a model of images with so many rows and columns, if they are images.
+    /// Sets height and width of the examples, if they are images.
     pub fn with_image(mut self, image: Option<[usize; 2]>) -> Self {
         self.image = image;
         self
     }
 
-    /// The same for a model that was trained on examples with this [SHA-256](crate::data::Examples::sha256), if it is to
-    /// be known.
+    /// Sets the [SHA-256](crate::data::Examples::sha256) of the training examples, if it is recorded.
     pub fn with_train_sha256(mut self, train_sha256: Option<String>) -> Self {
         self.train_sha256 = train_sha256;
         self
@@ -152,10 +151,11 @@ fn normalization_of(preprocessing: Option<&Preprocessing>) -> &'static str {
     }
 }
 
-/// The bytes of a model file; equal arguments give equal bytes.
+/// Serialises a model file; equal arguments give equal bytes.
 ///
 /// # Errors
-/// [`Error::Invalid`] if a parameter is infinite or not a number, or the metadata's sizes or activation are not the parameters'.
+/// [`Error::Invalid`] if a parameter is infinite or not a number, or if the architecture of the metadata is not that of
+/// the parameters.
 pub fn to_safetensors(parameters: &Parameters, metadata: &Metadata) -> Result<Vec<u8>> {
     if metadata.architecture != parameters.architecture {
         return Err(Error::Invalid(format!(
@@ -166,12 +166,12 @@ pub fn to_safetensors(parameters: &Parameters, metadata: &Metadata) -> Result<Ve
     serialize(&parameter_tensors("", parameters)?, ENTRY, metadata)
 }
 
-/// Reads the bytes of a model file; `file` is its name for messages.
+/// Reads the bytes of a model file; `file` is the name in error messages.
 ///
-/// Nothing is guessed: the tensors must be those, and only those, that the metadata's layer sizes ask for.
+/// Nothing is guessed: the tensors must be exactly those that the metadata's architecture needs.
 ///
 /// # Errors
-/// [`Error::Format`] naming the file, the tensor and what is wrong with it.
+/// [`Error::Format`] with the file, the tensor and the problem.
 pub fn from_safetensors(file: &str, bytes: &[u8]) -> Result<(Parameters, Metadata)> {
     read(bytes).map_err(|problem| Error::format(file, problem))
 }
@@ -194,7 +194,7 @@ pub(crate) struct Tensor {
     pub bytes: Vec<u8>,
 }
 
-/// Weights, biases and running statistics of each layer, as the module says, their names behind `prefix`.
+/// Tensors of the weights, biases and running statistics of each layer, named as the module docs say, after `prefix`.
 pub(crate) fn parameter_tensors(prefix: &str, parameters: &Parameters) -> Result<Vec<Tensor>> {
     let mut tensors = weight_tensors(prefix, parameters)?;
     for node in Plan::new(&parameters.architecture).nodes {
@@ -206,7 +206,7 @@ pub(crate) fn parameter_tensors(prefix: &str, parameters: &Parameters) -> Result
     Ok(tensors)
 }
 
-/// Weights and biases alone.
+/// Tensors of the weights and biases only.
 pub(crate) fn weight_tensors(prefix: &str, parameters: &Parameters) -> Result<Vec<Tensor>> {
     let mut tensors = Vec::new();
     for node in Plan::new(&parameters.architecture).nodes {
@@ -227,7 +227,8 @@ pub(crate) fn weight_tensors(prefix: &str, parameters: &Parameters) -> Result<Ve
     Ok(tensors)
 }
 
-/// `[outputs, inputs]` of linear, `[outputs, channels, height, width]` of conv2d, `[channels]` of batch normalisation.
+/// Shape of a weight in PyTorch: `[outputs, inputs]` for linear, `[outputs, channels, height, width]` for conv2d,
+/// `[channels]` for batch normalisation.
 fn weight_shape(node: &Node, inputs: usize, outputs: usize) -> Vec<usize> {
     match node.operation {
         Operation::Conv2d(window) => vec![outputs, node.input.channels(), window.size, window.size],
@@ -236,8 +237,8 @@ fn weight_shape(node: &Node, inputs: usize, outputs: usize) -> Vec<usize> {
     }
 }
 
-/// The row of the weights that PyTorch has at input `input`: there channels come before the pixels of an image or a
-/// kernel, here behind them.
+/// Row of the weights for PyTorch's input `input`. PyTorch orders an image or a kernel with channels first, softstep
+/// with channels last.
 fn row_of(node: &Node, input: usize) -> usize {
     let (positions, channels) = match node.operation {
         Operation::Conv2d(window) => (window.size * window.size, node.input.channels()),
@@ -247,13 +248,13 @@ fn row_of(node: &Node, input: usize) -> usize {
     input % positions * channels + input / positions
 }
 
-/// Name of a tensor of `nn.Sequential`: the position of the layer there, and what it is of the layer.
+/// Name of a tensor in `nn.Sequential`: the index of the layer, and the parameter of the layer.
 fn name(prefix: &str, node: &Node, what: &str) -> String {
     format!("{prefix}{}.{what}", node.layer - 1)
 }
 
 impl Tensor {
-    /// A tensor of finite f32.
+    /// Builds a tensor of f32 values, which must be finite.
     fn new<'a>(name: String, shape: Vec<usize>, values: impl Iterator<Item = &'a f32>) -> Result<Self> {
         let bytes = to_bytes(values);
         finite(&name, &bytes).map_err(Error::Invalid)?;
@@ -261,7 +262,7 @@ impl Tensor {
     }
 }
 
-/// A safetensors file with one metadata entry.
+/// Serialises a safetensors file with one metadata entry.
 pub(crate) fn serialize(tensors: &[Tensor], entry: &str, metadata: &impl Serialize) -> Result<Vec<u8>> {
     let views = tensors.iter().map(|Tensor { name, dtype, shape, bytes }| {
         let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| Error::Invalid(error.to_string()))?;
@@ -273,7 +274,7 @@ pub(crate) fn serialize(tensors: &[Tensor], entry: &str, metadata: &impl Seriali
         .map_err(|error| Error::Invalid(error.to_string()))
 }
 
-/// The tensors of a file, and its metadata entry; `what` it should be is for messages.
+/// Opens the tensors of a file, and its metadata entry; `what` names the expected kind of file in error messages.
 pub(crate) fn deserialize<'a, M: DeserializeOwned>(
     bytes: &'a [u8],
     what: &str,
@@ -288,14 +289,14 @@ pub(crate) fn deserialize<'a, M: DeserializeOwned>(
     Ok((Tensors { file, read: BTreeSet::new() }, metadata))
 }
 
-/// Gives the metadata of version 0.1.0, which knew stacks of linear layers alone, their architecture.
+/// Adds the architecture to metadata of version 0.1.0, which only knew stacks of linear layers.
 fn with_architecture(metadata: &mut Value) -> std::result::Result<(), String> {
     let Value::Object(entries) = metadata else { return Ok(()) };
     if entries.contains_key("architecture") {
         return Ok(());
     }
     let Some(sizes) = entries.remove("sizes") else { return Ok(()) };
-    // A model file says the activation itself, a checkpoint in its settings; the first of them had but one.
+    // A model file states the activation itself, a checkpoint in its settings; the first checkpoints had only ReLU.
     let activation = entries.remove("activation").or_else(|| entries.get("config")?.get("activation").cloned());
     let no_model = |problem: String| format!("its metadata make no model: {problem}");
     let sizes: Vec<usize> = serde_json::from_value(sizes).map_err(|error| no_model(error.to_string()))?;
@@ -307,10 +308,10 @@ fn with_architecture(metadata: &mut Value) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// The tensors and the metadata entries of a safetensors file.
+/// Opens the tensors and the metadata entries of a safetensors file.
 ///
-/// Stricter than the `safetensors` crate: no header beyond [`MAX_HEADER_BYTES`], and no name twice, of which each
-/// reader might take another. And no sizes beyond the file, at which the crate's sums overflow.
+/// Stricter than the `safetensors` crate: refuses headers above [`MAX_HEADER_BYTES`], duplicate names, which readers
+/// may resolve differently, and sizes beyond the file, at which the sums of the crate overflow.
 fn open(bytes: &[u8]) -> std::result::Result<(SafeTensors<'_>, BTreeMap<String, String>), String> {
     let not_safetensors = |problem: String| format!("not a whole safetensors file: {problem}");
     let length = bytes.first_chunk().map_or(0, |&length| u64::from_le_bytes(length));
@@ -338,7 +339,7 @@ fn open(bytes: &[u8]) -> std::result::Result<(SafeTensors<'_>, BTreeMap<String, 
     Ok((tensors, entries))
 }
 
-/// A JSON object that has no name twice; serde's own maps take the last.
+/// A JSON object without duplicate names; serde's own maps keep the last duplicate.
 struct Distinct<V>(BTreeMap<String, V>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Distinct<V> {
@@ -366,14 +367,14 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Distinct<V> {
     }
 }
 
-/// The tensors of a file, and which of them were read.
+/// The tensors of a file, with a record of which were read.
 pub(crate) struct Tensors<'a> {
     file: SafeTensors<'a>,
     read: BTreeSet<String>,
 }
 
 impl<'a> Tensors<'a> {
-    /// Reads what [`parameter_tensors`] wrote.
+    /// Reads the tensors of [`parameter_tensors`].
     pub fn parameters(&mut self, prefix: &str, architecture: &Architecture) -> std::result::Result<Parameters, String> {
         let mut parameters = self.weights(prefix, architecture)?;
         for node in Plan::new(architecture).nodes.iter().filter(|node| node.statistics.is_some()) {
@@ -388,7 +389,7 @@ impl<'a> Tensors<'a> {
         Ok(parameters)
     }
 
-    /// Reads what [`weight_tensors`] wrote. Only tensors that are there, in the right shape, take memory.
+    /// Reads the tensors of [`weight_tensors`]. Memory is only used for tensors that exist with the right shape.
     pub fn weights(&mut self, prefix: &str, architecture: &Architecture) -> std::result::Result<Parameters, String> {
         let mut layers = Vec::new();
         for node in &Plan::new(architecture).nodes {
@@ -405,7 +406,7 @@ impl<'a> Tensors<'a> {
         Ok(Parameters { architecture: architecture.clone(), layers, statistics: Vec::new() })
     }
 
-    /// The bytes of a tensor that must have this type and shape.
+    /// Bytes of a tensor, which must have this type and shape.
     pub fn bytes(&mut self, name: String, dtype: Dtype, shape: &[usize]) -> std::result::Result<&'a [u8], String> {
         let view = self.file.tensor(&name).map_err(|_| format!("tensor {name} is missing"))?;
         if view.dtype() != dtype || view.shape() != shape {
@@ -419,14 +420,14 @@ impl<'a> Tensors<'a> {
         Ok(view.data())
     }
 
-    /// The values of a tensor that must be f32, finite and of this shape.
+    /// Values of a tensor, which must be finite f32 and have this shape.
     fn values(&mut self, name: String, shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
         let bytes = self.bytes(name.clone(), Dtype::F32, shape)?;
         finite(&name, bytes)?;
         Ok(from_bytes(bytes).collect())
     }
 
-    /// The first tensor by name that was not read.
+    /// First tensor, by name, that was not read.
     pub fn unread(&self) -> Option<&str> {
         self.file.names().into_iter().filter(|&name| !self.read.contains(name)).min()
     }

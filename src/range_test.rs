@@ -1,45 +1,45 @@
-//! Learning rates found by trial: a range test, and a rate that was tried before it is advised.
+//! Search for a learning rate: the range test, and trials of smaller rates.
 
 use crate::backend::{Backend, Step};
 use crate::error::Result;
 use crate::trainer::{TrainingConfig, epoch_order};
 
-/// The rates of a range test: from the first to the last, in equal factors.
+/// First and last learning rate of a range test; the rates form a geometric sequence.
 const FIRST: f64 = 1e-5;
 const LAST: f64 = 10.0;
-/// Steps of a range test: 20 while the rate grows tenfold.
+/// Number of steps of a range test: 20 per factor of ten.
 const STEPS: usize = 121;
-/// Share of the running mean of the losses that a step keeps.
+/// Decay of the running mean of the losses, per step.
 const KEPT: f64 = 0.8;
-/// How far the running mean may rise above its lowest until the test ends.
+/// Factor by which the running mean may exceed its minimum before the test ends.
 const RISE: f64 = 2.0;
-/// Share of the whole fall of the running mean that is made at the rate where a run begins to be fast.
+/// Share of the total fall of the running mean at which the test reads off a rate: there a run starts to be fast.
 const FALLEN: f64 = 0.75;
-/// That rate divided by the one that is taken.
+/// Divisor of that rate, for the rate to train with.
 const MARGIN: f64 = 2.0;
-/// Steps of the trial of a rate.
+/// Number of steps of a trial.
 const TRIAL: usize = 100;
-/// How often a rate is divided by 10 until no rate is advised.
+/// Number of trials, each at a tenth of the rate before, until the search is abandoned.
 const TRIALS: usize = 40;
 
-/// The outcome of a range test.
+/// Result of a range test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RangeTest {
-    /// `[learning rate, loss]` of each of its steps, the last of which may be infinite or not a number.
+    /// Pairs `[learning rate, loss]`, one for each step; the last loss may be infinite or not a number.
     pub curve: Vec<[f32; 2]>,
-    /// The rate to train with.
+    /// Learning rate to train with.
     pub learning_rate: f32,
 }
 
-/// Runs a learning-rate range test (Smith 2017, "Cyclical learning rates for training neural networks"): about a hundred
-/// steps whose rate grows from 0.00001 to 10, until the loss rises. The rate to train with is half of the one where
-/// the running mean of the losses has made three quarters of its fall: at the end of the fall units die, or the loss is
-/// about to rise.
+/// Runs a learning-rate range test (Smith 2017, "Cyclical learning rates for training neural networks"): about a
+/// hundred steps at rates from 0.00001 to 10, until the loss rises. The rate to train with is half the rate at which
+/// the running mean of the losses has completed three quarters of its fall: at the end of the fall units die, or the
+/// loss is about to rise.
 ///
-/// The backend stands afterwards where it stood before.
+/// Afterwards the backend has the state that it had before.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub async fn range_test<B: Backend>(backend: &mut B, config: &TrainingConfig, examples: usize) -> Result<RangeTest> {
     let growth = (LAST / FIRST).powf(1.0 / (STEPS - 1) as f64);
     let rates: Vec<f32> = (0..STEPS).map(|step| (FIRST * growth.powi(step as i32)) as f32).collect();
@@ -62,7 +62,7 @@ pub async fn range_test<B: Backend>(backend: &mut B, config: &TrainingConfig, ex
 /// before.
 ///
 /// # Errors
-/// What the backend reports.
+/// Errors of the backend.
 pub async fn smaller_rate<B: Backend>(
     backend: &mut B,
     config: &TrainingConfig,
@@ -93,12 +93,12 @@ pub async fn smaller_rate<B: Backend>(
     Ok(first.map(|(rate, _)| rate))
 }
 
-/// Returns true where a loss is far above `lowest`, or not finite.
+/// Returns true if a loss is far above `lowest`, or not finite.
 fn rises(loss: f64, lowest: f64) -> bool {
     !(loss.is_finite() && loss <= RISE * lowest)
 }
 
-/// The mean of the losses up to each, later ones counting more.
+/// Exponentially weighted running means of the losses.
 fn running_means(losses: &[f32]) -> Vec<f64> {
     let (mut sum, mut weight) = (0.0, 0.0);
     let mean = |&loss: &f32| {
@@ -108,8 +108,8 @@ fn running_means(losses: &[f32]) -> Vec<f64> {
     losses.iter().map(mean).collect()
 }
 
-/// The losses of steps at these rates, until `ended` says of all so far that they are enough. The backend stands
-/// afterwards where it stood before.
+/// Losses of steps at these rates, until `ended` returns true for the losses so far. Afterwards the backend has the
+/// state that it had before.
 async fn losses_at<B: Backend>(
     backend: &mut B,
     config: &TrainingConfig,
@@ -186,7 +186,7 @@ mod tests {
         let advised = |rate| on_digits(rate, &[64], async |backend, config| smaller_rate(backend, config, 1438).await);
         let rate = advised(1e6).unwrap().unwrap();
         assert!((0.001..=1.0).contains(&rate), "{rate}");
-        // Nothing is learned at a rate so small that no parameter changes.
+        // At a rate so small that no parameter changes, nothing is learned.
         assert_eq!(advised(1e-30).unwrap(), None);
     }
 }

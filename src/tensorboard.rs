@@ -1,9 +1,9 @@
-//! Event files for TensorBoard: TFRecords of protobuf messages, as `tensorflow/core/util/event.proto` and
-//! `tensorflow/core/framework/summary.proto` declare them; here are the fields that scalars need.
+//! Event files for TensorBoard: TFRecords of protobuf messages, as declared in `tensorflow/core/util/event.proto` and
+//! `tensorflow/core/framework/summary.proto`; only the fields that scalars need are declared here.
 //!
-//! A run that goes on writes a file of its own. It begins by taking back what earlier files have from the checkpoint's
-//! step on, in TensorBoard's way (a session log that says START), and repeats that step from `metrics.jsonl`: so every
-//! step is there once, whenever the run was killed.
+//! A resumed run writes a file of its own. First it withdraws the events of earlier files from the checkpoint's step
+//! on, in TensorBoard's way (a session log with status START), and repeats that step from `metrics.jsonl`. So every
+//! step is there exactly once, whenever the run was killed.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -18,12 +18,12 @@ use crate::record::{EpochPoint, History, StepPoint};
 use crate::report;
 use crate::run_folder::METRICS;
 
-/// What TensorBoard knows the files by.
+/// File name prefix by which TensorBoard recognises event files.
 pub const PREFIX: &str = "events.out.tfevents.";
 
 #[derive(Clone, PartialEq, Message)]
 struct Event {
-    /// Seconds since 1970.
+    /// Seconds since 1970-01-01.
     #[prost(double, tag = "1")]
     wall_time: f64,
     #[prost(int64, tag = "2")]
@@ -52,28 +52,28 @@ struct Value {
 
 #[derive(Clone, PartialEq, Message)]
 struct SessionLog {
-    /// 1 is START.
+    /// Status of the session; 1 is START.
     #[prost(int32, tag = "1")]
     status: i32,
 }
 
-/// The event file of a training run. Where it cannot be written, the run goes on without: the numbers are in
-/// `metrics.jsonl`, too.
+/// The event file of a training run. If it cannot be written, the run continues without it: the numbers are also in
+/// `metrics.jsonl`.
 #[derive(Debug)]
 pub struct Events {
     path: PathBuf,
-    /// `None` once it could not be written.
+    /// The open file; `None` after a write failed.
     file: Option<BufWriter<File>>,
     step: usize,
 }
 
 impl Events {
-    /// Whether the folder has event files.
+    /// Returns true if the folder has event files.
     pub fn exist(folder: &Path) -> bool {
         last_time(folder).is_some()
     }
 
-    /// Begins a file in the folder of a run that goes on after this step; 0 is a run that starts.
+    /// Creates an event file in the folder of a run that resumes after step `step`; 0 for a new run.
     pub fn create(folder: &Path, step: usize) -> Self {
         let earlier = last_time(folder);
         // TensorBoard reads the files in the order of their names.
@@ -96,7 +96,7 @@ impl Events {
         events
     }
 
-    /// Writes what `metrics.jsonl` has from this step on.
+    /// Writes the events of `metrics.jsonl` from step `from` on.
     fn repeat(&mut self, folder: &Path, from: usize) {
         let history = match History::read(&folder.join(METRICS)) {
             Ok(history) => history,
@@ -111,7 +111,7 @@ impl Events {
         }
     }
 
-    /// Takes an event of training.
+    /// Writes an event of training.
     pub fn record(&mut self, event: trainer::Event<'_>) {
         match event {
             trainer::Event::Step { step, loss, learning_rate, .. } => {
@@ -130,7 +130,7 @@ impl Events {
                     real_values: test.r_squared.is_some(),
                 });
             }
-            // A run that is killed goes on from here: what is before must be there.
+            // A killed run resumes from here, so everything before must be in the file.
             trainer::Event::Checkpoint { .. } => self.flush(),
             trainer::Event::EpochStarted { .. } | trainer::Event::EpochTrained { .. } => {}
         }
@@ -172,7 +172,7 @@ impl Events {
         }
     }
 
-    /// Brings everything so far to the file.
+    /// Flushes buffered events to the file.
     pub fn flush(&mut self) {
         if let Some(Err(error)) = self.file.as_mut().map(Write::flush) {
             self.give_up(&error);
@@ -181,14 +181,14 @@ impl Events {
 
     fn give_up(&mut self, error: &io::Error) {
         if let Some(file) = self.file.take() {
-            // Without another attempt to write what is left.
+            // The buffer is discarded without another attempt to write it.
             let _ = file.into_parts();
         }
         report::notice(&format!("no more events for TensorBoard: cannot write {}: {error}", self.path.display()));
     }
 }
 
-/// Appends a TFRecord: length, its checksum, data, theirs.
+/// Appends a TFRecord: length, checksum of the length, data, checksum of the data.
 fn write_record(output: &mut impl Write, data: &[u8]) -> io::Result<()> {
     let length = (data.len() as u64).to_le_bytes();
     output.write_all(&length)?;
@@ -197,19 +197,19 @@ fn write_record(output: &mut impl Write, data: &[u8]) -> io::Result<()> {
     output.write_all(&masked_checksum(data).to_le_bytes())
 }
 
-/// The CRC-32C as TFRecords have it, so that a record may hold records.
+/// The masked CRC-32C of TFRecords, which allows a record to contain records.
 fn masked_checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// The time in the name of the last event file.
+/// Time in the name of the latest event file.
 fn last_time(folder: &Path) -> Option<u64> {
     let entries = fs::read_dir(folder).ok()?.flatten();
     let time = |name: &str| name.strip_prefix(PREFIX)?.split('.').next()?.parse().ok();
     entries.filter_map(|entry| time(entry.file_name().to_str()?)).max()
 }
 
-/// Seconds since 1970.
+/// Seconds since 1970-01-01.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }

@@ -1,4 +1,4 @@
-//! What a model makes of its test part, example by example: as much of it as a report shows.
+//! Error analysis: results of a model on its test part, example by example, as far as a report shows them.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -10,109 +10,109 @@ use crate::page::plot::{number, rounded};
 use crate::page::{self, picture};
 use crate::record::null_is_nan;
 
-/// Mistakes that are kept: pictures, and rows of a table.
+/// Upper limits of the recorded mistakes, for pictures and for rows of a table.
 const PICTURES: usize = 24;
 const ROWS: usize = 12;
-/// Columns of a row that are kept, and outputs of a model.
+/// Upper limits of the recorded columns of a row and outputs of a model.
 const COLUMNS: usize = 24;
 const OUTPUTS: usize = 4;
-/// The most classes of a confusion matrix.
+/// Upper limit of the classes of a confusion matrix.
 const MAX_CLASSES: usize = 1000;
-/// Real values that are kept to be drawn.
+/// Upper limit of the real values recorded for the plot.
 const SAMPLE: usize = 800;
-/// Numbers that go to the device at a time.
+/// Upper limit of the numbers uploaded to the device at a time.
 const CHUNK: usize = 1 << 22;
 
-/// A model on its test part.
+/// Results of a model on its test part.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Tested {
-    /// The epoch that the parameters are of.
+    /// Epoch of the parameters.
     pub epoch: usize,
-    /// Examples in the test part.
+    /// Number of test examples.
     pub examples: usize,
-    /// Their mean loss.
+    /// Mean loss.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// The share that was predicted right, of classes.
+    /// Share of correct predictions, for classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
-    /// R², of real values.
+    /// Coefficient of determination R², for real values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r_squared: Option<f64>,
-    /// The root mean squared error of real values, in their own units.
+    /// Root mean squared error of real values, in the units of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rmse: Option<f64>,
     /// Number of classes; 0 for real values.
     #[serde(default)]
     pub classes: usize,
-    /// `[label, prediction, examples]`, as far as there are any.
+    /// Non-zero cells of the confusion matrix, as `[label, prediction, examples]`.
     #[serde(default)]
     pub confusion: Vec<[usize; 3]>,
-    /// Real values that are drawn.
+    /// Real values for the plot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<Sample>,
-    /// The worst mistakes, the worst first; `None` where they were not looked for.
+    /// The worst mistakes, the worst first; `None` if they were not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mistakes: Option<Vec<Mistake>>,
 }
 
-/// Every so many of the test part's real values, in their own units.
+/// A regular sample of the test part's real values, in the units of the target.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Sample {
-    /// One of how many.
+    /// Interval of the sample, in examples.
     pub every: usize,
-    /// `[actual, predicted]`.
+    /// Pairs `[actual, predicted]`.
     pub pairs: Vec<[f64; 2]>,
 }
 
-/// An example that a model gets wrong.
+/// An example that the model predicts wrongly.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Mistake {
-    /// Which one of the test part, from 0.
+    /// Index of the example in the test part, from 0.
     pub example: usize,
-    /// What is wrong.
+    /// The wrong prediction.
     #[serde(flatten)]
     pub wrong: Wrong,
-    /// What it looks like.
+    /// The example itself.
     pub input: Input,
 }
 
-/// What is wrong about a prediction.
+/// A wrong prediction.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Wrong {
-    /// The class.
+    /// A wrong class.
     Class {
-        /// The right one.
+        /// The correct class.
         label: usize,
-        /// The predicted one.
+        /// The predicted class.
         predicted: usize,
-        /// Classes with their outputs, probabilities as a rule; the largest and that of the label.
+        /// Classes with their outputs, usually probabilities: the largest ones and that of the label.
         outputs: Vec<(usize, f32)>,
     },
-    /// The number.
+    /// An inaccurate number.
     Value {
-        /// The right one.
+        /// The actual value.
         #[serde(deserialize_with = "null_is_nan")]
         actual: f64,
-        /// The predicted one.
+        /// The predicted value.
         #[serde(deserialize_with = "null_is_nan")]
         predicted: f64,
     },
 }
 
-/// What an example looks like.
+/// Display form of an example.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
-    /// A PNG in a `data:` address.
+    /// A PNG in a `data:` URL.
     Picture(String),
-    /// Names of columns with their values, perhaps not all.
+    /// Names and values of columns; long rows are truncated.
     Row(Vec<(String, String)>),
 }
 
 impl Tested {
-    /// What an evaluation says by itself. There is a confusion matrix of at most [`MAX_CLASSES`].
+    /// Results that follow from the evaluation alone, with a confusion matrix of at most [`MAX_CLASSES`] classes.
     pub fn new(epoch: usize, data: &Data, evaluation: &Evaluation) -> Self {
         let mut confusion = Vec::new();
         let mut classes = 0;
@@ -138,7 +138,7 @@ impl Tested {
         }
     }
 
-    /// Looks at the examples that `evaluation`, of this backend's parameters, got wrong.
+    /// Records the examples that `evaluation`, of this backend's parameters, predicts wrongly.
     pub async fn examine<B: Backend>(
         &mut self,
         backend: &mut B,
@@ -152,7 +152,7 @@ impl Tested {
                     (0..).zip(labels.iter().zip(&evaluation.predictions)).filter(|(_, (label, taken))| label != taken);
                 let wrong: Vec<u32> = wrong.map(|(example, _)| example).collect();
                 let most = if data.image.is_some() { PICTURES } else { ROWS };
-                // How much more the model believes in the wrong class, and the mistake.
+                // Difference between the outputs of the wrong and the correct class, with the mistake.
                 let mut worst: Vec<(f32, Mistake)> = Vec::new();
                 for chunk in chunks(test, &wrong) {
                     let (outputs, width) = outputs(backend, test, chunk).await?;
@@ -165,7 +165,7 @@ impl Tested {
                             let wrong = Wrong::Class { label, predicted, outputs: largest(outputs, label) };
                             worst
                                 .push((gap, Mistake { example: example as usize, wrong, input: input(data, example) }));
-                            // Stable, so that of equals the first stays.
+                            // The sort is stable, so the first of several equal mistakes stays.
                             worst.sort_by(|(a, _), (b, _)| b.total_cmp(a));
                             worst.truncate(most);
                         }
@@ -209,7 +209,7 @@ impl Tested {
         Ok(())
     }
 
-    /// The confusion matrix of classes, where there is one.
+    /// The confusion matrix, if there is one.
     pub fn confusion(&self) -> Option<Confusion> {
         if self.confusion.is_empty() {
             return None;
@@ -221,7 +221,7 @@ impl Tested {
         Some(Confusion { classes: self.classes, counts })
     }
 
-    /// Checks that what was read from a file fits together.
+    /// Checks that the values read from a file are consistent.
     pub fn check(&self) -> Result<()> {
         if self.classes > MAX_CLASSES {
             bail!("it speaks of {} classes", self.classes);
@@ -244,12 +244,12 @@ impl Tested {
     }
 }
 
-/// So many of these examples that the device can take them.
+/// Splits the examples into chunks that fit the device.
 fn chunks<'a>(test: &Examples, examples: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
     examples.chunks((CHUNK / test.features).clamp(1, 8192))
 }
 
-/// A model's outputs for these examples, `[examples, width]`, and the width.
+/// Outputs of the model for these examples, `[examples, width]`, and the width.
 async fn outputs<B: Backend>(
     backend: &mut B,
     test: &Examples,
@@ -261,7 +261,7 @@ async fn outputs<B: Backend>(
     Ok((outputs, width))
 }
 
-/// The largest outputs with their classes, and that of the label.
+/// The largest outputs with their classes, including that of the label.
 fn largest(outputs: &[f32], label: usize) -> Vec<(usize, f32)> {
     let mut all: Vec<(usize, f32)> =
         outputs.iter().copied().enumerate().filter(|(_, output)| output.is_finite()).collect();
@@ -273,12 +273,12 @@ fn largest(outputs: &[f32], label: usize) -> Vec<(usize, f32)> {
     all
 }
 
-/// A target as its column has it.
+/// Converts a target to the units of its column.
 fn own_unit(preprocessing: Option<&Preprocessing>, value: f32) -> f64 {
     preprocessing.and_then(Preprocessing::target_scale).map_or(f64::from(value), |scale| scale.undo(value))
 }
 
-/// What a test example looks like.
+/// Display form of a test example.
 fn input(data: &Data, example: u32) -> Input {
     let Data { test, preprocessing, image, .. } = data;
     let row = example as usize * test.features..(example as usize + 1) * test.features;
@@ -308,10 +308,10 @@ fn numbered(values: impl Iterator<Item = f64>) -> Input {
     )
 }
 
-/// What stands for a value that a row does not have.
+/// Text of a missing value in a row.
 const MISSING: &str = "(missing)";
 
-/// The columns of a table that features were made of.
+/// Recovers the columns of a table from the features.
 fn columns(features: &[f32], preprocessing: &TableFormat) -> Vec<(String, String)> {
     let mut features = features.iter();
     let mut columns = Vec::new();
@@ -323,7 +323,7 @@ fn columns(features: &[f32], preprocessing: &TableFormat) -> Vec<(String, String
                     columns.push((page::name(&column.name), MISSING.into()));
                     continue;
                 }
-                // What f32 has kept of it.
+                // The number of digits that f32 preserves.
                 rounded(number, 10f64.powi(number.abs().max(scale.deviation).log10().ceil() as i32 - 6))
                     .replace(',', "")
             }

@@ -1,8 +1,8 @@
-//! Proof that a device computes the right thing: every so many steps the CPU computes the step again, in f64, and
-//! compares loss, gradients and updated parameters.
+//! Verification of a device: at regular intervals, the CPU recomputes a training step in f64 and compares loss,
+//! gradients and updated parameters.
 //!
-//! How far a number may be off is computed with it: [`Network`] says how, up to the gradients. The coefficient of
-//! clipping lies between those of the least and the largest norm that the gradients may have.
+//! The tolerance of each number is computed with the number: [`Network`] describes how, up to the gradients. The clip
+//! coefficient is bounded by those of the smallest and the largest norm that the gradients may have.
 
 use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
 use crate::data::{Examples, Targets};
@@ -15,20 +15,20 @@ use crate::reference::{
     rounding, row_scales, sigmoid, softplus, target, widen,
 };
 
-/// What gets lost where f32 runs out of small numbers, many times over.
+/// Absolute tolerance for values lost to underflow in f32, with ample room.
 const UNDERFLOW: f64 = 1e-33;
 
-/// What verification found so far.
+/// Result of the verification so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verification {
-    /// Steps that the CPU computed again.
+    /// Number of verified steps.
     pub steps: usize,
-    /// For loss, gradients and parameters the number that came nearest to its tolerance, and its step, from 1.
+    /// The worst deviation of loss, gradients and parameters, relative to the tolerance, with its step, from 1.
     pub worst: Vec<(usize, Deviation)>,
 }
 
 impl Verification {
-    /// Keeps the worst of each kind; the kinds come in the same order every time.
+    /// Keeps the worst deviation of each kind; the kinds come in the same order every time.
     fn add(&mut self, step: usize, found: Vec<Deviation>) {
         self.steps += 1;
         if self.worst.is_empty() {
@@ -43,21 +43,22 @@ impl Verification {
     }
 }
 
-/// A backend whose steps are verified: the first, and every so many after it. Otherwise it is the backend within.
+/// A backend wrapper that verifies the first step, and every `every`-th after it. Everything else is delegated to the
+/// wrapped backend.
 #[derive(Debug)]
 pub struct Verified<'a, B> {
     backend: B,
     training: Training<'a>,
     every: usize,
-    /// Steps so far.
+    /// Number of steps so far.
     steps: usize,
     order: Vec<u32>,
     found: Verification,
 }
 
 impl<'a, B: Backend> Verified<'a, B> {
-    /// Verifies the first step of a run, and every `every`-th after it. `backend` was made with this `training`; `steps`
-    /// of the run are behind it.
+    /// Verifies the first step of a run, and every `every`-th after it. `backend` must have been made with this
+    /// `training`, and `steps` steps of the run have already been taken.
     pub fn new(backend: B, training: Training<'a>, every: usize, steps: usize) -> Self {
         let found = Verification::default();
         Self { backend, training, every: every.max(1), steps, order: Vec::new(), found }
@@ -146,8 +147,8 @@ impl<B: Backend> Backend for Verified<'_, B> {
     }
 }
 
-/// The worst number of the loss, of the gradients and of the parameters after a step on the examples `rows`; `None` where
-/// the run diverges and f32 has no numbers left.
+/// Finds the worst deviation of the loss, the gradients and the parameters after a step on the examples `rows`; `None`
+/// if the run diverges beyond the range of f32.
 fn check(
     training: &Training<'_>,
     rows: &[u32],
@@ -188,7 +189,7 @@ fn check(
         if !update.parameters.is_within_f32() {
             return None;
         }
-        // The gradient itself is never written down: it follows from what it changed.
+        // The gradient itself is never stored: it follows from the change that it caused.
         let first_moment = old_moments[0].as_deref().zip(new_moments[0].as_deref()).map(<[_; 2]>::from);
         let derived = with_optimizer!(&training.optimizer, entry => {
             entry.derived_gradient(rate, [&old, &new], first_moment)?
@@ -221,19 +222,19 @@ fn check(
     Some(vec![loss, worst_gradient?, worst_parameter?])
 }
 
-/// Clips the gradients of all layers; `None` where the sum of their squares leaves f32.
+/// Clips the gradients of all layers; `None` if the sum of their squares exceeds f32.
 fn clip(gradients: &mut [Bounded], max_norm: f64) -> Option<()> {
     let norm = gradient_norm(gradients.iter().map(|gradient| &gradient.values[..]));
-    // By the triangle inequality the norm is off by no more than the norm of the errors.
+    // By the triangle inequality, the error of the norm is at most the norm of the errors.
     let from_gradients = gradient_norm(gradients.iter().map(|gradient| &gradient.errors[..]));
     if (norm + from_gradients).powi(2) >= TOO_LARGE {
         return None;
     }
-    // The sum of the squares is rounded, the root of it half as much; squares that f32 has no numbers for are lost.
+    // The sum of squares is rounded, and its root has half the relative error; squares below the range of f32 are lost.
     let count: usize = gradients.iter().map(|gradient| gradient.values.len()).sum();
     let lost = (count as f64 * f64::from(f32::MIN_POSITIVE)).sqrt();
     let error = from_gradients + norm * (rounding(count) / 2.0 + 4.0 * EPSILON) + lost;
-    // It falls as the norm grows; the division is rounded, unless there is none.
+    // The coefficient falls as the norm grows; the division is rounded, unless there is none.
     let coefficient = clip_coefficient(norm, max_norm);
     let most = (clip_coefficient((norm - error).max(0.0), max_norm) * (1.0 + 8.0 * EPSILON)).min(1.0);
     let least = clip_coefficient(norm + error, max_norm);
@@ -249,16 +250,16 @@ fn clip(gradients: &mut [Bounded], max_norm: f64) -> Option<()> {
     Some(())
 }
 
-/// What a step on the examples `rows` should come to.
+/// Expected results of a step on the examples `rows`.
 struct Expected {
     loss: Bounded,
-    /// By the weights of each layer that has some.
+    /// Gradients of the weights of each layer that has any.
     gradients: Vec<Bounded>,
     /// Running mean and variance of each batch normalisation.
     statistics: Vec<[Bounded; 2]>,
 }
 
-/// Runs step `step` on the examples `rows` in f64; `None` where numbers leave f32.
+/// Runs step `step` on the examples `rows` in f64; `None` if numbers exceed f32.
 fn expected(training: &Training<'_>, rows: &[u32], step: u64, parameters: &Parameters) -> Option<Expected> {
     let examples = training.examples;
     let network = Network::new(parameters);
@@ -273,7 +274,7 @@ fn expected(training: &Training<'_>, rows: &[u32], step: u64, parameters: &Param
     Some(Expected { loss, gradients, statistics: pass.statistics })
 }
 
-/// The mean loss, and its gradient by the outputs, `[batch, outputs]`.
+/// Mean loss, and its gradient with respect to the outputs, `[batch, outputs]`.
 fn loss(objective: &Objective<'_>, values: &Bounded, targets: &Targets, outputs: usize) -> (Bounded, Bounded) {
     let scales = row_scales(objective, targets, outputs);
     let batch = scales.len() as f64;
@@ -304,7 +305,7 @@ fn loss(objective: &Objective<'_>, values: &Bounded, targets: &Targets, outputs:
     (Bounded { values: vec![loss / batch], errors: vec![loss_error / batch] }, d_values)
 }
 
-/// The loss of a row and its error, where each class has a share of the label; the gradient is added to `d_logits`.
+/// Cross-entropy of a row and its error, for these coefficients of the classes; appends the gradient to `d_logits`.
 fn cross_entropy(row: &[f64], errors: &[f64], shares: &[f64], d_logits: &mut Bounded) -> (f64, f64) {
     let classes = row.len();
     let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -330,12 +331,14 @@ fn cross_entropy(row: &[f64], errors: &[f64], shares: &[f64], d_logits: &mut Bou
     (loss, loss_error + rounding(classes) * loss)
 }
 
-/// The same for one output, whose sigmoid is the probability of class 1.
+/// Binary cross-entropy of a row and its error, for one output whose sigmoid is the probability of class 1; appends the
+/// gradient to `d_logit`.
 fn binary_cross_entropy(z: f64, error: f64, label: u32, weight: f32, d_logit: &mut Bounded) -> (f64, f64) {
     let (label, weight, p) = (f64::from(label), f64::from(weight), sigmoid(z));
     let loss = softplus(z) - z * label;
     let slope = p - label;
-    // As above; where the loss is near 0 it is the difference of z and z, or the log of about 1.
+    // The errors of exp and log are as in `cross_entropy`; near 0, the loss is the difference of equal numbers, or the
+    // log of about 1.
     let loss_error = error * (slope.abs() + error).min(1.0) + EPSILON * (16.0 + 4.0 * z.abs());
     let exp_error = (error + EPSILON * (32.0 + 2.0 * z.abs())).exp_m1();
     d_logit.values.push(weight * slope);
@@ -343,7 +346,7 @@ fn binary_cross_entropy(z: f64, error: f64, label: u32, weight: f32, d_logit: &m
     (weight * loss, weight * loss_error)
 }
 
-/// The same for the mean of squared differences.
+/// Mean squared error of a row and its error; appends the gradient to `d_outputs`.
 fn squared_error(row: &[f64], errors: &[f64], target: impl Fn(usize) -> f64, d_outputs: &mut Bounded) -> (f64, f64) {
     let outputs = row.len();
     let (mut loss, mut loss_error) = (0.0, 0.0);

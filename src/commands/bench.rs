@@ -1,6 +1,7 @@
-//! `softstep bench`: how fast this machine trains, GPU beside CPU.
+//! `softstep bench`: training speed of this machine, on the GPU and on the CPU.
 //!
-//! Machines are noisy and get slower when they get hot, so the backends take turns in short rounds, and medians count.
+//! Machines are noisy and slow down as they get hot, so the backends take turns in short rounds, and medians are
+//! reported.
 
 use std::time::Instant;
 
@@ -21,16 +22,16 @@ use softstep::trainer::epoch_order;
 use crate::cli::{BENCH_EXAMPLES, BackendChoice, BenchArgs, DeviceArgs};
 use crate::report::{BenchReport, Comparison, Speed};
 
-/// Shape of an example, as MNIST has it.
+/// Shape of MNIST's examples.
 const IMAGE: Shape = Shape::Image { height: 28, width: 28, channels: 1 };
 const CLASSES: usize = 10;
-/// Hidden layers of the models that are measured where none is asked for.
+/// Hidden layers of the models that are measured by default.
 const MODELS: [&[usize]; 3] = [&[], &[128], &[512, 512]];
-/// Turns of each backend.
+/// Number of rounds of each backend.
 const ROUNDS: usize = 5;
 const LEARNING_RATE: f32 = 0.01;
 
-/// Measures every configuration that the arguments leave.
+/// Measures every combination of models and batch sizes.
 pub async fn run(args: &BenchArgs) -> Result<()> {
     let device = DeviceArgs { backend: BackendChoice::Auto, adapter: args.adapter.clone() };
     let adapter = super::open_gpu(&device).await?.map(|_| match &args.adapter {
@@ -62,7 +63,7 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
     Ok(report.done()?)
 }
 
-/// Random bytes and labels: what they are makes no difference to the time.
+/// Random bytes and labels; their values do not affect the time.
 fn random_examples() -> softstep::Result<Examples> {
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let mut inputs = vec![0u8; BENCH_EXAMPLES * IMAGE.len()];
@@ -71,10 +72,10 @@ fn random_examples() -> softstep::Result<Examples> {
     Examples::new(inputs, labels, IMAGE.len(), CLASSES)
 }
 
-/// One configuration.
+/// A combination of model and batch size.
 struct Job<'a> {
     architecture: &'a Architecture,
-    /// Floating-point operations of a step.
+    /// Floating-point operations per step.
     operations: u64,
     batch_size: usize,
     examples: &'a Examples,
@@ -82,7 +83,7 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Measures it on both backends, or on the CPU alone where there is no adapter, for about `seconds`.
+    /// Measures both backends, or the CPU alone without an adapter, for about `seconds` seconds.
     async fn compare(&self, adapter: Option<&AdapterChoice>, seconds: f64) -> Result<Comparison> {
         let parameters = Parameters::initialize(self.architecture, 0)?;
         let training = Training {
@@ -147,19 +148,19 @@ impl<'a> Job<'a> {
 struct Lane<'a, B> {
     backend: B,
     job: &'a Job<'a>,
-    /// Where the next step starts in the order.
+    /// Start of the next step in the shuffled indices.
     next: usize,
     losses: Vec<f32>,
     first_loss: f32,
     first_loss_seconds: f64,
-    /// Steps of a round.
+    /// Number of steps per round.
     steps: usize,
     /// Steps per second in each round.
     rounds: Vec<f64>,
 }
 
 impl<'a, B: Backend> Lane<'a, B> {
-    /// Runs the first step; `started` is when the making of the backend did.
+    /// Takes the first step; `started` is when the creation of the backend started.
     async fn new(mut backend: B, job: &'a Job<'a>, started: Instant) -> Result<Self> {
         backend.begin_epoch(job.order)?;
         let mut lane = Self {
@@ -178,7 +179,7 @@ impl<'a, B: Backend> Lane<'a, B> {
         Ok(lane)
     }
 
-    /// Runs as many steps as a round has, with their losses; returns the seconds they took.
+    /// Takes the steps of a round and waits for their losses; returns the time in seconds.
     async fn run(&mut self) -> Result<f64> {
         let Job { batch_size, order, .. } = *self.job;
         self.losses.clear();
@@ -202,7 +203,7 @@ impl<'a, B: Backend> Lane<'a, B> {
         Ok(seconds)
     }
 
-    /// Runs until the pace is steady, and finds the number of steps that take `turn` seconds.
+    /// Takes steps until the pace is steady, and chooses the number of steps that take about `turn` seconds.
     async fn warm_up(&mut self, turn: f64) -> Result<()> {
         loop {
             let seconds = self.run().await?;

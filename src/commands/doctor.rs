@@ -1,4 +1,4 @@
-//! `softstep doctor`: would training work here, and does the device compute the right thing?
+//! `softstep doctor`: checks that training works on this machine and that the device computes correct results.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,41 +23,41 @@ use crate::cli::DoctorArgs;
 use crate::report;
 use crate::run_folder;
 
-/// Steps of the test training, and how many of them the CPU computes again.
+/// Number of steps of the test training, and how many of them are verified on the CPU.
 const STEPS: usize = 40;
 const VERIFIED: usize = 4;
 
-/// What is written to a folder to see whether that works.
+/// Size of the file that tests whether a folder is writable.
 const PROBE_BYTES: usize = 1 << 20;
 
-/// All that `softstep doctor` finds out.
+/// Everything that `softstep doctor` finds out.
 #[derive(Debug, Serialize)]
 pub struct Diagnosis {
     pub version: &'static str,
-    /// System, architecture, distribution.
+    /// Operating system, architecture and distribution.
     pub os: String,
     pub processor: String,
     pub threads: usize,
     #[serde(serialize_with = "report::serialize_adapters")]
     pub adapters: Vec<AdapterEntry>,
-    /// What `--backend auto` takes, and why.
+    /// The device that `--backend auto` takes, and the reason.
     pub auto: String,
-    /// The device that was tested; none on a machine without an adapter.
+    /// The tested device; `None` without an adapter.
     pub device: Option<Device>,
-    /// The test training; none where it failed.
+    /// The test training; `None` if it failed.
     pub training: Option<TestTraining>,
     pub folders: Vec<Folder>,
-    /// Why training would fail; empty if it works.
+    /// Reasons why training would fail; empty if it works.
     pub problems: Vec<String>,
 }
 
-/// A device and what its tests came to.
+/// A device and the results of its tests.
 #[derive(Debug, Serialize)]
 pub struct Device {
     #[serde(flatten, serialize_with = "report::serialize_device")]
     pub info: DeviceInfo,
     pub limits: Limits,
-    /// How it would multiply matrices, and how it could.
+    /// The matrix multiplication method in use, and all supported ones.
     pub matmul: Matmul,
     pub matmul_choices: Vec<Matmul>,
     #[serde(serialize_with = "kernel_lines")]
@@ -75,7 +75,7 @@ pub struct Limits {
     pub timestamps: bool,
 }
 
-/// Some steps on the bundled digits, where `auto` or `--adapter` would train.
+/// A few training steps on the bundled digits, on the device that `auto` or `--adapter` selects.
 #[derive(Debug, Serialize)]
 pub struct TestTraining {
     pub device: String,
@@ -90,7 +90,7 @@ pub struct TestTraining {
 pub struct Folder {
     pub what: &'static str,
     pub path: PathBuf,
-    /// Whether a file could be written there.
+    /// True if a file could be written there.
     pub writable: bool,
     pub free_bytes: Option<u64>,
     pub problem: Option<String>,
@@ -101,7 +101,7 @@ struct KernelLine<'a> {
     #[serde(flatten)]
     test: &'a KernelTest,
     passed: bool,
-    /// The error of the worst number, by its tolerance; null where that is infinite.
+    /// Error of the worst element, relative to its tolerance; null if it is infinite.
     excess: f64,
     worst: String,
 }
@@ -115,7 +115,7 @@ fn kernel_lines<S: Serializer>(tests: &[KernelTest], serializer: S) -> Result<S:
     }))
 }
 
-/// Examines this machine; says whether training would work.
+/// Examines this machine; returns true if training would work.
 pub async fn run(args: &DoctorArgs) -> Result<bool> {
     if let Some(folder) = &args.dump_shaders {
         dump_shaders(folder)?;
@@ -143,7 +143,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     };
     let (device, gpu) = match opened {
         Ok(gpu) => (Some(examine(&gpu, &mut problems).await), Some(gpu)),
-        // Without an adapter training falls back to the CPU; not if one was asked for.
+        // Without an adapter, training falls back to the CPU, unless an adapter was requested.
         Err(error) => {
             if choice != AdapterChoice::Auto {
                 problems.push(error.to_string());
@@ -184,8 +184,8 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     Ok(diagnosis.problems.is_empty())
 }
 
-/// Writes every program into a folder, a file each, named as the program, and with its way to multiply where there are
-/// several. A line before each part names its file.
+/// Writes every program to a file of a folder. The file has the name of the program, with the matrix multiplication
+/// method if there are several. A line before each part names the part's file.
 fn dump_shaders(folder: &Path) -> Result<()> {
     run_folder::check_free("--dump-shaders", folder)?;
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
@@ -206,7 +206,7 @@ fn dump_shaders(folder: &Path) -> Result<()> {
     report::written(&report::counted(files.len(), "program"), folder)
 }
 
-/// Tests every kernel, and measures.
+/// Tests every kernel and measures the costs of a device.
 async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
     let limits = gpu.limits();
     let limits = Limits {
@@ -235,7 +235,8 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
     Device { info: gpu.info().clone(), limits, matmul: gpu.matmul(), matmul_choices, kernels, costs }
 }
 
-/// Trains a network with every kind of layer for some steps where `softstep train` would, on the digits in the binary.
+/// Trains a network with every kind of layer for some steps on the bundled digits, on the device that `softstep train`
+/// would use.
 async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
     let data = data::digits()?;
     let (shape, digits) = (data.shape(), data.train);
@@ -284,7 +285,7 @@ async fn train<B: Backend>(backend: B, training: Training<'_>) -> softstep::Resu
     Ok(TestTraining { device, steps: STEPS, verified, first_loss, last_loss })
 }
 
-/// Writes to a folder, or to where it would be made.
+/// Tests whether a file can be written to a folder, or to the nearest existing one above it.
 fn probe(what: &'static str, path: &Path) -> Folder {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
@@ -298,7 +299,7 @@ fn probe(what: &'static str, path: &Path) -> Folder {
     Folder { what, path, writable: problem.is_none(), free_bytes, problem }
 }
 
-/// As in `linux x86_64, Debian GNU/Linux 12 (bookworm)`.
+/// Description of the system, such as `linux x86_64, Debian GNU/Linux 12 (bookworm)`.
 fn system() -> String {
     let mut system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();

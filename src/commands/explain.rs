@@ -1,4 +1,4 @@
-//! `softstep explain`: the lesson as a page, from experiments that are run for it.
+//! `softstep explain`: the lesson as an HTML page, with experiments that it runs.
 
 pub mod experiments;
 mod lab;
@@ -22,10 +22,10 @@ use crate::page;
 use crate::report::{Explained, LessonReport};
 use crate::run_folder;
 
-/// The hidden layer of the digits' second model.
+/// Hidden layers of the second model of the digits.
 const HIDDEN: [usize; 1] = [32];
 
-/// Runs every experiment and writes the page; `started` is when the program did.
+/// Runs every experiment and writes the page; `started` is the start time of the program.
 pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
     check_out(&args.out, args.data.as_deref())?;
     let table = table(args)?;
@@ -71,7 +71,7 @@ pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
     report.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
 }
 
-/// Refuses an `--out` that cannot become a page, before the work.
+/// Refuses an unusable `--out` before any work is done.
 fn check_out(out: &Path, data: Option<&Path>) -> Result<()> {
     if let (Ok(page), Some(Ok(table))) = (out.canonicalize(), data.map(Path::canonicalize))
         && page == table
@@ -89,7 +89,7 @@ fn check_out(out: &Path, data: Option<&Path>) -> Result<()> {
     }
 }
 
-/// The person's table, if there is one.
+/// The user's table, if there is one.
 fn table(args: &ExplainArgs) -> Result<Option<Table<'_>>> {
     match (&args.data, &args.target) {
         (None, None) => Ok(None),
@@ -112,7 +112,7 @@ fn table(args: &ExplainArgs) -> Result<Option<Table<'_>>> {
     }
 }
 
-/// The command that makes the same page, for a shell.
+/// The shell command that makes the same page.
 fn command(args: &ExplainArgs) -> String {
     let mut command = String::from("softstep explain");
     let mut flag = |name: &str, value: &str| command += &format!(" --{name}{}", quoted(value));
@@ -138,7 +138,7 @@ fn command(args: &ExplainArgs) -> String {
     command
 }
 
-/// The value of a flag with what parts them, in single quotes where a shell would read more into it.
+/// Formats the value of a flag with its separator, in single quotes if a shell would interpret it.
 fn quoted(value: &str) -> String {
     let plain = |character: char| character.is_alphanumeric() || "-_./,:+@".contains(character);
     let between = if value.starts_with('-') { '=' } else { ' ' };

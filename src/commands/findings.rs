@@ -1,4 +1,4 @@
-//! What is wrong with a model once its run has ended, each in a sentence with the flag that mends it.
+//! Diagnosis of a finished run: what went wrong, one sentence for each problem with the flag that fixes it.
 
 use softstep::backend::Backend;
 use softstep::data::{Data, Examples, Preprocessing, Targets};
@@ -10,29 +10,30 @@ use softstep::trainer::{Summary, TrainingConfig};
 use crate::cli::TrainArgs;
 use crate::report::{self, count, counted, percent};
 
-/// How far above its start a loss is at an end that went wrong.
+/// Factor above the first loss at which a final loss counts as gone wrong.
 const FAR: f64 = 3.0;
-/// Classes that are named.
+/// Upper limit of the classes that a message names.
 const NAMED: usize = 5;
 
-/// A run that has ended.
+/// A finished run.
 pub struct Ended<'a> {
-    /// Its options.
+    /// Options of the run.
     pub args: &'a TrainArgs,
-    /// Its settings.
+    /// Settings of the run.
     pub config: &'a TrainingConfig,
-    /// Its data, without what is held out.
+    /// Data of the run, without the validation part.
     pub data: &'a Data,
-    /// What it came to.
+    /// Result of the run.
     pub summary: &'a Summary,
-    /// The loss of its first step; `None` of a run that was resumed.
+    /// Loss of the first step; `None` for a resumed run.
     pub first_loss: Option<f64>,
 }
 
 impl Ended<'_> {
-    /// Looks for what went wrong. A rate that is advised is tried on the backend, from the state at the start of the run.
+    /// Finds problems of the run. A learning rate is only advised after a trial on the backend, from the state `start`
+    /// at the start of the run.
     pub async fn findings<B: Backend>(&self, backend: &mut B, start: Option<&TrainingState>) -> Vec<String> {
-        // Nothing is found where the device gives nothing away any more: the model is saved.
+        // If the device no longer yields its parameters, no problem is reported: the model is already saved.
         let parameters = backend.parameters().await.ok();
         let dead = parameters.map_or_else(Vec::new, |parameters| dead_units(&parameters, &self.data.train));
         let dead: Vec<DeadUnits> = dead.into_iter().filter(|layer| 2 * layer.dead >= layer.units).collect();
@@ -133,12 +134,12 @@ impl Ended<'_> {
 fn most_frequent(labels: &[u32], classes: usize) -> usize {
     let mut counts = vec![0; classes];
     labels.iter().for_each(|&label| counts[label as usize] += 1);
-    // The first of equals.
+    // The first of several equally frequent classes.
     (0..classes).rev().max_by_key(|&class| counts[class]).unwrap_or_default()
 }
 
-/// Finds a smaller learning rate that makes the loss fall from the state at the start of the run. `None` where there is
-/// none, or the device computes no more.
+/// Finds a smaller learning rate that reduces the loss from the state at the start of the run; `None` if there is none,
+/// or if the device fails.
 pub async fn tried_rate<B: Backend>(
     backend: &mut B,
     config: &TrainingConfig,
@@ -151,7 +152,7 @@ pub async fn tried_rate<B: Backend>(
     smaller_rate(backend, config, examples).await.ok().flatten()
 }
 
-/// The flag with a rate that was tried.
+/// The flag with a learning rate that was tried.
 pub fn rate_text(rate: f32) -> String {
     format!("--lr {rate:?}, which was tried for 100 steps")
 }

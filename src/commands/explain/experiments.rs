@@ -1,4 +1,4 @@
-//! The lesson's experiments: every number on its page, and no words.
+//! The lesson's experiments: they compute every number on the page; the words are elsewhere.
 
 use std::f64::consts::TAU;
 use std::fmt::Write;
@@ -19,29 +19,29 @@ use softstep::trainer::TrainingConfig;
 
 use super::lab::{Lab, Run, linear};
 
-/// Random numbers of an experiment.
+/// Random generator of an experiment.
 struct Random(ChaCha8Rng);
 
 impl Random {
-    /// Each experiment has its own stream of the seed.
+    /// Creates the generator with the experiment's own stream of the seed.
     fn new(seed: u64, stream: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(stream);
         Self(random)
     }
 
-    /// In 0..1.
+    /// Uniform random number in 0..1.
     fn uniform(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Of mean 0 and deviation 1 (Box and Muller 1958).
+    /// Normal random number of mean 0 and deviation 1 (Box and Muller 1958).
     fn normal(&mut self) -> f64 {
         (-2.0 * (1.0 - self.uniform()).ln()).sqrt() * (TAU * self.uniform()).cos()
     }
 }
 
-/// Examples whose targets nobody looks at.
+/// Examples for prediction, whose targets are placeholders.
 fn unlabelled(inputs: Vec<f32>, features: usize, outputs: usize, loss: Loss) -> softstep::Result<Examples> {
     let count = inputs.len() / features;
     let targets = match loss {
@@ -56,12 +56,12 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
-/// So many numbers from `low` to `high`.
+/// `count` equally spaced numbers from `low` to `high`.
 fn range(low: f64, high: f64, count: usize) -> Vec<f64> {
     (0..count).map(|index| low + (high - low) * index as f64 / (count - 1) as f64).collect()
 }
 
-/// `[rows, columns]`, row-major.
+/// A matrix `[rows, columns]`, row-major.
 #[derive(Clone, Debug, Serialize)]
 pub struct Matrix {
     pub columns: usize,
@@ -84,7 +84,7 @@ impl Matrix {
 
 // House prices.
 
-/// Price, in thousands, of a house: `BASE + PER_AREA · area − PER_YEAR · age`, and noise.
+/// Constants of the law of the prices, in thousands: `BASE + PER_AREA · area − PER_YEAR · age`, plus noise.
 const BASE: f64 = 60.0;
 const PER_AREA: f64 = 2.5;
 const PER_YEAR: f64 = 1.5;
@@ -92,61 +92,63 @@ const PRICE_NOISE: f64 = 20.0;
 const HOUSES: usize = 400;
 const HOUSE_RATES: [f32; 4] = [0.001, 0.005, 0.02, 0.1];
 
-/// House prices, or the person's own table: a real value, learned by mean squared error.
+/// The house prices, or the user's own table: a regression with mean squared error.
 #[derive(Debug, Serialize)]
 pub struct Houses {
-    /// The table's file; none for houses of the law.
+    /// File of the user's table; `None` for houses that follow the law.
     pub file: Option<String>,
-    /// The column that is learned.
+    /// Name of the target column.
     pub target: String,
     pub train: usize,
     pub test: usize,
     pub epochs: usize,
     pub batch_size: usize,
     pub learning_rate: f32,
-    /// What each feature adds to the target, in units of both.
+    /// Contribution of each feature to the target, in the units of both.
     pub terms: Vec<Term>,
-    /// The target where all numbers are 0 and no category counts.
+    /// Target where all numbers are 0 and no category contributes.
     pub intercept: Factor,
-    /// The target where every number has its mean of the training part, and every category its share.
+    /// Target where every number has the mean of the training part, and every category its share.
     pub at_means: f64,
-    /// Share of the test part's variance that the fit explains.
+    /// R² on the test part: the share of its variance that the fit explains.
     pub r_squared: f64,
-    /// Root mean squared error of the test part, in the target's units.
+    /// Root mean squared error on the test part, in the units of the target.
     pub rmse: f64,
     /// Standard deviation of the target in the training part.
     pub deviation: f64,
-    /// Target and prediction of each example of the test part.
+    /// Target and prediction of each test example.
     pub predictions: Vec<[f64; 2]>,
-    /// Mean squared error of the test part after each epoch, in squared deviations.
+    /// Mean squared error on the test part after each epoch, in squared deviations.
     pub losses: Vec<f64>,
-    /// Area and price of the test part, where these are houses of the law.
+    /// Area and price of each test example; empty for a user's table.
     pub areas: Vec<[f64; 2]>,
     pub noise: f64,
 }
 
-/// A number of a fit.
+/// A coefficient of a fit.
 #[derive(Debug, Serialize)]
 pub struct Factor {
     pub fitted: f64,
-    /// That of the law, where there is one.
+    /// Coefficient of the law, if there is one.
     pub law: Option<f64>,
 }
 
-/// What a feature adds to the target.
+/// Contribution of a feature to the target.
 #[derive(Debug, Serialize)]
 pub struct Term {
-    /// The column.
+    /// Name of the column.
     pub name: String,
-    /// The text of the column that adds it, beside the mean of the training part; none where each unit of a number does.
+    /// The category that makes the contribution, relative to the mean of the training part; `None` for the contribution
+    /// per unit of a number.
     pub category: Option<String>,
-    /// Not a number where the training part has one value only, so that nothing can be learned of it.
+    /// The coefficient. The fitted one is NaN if the feature has a single value in the training part, from which
+    /// nothing can be learned.
     #[serde(flatten)]
     pub factor: Factor,
 }
 
 impl Houses {
-    /// A price by the law or by the fit.
+    /// Price of a house by the fit or by the law.
     pub fn price(&self, fitted: bool, area: f64, age: f64) -> f64 {
         let factor = |factor: &Factor| if fitted { factor.fitted } else { factor.law.unwrap_or(f64::NAN) };
         let [area_term, age_term] = &self.terms[..] else { return f64::NAN };
@@ -154,25 +156,25 @@ impl Houses {
     }
 }
 
-/// The whole lesson.
+/// Results of all experiments.
 #[derive(Debug, Serialize)]
 pub struct Lesson {
     pub houses: Houses,
     pub softmax: Softmax,
     pub tumours: Tumours,
     pub two_classes: TwoClasses,
-    /// With a linear model, and with a hidden layer.
+    /// Results with a linear model, and with a hidden layer.
     pub digits: [Digits; 2],
     pub one_step: OneStep,
 }
 
-/// The person's table.
+/// The user's table.
 pub struct Table<'a> {
     pub file: &'a Path,
     pub options: TableOptions,
 }
 
-/// A table of houses that follow the law.
+/// Generates a table of houses that follow the law.
 fn sample_houses(seed: u64) -> softstep::Result<Data> {
     let mut random = Random::new(seed, 1);
     let mut text = String::from("area,age,price\n");
@@ -190,7 +192,7 @@ fn sample_houses(seed: u64) -> softstep::Result<Data> {
     csv::read("houses", text.as_bytes(), &options, seed)
 }
 
-/// The mean of each feature.
+/// Mean of each feature.
 fn means(examples: &Examples) -> Vec<f64> {
     let mut means = vec![0.0; examples.features];
     for example in 0..examples.len() {
@@ -208,7 +210,7 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
     let TargetEncoding::Standardised(scale) = format.encoding else {
         bail!("{}: --target {} has classes, where a number is to be learned", data.name, format.target)
     };
-    // A large table has enough steps in fewer epochs of larger batches.
+    // A large table gets enough steps from fewer epochs of larger batches.
     let config = TrainingConfig {
         epochs: (16_000 / data.train.len()).clamp(5, 100),
         batch_size: (data.train.len() / 15).clamp(20, 512),
@@ -221,7 +223,7 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
     let run = lab.train(&config, None, &data.train, &data.test).await?;
     let evaluation = run.tests.last();
 
-    // Back from standardised numbers: y = mean + deviation · (w · (x − mean_x) / deviation_x + bias).
+    // Converts the fit back from standardised numbers: y = mean + deviation · (w · (x − mean_x) / deviation_x + bias).
     let weights: Vec<f64> =
         run.parameters.layers[0].values.iter().map(|&weight| f64::from(weight) * scale.deviation).collect();
     let shares = means(&data.train);
@@ -242,7 +244,7 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
         };
         match &column.encoding {
             Encoding::Standardised(of_column) => {
-                // A feature that is 0 everywhere leaves its weight where it started.
+                // The weight of a feature that is 0 everywhere keeps its initial value.
                 let constant = (0..data.train.len()).all(|example| data.train.input(example).nth(first) == Some(0.0));
                 let fitted = if constant { f64::NAN } else { weights[first] / of_column.deviation };
                 intercept -= if constant { 0.0 } else { fitted * of_column.mean };
@@ -254,8 +256,8 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
                 }
                 first += column.features();
             }
-            // One of them is always 1, so the same could be added to all and taken from the bias: only their differences
-            // are learned.
+            // One of the categories is always 1, so a constant could be moved between all their weights and the bias:
+            // only the differences are learned.
             Encoding::OneHot(texts) => {
                 let next = first + texts.len();
                 let mean: f64 = weights[first..next].iter().zip(&shares[first..next]).map(|(w, share)| w * share).sum();
@@ -306,19 +308,19 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
 
 // Softmax.
 
-/// Scores and what softmax makes of them.
+/// Scores and their softmax.
 #[derive(Debug, Serialize)]
 pub struct Softmax {
     pub scores: Vec<f64>,
     pub probabilities: Vec<f64>,
-    /// The same after 10 was added to every score.
+    /// Probabilities after adding 10 to every score.
     pub shifted: Vec<f64>,
-    /// The cross-entropy where the label is the first class, the second, ….
+    /// Cross-entropy for each class as the label.
     pub losses: Vec<f64>,
 }
 
 pub async fn softmax(lab: &Lab) -> Result<Softmax> {
-    // A model that knows nothing but its bias: whatever it is shown, its outputs are these scores.
+    // A model with a bias only: its outputs are these scores for any input.
     let scores = [3.0, 1.0, -3.0];
     let model = |more: f32| linear(1, 3, [0.0; 3].into_iter().chain(scores.map(|score| score + more)).collect());
     let loss = Loss::CrossEntropy;
@@ -336,34 +338,35 @@ pub async fn softmax(lab: &Lab) -> Result<Softmax> {
 
 // Tumours.
 
-/// P(malignant | size) = sigmoid((size − BOUNDARY) / WIDTH), sizes in centimetres.
+/// Constants of the law of the tumours, P(malignant | size) = sigmoid((size − BOUNDARY) / WIDTH), with sizes in
+/// centimetres.
 const BOUNDARY: f64 = 3.0;
 const WIDTH: f64 = 0.3;
 const TUMOURS: usize = 300;
 const LARGEST: f64 = 20.0;
-/// Tumours of similar size whose share is taken.
+/// Number of tumours in a group of similar size.
 const GROUP: usize = 20;
 
-/// Tumour sizes with labels that were drawn from a law, and two models that learn it.
+/// Tumour sizes with labels drawn from a law, and two models that learn the law.
 #[derive(Debug, Serialize)]
 pub struct Tumours {
     pub boundary: f64,
     pub width: f64,
     /// Size and label (1 is malignant).
     pub samples: Vec<[f64; 2]>,
-    /// Mean size and malignant share of groups of similar size.
+    /// Mean size and share of malignant tumours in groups of similar size.
     pub shares: Vec<[f64; 2]>,
-    /// Size and probability by the law.
+    /// Size and the law's probability.
     pub law: Vec<[f64; 2]>,
-    /// A line by mean squared error.
+    /// Linear fit by mean squared error.
     pub line: Fit,
-    /// A sigmoid by binary cross-entropy.
+    /// Sigmoid fit by binary cross-entropy.
     pub sigmoid: Fit,
     pub group: usize,
     pub steps: usize,
 }
 
-/// What a model makes of tumour sizes.
+/// A model of the tumours, compared with the law.
 #[derive(Debug, Serialize)]
 pub struct Fit {
     pub learning_rate: f32,
@@ -371,17 +374,17 @@ pub struct Fit {
     pub curve: Vec<[f64; 2]>,
     /// The size at which the output is 1/2.
     pub boundary: f64,
-    /// How far that is from the law's.
+    /// Distance of that size from the law's.
     pub boundary_error: f64,
-    /// Mean distance from the law's probability over the samples.
+    /// Mean distance of the output from the law's probability, over the samples.
     pub distance: f64,
-    /// Samples that are on the wrong side of 1/2.
+    /// Number of samples on the wrong side of 1/2.
     pub wrong: usize,
-    /// The lowest and the highest output for a sample.
+    /// Lowest and highest output over the samples.
     pub outputs: [f64; 2],
 }
 
-/// The examples of the tumours, and how their sizes are scaled.
+/// The tumours, with the scale of their sizes.
 pub struct Sample {
     sizes: Vec<f64>,
     labels: Vec<u32>,
@@ -408,7 +411,7 @@ impl Sample {
         TrainingConfig { epochs: 100, batch_size: 20, learning_rate, seed: self.seed, loss, ..Default::default() }
     }
 
-    /// Trains a model; gives what it makes of these sizes, and of the samples.
+    /// Trains a model; returns its outputs for these sizes, and for the samples.
     async fn train(
         &self,
         lab: &Lab,
@@ -425,13 +428,13 @@ impl Sample {
     }
 }
 
-/// Of outputs or of the probabilities of two classes the last.
+/// Outputs of mean squared error, or the second of two class probabilities.
 fn malignant(loss: Loss, outputs: &[f32]) -> Vec<f64> {
     let width = if loss == Loss::MeanSquaredError { 1 } else { 2 };
     outputs.chunks(width).map(|row| f64::from(row[width - 1])).collect()
 }
 
-/// The law, which is a model itself: what it says of these sizes.
+/// The law's probability for each of these sizes; the law is a model as well.
 async fn law(lab: &Lab, sizes: &[f64]) -> softstep::Result<Vec<f64>> {
     let model = linear(1, 1, vec![(1.0 / WIDTH) as f32, (-BOUNDARY / WIDTH) as f32])?;
     let inputs = sizes.iter().map(|&size| size as f32).collect();
@@ -439,7 +442,7 @@ async fn law(lab: &Lab, sizes: &[f64]) -> softstep::Result<Vec<f64>> {
     Ok(malignant(loss, &lab.outputs(&model, loss, &unlabelled(inputs, 1, 1, loss)?).await?))
 }
 
-/// Sizes with a long tail, in tenths of a centimetre, and a label for each by the law.
+/// Draws sizes with a long tail, in tenths of a centimetre, and a label for each from the law.
 pub async fn sample_tumours(lab: &Lab, seed: u64) -> Result<Sample> {
     let mut random = Random::new(seed, 2);
     let mut sizes = Vec::new();
@@ -494,7 +497,7 @@ pub async fn tumours(lab: &Lab, sample: &Sample) -> Result<Tumours> {
     })
 }
 
-/// Where a rising curve first reaches a height; not a number if it does nowhere.
+/// The x at which a rising curve first reaches a height; NaN if it never does.
 fn crossing(curve: &[[f64; 2]], height: f64) -> f64 {
     let pair = curve.windows(2).find(|pair| pair[0][1] < height && pair[1][1] >= height);
     pair.map_or(f64::NAN, |pair| {
@@ -505,23 +508,24 @@ fn crossing(curve: &[[f64; 2]], height: f64) -> f64 {
 
 // Two outputs or one.
 
-/// Softmax over two outputs beside the sigmoid of their difference.
+/// Softmax over two outputs, compared with the sigmoid of their difference.
 #[derive(Debug, Serialize)]
 pub struct TwoClasses {
-    /// Difference of two scores and the probability of the second, by softmax over both.
+    /// Difference of two scores, and the probability of the second class by softmax over both.
     pub softmax: Vec<[f64; 2]>,
-    /// The same by the sigmoid of the difference.
+    /// Difference of two scores, and the sigmoid of the difference.
     pub sigmoid: Vec<[f64; 2]>,
-    /// The largest distance between these.
+    /// Largest distance between softmax and sigmoid.
     pub distance: f64,
-    /// The difference of scores that means 0.6 and 0.4.
+    /// Difference of scores for probabilities of 0.6 and 0.4.
     pub example: f64,
-    /// Softmax and sigmoid there.
+    /// Softmax and sigmoid at that difference.
     pub example_probabilities: [Vec<f64>; 2],
-    /// Tumour size and probability, by a model with two outputs and by one with one, trained from equivalent starts.
+    /// Tumour size and probability, by a model with two outputs and by a model with one, trained from equivalent
+    /// starts.
     pub trained: [Vec<[f64; 2]>; 2],
     pub rates: [f32; 2],
-    /// The largest distance between these.
+    /// Largest distance between the probabilities of the two models.
     pub trained_distance: f64,
 }
 
@@ -548,7 +552,8 @@ pub async fn two_classes(lab: &Lab, sample: &Sample) -> Result<TwoClasses> {
     let start = Parameters::new(&[1, 2], sample.seed)?;
     let difference = start.layers[0].values.chunks(2).map(|pair| pair[1] - pair[0]).collect();
     let grid = range(0.0, 8.0, 33);
-    // Of the gradient by the difference each of two scores gets its share with its own sign, so that it moves twice as far.
+    // The gradient with respect to the difference reaches both scores with opposite signs, so the difference moves
+    // twice as far.
     let rates = [0.5, 1.0];
     let config = |loss, rate| sample.config(loss, rate);
     let [by_two, _] = sample.train(lab, &config(Loss::CrossEntropy, rates[0]), Some(&start), &grid).await?;
@@ -567,7 +572,7 @@ pub async fn two_classes(lab: &Lab, sample: &Sample) -> Result<TwoClasses> {
     })
 }
 
-/// The largest distance of two numbers at the same place; not a number where one of them is none.
+/// Largest distance between two numbers at the same index; NaN if one of them is NaN.
 fn largest_distance(a: &[f64], b: &[f64]) -> f64 {
     let distances = a.iter().zip(b).map(|(a, b)| (a - b).abs());
     distances
@@ -587,35 +592,35 @@ pub struct Digits {
     pub epochs: usize,
     pub batch_size: usize,
     pub steps: usize,
-    /// The learning rates that were tried.
+    /// Learning rates that were tried.
     pub rates: Vec<f32>,
-    /// Mean squared error on the class number.
+    /// Results of mean squared error on the class number.
     pub number: DigitRun,
-    /// Mean squared error on one-hot labels.
+    /// Results of mean squared error on one-hot labels.
     pub one_hot: DigitRun,
     pub cross_entropy: DigitRun,
     pub pictures: Vec<Picture>,
-    /// Label and output of every test image, where the class number was learned.
+    /// Label and output of every test image, for the model of the class number.
     pub numbers: Vec<[f64; 2]>,
 }
 
-/// One loss.
+/// Results of one loss.
 #[derive(Debug, Serialize)]
 pub struct DigitRun {
     pub learning_rate: f32,
-    /// Share of the test images whose nearest class, or class of the largest output, is right: before training, and
+    /// Share of test images whose class, the nearest one or that of the largest output, is correct: before training and
     /// after each epoch.
     pub accuracies: Vec<f64>,
-    /// Test images that are wrong in the end.
+    /// Number of wrongly classified test images after training.
     pub wrong: usize,
-    /// The loss of every step.
+    /// Loss of every step.
     pub losses: Vec<f64>,
-    /// The test loss after each epoch.
+    /// Test loss after each epoch.
     pub test_losses: Vec<f64>,
 }
 
 impl DigitRun {
-    /// The accuracy in the end.
+    /// Accuracy after training.
     pub fn accuracy(&self) -> f64 {
         self.accuracies.last().copied().unwrap_or(f64::NAN)
     }
@@ -625,16 +630,16 @@ impl DigitRun {
 #[derive(Debug, Serialize)]
 pub struct Picture {
     pub label: u32,
-    /// `[8, 8]`, 255 is ink.
+    /// Pixels, `[8, 8]`; 255 is ink.
     #[serde(skip)]
     pub pixels: Vec<u8>,
-    /// The output of the model that learned the class number.
+    /// Output of the model of the class number.
     pub number: f64,
-    /// The probabilities of the one that learned by cross-entropy.
+    /// Probabilities by the model trained with cross-entropy.
     pub probabilities: Vec<f64>,
 }
 
-/// The class that outputs mean: the nearest of one output, else that of the largest.
+/// Class of a row of outputs: the nearest class to a single output, otherwise the class of the largest output.
 fn class(outputs: &[f32], classes: usize) -> u32 {
     match outputs {
         [number] => number.round().clamp(0.0, (classes - 1) as f32) as u32,
@@ -642,7 +647,7 @@ fn class(outputs: &[f32], classes: usize) -> u32 {
     }
 }
 
-/// Rows of outputs whose class is the label.
+/// Number of rows whose class is the label.
 fn right(outputs: &[f32], labels: &[u32], classes: usize) -> usize {
     let rows = outputs.chunks((outputs.len() / labels.len()).max(1));
     rows.zip(labels).filter(|&(row, &label)| class(row, classes) == label).count()
@@ -721,27 +726,27 @@ pub async fn digits(lab: &Lab, hidden: &[usize], seed: u64) -> Result<Digits> {
 #[derive(Debug, Serialize)]
 pub struct OneStep {
     pub learning_rate: f32,
-    /// `[3, 2]`
+    /// Inputs, `[3, 2]`.
     pub inputs: Matrix,
     pub labels: Vec<u32>,
-    /// `[2 + 1, 3]`, the last row the bias.
+    /// Weights, `[2 + 1, 3]`, with the bias as last row.
     pub weights: Matrix,
-    /// `[3, 3]`, as the next ones.
+    /// Scores, `[3, 3]`; the next three matrices have the same shape.
     pub scores: Matrix,
     pub probabilities: Matrix,
     pub one_hot: Matrix,
     pub errors: Matrix,
-    /// The loss of each example alone.
+    /// Loss of each example alone.
     pub losses: Vec<f64>,
-    /// The mean loss that the step reported.
+    /// Mean loss that the step reported.
     pub loss: f64,
-    /// `[2 + 1, 3]`: (weights before − weights after) / learning rate.
+    /// Gradient, `[2 + 1, 3]`: (weights before − weights after) / learning rate.
     pub gradient: Matrix,
     pub updated: Matrix,
     pub updated_probabilities: Matrix,
-    /// The mean loss of the next step.
+    /// Mean loss of the next step.
     pub next_loss: f64,
-    /// The losses of this step and of many after it.
+    /// Losses of this step and of many after it.
     pub curve: Vec<f64>,
 }
 
@@ -752,7 +757,7 @@ pub async fn one_step(lab: &Lab) -> Result<OneStep> {
     let examples = Examples::new(inputs.to_vec(), labels.clone(), 2, 3)?;
     let before = linear(2, 3, vec![0.5, -0.2, 0.1, -0.3, 0.4, 0.2, 0.0, 0.0, 0.0])?;
     let loss = Loss::CrossEntropy;
-    // The outputs of a model of mean squared error are its scores.
+    // With mean squared error, the outputs of a model are its scores.
     let scores = lab.outputs(&before, Loss::MeanSquaredError, &examples).await?;
     let probabilities = lab.outputs(&before, loss, &examples).await?;
     let (mean_loss, after) = lab.step(&before, loss, &examples, learning_rate).await?;

@@ -1,4 +1,4 @@
-//! Where the lesson's experiments run: models, evaluated and trained on the device that the person chose.
+//! Runner of the lesson's experiments: evaluates and trains models on the device that the user chose.
 
 use std::sync::atomic::AtomicBool;
 
@@ -12,39 +12,39 @@ use softstep::optimizer::Optimizer;
 use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
 use softstep::{Error, Result};
 
-/// A device; without a GPU the processor.
+/// A device for experiments: a GPU, or the CPU without one.
 pub struct Lab {
-    /// The adapter.
+    /// The GPU; `None` for the CPU.
     pub gpu: Option<Gpu>,
 }
 
-/// What a training run left behind.
+/// Results of a training run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The loss of every step.
+    /// Loss of every step.
     pub losses: Vec<f32>,
-    /// The evaluation of the test part after each epoch.
+    /// Evaluation on the test part after each epoch.
     pub tests: Vec<Evaluation>,
-    /// What [`Lab::outputs`] gives for the test part, before the first epoch and after each.
+    /// [`Lab::outputs`] for the test part, before the first epoch and after each.
     pub outputs: Vec<Vec<f32>>,
-    /// The model in the end.
+    /// Final parameters.
     pub parameters: Parameters,
 }
 
 impl Run {
-    /// The outputs in the end.
+    /// Outputs after the last epoch.
     pub fn last_outputs(&self) -> &[f32] {
         self.outputs.last().map_or(&[], Vec::as_slice)
     }
 
-    /// The loss of the test part in the end.
+    /// Test loss after the last epoch.
     pub fn test_loss(&self) -> f64 {
         self.tests.last().map_or(f64::NAN, |test| test.loss)
     }
 }
 
 impl Lab {
-    /// Where it computes.
+    /// Returns the device that experiments run on.
     pub fn info(&self) -> Result<DeviceInfo> {
         match &self.gpu {
             Some(gpu) => Ok(gpu.info().clone()),
@@ -52,7 +52,7 @@ impl Lab {
         }
     }
 
-    /// Probabilities of a model that was trained with this loss, `[examples, classes]`; for mean squared error its
+    /// Computes the probabilities of a model trained with this loss, `[examples, classes]`; for mean squared error, its
     /// outputs.
     pub async fn outputs(&self, parameters: &Parameters, loss: Loss, examples: &Examples) -> Result<Vec<f32>> {
         async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
@@ -68,7 +68,7 @@ impl Lab {
         }
     }
 
-    /// One step of plain SGD on all these examples: their mean loss before it, and the parameters after it.
+    /// Takes one step of plain SGD on all examples; returns their mean loss before it, and the parameters after it.
     pub async fn step(
         &self,
         parameters: &Parameters,
@@ -103,7 +103,7 @@ impl Lab {
         }
     }
 
-    /// Trains these parameters, or fresh ones, as `softstep train` does.
+    /// Trains these parameters, or newly initialised ones, as `softstep train` does.
     pub async fn train(
         &self,
         config: &TrainingConfig,
@@ -138,8 +138,8 @@ impl Lab {
         }
     }
 
-    /// The learning rate of these with the best score on a fifth of the examples after training on the others; the first
-    /// of equals. A rate that diverges is none.
+    /// Finds the learning rate with the best score on a fifth of the examples after training on the others; the first
+    /// if several tie. Rates at which training diverges are skipped.
     pub async fn best_rate(
         &self,
         config: &TrainingConfig,
@@ -195,7 +195,7 @@ async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usiz
     Ok(Run { losses, tests, outputs, parameters: backend.parameters().await? })
 }
 
-/// A model of one layer; `values` are `[inputs + 1, outputs]`, the last row the bias.
+/// Builds a model of one linear layer; `values` are `[inputs + 1, outputs]`, with the bias as last row.
 pub fn linear(inputs: usize, outputs: usize, values: Vec<f32>) -> Result<Parameters> {
     let architecture = Architecture::dense(&[inputs, outputs], Activation::default())?;
     Parameters::from_values(&architecture, vec![values])

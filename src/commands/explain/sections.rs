@@ -1,4 +1,4 @@
-//! The lesson's page: its numbers and words in tables and figures.
+//! The sections of the lesson's page, with its numbers and texts in tables and figures.
 
 use anyhow::Result;
 use maud::{Markup, Render, html};
@@ -10,16 +10,16 @@ use super::text::{Text, fixed, percent, quantity};
 use crate::page::plot::{Axis, Bars, Mark, Plot, Series, thinned};
 use crate::page::{self, picture};
 
-/// The most rows of a table of terms.
+/// Upper limit of the rows of a table of terms.
 const MAX_TERMS: usize = 16;
-/// The most dots of a plot.
+/// Upper limit of the dots of a plot.
 const MAX_DOTS: usize = 1000;
-/// Columns that a line of many points is drawn with.
+/// Number of columns that long lines are thinned to.
 const COLUMNS: usize = 240;
 
-/// What the page is made of, beside the lesson's numbers.
+/// Provenance of the page, which its last section shows.
 pub struct Made {
-    /// Names and values, in the order of [`Text::made_names`].
+    /// Values for the names of [`Text::made_names`], in the same order.
     pub values: [String; 9],
 }
 
@@ -68,7 +68,7 @@ fn formula(html: &Markup) -> Markup {
     html! { p.formula { (html) } }
 }
 
-/// What was run for a section.
+/// Describes the run behind a section.
 fn was_run(text: Text, what: &impl Render) -> Markup {
     html! { p.note { b { (text.was_run()) } (what) } }
 }
@@ -100,7 +100,7 @@ fn houses_section(houses: &Houses, text: Text) -> Markup {
         (_, Some(category)) => format!("{} = {}", page::name(&term.name), page::name(category)),
     };
     let mut rows: Vec<_> = houses.terms[..shown].iter().map(|term| row(name(term), &term.factor)).collect();
-    // Of a table nobody knows whether all numbers can be 0, and its categories cannot.
+    // In a user's table, numbers need not have a meaningful 0, and categories have none.
     rows.push(match houses.file {
         None => row(text.intercept().into(), &houses.intercept),
         Some(_) => row(text.at_means().into(), &Factor { fitted: houses.at_means, law: None }),
@@ -154,7 +154,7 @@ fn law_of(houses: &Houses, text: Text) -> String {
     }
 }
 
-/// Price by area: the houses, the law and the fit.
+/// Plot of price by area: the houses, the law and the fit.
 fn by_area(houses: &Houses, text: Text) -> Markup {
     let areas = houses.areas.iter().map(|point| point[0]);
     let [low, high] =
@@ -402,10 +402,10 @@ fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<M
     })
 }
 
-/// The colours of the three losses.
+/// Colour indices of the three losses.
 const COLOURS: [usize; 3] = [1, 3, 0];
 
-/// A run's numbers as points.
+/// The numbers of a run as points for plots.
 struct DigitRunView {
     learning_rate: f32,
     accuracy: f64,
@@ -426,7 +426,7 @@ impl DigitRunView {
     }
 }
 
-/// Values over their numbers.
+/// Pairs values with their numbers, which start at `first`.
 fn counted(values: &[f64], first: usize) -> Vec<[f64; 2]> {
     values.iter().enumerate().map(|(index, &value)| [(first + index) as f64, value]).collect()
 }
