@@ -180,7 +180,7 @@ impl Examples {
         self.inputs.len() / self.features
     }
 
-    /// Whether there is no example.
+    /// Returns true if there are no examples.
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty()
     }

@@ -199,7 +199,7 @@ pub struct Column {
     /// Number format of the values.
     #[serde(default, skip_serializing_if = "Form::is_number")]
     pub form: Form,
-    /// For a column of numbers: adds a second feature that is 1 for missing values and 0 for others.
+    /// Adds a second feature to a column of numbers, which is 1 for missing values and 0 for others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub marks_gaps: bool,
 }

@@ -90,7 +90,7 @@ pub enum AdapterChoice {
 /// Description of a buffer for error messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {
-    /// What the buffer holds.
+    /// Content of the buffer.
     pub name: &'static str,
     /// Advice to make the buffer smaller, such as "a smaller --batch-size".
     pub remedy: &'static str,
