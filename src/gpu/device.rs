@@ -376,7 +376,7 @@ impl Gpu {
     /// The errors of [`check`](Self::check).
     pub fn submit(&self, commands: impl IntoIterator<Item = wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
         let submission = self.queue.submit(commands);
-        let _ = self.device.poll(wgpu::PollType::Poll); // can fail only where it waits
+        let _ = self.device.poll(wgpu::PollType::Poll); // fails only if it waits
         self.check()?;
         Ok(submission)
     }

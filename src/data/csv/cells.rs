@@ -94,7 +94,7 @@ impl Table {
                 table.ends.push(cells.len() as u32);
             }
             if cells.len() == before {
-                table.ends.truncate(row.first); // nothing in it
+                table.ends.truncate(row.first); // an empty line
             } else {
                 table.rows.push(row);
             }
