@@ -703,7 +703,8 @@ impl TrainArgs {
         let settings = Settings {
             weight_decay: self.weight_decay.unwrap_or(settings.weight_decay),
             momentum: settings.momentum.map(|default| self.momentum.unwrap_or(default)),
-            nesterov: settings.nesterov.map(|default| self.nesterov || default),
+            // Without a momentum to look ahead along, the default is none.
+            nesterov: settings.nesterov.map(|default| self.nesterov || (default && self.momentum != Some(0.0))),
             beta1: settings.beta1.map(|default| self.beta1.unwrap_or(default)),
             beta2: settings.beta2.map(|default| self.beta2.unwrap_or(default)),
             epsilon: settings.epsilon.map(|default| self.epsilon.unwrap_or(default)),

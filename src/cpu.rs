@@ -87,16 +87,12 @@ impl CpuBackend {
                 })
             }
         };
-        let threads = Workers::most_threads();
         let info = DeviceInfo {
             backend: "cpu",
             name: processor_name(),
             device_type: "cpu",
-            driver: format!(
-                "gemm 0.19, {}, {threads} {}",
-                instruction_set(),
-                if threads == 1 { "thread" } else { "threads" }
-            ),
+            // Not the number of threads: bits depend on the instruction set alone.
+            driver: format!("gemm 0.19, {}", instruction_set()),
         };
         let loss = objective.loss;
         Ok(Self { info, network, loss, training })

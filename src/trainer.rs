@@ -49,7 +49,8 @@ pub struct TrainingConfig {
     pub augment: Option<Augment>,
     /// Seed of the initial parameters, the shuffling, the choice of the validation part, dropout and augmentation.
     pub seed: u64,
-    /// Share of the training examples that is held out for validation, in 0..1; see [`Examples::split`].
+    /// Share of the training examples that is held out for validation, in 0..1; see
+    /// [`Examples::split`](crate::data::Examples::split).
     pub validation: f64,
     /// The loss.
     #[serde(default)]

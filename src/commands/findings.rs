@@ -67,7 +67,7 @@ impl Ended<'_> {
     fn far_above_start(&self) -> Option<String> {
         let first = self.first_loss?;
         let Summary { train_loss, ref test, .. } = *self.summary;
-        let is_far = |loss: f64| !(loss <= FAR * first);
+        let is_far = |loss: f64| loss.is_nan() || loss > FAR * first;
         let (what, loss) =
             [("training", train_loss), ("test", test.loss)].into_iter().find(|&(_, loss)| is_far(loss))?;
         Some(format!("the {what} loss ends at {loss:.4}, far above the {first:.4} of the first step"))
@@ -92,7 +92,7 @@ impl Ended<'_> {
                 })
             }
             _ => {
-                let r_squared = test.r_squared.filter(|&r_squared| !(r_squared > 0.0))?;
+                let r_squared = test.r_squared.filter(|&r_squared| r_squared.is_nan() || r_squared <= 0.0)?;
                 Some(format!("a test R² of {r_squared:.4} is no better than always saying the mean"))
             }
         }

@@ -5,11 +5,9 @@
 //! shape of the result that it is asked for: [`Workers::blocks`] are such that it always cuts them alike.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Below this many floating-point operations one thread does a whole step: it takes about 12 µs to wake another,
 /// in which one core does a million of them.
@@ -20,9 +18,6 @@ const PARALLEL_PASS: usize = 1_000_000;
 
 /// The most parts that a pass over the examples of a batch is dealt out in. More would be more sums to add up.
 const PARTS: usize = 32;
-
-/// So many threads may be asked for on any machine; more only on one that has more processors.
-const MOST_THREADS: usize = 32;
 
 /// Results that are no wider and no higher have paths of their own in the `gemm` library.
 const SMALL_SIDE: usize = 64;
@@ -46,21 +41,14 @@ impl Workers {
         Self { arch: Arch::new(), is_shared, threads: if is_shared { Self::most_threads() } else { 1 } }
     }
 
-    /// The most threads that a pass is shared among: those of the pool that the caller runs in, or else of the pool that
-    /// all backends share.
+    /// Number of threads of the current pool, the most that share a pass.
     pub fn most_threads() -> usize {
-        match rayon::current_thread_index() {
-            Some(_) => rayon::current_num_threads(),
-            None => pool().map_or(1, ThreadPool::current_num_threads),
-        }
+        rayon::current_num_threads()
     }
 
     /// Runs `work` on a thread of the pool, if more than one is to share it: from there, sharing costs little.
     pub fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> T {
-        match pool() {
-            Some(pool) if self.threads > 1 && rayon::current_thread_index().is_none() => pool.install(work),
-            _ => work(),
-        }
+        if self.threads > 1 { rayon::scope(|_| work()) } else { work() }
     }
 
     /// Calls `work` with each part of a pass of so many operations.
@@ -122,28 +110,6 @@ pub fn split<'a>(
     })
 }
 
-/// The pool that all backends share; none where threads cannot be made.
-fn pool() -> Option<&'static ThreadPool> {
-    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    let make = || {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok());
-        let threads = threads(asked, processors);
-        most_of(threads, |threads| ThreadPoolBuilder::new().num_threads(threads).build().ok())
-    };
-    POOL.get_or_init(make).as_ref()
-}
-
-/// The threads of the pool, of those that were asked for.
-fn threads(asked: Option<usize>, processors: usize) -> usize {
-    asked.filter(|&asked| asked > 0).map_or(processors, |asked| asked.min(processors.max(MOST_THREADS)))
-}
-
-/// What `make` makes of the most threads that it can, of so many, half as many and so on; none where it can make of none.
-fn most_of<T>(threads: usize, make: impl Fn(usize) -> Option<T>) -> Option<T> {
-    std::iter::successors(Some(threads), |threads| Some(threads / 2)).take_while(|&threads| threads > 0).find_map(make)
-}
-
 /// Numbers in a vector of this processor.
 pub fn lanes() -> usize {
     struct Lanes;
@@ -171,23 +137,6 @@ pub fn instruction_set() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn threads_are_bounded_by_the_processors_or_32() {
-        assert_eq!(threads(None, 2), 2);
-        assert_eq!(threads(Some(0), 2), 2);
-        assert_eq!(threads(Some(1), 64), 1);
-        assert_eq!(threads(Some(32), 2), 32);
-        assert_eq!(threads(Some(99_999), 2), 32);
-        assert_eq!(threads(Some(99_999), 64), 64);
-    }
-
-    #[test]
-    fn a_pool_that_cannot_be_made_is_made_smaller() {
-        assert_eq!(most_of(32, |threads| (threads <= 5).then_some(threads)), Some(4));
-        assert_eq!(most_of(3, |threads| (threads <= 1).then_some(threads)), Some(1));
-        assert_eq!(most_of(32, |_| None::<usize>), None);
-    }
 
     #[test]
     fn blocks_hold_all_rows_and_are_as_large_as_a_product_asks_for() {
