@@ -1,10 +1,10 @@
-// Backward to the inputs of a batch normalisation, and on through the activation that they come from: with n pixels,
+// Gradient of a batch normalisation's inputs, passed back through the activation that they come from: with n pixels,
 // d_inputs = scale / sqrt(variance + EPSILON) (d_outputs - d_shift / n - normalized d_scale / n).
 override D_OUTPUT_EXAMPLE: u32; // the layout of d_outputs
 override D_OUTPUT_FIRST: u32;
 override D_OUTPUT_ROW: u32;
 override D_OUTPUT_COLUMN: u32;
-override ACTIVATION_EXAMPLE: u32; // the layout of the activations: of the inputs, or gelu's z
+override ACTIVATION_EXAMPLE: u32; // the layout of the activations: the inputs, or gelu's z
 override ACTIVATION_FIRST: u32;
 override ACTIVATION_ROW: u32;
 override ACTIVATION_COLUMN: u32;
@@ -17,7 +17,7 @@ override D_INPUT_COLUMN: u32;
 @group(0) @binding(4) var<storage, read_write> d_inputs: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> activations: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> weights: array<vec4<f32>>; // [2, channels]: scales, shifts
-@group(0) @binding(7) var<storage, read> d_weights: array<vec4<f32>>; // the same
+@group(0) @binding(7) var<storage, read> d_weights: array<vec4<f32>>; // [2, channels]: their gradients
 
 @compute @workgroup_size(64)
 fn batch_norm_input_gradient(
@@ -37,7 +37,7 @@ fn batch_norm_input_gradient(
         let centered = d_output - d_weights[CHANNEL_BLOCKS + block] / pixels - along;
         let d_input = weights[block] * inverse_deviation(block) * centered;
         let passed = activate_backward(d_input, activations[pixel_at(strides, pixel) + block]);
-        // The last block's examples beyond the batch must add nothing to any weight gradient.
+        // Examples of the last block beyond the batch must not contribute to any weight gradient.
         d_inputs[pixel_at(to_strides, pixel) + block] = select(vec4<f32>(0.0), passed, pixel < step.batch * PIXELS);
     }
 }

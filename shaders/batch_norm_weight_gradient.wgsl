@@ -1,5 +1,5 @@
-// Backward to the scales and shifts of a batch normalisation: the sums of d_outputs * normalized and of d_outputs over all
-// pixels, in parts for sum_parts.wgsl.
+// Gradients of a batch normalisation's scales and shifts: the sums over all pixels of d_outputs * normalized and of
+// d_outputs, in parts for sum_parts.wgsl.
 override D_OUTPUT_EXAMPLE: u32; // the layout of d_outputs
 override D_OUTPUT_FIRST: u32;
 override D_OUTPUT_ROW: u32;

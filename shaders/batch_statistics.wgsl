@@ -1,8 +1,8 @@
-// Mean and variance of each channel of a batch. Each part has its own mean, and the sum of squares about it, so that
-// nothing cancels; joined, a part of n pixels adds n (mean of the part - mean)^2 to the squares (Chan, Golub and LeVeque
-// 1983, "Algorithms for computing the sample variance").
+// Mean and variance of each channel of a batch. Each part has its own mean and the sum of squares around it, so that
+// nothing cancels. In the total, a part of n pixels adds n (mean of the part - mean)^2 to the squares (Chan, Golub and
+// LeVeque 1983, "Algorithms for computing the sample variance").
 override CHANNEL_BLOCKS: u32;
-override PIXELS: u32; // of an example
+override PIXELS: u32; // pixels of an example
 override WIDTH: u32;
 override MOMENTUM: f32; // share of the newest batch in the running statistics
 override INPUT_EXAMPLE: u32; // the layout of the inputs
@@ -13,7 +13,7 @@ override INPUT_COLUMN: u32;
 @group(0) @binding(1) var<storage, read> inputs: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>; // [PARTS, 2, channels]: means, squares
 @group(0) @binding(4) var<storage, read_write> statistics: array<vec4<f32>>; // [2, channels]: means, variances
-@group(0) @binding(5) var<storage, read_write> running: array<vec4<f32>>; // the same, of the run
+@group(0) @binding(5) var<storage, read_write> running: array<vec4<f32>>; // [2, channels]: running means, variances
 
 fn input_at(pixel: u32) -> u32 {
     return pixel_at(Layout(PIXELS, WIDTH, INPUT_EXAMPLE, INPUT_FIRST, INPUT_ROW, INPUT_COLUMN), pixel);
@@ -40,7 +40,7 @@ fn batch_statistics_parts(@builtin(global_invocation_id) invocation: vec3<u32>) 
     }
 }
 
-// One invocation for four channels.
+// One invocation per four channels.
 @compute @workgroup_size(64)
 fn batch_statistics(@builtin(global_invocation_id) invocation: vec3<u32>) {
     let block = invocation.x;
@@ -60,7 +60,7 @@ fn batch_statistics(@builtin(global_invocation_id) invocation: vec3<u32>) {
         }
         statistics[block] = mean;
         statistics[CHANNEL_BLOCKS + block] = squares / count;
-        // The running variance is that of n values by n - 1.
+        // The running variance is the unbiased estimate, divided by n - 1.
         let unbiased = squares / max(count - 1.0, 1.0);
         running[block] = (1.0 - MOMENTUM) * running[block] + MOMENTUM * mean;
         let variance = running[CHANNEL_BLOCKS + block];

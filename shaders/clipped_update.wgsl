@@ -1,7 +1,7 @@
-// Update of a layer by its clipped gradient, with sgd.wgsl or adamw.wgsl: coefficient * gradient, where the coefficient is
-// that of gradient_norm.wgsl.
+// Update of a layer by its clipped gradient, coefficient * gradient, with a part of optimizer/. The coefficient is that
+// of gradient_norm.wgsl.
 @group(0) @binding(3) var<storage, read> gradient: array<vec4<f32>>; // [inputs + 1, outputs]
-@group(0) @binding(4) var<storage, read> coefficient: array<f32>; // the first number
+@group(0) @binding(4) var<storage, read> coefficient: array<f32>; // one number
 
 @compute @workgroup_size(64)
 fn clipped_update(

@@ -1,16 +1,16 @@
-// A node that takes each value by itself: dropout, or an activation that no product precedes. Forward:
-// outputs = activate(pass_on(inputs)). Backward: d_inputs = activate_backward(pass_on(d_outputs)), where the activation is
-// that of the node before, and these are its outputs; gelu's z.
+// Element-wise nodes: dropout, and activations that are not fused to another node. Forward: outputs =
+// activate(pass_on(inputs)). Backward: d_inputs = activate_backward(pass_on(d_outputs)) with the activation of the node
+// before; `activations` are its outputs, or for gelu its z.
 override CHANNELS: u32;
 override CHANNEL_BLOCKS: u32;
-override PIXELS: u32; // of an example
+override PIXELS: u32; // pixels of an example
 override WIDTH: u32;
-override ONES: bool; // the constant 1 of the next layer's bias stands right behind the outputs
-override FROM_EXAMPLE: u32; // the layout of what is read
+override ONES: bool; // appends the constant 1 of the next layer's bias to the outputs
+override FROM_EXAMPLE: u32; // the layout of the tensor that is read
 override FROM_FIRST: u32;
 override FROM_ROW: u32;
 override FROM_COLUMN: u32;
-override TO_EXAMPLE: u32; // the layout of what is written
+override TO_EXAMPLE: u32; // the layout of the tensor that is written
 override TO_FIRST: u32;
 override TO_ROW: u32;
 override TO_COLUMN: u32;
@@ -31,7 +31,8 @@ fn to_at(pixel: u32) -> u32 {
     return pixel_at(Layout(PIXELS, WIDTH, TO_EXAMPLE, TO_FIRST, TO_ROW, TO_COLUMN), pixel);
 }
 
-// Zeros behind the channels, which neither activations nor gradients may change; or first the constant 1.
+// Zeros after the channels, which neither activations nor gradients may change, with the constant 1 first if ONES is
+// set.
 fn only_channels(block: u32, values: vec4<f32>) -> vec4<f32> {
     let numbers = 4u * block + vec4<u32>(0u, 1u, 2u, 3u);
     let one = vec4<bool>(ONES) & (numbers == vec4<u32>(CHANNELS));

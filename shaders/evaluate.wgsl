@@ -1,9 +1,9 @@
-// What a model makes of labelled examples: the loss of each, its predicted class, and how many are right. The loss comes
-// from the file of that loss, the class from there or from argmax.wgsl.
-@group(0) @binding(8) var<storage, read_write> predictions: array<u32>; // one a row, from step.first_row
+// Evaluation of labelled examples: the loss of each, its predicted class, and the number of correct predictions. The
+// loss comes from the file of that loss, the class from there or from argmax.wgsl.
+@group(0) @binding(8) var<storage, read_write> predictions: array<u32>; // one per row, starting at step.first_row
 @group(0) @binding(9) var<storage, read_write> correct: atomic<u32>;
 
-// One invocation a row.
+// One invocation per row.
 @compute @workgroup_size(64)
 fn evaluate(@builtin(global_invocation_id) invocation: vec3<u32>) {
     let row = invocation.x;

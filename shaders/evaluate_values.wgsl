@@ -1,5 +1,5 @@
-// What a model makes of examples with real-valued targets: the loss of each, from the file of that loss.
-// One invocation a row.
+// Evaluation of examples with real targets: the loss of each, from the file of that loss.
+// One invocation per row.
 @compute @workgroup_size(64)
 fn evaluate_values(@builtin(global_invocation_id) invocation: vec3<u32>) {
     let row = invocation.x;

@@ -1,7 +1,7 @@
-// Forward: outputs = activate(inputs . weights), a product A . B. The bias is the last row of the weights. A row of A is
-// an example, or of a convolution the window at one place.
-override ONES: bool; // the constant 1 of the next layer's bias stands right behind the outputs
-// The layout of the outputs; OUTPUT_BLOCKS is from an example to the next.
+// Forward pass of a linear layer or a convolution: outputs = activate(inputs . weights), a product A . B. The bias is
+// the last row of the weights. A row of A is an example or, for a convolution, the window at one position.
+override ONES: bool; // appends the constant 1 of the next layer's bias to the outputs
+// The layout of the outputs; OUTPUT_BLOCKS is the distance between two examples.
 override OUTPUT_PIXELS: u32;
 override OUTPUT_WIDTH: u32;
 override OUTPUT_FIRST: u32;
@@ -49,7 +49,7 @@ fn store(part: u32, row_block: u32, column_block: u32, sums: mat4x4<f32>) {
 fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
     let strides = Layout(OUTPUT_PIXELS, OUTPUT_WIDTH, OUTPUT_BLOCKS, OUTPUT_FIRST, OUTPUT_ROW, OUTPUT_COLUMN);
     let at = pixel_at(strides, row) + column_block;
-    // Zeros behind the outputs, which no activation may change.
+    // Zeros after the outputs, which no activation may change, with the constant 1 first if ONES is set.
     let numbers = output_numbers(column_block);
     let one = vec4<bool>(ONES) & (numbers == vec4<u32>(OUTPUTS));
     let rest = select(vec4<f32>(0.0), vec4<f32>(1.0), one);

@@ -1,12 +1,12 @@
-// Copies the examples of a batch from the data set to a tensor that a layer reads: where they are augmented, or where the
-// first layer is not linear. Of images with few channels a convolution wants a block for each value, with the three values
-// behind it in its row of pixels (OVERLAPPING): then a kernel row is contiguous in blocks that are full.
+// Copies the examples of a batch from the data set to the tensor that a layer reads, if they are augmented or the first
+// layer is not linear. For a convolution over few channels, every value gets a block of its own, together with the next
+// three values of its row of pixels (OVERLAPPING), so that a kernel row is contiguous in full blocks.
 override CHANNELS: u32;
 override HEIGHT: u32;
 override WIDTH: u32;
 override OVERLAPPING: bool;
 override BORDER: u32; // pixels around an image
-override ONES: bool; // the constant 1 of the next layer's bias stands right behind the features
+override ONES: bool; // appends the constant 1 of the next layer's bias to the features
 override TO_EXAMPLE: u32; // the layout of the tensor
 override TO_FIRST: u32;
 override TO_ROW: u32;
@@ -14,7 +14,7 @@ override TO_COLUMN: u32;
 
 @group(0) @binding(4) var<storage, read_write> tensor: array<vec4<f32>>;
 
-// Blocks that are written of a row of pixels.
+// Number of blocks written for a row of pixels.
 fn blocks_of_row() -> u32 {
     return select(WIDTH * ((CHANNELS + 3u) / 4u), (WIDTH + 2u * BORDER) * CHANNELS, OVERLAPPING);
 }
@@ -31,8 +31,8 @@ fn gather_images(
         let y = index / blocks_of_row() % HEIGHT;
         let block = index % blocks_of_row();
         let at = TO_FIRST + row * TO_EXAMPLE + y * TO_ROW;
-        // The number of the block's first value in its row of pixels, and how many may be read from there on; what is
-        // before the row wraps around and is out of reach.
+        // The index of the block's first value in its row of pixels, and the end of the values that may be read. An
+        // index before the row wraps around and is out of range.
         let first = select(block / pixel_blocks * CHANNELS + block % pixel_blocks * 4u, block - BORDER * CHANNELS, OVERLAPPING);
         let end = select((block / pixel_blocks + 1u) * CHANNELS, WIDTH * CHANNELS, OVERLAPPING);
         let source = source_of_row(row);

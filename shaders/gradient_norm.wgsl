@@ -1,17 +1,17 @@
-// What gradients are multiplied with so that their L2 norm, all layers together, is MAX_NORM at most, as
-// torch.nn.utils.clip_grad_norm_ has it: min(1, MAX_NORM / (norm + 1e-6)).
+// The clip coefficient, which scales the gradients of all layers to a global L2 norm of at most MAX_NORM, as
+// torch.nn.utils.clip_grad_norm_ does: min(1, MAX_NORM / (norm + 1e-6)).
 //
-// sum_of_squares runs once for each layer, in any order, and adds to the sums; clip_coefficient makes the coefficient of
-// them and leaves them at 0 for the next step. Every sum is taken in the same order each time.
+// sum_of_squares runs once for each layer, in any order, and adds to the sums; clip_coefficient computes the
+// coefficient from them and resets them to 0 for the next step. Every sum is computed in the same order every time.
 override MAX_NORM: f32;
 
 @group(0) @binding(3) var<storage, read> gradient: array<vec4<f32>>; // [inputs + 1, outputs], zeros beyond its edge
-@group(0) @binding(4) var<storage, read_write> sums: array<f32>; // one for each workgroup of the largest grid
-@group(0) @binding(5) var<storage, read_write> coefficient: array<f32>; // the first number
+@group(0) @binding(4) var<storage, read_write> sums: array<f32>; // one per workgroup of the largest grid
+@group(0) @binding(5) var<storage, read_write> coefficient: array<f32>; // one number
 
 var<workgroup> parts: array<f32, 64>;
 
-// The sum of what the invocations of a workgroup hold; only the first one gets it.
+// Sum over the invocations of a workgroup; only the first invocation gets it.
 fn workgroup_sum(part: f32, index: u32) -> f32 {
     parts[index] = part;
     workgroupBarrier();
@@ -54,7 +54,8 @@ fn clip_coefficient(@builtin(local_invocation_index) index: u32) {
         if MAX_NORM < limit {
             clip = MAX_NORM / limit;
         }
-        // A norm that is not finite makes the parameters NaN, which shows. By its bits, as WGSL knows no such numbers.
+        // A non-finite norm must make the parameters NaN, which is detected. It is tested by its bits, because WGSL
+        // does not guarantee infinities and NaNs.
         let bits = bitcast<u32>(sum);
         if (bits & 0x7f800000u) == 0x7f800000u {
             clip = bitcast<f32>(bits | 0x7fc00000u);

@@ -1,14 +1,15 @@
-// Backward to a layer's inputs, and on through the activation they come from:
-// d_inputs = activate_backward(d_outputs . weights^T), a product A . B^T.
+// Gradient of a layer's inputs, passed back through the activation that they come from: d_inputs =
+// activate_backward(d_outputs . weights^T), a product A . B^T.
 //
-// Of a convolution a row of A is a pixel of the input: d_outputs at the places whose windows cover it, kernel row by
-// kernel row from the last to the first. d_outputs has zeros between its places, so that they lie a pixel apart, and
+// For a convolution, a row of A is a pixel of the input: d_outputs at the positions whose windows cover it, kernel row
+// by kernel row from the last to the first. d_outputs has zeros between its positions, so that they are one pixel
+// apart, and around them.
 // around them.
-override INPUTS: u32; // features; channels of an image
+override INPUTS: u32; // number of features, or channels of an image
 override INPUT_BLOCKS: u32; // blocks of 4 from an example to the next in the activations
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs and of the weights
-override KERNEL: u32; // its size; 1 of a linear layer
-// Where a row of A starts, by the pixels of the input, and how it goes on.
+override KERNEL: u32; // kernel size; 1 for a linear layer
+// Start and strides of a row of A, by the pixels of the input.
 override WINDOW_PIXELS: u32;
 override WINDOW_WIDTH: u32;
 override WINDOW_EXAMPLE: u32;
@@ -18,7 +19,7 @@ override WINDOW_COLUMN: u32;
 // The layouts of the activations and of d_inputs. A linear layer reads all pixels of an image as its features.
 override IMAGE_PIXELS: u32;
 override IMAGE_WIDTH: u32;
-override IMAGE_BLOCKS: u32; // of a pixel
+override IMAGE_BLOCKS: u32; // blocks of a pixel
 override INPUT_FIRST: u32;
 override INPUT_ROW: u32;
 override INPUT_COLUMN: u32;
@@ -27,7 +28,7 @@ override D_INPUT_FIRST: u32;
 override D_INPUT_ROW: u32;
 override D_INPUT_COLUMN: u32;
 
-@group(0) @binding(1) var<storage, read> activations: array<vec4<f32>>; // the inputs; gelu's z
+@group(0) @binding(1) var<storage, read> activations: array<vec4<f32>>; // the inputs, or gelu's z
 @group(0) @binding(3) var<storage, read> weights: array<vec4<f32>>; // [inputs + 1, outputs]
 @group(0) @binding(4) var<storage, read> d_outputs: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> d_inputs: array<vec4<f32>>;
@@ -91,7 +92,7 @@ fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
     let block = column_block % IMAGE_BLOCKS;
     let inputs = Layout(IMAGE_PIXELS, IMAGE_WIDTH, INPUT_BLOCKS, INPUT_FIRST, INPUT_ROW, INPUT_COLUMN);
     let d_strides = Layout(IMAGE_PIXELS, IMAGE_WIDTH, D_INPUT_EXAMPLE, D_INPUT_FIRST, D_INPUT_ROW, D_INPUT_COLUMN);
-    // The constant 1 is no input: its column gets no gradient.
+    // The constant 1 is not an input: its column gets no gradient.
     let is_input = 4u * block + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(INPUTS);
     let d_input = activate_backward(sums, activations[pixel_at(inputs, pixel) + block]);
     d_inputs[pixel_at(d_strides, pixel) + block] = select(vec4<f32>(0.0), d_input, is_input);

@@ -1,8 +1,8 @@
-// Where a tensor keeps its pixels, in blocks of 4 channels. Pixels are numbered over the batch, row by row; a tensor of
-// features has one in each example. Around and between them a tensor may keep zeros, which no kernel writes: the padding
-// that a convolution reads.
+// The layout of a tensor's pixels, in blocks of 4 channels. Pixels are numbered over the batch, row by row; a tensor of
+// features has one pixel per example. Around and between the pixels a tensor may have zeros, which no kernel writes:
+// the padding that a convolution reads.
 struct Layout {
-    pixels: u32,  // of an example
+    pixels: u32,  // pixels of an example
     width: u32,   // pixels of a row
     example: u32, // blocks from an example to the next
     first: u32,   // block where the first pixel starts

@@ -1,4 +1,4 @@
-// Forward through a max-pool.
+// Forward pass of max pooling.
 @group(0) @binding(4) var<storage, read_write> outputs: array<vec4<f32>>;
 
 @compute @workgroup_size(64)

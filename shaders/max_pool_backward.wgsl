@@ -1,6 +1,6 @@
-// Backward through a max-pool, and on through the activation that its inputs come from. Each pixel gathers the gradients
-// of the windows where it is the maximum, in order.
-override ACTIVATION_EXAMPLE: u32; // the layout of the activations: of the inputs, or gelu's z
+// Gradient of max pooling, passed back through the activation that its inputs come from. Each pixel gathers the
+// gradients of the windows in which it is the maximum, in order.
+override ACTIVATION_EXAMPLE: u32; // the layout of the activations: the inputs, or gelu's z
 override ACTIVATION_FIRST: u32;
 override ACTIVATION_ROW: u32;
 override ACTIVATION_COLUMN: u32;
@@ -13,7 +13,7 @@ override D_INPUT_COLUMN: u32;
 @group(0) @binding(4) var<storage, read_write> d_inputs: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> activations: array<vec4<f32>>;
 
-// The first place along a side whose window covers a pixel.
+// First position along a side whose window covers a pixel.
 fn first_place(at: u32) -> u32 {
     return select(0u, (max(at, SIZE) - SIZE) / STRIDE + 1u, at >= SIZE);
 }

@@ -1,7 +1,7 @@
-// Random numbers without state: a hash of the step's key, a stream, a row of the batch and an element. The bits are those
+// Stateless random numbers: a hash of the step's key, a stream, a row of the batch and an element. The bits are those
 // of src/random.rs.
 
-// A bijective mix of the bits of a word: Wellons' "lowbias32".
+// Bijective mix of the bits of a word: Wellons' "lowbias32".
 fn mix_bits(word: u32) -> u32 {
     var x = word;
     x ^= x >> 16u;
@@ -11,7 +11,7 @@ fn mix_bits(word: u32) -> u32 {
     return x ^ (x >> 16u);
 }
 
-// The key of a row of the batch in a stream.
+// Key of a row of the batch in a stream.
 fn row_key(stream: u32, row: u32) -> u32 {
     return mix_bits(mix_bits(step.key + stream) + row);
 }

@@ -1,7 +1,7 @@
 // Row-wise softmax: scores become probabilities in 0..1 that sum to 1. The row's maximum is subtracted first, so
 // that no exp overflows: softmax(z) = exp(z - max) / sum(exp(z - max)).
 
-// Which of a block's four numbers are classes, and which are padding.
+// Marks the numbers of a block that are classes and not padding.
 fn is_class(block: u32) -> vec4<bool> {
     return output_numbers(block) < vec4<u32>(OUTPUTS);
 }
@@ -27,7 +27,7 @@ fn row_sum_exp(row: u32, largest: f32) -> f32 {
     return sum.x + sum.y + sum.z + sum.w;
 }
 
-// One invocation a row: logits become probabilities in place.
+// One invocation per row: logits become probabilities in place.
 @compute @workgroup_size(64)
 fn softmax(@builtin(global_invocation_id) invocation: vec3<u32>) {
     let row = invocation.x;

@@ -1,7 +1,7 @@
-// The gradient of a layer's weights from its partial sums, added in order, and the update by it: by sgd.wgsl, by
-// adamw.wgsl, or by store_gradient.wgsl where it is to be clipped or is read by others.
+// Adds the partial sums of a layer's weight gradient, in order, and updates the weights with a part of optimizer/; with
+// store_gradient.wgsl it stores the gradient, for clipping or for another kernel.
 override PARTS: u32;
-// Rows of the weights in groups of GROUP rows, then padding up to GROUP_STRIDE, which must stay 0; the bias is row BIAS.
+// The weights have groups of GROUP rows with padding up to GROUP_STRIDE, which must stay 0; the bias is row BIAS.
 override GROUP: u32;
 override GROUP_STRIDE: u32;
 override BIAS: u32;

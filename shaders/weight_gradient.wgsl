@@ -1,9 +1,9 @@
-// Backward to a layer's weights, and their update: d_weights = inputs^T . d_outputs, a product A^T . B, given to
-// sgd.wgsl or adamw.wgsl as it is computed, or to store_gradient.wgsl where it is to be clipped. The inputs' constant
-// 1 makes its last row the bias gradient, the column sums of d_outputs.
+// Gradient of a layer's weights, and their update: d_weights = inputs^T . d_outputs, a product A^T . B, whose epilogue
+// is a part of optimizer/: the update, or store_gradient.wgsl for clipping. The inputs' constant 1 makes the last row
+// the bias gradient, the column sums of d_outputs.
 //
-// The product of a convolution is deep and narrow: its rows are all pixels of the batch. So PARTS groups of workgroups
-// take a part of the depth each and store partial sums, for sum_parts.wgsl.
+// The product of a convolution is deep and narrow, because its depth is all pixels of the batch. So PARTS groups of
+// workgroups each compute a part of the depth and store partial sums, for sum_parts.wgsl.
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of the weights
 override PARTS: u32;
 // The layout of d_outputs.

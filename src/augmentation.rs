@@ -12,7 +12,7 @@ use crate::random::{Stream, signed_unit, step_key, stream_key, word};
 
 /// Limits of the random changes; the change of each image is uniform between minus and plus the limit.
 ///
-/// Its text, `shift=2,rotate=10,scale=0.1` without zero parts, is the value of `--augment`; files contain the same
+/// The text form, `shift=2,rotate=10,scale=0.1` without zero parts, is the value of `--augment`; files contain the same
 /// text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

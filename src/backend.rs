@@ -105,7 +105,7 @@ pub trait Backend {
     /// Uploads a data set for [`evaluate`](Self::evaluate) and [`probabilities`](Self::probabilities).
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) if features or classes differ from the model's, or if the data does not fit.
+    /// [`Invalid`](crate::Error::Invalid) if features or targets do not fit the model, or if the data exceeds the device.
     fn upload(&mut self, examples: &Examples) -> Result<Self::Set>;
 
     /// Starts an epoch whose steps take the training examples in the order of these indices.

@@ -180,7 +180,7 @@ impl Examples {
         self.inputs.len() / self.features
     }
 
-    /// Whether there is no example.
+    /// Returns true if there are no examples.
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty()
     }
@@ -291,7 +291,7 @@ impl Examples {
         match &*self.targets {
             Targets::Classes(labels) => labels.iter().for_each(|label| hash.update(label.to_le_bytes())),
             Targets::Values(values) => {
-                hash.update(b"values"); // as wide as labels, but not the same
+                hash.update(b"values"); // distinguishes values from labels with the same bytes
                 values.iter().for_each(|value| hash.update(value.to_le_bytes()));
             }
         }

@@ -28,7 +28,7 @@ const STEPS: usize = 1500;
 /// Number of examples that norms and means are computed from; a regular sample of larger data.
 const SAMPLE: usize = 4096;
 
-/// The settings of a run that its defaults depend on.
+/// Settings of a run that the defaults depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Outline<'a> {
     /// The loss.
@@ -37,7 +37,7 @@ pub struct Outline<'a> {
     pub architecture: &'a Architecture,
     /// Examples per step.
     pub batch_size: usize,
-    /// The optimizer, where it is already decided; its settings do not matter.
+    /// The optimizer, if it is already chosen; its settings are ignored.
     pub optimizer: Option<Optimizer>,
 }
 
@@ -57,7 +57,7 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// Defaults for data that is not known yet: those of dark pictures such as MNIST's, for one epoch.
+    /// Defaults for unknown data: those for dark pictures such as MNIST's, for one epoch.
     pub fn without_data(optimizer: Option<Optimizer>) -> Self {
         let optimizer = match optimizer {
             Some(Optimizer::Sgd(_)) | None => sgd(),

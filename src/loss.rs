@@ -197,7 +197,7 @@ impl ClassWeights {
                 let mut counts = vec![0usize; classes];
                 labels.iter().for_each(|&label| counts[label as usize] += 1);
                 let weight = |&count: &usize| match count {
-                    0 => 0.0, // nobody asks
+                    0 => 0.0, // no example has this class
                     count => (labels.len() as f64 / (classes as f64 * count as f64)) as f32,
                 };
                 Ok(counts.iter().map(weight).collect())

@@ -26,7 +26,7 @@ pub enum Optimizer {
     Sgd(Sgd),
     /// Adam with decoupled weight decay.
     AdamW(AdamW),
-    /// Evolved sign momentum.
+    /// Lion, "evolved sign momentum".
     Lion(Lion),
 }
 
@@ -68,9 +68,9 @@ impl Optimizer {
 pub trait Entry: Sized {
     /// Name on the command line and in files.
     const NAME: &'static str;
-    /// Description for help.
+    /// Description for the command-line help.
     const LABEL: &'static str;
-    /// Default learning rate where nothing is known of the data.
+    /// Default learning rate for unknown data.
     const LEARNING_RATE: f32;
     /// Names of the settings, on the command line (there with `-` for `_`) and in files.
     const SETTINGS: &'static [&'static str];
@@ -149,7 +149,7 @@ impl Optimizer {
         with_optimizer!(self, entry => name(entry))
     }
 
-    /// Description for help.
+    /// Description for the command-line help.
     pub fn label(&self) -> &'static str {
         fn label<E: Entry>(_: &E) -> &'static str {
             E::LABEL
@@ -157,7 +157,7 @@ impl Optimizer {
         with_optimizer!(self, entry => label(entry))
     }
 
-    /// Default learning rate where nothing is known of the data.
+    /// Default learning rate for unknown data.
     pub fn learning_rate(&self) -> f32 {
         fn rate<E: Entry>(_: &E) -> f32 {
             E::LEARNING_RATE
@@ -234,27 +234,27 @@ impl From<Lion> for Optimizer {
     }
 }
 
-/// An optimizer as it is written down: flat, and without `optimizer` it is SGD, once the only one.
+/// Stored form of an optimizer: flat fields. Without `optimizer` it is SGD, which was once the only one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Name of the optimizer.
     #[serde(default = "sgd")]
     pub optimizer: String,
-    /// As in every optimizer.
+    /// Weight decay, which every optimizer has.
     pub weight_decay: f32,
-    /// Of those that have it, as the following.
+    /// Momentum factor; like the following settings, `None` for an optimizer without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub momentum: Option<f32>,
-    /// Nesterov's momentum.
+    /// Nesterov momentum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nesterov: Option<bool>,
-    /// Share of the mean gradient.
+    /// Share of the mean gradient: its decay rate in AdamW, its weight in the direction in Lion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beta1: Option<f64>,
-    /// Another share of it, or of its square.
+    /// Decay rate of the mean squared gradient in AdamW, of the mean gradient in Lion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beta2: Option<f64>,
-    /// What keeps a division finite.
+    /// Term added to a denominator for numerical stability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
 }

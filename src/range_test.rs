@@ -57,9 +57,9 @@ pub async fn range_test<B: Backend>(backend: &mut B, config: &TrainingConfig, ex
     Ok(RangeTest { curve: rates.into_iter().zip(losses).map(|(rate, loss)| [rate, loss]).collect(), learning_rate })
 }
 
-/// Finds the first of a tenth, a hundredth and so on of the run's rate at which a hundred steps make the loss fall, or a
-/// tenth of that where the loss falls further; `None` if there is none. The backend stands afterwards where it stood
-/// before.
+/// Finds the first of a tenth, a hundredth and so on of the run's rate at which a hundred steps reduce the loss, or a
+/// tenth of that rate if it reduces the loss further; `None` if no rate does. Afterwards the backend has the state that
+/// it had before.
 ///
 /// # Errors
 /// Errors of the backend.
@@ -69,7 +69,7 @@ pub async fn smaller_rate<B: Backend>(
     examples: usize,
 ) -> Result<Option<f32>> {
     let mut rate = f64::from(config.learning_rate);
-    // The rate that fell first, and the mean loss that it came to.
+    // The first rate that reduced the loss, with the running mean at its end.
     let mut first: Option<(f32, f64)> = None;
     for _ in 0..TRIALS {
         rate /= 10.0;
@@ -85,7 +85,7 @@ pub async fn smaller_rate<B: Backend>(
         match first {
             None if falls => first = Some((tried, end)),
             None => {}
-            // A tenth of a rate that only just falls is often the better one.
+            // A tenth of a rate that barely reduces the loss is often better.
             Some((_, before)) if falls && end < before => return Ok(Some(tried)),
             Some((rate, _)) => return Ok(Some(rate)),
         }

@@ -1,18 +1,18 @@
-// GELU in its tanh form (Hendrycks and Gimpel 2016), z (1 + tanh(u / 2)) / 2 = z logistic(u) with
-// u = sqrt(8 / pi) (z + 0.044715 z^3), and its gradient. Two z can give the same output, so forward keeps z.
+// GELU in its tanh form (Hendrycks and Gimpel 2016), z (1 + tanh(u / 2)) / 2 = z logistic(u) with u = sqrt(8 / pi) (z +
+// 0.044715 z^3), and its gradient. Two values of z can give the same output, so forward keeps z.
 const GELU_SCALE: f32 = 1.5957691216;
 const GELU_CUBIC: f32 = 0.044715;
 
-@group(0) @binding(10) var<storage, read_write> pre_activations: array<vec4<f32>>; // shaped like the outputs
+@group(0) @binding(10) var<storage, read_write> pre_activations: array<vec4<f32>>; // [batch, outputs], like the outputs
 
 fn activate(z: vec4<f32>, at: u32) -> vec4<f32> {
     pre_activations[at] = z;
     return z * logistic(GELU_SCALE * (z + GELU_CUBIC * z * z * z));
 }
 
-// The gradient by z, from that by the output and z itself: logistic(u) + z du/dz exp(-|u|) / (1 + exp(-|u|))^2.
+// Gradient of z from the gradient of the output and z: logistic(u) + z du/dz exp(-|u|) / (1 + exp(-|u|))^2.
 fn activate_backward(d_output: vec4<f32>, z: vec4<f32>) -> vec4<f32> {
-    // Beyond 20 it is 0 or 1, and z^3 may overflow. Not clamp(), which may lose a NaN.
+    // Beyond 20 the derivative is 0 or 1, and z^3 may overflow. Not clamp(), which may lose a NaN.
     let near = select(z, 20.0 * sign(z), abs(z) > vec4<f32>(20.0));
     let square = GELU_CUBIC * near * near;
     let u = GELU_SCALE * near * (1.0 + square);

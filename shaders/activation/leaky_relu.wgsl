@@ -1,11 +1,11 @@
-// The rectifier that leaks (Maas et al. 2013): z where it is positive, else z / 100; and its gradient.
+// The leaky rectifier (Maas et al. 2013), z if it is positive, otherwise z / 100; and its gradient.
 const LEAK: f32 = 0.01;
 
 fn activate(z: vec4<f32>, at: u32) -> vec4<f32> {
     return select(z, LEAK * z, z < vec4<f32>(0.0));
 }
 
-// The gradient by z, from that by the output and the output itself, which has the sign of z.
+// Gradient of z from the gradient of the output and the output, which has the sign of z.
 fn activate_backward(d_output: vec4<f32>, output: vec4<f32>) -> vec4<f32> {
     return select(LEAK * d_output, d_output, output > vec4<f32>(0.0));
 }

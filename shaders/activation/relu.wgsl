@@ -3,7 +3,7 @@ fn activate(z: vec4<f32>, at: u32) -> vec4<f32> {
     return select(z, vec4<f32>(0.0), z < vec4<f32>(0.0));
 }
 
-// The gradient by z, from that by the output and the output itself.
+// Gradient of z from the gradient of the output and the output.
 fn activate_backward(d_output: vec4<f32>, output: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(0.0), d_output, output > vec4<f32>(0.0));
 }

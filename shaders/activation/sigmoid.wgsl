@@ -3,7 +3,7 @@ fn activate(z: vec4<f32>, at: u32) -> vec4<f32> {
     return logistic(z);
 }
 
-// The gradient by z, from that by the output and the output itself.
+// Gradient of z from the gradient of the output and the output.
 fn activate_backward(d_output: vec4<f32>, output: vec4<f32>) -> vec4<f32> {
     return d_output * (output * (1.0 - output));
 }

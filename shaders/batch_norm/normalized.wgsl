@@ -1,6 +1,6 @@
-// The inputs of a batch normalisation, and what it makes of them before scale and shift.
+// Inputs of a batch normalisation, and their normalisation without scale and shift.
 override CHANNEL_BLOCKS: u32;
-override PIXELS: u32; // of an example
+override PIXELS: u32; // pixels of an example
 override WIDTH: u32;
 override EPSILON: f32;
 override INPUT_EXAMPLE: u32; // the layout of the inputs

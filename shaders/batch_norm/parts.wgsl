@@ -1,8 +1,8 @@
-// Sums over all pixels of a batch, in PARTS parts: each is one invocation's for four channels, in order, and another
-// kernel joins them in order, so that the bits are the same each time.
+// Sums over all pixels of a batch, in PARTS parts. One invocation sums a part for four channels, in order, and another
+// kernel adds the parts in order, so the bits are the same every time.
 override PARTS: u32;
 
-// The pixels of a part, from the first to before the last.
+// The range of pixels of a part, end exclusive.
 fn pixels_of_part(part: u32) -> vec2<u32> {
     let pixels = step.batch * PIXELS;
     let size = (pixels + PARTS - 1u) / PARTS;

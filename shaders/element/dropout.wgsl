@@ -1,7 +1,7 @@
-// Dropout of values, and of their gradient alike: a value becomes 0 with probability p, and is multiplied by
-// 1 / (1 - p) otherwise.
-override STREAM: u32; // of random numbers: the layer's number
-override THRESHOLD: u32; // words below it drop a value
+// Dropout of values, and likewise of their gradient: a value becomes 0 with probability p, and is multiplied by 1 / (1
+// - p) otherwise.
+override STREAM: u32; // stream of random numbers: the number of the layer
+override THRESHOLD: u32; // random words below it drop a value
 override SCALE: f32; // 1 / (1 - p)
 
 fn pass_on(values: vec4<f32>, pixel: u32, block: u32) -> vec4<f32> {

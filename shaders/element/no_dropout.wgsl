@@ -1,4 +1,4 @@
-// For element_wise.wgsl, where there is no dropout.
+// The identity in the place of dropout, for element_wise.wgsl.
 fn pass_on(values: vec4<f32>, pixel: u32, block: u32) -> vec4<f32> {
     return values;
 }

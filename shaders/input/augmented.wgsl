@@ -1,8 +1,9 @@
-// Images that are shifted, turned and scaled a little at random, as src/augmentation.rs says it: an affine map gives the
-// place in the original of each pixel, read there by bilinear interpolation; beyond the edge the nearest pixel stands.
+// Randomly shifted, rotated and scaled images, as defined in src/augmentation.rs: an affine map gives the position of
+// each pixel in the original, which is sampled by bilinear interpolation; beyond its edge the nearest pixel is
+// repeated.
 override SHIFT: f32; // pixels
-override ROTATE: f32; // degrees, 45 at most
-override RESIZE: f32; // a share
+override ROTATE: f32; // degrees, at most 45
+override RESIZE: f32; // share of the size
 override IMAGE_HEIGHT: u32;
 override IMAGE_WIDTH: u32;
 override IMAGE_CHANNELS: u32;
@@ -24,7 +25,7 @@ fn source_of_row(row: u32) -> Source {
     let key = row_key(0u, row);
     let angle = ROTATE * signed_unit(random_word(key, 2u)) * RADIANS;
     let size = 1.0 / (1.0 + RESIZE * signed_unit(random_word(key, 3u)));
-    // By Taylor's series: WGSL promises little of sin and cos.
+    // By Taylor series, because WGSL guarantees little accuracy for sin and cos.
     let s = angle * angle;
     let sine = angle * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0))));
     let cosine = 1.0 - s / 2.0 * (1.0 - s / 12.0 * (1.0 - s / 30.0 * (1.0 - s / 56.0 * (1.0 - s / 90.0))));
@@ -52,7 +53,7 @@ fn value_of(source: Source, element: u32) -> f32 {
     return upper + (from_y - top) * (lower - upper);
 }
 
-// Between two neighbours in a row of pixels.
+// Interpolates between two neighbours in a row of pixels.
 fn between(source: Source, channel: u32, left: f32, y: f32, share: f32) -> f32 {
     let first = pixel_of_image(source, channel, left, y);
     let second = pixel_of_image(source, channel, left + 1.0, y);

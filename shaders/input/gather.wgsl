@@ -1,10 +1,10 @@
-// Inputs of the first layer: the examples of a batch, gathered from the data set in the order of order.wgsl.
-// A feature is a byte; after the last one stands 255, the constant 1 of the bias, then zeros.
+// Inputs of the first layer: the examples of a batch, gathered from the data set in the order of order.wgsl. A feature
+// is a byte; after the last feature follow 255, the constant 1 of the bias, and zeros.
 override INPUT_BLOCKS: u32; // words of 4 features in an example
 
 @group(0) @binding(1) var<storage, read> examples: array<u32>; // [examples, INPUT_BLOCKS]
 
-// Where the four rows of a block start.
+// Starts of the four rows of a block.
 fn input_rows(block: u32) -> vec4<u32> {
     return order[step.first_block + block] * INPUT_BLOCKS;
 }

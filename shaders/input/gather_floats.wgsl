@@ -1,10 +1,10 @@
-// Inputs of the first layer, as gather.wgsl, of features that are floats. After the last one stands 1, the constant of
-// the bias, then zeros.
+// Inputs of the first layer, as in gather.wgsl, for features that are floats. After the last feature follow 1, the
+// constant of the bias, and zeros.
 override INPUT_BLOCKS: u32; // blocks of 4 features in an example
 
 @group(0) @binding(1) var<storage, read> examples: array<vec4<f32>>; // [examples, INPUT_BLOCKS]
 
-// Where the four rows of a block start.
+// Starts of the four rows of a block.
 fn input_rows(block: u32) -> vec4<u32> {
     return order[step.first_block + block] * INPUT_BLOCKS;
 }

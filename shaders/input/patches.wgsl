@@ -1,10 +1,10 @@
-// Inputs of a convolution: what its window covers at each place, kernel row by kernel row, then the constant 1 of the
-// bias. The padding is part of the tensor. A kernel row is contiguous there, KERNEL_ROW_BLOCKS blocks of it.
+// Inputs of a convolution: the window at each position, kernel row by kernel row, then the constant 1 of the bias. The
+// padding is part of the tensor, in which a kernel row is contiguous: KERNEL_ROW_BLOCKS blocks.
 override INPUT_BLOCKS: u32; // blocks of 4 in a row of the matrix; the last holds the 1
 override KERNEL_ROW_BLOCKS: u32;
 override KERNEL_ROW: u32; // blocks of the tensor from a kernel row to the next
-override KERNEL_COLUMN: u32; // from a block of a kernel row to the next
-// Where the windows start, a pixel each.
+override KERNEL_COLUMN: u32; // blocks of the tensor from a block of a kernel row to the next
+// The layout of the windows' starts, one pixel for each.
 override WINDOW_PIXELS: u32;
 override WINDOW_WIDTH: u32;
 override WINDOW_EXAMPLE: u32;
@@ -14,7 +14,7 @@ override WINDOW_COLUMN: u32;
 
 @group(0) @binding(1) var<storage, read> tensor: array<vec4<f32>>;
 
-// Where the four rows of a block start.
+// Starts of the four rows of a block.
 fn input_rows(block: u32) -> vec4<u32> {
     let windows = Layout(WINDOW_PIXELS, WINDOW_WIDTH, WINDOW_EXAMPLE, WINDOW_FIRST, WINDOW_ROW, WINDOW_COLUMN);
     return pixels_at(windows, 4u * block + vec4<u32>(0u, 1u, 2u, 3u));

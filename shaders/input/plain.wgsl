@@ -1,4 +1,4 @@
-// Examples as they are.
+// Examples without augmentation.
 struct Source {
     example: u32,
 }

@@ -1,4 +1,4 @@
-// The class with the largest output, the lowest of equals; for evaluate.wgsl.
+// The class with the largest output, the lowest if several tie; for evaluate.wgsl.
 fn class_of_row(row: u32) -> u32 {
     var best = 0u;
     var largest = outputs[row * OUTPUT_BLOCKS].x;

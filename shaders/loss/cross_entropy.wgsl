@@ -1,8 +1,8 @@
 // Cross-entropy of softmax(logits) with the one-hot label, and its gradient. By log-sum-exp, finite for any finite
-// logits: loss = log(sum(exp(z - max))) + max - z[label]. Gradient of the batch's mean loss with respect to the
-// logits: d_logits = (softmax(z) - onehot) / batch. It takes the place of the logits.
+// logits: loss = log(sum(exp(z - max))) + max - z[label]. Gradient of the batch's mean loss with respect to the logits:
+// d_logits = (softmax(z) - onehot) / batch. The gradient overwrites the logits.
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
-@group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one a row, from step.first_row
+@group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 
 fn cross_entropy_row(row: u32) {
     let start = row * OUTPUT_BLOCKS;
@@ -14,7 +14,7 @@ fn cross_entropy_row(row: u32) {
     for (var block = 0u; block < OUTPUT_BLOCKS; block++) {
         let onehot = select(vec4<f32>(0.0), vec4<f32>(1.0), output_numbers(block) == vec4<u32>(label));
         let d_logits = (block_exp(row, block, largest) / sum - onehot) / f32(step.batch);
-        // The last block's rows beyond the batch must add nothing to the weight gradient.
+        // Rows of the last block beyond the batch must not contribute to the weight gradient.
         outputs[start + block] = select(vec4<f32>(0.0), d_logits, inside);
     }
     if inside {
@@ -22,7 +22,7 @@ fn cross_entropy_row(row: u32) {
     }
 }
 
-// One invocation a row.
+// One invocation per row.
 @compute @workgroup_size(64)
 fn cross_entropy(@builtin(global_invocation_id) invocation: vec3<u32>) {
     if invocation.x < 4u * batch_blocks() {
@@ -30,9 +30,9 @@ fn cross_entropy(@builtin(global_invocation_id) invocation: vec3<u32>) {
     }
 }
 
-// Fused into the product that makes the logits, by the invocation that has just stored four rows of them.
+// Epilogue of the product that computes the logits, run by the invocation that has just stored four rows of them.
 fn finish(row_block: u32) {
-    // A limit that is no constant keeps compilers from unrolling the loop, which costs them time and wins nothing.
+    // A limit that is not a constant keeps compilers from unrolling the loop, which takes time and gains nothing.
     for (var row = 4u * row_block; row < min(4u * row_block + 4u, 4u * batch_blocks()); row++) {
         cross_entropy_row(row);
     }

@@ -1,9 +1,9 @@
-// Mean squared error of the outputs, and its gradient: loss = sum((z - t)^2) / OUTPUTS, and over the batch their mean,
-// as torch.nn.MSELoss has it. d_outputs = 2 (z - t) / (OUTPUTS * batch) takes the place of the outputs. The targets t
-// are those of one_hot.wgsl or values.wgsl.
-@group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one a row, from step.first_row
+// Mean squared error of the outputs, and its gradient: loss = sum((z - t)^2) / OUTPUTS, averaged over the batch, as
+// torch.nn.MSELoss does. d_outputs = 2 (z - t) / (OUTPUTS * batch) overwrites the outputs. The targets t come from
+// one_hot.wgsl or values.wgsl.
+@group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 
-// How far a block of outputs is from its targets; 0 for padding.
+// Difference between a block of outputs and its targets; 0 for padding.
 fn block_error(row: u32, block: u32, example: u32) -> vec4<f32> {
     let error = outputs[row * OUTPUT_BLOCKS + block] - block_targets(block, example);
     return select(vec4<f32>(0.0), error, output_numbers(block) < vec4<u32>(OUTPUTS));
@@ -15,7 +15,7 @@ fn mean_squared_error_row(row: u32) {
     let inside = row < step.batch;
     for (var block = 0u; block < OUTPUT_BLOCKS; block++) {
         let d_outputs = block_error(row, block, example) * (2.0 / (f32(OUTPUTS) * f32(step.batch)));
-        // The last block's rows beyond the batch must add nothing to the weight gradient.
+        // Rows of the last block beyond the batch must not contribute to the weight gradient.
         outputs[row * OUTPUT_BLOCKS + block] = select(vec4<f32>(0.0), d_outputs, inside);
     }
     if inside {
@@ -23,7 +23,7 @@ fn mean_squared_error_row(row: u32) {
     }
 }
 
-// One invocation a row.
+// One invocation per row.
 @compute @workgroup_size(64)
 fn mean_squared_error(@builtin(global_invocation_id) invocation: vec3<u32>) {
     if invocation.x < 4u * batch_blocks() {

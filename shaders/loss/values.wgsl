@@ -1,4 +1,4 @@
-// Targets of mean_squared_error.wgsl where they are real values.
+// Real targets of mean_squared_error.wgsl.
 @group(0) @binding(6) var<storage, read> values: array<vec4<f32>>; // [examples, OUTPUT_BLOCKS]
 
 fn block_targets(block: u32, example: u32) -> vec4<f32> {

@@ -1,14 +1,14 @@
-// Cross-entropy as in cross_entropy.wgsl, with label smoothing and a weight for each class, as
-// torch.nn.CrossEntropyLoss has them: every class is a target of size
+// Cross-entropy as in cross_entropy.wgsl, with label smoothing and class weights as in torch.nn.CrossEntropyLoss: every
+// class is a target of size
 //
 //   t[c] = weight[c] * ((1 - LABEL_SMOOTHING) * onehot[c] + LABEL_SMOOTHING / OUTPUTS)
 //
-// and the loss of a row is the sum of -t[c] * log softmax(z)[c]; that of the batch is their sum by the sum of the
-// labels' weights. So d_logits = (sum(t) * softmax(z) - t) / step.weight.
+// and the loss of a row is the sum of -t[c] * log softmax(z)[c]. The loss of the batch is the sum of these divided by
+// the sum of the labels' weights, so d_logits = (sum(t) * softmax(z) - t) / step.weight.
 override LABEL_SMOOTHING: f32;
 
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
-@group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one a row, from step.first_row
+@group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 @group(0) @binding(10) var<storage, read> class_weights: array<vec4<f32>>; // [OUTPUTS], then zeros
 
 fn weighted_cross_entropy_row(row: u32) {
@@ -28,11 +28,11 @@ fn weighted_cross_entropy_row(row: u32) {
     for (var block = 0u; block < OUTPUT_BLOCKS; block++) {
         let probabilities = block_exp(row, block, largest) / sum;
         let d_logits = (target_sum * probabilities - block_targets(block, label)) / step.weight;
-        // The last block's rows beyond the batch must add nothing to the weight gradient.
+        // Rows of the last block beyond the batch must not contribute to the weight gradient.
         outputs[start + block] = select(vec4<f32>(0.0), d_logits, inside);
     }
     if inside {
-        // The host takes the mean over the rows.
+        // The host computes the mean over the rows.
         losses[step.first_row + row] = loss * (f32(step.batch) / step.weight);
     }
 }
@@ -42,7 +42,7 @@ fn block_targets(block: u32, label: u32) -> vec4<f32> {
     return class_weights[block] * ((1.0 - LABEL_SMOOTHING) * onehot + LABEL_SMOOTHING / f32(OUTPUTS));
 }
 
-// One invocation a row.
+// One invocation per row.
 @compute @workgroup_size(64)
 fn weighted_cross_entropy(@builtin(global_invocation_id) invocation: vec3<u32>) {
     if invocation.x < 4u * batch_blocks() {

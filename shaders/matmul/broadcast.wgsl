@@ -1,4 +1,4 @@
-// The block that one lane of a subgroup holds, given to all its lanes.
+// Broadcasts the block of one lane of a subgroup to all its lanes.
 fn block_of_lane(block: mat4x4<f32>, lane: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
         subgroupShuffle(block[0], lane),

@@ -1,6 +1,6 @@
-// C = A . B with at most 16 columns, where a subgroup shares its registers cheaply: 8 lanes compute 8 block rows of
-// C, each lane all the columns of its row. Lane i loads the block of A in its row, and the blocks of B at k + i, which
-// go round by broadcast.
+// C = A . B with at most 16 columns, for devices whose subgroups share registers cheaply: 8 lanes compute 8 block rows
+// of C, each lane all columns of its row. Lane i loads the block of A in its row, and the blocks of B at k + i, which
+// are broadcast in turn.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let depth = depth_blocks(tile.z);

@@ -1,2 +1,2 @@
-// For matmul_narrow.wgsl, where nothing is fused to the product.
+// The empty epilogue, for narrow.wgsl without a fused loss.
 fn finish(row_block: u32) {}

@@ -1,13 +1,13 @@
-// Matrix product C = A . B by blocks of 4 x 4, shared by the ways to compute it: matmul_*.wgsl hold the entry
-// points, and forward, input_gradient and weight_gradient say what A, B and C are, by these functions:
+// Matrix product C = A . B by blocks of 4 x 4, shared by the multiplication methods. The other files of matmul/ hold
+// the entry points; forward, input_gradient and weight_gradient define A, B and C by these functions:
 //
 //   row_blocks(), column_blocks()                the size of C in blocks
-//   depth_blocks(part)                           the k of a part of the sum: from the first to before the last
-//   locate_a(row_block), locate_b(column_block)  where four rows or columns start, found once
+//   depth_blocks(part)                           the range of k of a part of the sum, end exclusive
+//   locate_a(row_block), locate_b(column_block)  the starts of four rows or columns, computed once
 //   load_a(at, k), load_b(at, k)                 the k-th block there
-//   store(part, row_block, column_block, sums)   what becomes of a block of C
+//   store(part, row_block, column_block, sums)   the epilogue of a block of C
 //
-// Blocks are kept by rows: block[i] is row i.
+// Blocks are stored by rows: block[i] is row i.
 fn multiply_add(a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(
         multiply_add_row(a[0], b, c[0]),

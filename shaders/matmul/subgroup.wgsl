@@ -1,6 +1,6 @@
-// C = A . B where memory is slow and a subgroup shares its registers cheaply (software adapters): 8 lanes compute
-// 8 x 8 blocks of C. Lane i loads block row i of A and block column i of B, and owns column i of C; the blocks of
-// A go round by broadcast.
+// C = A . B for devices with slow memory whose subgroups share registers cheaply (software adapters): 8 lanes compute 8
+// x 8 blocks of C. Lane i loads block row i of A and block column i of B, and computes column i of C; the blocks of A
+// are broadcast in turn.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let depth = depth_blocks(tile.z);
@@ -28,8 +28,8 @@ fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id)
     }
 }
 
-// c[i]. An array that is indexed by a variable would leave the registers; and with the loop above, store() is
-// compiled once and not eight times.
+// Returns c[i]. An array indexed by a variable would leave the registers; and with the loop above, store() is compiled
+// once instead of eight times.
 fn block_of(c: array<mat4x4<f32>, 8>, i: u32) -> mat4x4<f32> {
     switch i {
         case 0u: { return c[0]; }

@@ -1,5 +1,5 @@
-// C = A . B for hardware GPUs: 16 x 16 invocations compute 16 x 16 blocks of C, a block each. Four block columns
-// of A and four block rows of B at a time are shared in workgroup memory.
+// C = A . B for hardware GPUs: 16 x 16 invocations compute 16 x 16 blocks of C, one block each. Four block columns of A
+// and four block rows of B at a time are shared in workgroup memory.
 var<workgroup> a_shared: array<array<mat4x4<f32>, 16>, 4>; // [k][row]
 var<workgroup> b_shared: array<array<mat4x4<f32>, 16>, 4>; // [k][column]
 
@@ -20,7 +20,7 @@ fn main(
     var c: mat4x4<f32>;
     for (var k = depth.x; k < depth.y; k += 4u) {
         if index < 128u {
-            var block = mat4x4<f32>(); // zeros beyond the last k; said, as browsers keep it from the turn before
+            var block = mat4x4<f32>(); // zeros beyond the last k; explicit, because browsers keep the last iteration's
             if k + shared_k < depth.y {
                 if index < 64u {
                     block = load_a(a_at, k + shared_k);

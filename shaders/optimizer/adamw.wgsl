@@ -1,14 +1,14 @@
-// Update of four neighbouring parameters by AdamW, as torch.optim.AdamW does it: the decay is no part of the gradient.
+// Update of four adjacent parameters by AdamW, as in torch.optim.AdamW: the weight decay is not part of the gradient.
 override BETA1: f32;
 override BETA2: f32;
-override REST1: f32; // 1 - BETA1, which is more exact than what f32 makes of it
+override REST1: f32; // 1 - BETA1, computed in f64
 override REST2: f32;
 override EPSILON: f32;
 override WEIGHT_DECAY: f32;
 
 @group(0) @binding(5) var<storage, read_write> weights: array<vec4<f32>>; // [inputs + 1, outputs]
-@group(0) @binding(6) var<storage, read_write> first_moment: array<vec4<f32>>; // the same
-@group(0) @binding(7) var<storage, read_write> second_moment: array<vec4<f32>>; // the same
+@group(0) @binding(6) var<storage, read_write> first_moment: array<vec4<f32>>; // [inputs + 1, outputs]
+@group(0) @binding(7) var<storage, read_write> second_moment: array<vec4<f32>>; // [inputs + 1, outputs]
 
 fn update(at: u32, d_weights: vec4<f32>) {
     let first = BETA1 * first_moment[at] + REST1 * d_weights;

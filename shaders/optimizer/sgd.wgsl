@@ -1,10 +1,10 @@
-// Update of four neighbouring parameters by stochastic gradient descent, as torch.optim.SGD does it.
+// Update of four adjacent parameters by stochastic gradient descent, as in torch.optim.SGD.
 override MOMENTUM: f32;
 override NESTEROV: bool;
 override WEIGHT_DECAY: f32;
 
 @group(0) @binding(5) var<storage, read_write> weights: array<vec4<f32>>; // [inputs + 1, outputs]
-@group(0) @binding(6) var<storage, read_write> velocity: array<vec4<f32>>; // the same, where there is momentum
+@group(0) @binding(6) var<storage, read_write> velocity: array<vec4<f32>>; // [inputs + 1, outputs], with momentum
 
 fn update(at: u32, d_weights: vec4<f32>) {
     let weight = weights[at];

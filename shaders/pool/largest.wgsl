@@ -1,10 +1,11 @@
-// The maximum of each window and channel. Of equal values the first counts, row by row; a NaN is larger than any number.
+// Maximum of each window and channel. If several values tie, the first one counts, row by row; a NaN is larger than any
+// number.
 override CHANNEL_BLOCKS: u32;
 override SIZE: u32;
 override STRIDE: u32;
 override PLACES_Y: u32;
 override PLACES_X: u32;
-override HEIGHT: u32; // of the inputs
+override HEIGHT: u32; // height of the inputs
 override WIDTH: u32;
 override INPUT_EXAMPLE: u32; // the layout of the inputs
 override INPUT_FIRST: u32;
@@ -17,7 +18,7 @@ override OUTPUT_COLUMN: u32;
 
 @group(0) @binding(1) var<storage, read> inputs: array<vec4<f32>>;
 
-// Where the window of a place starts in the inputs.
+// Start of a position's window in the inputs.
 fn window_at(place: u32) -> u32 {
     let windows = Layout(
         PLACES_Y * PLACES_X, PLACES_X, INPUT_EXAMPLE, INPUT_FIRST, STRIDE * INPUT_ROW, STRIDE * INPUT_COLUMN,
@@ -30,7 +31,7 @@ fn output_at(place: u32) -> u32 {
     return pixel_at(outputs, place);
 }
 
-// By its bits: the comparisons of some drivers do not know a NaN.
+// Tested by its bits, because the comparisons of some drivers ignore NaN.
 fn is_nan(values: vec4<f32>) -> vec4<bool> {
     return (bitcast<vec4<u32>>(values) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
 }
@@ -42,10 +43,10 @@ fn is_larger(values: vec4<f32>, largest: vec4<f32>) -> vec4<bool> {
 
 struct Largest {
     values: vec4<f32>,
-    taps: vec4<u32>, // where in the window
+    taps: vec4<u32>, // index in the window
 }
 
-// The largest values of a window, of four channels.
+// Largest values of a window, for four channels.
 fn largest_of_window(at: u32) -> Largest {
     var largest = Largest(inputs[at], vec4<u32>(0u));
     for (var tap = 1u; tap < SIZE * SIZE; tap++) {

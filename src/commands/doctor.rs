@@ -161,7 +161,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
 
     let mut folders = Vec::new();
     if let Some(path) = Store::new(args.data_dir.as_deref()).folders.first() {
-        folders.push(probe("data", path)); // where nothing can be written, what is there is read all the same
+        folders.push(probe("data", path)); // an unwritable folder can still be read
     }
     let runs = probe("runs", &args.out);
     problems.extend(runs.problem.as_ref().map(|problem| format!("{}: {problem}", runs.path.display())));

@@ -199,7 +199,7 @@ pub struct Column {
     /// Number format of the values.
     #[serde(default, skip_serializing_if = "Form::is_number")]
     pub form: Form,
-    /// For a column of numbers: adds a second feature that is 1 for missing values and 0 for others.
+    /// Adds a second feature to a column of numbers, which is 1 for missing values and 0 for others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub marks_gaps: bool,
 }
@@ -451,7 +451,7 @@ mod tests {
         assert_eq!(scale.mean, 3.0);
         assert!((scale.deviation - 3.5f64.sqrt()).abs() <= 1e-15, "{scale:?}");
         assert_eq!(scale.apply(3.0), 0.0);
-        // The mean of the second, rounded, is another number.
+        // The rounded mean of many 0.1 differs from 0.1.
         for constant in [7.0, 0.1, 1e308, 5e-324, -0.0] {
             let scale = Scale::of(&[constant; 200]).unwrap();
             assert_eq!((scale.apply(constant), scale.deviation), (0.0, 1.0), "{constant}");
@@ -469,7 +469,7 @@ mod tests {
             assert!((scale.deviation / size - 1.0).abs() <= 1e-14 && scale.mean.abs() <= 1e-14 * size, "{scale:?}");
             assert!((scale.apply(size) - 1.0).abs() <= 1e-6, "{scale:?}");
         }
-        // What is left of their difference is too small even for that, and still no zero to divide by.
+        // Their deviation underflows, but must not become a zero divisor.
         let numbers: Vec<f64> = (0..200).map(|index| if index == 0 { 5e-324 } else { 0.0 }).collect();
         assert!(Scale::of(&numbers).unwrap().apply(5e-324).is_finite());
     }

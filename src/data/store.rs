@@ -175,7 +175,7 @@ impl Store {
     /// Loads a data set as [`load`] does, from the folders of the store.
     ///
     /// # Errors
-    /// As [`load`].
+    /// The errors of [`load`].
     pub fn load(&self, spec: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
         match spec {
             "auto" => self.load_auto(progress),
@@ -190,7 +190,7 @@ impl Store {
     /// Loads a standard set and downloads its missing files.
     ///
     /// # Errors
-    /// As [`load`].
+    /// The errors of [`load`].
     pub fn load_set(&self, set: &Set, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
         let paths = match self.find(set) {
             Some(paths) => paths,

@@ -90,7 +90,7 @@ pub enum AdapterChoice {
 /// Description of a buffer for error messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {
-    /// What the buffer holds.
+    /// Content of the buffer.
     pub name: &'static str,
     /// Advice to make the buffer smaller, such as "a smaller --batch-size".
     pub remedy: &'static str,
@@ -376,7 +376,7 @@ impl Gpu {
     /// The errors of [`check`](Self::check).
     pub fn submit(&self, commands: impl IntoIterator<Item = wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
         let submission = self.queue.submit(commands);
-        let _ = self.device.poll(wgpu::PollType::Poll); // can fail only where it waits
+        let _ = self.device.poll(wgpu::PollType::Poll); // fails only if it waits
         self.check()?;
         Ok(submission)
     }

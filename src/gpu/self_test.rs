@@ -726,7 +726,7 @@ impl Costs {
             }
         }
         let [many, one] = seconds.map(|mut seconds| {
-            seconds.remove(0); // compiles
+            seconds.remove(0); // the first run compiles
             seconds.sort_by(f64::total_cmp);
             seconds[seconds.len() / 2]
         });

@@ -5,33 +5,33 @@ use crate::error::Result;
 use crate::reference::{Bounded, EPSILON};
 use crate::shader::{Part, part};
 
-/// Lion, whose step has the same size for every parameter:
+/// Lion, "evolved sign momentum", whose step has the same size for every parameter:
 ///
 /// ```text
 /// w = w − learning_rate · (weight_decay · w + sign(beta1 · m + (1 − beta1) · gradient))
 /// m = beta2 · m + (1 − beta2) · gradient       m starts at 0
 /// ```
 ///
-/// Source: Chen et al. 2023, "Symbolic discovery of optimization algorithms". Learning rates are a third to a tenth of
-/// AdamW's.
+/// Source: Chen et al. 2023, "Symbolic discovery of optimization algorithms". Suitable learning rates are a third to a
+/// tenth of AdamW's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lion {
-    /// Share of the mean gradient in the step's direction, in 0..1.
+    /// Weight of the mean gradient in the direction of the step, in 0..1.
     pub beta1: f64,
-    /// Share of the mean gradient that is kept, in 0..1.
+    /// Decay rate of the mean gradient, in 0..1.
     pub beta2: f64,
-    /// Each step also takes this share of the learning rate from every parameter.
+    /// Decoupled weight decay: each step also subtracts this share, times the learning rate, of every parameter.
     pub weight_decay: f32,
 }
 
 impl Default for Lion {
-    /// The paper's, without weight decay.
+    /// The paper's settings, without weight decay.
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.99, weight_decay: 0.0 }
     }
 }
 
-/// 1, 0 or −1; a NaN stays one.
+/// Sign of a number: 1, 0 or −1. NaN propagates.
 #[inline(always)]
 fn sign<T: Copy + PartialOrd + Default + From<i8>>(x: T) -> T {
     let zero = T::default();
@@ -51,7 +51,7 @@ impl Entry for Lion {
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "weight_decay"];
     const SHADER: Part = part!("optimizer/lion");
 
-    /// The mean gradient.
+    /// One: the mean gradient.
     fn moments(&self) -> usize {
         1
     }
@@ -125,7 +125,7 @@ impl Entry for Lion {
         let mut update = BoundedUpdate::default();
         for (at, &old) in old.iter().enumerate() {
             let (g, g_error) = (gradient.values[at], gradient.errors[at]);
-            // The error of `beta · m + (1 − beta) · g`.
+            // Error bound of `beta · m + (1 − beta) · g`.
             let error = |beta: f64| {
                 (1.0 - beta) * g_error
                     + EPSILON * (2.0 * (beta * moment[at]).abs() + 3.0 * ((1.0 - beta) * g).abs())
@@ -133,7 +133,7 @@ impl Entry for Lion {
             };
             update.gradient_errors.push(error(beta2) / (1.0 - beta2));
             let sum = beta1 * moment[at] + (1.0 - beta1) * g;
-            // Nearer to 0 than its error, a device may step in the other direction.
+            // If the sum is nearer to 0 than its error, a device may step in the other direction.
             let direction_error = if sum.abs() > error(beta1) { 0.0 } else { 2.0 };
             let decay = f64::from(weight_decay) * old;
             let value = old - learning_rate * (decay + sign(sum));

@@ -451,7 +451,7 @@ fn for_each_window(batch: usize, shape: Shape, window: Window, mut visit: impl F
     let candidates = window.size * window.size;
     let mut patch: Vec<usize> = Vec::new();
     for_each_patch(batch, shape, window, |_, at| {
-        patch.extend(at); // no padding: all are inside
+        patch.extend(at); // never `None`, because pooling has no padding
         if patch.len() == candidates * channels {
             for channel in 0..channels {
                 visit(&(0..candidates).map(|at| patch[at * channels + channel]).collect::<Vec<_>>());

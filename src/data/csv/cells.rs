@@ -15,7 +15,7 @@ pub(super) const MAX_COLUMNS: usize = 1 << 16;
 /// Number of bytes between two progress reports.
 const REPORT_EVERY: u64 = 1 << 20;
 
-/// What is known about the header before a table is read.
+/// Prior knowledge of the header of a table.
 #[derive(Clone, Copy)]
 pub(super) enum Header<'a> {
     /// Only the name of the target column is known.
@@ -94,7 +94,7 @@ impl Table {
                 table.ends.push(cells.len() as u32);
             }
             if cells.len() == before {
-                table.ends.truncate(row.first); // nothing in it
+                table.ends.truncate(row.first); // an empty line
             } else {
                 table.rows.push(row);
             }

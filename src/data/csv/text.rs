@@ -45,7 +45,7 @@ pub(super) fn read(file: &str, input: impl Read) -> Result<Text> {
         return Err(Error::format(file, "it holds zero bytes and is no text: save the table as CSV"));
     }
     if !text.contains('\n') && text.contains('\r') {
-        text = text.replace('\r', "\n"); // as the old Mac OS ended lines
+        text = text.replace('\r', "\n"); // line ends of the old Mac OS
     }
     Ok(Text { text, notices })
 }
@@ -133,7 +133,7 @@ pub(super) fn separator(text: &str, is_header: impl Fn(&ByteRecord) -> bool) -> 
             }
         }
         if cut < text.len() && lengths.len() > 1 && lengths.len() < 200 {
-            lengths.pop(); // which the end of the sample has cut
+            lengths.pop(); // the end of the sample may have cut it
         }
         let Some((&first, rest)) = lengths.split_first() else { continue };
         let count = |length: usize| rest.iter().filter(|&&other| other == length).count();
