@@ -47,6 +47,9 @@ pub struct Metadata {
     pub step: usize,
     /// Settings of the run.
     pub config: TrainingConfig,
+    /// Settings that followed the data, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<String>,
     /// Interval of checkpoints, in steps.
     pub checkpoint_every: Option<std::num::NonZeroUsize>,
     /// Name of the data set.

@@ -131,7 +131,7 @@ impl Config<Map<String, Value>> {
             driver: run.driver,
             sizes: run.architecture.as_dense().map(|(sizes, _)| sizes),
             architecture: Some(run.architecture),
-            chosen: None,
+            chosen: run.chosen,
             range_test: None,
             train_examples: None,
             validation_examples: None,

@@ -13,7 +13,7 @@ use crate::augmentation::Augment;
 use crate::backend::{Backend, Evaluation, Step};
 use crate::error::{Error, Result};
 use crate::loss::{ClassWeights, Loss, check_settings};
-use crate::model::{Activation, Architecture, Layer, Parameters, Shape};
+use crate::model::{Activation, Architecture, Layer, MAX_VALUES, Parameters, Shape};
 use crate::optimizer::{Optimizer, Schedule, Sgd, TrainingState, Warmup};
 
 /// The settings that, with the data, determine a training run: the same settings and data give the same steps.
@@ -120,10 +120,10 @@ impl TrainingConfig {
                 "fewer than 1000 layers",
             ),
             (
-                !self.hidden.contains(&0),
+                self.hidden.iter().all(|size| (1..=MAX_VALUES).contains(size)),
                 "--hidden",
                 self.hidden.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-                "sizes of 1 or more",
+                "sizes from 1 to 268435456",
             ),
             (self.epochs >= 1, "--epochs", self.epochs.to_string(), "1 or more"),
             (self.batch_size >= 1, "--batch-size", self.batch_size.to_string(), "1 or more"),

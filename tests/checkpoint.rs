@@ -265,6 +265,7 @@ fn metadata(config: &TrainingConfig, state: &TrainingState) -> Metadata {
         position: Position::START,
         step: 0,
         config: config.clone(),
+        chosen: None,
         checkpoint_every: None,
         data: "digits".into(),
         data_sha256: "00".into(),

@@ -164,6 +164,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
                         position,
                         step: position.step(config, train.len()),
                         config: config.clone(),
+                        chosen: None,
                         checkpoint_every: None,
                         data: "digits".into(),
                         data_sha256: String::new(),

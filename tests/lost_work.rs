@@ -24,7 +24,7 @@ const SHORT: [&str; 7] =
     ["train", "-q", "--data=digits", "--backend=cpu", "--epochs=3", "--checkpoint-every=7", "--hidden=9"];
 /// Long enough to be disturbed.
 const LONG: [&str; 7] =
-    ["train", "-q", "--data=digits", "--backend=cpu", "--epochs=3000", "--checkpoint-every=9", "--hidden=16"];
+    ["train", "-q", "--data=digits", "--backend=cpu", "--epochs=12000", "--checkpoint-every=9", "--hidden=16"];
 
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -481,7 +481,7 @@ fn the_printed_command_goes_on_whatever_the_name_of_the_folder() {
         let folder = folder();
         let mut out = b"--out=".to_vec();
         out.extend(name);
-        let train = with(&["train", "-q", "--data=digits", "--backend=cpu", "--hidden=16"], &["--epochs=300"]);
+        let train = with(&["train", "-q", "--data=digits", "--backend=cpu", "--hidden=16"], &["--epochs=3000"]);
         let mut command = in_folder(folder.path(), &train);
         let child = command.arg(OsStr::from_bytes(&out)).spawn().unwrap();
         let run = folder.path().join(OsStr::from_bytes(name));

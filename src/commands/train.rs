@@ -62,7 +62,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         None => load_data(args, None)?,
     };
     let (mut config, chosen) = match &stopped {
-        Some(stopped) => (stopped.metadata.config.clone(), None),
+        Some(stopped) => (stopped.metadata.config.clone(), stopped.metadata.chosen.clone()),
         None => args.config(&data)?,
     };
     config.check()?;
@@ -479,7 +479,10 @@ impl Job<'_> {
                 parameters_sha256 = best.as_ref().unwrap_or(&stopped.state.parameters).sha256();
                 let mut folder = stopped.go_on()?;
                 if !folder.has_config() {
-                    folder.write_config(&Config::new(config, &self.architecture, data, self.validation, &info))?;
+                    folder.write_config(&Config {
+                        chosen: self.chosen.clone(),
+                        ..Config::new(config, &self.architecture, data, self.validation, &info)
+                    })?;
                 }
                 folder
             }
@@ -506,6 +509,7 @@ impl Job<'_> {
             position: from,
             step: resumed_from.unwrap_or(0),
             config: config.clone(),
+            chosen: self.chosen.clone(),
             checkpoint_every,
             data: data.name.clone(),
             data_sha256: self.data_sha256.clone(),

@@ -9,10 +9,10 @@ use super::Activation;
 use crate::error::{Error, Result};
 
 /// Upper limit of the layers of an architecture; deep networks of plain layers stop learning long before.
-pub const MAX_LAYERS: usize = 2001;
+pub const MAX_LAYERS: usize = 1999;
 
 /// Upper limit of the values of an example between two layers: 2²⁸, which is 1 GiB in f32.
-const MAX_VALUES: usize = 1 << 28;
+pub(crate) const MAX_VALUES: usize = 1 << 28;
 
 /// The shape of one example between two layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -234,7 +234,7 @@ impl FromStr for Layer {
         let number = |digits: &str, what: &str| -> std::result::Result<usize, String> {
             match digits.parse() {
                 Ok(number) if number <= MAX_VALUES => Ok(number),
-                _ => Err(format!("layer {text}: {what} {digits:?} is no number")),
+                _ => Err(format!("layer {text}: its {what} {digits:?} must be a whole number of at most {MAX_VALUES}")),
             }
         };
         // `5s2p0` is a size of 5, a stride of 2 and a padding of 0.
@@ -507,7 +507,7 @@ mod tests {
             (DIGIT, "linear:0", "layer 1, linear:0: its size must be 1 or more"),
             (DIGIT, "conv:8x3s0,linear:10", "layer 1, conv:8x3s0: its size and its stride must be 1 or more"),
             (DIGIT, "conv:8x3p3,linear:10", "its padding must be smaller than its size, 3"),
-            (DIGIT, "linear:300000000", "is no number"),
+            (DIGIT, "linear:300000000", "its size \"300000000\" must be a whole number of at most 268435456"),
             (DIGIT, "conv:8", "write conv:CHANNELSxKERNEL"),
             (DIGIT, "dropout:1,linear:10", "must be at least 0 and below 1"),
             (DIGIT, "swish,linear:10", "layer \"swish\" is unknown"),

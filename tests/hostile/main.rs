@@ -88,6 +88,7 @@ fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
         position: Position { epoch: 2, steps: 5, loss_sum: 0.3, best: None },
         step: 28,
         config,
+        chosen: None,
         checkpoint_every: std::num::NonZeroUsize::new(9),
         data: "digits".into(),
         data_sha256: "00".into(),
@@ -377,7 +378,9 @@ fn a_model_file_whose_header_lies_is_refused_with_the_reason() {
         format!(r#""{index}":{{"dtype":"U8","shape":[{eighth}],"data_offsets":[{start},{end}]}}"#)
     });
     let endless = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
-    let absurd_sizes = vec!["1"; 100_000].join(",");
+    let last = r#"\"linear:2\"]"#;
+    let layers = |more: &str| format!(r#"{more}\"linear:2\"]"#);
+    let absurd_layers = layers(&r#"\"relu\","#.repeat(100_000));
     for (message, expected) in [
         (refusal(&[&u64::MAX.to_le_bytes()[..], &model[8..]].concat()), "a header of 18446744073709551615 bytes"),
         (refusal(&[&(1u64 << 60).to_le_bytes()[..], &model[8..]].concat()), "the limit is 16777216"),
@@ -395,10 +398,12 @@ fn a_model_file_whose_header_lies_is_refused_with_the_reason() {
         (changed("[60,68]", "[60,4000]"), "the data of tensor 2.bias would end at 4000"),
         (changed("[3,4]", "[9223372036854775808,4]"), "overflow"),
         (changed("[3,4]", "[3,-4]"), "tensor 0.weight: invalid value"),
-        (changed("[4,3,2]", "[4,18446744073709551615,2]"), "0.weight is F32 [3, 4]"),
-        (changed("[4,3,2]", "[4,99999999999999999999,2]"), "damaged"),
-        (changed("[4,3,2]", &format!("[4,3,{absurd_sizes}]")), "100001 layers: the limit is 1000"),
-        (changed("[4,3,2]", "[4,3,2,2]"), "4.weight is missing"),
+        (changed("linear:3", "linear:200000000"), "0.weight is F32 [3, 4]"),
+        (changed("linear:3", "linear:18446744073709551615"), "must be a whole number of at most 268435456"),
+        (changed("linear:3", "linear:99999999999999999999"), "must be a whole number of at most 268435456"),
+        (changed(r#"\"input\":[4]"#, r#"\"input\":[65536,65536,65536]"#), "more than 268435456 values"),
+        (changed(last, &absurd_layers), "a model has at most 1999 layers"),
+        (changed(last, &layers(r#"\"linear:2\",\"relu\","#)), "4.weight is missing"),
     ] {
         assert!(message.starts_with("m: ") && message.contains(expected), "{expected}: {message}");
         assert!(message.len() <= 4100 && !message.contains(char::is_control), "{message:?}");
