@@ -189,6 +189,12 @@ impl TrainingConfig {
         Plan::new(self, examples).steps()
     }
 
+    /// The step of this index, from 0, of a run on so many examples, and its epoch, from 1.
+    pub fn step_at(&self, index: usize, examples: usize) -> (usize, Step) {
+        let plan = Plan::new(self, examples);
+        (index / plan.steps_per_epoch.max(1) + 1, plan.step(index))
+    }
+
     /// Checks that a run on so many examples has a step behind its warm-up.
     ///
     /// # Errors
