@@ -171,7 +171,7 @@ Then the run is trained again, without writing anything, and every loss, learnin
 the parameters are compared bit by bit. The exit code is 0 for the same bits, or elsewhere for losses within the bounds.
 
 On another adapter, driver or backend the bits differ, and the difference grows over a run as the model amplifies it. The
-bound of a loss is 8 times what came of rounding so far in a twin: the same run, here, whose parameters are moved by the
+bound of a loss is twice what came of rounding so far in a twin: the same run, here, whose parameters are moved by the
 rounding errors of f32 every 8 steps, up or down at random; beside it the rounding of the loss itself. It is measured, not
 proved, and where it has grown to a part of the loss it says little: the step from which on it is above 1 % is said.
 
@@ -183,6 +183,23 @@ in f64, moved by the verifier's bounds after every step.
 adapter, first_difference and largest_difference (what, step, recorded, now, difference), parameters_sha256 (recorded, now),
 and with bounds bound_of_largest, worst (the difference nearest to its bound), largest_share (of its bound) and
 one_percent_from (a step).";
+
+const INSPECT_HELP: &str = "\
+Examples:
+  softstep inspect runs/mlp --step 612        writes runs/mlp/inspect-612.html
+  softstep inspect runs/mlp --step 612 --what-if lr=0.05   and how the run would have gone on
+  softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
+
+A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
+with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
+layer that changed most. Without --step the run is trained again, and every training example is looked at after each epoch.
+
+--what-if lr=R goes on from before the step with the run's schedule and batches, as if its --lr were R, for --steps steps.
+
+--json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
+gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
+after), what_if (learning_rate, losses: step, recorded, now); without it after (steps), training_examples and examples
+(example, target, predicted, mean_loss, last_loss).";
 
 const DOCTOR_HELP: &str = "\
 Examples:
@@ -247,6 +264,9 @@ pub enum Command {
     /// Train a run again and say whether it gives the same bits
     #[command(after_long_help = REPRODUCE_HELP)]
     Reproduce(ReproduceArgs),
+    /// Compute a step of a run again and show what it did, or which examples the run never learned
+    #[command(after_long_help = INSPECT_HELP)]
+    Inspect(InspectArgs),
     /// Measure how fast this machine trains, on GPU and CPU
     #[command(after_long_help = BENCH_HELP)]
     Bench(BenchArgs),
@@ -965,6 +985,35 @@ pub struct ReproduceArgs {
     pub json: bool,
 }
 
+/// Options of `softstep inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The step to look at, from 1; without it the examples with the highest loss over the run
+    #[arg(long, value_name = "STEP", value_parser = at_least_1)]
+    pub step: Option<usize>,
+    /// Go on from before the step as if --lr had been another, beside the recorded losses
+    #[arg(long, value_name = "lr=RATE", requires = "step", value_parser = what_if)]
+    pub what_if: Option<f32>,
+    /// Steps to go on for
+    #[arg(long, value_name = "N", requires = "what_if", value_parser = at_least_1, default_value_t = 100)]
+    pub steps: usize,
+    /// The page [default: inspect-STEP.html or inspect.html in the folder of the run]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object for programs, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--what-if`.
+fn what_if(text: &str) -> Result<f32, String> {
+    let rate = text.strip_prefix("lr=").and_then(|rate| rate.parse::<f32>().ok());
+    rate.filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(|| "is lr= and a rate above 0, such as lr=0.05".into())
+}
+
 /// Options of `softstep bench`.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
@@ -1094,6 +1143,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     }
     let run = match &cli.command {
         Command::Reproduce(reproduce) => Some(("reproduce", &reproduce.run)),
+        Command::Inspect(inspect) => Some(("inspect", &inspect.run)),
         _ => None,
     };
     if let Some((command, RunArgs { backend: Some(BackendChoice::Cpu), adapter: Some(_), .. })) = run {
@@ -1118,7 +1168,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             bench.check().map_err(|error| usage("bench", ErrorKind::ValueValidation, error))?;
             None
         }
-        Command::Report(_) | Command::Reproduce(_) | Command::Adapters(_) | Command::Doctor(_) => None,
+        Command::Report(_) | Command::Reproduce(_) | Command::Inspect(_) | Command::Adapters(_) | Command::Doctor(_) => None,
     };
     if let Some((command, DeviceArgs { backend: BackendChoice::Cpu, adapter: Some(_) })) = device {
         let problem = "--adapter chooses a GPU and does not go with --backend cpu";

@@ -6,10 +6,11 @@ pub mod doctor;
 pub mod eval;
 pub mod explain;
 mod findings;
+pub mod inspect;
 pub mod predict;
 pub mod report;
 pub mod reproduce;
-mod rerun;
+pub mod rerun;
 pub mod train;
 
 use std::time::Duration;

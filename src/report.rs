@@ -903,8 +903,8 @@ pub fn finished(steps: usize, out: &Path, model: &Path, json: bool) -> Result<()
     Ok(print(&format!("this run has ended after all its {} steps\nmodel in {}", count(steps), path_text(model)))?)
 }
 
-/// Prints what `softstep reproduce` found.
-pub fn reproduced(text: &[(&str, String)], json: &impl Serialize, as_json: bool) -> Result<()> {
+/// Prints what `softstep reproduce` and `softstep inspect` found: lines under their names, or JSON.
+pub fn receipt(text: &[(&str, String)], json: &impl Serialize, as_json: bool) -> Result<()> {
     if as_json {
         return Ok(print_json(json)?);
     }

@@ -148,8 +148,8 @@ impl<B: Backend> Backend for Verified<'_, B> {
 }
 
 /// How far the losses of two correct runs may be apart, by what rounding makes of a twin: so many times as far as the
-/// twin came to be. Of one twin with errors in random directions, the others go further as a rule by less than this.
-pub const TWIN_FACTOR: f64 = 8.0;
+/// twin came to be, whose errors are bounds, and so larger than those of most roundings.
+pub const TWIN_FACTOR: f64 = 2.0;
 
 /// A run in f64 from a state on, with bounds of the losses that a device computes in f32 from the same state.
 ///

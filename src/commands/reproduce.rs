@@ -37,19 +37,19 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
         Some(changed) => changed,
         None => {
             report::notice(&format!(
-                "{}: no {RESULTS} says what its files were when the run ended, so that a change is only seen by its effect",
+                "{}: the run has not ended, or no {RESULTS} says what its files were then: a change is only seen by its effect",
                 folder.display()
             ));
             Vec::new()
         }
     };
     for name in &changed {
-        report::notice(&format!("{} was changed or damaged since the run ended", folder.join(name).display()));
+        report::notice(&format!("{} was changed since the run ended, or is gone", folder.join(name).display()));
     }
     if changed.iter().any(|name| name == CONFIG || name == RESULTS) {
         let names = changed.join(" and ");
         let text = format!("not trained again: {names} is not what the run left");
-        report::reproduced(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
+        report::receipt(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
         return Ok(false);
     }
     let run = Rerun::open(&args.run).with_context(|| format!("the run in {} cannot be trained again", folder.display()))?;
@@ -205,7 +205,7 @@ impl Reproduction {
         if !self.changed.is_empty() {
             text.push(("changed", format!("{} since the run ended", self.changed.join(", "))));
         }
-        report::reproduced(&text, self, json)
+        report::receipt(&text, self, json)
     }
 }
 
