@@ -158,6 +158,49 @@ the data and on any machine.
 epoch, train_loss (of the whole epoch), validation_loss, validation_accuracy or validation_r_squared, test_loss,
 test_accuracy or test_r_squared. What a run does not have, and a loss that is not finite, is empty.";
 
+const REPRODUCE_HELP: &str = "\
+Examples:
+  softstep reproduce runs/mlp                 trains it again, on the same device
+  softstep reproduce runs/mlp --backend cpu   elsewhere: are all losses within what rounding allows?
+  softstep reproduce runs/mlp --data here/plants.csv   where the data are now
+  softstep reproduce runs/mlp --sample 50     only 50 steps, again in f64
+
+Everything comes from the run folder: settings, seed, the SHA-256 of the data and how they were read, backend and adapter.
+First the files of the run are held against the digests in results.json: one that was changed since the run ended is named.
+Then the run is trained again, without writing anything, and every loss, learning rate and evaluation in metrics.jsonl and
+the parameters are compared bit by bit. The exit code is 0 for the same bits, or elsewhere for losses within the bounds.
+
+On another adapter, driver or backend the bits differ, and the difference grows over a run as the model amplifies it. The
+bound of a loss is twice what came of rounding so far in a twin: the same run, here, whose parameters are moved by the
+rounding errors of f32 every 8 steps, up or down at random; beside it the rounding of the loss itself. It is measured, not
+proved, and where it has grown to a part of the loss it says little: the step from which on it is above 1 % is said.
+
+--sample N computes N steps in f64 on the CPU instead, from the run's start and from each kept checkpoint on. The bound of
+the first of each is the verifier's (proved but for constants of roundings at random); of those behind it there is a twin
+in f64, moved by the verifier's bounds after every step.
+
+--json prints one JSON object: verdict (same_bits, within_bounds, differs, changed), changed (files), steps, backend,
+adapter, first_difference and largest_difference (what, step, recorded, now, difference), parameters_sha256 (recorded, now),
+and with bounds bound_of_largest, worst (the difference nearest to its bound), largest_share (of its bound) and
+one_percent_from (a step).";
+
+const INSPECT_HELP: &str = "\
+Examples:
+  softstep inspect runs/mlp --step 612        writes runs/mlp/inspect-612.html
+  softstep inspect runs/mlp --step 612 --what-if lr=0.05   and how the run would have gone on
+  softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
+
+A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
+with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
+layer that changed most. Without --step the run is trained again, and every training example is looked at after each epoch.
+
+--what-if lr=R goes on from before the step with the run's schedule and batches, as if its --lr were R, for --steps steps.
+
+--json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
+gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
+after), what_if (learning_rate, losses: step, recorded, now); without it after (steps), training_examples and examples
+(example, target, predicted, mean_loss, last_loss).";
+
 const DOCTOR_HELP: &str = "\
 Examples:
   softstep doctor                             the device that `softstep train` would take
@@ -218,6 +261,12 @@ pub enum Command {
     /// Write the page of a run, or one that compares several
     #[command(after_long_help = REPORT_HELP)]
     Report(ReportArgs),
+    /// Train a run again and say whether it gives the same bits
+    #[command(after_long_help = REPRODUCE_HELP)]
+    Reproduce(ReproduceArgs),
+    /// Compute a step of a run again and show what it did, or which examples the run never learned
+    #[command(after_long_help = INSPECT_HELP)]
+    Inspect(InspectArgs),
     /// Measure how fast this machine trains, on GPU and CPU
     #[command(after_long_help = BENCH_HELP)]
     Bench(BenchArgs),
@@ -634,6 +683,9 @@ pub struct TrainArgs {
     /// What the command line says, rather than a default: options by the names of their fields, with their flags.
     #[arg(skip)]
     given: BTreeMap<String, String>,
+    /// All that the command line says, behind the program's name.
+    #[arg(skip)]
+    pub arguments: Vec<String>,
 }
 
 impl TrainArgs {
@@ -887,6 +939,70 @@ pub struct ReportArgs {
     pub csv: Option<PathBuf>,
 }
 
+/// Which run to train again, and with what.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Run folder
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Where the data are now, if they are not where they were
+    #[arg(long, value_name = "SET|FOLDER|FILE")]
+    pub data: Option<String>,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Where to compute [default: where the run did]
+    #[arg(long, value_enum)]
+    pub backend: Option<BackendChoice>,
+    /// Number or part of the name of an adapter; see `softstep adapters`
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+}
+
+/// Options of `softstep reproduce`.
+#[derive(Args, Debug)]
+pub struct ReproduceArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Compute only so many steps again, in f64 on the CPU, from the start and from kept checkpoints
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["backend", "adapter"])]
+    pub sample: Option<NonZeroUsize>,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `softstep inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The step to look at, from 1; without it the examples with the highest loss over the run
+    #[arg(long, value_name = "STEP", value_parser = at_least_1)]
+    pub step: Option<usize>,
+    /// Go on from before the step as if --lr had been another, beside the recorded losses
+    #[arg(long, value_name = "lr=RATE", requires = "step", value_parser = what_if)]
+    pub what_if: Option<f32>,
+    /// Steps to go on for
+    #[arg(long, value_name = "N", requires = "what_if", value_parser = at_least_1, default_value_t = 100)]
+    pub steps: usize,
+    /// The page [default: inspect-STEP.html or inspect.html in the folder of the run]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object for programs, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--what-if`.
+fn what_if(text: &str) -> Result<f32, String> {
+    let rate = text.strip_prefix("lr=").and_then(|rate| rate.parse::<f32>().ok());
+    rate.filter(|rate| *rate > 0.0 && rate.is_finite())
+        .ok_or_else(|| "is lr= and a rate above 0, such as lr=0.05".into())
+}
+
 /// Options of `softstep bench`.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
@@ -1007,10 +1123,21 @@ pub struct ExplainArgs {
 /// # Errors
 /// A wrong argument, by the name of its flag; also `--help` and `--version`, which clap handles as errors.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = Cli::command().try_get_matches_from(&arguments)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
     if let (Command::Train(train), Some((name, matches))) = (&mut cli.command, matches.subcommand()) {
         train.given = given(name, matches);
+        train.arguments = arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    }
+    let run = match &cli.command {
+        Command::Reproduce(reproduce) => Some(("reproduce", &reproduce.run)),
+        Command::Inspect(inspect) => Some(("inspect", &inspect.run)),
+        _ => None,
+    };
+    if let Some((command, RunArgs { backend: Some(BackendChoice::Cpu), adapter: Some(_), .. })) = run {
+        let problem = "--adapter chooses a GPU and does not go with --backend cpu";
+        return Err(usage(command, ErrorKind::ArgumentConflict, problem));
     }
     let device = match &cli.command {
         Command::Train(train) => {
@@ -1030,7 +1157,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             bench.check().map_err(|error| usage("bench", ErrorKind::ValueValidation, error))?;
             None
         }
-        Command::Report(_) | Command::Adapters(_) | Command::Doctor(_) => None,
+        Command::Report(_)
+        | Command::Reproduce(_)
+        | Command::Inspect(_)
+        | Command::Adapters(_)
+        | Command::Doctor(_) => None,
     };
     if let Some((command, DeviceArgs { backend: BackendChoice::Cpu, adapter: Some(_) })) = device {
         let problem = "--adapter chooses a GPU and does not go with --backend cpu";

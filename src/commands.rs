@@ -6,8 +6,11 @@ pub mod doctor;
 pub mod eval;
 pub mod explain;
 mod findings;
+pub mod inspect;
 pub mod predict;
 pub mod report;
+pub mod reproduce;
+pub mod rerun;
 pub mod train;
 
 use std::time::Duration;
@@ -48,7 +51,7 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
         None => gpu,
     };
     let gpu = alter_shaders(gpu);
-    let gpu = shorten_timeout(gpu)?;
+    let gpu = limit_resident(shorten_timeout(gpu)?);
     if gpu.info().device_type == "software" {
         notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));
     }
@@ -77,6 +80,17 @@ fn shorten_timeout(gpu: Gpu) -> Result<Gpu> {
             ))
         }
         _ => Ok(gpu),
+    }
+}
+
+/// For tests of data that are streamed: a debug build keeps no more on the device than `SOFTSTEP_RESIDENT_BYTES` says.
+fn limit_resident(gpu: Gpu) -> Gpu {
+    match std::env::var("SOFTSTEP_RESIDENT_BYTES").ok().and_then(|bytes| bytes.parse().ok()) {
+        Some(bytes) if cfg!(debug_assertions) => {
+            notice(&format!("SOFTSTEP_RESIDENT_BYTES is set: data of more than {bytes} bytes are streamed"));
+            gpu.with_resident_bytes(bytes)
+        }
+        _ => gpu,
     }
 }
 

@@ -47,6 +47,9 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
         Command::Predict(args) => pollster::block_on(commands::predict::run(args))
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Report(args) => commands::report::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Reproduce(args) => pollster::block_on(commands::reproduce::run(args))
+            .map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Inspect(args) => pollster::block_on(commands::inspect::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => pollster::block_on(commands::bench::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))

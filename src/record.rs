@@ -1,6 +1,7 @@
 //! What a run folder says about its run, beside its model and checkpoints: `config.json`, `metrics.jsonl` and
 //! `results.json`. Training writes them; reports are made of nothing else, so they need neither data nor GPU.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use softstep::Error;
 use softstep::backend::{DeviceInfo, KernelTime};
-use softstep::data::{Data, Examples, Preprocessing};
+use softstep::data::{Data, Examples, Kind, Preprocessing, TestPart};
 use softstep::model::{Activation, Architecture};
 use softstep::plan::Plan;
 use softstep::trainer::{Best, TrainingConfig};
@@ -72,9 +74,65 @@ pub struct Config<S> {
     /// `[learning rate, loss]` of the steps of `--lr auto`; a loss that is not finite is null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range_test: Option<Vec<[Option<f32>; 2]>>,
+    /// Where the data came from, and what else the run was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// The settings.
     #[serde(flatten)]
     pub settings: S,
+}
+
+/// What trains a run again, beside its settings: where its data are and how they are read, and what it started from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Source {
+    /// The arguments of the command, all flags of the data among them.
+    pub arguments: Vec<String>,
+    /// The whole path of the data, unless they are a set by its name.
+    pub path: Option<String>,
+    /// The whole path of a test part of its own.
+    pub test_path: Option<String>,
+    /// As `--data-dir`.
+    pub data_dir: Option<String>,
+    /// What is in the data: [`Data::sha256`].
+    pub data_sha256: String,
+    /// How they become features, if they are a table, images or arrays.
+    pub preprocessing: Option<Preprocessing>,
+    /// The model that the run started from, with `--init`.
+    pub init: Option<Init>,
+}
+
+/// The parameters that a run started from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Init {
+    /// The whole path of the model.
+    pub path: String,
+    /// As [`Parameters::sha256`](softstep::model::Parameters::sha256).
+    pub parameters_sha256: String,
+}
+
+impl Source {
+    /// Of a command with these arguments that read such data.
+    pub fn new(
+        arguments: &[String],
+        data: &Data,
+        data_sha256: &str,
+        data_dir: Option<&Path>,
+        init: Option<Init>,
+    ) -> Self {
+        let preprocessing = data.preprocessing.clone();
+        let test_path = match preprocessing.as_ref().map(Preprocessing::test) {
+            Some(TestPart::Path(path)) => whole_path(Path::new(path)),
+            _ => None,
+        };
+        let path = if Kind::is_set(&data.name) { None } else { whole_path(Path::new(&data.name)) };
+        let (arguments, data_sha256) = (arguments.to_vec(), data_sha256.into());
+        Self { arguments, path, test_path, data_dir: data_dir.and_then(whole_path), data_sha256, preprocessing, init }
+    }
+}
+
+/// A path from the root on; `None` where nothing is there, or it is no text.
+pub fn whole_path(path: &Path) -> Option<String> {
+    path.canonicalize().ok()?.into_os_string().into_string().ok()
 }
 
 impl<'a> Config<&'a TrainingConfig> {
@@ -104,6 +162,7 @@ impl<'a> Config<&'a TrainingConfig> {
             target: preprocessing.and_then(Preprocessing::target).map(String::from),
             chosen: None,
             range_test: None,
+            source: None,
             settings,
         }
     }
@@ -116,9 +175,10 @@ impl Config<Map<String, Value>> {
     }
 
     /// For a run without one, or with a damaged one: what its last checkpoint says.
-    fn of_checkpoint(folder: &Path) -> Result<Self> {
+    pub fn of_checkpoint(folder: &Path) -> Result<Self> {
         let run = run_folder::last_metadata(folder)?;
-        let preprocessing = run.preprocessing.as_ref();
+        let preprocessing = run.preprocessing.clone();
+        let preprocessing = preprocessing.as_ref();
         let Value::Object(settings) = serde_json::to_value(&run.config)? else { bail!("the settings are no object") };
         Ok(Self {
             class_names: preprocessing.and_then(Preprocessing::class_names).map(<[String]>::to_vec),
@@ -133,6 +193,15 @@ impl Config<Map<String, Value>> {
             architecture: Some(run.architecture),
             chosen: run.chosen,
             range_test: None,
+            source: Some(Source {
+                arguments: Vec::new(),
+                path: None,
+                test_path: None,
+                data_dir: None,
+                data_sha256: run.data_sha256,
+                preprocessing: run.preprocessing,
+                init: None,
+            }),
             train_examples: None,
             validation_examples: None,
             test_examples: None,
@@ -159,6 +228,9 @@ pub struct Results {
     pub best: Option<Best>,
     /// SHA-256 of the parameters that were kept, once training has ended.
     pub parameters_sha256: Option<String>,
+    /// SHA-256 of each file of the run that does not change any more: [`seal`].
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
     /// How long it took.
     pub timings: Timings,
     /// With `--profile`, where the time of the steps went.
@@ -178,6 +250,70 @@ impl Results {
         let path = folder.join(RESULTS);
         if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
     }
+}
+
+/// What precedes the digest at the end of `results.json`.
+const SEAL: &str = ",\"sha256\":\"";
+
+/// The text of `results.json`, whose last entry is the SHA-256 of what comes before it.
+pub fn sealed(results: &Results) -> Result<String> {
+    let text = serde_json::to_string(results)?;
+    let content = text.strip_suffix('}').unwrap_or(&text);
+    Ok(format!("{content}{SEAL}{}\"}}\n", hexadecimal(&Sha256::digest(content))))
+}
+
+/// SHA-256 of the settings, the metrics and the model in a folder, as far as they are there.
+pub fn digests(folder: &Path) -> BTreeMap<String, String> {
+    let digest = |name: &str| {
+        let mut file = open(&folder.join(name)).ok()?;
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut chunk).ok()? {
+                0 => break,
+                read => hash.update(&chunk[..read]),
+            }
+        }
+        Some((name.to_string(), hexadecimal(&hash.finalize())))
+    };
+    [CONFIG, METRICS, run_folder::MODEL].into_iter().filter_map(digest).collect()
+}
+
+/// The files of a run that are not what they were when it ended; `None` where no results say what they were.
+pub fn changed_files(folder: &Path) -> Result<Option<Vec<String>>> {
+    let path = folder.join(RESULTS);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    open(&path)?.take(MAX_BYTES).read_to_end(&mut text).map_err(Error::io("read", &path))?;
+    let text = String::from_utf8_lossy(&text);
+    let Some((content, digest)) = text.rsplit_once(SEAL) else {
+        // Of an older version, or changed just there.
+        let of_older = serde_json::from_str::<Results>(&text).is_ok_and(|results| results.files.is_empty());
+        return Ok(if of_older { None } else { Some(vec![RESULTS.into()]) });
+    };
+    if digest != format!("{}\"}}\n", hexadecimal(&Sha256::digest(content))) {
+        return Ok(Some(vec![RESULTS.into()]));
+    }
+    let results: Results = read_json(&path)?;
+    if results.outcome != Outcome::Ended {
+        // It may have gone on since.
+        return Ok(None);
+    }
+    let there = digests(folder);
+    Ok(Some(
+        results
+            .files
+            .into_iter()
+            .filter(|(name, sha256)| there.get(name) != Some(sha256))
+            .map(|(name, _)| name)
+            .collect(),
+    ))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How training ended.

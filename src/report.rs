@@ -903,6 +903,15 @@ pub fn finished(steps: usize, out: &Path, model: &Path, json: bool) -> Result<()
     Ok(print(&format!("this run has ended after all its {} steps\nmodel in {}", count(steps), path_text(model)))?)
 }
 
+/// Prints what `softstep reproduce` and `softstep inspect` found: lines under their names, or JSON.
+pub fn receipt(text: &[(&str, String)], json: &impl Serialize, as_json: bool) -> Result<()> {
+    if as_json {
+        return Ok(print_json(json)?);
+    }
+    let lines: Vec<String> = text.iter().map(|(name, value)| field(name, &line(value))).collect();
+    Ok(print(&lines.join("\n"))?)
+}
+
 /// Prints where something was written.
 pub fn written(what: &str, path: &Path) -> Result<()> {
     Ok(print(&format!("{what} in {}", path_text(path)))?)

@@ -24,11 +24,12 @@ use softstep::model::Parameters;
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
 
-use crate::record::Config;
+use crate::record::{Config, Results, sealed};
 use crate::report;
 use crate::tensorboard;
 
-const MODEL: &str = "model.safetensors";
+/// The weights.
+pub const MODEL: &str = "model.safetensors";
 /// The settings.
 pub const CONFIG: &str = "config.json";
 /// A line for each step and epoch.
@@ -115,8 +116,8 @@ impl RunFolder {
     }
 
     /// Writes `results.json`.
-    pub fn write_results(&self, results: &impl Serialize) -> Result<()> {
-        Ok(write_whole(&self.path.join(RESULTS), &(serde_json::to_string(results)? + "\n").into_bytes())?)
+    pub fn write_results(&self, results: &Results) -> Result<()> {
+        Ok(write_whole(&self.path.join(RESULTS), sealed(results)?.as_bytes())?)
     }
 
     /// Adds a line to `metrics.jsonl`, in memory first. What cannot be written stays there until the next checkpoint,
@@ -490,6 +491,16 @@ fn read_file(path: &Path, mut file: File) -> Result<Vec<u8>> {
 /// What the last good checkpoint of a folder says about its run.
 pub fn last_metadata(folder: &Path) -> Result<checkpoint::Metadata> {
     Ok(last_checkpoint(folder, &mut Vec::new())?.0)
+}
+
+/// Every good checkpoint of a folder, the first step first.
+pub fn good_checkpoints(folder: &Path) -> Result<Vec<(checkpoint::Metadata, TrainingState)>> {
+    let read = |(step, path): (usize, PathBuf)| {
+        let file = open_own(&path, OpenOptions::new().read(true)).ok()?;
+        let bytes = read_file(&path, file).ok()?;
+        checkpoint::from_safetensors(&path.display().to_string(), &bytes).ok().filter(|(found, _)| found.step == step)
+    };
+    Ok(checkpoints(folder)?.into_iter().rev().filter_map(read).collect())
 }
 
 /// The last checkpoint that is good. Damaged ones after it are named in a notice and added to `damaged`.

@@ -245,12 +245,12 @@ impl Tested {
 }
 
 /// Splits the examples into chunks that fit the device.
-fn chunks<'a>(test: &Examples, examples: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
+pub fn chunks<'a>(test: &Examples, examples: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
     examples.chunks((CHUNK / test.features).clamp(1, 8192))
 }
 
 /// Outputs of the model for these examples, `[examples, width]`, and the width.
-async fn outputs<B: Backend>(
+pub async fn outputs<B: Backend>(
     backend: &mut B,
     test: &Examples,
     examples: &[u32],
@@ -280,7 +280,12 @@ fn own_unit(preprocessing: Option<&Preprocessing>, value: f32) -> f64 {
 
 /// Display form of a test example.
 fn input(data: &Data, example: u32) -> Input {
-    let Data { test, preprocessing, image, .. } = data;
+    look_of(data, &data.test, example)
+}
+
+/// What an example of a part of the data looks like.
+pub fn look_of(data: &Data, test: &Examples, example: u32) -> Input {
+    let Data { preprocessing, image, .. } = data;
     let row = example as usize * test.features..(example as usize + 1) * test.features;
     match (&*test.inputs, image, preprocessing) {
         (Features::Bytes(bytes), Some(image), _) => {

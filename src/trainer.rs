@@ -189,6 +189,12 @@ impl TrainingConfig {
         Plan::new(self, examples).steps()
     }
 
+    /// Epoch, from 1, and step with index `index`, from 0, of a run on `examples` examples.
+    pub fn step_at(&self, index: usize, examples: usize) -> (usize, Step) {
+        let plan = Plan::new(self, examples);
+        (index / plan.steps_per_epoch.max(1) + 1, plan.step(index))
+    }
+
     /// Checks that a run on `examples` examples has at least one step after its warm-up.
     ///
     /// # Errors

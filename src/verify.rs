@@ -9,7 +9,8 @@ use crate::data::{Examples, Targets};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Objective};
 use crate::model::Parameters;
-use crate::optimizer::{Entry as _, TrainingState, with_optimizer};
+use crate::optimizer::{Entry as _, Optimizer, TrainingState, with_optimizer};
+use crate::random;
 use crate::reference::{
     Bounded, Deviation, EPSILON, Mode, Network, TOO_LARGE, class_shares, clip_coefficient, gradient_norm, log_sum_exp,
     rounding, row_scales, sigmoid, softplus, target, widen,
@@ -147,6 +148,111 @@ impl<B: Backend> Backend for Verified<'_, B> {
     }
 }
 
+/// Factor between the distance of the twin in [`Replay`] and the distance that is allowed between the losses of two
+/// correct runs. The twin is moved by bounds of rounding errors, which are larger than most roundings.
+pub const TWIN_FACTOR: f64 = 2.0;
+
+/// A run in f64 from a state on, with bounds of the losses that a device computes in f32 from the same state.
+///
+/// The bound of the first loss is that of verification. From then on a device has other parameters, and what that makes of
+/// its losses grows with every step, by as much as the model amplifies it. A twin measures this: the same run, whose
+/// parameters are moved after each step by the bound of that step's rounding errors, each number up or down at random. A
+/// loss may be off by its own rounding, and by [`TWIN_FACTOR`] times the most that those of the twin were so far.
+#[derive(Debug)]
+pub struct Replay<'a> {
+    training: Training<'a>,
+    own: Trajectory,
+    twin: Trajectory,
+    /// Updates since the start of the run.
+    updates: u64,
+    /// The most that a loss of the twin was off.
+    spread: f64,
+}
+
+/// A model in f64, and what the optimizer remembers.
+#[derive(Clone, Debug)]
+struct Trajectory {
+    network: Network,
+    /// Of each layer with weights.
+    moments: Vec<[Vec<f64>; 2]>,
+}
+
+impl Trajectory {
+    fn update(&mut self, optimizer: &Optimizer, step: u64, learning_rate: f64, found: &Expected) {
+        let layers = self.network.weights.iter_mut().zip(&mut self.moments);
+        for ((values, moments), gradient) in layers.zip(&found.gradients) {
+            crate::reference::update(optimizer, step, learning_rate, values, &gradient.values, moments);
+        }
+        for (statistics, new) in self.network.statistics.iter_mut().zip(&found.statistics) {
+            *statistics = new.each_ref().map(|new| new.values.clone());
+        }
+    }
+}
+
+impl<'a> Replay<'a> {
+    /// A run that goes on from this state.
+    pub fn new(training: Training<'a>, state: &TrainingState) -> Self {
+        let moment = |which: usize, layer: usize| {
+            state.moments.get(which).map_or_else(Vec::new, |moment| widen(&moment.layers[layer].values))
+        };
+        let layers = 0..state.parameters.layers.len();
+        let moments = layers.map(|layer| [moment(0, layer), moment(1, layer)]).collect();
+        let own = Trajectory { network: Network::new(&state.parameters), moments };
+        Self { training, twin: own.clone(), own, updates: state.updates, spread: 0.0 }
+    }
+
+    /// Runs the next step, on the examples `rows`: the loss that a device should have, and by how much it may be off;
+    /// `None` where numbers leave f32.
+    pub fn step(&mut self, rows: &[u32], learning_rate: f32) -> Option<Bounded> {
+        let (step, rate) = (self.updates + 1, f64::from(learning_rate));
+        let [mut found, mut of_twin] = [
+            expected(&self.training, rows, step, &self.own.network)?,
+            expected(&self.training, rows, step, &self.twin.network)?,
+        ];
+        if let Some(max_norm) = self.training.clip_norm {
+            clip(&mut found.gradients, f64::from(max_norm))?;
+            clip(&mut of_twin.gradients, f64::from(max_norm))?;
+        }
+        self.spread = self.spread.max((of_twin.loss.values[0] - found.loss.values[0]).abs());
+        let mut errors = Vec::new();
+        for (layer, gradient) in found.gradients.iter().enumerate() {
+            let old = &self.own.network.weights[layer];
+            let moments = self.own.moments[layer].each_ref().map(|moment| (!moment.is_empty()).then_some(&moment[..]));
+            let update = with_optimizer!(&self.training.optimizer, entry => {
+                entry.bounded_update(step, rate, gradient, old, moments)?
+            });
+            errors.push(update.parameters.errors);
+        }
+        self.own.update(&self.training.optimizer, step, rate, &found);
+        self.twin.update(&self.training.optimizer, step, rate, &of_twin);
+        let key = random::step_key(self.training.seed, step);
+        let up_or_down = |layer: usize, at: usize| {
+            f64::from(random::signed_unit(random::word(key, layer as u32, at as u32))).signum()
+        };
+        for (layer, (values, errors)) in self.twin.network.weights.iter_mut().zip(&errors).enumerate() {
+            for (at, (value, error)) in values.iter_mut().zip(errors).enumerate() {
+                *value += error * up_or_down(layer, at);
+            }
+        }
+        self.updates = step;
+        let Bounded { values, errors } = found.loss;
+        Some(Bounded { values, errors: vec![errors[0] + TWIN_FACTOR * self.spread] })
+    }
+}
+
+/// The mean loss of the examples `rows` in step `step` of a run, one by one, and the gradient of their mean by the weights
+/// of each layer, as they are before clipping; `None` where numbers leave f32.
+pub fn dissected(
+    training: &Training<'_>,
+    rows: &[u32],
+    step: u64,
+    parameters: &Parameters,
+) -> Option<(Vec<f64>, Vec<Vec<f64>>)> {
+    let network = Network::new(parameters);
+    let found = expected(training, rows, step, &network)?;
+    Some((found.losses, found.gradients.into_iter().map(|gradient| gradient.values).collect()))
+}
+
 /// Finds the worst deviation of the loss, the gradients and the parameters after a step on the examples `rows`; `None`
 /// if the run diverges beyond the range of f32.
 fn check(
@@ -157,8 +263,8 @@ fn check(
     after: &TrainingState,
     loss: f32,
 ) -> Option<Vec<Deviation>> {
-    let Expected { loss: expected_loss, mut gradients, statistics } =
-        expected(training, rows, after.updates, &before.parameters)?;
+    let Expected { loss: expected_loss, mut gradients, statistics, .. } =
+        expected(training, rows, after.updates, &Network::new(&before.parameters))?;
     if let Some(max_norm) = training.clip_norm {
         clip(&mut gradients, f64::from(max_norm))?;
     }
@@ -253,6 +359,8 @@ fn clip(gradients: &mut [Bounded], max_norm: f64) -> Option<()> {
 /// Expected results of a step on the examples `rows`.
 struct Expected {
     loss: Bounded,
+    /// Loss of each example, times its weight.
+    losses: Vec<f64>,
     /// Gradients of the weights of each layer that has any.
     gradients: Vec<Bounded>,
     /// Running mean and variance of each batch normalisation.
@@ -260,25 +368,30 @@ struct Expected {
 }
 
 /// Runs step `step` on the examples `rows` in f64; `None` if numbers exceed f32.
-fn expected(training: &Training<'_>, rows: &[u32], step: u64, parameters: &Parameters) -> Option<Expected> {
+fn expected(training: &Training<'_>, rows: &[u32], step: u64, network: &Network) -> Option<Expected> {
     let examples = training.examples;
-    let network = Network::new(parameters);
     let mut inputs = Bounded::inputs(examples, rows);
     if let Some(augmentation) = &training.augmentation {
         inputs = inputs.augmented(augmentation, training.seed, step);
     }
     let pass = network.forward(inputs, Mode::Training { seed: training.seed, step })?;
     let targets = examples.targets.select(rows, examples.outputs);
-    let (loss, d_outputs) = loss(&training.objective, &pass.outputs, &targets, network.plan.outputs);
+    let (loss, losses, d_outputs) = loss(&training.objective, &pass.outputs, &targets, network.plan.outputs);
     let gradients = network.backward(&pass, d_outputs)?;
-    Some(Expected { loss, gradients, statistics: pass.statistics })
+    Some(Expected { loss, losses, gradients, statistics: pass.statistics })
 }
 
-/// Mean loss, and its gradient with respect to the outputs, `[batch, outputs]`.
-fn loss(objective: &Objective<'_>, values: &Bounded, targets: &Targets, outputs: usize) -> (Bounded, Bounded) {
+/// Mean loss, the losses of the examples, and the gradient of the mean with respect to the outputs, `[batch, outputs]`.
+fn loss(
+    objective: &Objective<'_>,
+    values: &Bounded,
+    targets: &Targets,
+    outputs: usize,
+) -> (Bounded, Vec<f64>, Bounded) {
     let scales = row_scales(objective, targets, outputs);
     let batch = scales.len() as f64;
     let (mut loss, mut loss_error) = (0.0, 0.0);
+    let mut losses = Vec::new();
     let mut d_values = Bounded { values: Vec::new(), errors: Vec::new() };
     let rows = values.values.chunks_exact(outputs).zip(values.errors.chunks_exact(outputs));
     for (row, (values, errors)) in rows.enumerate() {
@@ -294,6 +407,7 @@ fn loss(objective: &Objective<'_>, values: &Bounded, targets: &Targets, outputs:
         };
         let scale = scales[row];
         loss += scale * row_loss;
+        losses.push(scale * row_loss);
         loss_error += scale * (row_error + 8.0 * EPSILON * row_loss.abs());
         let of_row = row * outputs..;
         let d_row = d_values.values[of_row.clone()].iter_mut().zip(&mut d_values.errors[of_row]);
@@ -302,7 +416,7 @@ fn loss(objective: &Objective<'_>, values: &Bounded, targets: &Targets, outputs:
             *error = (*error * scale + f64::from(f32::MIN_POSITIVE)) / batch + 8.0 * EPSILON * value.abs();
         }
     }
-    (Bounded { values: vec![loss / batch], errors: vec![loss_error / batch] }, d_values)
+    (Bounded { values: vec![loss / batch], errors: vec![loss_error / batch] }, losses, d_values)
 }
 
 /// Cross-entropy of a row and its error, for these coefficients of the classes; appends the gradient to `d_logits`.

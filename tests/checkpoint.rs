@@ -31,7 +31,7 @@ const CPU: [&str; 9] = [
     "--data=digits",
     "--backend=cpu",
     "--hidden=16",
-    "--epochs=3000",
+    "--epochs=9000",
     "--json",
     "--checkpoint-every=9",
     "--out",

@@ -1,5 +1,6 @@
 //! `softstep train`: from a data set to a run folder with a model in it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +28,9 @@ use softstep::verify::Verified;
 use super::findings;
 use super::report as pages;
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
-use crate::record::{Config, History, Outcome, Profile, Results, Verified as VerifiedSteps};
+use crate::record::{
+    Config, History, Init, Outcome, Profile, Results, Source, Verified as VerifiedSteps, digests, whole_path,
+};
 use crate::report::{self, EpochLine, Run, TrainReport};
 use crate::run_folder::{self, Model, RunFolder, Stopped};
 use crate::tensorboard::Events;
@@ -55,7 +58,11 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     if let Some(out) = &args.out {
         run_folder::check_free("--out", out)?;
     }
-    let initial = args.init.as_deref().map(run_folder::read_model).transpose()?;
+    let initial: Option<Model> = args.init.as_deref().map(run_folder::read_model).transpose()?;
+
+    let init = initial.as_ref().and_then(|model| {
+        Some(Init { path: whole_path(args.init.as_deref()?)?, parameters_sha256: model.parameters.sha256() })
+    });
 
     let mut data = match &stopped {
         Some(stopped) => load_data(args, Some(stopped)).with_context(|| where_data_are(stopped))?,
@@ -132,6 +139,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         data: &data,
         data_sha256,
         train_sha256,
+        init,
         validation,
         started,
         chosen,
@@ -415,7 +423,7 @@ fn resume_command(folder: &Path, args: &TrainArgs) -> String {
 
 /// A path as an argument of a command for a shell. It takes no path for an option, and shows nothing that a terminal
 /// obeys.
-fn shell_argument(path: &Path) -> String {
+pub fn shell_argument(path: &Path) -> String {
     let path = if path.as_os_str().as_encoded_bytes().starts_with(b"-") { &Path::new(".").join(path) } else { path };
     match path.to_str() {
         Some(text) if text.chars().all(is_printable) => {
@@ -445,6 +453,7 @@ struct Job<'a> {
     data: &'a Data,
     data_sha256: String,
     train_sha256: Option<String>,
+    init: Option<Init>,
     validation: Option<&'a Examples>,
     started: Instant,
     /// The settings that follow the data, and why.
@@ -456,6 +465,11 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    fn source(&self) -> Source {
+        let data_dir = self.args.data.data_dir.as_deref();
+        Source::new(&self.args.arguments, self.data, &self.data_sha256, data_dir, self.init.clone())
+    }
+
     async fn train<B: Backend>(&self, mut backend: B, stopped: Option<Stopped>) -> Result<ExitCode> {
         let Self { args, config, data, validation, started, .. } = *self;
         let validation = validation.map(|examples| backend.upload(examples)).transpose()?;
@@ -481,6 +495,7 @@ impl Job<'_> {
                 if !folder.has_config() {
                     folder.write_config(&Config {
                         chosen: self.chosen.clone(),
+                        source: Some(self.source()),
                         ..Config::new(config, &self.architecture, data, self.validation, &info)
                     })?;
                 }
@@ -490,6 +505,7 @@ impl Job<'_> {
                 let mut folder = RunFolder::create(args.out.as_deref(), &data.name)?;
                 folder.write_config(&Config {
                     chosen: self.chosen.clone(),
+                    source: Some(self.source()),
                     range_test: self
                         .range_test
                         .as_ref()
@@ -586,6 +602,7 @@ impl Job<'_> {
             steps,
             best: best_epoch,
             parameters_sha256: None,
+            files: BTreeMap::new(),
             profile: Profile::new(backend.profile(), timings.seconds),
             timings,
             verification: backend.verification().map(VerifiedSteps::new),
@@ -599,6 +616,7 @@ impl Job<'_> {
                 results.parameters_sha256 = Some(parameters_sha256.clone());
                 results.test = Some(examine(&mut backend, config, data, &summary).await);
                 let ended = findings::Ended { args, config, data, summary: &summary, first_loss };
+                results.files = digests(&out);
                 results.findings = ended.findings(&mut backend, start.as_ref()).await;
                 let page = write_page(&folder, &results, args);
                 report.done(&summary, &folder.model(), page.as_deref(), parameters_sha256);

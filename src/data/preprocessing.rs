@@ -414,6 +414,16 @@ impl Preprocessing {
         }
     }
 
+    /// This preprocessing with another place of its test part.
+    pub fn with_test(mut self, part: TestPart) -> Self {
+        match &mut self {
+            Self::Table(table) => table.test = part,
+            Self::Images(images) => images.test = part,
+            Self::Arrays(arrays) => arrays.test = part,
+        }
+        self
+    }
+
     /// Checks that the preprocessing can be applied and stored.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The page of one run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -10,6 +10,7 @@ use softstep::metrics::Confusion;
 use softstep::model::{Layer, Weights};
 use softstep::trainer::Best;
 
+use crate::commands::rerun;
 use crate::page::plot::{Axis, Bars, Mark, Plot, Series, four_decimals, number, rounded, smoothed, thinned};
 use crate::page::{self, facts, note, picture, section, table, tiles};
 use crate::record::{EpochPoint, Outcome, Record, Results, Timings, WorstNumber};
@@ -706,8 +707,16 @@ fn details(record: &Record) -> Option<Markup> {
         @for part in parts { (part) }
         h3 { "Device" } (facts(device))
         (note(&format!("The run is in {}.", printable_path(&record.folder))))
+        h3 { "Again" }
+        p { "This command trains the run again, from what its folder holds, and says whether the bits are the same:" }
+        p { code { (printable(&rerun::command(&whole_path(&record.folder)), LONG)) } }
     };
     Some(section("The run", &body))
+}
+
+/// The path of a run folder from the root on, where there is one.
+fn whole_path(folder: &Path) -> PathBuf {
+    folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf())
 }
 
 fn printable_path(path: &Path) -> String {

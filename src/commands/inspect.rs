@@ -1,0 +1,624 @@
+//! `softstep inspect`: a step of a run, computed again and laid open on a page; without a step, the examples that a run
+//! never learned.
+
+use anyhow::{Context, Result, bail};
+use maud::{Markup, html};
+use serde::Serialize;
+use softstep::backend::{Backend, Step};
+use softstep::cpu::CpuBackend;
+use softstep::data::{Examples, Targets};
+use softstep::gpu::{GpuBackend, Readback};
+use softstep::loss::Loss;
+use softstep::model::{Layer, Parameters};
+use softstep::optimizer::TrainingState;
+use softstep::plan::{Operation, Plan};
+use softstep::reference::gradient_norm;
+use softstep::trainer::{TrainingConfig, epoch_order};
+use softstep::verify::dissected;
+
+use super::rerun::{self, Rerun};
+use crate::cli::InspectArgs;
+use crate::page::plot::{Axis, Mark, Plot, Series, number};
+use crate::page::{self, note, picture, section, table, tiles};
+use crate::report::{self, count};
+use crate::run_folder::write_named;
+use crate::tested::{Input, chunks, look_of, outputs};
+
+/// Examples of a batch that are shown, those with the highest loss.
+const BATCH: usize = 128;
+/// Examples with the highest loss over a run that are shown.
+const HARDEST: usize = 48;
+/// Weights of the first layer that are shown: pictures, and single ones.
+const PICTURES: usize = 24;
+const SINGLE: usize = 12;
+
+/// Writes the page of a step, or of the hardest examples.
+pub async fn run(args: &InspectArgs) -> Result<()> {
+    let folder = &args.run.run;
+    let run =
+        Rerun::open(&args.run).with_context(|| format!("the run in {} cannot be computed again", folder.display()))?;
+    let last = run.steps();
+    if let Some(step) = args.step.filter(|&step| step > last) {
+        bail!("--step {step}: the run in {} has {} steps", folder.display(), count(last));
+    }
+    let gpu = run.open_gpu(&args.run).await?;
+    let training = run.training()?;
+    let found = match &gpu {
+        Some(gpu) => {
+            let backend = GpuBackend::new(gpu, &run.start, Some(&training), Readback::Pipelined).await?;
+            look(&run, Walk::new(&run, backend), args).await?
+        }
+        None => look(&run, Walk::new(&run, CpuBackend::new(&run.start, Some(&training))?), args).await?,
+    };
+    let (name, page) = match &found {
+        Found::Step(step) => (format!("inspect-{}.html", step.step), page_of_step(&run, step)),
+        Found::Run(hardest) => ("inspect.html".into(), page_of_run(&run, hardest)),
+    };
+    let out = args.out.clone().unwrap_or_else(|| folder.join(name));
+    write_named("--out", &out, page::MARK, page.as_bytes())?;
+    if args.json {
+        return report::receipt(&[], &found, true);
+    }
+    report::written("page", &out)
+}
+
+/// What there is to see.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Found {
+    Step(Box<Inspected>),
+    Run(Hardest),
+}
+
+/// A step.
+#[derive(Serialize)]
+struct Inspected {
+    step: usize,
+    epoch: usize,
+    learning_rate: f32,
+    /// The state that it was computed from on: that of a kept checkpoint, or the start.
+    from: usize,
+    /// Its loss as the run recorded it, and now.
+    recorded_loss: Option<f64>,
+    loss: f32,
+    layers: Vec<LayerStep>,
+    /// Its batch, the highest loss first.
+    examples: Vec<ExampleStep>,
+    weights: Vec<WeightStep>,
+    what_if: Option<WhatIf>,
+    #[serde(skip)]
+    parameters: [Parameters; 2],
+}
+
+/// What a step did to a layer.
+#[derive(Serialize)]
+struct LayerStep {
+    layer: String,
+    gradient_norm: f64,
+    weight_norm: f64,
+    update_norm: f64,
+}
+
+/// An example of a batch.
+#[derive(Serialize)]
+struct ExampleStep {
+    /// Its place among the training examples, from 0.
+    example: u32,
+    target: String,
+    loss_before: f64,
+    loss_after: f64,
+}
+
+/// A weight of the first layer that changed much.
+#[derive(Serialize)]
+struct WeightStep {
+    input: usize,
+    output: usize,
+    before: f32,
+    after: f32,
+}
+
+/// The run with another learning rate from a step on.
+#[derive(Serialize)]
+struct WhatIf {
+    learning_rate: f32,
+    /// Step, and its loss as recorded and with that rate.
+    losses: Vec<(usize, Option<f64>, f32)>,
+}
+
+/// The examples with the highest loss over a run.
+#[derive(Serialize)]
+struct Hardest {
+    /// The steps after which the losses were taken.
+    after: Vec<usize>,
+    training_examples: usize,
+    examples: Vec<Hard>,
+}
+
+/// An example that a run did not learn.
+#[derive(Serialize)]
+struct Hard {
+    /// Its place among the training examples, from 0.
+    example: u32,
+    target: String,
+    /// What the model takes it for in the end.
+    predicted: String,
+    mean_loss: f64,
+    last_loss: f64,
+}
+
+/// A run on its way, step by step.
+struct Walk<'a, B> {
+    run: &'a Rerun,
+    backend: B,
+    /// Steps behind it.
+    steps: usize,
+    /// The epoch that the backend has the order of.
+    epoch: usize,
+    losses: Vec<f32>,
+}
+
+impl<'a, B: Backend> Walk<'a, B> {
+    fn new(run: &'a Rerun, backend: B) -> Self {
+        Self { run, backend, steps: 0, epoch: 0, losses: Vec::new() }
+    }
+
+    /// Goes to a state, which is that of so many updates.
+    fn restore(&mut self, state: &TrainingState) -> Result<()> {
+        self.backend.restore(state)?;
+        (self.steps, self.epoch) = (state.updates as usize, 0);
+        Ok(())
+    }
+
+    /// Takes the next step with these settings.
+    async fn step(&mut self, config: &TrainingConfig) -> Result<()> {
+        let examples = self.run.data.train.len();
+        let (epoch, step): (usize, Step) = config.step_at(self.steps, examples);
+        if epoch != self.epoch {
+            self.finish().await?;
+            self.backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
+            self.epoch = epoch;
+        }
+        self.backend.step(step, &mut self.losses).await?;
+        self.steps += 1;
+        Ok(())
+    }
+
+    /// Waits for all steps.
+    async fn finish(&mut self) -> Result<()> {
+        Ok(self.backend.finish(&mut self.losses).await?)
+    }
+}
+
+async fn look<B: Backend>(run: &Rerun, mut walk: Walk<'_, B>, args: &InspectArgs) -> Result<Found> {
+    match args.step {
+        Some(step) => Ok(Found::Step(Box::new(inspect(run, &mut walk, step, args).await?))),
+        None => Ok(Found::Run(hardest(run, &mut walk).await?)),
+    }
+}
+
+async fn inspect<B: Backend>(
+    run: &Rerun,
+    walk: &mut Walk<'_, B>,
+    step: usize,
+    args: &InspectArgs,
+) -> Result<Inspected> {
+    let recorded = |step: usize| {
+        let points = &run.record.history.steps;
+        points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
+    };
+    let before_it = run.checkpoints.iter().filter(|(found, _)| (1..step).contains(&found.step)).next_back();
+    if let Some((_, state)) = before_it {
+        walk.restore(state)?;
+    }
+    let from = walk.steps;
+    while walk.steps < step - 1 {
+        walk.step(&run.config).await?;
+    }
+    walk.finish().await?;
+    let before = walk.backend.state().await?;
+    walk.losses.clear();
+    walk.step(&run.config).await?;
+    walk.finish().await?;
+    let loss = *walk.losses.last().context("a step has a loss")?;
+    let after = walk.backend.state().await?;
+
+    let (rows, learning_rate, epoch) = run.batch(step);
+    let training = run.training()?;
+    let diverges = || format!("step {step}: its numbers leave f32, as in a run that diverges");
+    let dissect = |parameters| dissected(&training, &rows, step as u64, parameters).with_context(diverges);
+    let (losses, gradients) = dissect(&before.parameters)?;
+    let (losses_after, _) = dissect(&after.parameters)?;
+    let mut examples: Vec<ExampleStep> = rows
+        .iter()
+        .zip(losses.iter().zip(&losses_after))
+        .map(|(&example, (&loss_before, &loss_after))| ExampleStep {
+            example,
+            target: target(run, example),
+            loss_before,
+            loss_after,
+        })
+        .collect();
+    examples.sort_by(|a, b| b.loss_before.total_cmp(&a.loss_before));
+
+    let norm = |values: Vec<f64>| gradient_norm([&values[..]]);
+    let nodes: Vec<_> =
+        Plan::new(&run.start.architecture).nodes.into_iter().filter(|node| node.weights.is_some()).collect();
+    let layers = nodes.iter().zip(before.parameters.layers.iter().zip(&after.parameters.layers)).zip(&gradients);
+    let layers = layers
+        .map(|((node, (old, new)), gradient)| LayerStep {
+            layer: format!("{} {}", node.layer, run.start.architecture.layers()[node.layer - 1]),
+            gradient_norm: norm(gradient.clone()),
+            weight_norm: norm(old.values.iter().map(|&value| value.into()).collect()),
+            update_norm: norm(
+                old.values.iter().zip(&new.values).map(|(old, new)| f64::from(*new) - f64::from(*old)).collect(),
+            ),
+        })
+        .collect();
+    let (old, new) = (&before.parameters.layers[0], &after.parameters.layers[0]);
+    let change = |at: usize| (new.values[at] - old.values[at]).abs();
+    let mut most: Vec<usize> = (0..old.values.len()).collect();
+    most.sort_by(|&a, &b| change(b).total_cmp(&change(a)));
+    let weight = |at: usize| {
+        let (input, output) = (at / old.outputs, at % old.outputs);
+        WeightStep { input, output, before: old.values[at], after: new.values[at] }
+    };
+    let weights = most.into_iter().take(SINGLE).map(weight).collect();
+
+    let mut what_if = None;
+    if let Some(learning_rate) = args.what_if {
+        let config = TrainingConfig { learning_rate, ..run.config.clone() };
+        config.check()?;
+        walk.restore(&before)?;
+        walk.losses.clear();
+        let end = (step - 1 + args.steps).min(config.steps(run.data.train.len()));
+        while walk.steps < end {
+            walk.step(&config).await?;
+        }
+        walk.finish().await?;
+        let losses = walk.losses.iter().zip(step..).map(|(&loss, step)| (step, recorded(step), loss)).collect();
+        what_if = Some(WhatIf { learning_rate, losses });
+    }
+    Ok(Inspected {
+        step,
+        epoch,
+        learning_rate,
+        from,
+        recorded_loss: recorded(step),
+        loss,
+        layers,
+        examples,
+        weights,
+        what_if,
+        parameters: [before.parameters, after.parameters],
+    })
+}
+
+async fn hardest<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>) -> Result<Hardest> {
+    let train = &run.data.train;
+    let last = run.steps();
+    let all: Vec<u32> = (0..train.len() as u32).collect();
+    let mut sums = vec![0.0; train.len()];
+    let (mut losses, mut predicted, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    while walk.steps < last {
+        walk.step(&run.config).await?;
+        let ends_epoch = walk.steps == last || run.config.step_at(walk.steps, train.len()).0 != walk.epoch;
+        if !ends_epoch {
+            continue;
+        }
+        walk.finish().await?;
+        (losses, predicted) = (Vec::with_capacity(train.len()), Vec::with_capacity(train.len()));
+        for chunk in chunks(train, &all) {
+            let (outputs, width) = outputs(&mut walk.backend, train, chunk).await?;
+            for (&example, outputs) in chunk.iter().zip(outputs.chunks_exact(width)) {
+                losses.push(example_loss(run.config.loss, train, example, outputs));
+                predicted.push(prediction(run, outputs));
+            }
+        }
+        sums.iter_mut().zip(&losses).for_each(|(sum, loss)| *sum += loss);
+        after.push(walk.steps);
+    }
+    let mean = |example: u32| sums[example as usize] / after.len().max(1) as f64;
+    let mut worst = all;
+    worst.sort_by(|&a, &b| mean(b).total_cmp(&mean(a)));
+    let hard = |example: u32| Hard {
+        example,
+        target: target(run, example),
+        predicted: std::mem::take(&mut predicted[example as usize]),
+        mean_loss: mean(example),
+        last_loss: losses[example as usize],
+    };
+    let examples = worst.into_iter().take(HARDEST).map(hard).collect();
+    Ok(Hardest { after, training_examples: train.len(), examples })
+}
+
+/// The loss of an example, without label smoothing and class weights.
+fn example_loss(loss: Loss, examples: &Examples, example: u32, outputs: &[f32]) -> f64 {
+    let squared = |target: &dyn Fn(usize) -> f64| {
+        let error = |(at, &output): (usize, &f32)| (f64::from(output) - target(at)).powi(2);
+        outputs.iter().enumerate().map(error).sum::<f64>() / outputs.len() as f64
+    };
+    match &*examples.targets {
+        Targets::Values(values) => squared(&|at| f64::from(values[example as usize * examples.outputs + at])),
+        Targets::Classes(labels) => {
+            let label = labels[example as usize] as usize;
+            match loss {
+                Loss::MeanSquaredError => squared(&|at| f64::from(u8::from(at == label))),
+                // What f32 cannot tell from 0 is as wrong as it can be told.
+                _ => -outputs.get(label).map_or(0.0, |&p| f64::from(p)).max(f64::from(f32::MIN_POSITIVE)).ln(),
+            }
+        }
+    }
+}
+
+/// What a model takes an example for, from its outputs.
+fn prediction(run: &Rerun, outputs: &[f32]) -> String {
+    match &*run.data.train.targets {
+        Targets::Classes(_) => {
+            let largest = (0..outputs.len()).rev().max_by(|&a, &b| outputs[a].total_cmp(&outputs[b]));
+            run.record.class_name(largest.unwrap_or_default())
+        }
+        Targets::Values(_) => values(run, outputs),
+    }
+}
+
+/// What an example is, or should come to.
+fn target(run: &Rerun, example: u32) -> String {
+    let train = &run.data.train;
+    match &*train.targets {
+        Targets::Classes(labels) => run.record.class_name(labels[example as usize] as usize),
+        Targets::Values(all) => values(run, &all[example as usize * train.outputs..][..train.outputs]),
+    }
+}
+
+/// Real values in the units of their column.
+fn values(run: &Rerun, values: &[f32]) -> String {
+    let scale = run.data.preprocessing.as_ref().and_then(|preprocessing| preprocessing.target_scale());
+    let own = |&value: &f32| number(scale.map_or(f64::from(value), |scale| scale.undo(value)), 5);
+    values.iter().map(own).collect::<Vec<_>>().join(", ")
+}
+
+fn title(run: &Rerun) -> String {
+    let folder = &run.record.folder;
+    let name = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+    name.file_name().map_or_else(|| "run".into(), |name| page::name(&name.to_string_lossy()))
+}
+
+/// The model reads images, and an example is one.
+fn image(run: &Rerun) -> Option<[usize; 2]> {
+    run.data.image
+}
+
+/// Examples as pictures, or as rows of a table: with a headline each, and figures by name.
+fn examples(run: &Rerun, caption: &str, header: &[&str], shown: &[(u32, Vec<String>)]) -> Markup {
+    let looks: Vec<Input> = shown.iter().map(|(example, _)| look_of(&run.data, &run.data.train, *example)).collect();
+    if matches!(looks.first(), Some(Input::Picture(_))) {
+        return html! {
+            div.pictures.named[run.record.config.class_names.is_some()] {
+                @for ((example, cells), look) in shown.iter().zip(&looks) {
+                    @if let Input::Picture(address) = look {
+                        figure {
+                            img src=(address) alt=(format!("training example {example}, {} {}", header[0], cells[0]));
+                            figcaption {
+                                b { (cells[0]) }
+                                @for (name, cell) in header.iter().zip(cells).skip(1) { br; (name) " " (cell) }
+                                br; span.note { "example " (count(*example as usize)) }
+                            }
+                        }
+                    }
+                }
+            }
+        };
+    }
+    let columns = match looks.first() {
+        Some(Input::Row(row)) => row.iter().map(|(name, _)| name.clone()).collect(),
+        _ => Vec::new(),
+    };
+    let header: Vec<String> = ["example"].iter().chain(header).map(ToString::to_string).chain(columns).collect();
+    let rows = shown.iter().zip(looks).map(|((example, cells), look)| {
+        let row = match look {
+            Input::Row(row) => row.into_iter().map(|(_, value)| value).collect(),
+            Input::Picture(_) => Vec::new(),
+        };
+        [vec![count(*example as usize)], cells.clone(), row].concat()
+    });
+    table(caption, &header, rows)
+}
+
+fn page_of_step(run: &Rerun, found: &Inspected) -> String {
+    let mean =
+        |loss: fn(&ExampleStep) -> f64| found.examples.iter().map(loss).sum::<f64>() / found.examples.len() as f64;
+    let (before, after) = (mean(|example| example.loss_before), mean(|example| example.loss_after));
+    let same = found.recorded_loss.is_some_and(|recorded| (recorded as f32).to_bits() == found.loss.to_bits());
+    let recorded = match found.recorded_loss {
+        _ if same => "The loss has the bits that the run recorded.".into(),
+        Some(recorded) => {
+            format!("The run recorded a loss of {recorded}, and here it is {}: the bits differ.", found.loss)
+        }
+        None => "The run recorded no loss of this step.".into(),
+    };
+    let from = match found.from {
+        0 => "from the start of the run on".into(),
+        step => format!("from the checkpoint of step {} on", count(step)),
+    };
+    let name = title(run);
+    let body = html! {
+        h1 { "Step " (count(found.step)) " of " (name) }
+        p.lead { "data " (page::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
+            " · computed again " (from) }
+        p { (recorded) }
+        (tiles(&[
+            ("loss before the update".into(), number(before, 4)),
+            ("after it, on the same batch".into(), number(after, 4)),
+            ("learning rate".into(), number(found.learning_rate.into(), 4)),
+            ("examples".into(), count(found.examples.len())),
+            ("epoch".into(), count(found.epoch)),
+        ]))
+        @if let Some(what_if) = &found.what_if { (section("What if", &what_if_plot(found, what_if))) }
+        (section("Layers", &layers(found)))
+        (section("Most changed weights of the first layer", &weights(run, found)))
+        (section("The batch", &batch(run, found)))
+        footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) ". The whole run again: " code { (rerun::command(&run.record.folder)) } }
+    };
+    page::document(&format!("Step {} of {name} – softstep", found.step), "en", &body)
+}
+
+fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
+    let recorded: Vec<[f64; 2]> =
+        what_if.losses.iter().filter_map(|&(step, recorded, _)| Some([step as f64, recorded?])).collect();
+    let other = what_if.losses.iter().map(|&(step, _, loss)| [step as f64, f64::from(loss)]).collect();
+    let mean = |points: &[[f64; 2]]| points.iter().map(|point| point[1]).sum::<f64>() / points.len().max(1) as f64;
+    let series = [
+        Series { name: "as recorded".into(), colour: 0, mark: Mark::Line, points: recorded },
+        Series { name: format!("with --lr {}", what_if.learning_rate), colour: 1, mark: Mark::Line, points: other },
+    ];
+    let summary = format!(
+        "The mean over {} steps is {} as recorded, and {} with --lr {}.",
+        what_if.losses.len(),
+        number(mean(&series[0].points), 3),
+        number(mean(&series[1].points), 3),
+        what_if.learning_rate
+    );
+    let plot = Plot {
+        title: "Loss of each step",
+        summary: &summary,
+        x: Axis { label: "step", whole: true, ..Axis::default() },
+        y: Axis::default(),
+        series: &series,
+        note: "",
+    };
+    html! {
+        p { "From step " (count(found.step)) " on, with the same batches and schedule. " (summary) }
+        div.plots { (plot.figure()) }
+    }
+}
+
+fn layers(found: &Inspected) -> Markup {
+    let header =
+        ["layer", "norm of the gradient", "of the update", "of the weights", "update / weights"].map(String::from);
+    let rows = found.layers.iter().map(|layer| {
+        let LayerStep { layer, gradient_norm, weight_norm, update_norm } = layer;
+        let share = update_norm / weight_norm;
+        vec![
+            layer.clone(),
+            format!("{gradient_norm:.3e}"),
+            format!("{update_norm:.3e}"),
+            format!("{weight_norm:.3e}"),
+            if share.is_finite() { format!("{share:.1e}") } else { "–".into() },
+        ]
+    });
+    html! {
+        (table("Gradient and update of each layer", &header, rows))
+        (note("L2 norms over weights and biases. The gradient is that of the mean loss, in f64, before clipping and weight decay; \
+            the update is what the device made of it, momentum and all. An update of a thousandth of the weights is common."))
+    }
+}
+
+fn weights(run: &Rerun, found: &Inspected) -> Markup {
+    let [before, after] = found.parameters.each_ref().map(|parameters| &parameters.layers[0]);
+    let (inputs, outputs) = (before.inputs, before.outputs);
+    let change = |output: usize| -> Vec<f32> {
+        let at = |input: usize| after.values[input * outputs + output] - before.values[input * outputs + output];
+        (0..inputs).map(at).collect()
+    };
+    let first = Plan::new(&run.start.architecture).nodes.into_iter().find(|node| node.weights == Some(0));
+    // Rows and columns of what an output looks at; the rest of its weights are channels.
+    let size = match first.map(|node| node.operation) {
+        Some(Operation::Conv2d(window)) => Some([window.size, window.size]),
+        Some(Operation::Linear) if run.start.architecture.input().len() == inputs => image(run),
+        _ => None,
+    };
+    let size = size.filter(|[rows, columns]| rows * columns > 1 && inputs.is_multiple_of(rows * columns));
+    let Some(size) = size else {
+        let header = ["input", "output", "before", "after", "change"].map(String::from);
+        let name = |input: usize| if input == inputs { "bias".into() } else { format!("{input}") };
+        let rows = found.weights.iter().map(|weight| {
+            let numbers = [weight.before, weight.after, weight.after - weight.before];
+            let numbers = numbers.map(|value| number(value.into(), 4));
+            [vec![name(weight.input), weight.output.to_string()], numbers.to_vec()].concat()
+        });
+        return html! {
+            (table("The weights that changed most", &header, rows))
+            (note("Inputs are features of an example and outputs those of the layer, counted from 0."))
+        };
+    };
+    let channels = inputs / (size[0] * size[1]);
+    let mut most: Vec<(f64, usize)> = (0..outputs)
+        .map(|output| (change(output).iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt(), output))
+        .collect();
+    most.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    most.truncate(PICTURES);
+    let planes: Vec<(f64, usize, Vec<f32>)> = most
+        .into_iter()
+        .map(|(norm, output)| (norm, output, change(output).chunks(channels).map(|pixel| pixel.iter().sum()).collect()))
+        .collect();
+    let largest = planes.iter().flat_map(|(_, _, plane)| plane).fold(0.0f32, |most, value| most.max(value.abs()));
+    let is_last = matches!(run.start.architecture.layers(), [Layer::Linear { .. }]);
+    let name = |output: usize| if is_last { run.record.class_name(output) } else { format!("output {output}") };
+    html! {
+        p { "What the step added to the weights of each output, place by place: " b { "orange" } " is more, " b { "blue" }
+            " less, full at ±" (number(largest.into(), 2)) "." }
+        div.pictures {
+            @for (norm, output, plane) in &planes {
+                @if let Ok(address) = picture::diverging(plane, size, largest) {
+                    figure {
+                        img src=(address) alt=(format!("change of the weights of {}", name(*output)));
+                        figcaption { (name(*output)) br; "norm " (format!("{norm:.1e}")) }
+                    }
+                }
+            }
+        }
+        @if planes.len() < outputs { (note(&format!("Of {} outputs these changed most.", count(outputs)))) }
+        @if channels > 1 { (note("The channels of a place are summed.")) }
+    }
+}
+
+fn batch(run: &Rerun, found: &Inspected) -> Markup {
+    let shown: Vec<(u32, Vec<String>)> = found
+        .examples
+        .iter()
+        .take(BATCH)
+        .map(|example| {
+            let losses = [example.loss_before, example.loss_after].map(|loss| number(loss, 3));
+            (example.example, [vec![example.target.clone()], losses.to_vec()].concat())
+        })
+        .collect();
+    let better = found.examples.iter().filter(|example| example.loss_after < example.loss_before).count();
+    let is_changed = run.config.augment.is_some();
+    html! {
+        p { "The highest loss first. Of " (count(found.examples.len())) " examples the step made the loss of "
+            (count(better)) " smaller." }
+        (examples(run, "The batch with its losses", &["target", "before", "after"], &shown))
+        @if shown.len() < found.examples.len() { (note(&format!("The first {BATCH} of {}.", count(found.examples.len())))) }
+        (note("Losses are those of the step, in f64: with its dropout and batch statistics, label smoothing and class weights, \
+            on both sides of the update. Examples are counted from 0 in the training part."))
+        @if is_changed { (note("The step saw these images changed at random, as --augment has it; here they are as they were.")) }
+    }
+}
+
+fn page_of_run(run: &Rerun, found: &Hardest) -> String {
+    let name = title(run);
+    let shown: Vec<(u32, Vec<String>)> = found
+        .examples
+        .iter()
+        .map(|hard| {
+            let losses = [hard.mean_loss, hard.last_loss].map(|loss| number(loss, 3));
+            (hard.example, [vec![hard.target.clone(), hard.predicted.clone()], losses.to_vec()].concat())
+        })
+        .collect();
+    let disputed = found.examples.iter().filter(|hard| hard.target != hard.predicted).count();
+    let body = html! {
+        h1 { "The hardest examples of " (name) }
+        p.lead { "data " (page::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
+            " · " (count(found.training_examples)) " training examples, looked at " (report::counted(found.after.len(), "time")) }
+        p { "These training examples had the highest loss over the run, the mean of their losses after each epoch. A model fits \
+            what it is trained on, and what it does not fit to the end is often labelled wrong, or hard for people, too." }
+        (section("Likely label errors", &html! {
+            p { (count(disputed)) " of these " (count(shown.len())) " are taken for something else in the end." }
+            (examples(run, "Examples with the highest loss", &["labelled", "taken for", "mean loss", "last loss"], &shown))
+            (note("Losses are without label smoothing and class weights, dropout and augmentation. Examples are counted from 0 in the training part."))
+        }))
+        footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) "." }
+    };
+    page::document(&format!("The hardest examples of {name} – softstep"), "en", &body)
+}

@@ -1,0 +1,216 @@
+//! A run that has been, opened to be computed again: its settings, its data and what it started from.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use softstep::augmentation::Augmentation;
+use softstep::backend::{DeviceInfo, Training};
+use softstep::checkpoint;
+use softstep::data::{self, Data, Examples, TestPart};
+use softstep::gpu::Gpu;
+use softstep::loss::Objective;
+use softstep::model::Parameters;
+use softstep::optimizer::TrainingState;
+use softstep::trainer::{TrainingConfig, epoch_order};
+
+use crate::cli::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
+use crate::record::{Config, Record, Source};
+use crate::report::printable;
+use crate::run_folder;
+
+/// A run with all that trains it again.
+pub struct Rerun {
+    /// What its folder says.
+    pub record: Record,
+    /// Its settings.
+    pub config: TrainingConfig,
+    /// Its data, without the validation part.
+    pub data: Data,
+    /// The validation part.
+    pub validation: Option<Examples>,
+    /// The parameters that it started from.
+    pub start: Parameters,
+    /// Its good checkpoints, the first step first.
+    pub checkpoints: Vec<(checkpoint::Metadata, TrainingState)>,
+    class_weights: Vec<f32>,
+}
+
+impl Rerun {
+    /// Reads a run folder and the run's data, and checks that they are the ones it had.
+    pub fn open(args: &RunArgs) -> Result<Self> {
+        let record = Record::read(&args.run)?;
+        let folder = args.run.display();
+        if record.history.steps.is_empty() {
+            bail!("{folder}: its metrics.jsonl has no step: there is nothing to compute again");
+        }
+        let settings = Value::Object(record.config.settings.clone());
+        let config: TrainingConfig = serde_json::from_value(settings)
+            .with_context(|| format!("{folder}: the settings in config.json are none of a run"))?;
+        config.check().with_context(|| format!("{folder}: the settings in config.json"))?;
+        let source = match record.config.source.clone() {
+            Some(source) => source,
+            // Of an older version.
+            None => {
+                Config::of_checkpoint(&args.run)?.source.with_context(|| format!("{folder} does not name its data"))?
+            }
+        };
+        let mut data = load(args, &record, &source, config.seed).with_context(|| {
+            format!(
+                "the run in {folder} was trained on {}, and that cannot be read as it was: if it lies elsewhere now, say \
+                 where with --data",
+                printable(&record.config.data)
+            )
+        })?;
+        let sha256 = data.sha256();
+        if sha256 != source.data_sha256 {
+            bail!(
+                "the data were changed, or are others: {} has SHA-256 {sha256}, and the run in {folder} was trained on {} \
+                 with {}",
+                printable(&data.name),
+                printable(&record.config.data),
+                softstep::error::printable(&source.data_sha256, 64)
+            );
+        }
+        let mut validation = None;
+        if config.validation > 0.0 {
+            let (train, held_out) = data.train.split(config.validation, config.seed)?;
+            (data.train, validation) = (train, Some(held_out));
+        }
+        let class_weights = match &config.class_weights {
+            Some(weights) => weights.of(&data.train)?,
+            None => Vec::new(),
+        };
+        let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
+        let start = match &source.init {
+            Some(init) => {
+                let model = run_folder::read_model(Path::new(&init.path))
+                    .with_context(|| format!("the run in {folder} started from {}", printable(&init.path)))?;
+                if model.parameters.sha256() != init.parameters_sha256 {
+                    bail!(
+                        "{}: the run in {folder} started from this model, which was changed since",
+                        printable(&init.path)
+                    );
+                }
+                model.parameters
+            }
+            None => Parameters::initialize(&architecture, config.seed)?,
+        };
+        if start.architecture != architecture {
+            bail!("{folder}: it started from the model {}, and its settings make {architecture}", start.architecture);
+        }
+        let checkpoints = run_folder::good_checkpoints(&args.run)?;
+        let checkpoints = checkpoints.into_iter().filter(|(found, _)| found.architecture == architecture).collect();
+        Ok(Self { record, config, data, validation, start, checkpoints, class_weights })
+    }
+
+    /// What a backend needs to take its steps.
+    pub fn training(&self) -> Result<Training<'_>> {
+        let config = &self.config;
+        Ok(Training {
+            examples: &self.data.train,
+            batch_size: config.batch_size.min(self.data.train.len()),
+            optimizer: config.optimizer,
+            clip_norm: config.clip_norm,
+            objective: Objective {
+                loss: config.loss,
+                label_smoothing: config.label_smoothing,
+                class_weights: &self.class_weights,
+            },
+            seed: config.seed,
+            augmentation: config.augment.map(|augment| Augmentation::new(augment, self.data.shape())).transpose()?,
+        })
+    }
+
+    /// The state before the first step.
+    pub fn start_state(&self) -> TrainingState {
+        let mut zero = self.start.clone();
+        zero.layers.iter_mut().for_each(|layer| layer.values.fill(0.0));
+        zero.statistics.clear();
+        let moments = vec![zero; self.config.optimizer.moments()];
+        TrainingState { parameters: self.start.clone(), moments, best: None, updates: 0 }
+    }
+
+    /// Steps in `metrics.jsonl`.
+    pub fn steps(&self) -> usize {
+        self.record.history.steps.last().map_or(0, |point| point.step)
+    }
+
+    /// Returns true if the run came to its end.
+    pub fn has_ended(&self) -> bool {
+        self.checkpoints.last().is_some_and(|(found, _)| found.finished() && found.step == self.steps())
+    }
+
+    /// The examples of step `step`, from 1, its learning rate, and its epoch.
+    pub fn batch(&self, step: usize) -> (Vec<u32>, f32, usize) {
+        let examples = self.data.train.len();
+        let (epoch, found) = self.config.step_at(step - 1, examples);
+        let rows = epoch_order(self.config.seed, epoch, examples)[found.first..found.first + found.batch].to_vec();
+        (rows, found.learning_rate, epoch)
+    }
+
+    /// Opens the device that the arguments ask for, or the run's own; `None` is the CPU.
+    pub async fn open_gpu(&self, args: &RunArgs) -> Result<Option<Gpu>> {
+        let Config { backend, adapter, .. } = &self.record.config;
+        if args.backend.is_some() || args.adapter.is_some() {
+            let backend = args.backend.unwrap_or(BackendChoice::Auto);
+            return super::open_gpu(&DeviceArgs { backend, adapter: args.adapter.clone() }).await;
+        }
+        let device = match backend.as_str() {
+            "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
+            _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(adapter.clone()) },
+        };
+        super::open_gpu(&device).await.with_context(|| {
+            format!(
+                "this run computed on {} ({}), which is not here; --backend or --adapter computes it elsewhere, within \
+                 bounds instead of to the same bits",
+                printable(adapter),
+                printable(backend)
+            )
+        })
+    }
+
+    /// What may make other bits than the run's on this device; `None` if nothing is known that does.
+    pub fn elsewhere(&self, info: &DeviceInfo) -> Option<String> {
+        let was = &self.record.config;
+        let last = self.checkpoints.last().map(|(found, _)| found);
+        if let Some(last) = last.filter(|last| (&last.backend, &last.adapter) != (&was.backend, &was.adapter)) {
+            let [first, last] = [&was.adapter, &last.adapter].map(|name| printable(name));
+            return Some(format!("the run itself computed on {first} and went on on {last}"));
+        }
+        if (was.backend.as_str(), &was.adapter) != (info.backend, &info.name) {
+            let [adapter, backend] = [&was.adapter, &was.backend].map(|name| printable(name));
+            return Some(format!(
+                "the run computed on {adapter} ({backend}), this is {} ({})",
+                info.name, info.backend
+            ));
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        ((&was.driver, was.version.as_str()) != (&info.driver, version)).then(|| {
+            let [driver, was_version] = [&was.driver, &was.version].map(|name| printable(name));
+            format!("the run computed with {driver} and softstep {was_version}, this is {} and {version}", info.driver)
+        })
+    }
+}
+
+/// The data of a run: where the arguments say, else where they were, else by their name from here.
+fn load(args: &RunArgs, record: &Record, source: &Source, seed: u64) -> Result<Data> {
+    let was = source.path.as_ref().filter(|path| Path::new(path).exists());
+    let spec = args.data.as_ref().or(was).unwrap_or(&record.config.data).clone();
+    let Some(preprocessing) = &source.preprocessing else {
+        let was = source.data_dir.as_ref().map(Into::into).filter(|folder: &std::path::PathBuf| folder.exists());
+        let data_dir = args.data_dir.clone().or(was);
+        return super::load_data(&DataArgs { data: spec, data_dir }, false);
+    };
+    let test = source.test_path.as_ref().filter(|path| Path::new(path).exists());
+    let preprocessing = match (preprocessing.test(), test) {
+        (TestPart::Path(_), Some(path)) => preprocessing.clone().with_test(TestPart::Path(path.clone())),
+        _ => preprocessing.clone(),
+    };
+    Ok(data::load_again(&spec, &preprocessing, seed)?)
+}
+
+/// The command that trains the run in this folder again.
+pub fn command(folder: &Path) -> String {
+    format!("softstep reproduce {}", super::train::shell_argument(folder))
+}
