@@ -1011,7 +1011,8 @@ pub struct InspectArgs {
 /// `--what-if`.
 fn what_if(text: &str) -> Result<f32, String> {
     let rate = text.strip_prefix("lr=").and_then(|rate| rate.parse::<f32>().ok());
-    rate.filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(|| "is lr= and a rate above 0, such as lr=0.05".into())
+    rate.filter(|rate| *rate > 0.0 && rate.is_finite())
+        .ok_or_else(|| "is lr= and a rate above 0, such as lr=0.05".into())
 }
 
 /// Options of `softstep bench`.
@@ -1168,7 +1169,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
             bench.check().map_err(|error| usage("bench", ErrorKind::ValueValidation, error))?;
             None
         }
-        Command::Report(_) | Command::Reproduce(_) | Command::Inspect(_) | Command::Adapters(_) | Command::Doctor(_) => None,
+        Command::Report(_)
+        | Command::Reproduce(_)
+        | Command::Inspect(_)
+        | Command::Adapters(_)
+        | Command::Doctor(_) => None,
     };
     if let Some((command, DeviceArgs { backend: BackendChoice::Cpu, adapter: Some(_) })) = device {
         let problem = "--adapter chooses a GPU and does not go with --backend cpu";

@@ -46,6 +46,7 @@
 //! | [`model_file`], [`checkpoint`] | models, and runs that may go on, as safetensors |
 //! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all that is printed |
 //! | `commands/explain/` | the lesson: `lab` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` the page |
+//! | `commands/rerun.rs` | a run that has been, opened to be trained again by `reproduce` and laid open by `inspect` |
 //! | `page/`, `record.rs`, `tested.rs`, `tensorboard.rs` | pages and their plots; what a run leaves for its report; event files |
 //!
 //! # What never happens

@@ -112,7 +112,13 @@ pub struct Init {
 
 impl Source {
     /// Of a command with these arguments that read such data.
-    pub fn new(arguments: &[String], data: &Data, data_sha256: &str, data_dir: Option<&Path>, init: Option<Init>) -> Self {
+    pub fn new(
+        arguments: &[String],
+        data: &Data,
+        data_sha256: &str,
+        data_dir: Option<&Path>,
+        init: Option<Init>,
+    ) -> Self {
         let preprocessing = data.preprocessing.clone();
         let test_path = match preprocessing.as_ref().map(Preprocessing::test) {
             Some(TestPart::Path(path)) => whole_path(Path::new(path)),
@@ -296,7 +302,14 @@ pub fn changed_files(folder: &Path) -> Result<Option<Vec<String>>> {
         return Ok(None);
     }
     let there = digests(folder);
-    Ok(Some(results.files.into_iter().filter(|(name, sha256)| there.get(name) != Some(sha256)).map(|(name, _)| name).collect()))
+    Ok(Some(
+        results
+            .files
+            .into_iter()
+            .filter(|(name, sha256)| there.get(name) != Some(sha256))
+            .map(|(name, _)| name)
+            .collect(),
+    ))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

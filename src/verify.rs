@@ -225,7 +225,9 @@ impl<'a> Replay<'a> {
         self.own.update(&self.training.optimizer, step, rate, &found);
         self.twin.update(&self.training.optimizer, step, rate, &of_twin);
         let key = random::step_key(self.training.seed, step);
-        let up_or_down = |layer: usize, at: usize| f64::from(random::signed_unit(random::word(key, layer as u32, at as u32))).signum();
+        let up_or_down = |layer: usize, at: usize| {
+            f64::from(random::signed_unit(random::word(key, layer as u32, at as u32))).signum()
+        };
         for (layer, (values, errors)) in self.twin.network.weights.iter_mut().zip(&errors).enumerate() {
             for (at, (value, error)) in values.iter_mut().zip(errors).enumerate() {
                 *value += error * up_or_down(layer, at);

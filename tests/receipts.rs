@@ -213,7 +213,8 @@ fn elsewhere_losses_lie_within_bounds_that_a_wrong_kernel_leaves() {
     }
     #[cfg(debug_assertions)] // a release build has no way to plant a bug
     {
-        let bug = "update(at, sums[0]);=>update(at, sums[0] + select(0.0, 0.001, row_block == 3u && column_block == 1u));";
+        let bug =
+            "update(at, sums[0]);=>update(at, sums[0] + select(0.0, 0.001, row_block == 3u && column_block == 1u));";
         let mut wrong = command(folder, &["reproduce", "cpu", "--json", "--backend=gpu"]);
         let run = finished(wrong.env("SOFTSTEP_ALTER_SHADERS", bug).output().unwrap());
         let found = said(&run);
@@ -242,9 +243,14 @@ fn a_step_is_the_same_again_from_a_checkpoint_and_from_the_start() {
             let found = inspect(folder, &[run, "--step", step]);
             assert_eq!(found["loss"], found["recorded_loss"], "{run}, step {step}");
             let examples = found["examples"].as_array().unwrap();
-            let mean = |name: &str| examples.iter().map(|e| e[name].as_f64().unwrap()).sum::<f64>() / examples.len() as f64;
+            let mean =
+                |name: &str| examples.iter().map(|e| e[name].as_f64().unwrap()).sum::<f64>() / examples.len() as f64;
             let loss = found["loss"].as_f64().unwrap();
-            assert!((mean("loss_before") - loss).abs() < 1e-5 * loss, "{run}, step {step}: {} is not {loss}", mean("loss_before"));
+            assert!(
+                (mean("loss_before") - loss).abs() < 1e-5 * loss,
+                "{run}, step {step}: {} is not {loss}",
+                mean("loss_before")
+            );
             assert!(mean("loss_after") < mean("loss_before"), "{run}, step {step}");
             assert!(folder.join(run).join(format!("inspect-{step}.html")).exists());
             // The update of plain gradient descent is the gradient, times the rate.
@@ -252,7 +258,10 @@ fn a_step_is_the_same_again_from_a_checkpoint_and_from_the_start() {
                 for layer in found["layers"].as_array().unwrap() {
                     let [gradient, update] = ["gradient_norm", "update_norm"].map(|name| layer[name].as_f64().unwrap());
                     let expected = gradient * found["learning_rate"].as_f64().unwrap();
-                    assert!((update - expected).abs() <= 2e-3 * expected, "{layer} of step {step}: {update} is not {expected}");
+                    assert!(
+                        (update - expected).abs() <= 2e-3 * expected,
+                        "{layer} of step {step}: {update} is not {expected}"
+                    );
                 }
             }
         }
@@ -285,7 +294,16 @@ fn examples_that_were_labelled_wrong_have_the_highest_loss_over_a_run() {
     };
     fs::write(folder.join("t.csv"), "a,b,kind\n".to_string() + &(0..240).map(row).collect::<String>()).unwrap();
     fs::write(folder.join("test.csv"), "a,b,kind\n0.5,0.5,x\n4.5,0.5,y\n").unwrap();
-    let table = ["train", "-q", "--data=t.csv", "--target=kind", "--test=test.csv", "--backend=cpu", "--epochs=20", "--out=run"];
+    let table = [
+        "train",
+        "-q",
+        "--data=t.csv",
+        "--target=kind",
+        "--test=test.csv",
+        "--backend=cpu",
+        "--epochs=20",
+        "--out=run",
+    ];
     train(folder, &table);
     let found = inspect(folder, &["run"]);
     let mut first: Vec<u64> =

@@ -35,7 +35,8 @@ const SINGLE: usize = 12;
 /// Writes the page of a step, or of the hardest examples.
 pub async fn run(args: &InspectArgs) -> Result<()> {
     let folder = &args.run.run;
-    let run = Rerun::open(&args.run).with_context(|| format!("the run in {} cannot be computed again", folder.display()))?;
+    let run =
+        Rerun::open(&args.run).with_context(|| format!("the run in {} cannot be computed again", folder.display()))?;
     let last = run.steps();
     if let Some(step) = args.step.filter(|&step| step > last) {
         bail!("--step {step}: the run in {} has {} steps", folder.display(), count(last));
@@ -196,7 +197,12 @@ async fn look<B: Backend>(run: &Rerun, mut walk: Walk<'_, B>, args: &InspectArgs
     }
 }
 
-async fn inspect<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>, step: usize, args: &InspectArgs) -> Result<Inspected> {
+async fn inspect<B: Backend>(
+    run: &Rerun,
+    walk: &mut Walk<'_, B>,
+    step: usize,
+    args: &InspectArgs,
+) -> Result<Inspected> {
     let recorded = |step: usize| {
         let points = &run.record.history.steps;
         points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
@@ -226,14 +232,18 @@ async fn inspect<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>, step: usize, a
     let mut examples: Vec<ExampleStep> = rows
         .iter()
         .zip(losses.iter().zip(&losses_after))
-        .map(|(&example, (&loss_before, &loss_after))| {
-            ExampleStep { example, target: target(run, example), loss_before, loss_after }
+        .map(|(&example, (&loss_before, &loss_after))| ExampleStep {
+            example,
+            target: target(run, example),
+            loss_before,
+            loss_after,
         })
         .collect();
     examples.sort_by(|a, b| b.loss_before.total_cmp(&a.loss_before));
 
     let norm = |values: Vec<f64>| gradient_norm([&values[..]]);
-    let nodes: Vec<_> = Plan::new(&run.start.architecture).nodes.into_iter().filter(|node| node.weights.is_some()).collect();
+    let nodes: Vec<_> =
+        Plan::new(&run.start.architecture).nodes.into_iter().filter(|node| node.weights.is_some()).collect();
     let layers = nodes.iter().zip(before.parameters.layers.iter().zip(&after.parameters.layers)).zip(&gradients);
     let layers = layers
         .map(|((node, (old, new)), gradient)| LayerStep {
@@ -384,7 +394,7 @@ fn examples(run: &Rerun, caption: &str, header: &[&str], shown: &[(u32, Vec<Stri
     let looks: Vec<Input> = shown.iter().map(|(example, _)| look_of(&run.data, &run.data.train, *example)).collect();
     if matches!(looks.first(), Some(Input::Picture(_))) {
         return html! {
-            div.pictures.named[run.record.config.class_names.is_some()] {
+            div.pictures.named {
                 @for ((example, cells), look) in shown.iter().zip(&looks) {
                     @if let Input::Picture(address) = look {
                         figure {
@@ -404,8 +414,7 @@ fn examples(run: &Rerun, caption: &str, header: &[&str], shown: &[(u32, Vec<Stri
         Some(Input::Row(row)) => row.iter().map(|(name, _)| name.clone()).collect(),
         _ => Vec::new(),
     };
-    let header: Vec<String> =
-        ["example"].iter().chain(header).map(ToString::to_string).chain(columns).collect();
+    let header: Vec<String> = ["example"].iter().chain(header).map(ToString::to_string).chain(columns).collect();
     let rows = shown.iter().zip(looks).map(|((example, cells), look)| {
         let row = match look {
             Input::Row(row) => row.into_iter().map(|(_, value)| value).collect(),
@@ -417,12 +426,15 @@ fn examples(run: &Rerun, caption: &str, header: &[&str], shown: &[(u32, Vec<Stri
 }
 
 fn page_of_step(run: &Rerun, found: &Inspected) -> String {
-    let mean = |loss: fn(&ExampleStep) -> f64| found.examples.iter().map(loss).sum::<f64>() / found.examples.len() as f64;
+    let mean =
+        |loss: fn(&ExampleStep) -> f64| found.examples.iter().map(loss).sum::<f64>() / found.examples.len() as f64;
     let (before, after) = (mean(|example| example.loss_before), mean(|example| example.loss_after));
     let same = found.recorded_loss.is_some_and(|recorded| (recorded as f32).to_bits() == found.loss.to_bits());
     let recorded = match found.recorded_loss {
         _ if same => "The loss has the bits that the run recorded.".into(),
-        Some(recorded) => format!("The run recorded a loss of {recorded}, and here it is {}: the bits differ.", found.loss),
+        Some(recorded) => {
+            format!("The run recorded a loss of {recorded}, and here it is {}: the bits differ.", found.loss)
+        }
         None => "The run recorded no loss of this step.".into(),
     };
     let from = match found.from {
@@ -482,16 +494,17 @@ fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
 }
 
 fn layers(found: &Inspected) -> Markup {
-    let header = ["layer", "norm of the gradient", "of the update", "of the weights", "update / weights"].map(String::from);
+    let header =
+        ["layer", "norm of the gradient", "of the update", "of the weights", "update / weights"].map(String::from);
     let rows = found.layers.iter().map(|layer| {
         let LayerStep { layer, gradient_norm, weight_norm, update_norm } = layer;
         let share = update_norm / weight_norm;
         vec![
             layer.clone(),
-            format!("{gradient_norm:.3e}"),
-            format!("{update_norm:.3e}"),
-            format!("{weight_norm:.3e}"),
-            if share.is_finite() { format!("{share:.1e}") } else { "–".into() },
+            number(*gradient_norm, 4),
+            number(*update_norm, 4),
+            number(*weight_norm, 4),
+            if share.is_finite() { number(share, 2) } else { "–".into() },
         ]
     });
     html! {

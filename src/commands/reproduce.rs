@@ -52,7 +52,8 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
         report::receipt(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
         return Ok(false);
     }
-    let run = Rerun::open(&args.run).with_context(|| format!("the run in {} cannot be trained again", folder.display()))?;
+    let run =
+        Rerun::open(&args.run).with_context(|| format!("the run in {} cannot be trained again", folder.display()))?;
     let mut found = match args.sample {
         Some(sample) => sampled(&run, sample.get())?,
         None => trained(&run, args).await?,
@@ -190,7 +191,11 @@ impl Reproduction {
         if self.verdict != Verdict::SameBits {
             text.extend(self.first_difference.as_ref().map(|first| ("first", format!("the {first}"))));
             text.extend(self.largest_difference.as_ref().map(|largest| ("largest", format!("the {largest}"))));
-            text.extend(parameters_differ.map(|[was, now]| ("weights", format!("SHA-256 {was} in {MODEL} or the last checkpoint, {now} now"))));
+            text.extend(
+                parameters_differ.map(|[was, now]| {
+                    ("weights", format!("SHA-256 {was} in {MODEL} or the last checkpoint, {now} now"))
+                }),
+            );
         }
         if let Some(Bounds { worst, bound_of_worst, largest_share, one_percent_from, .. }) = bounds {
             text.extend(worst.as_ref().map(|worst| {
@@ -312,15 +317,22 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
     let elsewhere = run.elsewhere(&info);
     let mut bounds = None;
     if !same && elsewhere.is_some() {
-        report::notice("the bits differ, as they may elsewhere: training a twin, to see what rounding makes of this run");
+        report::notice(
+            "the bits differ, as they may elsewhere: training a twin, to see what rounding makes of this run",
+        );
         let twin = train(run, gpu.as_ref(), true).await?;
         let mut spread = 0.0f64;
         let rounded = rounding(longest_sum(run));
-        let both: Vec<_> = again.steps.iter().zip(&twin.steps).map(|([now, _], [of_twin, _])| {
-            spread = spread.max(f64::from((now - of_twin).abs()));
-            let own = 4.0 * rounded * (1.0 + f64::from(now.abs()));
-            (f64::from(*now), own + TWIN_FACTOR * spread)
-        }).collect();
+        let both: Vec<_> = again
+            .steps
+            .iter()
+            .zip(&twin.steps)
+            .map(|([now, _], [of_twin, _])| {
+                spread = spread.max(f64::from((now - of_twin).abs()));
+                let own = 4.0 * rounded * (1.0 + f64::from(now.abs()));
+                (f64::from(*now), own + TWIN_FACTOR * spread)
+            })
+            .collect();
         let bounded = |point: &StepPoint| both.get(point.step - 1).map(|&(now, bound)| (*point, now, bound));
         bounds = Some(Bounds::new(run.record.history.steps.iter().filter_map(bounded)));
     }
@@ -409,14 +421,18 @@ async fn train_on<B: Backend>(run: &Rerun, backend: B, twin: Option<Twin>) -> Re
                 let line = EpochLine::new(epoch, train_loss, validation, test);
                 epochs.push((steps.len(), serde_json::to_value(&line).unwrap_or_default()));
             }
-            Event::Checkpoint { state, .. } => parameters = Some(state.best.as_ref().unwrap_or(&state.parameters).clone()),
+            Event::Checkpoint { state, .. } => {
+                parameters = Some(state.best.as_ref().unwrap_or(&state.parameters).clone())
+            }
             Event::EpochStarted { .. } | Event::EpochTrained { .. } => {}
         }
         Ok(())
     });
     match ended.await {
         // The run itself ended so, as its metrics say.
-        Err(Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. }) => parameters = None,
+        Err(Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. }) => {
+            parameters = None
+        }
         ended => drop(ended?),
     }
     (found.steps, found.epochs, found.parameters) = (steps, epochs, parameters);

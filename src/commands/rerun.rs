@@ -51,7 +51,9 @@ impl Rerun {
         let source = match record.config.source.clone() {
             Some(source) => source,
             // Of an older version.
-            None => Config::of_checkpoint(&args.run)?.source.with_context(|| format!("{folder} does not name its data"))?,
+            None => {
+                Config::of_checkpoint(&args.run)?.source.with_context(|| format!("{folder} does not name its data"))?
+            }
         };
         let mut data = load(args, &record, &source, config.seed).with_context(|| {
             format!(
@@ -85,7 +87,10 @@ impl Rerun {
                 let model = run_folder::read_model(Path::new(&init.path))
                     .with_context(|| format!("the run in {folder} started from {}", printable(&init.path)))?;
                 if model.parameters.sha256() != init.parameters_sha256 {
-                    bail!("{}: the run in {folder} started from this model, which was changed since", printable(&init.path));
+                    bail!(
+                        "{}: the run in {folder} started from this model, which was changed since",
+                        printable(&init.path)
+                    );
                 }
                 model.parameters
             }
@@ -175,7 +180,10 @@ impl Rerun {
         }
         if (was.backend.as_str(), &was.adapter) != (info.backend, &info.name) {
             let [adapter, backend] = [&was.adapter, &was.backend].map(|name| printable(name));
-            return Some(format!("the run computed on {adapter} ({backend}), this is {} ({})", info.name, info.backend));
+            return Some(format!(
+                "the run computed on {adapter} ({backend}), this is {} ({})",
+                info.name, info.backend
+            ));
         }
         let version = env!("CARGO_PKG_VERSION");
         ((&was.driver, was.version.as_str()) != (&info.driver, version)).then(|| {
