@@ -56,6 +56,7 @@
 //! | [`shader`] | the files of `shaders/`, which programs are assembled from |
 //! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all output |
 //! | `commands/explain/` | the lesson: `lab` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` builds the page |
+//! | `commands/rerun.rs` | a recorded run, opened to be trained again by `reproduce` or examined by `inspect` |
 //! | `page/`, `record.rs`, `tested.rs`, `tensorboard.rs` | pages and their plots; the records of a run and its error analysis; event files |
 //!
 //! # Adding an activation, an optimizer, a loss

@@ -214,3 +214,34 @@ fn the_lesson_shows_everything_and_fetches_nothing_in_both_languages() {
         assert_eq!(browser.evaluate("document.querySelectorAll('nav a').length"), 9);
     }
 }
+
+#[test]
+fn inspected_steps_and_hardest_examples_can_be_looked_at_on_desk_and_phone_by_day_and_night() {
+    let Some(chromium) = chromium() else {
+        return skipped_outside_ci("this needs Chromium, as `chromium` in PATH or named by CHROMIUM");
+    };
+    let mut browser = Browser::open(&chromium);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let inspect = |arguments: &[&str], page: &str| {
+        let run = softstep(path, &[&["inspect"], arguments].concat());
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
+        path.join(page)
+    };
+    train(path, "digits", &["--data", "digits", "--hidden", "8", "--epochs", "3"]);
+    let page = inspect(&["digits", "--step", "30", "--what-if", "lr=0.02"], "digits/inspect-30.html");
+    let step = look(&mut browser, &page);
+    let sections = ["What if", "Layers", "Most changed weights of the first layer", "The batch"];
+    assert_eq!(titles(&step, "sections"), sections);
+    assert_eq!(titles(&step, "plots"), ["Loss of each step"]);
+    // The weights of 8 outputs, and the 64 examples of the batch.
+    assert_eq!(step["images"].as_array().unwrap().len(), 8 + 64);
+    let hardest = look(&mut browser, &inspect(&["digits"], "digits/inspect.html"));
+    assert_eq!(titles(&hardest, "sections"), ["Likely label errors"]);
+    assert_eq!(hardest["images"].as_array().unwrap().len(), 48);
+    let rows: String = (0..60).map(|row| format!("{row},{},{}\n", row % 7, ["a", "<b>"][row % 2])).collect();
+    fs::write(path.join("t.csv"), format!("x,y,kind\n{rows}")).unwrap();
+    train(path, "table", &["--data", "t.csv", "--target", "kind", "--epochs", "2"]);
+    look(&mut browser, &inspect(&["table", "--step", "1"], "table/inspect-1.html"));
+    look(&mut browser, &inspect(&["table"], "table/inspect.html"));
+}

@@ -394,7 +394,7 @@ fn examples(run: &Rerun, caption: &str, header: &[&str], shown: &[(u32, Vec<Stri
     let looks: Vec<Input> = shown.iter().map(|(example, _)| look_of(&run.data, &run.data.train, *example)).collect();
     if matches!(looks.first(), Some(Input::Picture(_))) {
         return html! {
-            div.pictures.named[run.record.config.class_names.is_some()] {
+            div.pictures.named {
                 @for ((example, cells), look) in shown.iter().zip(&looks) {
                     @if let Input::Picture(address) = look {
                         figure {
@@ -501,10 +501,10 @@ fn layers(found: &Inspected) -> Markup {
         let share = update_norm / weight_norm;
         vec![
             layer.clone(),
-            format!("{gradient_norm:.3e}"),
-            format!("{update_norm:.3e}"),
-            format!("{weight_norm:.3e}"),
-            if share.is_finite() { format!("{share:.1e}") } else { "–".into() },
+            number(*gradient_norm, 4),
+            number(*update_norm, 4),
+            number(*weight_norm, 4),
+            if share.is_finite() { number(share, 2) } else { "–".into() },
         ]
     });
     html! {
