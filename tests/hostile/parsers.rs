@@ -175,7 +175,8 @@ pub fn npy_pair(bytes: &[u8]) {
     let (x, y) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
     let [Some(x), Some(y)] = [x, y].map(|file| sound(Array::read(FILE, file))) else { return };
     let rows = y.shape.first().copied();
-    let Some(examples) = sound(npy::examples(x, y, None)) else { return };
+    let Some(examples) = sound(npy::examples(x, y, None, None)) else { return };
+    let examples = examples.examples;
     assert_eq!(rows, Some(examples.len()));
     assert!((0..examples.len()).flat_map(|example| examples.input(example)).all(f64::is_finite));
     if let Ok(labels) = examples.labels() {
