@@ -18,7 +18,7 @@ use softstep::optimizer::Optimizer;
 use softstep::plan::Plan;
 use softstep::trainer::epoch_order;
 
-use crate::cli::{BENCH_EXAMPLES, BackendChoice, BenchArgs, DeviceArgs};
+use crate::cli::{BENCH_EXAMPLES, BenchArgs};
 use crate::report::{BenchReport, Comparison, Speed};
 
 /// Shape of an example, as MNIST has it.
@@ -32,8 +32,7 @@ const LEARNING_RATE: f32 = 0.01;
 
 /// Measures every configuration that the arguments leave.
 pub async fn run(args: &BenchArgs) -> Result<()> {
-    let device = DeviceArgs { backend: BackendChoice::Auto, adapter: args.adapter.clone() };
-    let adapter = super::open_gpu(&device).await?.map(|_| match &args.adapter {
+    let adapter = super::open_adapter(args.adapter.as_ref()).await?.map(|_| match &args.adapter {
         Some(name) => AdapterChoice::Named(name.clone()),
         None => AdapterChoice::Auto,
     });
