@@ -64,7 +64,8 @@ Examples:
   softstep train --adapter 1                  the second of `softstep adapters`
   softstep train --json | tail -1             one line that says it all
   softstep train --data photos/train --test photos/val --color grey   images, in a folder for each class
-  softstep train --data arrays                a folder with x.npy and y.npy
+  softstep train --data arrays                a folder with x.npy and y.npy, or x_train.npy, y_train.npy, x_test.npy, …
+  softstep train --data mnist.npz             the same in one file
   softstep train --layers cnn                 a convolutional network that fits the images
   softstep train --layers cnn --schedule one-cycle --augment shift=2,rotate=10,scale=0.1
   softstep train --loss mse                   the error of a line fit instead of cross-entropy
@@ -118,6 +119,7 @@ in train_loss alone: validation and test measure the loss itself.";
 
 const EVAL_HELP: &str = "\
 Examples:
+  softstep eval --model runs/mlp              on the data of the run
   softstep eval --model runs/mlp --data mnist
   softstep eval --model model.safetensors --data digits --json
 
@@ -132,11 +134,14 @@ in the target's own units.";
 const PREDICT_HELP: &str = "\
 Examples:
   softstep predict --model runs/mlp seven.png photo.jpg
-  softstep predict --model runs/plants new.csv
+  softstep predict --model runs/plants new.csv --out predictions.csv
+  softstep predict --model runs/mlp pictures/
   softstep predict --model runs/mlp --top 1 --json t10k-images-idx3-ubyte
   softstep predict --model runs/mlp < seven.png
 
-A model trained on images reads images (PNG, JPEG), one trained on a table CSV files with its columns (the target need not
+What cannot be read is an error, and the others are predicted; the exit code is then 1.
+
+A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF), one trained on a table CSV files with its columns (the target need not
 be there), one trained on arrays .npy files; models of bytes read IDX files and .npy arrays of bytes, too. A picture for a
 model that was trained on IDX files is fitted: with --fit digit it is brought to the form of MNIST's digits, dark ink on
 light or light on dark, in any place and size; with --fit whole the picture is made grey and resized as it is.
@@ -253,7 +258,7 @@ pub enum Command {
     #[command(after_long_help = TRAIN_HELP)]
     Train(Box<TrainArgs>),
     /// Measure a trained model on a test set
-    #[command(after_long_help = EVAL_HELP)]
+    #[command(after_long_help = EVAL_HELP, visible_aliases = ["test", "val", "evaluate"])]
     Eval(EvalArgs),
     /// Say what a trained model makes of images, tables or arrays
     #[command(after_long_help = PREDICT_HELP)]
@@ -282,9 +287,10 @@ pub enum Command {
 
 /// Which data.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (.csv, .tsv, .txt, .data, if need be .gz), or a folder: of images by class, of the
-    /// arrays x.npy and y.npy, or of four IDX files
+    /// arrays x.npy and y.npy (or file.npz), or of four IDX files
     #[arg(long, value_name = "SET|FOLDER|FILE", default_value = "auto")]
     pub data: String,
     /// Folder to look for data sets in first, and to download them to
@@ -294,12 +300,13 @@ pub struct DataArgs {
 
 /// What to make of people's own data.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Data")]
 pub struct OwnDataArgs {
     /// Column of a table to learn
     #[arg(long, value_name = "COLUMN")]
     pub target: Option<String>,
-    /// What the target of a table is [default: regression if its values are numbers with decimals, or more than 20
-    /// different whole numbers]
+    /// What the target of a table or of arrays is [default: regression if its values are numbers with decimals, or more
+    /// than 20 different whole numbers; of arrays, integers are classes]
     #[arg(long, value_enum)]
     task: Option<TaskChoice>,
     /// Columns of a table that are categories, though their values are numbers
@@ -323,6 +330,9 @@ pub struct OwnDataArgs {
     /// What is kept of each pixel of an image
     #[arg(long, value_enum, default_value = "rgb")]
     color: ColorChoice,
+    /// Refuse stray files and damaged pictures in a folder of images, which are otherwise skipped and counted
+    #[arg(long)]
+    strict: bool,
     /// What to test with of a table, images or arrays: a share of the examples, or another file or folder like --data
     /// [default: 0.2, or the folder's own test part]
     #[arg(long, value_name = "SHARE|PATH", value_parser = test_part, allow_negative_numbers = true)]
@@ -330,9 +340,9 @@ pub struct OwnDataArgs {
 }
 
 /// Which kinds of data the fields of [`OwnDataArgs`] are for.
-const OWN_DATA: [(&str, &[Kind]); 10] = [
+const OWN_DATA: [(&str, &[Kind]); 11] = [
     ("target", &[Kind::Table]),
-    ("task", &[Kind::Table]),
+    ("task", &[Kind::Table, Kind::Arrays]),
     ("categorical", &[Kind::Table]),
     ("ignore", &[Kind::Table]),
     ("used", &[Kind::Table]),
@@ -340,6 +350,7 @@ const OWN_DATA: [(&str, &[Kind]); 10] = [
     ("no_header", &[Kind::Table]),
     ("image_size", &[Kind::Images]),
     ("color", &[Kind::Images]),
+    ("strict", &[Kind::Images]),
     ("test", &[Kind::Table, Kind::Images, Kind::Arrays]),
 ];
 
@@ -348,10 +359,7 @@ impl OwnDataArgs {
     pub fn table(&self) -> Option<TableOptions> {
         Some(TableOptions {
             target: self.target.clone()?,
-            task: self.task.map(|task| match task {
-                TaskChoice::Classification => Task::Classification,
-                TaskChoice::Regression => Task::Regression,
-            }),
+            task: self.task(),
             categorical: self.categorical.clone(),
             ignore: self.ignore.clone(),
             used: self.used.clone(),
@@ -365,6 +373,14 @@ impl OwnDataArgs {
         })
     }
 
+    /// What the targets are, where that is said.
+    pub fn task(&self) -> Option<Task> {
+        self.task.map(|task| match task {
+            TaskChoice::Classification => Task::Classification,
+            TaskChoice::Regression => Task::Regression,
+        })
+    }
+
     /// What to make of a folder of images.
     pub fn images(&self) -> ImageOptions {
         let (width, height) = self.image_size;
@@ -372,7 +388,7 @@ impl OwnDataArgs {
             ColorChoice::Grey => Color::Grey,
             ColorChoice::Rgb => Color::Rgb,
         };
-        ImageOptions { width, height, color, test: self.test.clone() }
+        ImageOptions { width, height, color, test: self.test.clone(), strict: self.strict }
     }
 }
 
@@ -425,8 +441,9 @@ enum TaskChoice {
 
 /// Where to compute.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// auto takes the GPU, else a software adapter, else the CPU
+    /// auto takes a hardware GPU, else the CPU; gpu also a software adapter
     #[arg(long, value_enum, default_value = "auto")]
     pub backend: BackendChoice,
     /// Number or part of the name of an adapter; see `softstep adapters`
@@ -437,7 +454,7 @@ pub struct DeviceArgs {
 /// `--backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BackendChoice {
-    /// The first of the others that there is.
+    /// A hardware GPU, else the processor.
     Auto,
     /// An adapter, through wgpu.
     Gpu,
@@ -572,113 +589,113 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
-    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = layer_size, help_heading = "Model")]
     hidden: Vec<usize>,
     /// What the hidden layers are followed by
-    #[arg(long, value_parser = activation(), default_value = "relu")]
+    #[arg(long, value_parser = activation(), default_value = "relu", help_heading = "Model")]
     activation: Activation,
     /// A whole network in the place of --hidden, such as conv:16x5,relu,pool:2,linear:128,relu, or cnn for one that fits
     /// the images; the last linear layer, to the classes, is implied
-    #[arg(long, value_name = "LAYERS|cnn", conflicts_with_all = ["hidden", "activation"])]
+    #[arg(long, value_name = "LAYERS|cnn", conflicts_with_all = ["hidden", "activation"], help_heading = "Model")]
     layers: Option<LayersChoice>,
     /// Passes over the training data [default: 10, with convolutions 5, or what makes 1500 steps if that is more, 3000 of
     /// large tables]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Training")]
     epochs: Option<usize>,
     /// Examples in a training step
-    #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size)]
+    #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size, help_heading = "Training")]
     batch_size: usize,
     /// Learning rate that the schedule starts from; auto finds it by a range test [default: by the data]
-    #[arg(long = "lr", value_name = "RATE|auto", value_parser = rate, allow_negative_numbers = true)]
+    #[arg(long = "lr", value_name = "RATE|auto", value_parser = rate, allow_negative_numbers = true, help_heading = "Training")]
     learning_rate: Option<RateChoice>,
     /// How gradients change the parameters [default: sgd for pictures, adamw for tables and other numbers]
-    #[arg(long, value_parser = optimizer())]
+    #[arg(long, value_parser = optimizer(), help_heading = "Training")]
     optimizer: Option<Optimizer>,
     /// Momentum of sgd, 0 to below 1 [default: 0.9]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     momentum: Option<f32>,
     /// Use Nesterov's momentum
-    #[arg(long)]
+    #[arg(long, help_heading = "Expert")]
     nesterov: bool,
     /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0; with adamw for tables 1
     /// where there are few examples for each parameter, else 0.1]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     weight_decay: Option<f32>,
     /// Share of the mean gradient that adamw keeps, 0 to below 1; with lion, in the step's direction [default: 0.9]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     beta1: Option<f64>,
     /// Share of the mean squared gradient that adamw keeps, 0 to below 1; with lion, of the mean gradient [default: 0.999,
     /// with lion 0.99]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     beta2: Option<f64>,
     /// What adamw adds to the root that it divides by [default: 1e-8]
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = "Expert")]
     epsilon: Option<f64>,
     /// Scale the gradients down to this L2 norm, of all layers together, where it is larger [default: never]
-    #[arg(long, value_name = "MAX", allow_negative_numbers = true)]
+    #[arg(long, value_name = "MAX", allow_negative_numbers = true, help_heading = "Expert")]
     clip_norm: Option<f32>,
     /// How the learning rate changes over the run
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Training")]
     schedule: Option<ScheduleChoice>,
     /// Raise the learning rate evenly to the schedule's over these first steps, or this share of the run; the schedule has
     /// the rest
-    #[arg(long, value_name = "STEPS|SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "STEPS|SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     warmup: Option<Warmup>,
     /// Change the images of each batch at random, by up to so many pixels, degrees and parts of their size
-    #[arg(long, value_name = "shift=N,rotate=N,scale=S")]
+    #[arg(long, value_name = "shift=N,rotate=N,scale=S", help_heading = "Training")]
     augment: Option<Augment>,
     /// Seed of the initial parameters, of every shuffle, of dropout and augmentation: the same seed, the same run
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Training")]
     seed: u64,
     /// Share of the training data to hold out for validation
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Training")]
     validation: f64,
     /// The loss: cross-entropy of softmax, bce (two classes, one output) or mse [default: cross-entropy; mse where the
     /// targets are real values]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Training")]
     loss: Option<LossChoice>,
     /// Share of each label that all classes get alike, 0 to below 1; with --loss cross-entropy
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Training")]
     label_smoothing: f32,
     /// How much examples of each class count: balanced, or a number for each, as in 1,2.5
-    #[arg(long, value_name = "balanced|W0,W1,…")]
+    #[arg(long, value_name = "balanced|W0,W1,…", help_heading = "Training")]
     class_weights: Option<ClassWeights>,
     /// End the run once the validation loss has not fallen for so many epochs; needs --validation
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", help_heading = "Training")]
     patience: Option<NonZeroUsize>,
     /// The parameters to end with: those of the last epoch, or of the one with the lowest validation loss, which needs
     /// --validation [default: best with --patience, else last]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Training")]
     keep: Option<KeepChoice>,
     /// When the losses come back from the GPU
-    #[arg(long, value_enum, default_value = "pipelined")]
+    #[arg(long, value_enum, default_value = "pipelined", help_heading = "Expert")]
     pub readback: ReadbackChoice,
     /// Measure where the time of a step goes, kernel by kernel; needs a GPU, and slows it down
-    #[arg(long)]
+    #[arg(long, help_heading = "Expert")]
     pub profile: bool,
     /// Have the CPU compute every N-th step again, in f64, and stop where the GPU is wrong [default: 100 where N is left out]
-    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100")]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100", help_heading = "Expert")]
     pub verify: Option<NonZeroUsize>,
     /// Run folder, new or empty [default: runs/<time>-<data>]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub out: Option<PathBuf>,
     /// Save the state after every so many steps too, not only after each epoch
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, value_name = "STEPS", help_heading = "Expert")]
     pub checkpoint_every: Option<NonZeroUsize>,
     /// Write event files for TensorBoard, too, into the run folder; a run that has some goes on with them
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub tensorboard: bool,
     /// Go on with the run in this folder, from its last checkpoint, and write what is missing of one that has ended
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"], help_heading = "Training")]
     pub resume: Option<PathBuf>,
     /// Start from the parameters of this model, checkpoint or run
-    #[arg(long, value_name = "FILE|FOLDER")]
+    #[arg(long, value_name = "FILE|FOLDER", help_heading = "Model")]
     pub init: Option<PathBuf>,
     /// No progress: results, notices and errors only
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
     /// Print JSON Lines for programs
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
     /// What the command line says, rather than a default: options by the names of their fields, with their flags.
     #[arg(skip)]
@@ -873,9 +890,12 @@ pub struct EvalArgs {
     /// The model: a model.safetensors, or a run folder that holds one
     #[arg(long, value_name = "FILE|FOLDER")]
     pub model: PathBuf,
-    /// The data.
-    #[command(flatten)]
-    pub data: DataArgs,
+    /// What to measure it on, as of `softstep train` [default: the data of its run]
+    #[arg(long, value_name = "SET|FOLDER|FILE")]
+    pub data: Option<String>,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
     /// Every example of a table, of images or of arrays, not only those that the model was not trained on
     #[arg(long)]
     pub all: bool,
@@ -893,7 +913,7 @@ pub struct PredictArgs {
     /// The model: a model.safetensors, or a run folder that holds one
     #[arg(long, value_name = "FILE|FOLDER")]
     pub model: PathBuf,
-    /// Images, tables, .npy arrays or IDX files; - is standard input
+    /// Images, tables, .npy arrays or IDX files, or folders of them; - is standard input
     #[arg(value_name = "FILES", default_value = "-")]
     pub files: Vec<PathBuf>,
     /// Classes to show, the most probable first
@@ -903,6 +923,9 @@ pub struct PredictArgs {
     /// fashion-mnist and kmnist; else whole]
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,
+    /// Write the predictions to this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// The device.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -918,6 +941,11 @@ pub enum FitChoice {
     Digit,
     /// The whole picture
     Whole,
+}
+
+/// `--hidden`: one of its sizes.
+fn layer_size(text: &str) -> Result<usize, String> {
+    text.trim().parse().map_err(|_| "sizes are whole numbers with commas between them, as in 128,64".into())
 }
 
 /// A number of 1 or more.
@@ -1007,7 +1035,7 @@ fn what_if(text: &str) -> Result<f32, String> {
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Only this model: sizes of its hidden layers, such as 128 or 512,512; alone for softmax regression
-    #[arg(long, value_name = "SIZES", value_delimiter = ',', num_args = 0..=1)]
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', num_args = 0..=1, value_parser = layer_size)]
     pub hidden: Option<Vec<usize>>,
     /// Only this network, as `softstep train --layers` has it, on images of 28x28
     #[arg(long, value_name = "LAYERS|cnn", conflicts_with = "hidden")]

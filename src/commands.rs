@@ -31,21 +31,40 @@ fn load_data(args: &DataArgs, progress: bool) -> Result<Data> {
 
 /// Opens the GPU that the arguments ask for; `None` is the CPU. What they leave open is decided here and said.
 async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
-    let choice = match &args.adapter {
-        Some(name) => AdapterChoice::Named(name.clone()),
-        None => AdapterChoice::Auto,
-    };
-    let gpu = match (args.backend, &choice) {
+    let gpu = match (args.backend, &args.adapter) {
         (BackendChoice::Cpu, _) => return Ok(None),
-        (BackendChoice::Auto, AdapterChoice::Auto) => match Gpu::open(&choice).await {
-            Err(problem @ (Error::NoAdapter(_) | Error::Gpu { .. })) => {
-                notice(&format!("{problem}; computing on the CPU meanwhile"));
-                return Ok(None);
-            }
-            opened => opened?,
+        (BackendChoice::Auto, None) => match open_or_say(&AdapterChoice::Hardware).await? {
+            Some(gpu) => gpu,
+            None => return Ok(None),
         },
-        _ => Gpu::open(&choice).await?,
+        (_, Some(name)) => Gpu::open(&AdapterChoice::Named(name.clone())).await?,
+        (BackendChoice::Gpu, None) => Gpu::open(&AdapterChoice::Auto).await?,
     };
+    prepared(gpu).map(Some)
+}
+
+/// Opens an adapter of any kind for a benchmark, the named one if one is; `None` where there is none, which is said.
+async fn open_adapter(name: Option<&String>) -> Result<Option<Gpu>> {
+    let gpu = match name {
+        Some(name) => Some(Gpu::open(&AdapterChoice::Named(name.clone())).await?),
+        None => open_or_say(&AdapterChoice::Auto).await?,
+    };
+    gpu.map(prepared).transpose()
+}
+
+/// Opens an adapter, or says why the CPU computes instead.
+async fn open_or_say(choice: &AdapterChoice) -> Result<Option<Gpu>> {
+    match Gpu::open(choice).await {
+        Err(problem @ (Error::NoAdapter(_) | Error::Gpu { .. })) => {
+            notice(&format!("computing on the CPU: {problem}"));
+            Ok(None)
+        }
+        opened => Ok(Some(opened?)),
+    }
+}
+
+/// A GPU with what this machine keeps for it, and what tests change about it.
+fn prepared(gpu: Gpu) -> Result<Gpu> {
     let gpu = match data::cache_folder() {
         Some(folder) => gpu.with_pipeline_cache(&folder.join("pipelines")),
         None => gpu,
@@ -55,7 +74,7 @@ async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
     if gpu.info().device_type == "software" {
         notice(&format!("{} is a software adapter: it runs on the CPU and is not a GPU", gpu.info().name));
     }
-    Ok(Some(gpu))
+    Ok(gpu)
 }
 
 /// For tests of a lost device: a debug build destroys it once the loss of step `SOFTSTEP_LOSE_DEVICE_AT` has come in.

@@ -26,6 +26,8 @@ pub mod npy;
 mod preprocessing;
 #[cfg(not(target_arch = "wasm32"))]
 mod store;
+#[cfg(not(target_arch = "wasm32"))]
+mod zip;
 
 pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]

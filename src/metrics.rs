@@ -28,6 +28,21 @@ pub struct ClassMetrics {
     pub support: usize,
 }
 
+/// Gives the Wilson score interval of a share, 95 %, from how many of so many examples are right; `None` of no examples.
+/// Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+pub fn interval(correct: usize, examples: usize) -> Option<[f64; 2]> {
+    /// The 97.5th percentile of the standard normal distribution.
+    const Z: f64 = 1.959_963_984_540_054;
+    if examples == 0 {
+        return None;
+    }
+    let (share, count) = (correct as f64 / examples as f64, examples as f64);
+    let denominator = 1.0 + Z * Z / count;
+    let centre = (share + Z * Z / (2.0 * count)) / denominator;
+    let half = Z * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt() / denominator;
+    Some([(centre - half).max(0.0), (centre + half).min(1.0)])
+}
+
 impl Confusion {
     /// Counts predictions against labels, `[examples]` each.
     ///

@@ -44,7 +44,7 @@ use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
 use softstep::loss::Loss;
-use softstep::metrics::Confusion;
+use softstep::metrics::{Confusion, interval};
 use softstep::model::{Architecture, Layer};
 use softstep::plan::Plan;
 use softstep::range_test::RangeTest;
@@ -278,6 +278,8 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
         return Ok(evaluated.print(json!({
             "correct": evaluation.correct,
             "accuracy": evaluation.accuracy(),
+            "accuracy_interval": interval(evaluation.correct, examples),
+            "most_frequent_share": most_frequent(data).map(|(_, share)| share),
             "per_class": per_class,
             "confusion": confusion.rows().collect::<Vec<_>>(),
             "class_names": names,
@@ -302,14 +304,16 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
         matrix.add_row(right(std::iter::once(name(label)).chain(counts)));
     }
     let summary = format!(
-        "{}\n{}\nloss      {:.4}, {}\naccuracy  {}: {} of {} right",
+        "{}\n{}\nloss      {}, {}\naccuracy  {}: {} of {} right, {}\n{}",
         device_line(info),
         field("data", &format!("{}, {}", line(&data.name), part.name())),
-        evaluation.loss,
+        figure(evaluation.loss),
         loss.name(),
         percent(evaluation.accuracy().unwrap_or(f64::NAN)),
         count(evaluation.correct),
         count(examples),
+        interval_text(evaluation.correct, examples),
+        field("guessing", &guess_text(data).unwrap_or_default()),
     );
     Ok(print(&format!("{summary}\n\n{classes}\n\n{matrix}"))?)
 }
@@ -318,14 +322,16 @@ fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     let Evaluated { data, part, info, evaluation, .. } = evaluated;
     if json {
         let rmse = rmse(data, evaluation);
-        return Ok(evaluated.print(json!({ "r_squared": evaluation.r_squared, "rmse": rmse }))?);
+        return Ok(evaluated
+            .print(json!({ "r_squared": evaluation.r_squared, "rmse": rmse, "mean_rmse": rmse_of_mean(data) }))?);
     }
     let lines = [
         device_line(info),
         field("data", &format!("{}, {}: {}", line(&data.name), part.name(), counted(data.test.len(), "example"))),
-        field("loss", &format!("{:.6}, mean squared error", evaluation.loss)),
-        field("R²", &format!("{:.4}", evaluation.r_squared.unwrap_or(f64::NAN))),
+        field("loss", &format!("{}, mean squared error", significant(evaluation.loss, 7))),
+        field("R²", &figure(evaluation.r_squared.unwrap_or(f64::NAN))),
         field("error", &error_text(data, evaluation)),
+        field("guessing", &guess_text(data).unwrap_or_default()),
     ];
     Ok(print(&lines.join("\n"))?)
 }
@@ -394,6 +400,59 @@ fn error_text(data: &Data, evaluation: &Evaluation) -> String {
     let target = data.preprocessing.as_ref().and_then(Preprocessing::target);
     let units = target.map(|target| format!(", in the units of {}", printable(target)));
     format!("{} (root mean square){}", significant(rmse, 4), units.unwrap_or_default())
+}
+
+/// What an example is called in a rate.
+fn example_unit(data: &Data) -> &'static str {
+    match data.preprocessing {
+        _ if data.image.is_some() => "images",
+        Some(Preprocessing::Table(_)) => "rows",
+        _ => "examples",
+    }
+}
+
+/// The class that most test examples have, and their share; `None` for real values.
+fn most_frequent(data: &Data) -> Option<(usize, f64)> {
+    let Targets::Classes(labels) = &*data.test.targets else { return None };
+    let mut counts = vec![0usize; data.test.outputs];
+    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    // Of equals the first.
+    let (class, count) = counts.into_iter().enumerate().rev().max_by_key(|&(_, count)| count)?;
+    Some((class, count as f64 / labels.len() as f64))
+}
+
+/// The root mean squared error of the mean of the test targets, in their own units; `None` for classes.
+fn rmse_of_mean(data: &Data) -> Option<f64> {
+    let unit = data.preprocessing.as_ref().and_then(Preprocessing::target_scale).map_or(1.0, |scale| scale.deviation);
+    Some(data.test.variance()?.sqrt() * unit)
+}
+
+/// What comes of guessing: the share of the most frequent class, or the error of the mean.
+fn guess_text(data: &Data) -> Option<String> {
+    match (most_frequent(data), rmse_of_mean(data)) {
+        (Some((class, share)), _) => {
+            let names = data.preprocessing.as_ref().and_then(Preprocessing::class_names);
+            let name = names.map_or_else(|| class.to_string(), |names| printable(&names[class]));
+            Some(format!("always {name}, the most frequent class, would be right in {}", percent(share)))
+        }
+        (None, Some(error)) => {
+            Some(format!("always the mean would have an error of {} (root mean square)", significant(error, 4)))
+        }
+        (None, None) => None,
+    }
+}
+
+/// The 95 % interval of an accuracy, as in `95 % interval 96.1 to 98.9 %`.
+pub fn interval_text(correct: usize, examples: usize) -> String {
+    match interval(correct, examples) {
+        Some([low, high]) => format!("95 % interval {:.1} to {:.1} %", 100.0 * low, 100.0 * high),
+        None => "no example".into(),
+    }
+}
+
+/// A loss or R², of whatever size, with digits that mean something.
+pub fn figure(number: f64) -> String {
+    if number.abs() < 1e5 || !number.is_finite() { format!("{number:.4}") } else { format!("{number:.3e}") }
 }
 
 /// A number of any size with so many digits that mean something.
@@ -572,7 +631,7 @@ impl TestLine {
 fn quality(evaluation: &Evaluation) -> String {
     match (evaluation.accuracy(), evaluation.r_squared) {
         (Some(accuracy), _) => percent(accuracy),
-        (None, r_squared) => format!("R² {:.4}", r_squared.unwrap_or(f64::NAN)),
+        (None, r_squared) => format!("R² {}", figure(r_squared.unwrap_or(f64::NAN))),
     }
 }
 
@@ -608,6 +667,8 @@ impl<'a> TrainReport<'a> {
             },
         );
         bar.set_style(style("{prefix}  {bar:16} {percent:>3} %"));
+        // Not `set_position`, which draws: the header comes first.
+        let bar = bar.with_position(run.resumed_from.unwrap_or(0) as u64);
         let mut report = Self {
             run,
             json,
@@ -621,7 +682,6 @@ impl<'a> TrainReport<'a> {
             examples: 0,
             unprinted: false,
         };
-        report.bar.set_position(report.run.resumed_from.unwrap_or(0) as u64);
         let header = report.header(steps);
         report.printed(header);
         report
@@ -676,11 +736,11 @@ impl<'a> TrainReport<'a> {
             field(
                 "data",
                 &format!(
-                    "{}: {} training and {} test examples, {} features, {}",
+                    "{}: {} training and {} test examples, {}, {}",
                     line(&data.name),
                     count(data.train.len()),
                     count(data.test.len()),
-                    data.train.features,
+                    counted(data.train.features, "feature"),
                     match *data.train.targets {
                         Targets::Classes(_) => format!("{} classes", data.train.outputs),
                         Targets::Values(_) => counted(data.train.outputs, "target value"),
@@ -729,7 +789,9 @@ impl<'a> TrainReport<'a> {
                 self.examples += batch;
                 if !self.bar.is_hidden() {
                     let seconds = (self.trained + self.epoch_started.elapsed()).as_secs_f64();
-                    self.bar.set_message(format!("loss {loss:.4}, {} images/s", rate(self.examples, seconds)));
+                    let unit = example_unit(self.run.data);
+                    let loss = figure(loss.into());
+                    self.bar.set_message(format!("loss {loss}, {} {unit}/s", rate(self.examples, seconds)));
                 }
                 if self.first_loss.is_none() {
                     self.first_loss = Some(self.started.elapsed());
@@ -744,14 +806,15 @@ impl<'a> TrainReport<'a> {
                     let line = EpochLine::new(epoch, train_loss, validation, test);
                     let printed = self.bar.suspend(|| print_event("epoch", &line));
                     self.printed(printed);
-                } else if !self.quiet {
+                } else if !self.quiet && self.shows_epoch(epoch) {
                     let epochs = self.run.config.epochs.to_string();
                     let validation = validation.map_or_else(String::new, |validation| {
-                        format!("  validation loss {:.4}, {}", validation.loss, quality(validation))
+                        format!("  validation loss {}, {}", figure(validation.loss), quality(validation))
                     });
                     let line = format!(
-                        "epoch {epoch:>width$}/{epochs}  train loss {train_loss:.4}{validation}  test loss {:.4}, {}",
-                        test.loss,
+                        "epoch {epoch:>width$}/{epochs}  train loss {}{validation}  test loss {}, {}",
+                        figure(train_loss),
+                        figure(test.loss),
                         quality(test),
                         width = epochs.len()
                     );
@@ -760,6 +823,14 @@ impl<'a> TrainReport<'a> {
                 }
             }
         }
+    }
+
+    /// Returns true for the epochs that have a line: all of a few, else some twenty, the first and the last among them.
+    fn shows_epoch(&self, epoch: usize) -> bool {
+        const LINES: usize = 20;
+        let epochs = self.run.config.epochs;
+        let every = if epochs <= LINES + LINES / 4 { 1 } else { epochs.div_ceil(LINES) };
+        epoch == 1 || epoch == epochs || epoch.is_multiple_of(every)
     }
 
     /// Removes the progress bar, however training ended.
@@ -870,22 +941,30 @@ impl<'a> TrainReport<'a> {
         if let Some(Best { epoch, loss }) = best {
             let ended = if epochs < config.epochs { format!("ended after epoch {epochs}: ") } else { String::new() };
             let kept = if config.keep == Keep::Best { ", which is kept" } else { "" };
-            lines.push(format!("{ended}the validation loss was lowest, {loss:.4}, after epoch {epoch}{kept}"));
+            lines.push(format!("{ended}the validation loss was lowest, {}, after epoch {epoch}{kept}", figure(loss)));
         }
         lines.push(match test.accuracy() {
             Some(accuracy) => {
                 let examples = test.predictions.len();
                 let wrong = examples - test.correct;
-                format!("test accuracy {}: {} of {} wrong", percent(accuracy), count(wrong), count(examples))
+                format!(
+                    "test accuracy {}: {} of {} wrong, {}",
+                    percent(accuracy),
+                    count(wrong),
+                    count(examples),
+                    interval_text(test.correct, examples)
+                )
             }
             None => format!("test {}, error {}", quality(test), error_text(data, test)),
         });
+        lines.extend(guess_text(data));
         if self.steps > 0 {
             lines.push(format!(
-                "trained {} in {seconds:.1} s: {} steps/s, {} images/s",
+                "trained {} in {seconds:.1} s: {} steps/s, {} {}/s",
                 counted(self.steps, "step"),
                 rate(self.steps, seconds),
-                rate(self.examples, seconds)
+                rate(self.examples, seconds),
+                example_unit(data)
             ));
         }
         lines.push(format!("model in {}", path_text(model)));

@@ -55,7 +55,7 @@ fn draw(folder: &Path, count: u32) {
 }
 
 fn options(width: u32, height: u32, color: Color) -> ImageOptions {
-    ImageOptions { width, height, color, test: None }
+    ImageOptions { width, height, color, test: None, strict: false }
 }
 
 fn format(width: u32, height: u32, color: Color) -> ImageFormat {
@@ -160,15 +160,160 @@ fn the_test_part_is_a_folder_beside_or_elsewhere_or_a_share_by_the_seed() {
     refused("all", elsewhere, "has its own test part");
     refused("all/train", TestPart::Share(0.0), "all/train: --test 0 of 20 examples");
     fs::create_dir(path("all/test/squares")).unwrap();
+    fs::copy(path("all/test/circles/drawing 1.png"), path("all/test/squares/1.png")).unwrap();
     let error = load(&path("all"), &rgb, 3).unwrap_err().to_string();
     assert!(error.ends_with("all/test/squares: it is none of the classes circles, crosses"), "{error}");
-    fs::create_dir(path("all/val")).unwrap();
-    let error = load(&path("all"), &rgb, 3).unwrap_err().to_string();
-    assert!(error.contains("all/val: it lies beside the folders train and test"), "{error}");
-    // Parts that are not called train and test are not taken for classes.
-    fs::rename(path("all/test"), path("all/valid")).unwrap();
-    let error = load(&path("all"), &rgb, 3).unwrap_err().to_string();
-    assert!(error.contains("all/train/circles: a folder in the folder of a class"), "{error}");
+}
+
+/// The notices of data, as one text.
+fn notices(data: &Data) -> String {
+    data.notices.join("\n")
+}
+
+#[test]
+fn parts_are_found_by_any_of_their_names_in_any_case_and_in_any_order_with_the_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let rgb = options(8, 6, Color::Rgb);
+    let strict = ImageOptions { strict: true, ..rgb.clone() };
+    for (number, (train, test)) in [
+        ("train", "test"),
+        ("Train", "TEST"),
+        ("training", "testing"),
+        ("train", "val"),
+        ("TRAIN", "Valid"),
+        ("train", "validation"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let root = path(&number.to_string());
+        draw(&root.join(train), 5);
+        draw(&root.join(test), 2);
+        let data = load(&root, &strict, 3).unwrap();
+        assert_eq!((data.train.len(), data.test.len()), (10, 4), "{train} {test}");
+        assert_eq!(data.preprocessing.as_ref().unwrap().class_names().unwrap(), ["circles", "crosses"]);
+        let is_validation = test.to_lowercase().starts_with("val");
+        assert_eq!(notices(&data).contains("is the test part"), is_validation, "{}", notices(&data));
+        // The parts within the classes are the same data.
+        let turned = path(&format!("turned {number}"));
+        for (part, class) in [(train, "circles"), (train, "crosses"), (test, "circles"), (test, "crosses")] {
+            fs::create_dir_all(turned.join(class)).unwrap();
+            fs::rename(root.join(part).join(class), turned.join(class).join(part)).unwrap();
+        }
+        assert_eq!(load(&turned, &strict, 3).unwrap().sha256(), data.sha256());
+    }
+    // All three: the test part is the test part, and nothing is said to be validated that is not.
+    for part in ["train", "val", "test"] {
+        draw(
+            &path("three/data").join(part),
+            if part == "train" {
+                6
+            } else if part == "val" {
+                3
+            } else {
+                2
+            },
+        );
+    }
+    let data = load(&path("three/data"), &rgb, 3).unwrap();
+    assert_eq!((data.train.len(), data.test.len()), (12, 4));
+    assert!(notices(&data).contains("data/val is not used") && notices(&data).contains("--validation"), "{data:?}");
+    // One level too deep.
+    let deep = load(&path("three"), &rgb, 3).unwrap();
+    assert_eq!(deep.sha256(), data.sha256());
+    assert!(notices(&deep).contains("three: the data are in its only folder"), "{}", notices(&deep));
+    fs::create_dir(path("three/data/Valid")).unwrap();
+    let error = load(&path("three"), &rgb, 3).unwrap_err().to_string();
+    assert!(error.contains("three/data/val: the same part as") && error.contains("Valid"), "{error}");
+    // Classes may be called like parts.
+    draw(&path("words"), 3);
+    fs::rename(path("words/circles"), path("words/train")).unwrap();
+    fs::rename(path("words/crosses"), path("words/test")).unwrap();
+    let words = load(&path("words"), &rgb, 3).unwrap();
+    assert_eq!(words.preprocessing.as_ref().unwrap().class_names().unwrap(), ["test", "train"]);
+
+    // A run with parts in the classes knows where its test part is.
+    let train = ["train", "--data", "turned 0", "--image-size", "8x6", "--epochs", "2", "--backend", "cpu", "--json"];
+    let done = softstep(folder.path(), &[&train[..], &["--out", "run"]].concat()).last_json();
+    let eval = ["eval", "--model", "run", "--backend", "cpu", "--json", "--data", "turned 0"];
+    let evaluated = softstep(folder.path(), &eval).last_json();
+    assert_eq!((&evaluated["loss"], &evaluated["part"]), (&done["test_loss"], &"test part".into()));
+}
+
+#[test]
+fn stray_files_and_damaged_pictures_are_skipped_and_counted_and_a_folder_of_runs_is_no_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    draw(folder.path(), 6);
+    let whole = load(folder.path(), &options(8, 8, Color::Rgb), 1).unwrap();
+    assert_eq!(notices(&whole), "");
+    let png = encoded(&drawing(true, 1), FileFormat::Png);
+    for (file, content) in [
+        ("labels.csv", &b"a,b"[..]),
+        ("circles/readme.txt", b"hello"),
+        ("circles/a cut.png", &png[..png.len() / 2]),
+        ("crosses/head.png", &[&b"\xEF\xBB\xBF"[..], &png].concat()),
+        ("crosses/phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    ] {
+        fs::write(path(file), content).unwrap();
+    }
+    fs::create_dir(path("notes")).unwrap();
+    // What a run in this very folder leaves.
+    let train = ["train", "--data", ".", "--image-size", "8", "--epochs", "2", "--backend", "cpu", "--json"];
+    for _ in 0..2 {
+        let run = softstep(folder.path(), &train);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(run.last_json()["sizes"], serde_json::json!([192, 2]));
+        for expected in
+            ["2 stray files are skipped", "1 HEIC picture is skipped", "convert to JPEG", "2 damaged pictures", "notes"]
+        {
+            assert!(run.stderr.contains(expected), "{expected}: {run:?}");
+        }
+    }
+    assert!(path("runs").is_dir());
+    let data = load(folder.path(), &options(8, 8, Color::Rgb), 1).unwrap();
+    assert_eq!(data.sha256(), whole.sha256(), "what is skipped changes nothing");
+    let refused = softstep(folder.path(), &[&train[..], &["--strict"]].concat());
+    assert!(refused.code == 1 && refused.stderr.contains("labels.csv: it belongs to no class"), "{refused:?}");
+    for file in ["labels.csv", "circles/readme.txt", "circles/a cut.png", "crosses/head.png", "crosses/phone.heic"] {
+        fs::remove_file(path(file)).unwrap();
+    }
+    fs::remove_dir(path("notes")).unwrap();
+    assert_eq!(softstep(folder.path(), &[&train[..], &["--strict"]].concat()).code, 0, "runs are no stray folder");
+    // A class of damaged pictures alone is no class to train.
+    fs::create_dir(path("squares")).unwrap();
+    fs::write(path("squares/1.png"), &png[..png.len() / 2]).unwrap();
+    let error = load(folder.path(), &options(8, 8, Color::Rgb), 1).unwrap_err().to_string();
+    assert!(error.contains("no picture of the class \"squares\" can be read"), "{error}");
+}
+
+#[test]
+fn every_format_that_is_read_gives_the_same_pixels() {
+    let picture = drawing(true, 1);
+    let format = format(24, 24, Color::Rgb);
+    let png = format.decode("f", &encoded(&picture, FileFormat::Png)).unwrap();
+    for (kind, tolerance) in [
+        (FileFormat::WebP, 0),
+        (FileFormat::Bmp, 0),
+        (FileFormat::Tiff, 0),
+        (FileFormat::Gif, 12),
+        (FileFormat::Jpeg, 90),
+    ] {
+        let decoded = format.decode("f", &encoded(&picture, kind)).unwrap();
+        let worst = decoded.iter().zip(&png).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(worst <= tolerance, "{kind:?}: {worst}");
+    }
+    for (bytes, name, expected) in [
+        (&b"\0\0\0\x18ftypheic\0\0\0\0"[..], "f", "f: a HEIC picture, which is not read: convert it to JPEG or PNG"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "f", "a AVIF picture"),
+        (b"BMW and other cars that are texts", "cars.txt", "no PNG, JPEG, WebP, BMP, GIF or TIFF image"),
+        (b"not what it is called, but something", "f.png", "a damaged image (it does not begin as one)"),
+        (b"", "f.png", "it is empty"),
+    ] {
+        let error = format.decode(name, bytes).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]
@@ -259,7 +404,8 @@ fn every_mistake_is_refused_with_its_path_and_the_way_out() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("shapes");
     let refused = |expected: &str| {
-        let error = load(&folder, &options(4, 4, Color::Rgb), 0).unwrap_err();
+        let strict = ImageOptions { strict: true, ..options(4, 4, Color::Rgb) };
+        let error = load(&folder, &strict, 0).unwrap_err();
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         let text = format!("{error} {}", cause.unwrap_or_default());
         assert!(text.contains("shapes") && text.contains(expected), "{text} lacks {expected}");
@@ -270,13 +416,19 @@ fn every_mistake_is_refused_with_its_path_and_the_way_out() {
     let spoilt = |file: &str, content: &[u8], expected: &str| {
         fs::write(folder.join(file), content).unwrap();
         refused(expected);
+        let lenient = load(&folder, &options(4, 4, Color::Rgb), 0).unwrap();
+        assert!(notices(&lenient).contains(file), "{}", notices(&lenient));
         fs::remove_file(folder.join(file)).unwrap();
         load(&folder, &options(4, 4, Color::Rgb), 0).unwrap();
     };
     let (png, jpeg) = (encoded(&drawing(true, 1), FileFormat::Png), encoded(&drawing(true, 1), FileFormat::Jpeg));
-    spoilt("circles/notes.txt", b"hello", "shapes/circles/notes.txt: no PNG or JPEG image: convert it, or leave it");
-    spoilt("circles/x.gif", b"GIF89a\x01\0\x01\0\0\0\0;", "shapes/circles/x.gif: no PNG or JPEG image");
-    spoilt("circles/empty.png", b"", "shapes/circles/empty.png: no PNG or JPEG image");
+    spoilt(
+        "circles/notes.txt",
+        b"hello",
+        "shapes/circles/notes.txt: no PNG, JPEG, WebP, BMP, GIF or TIFF image: convert it",
+    );
+    spoilt("circles/x.gif", b"GIF89a\x01\0\x01\0\0\0\0;", "shapes/circles/x.gif: a damaged image (");
+    spoilt("circles/empty.png", b"", "shapes/circles/empty.png: it is empty: replace it");
     spoilt("circles/cut.png", &png[..png.len() / 2], "shapes/circles/cut.png: a damaged image (");
     spoilt("circles/cut.jpg", &jpeg[..jpeg.len() / 2], "shapes/circles/cut.jpg: a damaged image (it ends too early)");
     spoilt("circles/head.jpg", &jpeg[..12], "shapes/circles/head.jpg: a damaged image");
@@ -315,7 +467,7 @@ fn every_mistake_is_refused_with_its_path_and_the_way_out() {
     refused("shapes: no folder in it");
     for class in 0..1001 {
         fs::create_dir(folder.join(class.to_string())).unwrap();
-        fs::write(folder.join(class.to_string()).join("a.png"), "").unwrap();
+        fs::write(folder.join(class.to_string()).join("a.png"), &png).unwrap();
     }
     refused("shapes: it has more than 1000 classes");
 }
@@ -328,7 +480,9 @@ fn an_image_cut_off_or_damaged_anywhere_is_an_error_or_an_image() {
     encoder.set_exif_metadata(vec![b'I'; 40]).unwrap();
     encoder.write_image(small.as_bytes(), 9, 7, image::ExtendedColorType::Rgb8).unwrap();
     let format = format(4, 3, Color::Rgb);
-    for whole in [file, encoded(&small, FileFormat::Png), encoded(&small, FileFormat::Jpeg)] {
+    let kinds =
+        [FileFormat::Png, FileFormat::Jpeg, FileFormat::WebP, FileFormat::Bmp, FileFormat::Gif, FileFormat::Tiff];
+    for whole in [file].into_iter().chain(kinds.map(|kind| encoded(&small, kind))) {
         let check = |bytes: &[u8]| match format.decode("some/file", bytes) {
             Ok(features) => assert_eq!(features.len(), format.features()),
             Err(error) => {

@@ -3,10 +3,12 @@
 mod binary;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use binary::softstep;
-use softstep::data::npy::{Array, Values, examples, load};
+use softstep::data::csv::Task;
+use softstep::data::npy::{Array, Labelled, Values, examples, load};
 use softstep::data::{
     ArrayFormat, ArrayTargets, Elements, Examples, Features, ImageFormat, Preprocessing, Targets, TestPart,
 };
@@ -73,6 +75,14 @@ fn every_type_byte_order_and_version_is_read() {
     assert_eq!(one_and_two("|b1", &[1, 0]), Values::Integers(vec![1, 0]));
     assert_eq!(one_and_two(">f4", &[1.5f32, -2.0].map(f32::to_be_bytes).concat()), Values::Floats(vec![1.5, -2.0]));
     assert_eq!(one_and_two(">f8", &[1.5f64, -2.0].map(f64::to_be_bytes).concat()), Values::Floats(vec![1.5, -2.0]));
+    assert_eq!(one_and_two("<f2", &[0x00, 0x3e, 0x00, 0xc0]), Values::Floats(vec![1.5, -2.0]));
+    assert_eq!(one_and_two(">f2", &[0x00, 0x01, 0x7b, 0xff]), Values::Floats(vec![2f32.powi(-24), 65504.0]));
+    assert!(read(&npy("<f2", false, &[1], &[0, 0x7c])).unwrap_err().to_string().ends_with("[0] is inf"));
+    assert_eq!(
+        one_and_two("<U2", &[97, 0, 0, 0, 98, 0, 0, 0, 233, 0, 0, 0, 0, 0, 0, 0]),
+        Values::Texts(vec!["ab".into(), "é".into()])
+    );
+    assert_eq!(one_and_two("|S2", b"abc\0"), Values::Texts(vec!["ab".into(), "c".into()]));
     assert_eq!(one_and_two("<f8", &[0.1f64, -2.0].map(f64::to_le_bytes).concat()), Values::Floats(vec![0.1, -2.0]));
 
     for version in 1..=3 {
@@ -128,9 +138,10 @@ fn what_is_no_whole_array_of_numbers_is_refused_with_the_reason() {
     refused(b"PK\x03\x04 an npz file", "no .npy file of version 1 to 3");
     refused(&file(4, "", b""), "no .npy file of version 1 to 3");
     refused(&file(0, "", b""), "no .npy file of version 1 to 3");
-    for descr in ["|O", "<U2", "<f2", "<c8", "|S3", "<M8[ns]", "f4", "=f4", "<", "", "é"] {
-        refused(&npy(descr, false, &[1], &[0; 8]), "not integers, float32 or float64: save array.astype('float32')");
+    for descr in ["<c8", "<M8[ns]", "f4", "=f4", "<", "", "é", "<U0", "<U99999999999", "<U-1", "<S"] {
+        refused(&npy(descr, false, &[1], &[0; 8]), "not numbers or texts: save array.astype('float32')");
     }
+    refused(&npy("|O", false, &[1], &[0; 8]), "Python objects: save array.astype(str) if they are texts");
     for header in [
         "{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (1,), }",
         "{'descr': '<f4', 'fortran_order': 0, 'shape': (1,), }",
@@ -158,8 +169,195 @@ fn what_is_no_whole_array_of_numbers_is_refused_with_the_reason() {
     refused(&npy("<u8", false, &[1], &[0xff; 8]), "[0] is 18446744073709551615, beyond 64 bits with a sign");
 }
 
+fn labelled(x: &[u8], y: &[u8], task: Option<Task>) -> softstep::Result<Labelled> {
+    examples(Array::read("x.npy", x)?, Array::read("y.npy", y)?, None, task)
+}
+
+fn texts(kind: &str, length: usize, values: &[&str]) -> Vec<u8> {
+    let wide = kind.contains('U');
+    let text = |text: &&str| {
+        let codes = text.chars().map(u32::from).chain(std::iter::repeat(0)).take(length);
+        codes.flat_map(|code| if wide { code.to_le_bytes().to_vec() } else { vec![code as u8] }).collect::<Vec<u8>>()
+    };
+    npy(&format!("{kind}{length}"), false, &[values.len()], &values.iter().flat_map(text).collect::<Vec<u8>>())
+}
+
+#[test]
+fn labels_are_classes_however_they_are_saved_and_real_values_where_that_is_said() {
+    let x = floats(&[4, 1], [0.0, 1.0, 2.0, 3.0]);
+    let classes = Targets::Classes(vec![2, 0, 1, 2]);
+    let one_hot = [0u8, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1];
+    let wide: Vec<u8> = [2i64, 0, 1, 2].iter().flat_map(|value| value.to_le_bytes()).collect();
+    for (y, notice) in [
+        (integers([2, 0, 1, 2]), ""),
+        (npy("<i8", false, &[4, 1], &wide), ""),
+        (npy("|u1", false, &[4, 3], &one_hot), "one-hot rows are 3 classes"),
+        (npy("|b1", false, &[4, 3], &one_hot), "one-hot"),
+        (floats(&[4, 3], one_hot.map(f32::from)), "one-hot"),
+        (floats(&[4], [2.0, 0.0, 1.0, 2.0]), "floats are whole numbers, and classes"),
+        (floats(&[4, 1], [2.0, 0.0, 1.0, 2.0]), "floats are whole numbers, and classes"),
+        (
+            texts("<U", 5, &["round", "am", "étroit", "round"].map(|text| if text == "étroit" { "étr" } else { text })),
+            "",
+        ),
+        (texts("|S", 5, &["z", "a", "b", "z"]), "its texts are 3 classes"),
+    ] {
+        let made = labelled(&x, &y, None).unwrap();
+        if made.classes.first().is_none_or(|first| first == "a") {
+            assert_eq!(*made.examples.targets, classes, "{notice}");
+        }
+        assert_eq!(made.examples.outputs, 3);
+        assert!(made.notice.clone().unwrap_or_default().contains(notice), "{made:?}");
+    }
+    let names = labelled(&x, &texts("<U", 6, &["round", "am", "étroit", "round"]), None).unwrap();
+    assert_eq!(
+        (names.classes, &*names.examples.targets),
+        (vec!["am".into(), "round".into(), "étroit".into()], &Targets::Classes(vec![1, 0, 2, 1]))
+    );
+    // As real values.
+    let regression = |y: &[u8]| labelled(&x, y, Some(Task::Regression)).unwrap().examples;
+    for y in [integers([2, 0, 1, 2]), floats(&[4], [2.0, 0.0, 1.0, 2.0])] {
+        assert_eq!(*regression(&y).targets, Targets::Values(vec![2.0, 0.0, 1.0, 2.0]));
+    }
+    assert_eq!(regression(&npy("|u1", false, &[4, 3], &one_hot)).outputs, 3);
+    // More whole numbers than there are classes of floats.
+    let many = labelled(&floats(&[30], (0..30).map(|at| at as f32)), &floats(&[30], (0..30).map(|at| at as f32)), None);
+    let many = many.unwrap();
+    assert!(
+        matches!(*many.examples.targets, Targets::Values(_)) && many.notice.unwrap().contains("--task classification")
+    );
+    let refused = |y: &[u8], task, expected: &str| {
+        let text = labelled(&x, y, task).unwrap_err().to_string();
+        assert!(text.contains(expected), "{text} lacks {expected}");
+    };
+    refused(&floats(&[4], [0.5, 1.0, 0.0, 2.0]), Some(Task::Classification), "y.npy: [0] is no whole number");
+    refused(&texts("<U", 2, &["a", "b", "c", "d"]), Some(Task::Regression), "it holds texts, where real values");
+    refused(&texts("<U", 2, &["a"; 4]), None, "one class only, \"a\"");
+    refused(
+        &npy("|u1", false, &[4, 3], &[1; 12]),
+        None,
+        "one-hot rows of one 1 and else 0; for real values, say --task reg",
+    );
+    let text = labelled(&texts("<U", 2, &["a", "b", "c", "d"]), &integers([0, 1, 0, 1]), None).unwrap_err().to_string();
+    assert!(text.contains("x.npy: it holds texts, and features are numbers"), "{text}");
+}
+
+/// An archive as `numpy.savez` writes it, without compression or with.
+fn npz(entries: &[(&str, Vec<u8>)], deflated: bool) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, content) in entries {
+        let mut crc = flate2::Crc::new();
+        crc.update(content);
+        let mut packed = content.clone();
+        if deflated {
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(content).unwrap();
+            packed = encoder.finish().unwrap();
+        }
+        let name = format!("{name}.npy");
+        let method = if deflated { 8u16 } else { 0 };
+        let numbers = [crc.sum(), packed.len() as u32, content.len() as u32].map(u32::to_le_bytes).concat();
+        let header =
+            [&[20, 0, 0, 0][..], &method.to_le_bytes(), &[0; 4], &numbers, &(name.len() as u16).to_le_bytes()].concat();
+        directory.extend(
+            [&b"PK\x01\x02\x14\0"[..], &header, &[0; 12], &(file.len() as u32).to_le_bytes(), name.as_bytes()].concat(),
+        );
+        file.extend([&b"PK\x03\x04"[..], &header, &[0; 2], name.as_bytes(), &packed].concat());
+    }
+    let (at, count) = ((file.len() as u32).to_le_bytes(), (entries.len() as u16).to_le_bytes());
+    let end =
+        [&b"PK\x05\x06\0\0\0\0"[..], &count, &count, &(directory.len() as u32).to_le_bytes(), &at, &[0; 2]].concat();
+    [file, directory, end].concat()
+}
+
+#[test]
+fn arrays_are_found_by_the_names_that_people_give_them_in_folders_and_archives() {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, y) = ring(60, 0.03);
+    let (x, y) = (floats(&[60, 2], x), integers(y));
+    let (own_x, own_y) = ring(20, 0.02);
+    let (own_x, own_y) = (floats(&[20, 2], own_x), integers(own_y));
+    let mut hash = None;
+    for (number, [train_x, train_y, test_x, test_y]) in [
+        ["x", "y", "x_test", "y_test"],
+        ["x_train", "y_train", "x_test", "y_test"],
+        ["X_train", "Y_train", "X_test", "Y_test"],
+        ["train_images", "train_labels", "test_images", "test_labels"],
+        ["images", "labels", "images_test", "labels_test"],
+        ["X", "y", "X_val", "y_val"],
+        ["trainX", "trainy", "testX", "testy"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = folder.path().join(number.to_string());
+        fs::create_dir(&path).unwrap();
+        let entries = [(train_x, x.clone()), (train_y, y.clone()), (test_x, own_x.clone()), (test_y, own_y.clone())];
+        for (name, content) in &entries {
+            fs::write(path.join(format!("{name}.npy")), content).unwrap();
+        }
+        let data = load(&path, None, None, 0).unwrap();
+        assert_eq!((data.train.len(), data.test.len()), (60, 20), "{train_x}");
+        assert_eq!(*hash.get_or_insert(data.sha256()), data.sha256());
+        for deflated in [false, true] {
+            let path = folder.path().join(format!("{number}.npz"));
+            fs::write(&path, npz(&entries, deflated)).unwrap();
+            assert_eq!(load(&path, None, None, 0).unwrap().sha256(), data.sha256());
+        }
+    }
+    // By the command; the run knows the archive's test part, and names of classes.
+    let names: Vec<&str> = (0..60).map(|at| ["in", "out"][at % 2]).collect();
+    let entries = [
+        ("x_train", x.clone()),
+        ("y_train", texts("<U", 3, &names)),
+        ("x_val", own_x.clone()),
+        ("y_val", texts("<U", 3, &names[..20])),
+    ];
+    fs::write(folder.path().join("ring.npz"), npz(&entries, true)).unwrap();
+    let train = ["train", "--data", "ring.npz", "--epochs", "4", "--backend", "cpu", "--json", "--out", "run"];
+    let run = softstep(folder.path(), &train);
+    assert!(run.stderr.contains("x_val.npy and y_val.npy are the test part"), "{run:?}");
+    let eval = ["eval", "--model", "run", "--data", "ring.npz", "--backend", "cpu", "--json"];
+    let evaluated = softstep(folder.path(), &eval).last_json();
+    assert_eq!(
+        (&evaluated["loss"], &evaluated["class_names"]),
+        (&run.last_json()["test_loss"], &serde_json::json!(["in", "out"]))
+    );
+
+    let refused = |entries: &[(&str, Vec<u8>)], expected: &str| {
+        let path = folder.path().join("bad.npz");
+        fs::write(&path, npz(entries, true)).unwrap();
+        let text = load(&path, None, None, 0).unwrap_err().to_string();
+        assert!(text.contains("bad.npz") && text.contains(expected), "{text} lacks {expected}");
+    };
+    refused(
+        &[("arr_0", x.clone())],
+        "it needs arrays x and y, or x_train and y_train, or images and labels; it has arr_0",
+    );
+    refused(&[("x", x.clone()), ("X_train", x.clone()), ("y", y.clone())], "x.npy and X_train.npy are both features");
+    refused(&[("x", x.clone())], "it has x.npy but no y.npy");
+    // Damaged anywhere it is an error or what it was.
+    let whole = npz(&[("x", floats(&[3, 1], [1.0, 2.0, 3.0])), ("y", integers([0, 1, 0]))], true);
+    let path = folder.path().join("small.npz");
+    fs::write(&path, &whole).unwrap();
+    let share = TestPart::Share(0.4);
+    let sound = load(&path, Some(&share), None, 0).unwrap().sha256();
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(load(&path, Some(&share), None, 0).is_err(), "{length}");
+    }
+    for byte in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[byte] ^= 0x11;
+        fs::write(&path, damaged).unwrap();
+        if let Ok(data) = load(&path, Some(&share), None, 0) {
+            assert_eq!(data.sha256(), sound, "{byte}");
+        }
+    }
+}
+
 fn pair(x: &[u8], y: &[u8]) -> softstep::Result<Examples> {
-    examples(Array::read("x.npy", x)?, Array::read("y.npy", y)?, None)
+    Ok(labelled(x, y, None)?.examples)
 }
 
 #[test]
@@ -189,7 +387,7 @@ fn arrays_that_do_not_make_examples_are_refused_with_file_and_index() {
     refused(&x, &integers([0, -1, 1]), "y.npy: [1] is -1: classes are numbers from 0");
     refused(&x, &integers([0, 1, 1000]), "y.npy: [2] is 1000: classes are numbers from 0, below 1000; for real values");
     refused(&x, &integers([2, 2, 2]), "y.npy: one class only, 2: there is nothing to tell apart");
-    refused(&x, &npy("|u1", false, &[3, 2], &[0, 1, 0, 1, 1, 0]), "for one-hot rows, save y.argmax(axis=1)");
+    refused(&x, &npy("|u1", false, &[3, 2], &[0, 1, 1, 1, 1, 0]), "or one-hot rows of one 1 and else 0");
     refused(&x, &floats(&[3, 1, 1], [0.0; 3]), "y.npy: its shape is [3, 1, 1], not [examples] or");
 }
 
@@ -278,28 +476,28 @@ fn arrays_of_bytes_train_with_a_test_part_of_their_own() {
     let all = softstep(folder.path(), &[&eval[..], &["--all"]].concat()).last_json();
     assert_eq!((&all["examples"], &all["part"]), (&150.into(), &"all examples".into()));
 
-    let data = load(&folder.path().join("bars"), None, 0).unwrap();
+    let data = load(&folder.path().join("bars"), None, None, 0).unwrap();
     assert_eq!((data.train.len(), data.test.len()), (120, 30));
     let refused = |test: TestPart, expected: &str| {
-        let error = load(&folder.path().join("bars"), Some(&test), 0).unwrap_err().to_string();
+        let error = load(&folder.path().join("bars"), Some(&test), None, 0).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
     refused(TestPart::Share(0.3), "--test 0.3: ");
     refused(TestPart::Path("other".into()), "--test other: arrays to test with are x_test.npy and y_test.npy");
     fs::write(folder.path().join("bars/x_test.npy"), floats(&[30, 20], [0.0; 600])).unwrap();
-    let error = load(&folder.path().join("bars"), None, 0).unwrap_err().to_string();
+    let error = load(&folder.path().join("bars"), None, None, 0).unwrap_err().to_string();
     assert!(error.contains("bars/x_test.npy: it holds numbers other than bytes"), "{error}");
     fs::write(folder.path().join("bars/x_test.npy"), npy("|u1", false, &[30, 2], &[0; 60])).unwrap();
-    let error = load(&folder.path().join("bars"), None, 0).unwrap_err().to_string();
+    let error = load(&folder.path().join("bars"), None, None, 0).unwrap_err().to_string();
     assert!(error.contains("bars/x_test.npy: an example has 2 features, not 20 as in training"), "{error}");
     fs::remove_file(folder.path().join("bars/x_test.npy")).unwrap();
-    let error = load(&folder.path().join("bars"), None, 0).unwrap_err().to_string();
+    let error = load(&folder.path().join("bars"), None, None, 0).unwrap_err().to_string();
     assert!(error.contains("bars: it has y_test.npy but no x_test.npy"), "{error}");
     fs::remove_file(folder.path().join("bars/y_test.npy")).unwrap();
-    let share = load(&folder.path().join("bars"), Some(&TestPart::Share(0.25)), 0).unwrap();
+    let share = load(&folder.path().join("bars"), Some(&TestPart::Share(0.25)), None, 0).unwrap();
     assert_eq!((share.train.len(), share.test.len()), (90, 30));
     fs::remove_file(folder.path().join("bars/y.npy")).unwrap();
-    let error = load(&folder.path().join("bars"), None, 0).unwrap_err().to_string();
+    let error = load(&folder.path().join("bars"), None, None, 0).unwrap_err().to_string();
     assert!(error.contains("bars: it has x.npy but no y.npy"), "{error}");
 }
 
@@ -331,7 +529,13 @@ fn a_model_file_says_what_arrays_hold_and_older_ones_are_read() {
         from_safetensors("m", &bytes).map(|(_, read)| assert_eq!(read, metadata)).map(|()| metadata.normalization)
     };
     let format = |elements, features, targets| {
-        Preprocessing::Arrays(ArrayFormat { elements, features, targets, test: TestPart::default() })
+        Preprocessing::Arrays(ArrayFormat {
+            elements,
+            features,
+            targets,
+            classes: Vec::new(),
+            test: TestPart::default(),
+        })
     };
     assert_eq!(model(format(Elements::Bytes, 4, ArrayTargets::Classes(3))).unwrap(), "byte/255");
     assert_eq!(model(format(Elements::Numbers, 4, ArrayTargets::Classes(3))).unwrap(), "none");
@@ -367,18 +571,18 @@ fn arrays_whose_training_part_has_nothing_to_learn_are_refused() {
     let bars = folder.path().join("bars");
     let x = || floats(&[20, 2], (0..40).map(|value| value as f32));
     write_pair(&bars, TRAIN, &x(), &integers((0..20).map(|at| i64::from(at == 7))));
-    let error = (0..60).find_map(|seed| load(&bars, None, seed).err()).expect("a seed").to_string();
+    let error = (0..60).find_map(|seed| load(&bars, None, None, seed).err()).expect("a seed").to_string();
     assert!(
         error.ends_with("bars: one class only, 0, in its training part: there is nothing to tell apart"),
         "{error}"
     );
     write_pair(&bars, TRAIN, &x(), &floats(&[20, 2], [3.0, -1.0].repeat(20)));
-    let error = load(&bars, None, 0).unwrap_err().to_string();
+    let error = load(&bars, None, None, 0).unwrap_err().to_string();
     assert!(
         error.ends_with("bars: the same target everywhere in its training part: there is nothing to learn"),
         "{error}"
     );
     let one_differs = (0..40).map(|at| if at % 2 == 0 { at as f32 } else { 3.0 });
     write_pair(&bars, TRAIN, &x(), &floats(&[20, 2], one_differs));
-    assert!(load(&bars, None, 0).is_ok());
+    assert!(load(&bars, None, None, 0).is_ok());
 }

@@ -285,7 +285,6 @@ fn what_cannot_be_predicted_is_refused_with_its_name_and_the_reason() {
         ("blank.png", ["blank.png", "one shade"]),
         ("dot.png", ["dot.png", "one shade"]),
         ("missing.png", ["missing.png", "No such file"]),
-        ("run", ["run", "is a folder"]),
         ("-", ["standard input", "empty"]),
     ] {
         refused(folder.path(), &["--model", "run", file], &parts);

@@ -19,7 +19,7 @@ use softstep::optimizer::Optimizer;
 use softstep::plan::Plan;
 use softstep::trainer::epoch_order;
 
-use crate::cli::{BENCH_EXAMPLES, BackendChoice, BenchArgs, DeviceArgs};
+use crate::cli::{BENCH_EXAMPLES, BenchArgs};
 use crate::report::{BenchReport, Comparison, Speed};
 
 /// Shape of MNIST's examples.
@@ -33,8 +33,7 @@ const LEARNING_RATE: f32 = 0.01;
 
 /// Measures every combination of models and batch sizes.
 pub async fn run(args: &BenchArgs) -> Result<()> {
-    let device = DeviceArgs { backend: BackendChoice::Auto, adapter: args.adapter.clone() };
-    let adapter = super::open_gpu(&device).await?.map(|_| match &args.adapter {
+    let adapter = super::open_adapter(args.adapter.as_ref()).await?.map(|_| match &args.adapter {
         Some(name) => AdapterChoice::Named(name.clone()),
         None => AdapterChoice::Auto,
     });

@@ -130,14 +130,17 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
             let DeviceInfo { name, device_type, .. } = gpu.info();
             match *device_type {
                 "software" => {
-                    format!("{name}: there is no hardware GPU; --backend cpu is faster than a software adapter")
+                    format!(
+                        "the CPU: there is no hardware GPU; --backend gpu takes {name}, a software adapter, which is slower"
+                    )
                 }
                 _ => format!("{name}: the first hardware GPU that opens"),
             }
         }
         (Err(error), AdapterChoice::Auto) => format!("the CPU: {error}"),
         _ => match adapters.first() {
-            Some(first) => format!("{}: the first adapter", first.name),
+            Some(first) if first.device_type != "software" => format!("{}: the first hardware GPU", first.name),
+            Some(_) => "the CPU: there is no hardware GPU".into(),
             None => format!("the CPU: no adapter found: {REMEDY}"),
         },
     };

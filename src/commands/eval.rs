@@ -12,13 +12,26 @@ use crate::cli::{DataArgs, EvalArgs};
 use crate::report;
 use crate::run_folder::{self, Model};
 
+/// The longest path that a system takes, in bytes.
+const MAX_PATH: usize = 4096;
+
 /// Evaluates the model on the data's test part, or on all of them.
 pub async fn run(args: &EvalArgs) -> Result<()> {
-    let Model { path: file, parameters, seed, loss, preprocessing, train_sha256, .. } =
+    let Model { path: file, parameters, seed, loss, preprocessing, data: name, train_sha256, .. } =
         run_folder::read_model(&args.model)?;
-    let DataArgs { data: spec, .. } = &args.data;
+    let own = args.data.is_none();
+    let spec = args.data.as_ref().unwrap_or(&name);
+    let set = DataArgs { data: spec.clone(), data_dir: args.data_dir.clone() };
+    if own && spec.len() > MAX_PATH {
+        bail!("{}: its data have no name: say where they are with --data", file.display());
+    }
+    let where_data_are =
+        || format!("{} was trained on {}: say where the data are with --data", file.display(), report::printable(spec));
     let Measured { data, part, notice } = match &preprocessing {
-        Some(preprocessing) => data::load_test(spec, preprocessing, seed, train_sha256.as_deref(), args.all)?,
+        Some(preprocessing) => {
+            let measured = data::load_test(spec, preprocessing, seed, train_sha256.as_deref(), args.all);
+            if own { measured.with_context(where_data_are)? } else { measured? }
+        }
         None if Kind::of(spec) != Kind::Idx => bail!(
             "--data {spec} is {}, and {} was trained on {}: choose the --data it was trained on",
             Kind::of(spec).name(),
@@ -26,7 +39,11 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
             Kind::Idx.name()
         ),
         None if args.all => bail!("--all is for tables, images and arrays, and --data {spec} is none of these"),
-        None => Measured { data: super::load_data(&args.data, !args.json)?, part: Part::Test, notice: None },
+        None => {
+            let data = super::load_data(&set, !args.json);
+            let data = if own { data.with_context(where_data_are)? } else { data? };
+            Measured { data, part: Part::Test, notice: None }
+        }
     };
     if let Some(notice) = notice {
         report::notice(&notice);

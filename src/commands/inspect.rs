@@ -207,7 +207,7 @@ async fn inspect<B: Backend>(
         let points = &run.record.history.steps;
         points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
     };
-    let before_it = run.checkpoints.iter().filter(|(found, _)| (1..step).contains(&found.step)).next_back();
+    let before_it = run.checkpoints.iter().rfind(|(found, _)| (1..step).contains(&found.step));
     if let Some((_, state)) = before_it {
         walk.restore(state)?;
     }

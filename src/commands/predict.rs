@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read as _, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use softstep::Error;
@@ -13,9 +13,10 @@ use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::loss::Loss;
 
+use super::report::no_formula;
 use crate::cli::{FitChoice, PredictArgs};
 use crate::report;
-use crate::run_folder::{self, Model};
+use crate::run_folder::{self, Model, write_named};
 
 /// The most bytes of a file, as of an IDX file's elements.
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
@@ -68,7 +69,13 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         .zip(outputs.chunks_exact(outputs.len() / examples.len()))
         .map(|(input, outputs)| Prediction { input, outcome: outcome(outputs, &model, args.top) })
         .collect();
-    report::predictions(&predictions, *loss, args.json)?;
+    if let Some(out) = &args.out {
+        write_named("--out", out, "input,", &csv_of(&predictions, *loss)?)?;
+    }
+    match &args.out {
+        Some(out) if !args.json => report::written("predictions", out)?,
+        _ => report::predictions(&predictions, *loss, args.json)?,
+    }
     Ok(whole)
 }
 
@@ -90,9 +97,16 @@ async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<
 fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read> {
     let (mut names, mut bytes, mut floats) = (Vec::new(), Vec::new(), Vec::new());
     let mut whole = true;
+    let mut files = Vec::new();
     for file in &args.files {
+        match file.is_dir() {
+            true => files_in(file, 0, &mut files)?,
+            false => files.push(file.clone()),
+        }
+    }
+    for file in &files {
         let inputs = read_file(file).and_then(|(file, content)| Ok(reading.read(&file, &content)?));
-        let Inputs { names: of_file, features, notices } = match inputs {
+        let Inputs { names: of_file, features, notices, problems } = match inputs {
             Ok(inputs) => inputs,
             Err(error) => {
                 report::error(&error);
@@ -101,6 +115,10 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
             }
         };
         report::notices(&notices);
+        for problem in problems {
+            report::error(&anyhow::Error::msg(problem));
+            whole = false;
+        }
         names.extend(of_file);
         match features {
             Features::Bytes(features) => bytes.extend(features),
@@ -122,6 +140,56 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     Ok(Read { names, examples: Some(examples), whole })
 }
 
+/// The predictions as a table, a line for each input.
+fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    match predictions.first().map(|first| &first.outcome) {
+        Some(Outcome::Values(values)) if values.len() > 1 => {
+            let columns = (1..=values.len()).map(|number| format!("value {number}"));
+            table.write_record(std::iter::once("input".to_string()).chain(columns))?;
+        }
+        Some(Outcome::Values(_)) => table.write_record(["input", "value"])?,
+        _ => table.write_record(["input", "class", measure])?,
+    }
+    for Prediction { input, outcome } in predictions {
+        let input = no_formula(input);
+        match outcome {
+            Outcome::Values(values) => {
+                table.write_record(std::iter::once(input).chain(values.iter().map(f64::to_string)))?;
+            }
+            Outcome::Classes(classes) => {
+                let Some((class, value)) = classes.first() else { continue };
+                table.write_record([input, no_formula(class), value.to_string()])?;
+            }
+        }
+    }
+    Ok(table.into_inner()?)
+}
+
+/// How deep folders in folders are followed; a link may lead back.
+const MAX_DEPTH: usize = 8;
+
+/// Lists the files in a folder and in those in it, sorted by name, but for hidden ones.
+fn files_in(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read folder", folder))? {
+        let entry = entry.map_err(Error::io("read folder", folder))?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            entries.push(entry.path());
+        }
+    }
+    entries.sort();
+    for entry in entries {
+        match entry.is_dir() {
+            true if depth < MAX_DEPTH => files_in(&entry, depth + 1, files)?,
+            true => bail!("{}: folders in folders, {MAX_DEPTH} deep: name those that hold the files", folder.display()),
+            false => files.push(entry),
+        }
+    }
+    Ok(())
+}
+
 /// A file's content, and what to call it.
 fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
     let (name, input): (_, Box<dyn io::Read>) = if path == Path::new(STDIN) {
@@ -132,9 +200,6 @@ fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
     } else {
         let name = path.display().to_string();
         let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
-        if metadata.is_dir() {
-            bail!("{name} is a folder: name the files in it, as in {}", path.join("*").display());
-        }
         if is_device(&metadata) {
             bail!("{name} is a device: name files, or pipes");
         }

@@ -19,6 +19,13 @@ use crate::run_folder::{REPORT, write_named, write_whole};
 pub fn run(args: &ReportArgs) -> Result<()> {
     let mut seen = BTreeSet::new();
     for folder in &args.runs {
+        if folder.is_file() {
+            bail!(
+                "{0} is a file, and a report is of a run: name the folder that `softstep train` wrote, as in runs/…; to train \
+                 on a table: softstep train --data {0} --target COLUMN",
+                folder.display()
+            );
+        }
         let path = folder.canonicalize().map_err(Error::io("read", folder))?;
         if !seen.insert(path) {
             bail!("{} is named twice", folder.display());
@@ -73,7 +80,7 @@ fn labels(folders: &[PathBuf]) -> Vec<String> {
 }
 
 /// A name that a spreadsheet takes for text, not for a formula to compute.
-fn no_formula(name: &str) -> String {
+pub(super) fn no_formula(name: &str) -> String {
     let is_formula = name.trim_start().starts_with(['=', '+', '-', '@']);
     if is_formula { format!("'{name}") } else { name.to_owned() }
 }

@@ -285,7 +285,7 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
             None => bail!("--data {data} is a table: name the column to learn with --target"),
         },
         Kind::Images => Ok(images::load(path, &args.own.images(), seed)?),
-        Kind::Arrays => Ok(npy::load(path, args.own.test.as_ref(), seed)?),
+        Kind::Arrays => Ok(npy::load(path, args.own.test.as_ref(), args.own.task(), seed)?),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Images: PNG and JPEG files, brought to one size, in a folder for each class.
+//! Images: PNG, JPEG, WebP, BMP, GIF and TIFF files, brought to one size, in a folder for each class.
 //!
 //! A file is decoded, turned as its EXIF orientation says, laid on white where it is transparent, made grey or RGB, 8 bits
 //! each, and resized, whatever its proportions, with a triangle filter: a bilinear one that, where the image shrinks, is
@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ::image::error::{ImageError, LimitErrorKind};
 use ::image::imageops::{self, FilterType};
-use ::image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, Rgb, RgbImage};
+use ::image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat as FileFormat, ImageReader, Limits, Rgb, RgbImage};
 
 use super::preprocessing::{Color, ImageFormat};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ impl ImageFormat {
     /// Decodes an image file to `[features]`; `file` is what errors call it. Test part and classes are not looked at.
     ///
     /// # Errors
-    /// [`Error::Format`] where it is no PNG or JPEG image, is damaged or incomplete, or has more than 256 MiB.
+    /// [`Error::Format`] where it is no image of a kind that is read, is damaged or incomplete, or has more than 256 MiB.
     pub fn decode(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
         let image = decode(file, bytes)?;
         let Self { width, height, .. } = *self;
@@ -47,13 +47,13 @@ impl ImageFormat {
 
 /// An opaque image, the right way up, on white where it was transparent; `file` is what errors call it.
 fn decode(file: &str, bytes: &[u8]) -> Result<DynamicImage> {
-    let image = decode_image(bytes).map_err(|problem| Error::format(file, problem))?;
+    let image = decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?;
     Ok(if image.color().has_alpha() { on_ground(image, 255) } else { image })
 }
 
 /// The same in grey, and on black where light ink was on a transparent ground.
 pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
-    let image = decode_image(bytes).map_err(|problem| Error::format(file, problem))?;
+    let image = decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?;
     if !image.color().has_alpha() {
         return Ok(image.into_luma8());
     }
@@ -66,25 +66,78 @@ pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
     Ok(on_ground(image, ground).into_luma8())
 }
 
-fn decode_image(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
-    let no_image = || "no PNG or JPEG image: convert it, or leave it out".to_string();
+/// A kind of picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Picture {
+    /// One that is read.
+    Read(FileFormat),
+    /// One that is not, by its name.
+    Unread(&'static str),
+}
+
+/// How many bytes at the start of a file tell what it is.
+pub(super) const SNIFFED: usize = 32;
+/// The kinds of picture that are read, in words.
+pub(super) const READ: &str = "PNG, JPEG, WebP, BMP, GIF or TIFF";
+
+/// Tells what kind of picture a file is by its first bytes; `None` if it is none.
+pub(super) fn picture(bytes: &[u8]) -> Option<Picture> {
+    let brand = bytes.get(8..12).filter(|_| bytes.get(4..8) == Some(b"ftyp"));
+    match brand {
+        Some(b"avif" | b"avis") => return Some(Picture::Unread("AVIF")),
+        Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1") => {
+            return Some(Picture::Unread("HEIC"));
+        }
+        _ => {}
+    }
+    match ::image::guess_format(bytes).ok()? {
+        // Two letters begin many a text; the length of the second header is one of few.
+        FileFormat::Bmp if !matches!(bytes.get(14..18), Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) => {
+            None
+        }
+        read @ (FileFormat::Png
+        | FileFormat::Jpeg
+        | FileFormat::WebP
+        | FileFormat::Bmp
+        | FileFormat::Gif
+        | FileFormat::Tiff) => Some(Picture::Read(read)),
+        _ => None,
+    }
+}
+
+/// Returns true if a file is called a picture, whatever is in it.
+pub(super) fn is_called_picture(file: &str) -> bool {
+    let end = file.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"].contains(&&*end)
+}
+
+fn decode_image(file: &str, bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
     let unreadable = |error: ImageError| match error {
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
             format!("decoded it would take more than {MAX_BYTES} bytes: make it smaller, or leave it out")
         }
+        ImageError::Unsupported(_) => {
+            format!("an image of a kind that is not read ({error}): convert it, or leave it out")
+        }
         error => format!("a damaged image ({error}): replace it, or leave it out"),
     };
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|_| no_image())?;
-    match reader.format() {
-        Some(::image::ImageFormat::Png) => {}
-        Some(::image::ImageFormat::Jpeg) if has_jpeg_end(bytes) => {}
-        Some(::image::ImageFormat::Jpeg) => {
+    let format = match picture(bytes) {
+        Some(Picture::Read(FileFormat::Jpeg)) if !has_jpeg_end(bytes) => {
             return Err("a damaged image (it ends too early): replace it, or leave it out".into());
         }
-        _ => return Err(no_image()),
-    }
+        Some(Picture::Read(format)) => format,
+        Some(Picture::Unread(name)) => {
+            return Err(format!("a {name} picture, which is not read: convert it to JPEG or PNG, or leave it out"));
+        }
+        None if bytes.is_empty() => return Err("it is empty: replace it, or leave it out".into()),
+        None if is_called_picture(file) => {
+            return Err("a damaged image (it does not begin as one): replace it, or leave it out".into());
+        }
+        None => return Err(format!("no {READ} image: convert it, or leave it out")),
+    };
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(unreadable)?;
     limits.reserve(decoder.total_bytes()).map_err(unreadable)?;
@@ -128,12 +181,13 @@ fn has_jpeg_end(bytes: &[u8]) -> bool {
 #[cfg(not(target_arch = "wasm32"))]
 mod folder {
     use std::ffi::OsStr;
-    use std::fs;
+    use std::fs::{self, File};
+    use std::io::Read as _;
     use std::path::{Path, PathBuf};
 
     use rayon::prelude::*;
 
-    use super::MAX_BYTES;
+    use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
     use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, kind};
     use crate::error::{Error, Result};
@@ -147,33 +201,38 @@ mod folder {
         pub height: u32,
         /// What is kept of each pixel.
         pub color: Color,
-        /// What to test with: a share of the images, or another folder with the same classes. Otherwise that is the folder
-        /// `test` beside a folder `train`, or where there are none, a fifth.
+        /// What to test with: a share of the images, or another folder with the same classes. Otherwise that is the
+        /// folder's own test part, or where there is none, a fifth.
         pub test: Option<TestPart>,
+        /// Refuse stray files and damaged pictures, which are otherwise skipped with a notice.
+        pub strict: bool,
     }
 
-    /// Loads a folder of images: each folder in it is a class, by its name; or it has the two folders `train` and `test`,
-    /// and those have the classes. The seed decides which images are for testing, if they are a share. Hidden files, and
-    /// those that file managers leave behind, are skipped.
+    /// Loads a folder of images: each folder in it is a class, by its name. A folder with the parts `train` and `test`, or
+    /// `val`, `valid` or `validation`, in any case, has the classes in each part, or the parts in each class. Folders that
+    /// hold one folder and nothing else are gone through. The seed decides which images are for testing, if they are a
+    /// share. Hidden files, those that file managers leave behind, and folders of runs are skipped; so are stray files and
+    /// damaged pictures, with a notice.
     ///
     /// Images are decoded in parallel; memory beyond the result is bounded by about 1 GiB, and for each thread by a file and 64 MiB.
     ///
     /// # Errors
-    /// [`Error::Format`] with the path of what is no image, belongs to no class or to too many, or is the only class;
-    /// [`Error::Invalid`] for settings that do not fit; [`Error::Io`].
+    /// [`Error::Format`] with the path of what belongs to too many classes, or is the only class, or with
+    /// [`ImageOptions::strict`] of what would be skipped; [`Error::Invalid`] for settings that do not fit; [`Error::Io`].
     pub fn load(folder: &Path, options: &ImageOptions, seed: u64) -> Result<Data> {
-        let ImageOptions { width, height, color, ref test } = *options;
-        let parts = Parts::find(folder)?;
-        let train = list(&parts.train, None)?;
+        let ImageOptions { width, height, color, ref test, strict } = *options;
+        let mut skipped = Skipped { strict, paths: Vec::new() };
+        let parts = Parts::find(folder, &mut skipped)?;
+        let train = list(folder, &parts.train, None, &mut skipped)?;
         let test = match (parts.test, test) {
             (Some(own), Some(asked)) => {
                 return Err(Error::Invalid(format!(
                     "--test {asked}: {} has its own test part, {}; leave --test away",
                     folder.display(),
-                    own.display()
+                    own.name
                 )));
             }
-            (Some(own), None) => TestPart::Path(own.display().to_string()),
+            (Some(own), None) => TestPart::Path(own.name),
             (None, Some(asked)) => asked.clone(),
             (None, None) => TestPart::default(),
         };
@@ -181,18 +240,37 @@ mod folder {
         let name = folder.display().to_string();
         let preprocessing = Preprocessing::Images(format.clone());
         preprocessing.check().map_err(|error| Error::format(&name, error.to_string()))?;
-        kind::data(&name, train.decode(&format)?, preprocessing, seed)
+        let examples = train.decode(&format, &mut skipped)?;
+        if let Some(missing) = examples.missing_classes().first() {
+            return Err(error(folder, format!("no picture of the class {:?} can be read", format.classes[*missing])));
+        }
+        let mut data = kind::data(&name, examples, preprocessing, seed)?;
+        data.notices.splice(0..0, parts.notices.into_iter().chain(skipped.notices()));
+        if strict {
+            // The test part is read by what a model knows, which does not include that files are refused.
+            let mut skipped = Skipped { strict, paths: Vec::new() };
+            if let Some(test) = Parts::find(folder, &mut skipped)?.test {
+                list(folder, &test.folders, Some(&format.classes), &mut skipped)?.decode(&format, &mut skipped)?;
+            }
+        }
+        Ok(data)
     }
 
-    /// Every image of a folder, but for its own test part, as a model with this format reads them.
-    pub(in crate::data) fn examples(folder: &Path, format: &ImageFormat) -> Result<Examples> {
-        list(&Parts::find(folder)?.train, Some(&format.classes))?.decode(format)
+    /// Every image of a folder, but for its own test part, as a model with this format reads them; and notices.
+    pub(in crate::data) fn examples(folder: &Path, format: &ImageFormat) -> Result<(Examples, Vec<String>)> {
+        let mut skipped = Skipped::default();
+        let parts = Parts::find(folder, &mut skipped)?;
+        let examples = list(folder, &parts.train, Some(&format.classes), &mut skipped)?.decode(format, &mut skipped)?;
+        Ok((examples, parts.notices.into_iter().chain(skipped.notices()).collect()))
     }
 
-    /// The images of its own test part, if it has one.
-    pub(in crate::data) fn own_test(folder: &Path, format: &ImageFormat) -> Result<Option<Examples>> {
-        let test = Parts::find(folder)?.test;
-        test.map(|test| list(&test, Some(&format.classes))?.decode(format)).transpose()
+    /// The images of its own test part, if it has one, and notices.
+    pub(in crate::data) fn own_test(folder: &Path, format: &ImageFormat) -> Result<Option<(Examples, Vec<String>)>> {
+        let Some(test) = Parts::find(folder, &mut Skipped::default())?.test else { return Ok(None) };
+        let mut skipped = Skipped::default();
+        let examples =
+            list(folder, &test.folders, Some(&format.classes), &mut skipped)?.decode(format, &mut skipped)?;
+        Ok(Some((examples, skipped.notices())))
     }
 
     /// Whether there is a folder in this one, as there is for each class.
@@ -200,30 +278,199 @@ mod folder {
         entries(folder).is_ok_and(|entries| entries.iter().any(|entry| entry.is_dir()))
     }
 
+    /// Files and folders that are left out.
+    #[derive(Default)]
+    struct Skipped {
+        /// Refuse them instead.
+        strict: bool,
+        paths: Vec<(PathBuf, Reason)>,
+    }
+
+    /// Why something is left out.
+    enum Reason {
+        /// A file that is no picture, or lies where no picture belongs.
+        Stray(&'static str),
+        /// A folder that is no class.
+        Folder(&'static str),
+        /// A picture of a kind that is not read, by its name.
+        Unread(&'static str),
+        /// A picture that cannot be decoded, and the problem.
+        Damaged(String),
+    }
+
+    impl Skipped {
+        fn skip(&mut self, path: PathBuf, reason: Reason) -> Result<()> {
+            if self.strict {
+                return Err(match reason {
+                    Reason::Stray(problem) | Reason::Folder(problem) => error(&path, problem.into()),
+                    Reason::Unread(name) => {
+                        error(&path, format!("a {name} picture, which is not read: convert it to JPEG or PNG"))
+                    }
+                    Reason::Damaged(problem) => error(&path, problem),
+                });
+            }
+            self.paths.push((path, reason));
+            Ok(())
+        }
+
+        /// A line for each reason, with the number of files and the first of them.
+        fn notices(&self) -> Vec<String> {
+            let mut groups: Vec<(String, String, Vec<&Path>)> = Vec::new();
+            for (path, reason) in &self.paths {
+                let (what, why) = match reason {
+                    Reason::Stray(_) => ("stray file".to_string(), String::new()),
+                    Reason::Folder(_) => ("folder without pictures".into(), String::new()),
+                    Reason::Unread(name) => {
+                        (format!("{name} picture"), ": convert to JPEG or PNG what is to be read".into())
+                    }
+                    Reason::Damaged(problem) => {
+                        let problem = problem.split(": replace it").next().unwrap_or(problem);
+                        ("damaged picture".into(), format!(", {problem}"))
+                    }
+                };
+                match groups.iter_mut().find(|(group, ..)| *group == what) {
+                    Some((_, _, paths)) => paths.push(path),
+                    None => groups.push((what, why, vec![path])),
+                }
+            }
+            let line = |(what, why, paths): (String, String, Vec<&Path>)| match &paths[..] {
+                [only] => format!("1 {what} is skipped: {}{why}; --strict refuses it", only.display()),
+                _ => {
+                    let (count, first) = (paths.len(), paths[0].display());
+                    let what = what.replace("folder ", "folders ");
+                    let plural = if what.starts_with("folders") { "" } else { "s" };
+                    format!("{count} {what}{plural} are skipped, the first {first}{why}; --strict refuses them")
+                }
+            };
+            groups.into_iter().map(line).collect()
+        }
+    }
+
     /// Where the folders of the classes are.
     struct Parts {
-        train: PathBuf,
-        /// Of the test part, if it has its own.
-        test: Option<PathBuf>,
+        train: Vec<(String, PathBuf)>,
+        test: Option<OwnTest>,
+        notices: Vec<String>,
+    }
+
+    /// The test part that a folder brings itself.
+    struct OwnTest {
+        /// Its path, with `*` for the class where the parts are in the classes.
+        name: String,
+        folders: Vec<(String, PathBuf)>,
+    }
+
+    /// A part of a data set, by the name of its folder.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum PartName {
+        Train,
+        Test,
+        Validation,
+    }
+
+    impl PartName {
+        fn of(folder: &Path) -> Option<Self> {
+            match folder.file_name()?.to_str()?.to_ascii_lowercase().as_str() {
+                "train" | "training" => Some(Self::Train),
+                "test" | "testing" => Some(Self::Test),
+                "val" | "valid" | "validation" => Some(Self::Validation),
+                _ => None,
+            }
+        }
+
+        /// The one folder that is this part.
+        fn find(self, folders: &[PathBuf]) -> Result<Option<&PathBuf>> {
+            let mut found = folders.iter().filter(|folder| Self::of(folder) == Some(self));
+            match (found.next(), found.next()) {
+                (Some(first), Some(second)) => {
+                    Err(error(second, format!("the same part as {}: move one of them away", first.display())))
+                }
+                (found, _) => Ok(found),
+            }
+        }
     }
 
     impl Parts {
-        fn find(folder: &Path) -> Result<Self> {
-            let (train, test) = (folder.join("train"), folder.join("test"));
-            if !train.is_dir() || !test.is_dir() {
-                return Ok(Self { train: folder.into(), test: None });
+        fn find(folder: &Path, skipped: &mut Skipped) -> Result<Self> {
+            let mut notices = Vec::new();
+            let mut folder = folder.to_path_buf();
+            let mut folders = folders(&folder)?;
+            // A link may lead back here.
+            for _ in 0..8 {
+                let [only] = &folders[..] else { break };
+                let inner = self::folders(only)?;
+                if inner.is_empty() || !files(only)?.iter().all(|file| is_stray(file)) {
+                    break;
+                }
+                notices.push(format!("{}: the data are in its only folder, {}", folder.display(), only.display()));
+                (folder, folders) = (only.clone(), inner);
             }
-            match entries(folder)?.into_iter().find(|entry| *entry != train && *entry != test) {
-                Some(other) => Err(error(
-                    &other,
-                    format!(
-                        "it lies beside the folders train and test: move it away, or say --data {} --test {}",
-                        train.display(),
-                        test.display()
-                    ),
-                )),
-                None => Ok(Self { train, test: Some(test) }),
+            let stray = "it belongs to no class: move it into the folder of its class, or out of there";
+            for file in files(&folder)? {
+                skipped.skip(file, Reason::Stray(stray))?;
             }
+            let [train, test, validation] =
+                [PartName::Train, PartName::Test, PartName::Validation].map(|part| part.find(&folders));
+            let (train, test, validation) = (train?, test?, validation?);
+            let with_classes = train.map(|train| Ok::<_, Error>(!self::folders(train)?.is_empty())).transpose()?;
+            if let (Some(train), Some(true), Some(tested)) = (train, with_classes, test.or(validation)) {
+                for other in folders.iter().filter(|folder| PartName::of(folder).is_none()) {
+                    let problem = "it lies beside the parts of the data and is none of them: move it away";
+                    skipped.skip(other.clone(), Reason::Folder(problem))?;
+                }
+                notices.extend(part_notice(tested, test.and(validation)));
+                for file in [train, tested].into_iter().map(|part| files(part)).collect::<Result<Vec<_>>>()?.concat() {
+                    skipped.skip(file, Reason::Stray(stray))?;
+                }
+                let test = OwnTest { name: tested.display().to_string(), folders: named(self::folders(tested)?)? };
+                return Ok(Self { train: named(self::folders(train)?)?, test: Some(test), notices });
+            }
+            // The parts within the classes.
+            let inner = folders.iter().map(|class| self::folders(class)).collect::<Result<Vec<_>>>()?;
+            let all_parts = inner.iter().all(|parts| {
+                let part = |wanted| parts.iter().any(|part| PartName::of(part) == Some(wanted));
+                parts.iter().all(|part| PartName::of(part).is_some())
+                    && part(PartName::Train)
+                    && (part(PartName::Test) || part(PartName::Validation))
+            });
+            if all_parts && !inner.is_empty() {
+                for class in &folders {
+                    for file in files(class)? {
+                        skipped.skip(file, Reason::Stray("it belongs to no part: move it into train, or away"))?;
+                    }
+                }
+                let has_test = inner.iter().flatten().any(|part| PartName::of(part) == Some(PartName::Test));
+                let wanted = if has_test { PartName::Test } else { PartName::Validation };
+                let (mut train, mut test) = (Vec::new(), Vec::new());
+                let mut name = None;
+                for ((class, _), parts) in named(folders)?.into_iter().zip(&inner) {
+                    train.extend(PartName::Train.find(parts)?.map(|path| (class.clone(), path.clone())));
+                    let tested = wanted.find(parts)?;
+                    test.extend(tested.map(|path| (class.clone(), path.clone())));
+                    if let (Some(tested), None) = (tested, &name) {
+                        let left_out = if has_test { PartName::Validation.find(parts)? } else { None };
+                        let any = |part: &Path| folder.join("*").join(part.file_name().unwrap_or_default());
+                        notices.extend(part_notice(&any(tested), left_out.map(|part| any(part)).as_ref()));
+                        name = Some(any(tested).display().to_string());
+                    }
+                }
+                return Ok(Self { train, test: name.map(|name| OwnTest { name, folders: test }), notices });
+            }
+            Ok(Self { train: named(folders)?, test: None, notices })
+        }
+    }
+
+    /// What becomes of a validation part: the test part where there is no other, else nothing.
+    fn part_notice(tested: &Path, left_out: Option<&PathBuf>) -> Option<String> {
+        match left_out {
+            Some(validation) => Some(format!(
+                "{} is not used: to validate, hold out a share of the training part with --validation 0.1",
+                validation.display()
+            )),
+            None if PartName::of(tested) == Some(PartName::Validation) => {
+                Some(format!("{} is the test part: it is measured after every epoch", tested.display()))
+            }
+            None => None,
         }
     }
 
@@ -233,68 +480,68 @@ mod folder {
         files: Vec<(PathBuf, u32)>,
     }
 
-    /// Lists a folder of classes: the `known` ones, or else at least two.
-    fn list(folder: &Path, known: Option<&[String]>) -> Result<Listing> {
+    /// Lists the folders of the classes of a `folder`: the `known` ones, or else at least two.
+    fn list(
+        folder: &Path,
+        folders: &[(String, PathBuf)],
+        known: Option<&[String]>,
+        skipped: &mut Skipped,
+    ) -> Result<Listing> {
         let mut classes: Vec<String> = known.unwrap_or_default().to_vec();
         let mut files = Vec::new();
-        for path in entries(folder)? {
-            if !path.is_dir() {
-                let folder = folder.display();
+        for (name, path) in folders {
+            if let Some(inner) = self::folders(path)?.first() {
                 return Err(error(
-                    &path,
-                    format!("it belongs to no class: move it into one of the folders in {folder}, or out of there"),
+                    inner,
+                    format!(
+                        "a folder in the folder of a class: the classes are the folders in {}; move its pictures there, or \
+                         move it away",
+                        folder.display()
+                    ),
                 ));
             }
-            let name = path.file_name().and_then(OsStr::to_str);
-            let name = name.ok_or_else(|| error(&path, "its name is not UTF-8: rename it".into()))?;
-            let class = match (classes.iter().position(|class| class == name), known) {
-                (Some(class), _) => class,
-                (None, Some(known)) => {
-                    return Err(error(&path, format!("it is none of the classes {}", known.join(", "))));
+            let listed = self::files(path)?;
+            let kinds = listed.par_iter().map(|file| sniff(file)).collect::<Result<Vec<_>>>()?;
+            let class = classes.iter().position(|class| class == name).unwrap_or(classes.len());
+            let before = files.len();
+            for (file, kind) in listed.into_iter().zip(kinds) {
+                match kind {
+                    Ok(()) => files.push((file, class as u32)),
+                    Err(reason) => skipped.skip(file, reason)?,
                 }
-                (None, None) if classes.len() == MAX_CLASSES => {
+            }
+            if files.len() == before {
+                let problem = "this class has no images: add some, or remove the folder";
+                skipped.skip(path.clone(), Reason::Folder(problem))?;
+                continue;
+            }
+            match known {
+                _ if class < classes.len() => {}
+                Some(known) => {
+                    return Err(error(path, format!("it is none of the classes {}", known.join(", "))));
+                }
+                None if class == MAX_CLASSES => {
                     return Err(error(
                         folder,
                         format!("it has more than {MAX_CLASSES} classes, and that is the limit"),
                     ));
                 }
-                (None, None) => {
-                    classes.push(name.into());
-                    classes.len() - 1
-                }
-            };
-            let before = files.len();
-            for file in entries(&path)? {
-                let kind = fs::metadata(&file).map_err(Error::io("read", &file))?;
-                if kind.is_dir() {
-                    return Err(error(
-                        &file,
-                        format!(
-                            "a folder in the folder of a class: the classes are the folders in {}; if those are parts, say \
-                             --data {} and name the other with --test",
-                            folder.display(),
-                            path.display()
-                        ),
-                    ));
-                }
-                if !kind.is_file() {
-                    return Err(error(&file, "it is neither a file nor a folder: take it out of the folder".into()));
-                }
-                files.push((file, class as u32));
-            }
-            if files.len() == before {
-                return Err(error(&path, "this class has no images: add some, or remove the folder".into()));
+                None => classes.push(name.clone()),
             }
         }
         match (classes.as_slice(), files.as_slice()) {
-            ([], _) | (_, []) => Err(error(folder, "no folder in it: it needs one with images for each class".into())),
-            ([only], _) => Err(error(folder, format!("one class only, {only:?}: there is nothing to tell apart"))),
+            ([], _) | (_, []) => {
+                Err(error(folder, "no folder in it with pictures: it needs one with images for each class".into()))
+            }
+            ([only], _) if known.is_none() => {
+                Err(error(folder, format!("one class only, {only:?}: there is nothing to tell apart")))
+            }
             _ => Ok(Listing { classes, files }),
         }
     }
 
     impl Listing {
-        fn decode(&self, format: &ImageFormat) -> Result<Examples> {
+        fn decode(&self, format: &ImageFormat, skipped: &mut Skipped) -> Result<Examples> {
             let features = format.features();
             let mut inputs = Vec::new();
             let room = self.files.len().checked_mul(features).map(|bytes| (bytes, inputs.try_reserve_exact(bytes)));
@@ -310,16 +557,53 @@ mod folder {
                 }
             }
             let rows = inputs.par_chunks_mut(features).zip(&self.files);
-            let failed = rows.map(|(row, (path, _))| -> Result<()> {
-                row.copy_from_slice(&format.decode(&path.display().to_string(), &read(path)?)?);
-                Ok(())
+            let decoded = rows.map(|(row, (path, _))| {
+                let decoded = read(path).and_then(|bytes| format.decode(&path.display().to_string(), &bytes));
+                match decoded {
+                    Ok(pixels) => row.copy_from_slice(&pixels),
+                    Err(Error::Format { problem, .. }) => return Ok(Some(problem)),
+                    Err(error) => return Err(error),
+                }
+                Ok(None)
             });
-            if let Some(error) = failed.find_map_first(Result::err) {
-                return Err(error);
+            let damaged = decoded.collect::<Result<Vec<Option<String>>>>()?;
+            let mut labels = Vec::with_capacity(self.files.len());
+            for (at, ((path, class), problem)) in self.files.iter().zip(damaged).enumerate() {
+                match problem {
+                    Some(problem) => skipped.skip(path.clone(), Reason::Damaged(problem))?,
+                    None => {
+                        inputs.copy_within(at * features..(at + 1) * features, labels.len() * features);
+                        labels.push(*class);
+                    }
+                }
             }
-            let labels: Vec<u32> = self.files.iter().map(|&(_, class)| class).collect();
+            inputs.truncate(labels.len() * features);
+            if let ([], Some((path, _))) = (&labels[..], self.files.first()) {
+                return Err(error(path, "damaged, as every picture here is: replace them".into()));
+            }
             Examples::new(Features::Bytes(inputs), Targets::Classes(labels), features, format.classes.len())
         }
+    }
+
+    /// Tells a picture by its first bytes from what is none, and why.
+    fn sniff(path: &Path) -> Result<std::result::Result<(), Reason>> {
+        let kind = fs::metadata(path).map_err(Error::io("read", path))?;
+        if !kind.is_file() {
+            return Ok(Err(Reason::Stray("it is neither a file nor a folder: take it out of the folder")));
+        }
+        let mut start = Vec::with_capacity(SNIFFED);
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        file.take(SNIFFED as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
+        Ok(match picture(&start) {
+            Some(Picture::Read(_)) => Ok(()),
+            Some(Picture::Unread(name)) => Err(Reason::Unread(name)),
+            None if is_called_picture(&path.to_string_lossy()) => {
+                let problem =
+                    if start.is_empty() { "it is empty" } else { "a damaged image (it does not begin as one)" };
+                Err(Reason::Damaged(format!("{problem}: replace it, or leave it out")))
+            }
+            None => Err(Reason::Stray("no PNG, JPEG, WebP, BMP, GIF or TIFF image: convert it, or leave it out")),
+        })
     }
 
     fn read(path: &Path) -> Result<Vec<u8>> {
@@ -328,6 +612,39 @@ mod folder {
             return Err(error(path, format!("it has {length} bytes: the limit of an image is {MAX_BYTES}")));
         }
         fs::read(path).map_err(Error::io("read", path))
+    }
+
+    /// The folders in a folder, but for those of runs.
+    fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+        Ok(entries(folder)?.into_iter().filter(|entry| entry.is_dir() && !is_of_runs(entry)).collect())
+    }
+
+    /// What else is in a folder.
+    fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+        Ok(entries(folder)?.into_iter().filter(|entry| !entry.is_dir()).collect())
+    }
+
+    /// Folders with their names.
+    fn named(folders: Vec<PathBuf>) -> Result<Vec<(String, PathBuf)>> {
+        let name = |path: PathBuf| match path.file_name().and_then(OsStr::to_str) {
+            Some(name) => Ok((name.to_string(), path)),
+            None => Err(error(&path, "its name is not UTF-8: rename it".into())),
+        };
+        folders.into_iter().map(name).collect()
+    }
+
+    fn is_stray(file: &Path) -> bool {
+        !sniff(file).is_ok_and(|kind| kind.is_ok())
+    }
+
+    /// Returns true if a folder is that of a run, or holds runs and nothing else.
+    fn is_of_runs(folder: &Path) -> bool {
+        let is_run = |folder: &Path| {
+            ["metrics.jsonl", "model.safetensors"].iter().any(|file| folder.join(file).is_file())
+                && folder.join("config.json").is_file()
+        };
+        let holds_runs = |entries: Vec<PathBuf>| !entries.is_empty() && entries.iter().all(|entry| is_run(entry));
+        is_run(folder) || entries(folder).is_ok_and(holds_runs)
     }
 
     /// What is in a folder, sorted by name, but for hidden files and what file managers leave behind.

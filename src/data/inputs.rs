@@ -1,11 +1,9 @@
 //! What a model is to predict: images, rows of a table, arrays or IDX files, as the model reads them.
 
-use image::ImageFormat as FileFormat;
-
 use super::digit::{self, Frame};
 use super::idx::Idx;
 use super::npy::Array;
-use super::{Color, Elements, Features, ImageFormat, Preprocessing, TestPart, csv, images};
+use super::{Color, Elements, Features, ImageFormat, Preprocessing, TableFormat, TestPart, csv, images};
 use crate::error::{Error, Result};
 
 /// Examples whose targets nobody knows.
@@ -17,6 +15,8 @@ pub struct Inputs {
     pub features: Features,
     /// What a person should know of how they were read, a line each.
     pub notices: Vec<String>,
+    /// What is wrong with the rows of a table that are left out, a line each.
+    pub problems: Vec<String>,
 }
 
 /// How a picture is brought to the images of the IDX files that a model was trained on.
@@ -50,6 +50,9 @@ enum Kind {
     Image,
     Idx,
     Array,
+    Archive,
+    /// A picture of a kind that is not read, by its name.
+    Unread(&'static str),
     Other,
 }
 
@@ -59,19 +62,23 @@ impl Kind {
             [0, 0, 8, ..] => Self::Idx,
             _ if bytes.starts_with(&GZIP) => Self::Idx,
             [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Self::Array,
-            _ => match image::guess_format(bytes) {
-                Ok(FileFormat::Png | FileFormat::Jpeg) => Self::Image,
-                _ => Self::Other,
+            [b'P', b'K', 3, 4, ..] => Self::Archive,
+            _ => match images::picture(bytes) {
+                Some(images::Picture::Read(_)) => Self::Image,
+                Some(images::Picture::Unread(name)) => Self::Unread(name),
+                None => Self::Other,
             },
         }
     }
 
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Image => "an image",
-            Self::Idx => "an IDX file",
-            Self::Array => "a .npy array",
-            Self::Other => "no PNG, JPEG, IDX or .npy file",
+            Self::Image => "an image".into(),
+            Self::Idx => "an IDX file".into(),
+            Self::Array => "a .npy array".into(),
+            Self::Archive => "an archive, as .npz files are: save one of its arrays as .npy".into(),
+            Self::Unread(name) => format!("a {name} picture, which is not read: convert it to JPEG or PNG"),
+            Self::Other => format!("no {}, IDX or .npy file", images::READ.replace(" or ", ", ")),
         }
     }
 }
@@ -84,17 +91,17 @@ impl Reading<'_> {
     pub fn read(&self, file: &str, bytes: &[u8]) -> Result<Inputs> {
         match (Kind::of(bytes), self.preprocessing, self.elements()) {
             (kind, Some(Preprocessing::Table(format)), _) if kind == Kind::Other || bytes.starts_with(&GZIP) => {
-                let csv::Inputs { features, lines, notices } = csv::inputs(file, bytes, format)?;
-                let names = lines.iter().map(|line| format!("{file}:{line}")).collect();
-                Ok(Inputs { names, features: features.into(), notices })
+                rows(file, bytes, format)
             }
             (Kind::Image, Some(Preprocessing::Images(format)), _) => Ok(Inputs {
                 names: vec![file.into()],
                 features: format.decode(file, bytes)?.into(),
                 notices: Vec::new(),
+                problems: Vec::new(),
             }),
             (Kind::Image, None, _) => {
-                Ok(Inputs { names: vec![file.into()], features: self.fitted(file, bytes)?.into(), notices: Vec::new() })
+                let features = self.fitted(file, bytes)?.into();
+                Ok(Inputs { names: vec![file.into()], features, notices: Vec::new(), problems: Vec::new() })
             }
             (Kind::Idx, _, Some(Elements::Bytes)) => {
                 let idx = Idx::new(file, bytes)?;
@@ -103,19 +110,25 @@ impl Reading<'_> {
                     let problem = format!("an example has {features} features, not {} as in training", self.features);
                     return Err(Error::format(file, problem));
                 }
-                Ok(Inputs { names: numbered(file, count), features: idx.read()?.into(), notices: Vec::new() })
+                let (names, features) = (numbered(file, count), idx.read()?.into());
+                Ok(Inputs { names, features, notices: Vec::new(), problems: Vec::new() })
             }
             (Kind::Array, _, Some(elements)) => {
                 let array = Array::read(file, bytes)?;
                 array.check_features(elements, self.features)?;
                 let names = numbered(file, array.examples()?);
-                Ok(Inputs { names, features: array.into_features(), notices: Vec::new() })
+                Ok(Inputs { names, features: array.into_features()?, notices: Vec::new(), problems: Vec::new() })
             }
             (kind, preprocessing, _) => {
+                // A picture by its name that is none by its first bytes is damaged, where the model reads pictures.
+                let reads_pictures = matches!(preprocessing, None | Some(Preprocessing::Images(_)));
+                if reads_pictures && (matches!(kind, Kind::Unread(_)) || images::is_called_picture(file)) {
+                    images::decode_ink(file, bytes)?;
+                }
                 let wanted = match preprocessing {
-                    None => "images (PNG, JPEG), IDX files and .npy arrays of bytes",
+                    None => "images, IDX files and .npy arrays of bytes",
                     Some(Preprocessing::Table(_)) => "tables: CSV files with the columns it was trained on",
-                    Some(Preprocessing::Images(_)) => "images (PNG, JPEG), and IDX files and .npy arrays of bytes",
+                    Some(Preprocessing::Images(_)) => "images, and IDX files and .npy arrays of bytes",
                     Some(Preprocessing::Arrays(_)) => ".npy arrays, and IDX files if it was trained on bytes",
                 };
                 Err(Error::format(file, format!("it is {}, and the model reads {wanted}", kind.name())))
@@ -156,6 +169,63 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+/// The most rows of a table that may be bad; of more, the table is refused.
+const MAX_BAD_ROWS: usize = 100;
+
+/// Reads the rows of a table. Where one is bad, the others are read, and what is wrong with it is kept.
+fn rows(file: &str, bytes: &[u8], format: &TableFormat) -> Result<Inputs> {
+    let whole = match csv::inputs(file, bytes, format) {
+        Ok(whole) => vec![whole],
+        // Other encodings are not taken apart; and what is wrong with no line is wrong with all.
+        Err(error) if std::str::from_utf8(bytes).is_err() || !error.to_string().contains(": line ") => {
+            return Err(error);
+        }
+        Err(error) => {
+            let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
+            let (mut good, mut problems) = (Vec::new(), Vec::new());
+            // The halves that are still to be read, the first last.
+            let mut parts = vec![(1, lines.len())];
+            while let Some((from, to)) = parts.pop() {
+                // Lines outside are empty, so that the others keep their numbers.
+                let line = |(at, line): (usize, &&[u8])| {
+                    if at == 0 || (from..to).contains(&at) { line.to_vec() } else { b"\n".to_vec() }
+                };
+                let part: Vec<u8> = lines[..to].iter().enumerate().flat_map(line).collect();
+                if from == to || lines[from..to].iter().all(|line| line.trim_ascii().is_empty()) {
+                    continue;
+                }
+                match csv::inputs(file, &part[..], format) {
+                    Ok(read) => good.push(read),
+                    Err(problem) if to - from == 1 => problems.push(problem.to_string()),
+                    Err(_) => {
+                        let middle = from.midpoint(to);
+                        parts.extend([(middle, to), (from, middle)]);
+                    }
+                }
+                if problems.len() > MAX_BAD_ROWS {
+                    return Err(error);
+                }
+            }
+            return Ok(joined(file, good, problems));
+        }
+    };
+    Ok(joined(file, whole, Vec::new()))
+}
+
+fn joined(file: &str, parts: Vec<csv::Inputs>, problems: Vec<String>) -> Inputs {
+    let (mut names, mut features, mut notices) = (Vec::new(), Vec::new(), Vec::<String>::new());
+    for part in parts {
+        names.extend(part.lines.iter().map(|line| format!("{file}:{line}")));
+        features.extend(part.features);
+        for notice in part.notices {
+            if !notices.contains(&notice) {
+                notices.push(notice);
+            }
+        }
+    }
+    Inputs { names, features: Features::Floats(features), notices, problems }
 }
 
 fn numbered(file: &str, count: usize) -> Vec<String> {

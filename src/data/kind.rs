@@ -15,7 +15,7 @@ pub enum Kind {
     Table,
     /// A folder of images, with one subfolder for each class.
     Images,
-    /// A folder of NumPy arrays.
+    /// A folder of NumPy arrays, or a file of several.
     Arrays,
 }
 
@@ -29,7 +29,7 @@ impl Kind {
             Self::Table
         } else if folder::FILES.iter().any(|file| folder::find_file(path, file).is_some()) {
             Self::Idx
-        } else if npy::is_folder(path) {
+        } else if npy::is_set(path) {
             Self::Arrays
         } else if images::has_classes(path) {
             Self::Images
@@ -49,7 +49,7 @@ impl Kind {
             Self::Idx => "a standard set or IDX files",
             Self::Table => "a table (file.csv)",
             Self::Images => "a folder of images",
-            Self::Arrays => "a folder of .npy arrays",
+            Self::Arrays => "NumPy arrays (a folder of .npy files, or file.npz)",
         }
     }
 
@@ -123,7 +123,10 @@ pub(super) fn data(spec: &str, mut train: Examples, preprocessing: Preprocessing
     let test = match preprocessing.test() {
         TestPart::Share(share) => train.take(&choose_test(spec, train.len(), *share, seed)?),
         TestPart::Path(path) => match own_test(Path::new(spec), &preprocessing)? {
-            Some(test) => test,
+            Some((test, of_test)) => {
+                notices.extend(of_test);
+                test
+            }
             None => {
                 let (test, of_test) = examples(Path::new(path), &preprocessing)?;
                 notices.extend(of_test.into_iter().map(|notice| format!("{path}: {notice}")));
@@ -160,12 +163,19 @@ pub fn load_test(
         Ok(Measured { data, part, notice })
     };
     let own = own_test(path, preprocessing)?;
-    if let (Some(test), false) = (own.clone(), all) {
-        return measured(test, Part::Test, None, Vec::new());
+    if let (Some((test, notices)), false) = (own.clone(), all) {
+        return measured(test, Part::Test, None, notices);
     }
-    let (examples, notices) = examples(path, preprocessing)?;
+    let (examples, mut notices) = examples(path, preprocessing)?;
     if all {
-        return measured(own.into_iter().fold(examples, Examples::and), Part::All, None, notices);
+        let examples = match own {
+            Some((own, of_own)) => {
+                notices.extend(of_own);
+                examples.and(own)
+            }
+            None => examples,
+        };
+        return measured(examples, Part::All, None, notices);
     }
     if trained_on.is_some() && trained_on == Some(&examples.sha256()) {
         return Err(Error::Invalid(format!(
@@ -200,13 +210,13 @@ pub fn load_test(
 fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<(Examples, Vec<String>)> {
     match preprocessing {
         Preprocessing::Table(format) => csv::examples(path, format),
-        Preprocessing::Images(format) => Ok((images::examples(path, format)?, Vec::new())),
-        Preprocessing::Arrays(format) => Ok((npy::own_examples(path, format)?, Vec::new())),
+        Preprocessing::Images(format) => images::examples(path, format),
+        Preprocessing::Arrays(format) => npy::own_examples(path, format),
     }
 }
 
-/// Loads the separate test part of a source, if it has one.
-fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<Examples>> {
+/// Loads the separate test part of a source, if it has one, with notices.
+fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<(Examples, Vec<String>)>> {
     match preprocessing {
         Preprocessing::Table(_) => Ok(None),
         Preprocessing::Images(format) => images::own_test(path, format),

@@ -1,13 +1,15 @@
-//! NumPy arrays: `.npy` files as `numpy.save` writes them, and folders of them as data sets.
+//! NumPy arrays: `.npy` files as `numpy.save` writes them, and folders and `.npz` archives of them as data sets.
 //!
 //! A file is `\x93NUMPY`, the version of its format, the length of its header (two bytes, from version 2 on four), a Python
 //! dictionary that gives type, order and shape, and the elements. Source: NumPy, "A simple file format for NumPy arrays"
 //! (`numpy.lib.format`). The dictionary has three known entries, which are read strictly here; the crates for this format
 //! bring a parser of all Python literals.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::Read;
 
+use super::csv::Task;
 use super::idx::shape_text;
 use super::preprocessing::{ArrayFormat, ArrayTargets, Elements};
 use super::{Examples, Features, MAX_CLASSES, Targets};
@@ -16,10 +18,12 @@ use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::load;
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) use folder::{is_folder, own_examples, own_test};
+pub(super) use folder::{is_set, own_examples, own_test};
 
 /// The longest header that is read; of arrays that are not structured it has about a hundred bytes.
 const MAX_HEADER_BYTES: usize = 64 << 10;
+/// The longest text of an array, in characters.
+const MAX_TEXT: usize = 10_000;
 /// Bytes that are read at a time, and up to which an announced size is believed before the data is there.
 const CHUNK: usize = 64 << 10;
 const TRUSTED: usize = 64 << 20;
@@ -42,8 +46,10 @@ pub enum Values {
     Bytes(Vec<u8>),
     /// Of any other type of integers, and of `bool`.
     Integers(Vec<i64>),
-    /// Of `float32`, or of `float64` and rounded; all finite.
+    /// Of `float16`, `float32`, or of `float64` and rounded; all finite.
     Floats(Vec<f32>),
+    /// Texts of a fixed length, `str` or `bytes`.
+    Texts(Vec<String>),
 }
 
 /// What a header says.
@@ -111,18 +117,42 @@ impl Array {
             "u8" => {
                 elements!(u64, Integers, |number| i64::try_from(number).map_err(|_| ", beyond 64 bits with a sign"))
             }
+            "f2" => elements!(Half, Floats, |number| finite(number.value()).ok_or("")),
             "f4" => elements!(f32, Floats, |number| finite(number).ok_or("")),
             "f8" => elements!(f64, Floats, |number| finite(number as f32).ok_or(if number.is_finite() {
                 ", beyond the range of 32-bit floats"
             } else {
                 ""
             })),
-            _ => {
-                return Err(error(format!(
-                    "its elements are of type {:?}, not integers, float32 or float64: save array.astype('float32')",
-                    header.descr
-                )));
+            "O" => {
+                return Err(error(
+                    "its elements are Python objects: save array.astype(str) if they are texts, or \
+                     array.astype('float32') if they are numbers"
+                        .into(),
+                ));
             }
+            _ => match text_length(kind) {
+                Some(length) => {
+                    let size = length * if kind.starts_with('U') { 4 } else { 1 };
+                    let bytes = count.checked_mul(size).ok_or_else(no_memory)?;
+                    let mut taken: Vec<u8> = Vec::new();
+                    read_chunks(file, &mut input, bytes, |chunk| {
+                        taken.try_reserve(chunk.len()).map_err(|_| no_memory())?;
+                        taken.extend(chunk);
+                        Ok(())
+                    })?;
+                    let texts: Vec<String> =
+                        taken.chunks_exact(size).map(|text| decode_text(kind, big_endian, text)).collect();
+                    Values::Texts(if header.fortran_order { row_major(&texts, &shape) } else { texts })
+                }
+                None => {
+                    return Err(error(format!(
+                        "its elements are of type {:?}, not numbers or texts: save array.astype('float32'), or \
+                         array.astype(str) if they are texts",
+                        header.descr
+                    )));
+                }
+            },
         };
         Ok(Self { file: file.into(), shape, values })
     }
@@ -135,6 +165,58 @@ impl Array {
     fn error(&self, problem: impl Into<String>) -> Error {
         Error::format(&self.file, problem)
     }
+}
+
+/// A `float16`, by its bits.
+#[derive(Clone, Copy)]
+struct Half(u16);
+
+impl Half {
+    fn from_be_bytes(bytes: [u8; 2]) -> Self {
+        Self(u16::from_be_bytes(bytes))
+    }
+
+    fn from_le_bytes(bytes: [u8; 2]) -> Self {
+        Self(u16::from_le_bytes(bytes))
+    }
+
+    fn value(self) -> f32 {
+        let (exponent, fraction) = (i32::from(self.0 >> 10 & 31), f32::from(self.0 & 0x3ff));
+        let size = match exponent {
+            0 => fraction * 2f32.powi(-24),
+            31 if fraction == 0.0 => f32::INFINITY,
+            31 => f32::NAN,
+            _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
+        };
+        if self.0 >> 15 == 1 { -size } else { size }
+    }
+}
+
+impl fmt::Debug for Half {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value().fmt(formatter)
+    }
+}
+
+/// Characters of each text of a type: 5 of `U5`; `None` for what is no text.
+fn text_length(kind: &str) -> Option<usize> {
+    let digits = kind.strip_prefix(['U', 'S'])?;
+    size(digits).filter(|length| (1..=MAX_TEXT).contains(length))
+}
+
+/// A text without the zeros that fill it.
+fn decode_text(kind: &str, big_endian: bool, bytes: &[u8]) -> String {
+    if kind.starts_with('S') {
+        return String::from_utf8_lossy(bytes).trim_end_matches('\0').into();
+    }
+    let code = |&bytes: &[u8; 4]| if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
+    let text: String = bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|bytes| char::from_u32(code(bytes)).unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect();
+    text.trim_end_matches('\0').into()
 }
 
 fn finite(number: f32) -> Option<f32> {
@@ -157,10 +239,10 @@ fn index_text(mut at: usize, shape: &[usize], fortran_order: bool) -> String {
 }
 
 /// The elements of an array whose first index changes fastest, in the order where the last does.
-fn row_major<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
+fn row_major<T: Clone>(values: &[T], shape: &[usize]) -> Vec<T> {
     let mut index = vec![0; shape.len()];
     let next = |_| {
-        let value = values[index.iter().zip(shape).rev().fold(0, |at, (&index, &size)| at * size + index)];
+        let value = values[index.iter().zip(shape).rev().fold(0, |at, (&index, &size)| at * size + index)].clone();
         for (index, &size) in index.iter_mut().zip(shape).rev() {
             *index = (*index + 1) % size;
             if *index > 0 {
@@ -286,14 +368,26 @@ fn read_chunks(
     if chunk.is_empty() { Ok(()) } else { Err(Error::format(file, "it holds more than its header announces")) }
 }
 
+/// Features and targets of some examples, and what was made of the targets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labelled {
+    /// The examples.
+    pub examples: Examples,
+    /// The names of the classes, where the targets are texts.
+    pub classes: Vec<String>,
+    /// What should be known of how the targets were read.
+    pub notice: Option<String>,
+}
+
 /// Features and targets of some examples: `x`, `[examples, …]`, whose bytes become `byte / 255` and whose other numbers
-/// are features as they are, row-major; and `y`, integers for classes, `[examples]`, or floats for real values,
-/// `[examples]` or `[examples, outputs]`. A model's `format` gives the number of classes, otherwise it is the highest plus
-/// 1; and what the arrays must hold.
+/// are features as they are, row-major; and `y`. Integers are classes, and so are texts, one-hot rows and floats that are
+/// at most [`MAX_FLOAT_CLASSES`] whole numbers; other floats are real values, `[examples]` or `[examples, outputs]`. A
+/// model's `format` gives the kind of targets and the number of classes, which is otherwise the highest plus 1; and what
+/// the arrays must hold. A `task` says the kind of targets where there is no `format`.
 ///
 /// # Errors
 /// [`Error::Format`] naming the file, and the index where there is one.
-pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>) -> Result<Examples> {
+pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Result<Labelled> {
     let examples = x.examples()?;
     if y.shape.first() != Some(&examples) {
         let problem = format!("its shape is [{}], and {} has {examples} examples", y.shape_list(), x.file);
@@ -302,57 +396,192 @@ pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>) -> Result<Exam
     if let Some(format) = format {
         x.check_features(format.elements, format.features)?;
     }
-    let (features, (targets, outputs)) = (x.width(), targets(&y, format)?);
-    let inputs = x.into_features();
-    Examples::new(inputs, targets, features, outputs).map_err(|error| Error::format(y.file, error.to_string()))
+    let (features, made) = (x.width(), targets(&y, format, task)?);
+    let Made { targets, outputs, classes, notice } = made;
+    let examples = Examples::new(x.into_features()?, targets, features, outputs)
+        .map_err(|error| Error::format(&y.file, error.to_string()))?;
+    Ok(Labelled { examples, classes, notice: notice.map(|notice| format!("{}: {notice}", y.file)) })
 }
 
-fn targets(y: &Array, format: Option<&ArrayFormat>) -> Result<(Targets, usize)> {
-    let format = format.map(|format| format.targets);
-    let (label, name): (Box<dyn Fn(usize) -> i64>, _) = match &y.values {
-        Values::Floats(values) => {
-            let outputs = y.width();
-            if y.shape.len() > 2 {
-                return Err(
-                    y.error(format!("its shape is [{}], not [examples] or [examples, outputs]", y.shape_list()))
-                );
-            }
-            return match format {
-                Some(ArrayTargets::Classes(_)) => {
-                    Err(y.error("it holds floats, where training was on classes: save integers"))
-                }
-                Some(ArrayTargets::Values(count)) if count != outputs => {
-                    Err(y.error(format!("an example has {outputs} values, not {count} as in training")))
-                }
-                _ => Ok((Targets::Values(values.clone()), outputs)),
-            };
-        }
-        Values::Bytes(bytes) => (Box::new(|at| bytes[at].into()), "bytes"),
-        Values::Integers(numbers) => (Box::new(|at| numbers[at]), "integers"),
+/// The most whole numbers that floats are classes with; the same as in tables.
+pub const MAX_FLOAT_CLASSES: usize = 20;
+
+/// What was made of an array of targets.
+struct Made {
+    targets: Targets,
+    outputs: usize,
+    classes: Vec<String>,
+    notice: Option<String>,
+}
+
+fn targets(y: &Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Result<Made> {
+    let known = format.map(|format| format.targets);
+    let is_regression = match (known, task) {
+        (Some(ArrayTargets::Values(_)), _) | (None, Some(Task::Regression)) => Some(true),
+        (Some(ArrayTargets::Classes(_)), _) | (None, Some(Task::Classification)) => Some(false),
+        (None, None) => None,
     };
-    let as_values = "for real values, save y.astype('float32')";
-    let classes = match format {
+    let count = match known {
         Some(ArrayTargets::Classes(count)) => Some(count),
-        Some(ArrayTargets::Values(_)) => {
-            return Err(y.error(format!("it holds {name}, where training was on real values: {as_values}")));
-        }
-        None => None,
+        _ => None,
     };
-    if y.width() != 1 {
-        return Err(y.error(format!(
-            "its shape is [{}]: {name} are classes, one for each example; for one-hot rows, save y.argmax(axis=1), and \
-             {as_values}",
-            y.shape_list()
-        )));
+    if let Values::Texts(texts) = &y.values {
+        return texts_as_classes(y, texts, format, is_regression);
     }
-    let limit = classes.unwrap_or(MAX_CLASSES);
+    if format.is_some_and(|format| !format.classes.is_empty()) {
+        return Err(y.error("it holds numbers, where training was on texts: save the names of the classes"));
+    }
+    let width = y.width();
+    if is_regression == Some(true) {
+        return real_values(y, known, None);
+    }
+    if width > 1 {
+        return match (one_hot(y), count, &y.values) {
+            (Some(_), Some(count), _) if width != count => {
+                Err(y.error(format!("its one-hot rows have {width} columns, not {count} as in training")))
+            }
+            (Some(labels), _, _) => {
+                let notice = format!("its one-hot rows are {width} classes (for real values, say --task regression)");
+                let notice = format.is_none().then_some(notice);
+                Ok(Made { notice, ..classes(y, count.or(Some(width)), |at| i64::from(labels[at]))? })
+            }
+            (None, None, Values::Floats(_)) if is_regression.is_none() => real_values(y, known, None),
+            _ => Err(y.error(format!(
+                "its shape is [{}]: classes are one number for each example, or one-hot rows of one 1 and else 0; for real \
+                 values, say --task regression",
+                y.shape_list()
+            ))),
+        };
+    }
+    match &y.values {
+        Values::Bytes(bytes) => classes(y, count, |at| bytes[at].into()),
+        Values::Integers(numbers) => classes(y, count, |at| numbers[at]),
+        Values::Floats(numbers) => {
+            let fraction = numbers.iter().position(|number| number.fract() != 0.0);
+            if let (Some(at), Some(false)) = (fraction, is_regression) {
+                let at = index_text(at, &y.shape, false);
+                return Err(y.error(format!("{at} is no whole number, and classes are numbers from 0")));
+            }
+            let distinct = distinct_up_to(numbers, MAX_FLOAT_CLASSES);
+            let are_classes = fraction.is_none()
+                && distinct.is_some_and(|distinct| distinct > 1)
+                && numbers.iter().all(|number| (0.0..MAX_CLASSES as f32).contains(number));
+            if is_regression == Some(false) || are_classes {
+                let notice = "its floats are whole numbers, and classes (for real values, say --task regression)";
+                let notice = format.is_none().then(|| notice.to_string());
+                return Ok(Made { notice, ..classes(y, count, |at| numbers[at] as i64)? });
+            }
+            let notice = fraction.is_none().then(|| {
+                "its floats are whole numbers, taken as real values (if they are classes, say --task classification)".into()
+            });
+            real_values(y, known, notice)
+        }
+        Values::Texts(_) => Err(y.error("it holds texts")),
+    }
+}
+
+/// How many different numbers there are; `None` where they are more than `most`.
+fn distinct_up_to(numbers: &[f32], most: usize) -> Option<usize> {
+    let mut distinct = BTreeSet::new();
+    for number in numbers {
+        distinct.insert(number.to_bits());
+        if distinct.len() > most {
+            return None;
+        }
+    }
+    Some(distinct.len())
+}
+
+/// The class of each row where every row is one 1 and else 0.
+fn one_hot(y: &Array) -> Option<Vec<u32>> {
+    fn rows<T: Copy + PartialEq>(values: &[T], width: usize, [zero, one]: [T; 2]) -> Option<Vec<u32>> {
+        let class = |row: &[T]| {
+            let at = row.iter().position(|&value| value == one)?;
+            let rest = row.iter().filter(|&&value| value == zero).count();
+            (rest == width - 1).then_some(at as u32)
+        };
+        values.chunks(width).map(class).collect()
+    }
+    let width = y.width();
+    match &y.values {
+        _ if y.shape.len() != 2 => None,
+        Values::Bytes(values) => rows(values, width, [0, 1]),
+        Values::Integers(values) => rows(values, width, [0, 1]),
+        Values::Floats(values) => rows(values, width, [0.0, 1.0]),
+        Values::Texts(_) => None,
+    }
+}
+
+fn real_values(y: &Array, known: Option<ArrayTargets>, notice: Option<String>) -> Result<Made> {
+    let outputs = y.width();
+    if y.shape.len() > 2 {
+        return Err(y.error(format!("its shape is [{}], not [examples] or [examples, outputs]", y.shape_list())));
+    }
+    if let Some(ArrayTargets::Values(count)) = known
+        && count != outputs
+    {
+        return Err(y.error(format!("an example has {outputs} values, not {count} as in training")));
+    }
+    let values = match &y.values {
+        Values::Bytes(bytes) => bytes.iter().map(|&byte| f32::from(byte)).collect(),
+        Values::Integers(numbers) => numbers.iter().map(|&number| number as f32).collect(),
+        Values::Floats(numbers) => numbers.clone(),
+        Values::Texts(_) => Vec::new(),
+    };
+    Ok(Made { targets: Targets::Values(values), outputs, classes: Vec::new(), notice })
+}
+
+fn texts_as_classes(
+    y: &Array,
+    texts: &[String],
+    format: Option<&ArrayFormat>,
+    is_regression: Option<bool>,
+) -> Result<Made> {
+    if is_regression == Some(true) {
+        return Err(y.error("it holds texts, where real values are wanted: save numbers, as y.astype('float32')"));
+    }
+    if y.width() != 1 {
+        return Err(y.error(format!("its shape is [{}]: classes are one text for each example", y.shape_list())));
+    }
+    let names: Vec<String> = match format {
+        Some(format) if format.classes.is_empty() => {
+            return Err(y.error("it holds texts, where training was on classes that are numbers from 0"));
+        }
+        Some(format) => format.classes.clone(),
+        None => texts.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect(),
+    };
+    match &names[..] {
+        [only] => return Err(y.error(format!("one class only, {only:?}: there is nothing to tell apart"))),
+        names if names.len() > MAX_CLASSES => {
+            return Err(y.error(format!("{} different texts: at most {MAX_CLASSES} can be classes", names.len())));
+        }
+        _ => {}
+    }
+    let place: BTreeMap<&str, u32> = names.iter().map(String::as_str).zip(0..).collect();
+    let label = |(at, text): (usize, &String)| {
+        place.get(text.as_str()).copied().ok_or_else(|| {
+            let at = index_text(at, &y.shape, false);
+            y.error(format!("{at} is {text:?}: it is none of the classes {}", names.join(", ")))
+        })
+    };
+    let labels = texts.iter().enumerate().map(label).collect::<Result<Vec<u32>>>()?;
+    let outputs = names.len();
+    let notice = format.is_none().then(|| format!("its texts are {outputs} classes"));
+    Ok(Made { targets: Targets::Classes(labels), outputs, classes: names, notice })
+}
+
+/// Classes that are numbers from 0; so many if `count` says it.
+fn classes(y: &Array, count: Option<usize>, label: impl Fn(usize) -> i64) -> Result<Made> {
+    let limit = count.unwrap_or(MAX_CLASSES).min(MAX_CLASSES);
     let mut labels = Vec::with_capacity(y.shape[0]);
     for at in 0..y.shape[0] {
         let label = label(at);
         let class = usize::try_from(label).ok().filter(|&class| class < limit).ok_or_else(|| {
-            let problem = match classes {
+            let problem = match count {
                 Some(count) => format!("classes are 0 to {}, as in training", count - 1),
-                None => format!("classes are numbers from 0, below {MAX_CLASSES}; {as_values}"),
+                None => {
+                    format!("classes are numbers from 0, below {MAX_CLASSES}; for real values, say --task regression")
+                }
             };
             y.error(format!("{} is {label}: {problem}", index_text(at, &y.shape, false)))
         })?;
@@ -360,10 +589,11 @@ fn targets(y: &Array, format: Option<&ArrayFormat>) -> Result<(Targets, usize)> 
     }
     let distinct: BTreeSet<u32> = labels.iter().copied().collect();
     let highest = distinct.last().map_or(0, |&label| label as usize);
-    if classes.is_none() && distinct.len() == 1 {
+    if count.is_none() && distinct.len() == 1 {
         return Err(y.error(format!("one class only, {highest}: there is nothing to tell apart")));
     }
-    Ok((Targets::Classes(labels), classes.unwrap_or(highest + 1)))
+    let outputs = count.unwrap_or(highest + 1);
+    Ok(Made { targets: Targets::Classes(labels), outputs, classes: Vec::new(), notice: None })
 }
 
 impl Array {
@@ -391,18 +621,22 @@ impl Array {
     }
 
     /// Its elements as features, `[examples, …]`.
-    pub fn into_features(self) -> Features {
-        match self.values {
+    ///
+    /// # Errors
+    /// [`Error::Format`] where they are texts.
+    pub fn into_features(self) -> Result<Features> {
+        Ok(match self.values {
+            Values::Texts(_) => return Err(self.error("it holds texts, and features are numbers")),
             Values::Bytes(bytes) => Features::Bytes(bytes),
             Values::Integers(numbers) => Features::Floats(numbers.into_iter().map(|number| number as f32).collect()),
             Values::Floats(numbers) => Features::Floats(numbers),
-        }
+        })
     }
 
     fn elements(&self) -> Elements {
         match self.values {
             Values::Bytes(_) => Elements::Bytes,
-            Values::Integers(_) | Values::Floats(_) => Elements::Numbers,
+            Values::Integers(_) | Values::Floats(_) | Values::Texts(_) => Elements::Numbers,
         }
     }
 
@@ -422,45 +656,42 @@ impl Elements {
 
 #[cfg(not(target_arch = "wasm32"))]
 mod folder {
-    use std::fs::File;
+    use std::fs::{self, File};
     use std::io::BufReader;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
-    use super::{Array, examples};
+    use super::{Array, Labelled, examples};
+    use crate::data::csv::Task;
     use crate::data::preprocessing::{ArrayFormat, ArrayTargets, Elements, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, Targets, kind};
+    use crate::data::{Data, Examples, Features, Targets, kind, zip};
     use crate::error::{Error, Result};
 
-    /// Features and targets to train on, and to test with.
-    const TRAIN: [&str; 2] = ["x.npy", "y.npy"];
-    const TEST: [&str; 2] = ["x_test.npy", "y_test.npy"];
-
-    /// Loads a folder with the arrays `x.npy` and `y.npy`, and for testing `x_test.npy` and `y_test.npy` or else a share
-    /// of the examples, a fifth if none is given; the seed decides which. See [`examples`] for what they hold.
+    /// Loads the arrays of a folder, or of an `.npz` archive: `x` and `y`, and for testing `x_test` and `y_test` or else a
+    /// share of the examples, a fifth if none is given; the seed decides which. Other names are as good: `x_train`,
+    /// `X_train`, `train_images` and `y_train`, `train_labels`, `images` and `labels`; see [`examples`] for what they hold.
     ///
     /// # Errors
-    /// As of [`examples`] and [`Array::read`]; [`Error::Invalid`] for a test part that does not go with the folder.
-    pub fn load(folder: &Path, test: Option<&TestPart>, seed: u64) -> Result<Data> {
-        let has_test = has_test(folder)?;
-        let test = match test {
-            Some(asked @ TestPart::Path(_)) => {
+    /// As of [`examples`] and [`Array::read`]; [`Error::Invalid`] for a test part that does not go with the arrays.
+    pub fn load(path: &Path, test: Option<&TestPart>, task: Option<Task>, seed: u64) -> Result<Data> {
+        let set = Set::open(path)?;
+        let test = match (test, &set.test) {
+            (Some(asked @ TestPart::Path(_)), _) => {
                 return Err(Error::Invalid(format!(
-                    "--test {asked}: arrays to test with are {}, beside {}",
-                    TEST.join(" and "),
-                    TRAIN.join(" and ")
+                    "--test {asked}: arrays to test with are x_test.npy and y_test.npy, beside {}",
+                    set.train.join(" and ")
                 )));
             }
-            Some(asked) if has_test => {
+            (Some(asked), Some(own)) => {
                 return Err(Error::Invalid(format!(
                     "--test {asked}: {} has its own test part, {}; leave --test away",
-                    folder.display(),
-                    TEST.join(" and ")
+                    path.display(),
+                    own.join(" and ")
                 )));
             }
-            _ if has_test => TestPart::Path(folder.join(TEST[0]).display().to_string()),
-            asked => asked.cloned().unwrap_or_default(),
+            (None, Some(own)) => TestPart::Path(set.place(&own[0])),
+            (asked, None) => asked.cloned().unwrap_or_default(),
         };
-        let train = read(folder, TRAIN, None)?;
+        let Labelled { examples: train, classes, notice } = set.read(&set.train, None, task)?;
         let format = ArrayFormat {
             elements: match *train.inputs {
                 Features::Bytes(_) => Elements::Bytes,
@@ -471,48 +702,204 @@ mod folder {
                 Targets::Classes(_) => ArrayTargets::Classes(train.outputs),
                 Targets::Values(_) => ArrayTargets::Values(train.outputs),
             },
+            classes,
             test,
         };
-        kind::data(&folder.display().to_string(), train, Preprocessing::Arrays(format), seed)
+        let preprocessing = Preprocessing::Arrays(format);
+        let name = path.display().to_string();
+        preprocessing.check().map_err(|error| Error::format(&name, error.to_string()))?;
+        let mut data = kind::data(&name, train, preprocessing, seed)?;
+        data.notices.splice(0..0, set.notices.into_iter().chain(notice));
+        Ok(data)
     }
 
-    /// Every example of a folder, but for its own test part, as a model with this format reads them.
-    pub(in crate::data) fn own_examples(folder: &Path, format: &ArrayFormat) -> Result<Examples> {
-        read(folder, TRAIN, Some(format))
+    /// Every example of a set, but for its own test part, as a model with this format reads them; and notices.
+    pub(in crate::data) fn own_examples(path: &Path, format: &ArrayFormat) -> Result<(Examples, Vec<String>)> {
+        let set = Set::open(path)?;
+        let Labelled { examples, notice, .. } = set.read(&set.train, Some(format), None)?;
+        Ok((examples, set.notices.into_iter().chain(notice).collect()))
     }
 
-    /// The examples of its own test part, if it has one.
-    pub(in crate::data) fn own_test(folder: &Path, format: &ArrayFormat) -> Result<Option<Examples>> {
-        has_test(folder)?.then(|| read(folder, TEST, Some(format))).transpose()
+    /// The examples of its own test part, if it has one, and notices.
+    pub(in crate::data) fn own_test(path: &Path, format: &ArrayFormat) -> Result<Option<(Examples, Vec<String>)>> {
+        let set = Set::open(path)?;
+        let Some(test) = &set.test else { return Ok(None) };
+        let Labelled { examples, notice, .. } = set.read(test, Some(format), None)?;
+        Ok(Some((examples, notice.into_iter().collect())))
     }
 
-    /// Whether there is one of the arrays to train on.
-    pub(in crate::data) fn is_folder(folder: &Path) -> bool {
-        TRAIN.iter().any(|file| folder.join(file).is_file())
+    /// Returns true if a path is an `.npz` archive, or a folder with arrays to train on.
+    pub(in crate::data) fn is_set(path: &Path) -> bool {
+        if is_archive(path) {
+            return true;
+        }
+        let has = |role| file_names(path).iter().any(|name| place_of(name) == Some((Part::Train, role)));
+        let has_folders = || {
+            let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
+            entries.any(|entry| entry.path().is_dir())
+        };
+        match [has(Role::X), has(Role::Y)] {
+            [true, true] => true,
+            [false, false] => false,
+            _ => !has_folders(),
+        }
     }
 
-    fn has_test(folder: &Path) -> Result<bool> {
-        match TEST.map(|file| folder.join(file).exists()) {
-            [true, true] => Ok(true),
-            [false, false] => Ok(false),
-            [x, _] => {
-                let (there, missing) = if x { (TEST[0], TEST[1]) } else { (TEST[1], TEST[0]) };
-                let problem = format!("it has {there} but no {missing}: a test part is both");
-                Err(Error::format(folder.display().to_string(), problem))
+    fn is_archive(path: &Path) -> bool {
+        path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npz")) && !path.is_dir()
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Part {
+        Train,
+        Test,
+        Validation,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Role {
+        X,
+        Y,
+    }
+
+    /// What an array is, by its name: `x`, `x_train`, `X_train.npy`, `trainX`, `train_images`, `labels`, ….
+    fn place_of(name: &str) -> Option<(Part, Role)> {
+        const PARTS: [(&str, Part); 6] = [
+            ("training", Part::Train),
+            ("train", Part::Train),
+            ("test", Part::Test),
+            ("validation", Part::Validation),
+            ("valid", Part::Validation),
+            ("val", Part::Validation),
+        ];
+        let name = name.to_ascii_lowercase();
+        let name = name.strip_suffix(".npy").unwrap_or(&name);
+        let without =
+            |part: &str| name.strip_prefix(part).or_else(|| name.strip_suffix(part)).map(|rest| rest.to_string());
+        let found = PARTS.iter().find_map(|&(text, part)| Some((without(text)?, part)));
+        let (rest, part) = found.unwrap_or_else(|| (name.to_string(), Part::Train));
+        let role = match rest.trim_matches(['_', '-', '.', ' ']) {
+            "x" | "xs" | "image" | "images" | "data" | "feature" | "features" | "input" | "inputs" => Role::X,
+            "y" | "ys" | "label" | "labels" | "target" | "targets" | "class" | "classes" => Role::Y,
+            _ => return None,
+        };
+        Some((part, role))
+    }
+
+    /// The names of the arrays in a folder.
+    fn file_names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| name.to_ascii_lowercase().ends_with(".npy")).collect();
+        names.sort();
+        names
+    }
+
+    /// Arrays by the parts of the data that they are.
+    struct Set {
+        path: PathBuf,
+        /// Of an archive.
+        entries: Option<Vec<zip::Entry>>,
+        /// Features and targets to train on, and to test with.
+        train: [String; 2],
+        test: Option<[String; 2]>,
+        notices: Vec<String>,
+    }
+
+    impl Set {
+        fn open(path: &Path) -> Result<Self> {
+            let (names, entries) = if is_archive(path) {
+                let mut file = BufReader::new(File::open(path).map_err(Error::io("read", path))?);
+                let entries = zip::entries(&path.display().to_string(), &mut file)?;
+                (entries.iter().map(|entry| entry.name.clone()).collect(), Some(entries))
+            } else {
+                (file_names(path), None)
+            };
+            let error = |problem: String| Error::format(path.display().to_string(), problem);
+            let find = |part: Part, role: Role| {
+                let mut found = names.iter().filter(|name| place_of(name) == Some((part, role)));
+                match (found.next(), found.next()) {
+                    (Some(first), Some(second)) => {
+                        Err(error(format!("{first} and {second} are both {}: leave one of them", part.text(role))))
+                    }
+                    (found, _) => Ok(found.cloned()),
+                }
+            };
+            let pair = |part: Part| match [find(part, Role::X)?, find(part, Role::Y)?] {
+                [Some(x), Some(y)] => Ok(Some([x, y])),
+                [None, None] => Ok(None),
+                [x, y] => {
+                    let missing = part.file(if x.is_none() { Role::X } else { Role::Y });
+                    let there = x.or(y).unwrap_or_default();
+                    let both = if part == Part::Train { "examples are both" } else { "a test part is both" };
+                    Err(error(format!("it has {there} but no {missing}: {both}")))
+                }
+            };
+            let Some(train) = pair(Part::Train)? else {
+                return Err(error(format!(
+                    "it needs arrays x and y, or x_train and y_train, or images and labels; it has {}",
+                    if names.is_empty() { "none".into() } else { names.join(", ") }
+                )));
+            };
+            let (test, validation) = (pair(Part::Test)?, pair(Part::Validation)?);
+            let notices = match (&test, &validation) {
+                (Some(_), Some([x, y])) => vec![format!(
+                    "{x} and {y} are not used: to validate, hold out a share of the training part with --validation 0.1"
+                )],
+                (None, Some([x, y])) => {
+                    vec![format!("{x} and {y} are the test part: it is measured after every epoch")]
+                }
+                _ => Vec::new(),
+            };
+            Ok(Self { path: path.into(), entries, train, test: test.or(validation), notices })
+        }
+
+        /// What errors call an array.
+        fn place(&self, name: &str) -> String {
+            match self.entries {
+                Some(_) => format!("{}[{}]", self.path.display(), name.strip_suffix(".npy").unwrap_or(name)),
+                None => self.path.join(name).display().to_string(),
             }
         }
+
+        fn array(&self, name: &str) -> Result<Array> {
+            let place = self.place(name);
+            let Some(entries) = &self.entries else {
+                let path = self.path.join(name);
+                let file = File::open(&path).map_err(Error::io("read", &path))?;
+                return Array::read(&place, BufReader::new(file));
+            };
+            let mut file = BufReader::new(File::open(&self.path).map_err(Error::io("read", &self.path))?);
+            let entry = entries.iter().find(|entry| entry.name == name);
+            let entry = entry.ok_or_else(|| Error::format(&place, "it is not in the archive"))?;
+            zip::read(&self.path.display().to_string(), &mut file, entry, |input| Array::read(&place, input))
+        }
+
+        fn read(&self, [x, y]: &[String; 2], format: Option<&ArrayFormat>, task: Option<Task>) -> Result<Labelled> {
+            examples(self.array(x)?, self.array(y)?, format, task)
+        }
     }
 
-    fn read(folder: &Path, files: [&str; 2], format: Option<&ArrayFormat>) -> Result<Examples> {
-        let paths = files.map(|file| folder.join(file));
-        if let Some(missing) = paths.iter().position(|path| !path.is_file()) {
-            let problem = format!("it has {} but no {}: examples are both", files[1 - missing], files[missing]);
-            return Err(Error::format(folder.display().to_string(), problem));
+    impl Part {
+        /// Its usual file.
+        fn file(self, role: Role) -> String {
+            let name = if role == Role::X { "x" } else { "y" };
+            match self {
+                Self::Train => format!("{name}.npy"),
+                Self::Test => format!("{name}_test.npy"),
+                Self::Validation => format!("{name}_val.npy"),
+            }
         }
-        let [x, y] = paths.map(|path| {
-            let file = File::open(&path).map_err(Error::io("read", &path))?;
-            Array::read(&path.display().to_string(), BufReader::new(file))
-        });
-        examples(x?, y?, format)
+
+        fn text(self, role: Role) -> &'static str {
+            match (self, role) {
+                (Self::Train, Role::X) => "features to train on",
+                (Self::Train, Role::Y) => "targets to train on",
+                (Self::Test, Role::X) => "features to test with",
+                (Self::Test, Role::Y) => "targets to test with",
+                (Self::Validation, Role::X) => "features to validate with",
+                (Self::Validation, Role::Y) => "targets to validate with",
+            }
+        }
     }
 }

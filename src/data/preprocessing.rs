@@ -138,6 +138,9 @@ pub struct ArrayFormat {
     pub features: usize,
     /// Kind of the targets.
     pub targets: ArrayTargets,
+    /// Names of the classes, where the targets are texts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// The test part: examples that the model was not trained on.
     pub test: TestPart,
 }
@@ -342,6 +345,19 @@ impl ImageFormat {
     }
 }
 
+impl ArrayFormat {
+    fn problem(&self) -> Option<String> {
+        let names = self.classes.len();
+        let distinct: BTreeSet<_> = self.classes.iter().collect();
+        match self.targets {
+            _ if distinct.len() < names => Some("two classes have the same name".into()),
+            ArrayTargets::Classes(count) if names == 0 || names == count => None,
+            ArrayTargets::Values(_) if names == 0 => None,
+            _ => Some(format!("{names} names of classes do not fit its targets")),
+        }
+    }
+}
+
 impl Preprocessing {
     /// Number of features of an example.
     pub fn features(&self) -> usize {
@@ -393,6 +409,7 @@ impl Preprocessing {
         match self {
             Self::Table(TableFormat { encoding: TargetEncoding::Classes(names), .. }) => Some(names),
             Self::Images(images) => Some(&images.classes),
+            Self::Arrays(arrays) if !arrays.classes.is_empty() => Some(&arrays.classes),
             Self::Table(_) | Self::Arrays(_) => None,
         }
     }
@@ -432,7 +449,7 @@ impl Preprocessing {
         let problem = match self {
             Self::Table(table) => table.problem(),
             Self::Images(images) => images.problem(),
-            Self::Arrays(_) => None,
+            Self::Arrays(arrays) => arrays.problem(),
         };
         let bytes = serde_json::to_string(self).map_or(usize::MAX, |json| json.len());
         let problem = match (problem, self.test()) {

@@ -83,6 +83,8 @@ pub enum AdapterChoice {
     /// The first of [`adapters`] that opens: a hardware GPU if there is one.
     #[default]
     Auto,
+    /// The first hardware GPU.
+    Hardware,
     /// The adapter with this index in that list, or with this text in its name, case-insensitive.
     Named(String),
 }
@@ -150,9 +152,18 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`] if there is no adapter, or none matches; [`Error::Gpu`] if the device does not open.
     pub async fn open(choice: &AdapterChoice) -> Result<Self> {
-        let entries = adapters().await;
+        let mut entries = adapters().await;
         if entries.is_empty() {
             return Err(Error::NoAdapter(format!("no GPU adapter found: {REMEDY}")));
+        }
+        if *choice == AdapterChoice::Hardware {
+            let software = entries[0].name.clone();
+            entries.retain(|entry| entry.device_type != "software");
+            if entries.is_empty() {
+                return Err(Error::NoAdapter(format!(
+                    "no hardware GPU found; --backend gpu takes the software adapter {software}, which is slower than the CPU"
+                )));
+            }
         }
         let AdapterChoice::Named(name) = choice else {
             // The first adapter that opens; the list starts with the best.
@@ -170,9 +181,12 @@ impl Gpu {
         };
         let list: Vec<String> = entries.iter().map(|entry| format!("{} ({})", entry.index, entry.name)).collect();
         let part = name.trim().to_lowercase();
-        let by_index = entries.iter().position(|entry| entry.index.to_string() == part);
-        let by_name = entries.iter().position(|entry| !part.is_empty() && entry.name.to_lowercase().contains(&part));
-        match by_index.or(by_name).and_then(|position| entries.into_iter().nth(position)) {
+        // A whole number is an index, not a part of a name that has it by chance.
+        let place = match part.parse::<usize>() {
+            Ok(index) => entries.iter().position(|entry| entry.index == index),
+            Err(_) => entries.iter().position(|entry| !part.is_empty() && entry.name.to_lowercase().contains(&part)),
+        };
+        match place.and_then(|position| entries.into_iter().nth(position)) {
             Some(entry) => Self::open_entry(entry).await,
             None => Err(Error::NoAdapter(format!("no adapter matches {name:?}; there are: {}", list.join(", ")))),
         }

@@ -153,7 +153,11 @@ pub fn npy(bytes: &[u8]) {
         Values::Integers(values) => (values.len(), 1),
         Values::Floats(values) => {
             assert!(values.iter().all(|value| value.is_finite()));
-            (values.len(), 4)
+            (values.len(), 2) // of float16
+        }
+        Values::Texts(values) => {
+            assert!(values.iter().map(String::len).sum::<usize>() <= 4 * bytes.len());
+            (values.len(), 1)
         }
     };
     assert!(length == size && size > 0);
@@ -175,7 +179,8 @@ pub fn npy_pair(bytes: &[u8]) {
     let (x, y) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
     let [Some(x), Some(y)] = [x, y].map(|file| sound(Array::read(FILE, file))) else { return };
     let rows = y.shape.first().copied();
-    let Some(examples) = sound(npy::examples(x, y, None)) else { return };
+    let Some(examples) = sound(npy::examples(x, y, None, None)) else { return };
+    let examples = examples.examples;
     assert_eq!(rows, Some(examples.len()));
     assert!((0..examples.len()).flat_map(|example| examples.input(example)).all(f64::is_finite));
     if let Ok(labels) = examples.labels() {

@@ -999,7 +999,7 @@ impl Text {
     pub fn step_lead(self) -> Markup {
         self.html(
             "What softstep does thousands of times, done once, and small enough to check with a pocket calculator: three \
-             examples <i>a</i>, <i>b</i>, <i>c</i> with two features, three classes, six weights and three\
+             examples <i>a</i>, <i>b</i>, <i>c</i> with two features, three classes, six weights and three \
              biases.",
             "softstep 要做成千上万次的事，这里只做一次，小到可以用计算器验算：三个样本 <i>a</i>、<i>b</i>、<i>c</i>，\
              每个两个特征，三个类别，六个权重和三个偏置。",

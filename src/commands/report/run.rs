@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 use softstep::error::printable;
 use softstep::loss::Loss;
-use softstep::metrics::Confusion;
+use softstep::metrics::{Confusion, interval};
 use softstep::model::{Layer, Weights};
 use softstep::trainer::Best;
 
@@ -20,6 +20,8 @@ use crate::tested::{Input, Mistake, Tested, Wrong};
 
 /// Columns of a plot of steps: as many as can be seen.
 const COLUMNS: usize = 480;
+/// Classes from which on a confusion matrix is squeezed to the width of the page.
+const MANY_CLASSES: usize = 12;
 /// Classes up to which a confusion matrix is shown; of more, the pairs most often mistaken.
 const MATRIX_CLASSES: usize = 32;
 const PAIRS: usize = 20;
@@ -141,10 +143,22 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
         let right: usize = test.confusion.iter().filter(|cell| cell[0] == cell[1]).map(|cell| cell[2]).sum();
         if !test.confusion.is_empty() {
             add("wrong", format!("{} of {}", count(test.examples - right), count(test.examples)));
+            if let Some([low, high]) = interval(right, test.examples) {
+                add("95 % interval", format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high));
+            }
+            let mut of_class = vec![0; test.classes];
+            test.confusion.iter().for_each(|&[label, _, times]| of_class[label] += times);
+            let most = of_class.into_iter().max().unwrap_or(0);
+            add("always the most frequent class", percent(most as f64 / test.examples.max(1) as f64));
         }
         if let Some(rmse) = test.rmse {
             let unit = record.config.target.as_ref().map(|target| format!(" of {}", page::name(target)));
             add(&format!("root mean squared error{}", unit.unwrap_or_default()), number(rmse, 5));
+            // R² is one minus the ratio of the squares of this error and of that of the mean.
+            let of_mean = test.r_squared.map(|r_squared| rmse / (1.0 - r_squared).sqrt());
+            if let Some(of_mean) = of_mean.filter(|error| error.is_finite()) {
+                add("error of always the mean", number(of_mean, 5));
+            }
         }
     }
     if let Some(loss) = test_loss {
@@ -470,7 +484,7 @@ fn matrix(confusion: &Confusion, names: &[String]) -> Markup {
     html! {
         h3 { "Confusion matrix" }
         div.scroll tabindex="0" role="region" aria-label="Confusion matrix" {
-            table.confusion {
+            table.confusion.many[confusion.classes > MANY_CLASSES] {
                 thead { tr { th scope="col" { "is ↓ taken for →" } @for name in names { th scope="col" { (name) } } } }
                 tbody {
                     @for (label, row) in confusion.rows().enumerate() {
