@@ -64,6 +64,26 @@ fn the_cpu_reaches_the_same() {
     reaches(0.982, &["--backend", "cpu", "--hidden", "512,512"]);
 }
 
+/// One epoch on the CPU in CI; the mean of five seeds on both backends, with the preset's own epochs, takes an hour.
+#[test]
+fn the_convolutional_preset_reaches_98_8_percent_after_one_epoch() {
+    reaches(0.988, &["--backend", "cpu", "--layers", "cnn", "--epochs", "1"]);
+}
+
+#[test]
+#[ignore = "takes an hour: cargo test --release --test mnist -- --ignored"]
+fn the_convolutional_preset_reaches_99_2_percent_on_both_backends() {
+    for backend in ["cpu", "gpu"] {
+        let accuracy = |seed: u32| {
+            let done = train(&["--backend", backend, "--layers", "cnn", "--seed", &seed.to_string()]);
+            done.map(|done| done["test_accuracy"].as_f64().unwrap())
+        };
+        let Some(accuracies) = (0..5).map(accuracy).collect::<Option<Vec<_>>>() else { return };
+        let mean = accuracies.iter().sum::<f64>() / 5.0;
+        assert!(mean >= 0.992, "{backend}: {accuracies:?}");
+    }
+}
+
 #[test]
 fn losses_of_the_first_100_steps_agree_between_adapter_and_cpu() {
     for (hidden, tolerance) in [(&[][..], 1e-4), (&["--hidden", "128"], 1e-3)] {
