@@ -145,7 +145,7 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
     assert!(run.stdout.contains("1 epoch of 1 step,") && run.stdout.contains("trained 1 step in"), "{}", run.stdout);
     let run = softstep(folder.path(), &with(&TRAIN, &["-q"]));
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
-    assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 4, "{}", run.stdout);
+    assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 5, "{}", run.stdout);
 }
 
 #[test]
