@@ -145,7 +145,7 @@ fn results_go_to_stdout_and_quiet_leaves_only_them() {
     assert!(run.stdout.contains("1 epoch of 1 step,") && run.stdout.contains("trained 1 step in"), "{}", run.stdout);
     let run = softstep(folder.path(), &with(&TRAIN, &["-q"]));
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
-    assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 4, "{}", run.stdout);
+    assert!(run.stdout.starts_with("test accuracy") && run.stdout.lines().count() == 5, "{}", run.stdout);
 }
 
 #[test]
@@ -445,4 +445,88 @@ fn python_reads_the_model_and_measures_the_same_accuracy() {
     assert_eq!((&theirs["accuracy"], &theirs["correct"]), (&ours["accuracy"], &ours["correct"]));
     let (theirs, ours) = (theirs["loss"].as_f64().unwrap(), ours["loss"].as_f64().unwrap());
     assert!((theirs - ours).abs() < 1e-4 * ours, "{theirs} {ours}");
+}
+
+#[test]
+fn a_result_stands_beside_what_guessing_would_come_to_and_long_runs_have_some_twenty_lines() {
+    let folder = folder();
+    let mut table = String::from("height,kind\n");
+    let mut prices = String::from("area,price\n");
+    for i in 0..100 {
+        table += &format!("{}.5,daisy\n{}.5,daisy\n{}.5,lily\n", i % 9 + 10, i % 9 + 12, i % 9 + 30);
+        prices += &format!("{}.5,{}.5\n", i, 3 * i + (i * 7) % 11);
+    }
+    fs::write(folder.path().join("plants.csv"), &table).unwrap();
+    fs::write(folder.path().join("prices.csv"), &prices).unwrap();
+    let train = ["train", "--data", "plants.csv", "--target", "kind", "--backend", "cpu"];
+    let run = softstep(folder.path(), &with(&train, &["--epochs", "90", "--out", "run"]));
+    for part in ["1 feature,", "95 % interval", "always daisy, the most frequent class, would be right in", "rows/s"] {
+        assert!(run.stdout.contains(part), "{part}: {run:?}");
+    }
+    let epochs = run.stdout.lines().filter(|line| line.starts_with("epoch ")).count();
+    assert!((15..=25).contains(&epochs), "{epochs}");
+    assert!(run.stdout.contains("epoch  1/90") && run.stdout.contains("epoch 90/90"), "{run:?}");
+    // The data of the run, by any name of the command.
+    for command in ["eval", "test", "val", "evaluate"] {
+        let evaluated = softstep(folder.path(), &[command, "--model", "run", "--backend", "cpu", "--json"]).last_json();
+        assert_eq!((&evaluated["examples"], &evaluated["part"]), (&60.into(), &"test part".into()), "{evaluated}");
+        let [low, high] = [0, 1].map(|at| evaluated["accuracy_interval"][at].as_f64().unwrap());
+        let accuracy = evaluated["accuracy"].as_f64().unwrap();
+        assert!(low <= accuracy && accuracy <= high && high - low < 0.3, "{evaluated}");
+        let share = evaluated["most_frequent_share"].as_f64().unwrap();
+        assert!((0.5..0.85).contains(&share), "{evaluated}");
+    }
+    fs::rename(folder.path().join("plants.csv"), folder.path().join("moved.csv")).unwrap();
+    let gone = softstep(folder.path(), &["eval", "--model", "run", "--backend", "cpu"]);
+    assert!(
+        gone.code == 1 && gone.stderr.contains("trained on plants.csv") && gone.stderr.contains("--data"),
+        "{gone:?}"
+    );
+
+    let train =
+        ["train", "--data", "prices.csv", "--target", "price", "--backend", "cpu", "--epochs", "3", "--out", "p"];
+    let run = softstep(folder.path(), &train);
+    assert!(run.stdout.contains("always the mean would have an error of"), "{run:?}");
+    let page = fs::read_to_string(folder.path().join("p/report.html")).unwrap();
+    assert!(page.contains("error of always the mean"));
+    let page = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    assert!(page.contains("95 % interval") && page.contains("always the most frequent class"));
+}
+
+#[test]
+fn auto_is_the_cpu_where_there_is_no_hardware_gpu_and_whole_numbers_are_indices() {
+    let folder = folder();
+    let adapters = softstep(folder.path(), &["adapters", "--json"]).json_lines();
+    let train = ["train", "--data", "digits", "--epochs", "1", "--json"];
+    if adapters.iter().all(|adapter| adapter["device_type"] == "software") {
+        let run = softstep(folder.path(), &train);
+        assert_eq!(run.last_json()["backend"], "cpu");
+        assert!(run.stderr.lines().count() == 1 && run.stderr.contains("--backend gpu"), "{run:?}");
+    }
+    assert_eq!(softstep(folder.path(), &with(&train, &["--backend", "gpu"])).last_json()["backend"], "gpu");
+    // Digits that are in an adapter's name or driver, and no index.
+    let name = adapters[0]["name"].as_str().unwrap();
+    let digits = name
+        .split(|c: char| !c.is_ascii_digit())
+        .find(|digits| digits.parse::<usize>().is_ok_and(|n| n >= adapters.len()));
+    let asked = digits.unwrap_or("99");
+    let run = softstep(folder.path(), &with(&train, &["--adapter", asked]));
+    assert!(run.code == 1 && run.stderr.contains("no adapter matches"), "{asked}: {run:?}");
+}
+
+#[test]
+fn what_people_type_is_answered_with_what_to_do() {
+    let folder = folder();
+    fs::write(folder.path().join("t.csv"), "a,b\n1,2\n").unwrap();
+    for (arguments, code, expected) in [
+        (&["train", "--hidden", "128 64"][..], 2, "with commas between them, as in 128,64"),
+        (&["report", "t.csv"], 1, "t.csv is a file, and a report is of a run"),
+    ] {
+        let run = softstep(folder.path(), arguments);
+        assert!(run.code == code && run.stderr.contains(expected), "{run:?}");
+    }
+    let help = softstep(folder.path(), &["train", "--help"]).stdout;
+    for heading in ["Data:", "Model:", "Training:", "Output:", "Device:", "Expert:"] {
+        assert!(help.lines().any(|line| line == heading), "{heading} is not in {help}");
+    }
 }

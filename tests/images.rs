@@ -433,7 +433,7 @@ fn every_mistake_is_refused_with_its_path_and_the_way_out() {
     spoilt("circles/cut.jpg", &jpeg[..jpeg.len() / 2], "shapes/circles/cut.jpg: a damaged image (it ends too early)");
     spoilt("circles/head.jpg", &jpeg[..12], "shapes/circles/head.jpg: a damaged image");
     spoilt("README.md", b"about", "shapes/README.md: it belongs to no class");
-    spoilt("stray.png", &png, "shapes/stray.png: it belongs to no class: move it into one of the folders in");
+    spoilt("stray.png", &png, "shapes/stray.png: it belongs to no class: move it into the folder of its class");
     fs::create_dir(folder.join("empty")).unwrap();
     refused("shapes/empty: this class has no images: add some, or remove the folder");
     fs::write(folder.join("empty/.DS_Store"), "").unwrap();

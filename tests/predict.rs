@@ -278,8 +278,8 @@ fn what_cannot_be_predicted_is_refused_with_its_name_and_the_reason() {
     }
     for (file, parts) in [
         ("empty.png", ["empty.png", "empty"]),
-        ("text.txt", ["text.txt", "no PNG, JPEG, IDX or .npy file"]),
-        ("gif.gif", ["gif.gif", "no PNG, JPEG"]),
+        ("text.txt", ["text.txt", "no PNG, JPEG, WebP, BMP, GIF, TIFF, IDX or .npy file"]),
+        ("gif.gif", ["gif.gif", "damaged"]),
         ("cut.png", ["cut.png", "damaged"]),
         ("idx", ["idx", "4 features, not 64"]),
         ("blank.png", ["blank.png", "one shade"]),
@@ -298,4 +298,36 @@ fn what_cannot_be_predicted_is_refused_with_its_name_and_the_reason() {
     refused(folder.path(), &["--model", "nowhere", &drawn("6.png")], &["nowhere"]);
     let usage = softstep(folder.path(), &["predict", "--model", "run", "--top", "0", "text.txt"]);
     assert!(usage.code == 2 && usage.stderr.contains("--top"), "{usage:?}");
+}
+
+#[test]
+fn folders_are_predicted_a_bad_row_does_not_hide_the_others_and_out_is_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = String::from("height,kind\n");
+    for i in 0..60 {
+        table += &format!("{}.5,daisy\n{}.5,lily\n", i % 9 + 10, i % 9 + 30);
+    }
+    fs::write(folder.path().join("plants.csv"), &table).unwrap();
+    let train = ["train", "--data", "plants.csv", "--target", "kind", "--backend", "cpu", "-q", "--out", "run"];
+    assert_eq!(softstep(folder.path(), &train).code, 0);
+    fs::create_dir_all(folder.path().join("new/more")).unwrap();
+    fs::write(folder.path().join("new/a.csv"), "height\n12.5\ntall\n33.5\n\nshort\n11.5\n").unwrap();
+    fs::write(folder.path().join("new/more/b.csv"), "height\n34.5\n").unwrap();
+    let run = softstep(folder.path(), &["predict", "--backend", "cpu", "--json", "--model", "run", "new"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    let lines = run.json_lines();
+    let read: Vec<_> = lines.iter().map(|line| (line["input"].as_str().unwrap(), class(line))).collect();
+    let expected =
+        [("new/a.csv:2", "daisy"), ("new/a.csv:4", "lily"), ("new/a.csv:7", "daisy"), ("new/more/b.csv:2", "lily")];
+    assert_eq!(read, expected);
+    assert!(run.stderr.contains("line 3") && run.stderr.contains("tall") && run.stderr.contains("line 6"), "{run:?}");
+
+    let out = ["predict", "--backend", "cpu", "--model", "run", "new/more/b.csv", "--out", "predictions.csv"];
+    let run = softstep(folder.path(), &out);
+    assert!(run.code == 0 && run.stdout.contains("predictions in predictions.csv"), "{run:?}");
+    let written = fs::read_to_string(folder.path().join("predictions.csv")).unwrap();
+    assert!(written.starts_with("input,class,probability\nnew/more/b.csv:2,lily,0."), "{written}");
+    assert_eq!(softstep(folder.path(), &out).code, 0, "its own file is written anew");
+    let over = softstep(folder.path(), &[&out[..7], &["plants.csv"]].concat());
+    assert!(over.code == 1 && over.stderr.contains("--out plants.csv"), "{over:?}");
 }
