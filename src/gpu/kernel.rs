@@ -199,7 +199,10 @@ impl Kernel {
         bindings: &[Binding<'_>],
         grid: Grid,
     ) -> Self {
-        let key = format!("{} {constants:?} {:?}", program.name, gpu.matmul);
+        // All that the pipeline is made of: a name is shared by programs that multiply matrices in other ways.
+        let parts: Vec<_> = program.parts.iter().map(|part| part.path).collect();
+        let accesses: Vec<_> = bindings.iter().map(|&(binding, access, _)| (binding, access)).collect();
+        let key = format!("{} {parts:?} {} {constants:?} {accesses:?}", program.name, program.entry);
         let pipeline = {
             let mut pipelines = gpu.pipelines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             pipelines.entry(key).or_insert_with(|| Arc::new(Pipeline::new(gpu, program, constants, bindings))).clone()

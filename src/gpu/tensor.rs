@@ -121,6 +121,16 @@ impl Layout {
         }
     }
 
+    /// Fills the blocks of an example of overlapping ones, of which each has its first value, with the first values of the
+    /// three blocks behind it in its row of pixels.
+    fn repeat_first_values(&self, blocks: &mut [f32]) {
+        for row in blocks.chunks_exact_mut(4 * self.row) {
+            for at in 0..row.len() {
+                row[at] = row.get(4 * (at / 4 + at % 4)).copied().unwrap_or(0.0);
+            }
+        }
+    }
+
     /// Where a value of an example stands, by numbers of 4 bytes.
     fn at(&self, value: usize) -> usize {
         let channels = self.shape.channels();
@@ -161,6 +171,9 @@ impl Tensor {
             values.iter().enumerate().for_each(|(at, &value)| row[self.layout.at(at)] = value);
             if self.layout.ones {
                 row[columns - 1] = 1.0;
+            }
+            if self.layout.overlapping {
+                self.layout.repeat_first_values(row);
             }
         }
         self.matrix.write(gpu, &rows);
