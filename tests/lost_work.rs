@@ -367,8 +367,8 @@ fn metrics_that_were_cut_in_the_middle_of_a_line_are_not_glued_together() {
 fn a_configuration_that_is_lost_or_damaged_comes_from_the_checkpoint() {
     let folder = folder();
     let run = stopped_run(folder.path(), &[]);
-    let before = without_arguments(&run);
-    for damaged in [None, Some(&before[..before.len() / 2]), Some(b"")] {
+    let (written, before) = (read(&run, "config.json"), without_arguments(&run));
+    for damaged in [None, Some(&written[..written.len() / 2]), Some(b"")] {
         fs::remove_file(run.join("config.json")).unwrap();
         damaged.iter().for_each(|bytes| fs::write(run.join("config.json"), bytes).unwrap());
         let report = softstep(folder.path(), &["report", "run"]);
