@@ -467,7 +467,9 @@ struct Job<'a> {
 impl Job<'_> {
     fn source(&self) -> Source {
         let data_dir = self.args.data.data_dir.as_deref();
-        Source::new(&self.args.arguments, self.data, &self.data_sha256, data_dir, self.init.clone())
+        // Those of a command that goes on are not those that made the run.
+        let arguments = if self.args.resume.is_some() { &[][..] } else { &self.args.arguments };
+        Source::new(arguments, self.data, &self.data_sha256, data_dir, self.init.clone())
     }
 
     async fn train<B: Backend>(&self, mut backend: B, stopped: Option<Stopped>) -> Result<ExitCode> {
