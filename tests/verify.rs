@@ -13,7 +13,7 @@ use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::self_test;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
-use softstep::model::{Activation, Parameters};
+use softstep::model::{Activation, Architecture, Parameters, Shape, parse_layers};
 use softstep::optimizer::{AdamW, Lion, Optimizer, Sgd, TrainingState};
 use softstep::verify::{Verification, Verified};
 
@@ -387,5 +387,50 @@ fn a_breach_names_step_adapter_element_and_both_values() {
     let message = train(&mut backend, &training, 8, 0.01).unwrap_err().to_string();
     for part in ["step 29 is wrong", &gpu.info().name, "gradient of layer 1", "[12, 6]", "is not", "doctor"] {
         assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+/// Bugs of the kernels of layers that are not linear: how the name of a kernel starts that shows it, text of a shader, and
+/// what takes its place.
+const LAYER_BUGS: [(&str, &str, &str); 9] = [
+    ("gather_images", "value_in_row(source, y, first + 3u, end);", "value_in_row(source, y, first + 2u, end);"),
+    ("forward_", "let k = min(block, INPUT_BLOCKS - 2u);", "let k = min(block, INPUT_BLOCKS - 3u);"),
+    ("input_gradient", "let tap = KERNEL * KERNEL - 1u - k / OUTPUT_BLOCKS;", "let tap = k / OUTPUT_BLOCKS;"),
+    (
+        "sum_parts",
+        "part < PARTS; part++) {\n            sum += parts[",
+        "part + 1u < PARTS; part++) {\n            sum += parts[",
+    ),
+    ("max_pool", "(window_at(place) + block).values;", "(window_at(place) + block).values + 0.01;"),
+    (
+        "max_pool_backward",
+        "d_outputs[output_at(place) + block], is_largest);",
+        "1.01 * d_outputs[output_at(place) + block], is_largest);",
+    ),
+    ("batch_statistics", "CHANNEL_BLOCKS + block] = mean;", "CHANNEL_BLOCKS + block] = mean + 0.01;"),
+    ("batch_norm_input_gradient", "- d_weights[CHANNEL_BLOCKS + block] / pixels - along;", "- along;"),
+    (
+        "element_wise",
+        "only_channels(block, activate(passed, at));",
+        "only_channels(block, activate(1.01 * passed, at));",
+    ),
+];
+
+#[test]
+fn a_bug_in_any_kernel_of_a_layer_is_caught_by_the_known_answers_and_by_verification() {
+    let shape = Shape::Image { height: 6, width: 6, channels: 1 };
+    let layers = "conv:6x3,batchnorm,relu,pool:2,conv:5x3,gelu,dropout:0.25,linear:10";
+    let architecture = Architecture::new(shape, parse_layers(layers).unwrap()).unwrap();
+    let parameters = oracle::random_model(&architecture, 3);
+    let examples: Examples = oracle::random_examples(60, 36, 10, 1);
+    let training = training(&examples, 30, MOMENTUM);
+    for (kernel, text, other) in LAYER_BUGS {
+        let gpu = gpu().with_altered_shaders(text, other);
+        let backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)).unwrap();
+        let error = train(&mut Verified::new(backend, training, 1, 0), &training, 2, 0.1).map(drop);
+        assert!(matches!(error, Err(Error::WrongStep { step: 1, .. })), "{other}: {error:?}");
+        let tests = block_on(self_test(&gpu, &[Matmul::Plain])).unwrap();
+        let failed: Vec<_> = tests.iter().filter(|test| !test.passed()).map(|test| test.kernel).collect();
+        assert!(failed.iter().any(|failed| failed.starts_with(kernel)), "{other}: {failed:?} are blamed");
     }
 }
