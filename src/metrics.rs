@@ -40,7 +40,8 @@ pub fn interval(correct: usize, examples: usize) -> Option<[f64; 2]> {
     let denominator = 1.0 + Z * Z / count;
     let centre = (share + Z * Z / (2.0 * count)) / denominator;
     let half = Z * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt() / denominator;
-    Some([(centre - half).max(0.0), (centre + half).min(1.0)])
+    // The share lies within; rounding may say otherwise where all or none are right.
+    Some([(centre - half).clamp(0.0, share), (centre + half).clamp(share, 1.0)])
 }
 
 impl Confusion {

@@ -102,7 +102,7 @@ fn a_planted_bug_fails_doctor_and_stops_a_verified_run_and_is_announced() {
     let run = with_bug(folder.path(), &["doctor"]);
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.stderr.contains("not those of softstep"), "{run:?}");
-    for part in ["kernel weight_gradient is wrong", "[12, ", "step 1 is wrong", "training would fail"] {
+    for part in ["kernel weight_gradient_sgd is wrong", "[12, ", "step 1 is wrong", "training would fail"] {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
     }
 

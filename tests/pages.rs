@@ -113,7 +113,7 @@ fn titles(look: &Value, name: &str) -> Vec<String> {
 fn train(folder: &Path, out: &str, arguments: &[&str]) -> PathBuf {
     let train = [&["train", "-q", "--backend", "cpu", "--out", out], arguments].concat();
     let run = softstep(folder, &train);
-    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    assert!(run.code == 0 && run.stderr.lines().all(|line| line.starts_with("note: ")), "{run:?}");
     folder.join(out).join("report.html")
 }
 

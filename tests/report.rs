@@ -193,7 +193,7 @@ fn a_folder_of_an_older_version_is_shown_with_what_there_is() {
     let run = folder.path().join("run");
     fs::remove_file(run.join("results.json")).unwrap();
     let mut config: Value = serde_json::from_str(&read(run.join("config.json"))).unwrap();
-    for new in ["sizes", "train_examples", "validation_examples", "test_examples", "image"] {
+    for new in ["architecture", "sizes", "train_examples", "validation_examples", "test_examples", "image"] {
         assert!(config.as_object_mut().unwrap().remove(new).is_some(), "{new}");
     }
     fs::write(run.join("config.json"), config.to_string()).unwrap();
@@ -539,7 +539,7 @@ fn tensorboard_reads_equal_values_after_kills_at_any_moment() {
         "--data=digits",
         "--backend=cpu",
         "--hidden=128",
-        "--epochs=1000",
+        "--epochs=4000",
         "--checkpoint-every=23",
         "--out",
         "run",
@@ -567,7 +567,7 @@ fn tensorboard_reads_equal_values_after_kills_at_any_moment() {
 fn a_resumed_run_gives_tensorboard_its_earlier_steps_too() {
     let folder = folder();
     let run = folder.path().join("run");
-    let mut child = start(folder.path(), "run", &["--epochs=200"]);
+    let mut child = start(folder.path(), "run", &["--epochs=6000"]);
     wait_for("checkpoint", || last_checkpoint(&run) > 100);
     child.kill().unwrap();
     child.wait().unwrap();
