@@ -159,7 +159,7 @@ fn what_exceeds_a_limit_is_refused_with_the_number_and_the_flag_to_change() {
     };
     refused(&[3, 2], most / 16 + 4, ["the logits", "smaller --batch-size", &most.to_string()]);
     refused(&[3, 4, 2], most / 20, ["activations", "smaller --batch-size", "--hidden"]);
-    refused(&[3, most / 16 + 4, 2], 8, ["weights", "use smaller --hidden layers", &most.to_string()]);
+    refused(&[3, most / 16 + 4, 2], 8, ["weights", "use smaller --hidden", &most.to_string()]);
     refused(&[3, 2], usize::MAX, ["--batch-size", "smaller", "18446744073709551615"]);
     // Fits the buffers, but not the grid.
     let workgroups = limits.max_compute_workgroups_per_dimension as usize;
@@ -207,7 +207,7 @@ fn the_command_refuses_what_the_adapter_does_not_allow_and_leaves_no_run_folder(
     // Weights of [65, hidden], and activations of [1438, hidden], too large for a buffer.
     let (wide, high) = ((most / (4 * 65) + 4).to_string(), (most / (4 * 1438) + 4).to_string());
     for (settings, flag) in [
-        (&[wide.as_str()][..], "use smaller --hidden layers"),
+        (&[wide.as_str()][..], "use smaller --hidden"),
         (&[&high, "--batch-size", "1438"], "use a smaller --batch-size"),
     ] {
         let run = binary::softstep(folder.path(), &[&train[..], settings].concat());

@@ -261,8 +261,8 @@ const BUGS: [(&str, &str, &str, &[usize]); 7] = [
     (
         "forward",
         "    outputs[at] = output;",
-        "    if row == 9u && column_block == 1u { output.y += 0.01; }
-         outputs[at] = output;",
+        "    let is_wrong = row == 9u && column_block == 1u;
+         outputs[at] = output + select(vec4<f32>(0.0), vec4<f32>(0.0, 0.01, 0.0, 0.0), is_wrong);",
         &[64, 33, 10],
     ),
     ("cross_entropy, loss", "+ (largest - logit);", "+ (largest - logit) + select(0.0, 0.01, row == 3u);", &[64, 10]),
@@ -329,6 +329,7 @@ fn a_bug_in_one_element_of_any_kernel_is_caught_by_the_known_answers() {
         for test in failed {
             assert!(
                 test.kernel.starts_with(suspects)
+                    || (suspects == "weight_gradient" && test.kernel.starts_with("sum_parts"))
                     || (kernel == "sgd" && test.kernel == "clipped_sgd")
                     || (kernel == "cross_entropy" && test.kernel.contains("with_loss"))
                     || (kernel == "cross_entropy" && test.kernel == "evaluate"),
@@ -346,9 +347,18 @@ fn a_bug_in_one_way_to_multiply_matrices_is_caught_there() {
         "lower = multiply_add(load_a(lower_at, k), b, lower);",
         "lower = multiply_add(load_a(lower_at, min(k, 15u)), b, lower);",
     );
+    let mut wrong = Vec::new();
     for test in block_on(self_test(&gpu, gpu.matmul_choices())).unwrap() {
-        let expected = test.matmul != Some(Matmul::Plain) || test.kernel.starts_with("input_gradient");
-        assert_eq!(test.passed(), expected, "{} {:?}: {}", test.kernel, test.matmul, test.worst);
+        if test.matmul == Some(Matmul::Plain) && !test.passed() {
+            wrong.push(test.kernel);
+        }
+        let others = [Matmul::Workgroup, Matmul::Subgroup, Matmul::Narrow];
+        let is_of_another = test.matmul.is_some_and(|matmul| others.contains(&matmul));
+        assert!(!is_of_another || test.passed(), "{} {:?}: {}", test.kernel, test.matmul, test.worst);
+    }
+    // The products that are deep enough.
+    for kernel in ["forward_relu", "forward_relu_from_examples", "weight_gradient_sgd"] {
+        assert!(wrong.contains(&kernel), "{kernel} is not among {wrong:?}");
     }
 }
 
@@ -393,7 +403,7 @@ fn a_breach_names_step_adapter_element_and_both_values() {
 /// Bugs of the kernels of layers that are not linear: how the name of a kernel starts that shows it, text of a shader, and
 /// what takes its place.
 const LAYER_BUGS: [(&str, &str, &str); 9] = [
-    ("gather_images", "value_in_row(source, y, first + 3u, end);", "value_in_row(source, y, first + 2u, end);"),
+    ("gather_images", "value_in_row(source, y, first + 2u, end);", "value_in_row(source, y, first + 1u, end);"),
     ("forward_", "let k = min(block, INPUT_BLOCKS - 2u);", "let k = min(block, INPUT_BLOCKS - 3u);"),
     ("input_gradient", "let tap = KERNEL * KERNEL - 1u - k / OUTPUT_BLOCKS;", "let tap = k / OUTPUT_BLOCKS;"),
     (
@@ -405,15 +415,11 @@ const LAYER_BUGS: [(&str, &str, &str); 9] = [
     (
         "max_pool_backward",
         "d_outputs[output_at(place) + block], is_largest);",
-        "1.01 * d_outputs[output_at(place) + block], is_largest);",
+        "1.5 * d_outputs[output_at(place) + block], is_largest);",
     ),
     ("batch_statistics", "CHANNEL_BLOCKS + block] = mean;", "CHANNEL_BLOCKS + block] = mean + 0.01;"),
     ("batch_norm_input_gradient", "- d_weights[CHANNEL_BLOCKS + block] / pixels - along;", "- along;"),
-    (
-        "element_wise",
-        "only_channels(block, activate(passed, at));",
-        "only_channels(block, activate(1.01 * passed, at));",
-    ),
+    ("dropout", "only_channels(block, activate(passed, at));", "only_channels(block, activate(1.01 * passed, at));"),
 ];
 
 #[test]

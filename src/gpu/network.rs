@@ -18,9 +18,9 @@ const EVALUATION_ROWS: usize = 1024;
 /// Bytes of a tensor, at most, where the batch size does not ask for more.
 const TENSOR_BYTES: usize = 64 << 20;
 
-const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller layers" };
+const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller --hidden or --layers" };
 const ACTIVATIONS: Content =
-    Content { name: "a layer's activations", remedy: "a smaller --batch-size or smaller layers" };
+    Content { name: "a layer's activations", remedy: "a smaller --batch-size, or smaller --hidden or --layers" };
 const GRADIENT: Content = Content { name: "a layer's gradient", ..ACTIVATIONS };
 const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch-size" };
 
