@@ -98,7 +98,7 @@ impl CpuBackend {
         Ok(Self { info, network, loss, training })
     }
 
-    /// The same, for a model that was trained with this loss: for evaluation and prediction.
+    /// Sets the loss that the model was trained with, for evaluation and prediction.
     pub fn with_loss(mut self, loss: Loss) -> Self {
         self.loss = loss;
         self
@@ -258,7 +258,7 @@ fn check_augmentation(training: &Training<'_>) -> Result<()> {
     }
 }
 
-/// What the processor calls itself, or else its architecture.
+/// Brand name of the processor, or else its architecture.
 fn processor_name() -> String {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     if let Some(brand) = raw_cpuid::CpuId::new().get_processor_brand_string() {

@@ -33,7 +33,7 @@ use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
 use crate::random::step_key;
 
-/// When the losses of training steps come back.
+/// Delivery of the losses of training steps to the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Readback {
     /// Up to 8 steps in a submission and 4 submissions under way: a loss arrives at most 40 steps late, and the
@@ -90,7 +90,7 @@ struct Trainer {
     epoch: Epoch,
     /// The weight of each example by its class; empty where all are 1.
     example_weights: Vec<f32>,
-    /// The same in the epoch's order.
+    /// The weights in the order of the epoch.
     order_weights: Vec<f32>,
     profiler: Option<Profiler>,
 }
@@ -138,13 +138,13 @@ impl GpuBackend {
         Ok(backend)
     }
 
-    /// The same, for a model that was trained with this loss: for evaluation and prediction.
+    /// Sets the loss that the model was trained with, for evaluation and prediction.
     pub fn with_loss(mut self, loss: Loss) -> Self {
         self.loss = loss;
         self
     }
 
-    /// The same, with [`profile`](Backend::profile) measured: every submission is then waited for.
+    /// Turns on [`profile`](Backend::profile): the host then waits for every submission.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the adapter has no timestamp queries, or the backend was made without training data.
@@ -271,7 +271,7 @@ impl GpuBackend {
     }
 }
 
-/// What becomes of the outputs in evaluation and prediction.
+/// Last kernel of a chunk in evaluation and prediction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Evaluate,

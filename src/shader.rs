@@ -3,9 +3,9 @@
 /// A file of `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its path there, as `activation/relu.wgsl`.
+    /// Path below `shaders/`, such as `activation/relu.wgsl`.
     pub path: &'static str,
-    /// Its text.
+    /// Text of the file.
     pub text: &'static str,
 }
 

@@ -17,7 +17,7 @@ pub struct Program {
     pub name: &'static str,
     /// The function to call.
     pub entry: &'static str,
-    /// Its files, in any order.
+    /// Parts of the program, in any order.
     pub parts: Vec<Part>,
 }
 
@@ -50,7 +50,7 @@ fn interned(name: String) -> &'static str {
     name
 }
 
-/// What a kernel may do to a buffer.
+/// Access of a kernel to a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
@@ -72,11 +72,11 @@ pub(super) struct Pipeline {
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct StepRecord {
-    /// Where its examples start in the order, in blocks of 4.
+    /// Start of the batch in the shuffled indices, in blocks of 4.
     pub first_block: u32,
     /// Examples in it.
     pub batch: u32,
-    /// Where its results start: losses, predictions.
+    /// Start of the results: losses, predictions.
     pub first_row: u32,
     /// Learning rate of its update.
     pub learning_rate: f32,
@@ -84,7 +84,7 @@ pub struct StepRecord {
     pub weight: f32,
     /// Row of workgroups that a dispatch of a matrix product starts with; 0 but where a product is split.
     pub first_tile: u32,
-    /// What AdamW corrects the bias of its moments with: [`AdamW::moment_scales`](crate::optimizer::AdamW::moment_scales).
+    /// Bias corrections of AdamW's moments: [`AdamW::moment_scales`](crate::optimizer::AdamW::moment_scales).
     pub moment_scales: [f32; 2],
     /// Key of its random numbers: [`step_key`](crate::random::step_key).
     pub key: u32,

@@ -28,7 +28,7 @@ const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch
 pub(super) struct Network {
     pub plan: Plan,
     architecture: Architecture,
-    /// Of each node that has some.
+    /// Weights of each node that has any.
     weights: Vec<Matrix>,
     weight_rows: Vec<WeightRows>,
     /// Running mean and variance of each batch normalisation, `[2, channels]`.
@@ -45,7 +45,7 @@ pub(super) struct Network {
     pub rows: usize,
 }
 
-/// What training needs beside the model.
+/// Inputs of a training step beside the model.
 pub(super) struct TrainingParts<'a> {
     pub data: &'a DataSet,
     pub batch_size: usize,
@@ -154,7 +154,7 @@ impl Network {
         (0..node).rev().find(|&node| is_training || !matches!(self.plan.nodes[node].operation, Operation::Dropout(_)))
     }
 
-    /// What a node reads; `None` for the examples themselves.
+    /// Tensor that a node reads; `None` for the examples themselves.
     fn input(&self, node: usize, is_training: bool) -> Option<&Tensor> {
         match self.before(node, is_training) {
             None => self.images.as_ref(),
@@ -162,7 +162,7 @@ impl Network {
         }
     }
 
-    /// What a node writes.
+    /// Tensor that a node writes.
     fn output(&self, node: usize) -> View<'_> {
         match self.outputs.get(node) {
             Some(Some(tensor)) => tensor.into(),
@@ -251,7 +251,7 @@ impl Network {
         lowering.step()
     }
 
-    /// Its layers and shapes.
+    /// Layers and shapes of the model.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
@@ -294,11 +294,11 @@ impl Network {
     }
 }
 
-/// How a forward pass runs.
+/// Mode of a forward pass.
 #[derive(Clone, Copy)]
 enum Pass<'a> {
     Evaluation,
-    /// With dropout, and with these statistics of the batch for each node that normalises.
+    /// Training: with dropout, and with these batch statistics for each node that normalises.
     Training(&'a [Option<Matrix>]),
 }
 
@@ -387,7 +387,7 @@ impl<'a> Lowering<'a> {
         Ok(self.kernels)
     }
 
-    /// What the first node reads, where that is no tensor of the network.
+    /// Inputs of the first node, where it reads no tensor of the network.
     fn examples(&self, node: usize) -> Option<Inputs<'_>> {
         (node == 0 && self.network.images.is_none()).then(|| match &self.augmented {
             Some(tensor) => Inputs::Activations(&tensor.matrix),
@@ -395,7 +395,7 @@ impl<'a> Lowering<'a> {
         })
     }
 
-    /// What a product reads.
+    /// Inputs of a matrix product.
     fn inputs(&self, node: usize) -> Option<Inputs<'_>> {
         self.examples(node).or_else(|| {
             let tensor = self.network.input(node, true)?;

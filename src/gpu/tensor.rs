@@ -6,7 +6,7 @@ use super::readback::read_buffer;
 use crate::error::Result;
 use crate::model::{Shape, Window};
 
-/// Where a tensor keeps the pixels of an example, in blocks of 4 channels; features are one pixel.
+/// Memory layout of an example in a tensor: its pixels, in blocks of 4 channels. A flat example is one pixel.
 ///
 /// Around an image there may be a border of zeros, the padding of the convolution that reads it, and between its pixels
 /// more of them, where the gradient of a convolution with a stride is read. They are there from the start, and nobody
@@ -23,9 +23,9 @@ pub struct Layout {
     pub row: usize,
     /// Blocks from a pixel to the next.
     pub column: usize,
-    /// Whether the constant 1 of a linear layer's bias stands behind the values.
+    /// True if the constant 1 of a linear layer's bias stands behind the values.
     pub ones: bool,
-    /// Whether each value has a block of its own, with the three behind it in its row of pixels.
+    /// True if each value starts a block that also holds the three values behind it in its row of pixels.
     pub overlapping: bool,
 }
 
@@ -49,7 +49,7 @@ impl Layout {
         Self::spread(shape, [shape.height(), shape.width()], 0, 1)
     }
 
-    /// What a linear layer reads: behind the values stands the constant 1.
+    /// Layout that a linear layer reads: the constant 1 stands behind the values.
     pub fn with_ones(shape: Shape) -> Self {
         let plain = Self::plain(shape);
         let example = match shape {
@@ -59,15 +59,15 @@ impl Layout {
         Self { example, ones: true, ..plain }
     }
 
-    /// What a convolution reads: the padding is around the image.
+    /// Layout that a convolution reads: the image with its padding around it.
     pub fn padded(shape: Shape, window: Window) -> Self {
         let padding = window.padding;
         let sides = [shape.height() + 2 * padding, shape.width() + 2 * padding];
         Self::spread(shape, sides, padding, 1)
     }
 
-    /// What a convolution reads of images with few channels: a block for each value, so that none is filled up with
-    /// padding.
+    /// Layout that a convolution reads of images with few channels: a block for each value, so that no block is filled
+    /// up with padding.
     pub fn overlapping(shape: Shape, window: Window) -> Self {
         let (padding, channels) = (window.padding, shape.channels());
         let row = (shape.width() + 2 * padding) * channels;
@@ -103,7 +103,7 @@ impl Layout {
         }
     }
 
-    /// Whether the constant 1 stands straight behind the values, where features do not end with a block.
+    /// Returns true if the constant 1 stands straight behind the values, as in a flat example.
     pub(super) fn ones_behind_channels(&self) -> bool {
         self.ones && matches!(self.shape, Shape::Flat(_))
     }
@@ -131,7 +131,7 @@ impl Layout {
         }
     }
 
-    /// Where a value of an example stands, by numbers of 4 bytes.
+    /// Index of a value within its example, in numbers of 4 bytes.
     fn at(&self, value: usize) -> usize {
         let channels = self.shape.channels();
         let (pixel, channel) = (value / channels, value % channels);
@@ -143,9 +143,9 @@ impl Layout {
 
 /// A tensor on the device, an example a row.
 pub struct Tensor {
-    /// Its values, with what stands between them.
+    /// Values, borders and padding.
     pub matrix: Matrix,
-    /// Where they are in a row.
+    /// Layout of each row, which is an example.
     pub layout: Layout,
 }
 
@@ -236,7 +236,7 @@ pub(super) use layout_constants;
 /// The rows of a weights matrix on the device: those of the host in groups, each padded with zeros, then the bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightRows {
-    /// How many groups.
+    /// Number of groups.
     pub groups: usize,
     /// Rows of a group on the host.
     pub group: usize,
@@ -245,12 +245,12 @@ pub struct WeightRows {
 }
 
 impl WeightRows {
-    /// As on the host.
+    /// Rows in the order of the host, without padding.
     pub fn plain(inputs: usize) -> Self {
         Self { groups: 1, group: inputs, stride: inputs }
     }
 
-    /// Of a linear layer that reads tensors of this layout.
+    /// Rows of a linear layer that reads tensors of this layout.
     pub fn linear(layout: Layout) -> Self {
         match layout.shape {
             Shape::Flat(features) => Self::plain(features),
@@ -260,7 +260,7 @@ impl WeightRows {
         }
     }
 
-    /// Of a convolution that reads tensors of this layout.
+    /// Rows of a convolution that reads tensors of this layout.
     pub fn conv2d(layout: Layout, window: Window) -> Self {
         let (size, channels) = (window.size, layout.shape.channels());
         match layout.overlapping {
