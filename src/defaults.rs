@@ -87,10 +87,8 @@ impl Defaults {
                 let optimizer = Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.0 }.into();
                 let steps_per_epoch = examples.len().div_ceil(outline.batch_size.max(1)).max(1);
                 let epochs = STEPS.div_ceil(steps_per_epoch).max(5);
-                let reason = format!(
-                    "the model has convolutions, and the mean square of a pixel is {}",
-                    two_digits(mean_square)
-                );
+                let reason =
+                    format!("the model has convolutions, and the mean square of a pixel is {}", shown(mean_square));
                 Self { optimizer, learning_rate, schedule: Schedule::OneCycle, epochs, reason }
             }
             Optimizer::Sgd(_) => {
@@ -102,8 +100,8 @@ impl Defaults {
                 let rate = (step / moments.squared_norm).min(MEAN_STEP / moments.norm_of_mean).min(SGD_RATE);
                 let reason = format!(
                     "the mean squared norm of an example is {}, and that of their mean {}",
-                    two_digits(moments.squared_norm),
-                    two_digits(moments.norm_of_mean)
+                    shown(moments.squared_norm),
+                    shown(moments.norm_of_mean)
                 );
                 Self { optimizer: sgd(), learning_rate: two_digits(rate), schedule, epochs: epochs(STEPS), reason }
             }
@@ -162,6 +160,12 @@ fn parameters(architecture: &Architecture) -> f64 {
 
 fn is_convolutional(architecture: &Architecture) -> bool {
     architecture.layers().iter().any(|layer| matches!(layer, Layer::Conv2d { .. }))
+}
+
+/// Two significant digits, for people.
+fn shown(number: f64) -> String {
+    let rounded = two_digits(number);
+    if rounded < 1e-3 { format!("{rounded:e}") } else { rounded.to_string() }
 }
 
 /// Rounds a positive number to two significant digits.
