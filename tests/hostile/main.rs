@@ -563,7 +563,8 @@ fn an_image_that_would_unpack_to_gigabytes_is_refused_in_little_memory() {
         let expected = "data/a/bomb: decoded it would take more than 268435456 bytes";
         assert!(run.code == 1 && run.stderr.contains(expected), "{run:?}");
     }
-    fs::File::create(folder.path().join("data/a/bomb")).unwrap().set_len(1 << 40).unwrap();
+    // What begins as a picture and goes on for a terabyte.
+    fs::File::options().write(true).open(folder.path().join("data/a/bomb")).unwrap().set_len(1 << 40).unwrap();
     let run = within(SPACE, folder.path(), &train);
     assert!(run.code == 1 && run.stderr.contains("data/a/bomb: it has 1099511627776 bytes"), "{run:?}");
     assert!(!folder.path().join("run").exists());

@@ -102,6 +102,8 @@ fn outcome(run: &Path) -> Option<Outcome> {
     let (mut config, results) = (json("config.json")?, json("results.json")?);
     // It says how many threads there were, and one may be refused.
     config.as_object_mut()?.remove("driver");
+    // A config.json that was lost is written anew by --resume, which does not know the first command.
+    config["source"].as_object_mut()?.remove("arguments");
     let is_whole = results["outcome"] == "ended" && results["test"].is_object() && run.join("report.html").exists();
     let read = |name| fs::read(run.join(name)).ok();
     is_whole.then_some((read("model.safetensors")?, read("metrics.jsonl")?, config))
