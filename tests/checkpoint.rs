@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use binary::{Run, command, finished, softstep};
+use binary::{Run, checkpoints, command, finished, softstep, wait_for_checkpoint};
 use pollster::block_on;
 use softstep::backend::{Backend, Training};
 use softstep::checkpoint::{self, Metadata};
@@ -114,29 +114,6 @@ fn end_with_output(child: Child, folder: &Path) -> Run {
 
 fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
-}
-
-/// The checkpoints of a run by their steps, in order.
-fn checkpoints(run: &Path) -> Vec<(usize, PathBuf)> {
-    let Ok(entries) = fs::read_dir(run) else { return Vec::new() };
-    let mut found: Vec<_> = entries
-        .filter_map(|entry| {
-            let path = entry.unwrap().path();
-            let name = path.file_name()?.to_str()?.to_owned();
-            Some((name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok()?, path))
-        })
-        .collect();
-    found.sort();
-    found
-}
-
-/// Waits until the run has a checkpoint of this step or a later one.
-fn wait_for_checkpoint(run: &Path, step: usize) {
-    let started = Instant::now();
-    while checkpoints(run).last().is_none_or(|(last, _)| *last < step) {
-        assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint in {}", run.display());
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Goes on with a run and compares its outcome.

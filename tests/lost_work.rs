@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use binary::{Run, command, finished, softstep};
+use binary::{Run, checkpoints, command, finished, softstep, wait_for_checkpoint};
 use serde_json::Value;
 use softstep::checkpoint;
 use tempfile::TempDir;
@@ -64,28 +64,6 @@ fn read(run: &Path, name: &str) -> Vec<u8> {
 
 fn results(run: &Path) -> Value {
     serde_json::from_slice(&read(run, "results.json")).unwrap()
-}
-
-/// The checkpoints of a run by their steps, in order.
-fn checkpoints(run: &Path) -> Vec<(usize, PathBuf)> {
-    let Ok(entries) = fs::read_dir(run) else { return Vec::new() };
-    let mut found: Vec<_> = entries
-        .filter_map(|entry| {
-            let path = entry.unwrap().path();
-            let name = path.file_name()?.to_str()?.to_owned();
-            Some((name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok()?, path))
-        })
-        .collect();
-    found.sort();
-    found
-}
-
-fn wait_for_checkpoint(run: &Path, step: usize) {
-    let started = Instant::now();
-    while checkpoints(run).last().is_none_or(|(last, _)| *last < step) {
-        assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint in {}", run.display());
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// The command that a run printed, as a shell takes it, run there.

@@ -2,8 +2,10 @@
 
 #![allow(dead_code)] // each test program uses its part
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -54,4 +56,27 @@ pub fn finished(output: Output) -> Run {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let stderr = text(output.stderr).trim_end().to_owned();
     Run { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr }
+}
+
+/// The checkpoints of a run by their steps, in order.
+pub fn checkpoints(run: &Path) -> Vec<(usize, PathBuf)> {
+    let Ok(entries) = fs::read_dir(run) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name()?.to_str()?.to_owned();
+            Some((name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok()?, path))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Waits until the run has a checkpoint of this step or a later one.
+pub fn wait_for_checkpoint(run: &Path, step: usize) {
+    let started = Instant::now();
+    while checkpoints(run).last().is_none_or(|(last, _)| *last < step) {
+        assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint in {}", run.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
