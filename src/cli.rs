@@ -373,7 +373,7 @@ impl OwnDataArgs {
         })
     }
 
-    /// What the targets are, where that is said.
+    /// Kind of the targets, if it is set.
     pub fn task(&self) -> Option<Task> {
         self.task.map(|task| match task {
             TaskChoice::Classification => Task::Classification,
@@ -509,7 +509,7 @@ pub enum ScheduleChoice {
 pub enum LayersChoice {
     /// A network by name.
     Preset(Preset),
-    /// Its layers.
+    /// The layers of a text.
     These(Vec<Layer>),
 }
 
