@@ -87,15 +87,8 @@ impl CpuBackend {
                 })
             }
         };
-        let info = DeviceInfo {
-            backend: "cpu",
-            name: processor_name(),
-            device_type: "cpu",
-            // Not the number of threads: bits depend on the instruction set alone.
-            driver: format!("gemm 0.19, {}", instruction_set()),
-        };
         let loss = objective.loss;
-        Ok(Self { info, network, loss, training })
+        Ok(Self { info: device_info(), network, loss, training })
     }
 
     /// Sets the loss that the model was trained with, for evaluation and prediction.
@@ -255,6 +248,17 @@ fn check_augmentation(training: &Training<'_>) -> Result<()> {
             training.examples.features
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Description of the CPU as a device.
+pub(crate) fn device_info() -> DeviceInfo {
+    DeviceInfo {
+        backend: "cpu",
+        name: processor_name(),
+        device_type: "cpu",
+        // Not the number of threads: bits depend on the instruction set alone.
+        driver: format!("gemm 0.19, {}", instruction_set()),
     }
 }
 
