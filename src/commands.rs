@@ -5,7 +5,6 @@ pub mod bench;
 pub mod doctor;
 pub mod eval;
 pub mod explain;
-mod findings;
 pub mod inspect;
 pub mod predict;
 pub mod report;

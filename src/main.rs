@@ -2,12 +2,9 @@
 
 mod cli;
 mod commands;
-mod page;
-mod record;
+mod html;
 mod report;
-mod run_folder;
-mod tensorboard;
-mod tested;
+mod run;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -54,7 +54,7 @@ use softstep::verify::Verification;
 use crate::commands::doctor::{Diagnosis, Folder, TestTraining, TestedDevice};
 use crate::commands::explain::experiments::Lesson;
 use crate::commands::predict::{Outcome, Prediction};
-use crate::record::{Profile, Timings, Verified};
+use crate::run::record::{Profile, Timings, Verified};
 
 /// What stands for an undefined number.
 const UNDEFINED: &str = "–";

@@ -21,7 +21,7 @@ use softstep::verify::Verified;
 
 use crate::cli::DoctorArgs;
 use crate::report;
-use crate::run_folder;
+use crate::run::folder;
 
 /// Number of steps of the test training, and how many of them are verified on the CPU.
 const STEPS: usize = 40;
@@ -190,7 +190,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
 /// Writes every program to a file of a folder. The file has the name of the program, with the matrix multiplication
 /// method if there are several. A line before each part names the part's file.
 fn dump_shaders(folder: &Path) -> Result<()> {
-    run_folder::check_free("--dump-shaders", folder)?;
+    folder::check_free("--dump-shaders", folder)?;
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
     let mut files = BTreeMap::new();
     for program in programs() {

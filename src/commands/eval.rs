@@ -8,7 +8,7 @@ use softstep::model::check_fit;
 
 use crate::cli::{DataArgs, EvalArgs};
 use crate::report;
-use crate::run_folder::{self, Model};
+use crate::run::folder::{self, Model};
 
 /// The longest path that a system takes, in bytes.
 const MAX_PATH: usize = 4096;
@@ -16,7 +16,7 @@ const MAX_PATH: usize = 4096;
 /// Evaluates the model on the data's test part, or on all of them.
 pub async fn run(args: &EvalArgs) -> Result<()> {
     let Model { path: file, parameters, seed, loss, preprocessing, data: name, train_sha256, .. } =
-        run_folder::read_model(&args.model)?;
+        folder::read_model(&args.model)?;
     let own = args.data.is_none();
     let spec = args.data.as_ref().unwrap_or(&name);
     let set = DataArgs { data: spec.clone(), data_dir: args.data_dir.clone() };

@@ -1,7 +1,7 @@
 //! `softstep explain`: the lesson as an HTML page, with experiments that it runs.
 
 pub mod experiments;
-mod lab;
+mod runner;
 mod sections;
 mod text;
 
@@ -14,13 +14,13 @@ use softstep::data::csv::{TableOptions, Task};
 use softstep::data::{Kind, TestPart};
 
 use self::experiments::{Lesson, Table};
-use self::lab::Lab;
-use self::sections::Made;
+use self::runner::Runner;
+use self::sections::Provenance;
 use self::text::Text;
 use crate::cli::{BackendChoice, ExplainArgs, Language};
-use crate::page;
+use crate::html;
 use crate::report::{Explained, LessonReport};
-use crate::run_folder;
+use crate::run::folder;
 
 /// Hidden layers of the second model of the digits.
 const HIDDEN: [usize; 1] = [32];
@@ -29,31 +29,31 @@ const HIDDEN: [usize; 1] = [32];
 pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
     check_out(&args.out, args.data.as_deref())?;
     let table = table(args)?;
-    let lab = Lab { device: super::open_device(&args.device).await? };
-    let info = lab.device.info();
+    let runner = Runner { device: super::open_device(&args.device).await? };
+    let info = runner.device.info();
     let report = LessonReport::new(7, args.quiet || args.json);
     let seed = args.seed;
 
     report.begin("house prices");
-    let houses = experiments::houses(&lab, table.as_ref(), seed).await?;
+    let houses = experiments::houses(&runner, table.as_ref(), seed).await?;
     report.begin("softmax");
-    let softmax = experiments::softmax(&lab).await?;
+    let softmax = experiments::softmax(&runner).await?;
     report.begin("tumours");
-    let sample = experiments::sample_tumours(&lab, seed).await?;
-    let tumours = experiments::tumours(&lab, &sample).await?;
+    let sample = experiments::sample_tumours(&runner, seed).await?;
+    let tumours = experiments::tumours(&runner, &sample).await?;
     report.begin("softmax beside sigmoid");
-    let two_classes = experiments::two_classes(&lab, &sample).await?;
+    let two_classes = experiments::two_classes(&runner, &sample).await?;
     report.begin("digits");
-    let linear = experiments::digits(&lab, &[], seed).await?;
+    let linear = experiments::digits(&runner, &[], seed).await?;
     report.begin("digits, with a hidden layer");
-    let with_hidden = experiments::digits(&lab, &HIDDEN, seed).await?;
+    let with_hidden = experiments::digits(&runner, &HIDDEN, seed).await?;
     report.begin("one step");
-    let one_step = experiments::one_step(&lab).await?;
+    let one_step = experiments::one_step(&runner).await?;
 
     let lesson = Lesson { houses, softmax, tumours, two_classes, digits: [linear, with_hidden], one_step };
     let text = Text(args.lang);
     let seconds = started.elapsed().as_secs_f64();
-    let made = Made {
+    let provenance = Provenance {
         values: [
             info.name.clone(),
             info.device_type.into(),
@@ -66,8 +66,8 @@ pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
             command(args),
         ],
     };
-    let document = sections::page(&lesson, &made, text)?;
-    run_folder::write_named("--out", &args.out, page::MARK, document.as_bytes())?;
+    let document = sections::page(&lesson, &provenance, text)?;
+    folder::write_named("--out", &args.out, html::MARK, document.as_bytes())?;
     report.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
 }
 

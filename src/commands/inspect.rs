@@ -17,11 +17,11 @@ use softstep::verify::dissected;
 
 use super::rerun::{self, Rerun};
 use crate::cli::InspectArgs;
-use crate::page::plot::{Axis, Mark, Plot, Series, number};
-use crate::page::{self, note, picture, section, table, tiles};
+use crate::html::plot::{Axis, Mark, Plot, Series, number};
+use crate::html::{self, note, picture, section, table, tiles};
 use crate::report::{self, count};
-use crate::run_folder::write_named;
-use crate::tested::{Input, chunks, look_of, outputs};
+use crate::run::error_analysis::{Input, chunks, look_of, outputs};
+use crate::run::folder::write_named;
 
 /// Examples of a batch that are shown, those with the highest loss.
 const BATCH: usize = 128;
@@ -49,7 +49,7 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
         Found::Run(hardest) => ("inspect.html".into(), page_of_run(&run, hardest)),
     };
     let out = args.out.clone().unwrap_or_else(|| folder.join(name));
-    write_named("--out", &out, page::MARK, page.as_bytes())?;
+    write_named("--out", &out, html::MARK, page.as_bytes())?;
     if args.json {
         return report::receipt(&[], &found, true);
     }
@@ -375,7 +375,7 @@ fn values(run: &Rerun, values: &[f32]) -> String {
 fn title(run: &Rerun) -> String {
     let folder = &run.record.folder;
     let name = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-    name.file_name().map_or_else(|| "run".into(), |name| page::name(&name.to_string_lossy()))
+    name.file_name().map_or_else(|| "run".into(), |name| html::name(&name.to_string_lossy()))
 }
 
 /// The model reads images, and an example is one.
@@ -438,7 +438,7 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
     let name = title(run);
     let body = html! {
         h1 { "Step " (count(found.step)) " of " (name) }
-        p.lead { "data " (page::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
+        p.lead { "data " (html::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
             " · computed again " (from) }
         p { (recorded) }
         (tiles(&[
@@ -454,7 +454,7 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
         (section("The batch", &batch(run, found)))
         footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) ". The whole run again: " code { (rerun::command(&run.record.folder)) } }
     };
-    page::document(&format!("Step {} of {name} – softstep", found.step), "en", &body)
+    html::document(&format!("Step {} of {name} – softstep", found.step), "en", &body)
 }
 
 fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
@@ -603,7 +603,7 @@ fn page_of_run(run: &Rerun, found: &Hardest) -> String {
     let disputed = found.examples.iter().filter(|hard| hard.target != hard.predicted).count();
     let body = html! {
         h1 { "The hardest examples of " (name) }
-        p.lead { "data " (page::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
+        p.lead { "data " (html::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
             " · " (count(found.training_examples)) " training examples, looked at " (report::counted(found.after.len(), "time")) }
         p { "These training examples had the highest loss over the run, the mean of their losses after each epoch. A model fits \
             what it is trained on, and what it does not fit to the end is often labelled wrong, or hard for people, too." }
@@ -614,5 +614,5 @@ fn page_of_run(run: &Rerun, found: &Hardest) -> String {
         }))
         footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) "." }
     };
-    page::document(&format!("The hardest examples of {name} – softstep"), "en", &body)
+    html::document(&format!("The hardest examples of {name} – softstep"), "en", &body)
 }

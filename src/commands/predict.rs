@@ -14,7 +14,7 @@ use softstep::loss::Loss;
 use super::report::no_formula;
 use crate::cli::{FitChoice, PredictArgs};
 use crate::report;
-use crate::run_folder::{self, Model, write_named};
+use crate::run::folder::{self, Model, write_named};
 
 /// The most bytes of a file, as of an IDX file's elements.
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
@@ -43,7 +43,7 @@ pub enum Outcome {
 
 /// Predicts; whether every file could be read.
 pub async fn run(args: &PredictArgs) -> Result<bool> {
-    let model = run_folder::read_model(&args.model)?;
+    let model = folder::read_model(&args.model)?;
     let Model { parameters, loss, preprocessing, data, image, .. } = &model;
     let fit = match args.fit {
         Some(FitChoice::Digit) => Fit::Digit,

@@ -1,19 +1,19 @@
 //! `softstep report`: pages of runs, from what their folders hold.
 
 mod comparison;
-mod run;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use softstep::Error;
 
 use crate::cli::ReportArgs;
-use crate::page::{self, plot::MAX_SERIES};
-use crate::record::{EpochPoint, Record};
+use crate::html::{self, plot::MAX_SERIES};
 use crate::report;
-use crate::run_folder::{REPORT, write_named, write_whole};
+use crate::run::folder::{REPORT, write_named};
+use crate::run::page;
+use crate::run::record::{EpochPoint, Record};
 
 /// Writes a run's page anew, or a page that compares several; with `--csv` also their metrics.
 pub fn run(args: &ReportArgs) -> Result<()> {
@@ -37,14 +37,14 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let records: Vec<Record> = args.runs.iter().map(|folder| Record::read(folder)).collect::<Result<_>>()?;
     let labels = labels(&args.runs);
     let (page, default) = match records.as_slice() {
-        [record] => (run::page(record), record.folder.join(REPORT)),
+        [record] => (page::page(record), record.folder.join(REPORT)),
         several => (comparison::page(several, &labels), PathBuf::from("comparison.html")),
     };
     let out = args.out.as_deref().unwrap_or(&default);
     if out == default && default.symlink_metadata().is_ok_and(|there| !there.is_file()) {
         bail!("{} is not a file of softstep's: move it away, or name another with --out", out.display());
     }
-    write_named("--out", out, page::MARK, page.as_bytes())?;
+    write_named("--out", out, html::MARK, page.as_bytes())?;
     if let Some(csv) = &args.csv {
         write_named("--csv", csv, "run,step,loss,learning_rate", &csv_of(&records, &labels)?)?;
         report::written("metrics", csv)?;
@@ -52,19 +52,12 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     report::written("report", out)
 }
 
-/// Writes the page of a run that has just ended, into its folder; gives where.
-pub fn write(folder: &Path) -> Result<PathBuf> {
-    let path = folder.join(REPORT);
-    write_whole(&path, run::page(&Record::read(folder)?).as_bytes())?;
-    Ok(path)
-}
-
 /// Names of runs: that of the folder, with as many of those that it is in as tell it from the others.
 fn labels(folders: &[PathBuf]) -> Vec<String> {
     let paths: Vec<PathBuf> =
         folders.iter().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone())).collect();
     let parts: Vec<Vec<String>> =
-        paths.iter().map(|path| path.iter().map(|part| page::name(&part.to_string_lossy())).collect()).collect();
+        paths.iter().map(|path| path.iter().map(|part| html::name(&part.to_string_lossy())).collect()).collect();
     let name = |parts: &[String], depth: usize| parts[parts.len().saturating_sub(depth)..].join("/");
     let label = |own: &Vec<String>| {
         let unique = |depth: &usize| parts.iter().filter(|other| name(other, *depth) == name(own, *depth)).count() == 1;

@@ -20,9 +20,9 @@ use softstep::verify::{Replay, TWIN_FACTOR};
 
 use super::rerun::Rerun;
 use crate::cli::ReproduceArgs;
-use crate::record::{self, Results, StepPoint};
 use crate::report::{self, EpochLine, count, counted};
-use crate::run_folder::{CONFIG, MODEL, RESULTS, read_model};
+use crate::run::folder::{CONFIG, MODEL, RESULTS, read_model};
+use crate::run::record::{self, Results, StepPoint};
 
 /// A twin's parameters are moved after every so many steps.
 const MOVED_EVERY: usize = 8;

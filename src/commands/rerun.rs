@@ -15,9 +15,9 @@ use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
 
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
-use crate::record::{Config, Record, Source};
 use crate::report::printable;
-use crate::run_folder;
+use crate::run::folder;
+use crate::run::record::{Config, Record, Source};
 
 /// A run with all that trains it again.
 pub struct Rerun {
@@ -84,7 +84,7 @@ impl Rerun {
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
         let start = match &source.init {
             Some(init) => {
-                let model = run_folder::read_model(Path::new(&init.path))
+                let model = folder::read_model(Path::new(&init.path))
                     .with_context(|| format!("the run in {folder} started from {}", printable(&init.path)))?;
                 if model.parameters.sha256() != init.parameters_sha256 {
                     bail!(
@@ -99,7 +99,7 @@ impl Rerun {
         if start.architecture != architecture {
             bail!("{folder}: it started from the model {}, and its settings make {architecture}", start.architecture);
         }
-        let checkpoints = run_folder::good_checkpoints(&args.run)?;
+        let checkpoints = folder::good_checkpoints(&args.run)?;
         let checkpoints = checkpoints.into_iter().filter(|(found, _)| found.architecture == architecture).collect();
         Ok(Self { record, config, data, validation, start, checkpoints, class_weights })
     }

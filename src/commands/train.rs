@@ -1,4 +1,6 @@
-//! `softstep train`: from a data set to a run folder with a model in it.
+//! `softstep train`: trains a model on a data set and writes a run folder.
+
+mod findings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,16 +27,15 @@ use softstep::range_test::{RangeTest, range_test};
 use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingConfig};
 use softstep::verify::Verified;
 
-use super::findings;
-use super::report as pages;
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
-use crate::record::{
+use crate::report::{self, EpochLine, Run, TrainReport};
+use crate::run::error_analysis::Tested;
+use crate::run::events::Events;
+use crate::run::folder::{self, Model, RunFolder, Stopped};
+use crate::run::page;
+use crate::run::record::{
     Config, History, Init, Outcome, Profile, Results, Source, Verified as VerifiedSteps, digests, whole_path,
 };
-use crate::report::{self, EpochLine, Run, TrainReport};
-use crate::run_folder::{self, Model, RunFolder, Stopped};
-use crate::tensorboard::Events;
-use crate::tested::Tested;
 
 /// The longest path that a system takes, in bytes.
 const MAX_PATH: usize = 4096;
@@ -56,9 +57,9 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
     }
     if let Some(out) = &args.out {
-        run_folder::check_free("--out", out)?;
+        folder::check_free("--out", out)?;
     }
-    let initial: Option<Model> = args.init.as_deref().map(run_folder::read_model).transpose()?;
+    let initial: Option<Model> = args.init.as_deref().map(folder::read_model).transpose()?;
 
     let init = initial.as_ref().and_then(|model| {
         Some(Init { path: whole_path(args.init.as_deref()?)?, parameters_sha256: model.parameters.sha256() })
@@ -191,8 +192,8 @@ async fn find_rate<B: Backend>(
 fn is_complete(folder: &Path) -> bool {
     let ended = |results: Results| results.outcome == Outcome::Ended;
     Results::read(folder).is_ok_and(|results| results.is_some_and(ended))
-        && Config::read(&folder.join(run_folder::CONFIG)).is_ok()
-        && folder.join(run_folder::REPORT).exists()
+        && Config::read(&folder.join(folder::CONFIG)).is_ok()
+        && folder.join(folder::REPORT).exists()
 }
 
 /// Where to look for the data of a run that cannot be loaded.
@@ -733,7 +734,7 @@ async fn conclude<B: Backend>(
         Some(set) => Some(backend.evaluate(set).await?),
         None => None,
     };
-    let history = History::read(&folder.join(run_folder::METRICS)).unwrap_or_default();
+    let history = History::read(&folder.join(folder::METRICS)).unwrap_or_default();
     Ok(Summary {
         epochs: ended.position.epoch - 1,
         steps: ended.step,
@@ -756,7 +757,7 @@ async fn examine<B: Backend>(backend: &mut B, config: &TrainingConfig, data: &Da
 
 /// Writes `results.json` and the page; gives where that is. The run is good without them, and `--resume` makes up for it.
 fn write_page(folder: &RunFolder, results: &Results, args: &TrainArgs) -> Option<PathBuf> {
-    match folder.write_results(results).and_then(|()| pages::write(folder.path())) {
+    match folder.write_results(results).and_then(|()| page::write(folder.path())) {
         Ok(page) => Some(page),
         Err(error) => {
             let text = format!("the run has no report: {error:#}; once that is mended, it gets one by:");

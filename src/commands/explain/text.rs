@@ -9,7 +9,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::experiments::{Digits, Fit, Houses, OneStep, Softmax, Tumours, TwoClasses};
 use crate::cli::Language;
-use crate::page::{self, plot::number};
+use crate::html::{self, plot::number};
 
 /// A number with so many decimals, and a true minus sign.
 pub fn fixed(number: f64, decimals: usize) -> String {
@@ -224,7 +224,7 @@ impl Text {
     }
 
     pub fn houses_table(self, houses: &Houses, file: &str) -> Markup {
-        let (file, target) = (escaped(&page::name(file)), escaped(&page::name(&houses.target)));
+        let (file, target) = (escaped(&html::name(file)), escaped(&html::name(&houses.target)));
         self.html(
             format!(
                 "Here it is done with your table <code>{file}</code>: the value to learn is <code>{target}</code>."

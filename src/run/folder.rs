@@ -24,9 +24,9 @@ use softstep::model::Parameters;
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
 
-use crate::record::{Config, Results, sealed};
 use crate::report;
-use crate::tensorboard;
+use crate::run::events;
+use crate::run::record::{Config, Results, sealed};
 
 /// The weights.
 pub const MODEL: &str = "model.safetensors";
@@ -34,7 +34,7 @@ pub const MODEL: &str = "model.safetensors";
 pub const CONFIG: &str = "config.json";
 /// A line for each step and epoch.
 pub const METRICS: &str = "metrics.jsonl";
-/// What training came to: [`Results`](crate::record::Results).
+/// What training came to: [`Results`](crate::run::record::Results).
 pub const RESULTS: &str = "results.json";
 /// The page.
 pub const REPORT: &str = "report.html";
@@ -690,7 +690,7 @@ fn is_free(folder: &Path) -> softstep::Result<bool> {
         Some(CONFIG) => Config::read(&entry.path()).is_ok(),
         Some(name) => {
             let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-            is_file && (name.starts_with(TEMPORARY) || name.starts_with(tensorboard::PREFIX))
+            is_file && (name.starts_with(TEMPORARY) || name.starts_with(events::PREFIX))
         }
         None => false,
     };

@@ -14,9 +14,9 @@ use prost::Message;
 use softstep::backend::Evaluation;
 use softstep::trainer;
 
-use crate::record::{EpochPoint, History, StepPoint};
 use crate::report;
-use crate::run_folder::METRICS;
+use crate::run::folder::METRICS;
+use crate::run::record::{EpochPoint, History, StepPoint};
 
 /// File name prefix by which TensorBoard recognises event files.
 pub const PREFIX: &str = "events.out.tfevents.";
