@@ -3,5 +3,6 @@
 pub mod error_analysis;
 pub mod events;
 pub mod folder;
+pub mod metrics;
 pub mod page;
 pub mod record;

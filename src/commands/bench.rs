@@ -3,6 +3,8 @@
 //! Machines are noisy and slow down as they get hot, so the backends take turns in short rounds, and medians are
 //! reported.
 
+mod output;
+
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -19,8 +21,9 @@ use softstep::optimizer::Optimizer;
 use softstep::plan::Plan;
 use softstep::trainer::epoch_order;
 
+use self::output::{Comparison, Progress, Speed};
 use crate::cli::{BENCH_EXAMPLES, BenchArgs};
-use crate::report::{BenchReport, Comparison, Speed};
+use crate::device;
 
 /// Shape of MNIST's examples.
 const IMAGE: Shape = Shape::Image { height: 28, width: 28, channels: 1 };
@@ -33,7 +36,7 @@ const LEARNING_RATE: f32 = 0.01;
 
 /// Measures every combination of models and batch sizes.
 pub async fn run(args: &BenchArgs) -> Result<()> {
-    let adapter = super::open_adapter(args.adapter.as_ref()).await?.map(|_| match &args.adapter {
+    let adapter = device::open_adapter(args.adapter.as_ref()).await?.map(|_| match &args.adapter {
         Some(name) => AdapterChoice::Named(name.clone()),
         None => AdapterChoice::Auto,
     });
@@ -50,16 +53,16 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
     };
     let examples = random_examples()?;
     let order = epoch_order(0, 1, BENCH_EXAMPLES);
-    let mut report = BenchReport::new(models.len() * args.batch_sizes.len(), args.json);
+    let mut progress = Progress::new(models.len() * args.batch_sizes.len(), args.json);
     for architecture in &models {
         for &batch_size in &args.batch_sizes {
-            report.begin(architecture, batch_size);
+            progress.begin(architecture, batch_size);
             let operations = Plan::new(architecture).step_operations(batch_size);
             let job = Job { architecture, operations, batch_size, examples: &examples, order: &order };
-            report.measured(job.compare(adapter.as_ref(), args.seconds).await?)?;
+            progress.measured(job.compare(adapter.as_ref(), args.seconds).await?)?;
         }
     }
-    Ok(report.done()?)
+    Ok(progress.done()?)
 }
 
 /// Random bytes and labels; their values do not affect the time.

@@ -10,6 +10,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde::Serialize;
+use softstep::backend::DeviceInfo;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::data::{Kind, TestPart};
 
@@ -18,9 +21,9 @@ use self::runner::Runner;
 use self::sections::Provenance;
 use self::text::Text;
 use crate::cli::{BackendChoice, ExplainArgs, Language};
-use crate::html;
-use crate::report::{Explained, LessonReport};
 use crate::run::folder;
+use crate::terminal::{path_text, print, print_json, serialize_device, style};
+use crate::{device, html};
 
 /// Hidden layers of the second model of the digits.
 const HIDDEN: [usize; 1] = [32];
@@ -29,25 +32,25 @@ const HIDDEN: [usize; 1] = [32];
 pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
     check_out(&args.out, args.data.as_deref())?;
     let table = table(args)?;
-    let runner = Runner { device: super::open_device(&args.device).await? };
+    let runner = Runner { device: device::open_device(&args.device).await? };
     let info = runner.device.info();
-    let report = LessonReport::new(7, args.quiet || args.json);
+    let progress = Progress::new(7, args.quiet || args.json);
     let seed = args.seed;
 
-    report.begin("house prices");
+    progress.begin("house prices");
     let houses = experiments::houses(&runner, table.as_ref(), seed).await?;
-    report.begin("softmax");
+    progress.begin("softmax");
     let softmax = experiments::softmax(&runner).await?;
-    report.begin("tumours");
+    progress.begin("tumours");
     let sample = experiments::sample_tumours(&runner, seed).await?;
     let tumours = experiments::tumours(&runner, &sample).await?;
-    report.begin("softmax beside sigmoid");
+    progress.begin("softmax beside sigmoid");
     let two_classes = experiments::two_classes(&runner, &sample).await?;
-    report.begin("digits");
+    progress.begin("digits");
     let linear = experiments::digits(&runner, &[], seed).await?;
-    report.begin("digits, with a hidden layer");
+    progress.begin("digits, with a hidden layer");
     let with_hidden = experiments::digits(&runner, &HIDDEN, seed).await?;
-    report.begin("one step");
+    progress.begin("one step");
     let one_step = experiments::one_step(&runner).await?;
 
     let lesson = Lesson { houses, softmax, tumours, two_classes, digits: [linear, with_hidden], one_step };
@@ -68,7 +71,7 @@ pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
     };
     let document = sections::page(&lesson, &provenance, text)?;
     folder::write_named("--out", &args.out, html::MARK, document.as_bytes())?;
-    report.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
+    progress.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
 }
 
 /// Refuses an unusable `--out` before any work is done.
@@ -147,6 +150,64 @@ fn quoted(value: &str) -> String {
     } else {
         format!("{between}'{}'", value.replace('\'', "'\\''"))
     }
+}
+
+/// Progress of `softstep explain`.
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// Begins, with this many experiments to come.
+    pub fn new(experiments: u64, quiet: bool) -> Self {
+        let bar = ProgressBar::new(experiments);
+        if quiet {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        bar.set_style(style("running {msg}  {bar:24} {pos}/{len}"));
+        Self { bar }
+    }
+
+    /// Shows which experiment is under way.
+    pub fn begin(&self, experiment: &'static str) {
+        if !self.bar.message().is_empty() {
+            self.bar.inc(1);
+        }
+        self.bar.set_message(experiment);
+        self.bar.tick();
+    }
+
+    /// Ends with the page's path, or everything as JSON.
+    pub fn done(&self, explained: &Explained<'_>, json: bool) -> Result<()> {
+        self.bar.finish_and_clear();
+        if json {
+            return Ok(print_json(explained)?);
+        }
+        Ok(print(&format!("page in {}, after {:.1} s", path_text(explained.out), explained.seconds))?)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// What `softstep explain` came to; as JSON with all its numbers.
+#[derive(Serialize)]
+pub struct Explained<'a> {
+    /// Where it computed.
+    #[serde(flatten, serialize_with = "serialize_device")]
+    pub info: &'a DeviceInfo,
+    /// The seed.
+    pub seed: u64,
+    /// Since the program's start.
+    pub seconds: f64,
+    /// The page.
+    pub out: &'a Path,
+    /// The experiments.
+    #[serde(flatten)]
+    pub lesson: &'a Lesson,
 }
 
 #[cfg(test)]

@@ -15,13 +15,14 @@ use softstep::reference::gradient_norm;
 use softstep::trainer::{TrainingConfig, epoch_order};
 use softstep::verify::dissected;
 
-use super::rerun::{self, Rerun};
+use super::rerun::Rerun;
 use crate::cli::InspectArgs;
-use crate::html::plot::{Axis, Mark, Plot, Series, number};
+use crate::format::{self, count, number};
+use crate::html::plot::{Axis, Mark, Plot, Series};
 use crate::html::{self, note, picture, section, table, tiles};
-use crate::report::{self, count};
 use crate::run::error_analysis::{Input, chunks, look_of, outputs};
 use crate::run::folder::write_named;
+use crate::{model_summary, shell, terminal};
 
 /// Examples of a batch that are shown, those with the highest loss.
 const BATCH: usize = 128;
@@ -51,9 +52,9 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| folder.join(name));
     write_named("--out", &out, html::MARK, page.as_bytes())?;
     if args.json {
-        return report::receipt(&[], &found, true);
+        return terminal::print_fields(&[], &found, true);
     }
-    report::written("page", &out)
+    terminal::written("page", &out)
 }
 
 /// What there is to see.
@@ -438,7 +439,7 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
     let name = title(run);
     let body = html! {
         h1 { "Step " (count(found.step)) " of " (name) }
-        p.lead { "data " (html::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
+        p.lead { "data " (html::name(&run.record.config.data)) " · model " (model_summary::model_name(&run.start.architecture))
             " · computed again " (from) }
         p { (recorded) }
         (tiles(&[
@@ -452,7 +453,7 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
         (section("Layers", &layers(found)))
         (section("Most changed weights of the first layer", &weights(run, found)))
         (section("The batch", &batch(run, found)))
-        footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) ". The whole run again: " code { (rerun::command(&run.record.folder)) } }
+        footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) ". The whole run again: " code { (shell::reproduce_command(&run.record.folder)) } }
     };
     html::document(&format!("Step {} of {name} – softstep", found.step), "en", &body)
 }
@@ -603,8 +604,8 @@ fn page_of_run(run: &Rerun, found: &Hardest) -> String {
     let disputed = found.examples.iter().filter(|hard| hard.target != hard.predicted).count();
     let body = html! {
         h1 { "The hardest examples of " (name) }
-        p.lead { "data " (html::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
-            " · " (count(found.training_examples)) " training examples, looked at " (report::counted(found.after.len(), "time")) }
+        p.lead { "data " (html::name(&run.record.config.data)) " · model " (model_summary::model_name(&run.start.architecture))
+            " · " (count(found.training_examples)) " training examples, looked at " (format::counted(found.after.len(), "time")) }
         p { "These training examples had the highest loss over the run, the mean of their losses after each epoch. A model fits \
             what it is trained on, and what it does not fit to the end is often labelled wrong, or hard for people, too." }
         (section("Likely label errors", &html! {

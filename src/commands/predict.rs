@@ -5,16 +5,19 @@ use std::io::{self, IsTerminal, Read as _, stdin};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use comfy_table::Cell;
+use serde_json::json;
 use softstep::Error;
 use softstep::backend::Backend;
 use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::loss::Loss;
 
-use super::report::no_formula;
 use crate::cli::{FitChoice, PredictArgs};
-use crate::report;
+use crate::device;
+use crate::format::{no_formula, percent, significant};
 use crate::run::folder::{self, Model, write_named};
+use crate::terminal::{self, print, print_json, printable, printable_end, right, table};
 
 /// The most bytes of a file, as of an IDX file's elements.
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
@@ -55,7 +58,7 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         Reading { features: parameters.features(), image: *image, preprocessing: preprocessing.as_ref(), fit };
     let Read { names, examples, whole } = read(args, &reading, &model)?;
     let Some(examples) = examples else { return Ok(false) };
-    let device = super::open_device(&args.device).await?;
+    let device = device::open_device(&args.device).await?;
     let mut backend = device.for_inference(parameters, *loss).await?;
     let set = backend.upload(&examples)?;
     let outputs = backend.probabilities(&set).await?;
@@ -68,8 +71,8 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         write_named("--out", out, "input,", &csv_of(&predictions, *loss)?)?;
     }
     match &args.out {
-        Some(out) if !args.json => report::written("predictions", out)?,
-        _ => report::predictions(&predictions, *loss, args.json)?,
+        Some(out) if !args.json => terminal::written("predictions", out)?,
+        _ => print_predictions(&predictions, *loss, args.json)?,
     }
     Ok(whole)
 }
@@ -99,14 +102,14 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
         let Inputs { names: of_file, features, notices, problems } = match inputs {
             Ok(inputs) => inputs,
             Err(error) => {
-                report::error(&error);
+                terminal::error(&error);
                 whole = false;
                 continue;
             }
         };
-        report::notices(&notices);
+        terminal::notices(&notices);
         for problem in problems {
-            report::error(&anyhow::Error::msg(problem));
+            terminal::error(&anyhow::Error::msg(problem));
             whole = false;
         }
         names.extend(of_file);
@@ -245,4 +248,54 @@ fn outcome(outputs: &[f32], model: &Model, top: usize) -> Outcome {
         None => class.to_string(),
     };
     Outcome::Classes(classes.into_iter().take(top).map(|class| (name(class), outputs[class])).collect())
+}
+
+/// Prints the predictions of a model that was trained with `loss`.
+fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
+    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    if json {
+        return predictions.iter().try_for_each(|Prediction { input, outcome }| {
+            Ok(print_json(&match outcome {
+                Outcome::Values(values) => json!({ "input": input, "values": values }),
+                Outcome::Classes(classes) => {
+                    let classes: Vec<_> =
+                        classes.iter().map(|(class, value)| json!({ "class": class, measure: value })).collect();
+                    json!({ "input": input, "classes": classes })
+                }
+            })?)
+        });
+    }
+    let number = |value: f32| match loss {
+        Loss::MeanSquaredError => format!("{value:.4}"),
+        Loss::CrossEntropy | Loss::BinaryCrossEntropy => percent(value.into()),
+    };
+    let is_values = |prediction: &Prediction| matches!(prediction.outcome, Outcome::Values(_));
+    let others = |prediction: &Prediction| matches!(&prediction.outcome, Outcome::Classes(all) if all.len() > 1);
+    let mut header = vec!["input"];
+    match predictions.iter().any(is_values) {
+        true => header.push("value"),
+        false => header.extend(["class", measure]),
+    }
+    header.extend(predictions.iter().any(others).then_some("next"));
+    let mut table = table(&header);
+    for Prediction { input, outcome } in predictions {
+        let mut row = vec![Cell::new(printable_end(input))];
+        match outcome {
+            Outcome::Values(values) => {
+                let values: Vec<String> = values.iter().map(|&value| significant(value, 7)).collect();
+                row.push(Cell::new(values.join(", ")));
+            }
+            Outcome::Classes(classes) => {
+                for (class, value) in classes.iter().take(1) {
+                    row.push(Cell::new(printable(class)));
+                    row.extend(right([number(*value)]));
+                }
+                let next =
+                    classes.iter().skip(1).map(|(class, value)| format!("{} {}", printable(class), number(*value)));
+                row.push(Cell::new(next.collect::<Vec<_>>().join(", ")));
+            }
+        }
+        table.add_row(row);
+    }
+    Ok(print(&table.to_string())?)
 }

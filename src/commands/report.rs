@@ -9,11 +9,12 @@ use anyhow::{Result, bail};
 use softstep::Error;
 
 use crate::cli::ReportArgs;
-use crate::html::{self, plot::MAX_SERIES};
-use crate::report;
+use crate::format::no_formula;
+use crate::html::plot::MAX_SERIES;
 use crate::run::folder::{REPORT, write_named};
 use crate::run::page;
 use crate::run::record::{EpochPoint, Record};
+use crate::{html, terminal};
 
 /// Writes a run's page anew, or a page that compares several; with `--csv` also their metrics.
 pub fn run(args: &ReportArgs) -> Result<()> {
@@ -47,9 +48,9 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     write_named("--out", out, html::MARK, page.as_bytes())?;
     if let Some(csv) = &args.csv {
         write_named("--csv", csv, "run,step,loss,learning_rate", &csv_of(&records, &labels)?)?;
-        report::written("metrics", csv)?;
+        terminal::written("metrics", csv)?;
     }
-    report::written("report", out)
+    terminal::written("report", out)
 }
 
 /// Names of runs: that of the folder, with as many of those that it is in as tell it from the others.
@@ -70,12 +71,6 @@ fn labels(folders: &[PathBuf]) -> Vec<String> {
     }
     // What could not be shown was all the difference.
     labels.iter().enumerate().map(|(index, label)| format!("{label} ({})", index + 1)).collect()
-}
-
-/// A name that a spreadsheet takes for text, not for a formula to compute.
-pub(super) fn no_formula(name: &str) -> String {
-    let is_formula = name.trim_start().starts_with(['=', '+', '-', '@']);
-    if is_formula { format!("'{name}") } else { name.to_owned() }
 }
 
 /// A line for each step of each run; figures of an epoch are in the line of its last step.

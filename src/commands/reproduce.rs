@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::json;
-use softstep::Error;
 use softstep::any_backend::Device;
 use softstep::backend::{Backend, DeviceInfo, Evaluation, Step};
 use softstep::data::Examples;
@@ -13,16 +12,18 @@ use softstep::gpu::Readback;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::plan::Plan;
-use softstep::random;
 use softstep::reference::rounding;
 use softstep::trainer::{self, Course, Event, Keep, Position, TrainingConfig};
 use softstep::verify::{Replay, TWIN_FACTOR};
+use softstep::{Error, random};
 
 use super::rerun::Rerun;
 use crate::cli::ReproduceArgs;
-use crate::report::{self, EpochLine, count, counted};
+use crate::format::{count, counted};
 use crate::run::folder::{CONFIG, MODEL, RESULTS, read_model};
+use crate::run::metrics::EpochLine;
 use crate::run::record::{self, Results, StepPoint};
+use crate::terminal;
 
 /// A twin's parameters are moved after every so many steps.
 const MOVED_EVERY: usize = 8;
@@ -36,7 +37,7 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     let changed = match record::changed_files(folder)? {
         Some(changed) => changed,
         None => {
-            report::notice(&format!(
+            terminal::notice(&format!(
                 "{}: the run has not ended, or no {RESULTS} says what its files were then: a change is only seen by its effect",
                 folder.display()
             ));
@@ -44,12 +45,12 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
         }
     };
     for name in &changed {
-        report::notice(&format!("{} was changed since the run ended, or is gone", folder.join(name).display()));
+        terminal::notice(&format!("{} was changed since the run ended, or is gone", folder.join(name).display()));
     }
     if changed.iter().any(|name| name == CONFIG || name == RESULTS) {
         let names = changed.join(" and ");
         let text = format!("not trained again: {names} is not what the run left");
-        report::receipt(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
+        terminal::print_fields(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
         return Ok(false);
     }
     let run =
@@ -210,7 +211,7 @@ impl Reproduction {
         if !self.changed.is_empty() {
             text.push(("changed", format!("{} since the run ended", self.changed.join(", "))));
         }
-        report::receipt(&text, self, json)
+        terminal::print_fields(&text, self, json)
     }
 }
 
@@ -233,7 +234,7 @@ fn sampled(run: &Rerun, sample: usize) -> Result<Reproduction> {
         for step in first + 1..=first + steps {
             let (rows, rate, _) = run.batch(step);
             let Some(found) = replay.step(&rows, rate) else {
-                report::notice(&format!("from step {step} on numbers leave f32, as in a run that diverges"));
+                terminal::notice(&format!("from step {step} on numbers leave f32, as in a run that diverges"));
                 break;
             };
             if let Some(point) = recorded(step) {
@@ -317,7 +318,7 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
     let elsewhere = run.elsewhere(&info);
     let mut bounds = None;
     if !same && elsewhere.is_some() {
-        report::notice(
+        terminal::notice(
             "the bits differ, as they may elsewhere: training a twin, to see what rounding makes of this run",
         );
         let twin = train(run, &device, true).await?;
@@ -370,7 +371,7 @@ fn recorded_parameters(run: &Rerun, args: &ReproduceArgs) -> Result<Option<Strin
     let parameters = read_model(&folder.join(MODEL))?.parameters.sha256();
     let said = Results::read(folder)?.and_then(|results| results.parameters_sha256);
     if said.as_ref().is_some_and(|said| *said != parameters) {
-        report::notice(&format!("the parameters in {MODEL} are not those that {RESULTS} speaks of"));
+        terminal::notice(&format!("the parameters in {MODEL} are not those that {RESULTS} speaks of"));
     }
     Ok(Some(parameters))
 }

@@ -6,8 +6,9 @@ use softstep::backend::{Backend, Evaluation};
 use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TableFormat, Targets};
 use softstep::metrics::Confusion;
 
-use crate::html::plot::{number, rounded};
+use crate::format::{number, rounded};
 use crate::html::{self, picture};
+use crate::quality;
 use crate::run::record::null_is_nan;
 
 /// Upper limits of the recorded mistakes, for pictures and for rows of a table.
@@ -130,7 +131,7 @@ impl Tested {
             loss: evaluation.loss,
             accuracy: evaluation.accuracy(),
             r_squared: evaluation.r_squared,
-            rmse: crate::report::rmse(data, evaluation),
+            rmse: quality::rmse(data, evaluation),
             classes,
             confusion,
             values: None,

@@ -11,13 +11,14 @@ use softstep::metrics::{Confusion, interval};
 use softstep::model::{Layer, Weights};
 use softstep::trainer::Best;
 
-use crate::commands::rerun;
-use crate::html::plot::{Axis, Bars, Mark, Plot, Series, four_decimals, number, rounded, smoothed, thinned};
+use crate::format::{count, counted, duration, four_decimals, number, percent, rounded};
+use crate::html::plot::{Axis, Bars, Mark, Plot, Series, smoothed, thinned};
 use crate::html::{self, facts, note, picture, section, table, tiles};
-use crate::report::{count, counted, model_name, percent};
+use crate::model_summary::model_name;
 use crate::run::error_analysis::{Input, Mistake, Tested, Wrong};
 use crate::run::folder::{self, REPORT, write_whole};
 use crate::run::record::{EpochPoint, Outcome, Record, Results, Timings, WorstNumber};
+use crate::shell;
 
 /// Columns of a plot of steps: as many as can be seen.
 const COLUMNS: usize = 480;
@@ -186,16 +187,6 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
 pub fn training_time(timings: &Timings) -> String {
     let since = timings.resumed_from.map(|step| format!(" since step {}", count(step)));
     duration(timings.seconds) + &since.unwrap_or_default()
-}
-
-/// A time as people read it.
-pub fn duration(seconds: f64) -> String {
-    match seconds {
-        ..0.1 => format!("{} ms", number(1e3 * seconds, 2)),
-        ..60.0 => format!("{} s", number(seconds, 3)),
-        ..3600.0 => format!("{} min {:02.0} s", (seconds / 60.0).floor(), (seconds % 60.0).floor()),
-        _ => format!("{} h {:02.0} min", (seconds / 3600.0).floor(), (seconds % 3600.0 / 60.0).floor()),
-    }
 }
 
 /// What cannot be shown, and why.
@@ -731,7 +722,7 @@ fn details(record: &Record) -> Option<Markup> {
         (note(&format!("The run is in {}.", printable_path(&record.folder))))
         h3 { "Again" }
         p { "This command trains the run again, from what its folder holds, and says whether the bits are the same:" }
-        p { code { (printable(&rerun::command(&whole_path(&record.folder)), LONG)) } }
+        p { code { (printable(&shell::reproduce_command(&whole_path(&record.folder)), LONG)) } }
     };
     Some(section("The run", &body))
 }

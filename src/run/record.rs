@@ -19,10 +19,9 @@ use softstep::plan::Plan;
 use softstep::trainer::{Best, TrainingConfig};
 use softstep::verify::Verification;
 
-use crate::html;
-use crate::report;
 use crate::run::error_analysis::Tested;
 use crate::run::folder::{self, CONFIG, METRICS, RESULTS, open_own};
+use crate::{html, terminal};
 
 /// The longest `config.json` and `results.json` that are read: 64 MiB.
 const MAX_BYTES: u64 = 64 << 20;
@@ -563,7 +562,7 @@ impl Record {
             Ok(config) => config,
             Err(problem) => match Config::of_checkpoint(folder) {
                 Ok(config) => {
-                    report::notice(&format!("{problem:#}; the settings are those of the last checkpoint"));
+                    terminal::notice(&format!("{problem:#}; the settings are those of the last checkpoint"));
                     config
                 }
                 Err(_) if !folder.join(CONFIG).exists() => {

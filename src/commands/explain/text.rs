@@ -9,7 +9,8 @@ use maud::{Markup, PreEscaped, html};
 
 use super::experiments::{Digits, Fit, Houses, OneStep, Softmax, Tumours, TwoClasses};
 use crate::cli::Language;
-use crate::html::{self, plot::number};
+use crate::format::number;
+use crate::html;
 
 /// A number with so many decimals, and a true minus sign.
 pub fn fixed(number: f64, decimals: usize) -> String {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use maud::html;
 
-use crate::html::plot::{Axis, Mark, Plot, Series, four_decimals, number, smoothed};
+use crate::format::{count, counted, four_decimals, number};
+use crate::html::plot::{Axis, Mark, Plot, Series, smoothed};
 use crate::html::{self, note, section, table};
-use crate::report::{count, counted, model_name};
+use crate::model_summary::model_name;
 use crate::run::page::{
     Figure, epoch_line, final_test, is_wide, last_epoch, loss, losses, plot_of_epochs, quality_text, settings,
     training_time, whole, window,
