@@ -7,7 +7,7 @@ use softstep::any_backend::Device;
 use softstep::gpu::{AdapterChoice, Gpu};
 use softstep::{Error, data};
 
-use crate::cli::{BackendChoice, DeviceArgs};
+use crate::options::{BackendChoice, DeviceArgs};
 use crate::terminal::notice;
 
 /// Opens the device that the arguments choose. A notice says why `auto` falls back to the CPU.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use softstep::data::{self, Data, Progress};
 
-use crate::cli::DataArgs;
+use crate::options::DataArgs;
 use crate::terminal::{notice, print_error_line, printable, style};
 
 /// Longest path that a system accepts, in bytes.

@@ -7,6 +7,7 @@ mod format;
 mod html;
 mod loading;
 mod model_summary;
+mod options;
 mod quality;
 mod run;
 mod shell;

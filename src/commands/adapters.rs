@@ -1,11 +1,19 @@
 //! `softstep adapters`: the adapters that `--adapter` can choose.
 
 use anyhow::Result;
+use clap::Args;
 use serde_json::json;
 use softstep::gpu::{self, AdapterEntry, REMEDY};
 
-use crate::cli::AdaptersArgs;
 use crate::terminal::{notice, print, print_json, table};
+
+/// Options of `softstep adapters`.
+#[derive(Args, Debug)]
+pub struct AdaptersArgs {
+    /// Print JSON Lines, one adapter a line
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Lists the adapters, best first.
 pub async fn run(args: &AdaptersArgs) -> Result<()> {

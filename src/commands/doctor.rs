@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::Args;
 use indicatif::{DecimalBytes, HumanBytes};
 use serde::{Serialize, Serializer};
 use softstep::Error;
@@ -20,12 +21,46 @@ use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
 use softstep::verify::Verified;
 
-use crate::cli::DoctorArgs;
 use crate::commands::adapters::{adapter_table, serialize_adapters};
 use crate::device;
 use crate::format::{self, count, counted};
 use crate::run::folder;
 use crate::terminal::{self, device_line, field, line, path_text, print, print_json};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep doctor                             the device that `softstep train` would take
+  softstep doctor --adapter 1                 another one
+  softstep doctor --json
+  softstep doctor --dump-shaders shaders      the text of every GPU program, a file each
+
+Tests every kernel on the adapter against known answers, in each way to multiply matrices that the adapter can run,
+trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
+data and runs. The exit code is 0 only if training would work. Put what it prints into a bug report.
+
+--json prints one JSON object: version, os, processor, threads, adapters, auto, device (limits, kernels, costs), training,
+folders and problems, which is empty if training works.";
+
+/// Options of `softstep doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Number or part of the name of an adapter; see `softstep adapters`
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder of the runs
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    pub out: PathBuf,
+    /// Write the text of every program that can run on a GPU into this folder, new or empty, and do nothing else
+    #[arg(long, value_name = "FOLDER")]
+    pub dump_shaders: Option<PathBuf>,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Number of steps of the test training, and how many of them are verified on the CPU.
 const STEPS: usize = 40;

@@ -1,8 +1,9 @@
 //! `softstep eval`: a trained model on a test set.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use softstep::backend::{Backend, DeviceInfo, Evaluation};
@@ -11,13 +12,51 @@ use softstep::loss::Loss;
 use softstep::metrics::{Confusion, interval};
 use softstep::model::check_fit;
 
-use crate::cli::{DataArgs, EvalArgs};
 use crate::device;
 use crate::format::{UNDEFINED, count, counted, figure, interval_text, percent, significant};
 use crate::loading::{self, MAX_PATH};
+use crate::options::{DataArgs, DeviceArgs};
 use crate::quality::{error_text, guess_text, most_frequent, rmse, rmse_of_mean};
 use crate::run::folder::{self, Model};
 use crate::terminal::{self, DeviceLine, device_line, field, line, print, print_event, printable, right, table};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep eval --model runs/mlp              on the data of the run
+  softstep eval --model runs/mlp --data mnist
+  softstep eval --model model.safetensors --data digits --json
+
+Measured is the data's own test part, or the share that was set aside of the data that the model was trained on; of other
+data all examples. --all measures all in any case, the training examples among them.
+
+--json prints one JSON object: part (\"test part\" or \"all examples\"), loss, accuracy, correct, examples, per_class
+(precision, recall, f1, support; null where undefined) and confusion, whose rows are labels and whose columns are
+predictions. Where the targets are real values it is part, loss, r_squared, examples and rmse, the root mean squared error
+in the target's own units.";
+
+/// Options of `softstep eval`.
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// The model: a model.safetensors, or a run folder that holds one
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub model: PathBuf,
+    /// What to measure it on, as of `softstep train` [default: the data of its run]
+    #[arg(long, value_name = "SET|FOLDER|FILE")]
+    pub data: Option<String>,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Every example of a table, of images or of arrays, not only those that the model was not trained on
+    #[arg(long)]
+    pub all: bool,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Evaluates the model on the data's test part, or on all of them.
 pub async fn run(args: &EvalArgs) -> Result<()> {

@@ -5,11 +5,11 @@ mod runner;
 mod sections;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 use softstep::backend::DeviceInfo;
@@ -19,11 +19,60 @@ use softstep::data::{Kind, TestPart};
 use self::experiments::{Lesson, Table};
 use self::runner::Runner;
 use self::sections::Provenance;
-use self::text::Text;
-use crate::cli::{BackendChoice, ExplainArgs, Language};
+use self::text::{Language, Text};
+use crate::options::{BackendChoice, DeviceArgs};
 use crate::run::folder;
 use crate::terminal::{path_text, print, print_json, serialize_device, style};
 use crate::{device, html};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep explain                            writes explain.html: open it in a browser
+  softstep explain --lang zh --out lesson.html
+  softstep explain --data houses.csv --target price   your own table in the place of the house prices
+
+Runs the experiments of a lesson about softmax and cross-entropy on this machine and writes them as one page that needs
+no network: house prices as regression, softmax of three scores, tumour sizes by a line and by a sigmoid, two outputs
+beside one, digits with three losses, and one training step with every number.
+
+--json prints one JSON object: backend, adapter, device_type, driver, seed, seconds (since the program's start), out, and
+the numbers of every experiment: houses, softmax, tumours, two_classes, digits (linear, with a hidden layer), one_step.";
+
+/// Options of `softstep explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The page to write; one that is there is replaced
+    #[arg(long, value_name = "FILE", default_value = "explain.html")]
+    pub out: PathBuf,
+    /// The page's language
+    #[arg(long, value_enum, default_value = "en")]
+    pub lang: Language,
+    /// Table to learn from in the place of house prices: file.csv
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Column of the table to learn: numbers
+    #[arg(long, value_name = "COLUMN")]
+    pub target: Option<String>,
+    /// Columns of the table that are categories, though their first value is a number
+    #[arg(long, value_name = "COLUMNS", requires = "data")]
+    pub categorical: Vec<String>,
+    /// Columns of the table to leave out
+    #[arg(long, value_name = "COLUMNS", requires = "data")]
+    pub ignore: Vec<String>,
+    /// Seed of everything that is random: the same seed, the same numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// No progress: results, notices and errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Hidden layers of the second model of the digits.
 const HIDDEN: [usize; 1] = [32];
@@ -212,15 +261,21 @@ pub struct Explained<'a> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
-    use crate::cli::{self, Command};
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        explain: ExplainArgs,
+    }
 
     #[test]
     fn the_command_has_every_flag_that_makes_the_numbers_and_is_quoted_for_a_shell() {
         let command_of = |arguments: &[&str]| {
-            let arguments = ["softstep", "explain"].iter().chain(arguments);
-            let Command::Explain(args) = cli::parse(arguments.map(Into::into)).unwrap().command else { panic!() };
-            command(&args)
+            let arguments = ["softstep"].iter().chain(arguments);
+            command(&Options::try_parse_from(arguments).unwrap().explain)
         };
         assert_eq!(command_of(&["--quiet", "--out", "a.html"]), "softstep explain --seed 0");
         assert_eq!(

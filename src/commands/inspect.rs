@@ -1,7 +1,10 @@
 //! `softstep inspect`: a step of a run, computed again and laid open on a page; without a step, the examples that a run
 //! never learned.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use maud::{Markup, html};
 use serde::Serialize;
 use softstep::backend::{Backend, Step};
@@ -16,13 +19,61 @@ use softstep::trainer::{TrainingConfig, epoch_order};
 use softstep::verify::dissected;
 
 use super::rerun::Rerun;
-use crate::cli::InspectArgs;
 use crate::format::{self, count, number};
 use crate::html::plot::{Axis, Mark, Plot, Series};
 use crate::html::{self, note, picture, section, table, tiles};
+use crate::options::{RunArgs, at_least_1};
 use crate::run::error_analysis::{Input, chunks, look_of, outputs};
 use crate::run::folder::write_named;
 use crate::{model_summary, shell, terminal};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep inspect runs/mlp --step 612        writes runs/mlp/inspect-612.html
+  softstep inspect runs/mlp --step 612 --what-if lr=0.05   and how the run would have gone on
+  softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
+
+A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
+with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
+layer that changed most. Without --step the run is trained again, and every training example is looked at after each epoch.
+
+--what-if lr=R goes on from before the step with the run's schedule and batches, as if its --lr were R, for --steps steps.
+
+--json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
+gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
+after), what_if (learning_rate, losses: step, recorded, now); without it after (steps), training_examples and examples
+(example, target, predicted, mean_loss, last_loss).";
+
+/// Options of `softstep inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The step to look at, from 1; without it the examples with the highest loss over the run
+    #[arg(long, value_name = "STEP", value_parser = at_least_1)]
+    pub step: Option<usize>,
+    /// Go on from before the step as if --lr had been another, beside the recorded losses
+    #[arg(long, value_name = "lr=RATE", requires = "step", value_parser = what_if)]
+    pub what_if: Option<f32>,
+    /// Steps to go on for
+    #[arg(long, value_name = "N", requires = "what_if", value_parser = at_least_1, default_value_t = 100)]
+    pub steps: usize,
+    /// The page [default: inspect-STEP.html or inspect.html in the folder of the run]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object for programs, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--what-if`.
+fn what_if(text: &str) -> Result<f32, String> {
+    let rate = text.strip_prefix("lr=").and_then(|rate| rate.parse::<f32>().ok());
+    rate.filter(|rate| *rate > 0.0 && rate.is_finite())
+        .ok_or_else(|| "is lr= and a rate above 0, such as lr=0.05".into())
+}
 
 /// Examples of a batch that are shown, those with the highest loss.
 const BATCH: usize = 128;

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read as _, stdin};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
 use comfy_table::Cell;
 use serde_json::json;
 use softstep::Error;
@@ -13,11 +14,67 @@ use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::loss::Loss;
 
-use crate::cli::{FitChoice, PredictArgs};
 use crate::device;
 use crate::format::{no_formula, percent, significant};
+use crate::options::{DeviceArgs, at_least_1};
 use crate::run::folder::{self, Model, write_named};
 use crate::terminal::{self, print, print_json, printable, printable_end, right, table};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep predict --model runs/mlp seven.png photo.jpg
+  softstep predict --model runs/plants new.csv --out predictions.csv
+  softstep predict --model runs/mlp pictures/
+  softstep predict --model runs/mlp --top 1 --json t10k-images-idx3-ubyte
+  softstep predict --model runs/mlp < seven.png
+
+What cannot be read is an error, and the others are predicted; the exit code is then 1.
+
+A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF), one trained on a table CSV files with its columns (the target need not
+be there), one trained on arrays .npy files; models of bytes read IDX files and .npy arrays of bytes, too. A picture for a
+model that was trained on IDX files is fitted: with --fit digit it is brought to the form of MNIST's digits, dark ink on
+light or light on dark, in any place and size; with --fit whole the picture is made grey and resized as it is.
+
+--json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
+probable first, each with class and probability (output where the model was trained with mean squared error); or values,
+where the targets are real values.";
+
+/// Options of `softstep predict`.
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    /// The model: a model.safetensors, or a run folder that holds one
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub model: PathBuf,
+    /// Images, tables, .npy arrays or IDX files, or folders of them; - is standard input
+    #[arg(value_name = "FILES", default_value = "-")]
+    pub files: Vec<PathBuf>,
+    /// Classes to show, the most probable first
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
+    pub top: usize,
+    /// How pictures are brought to the images of an IDX model [default: digit for 28x28 and 8x8, but for
+    /// fashion-mnist and kmnist; else whole]
+    #[arg(long, value_enum)]
+    pub fit: Option<FitChoice>,
+    /// Write the predictions to this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print JSON Lines for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Values of `--fit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FitChoice {
+    /// The ink alone, as MNIST has its digits
+    Digit,
+    /// The whole picture
+    Whole,
+}
 
 /// The most bytes of a file, as of an IDX file's elements.
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;

@@ -6,15 +6,43 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use clap::Args;
 use softstep::Error;
 
-use crate::cli::ReportArgs;
 use crate::format::no_formula;
 use crate::html::plot::MAX_SERIES;
 use crate::run::folder::{REPORT, write_named};
 use crate::run::page;
 use crate::run::record::{EpochPoint, Record};
 use crate::{html, terminal};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep report runs/mlp                    writes runs/mlp/report.html anew
+  softstep report runs/mlp runs/softmax       comparison.html: both runs on one page
+  softstep report runs/mlp --csv mlp.csv      the metrics for a spreadsheet, too
+
+A page is one file that needs nothing else: no network, no scripts. It is made of what the run folder holds, without
+the data and on any machine.
+
+--csv has a line for each step of each run: run, step, loss, learning_rate; and in the line of an epoch's last step also
+epoch, train_loss (of the whole epoch), validation_loss, validation_accuracy or validation_r_squared, test_loss,
+test_accuracy or test_r_squared. What a run does not have, and a loss that is not finite, is empty.";
+
+/// Options of `softstep report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The page [default: report.html in the folder of the run; comparison.html here for several]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the metrics as CSV, too
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+}
 
 /// Writes a run's page anew, or a page that compares several; with `--csv` also their metrics.
 pub fn run(args: &ReportArgs) -> Result<()> {

@@ -14,7 +14,7 @@ use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
 
-use crate::cli::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
+use crate::options::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
 use crate::run::folder;
 use crate::run::record::{Config, Record, Source};
 use crate::terminal::printable;

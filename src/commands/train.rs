@@ -1,6 +1,7 @@
 //! `softstep train`: trains a model on a data set and writes a run folder.
 
 mod findings;
+pub mod options;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -25,9 +26,10 @@ use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingCo
 use softstep::verify::Verified;
 use softstep::{Error, checkpoint};
 
+use self::options::{ReadbackChoice, TrainArgs};
 use self::progress::{Header, Progress};
-use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
 use crate::loading::{self, MAX_PATH, TableProgress};
+use crate::options::{BackendChoice, DataArgs, DeviceArgs};
 use crate::run::error_analysis::Tested;
 use crate::run::events::Events;
 use crate::run::folder::{self, Model, RunFolder, Stopped};

@@ -3,12 +3,12 @@
 //! A [`Text`] is asked for a message by name. Messages that are `Markup` are HTML already, so only numbers and what was
 //! [`escaped`] may be put into them; `&str` and `String` are plain.
 
+use clap::ValueEnum;
 use std::cmp::Ordering;
 
 use maud::{Markup, PreEscaped, html};
 
 use super::experiments::{Digits, Fit, Houses, OneStep, Softmax, Tumours, TwoClasses};
-use crate::cli::Language;
 use crate::format::number;
 use crate::html;
 
@@ -93,6 +93,15 @@ fn unbroken(html: &str) -> String {
 /// A text of the person's, for HTML.
 pub fn escaped(text: &str) -> String {
     html! { (text) }.into_string()
+}
+
+/// Language of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// English
+    En,
+    /// Chinese
+    Zh,
 }
 
 /// The page's words in one language.

@@ -7,7 +7,7 @@ use softstep::optimizer::TrainingState;
 use softstep::range_test::smaller_rate;
 use softstep::trainer::{Summary, TrainingConfig};
 
-use crate::cli::TrainArgs;
+use super::options::TrainArgs;
 use crate::format::{count, counted, percent};
 use crate::terminal;
 
