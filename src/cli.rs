@@ -193,17 +193,21 @@ const INSPECT_HELP: &str = "\
 Examples:
   softstep inspect runs/mlp --step 612        writes runs/mlp/inspect-612.html
   softstep inspect runs/mlp --step 612 --what-if lr=0.05   and how the run would have gone on
+  softstep inspect runs/mlp --step 612 --what-if momentum=0.5,batch-size=32
   softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
 
 A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
 with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
 layer that changed most. Without --step the run is trained again, and every training example is looked at after each epoch.
 
---what-if lr=R goes on from before the step with the run's schedule and batches, as if its --lr were R, for --steps steps.
+--what-if goes on from before the step for --steps steps, as if options of softstep train had other values: lr, batch-size,
+clip-norm (or none), label-smoothing, schedule, dropout (of all such layers) and those of the run's optimizer, such as
+momentum or weight-decay. The order of the examples stays. With another batch size the rate follows the schedule by the
+examples that were seen, and a batch stands beside the step of the run that its first example was in.
 
 --json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
 gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
-after), what_if (learning_rate, losses: step, recorded, now); without it after (steps), training_examples and examples
+after), what_if (settings, losses: step, recorded, now); without it after (steps), training_examples and examples
 (example, target, predicted, mean_loss, last_loss).";
 
 const DOCTOR_HELP: &str = "\
@@ -1010,9 +1014,9 @@ pub struct InspectArgs {
     /// The step to look at, from 1; without it the examples with the highest loss over the run
     #[arg(long, value_name = "STEP", value_parser = at_least_1)]
     pub step: Option<usize>,
-    /// Go on from before the step as if --lr had been another, beside the recorded losses
-    #[arg(long, value_name = "lr=RATE", requires = "step", value_parser = what_if)]
-    pub what_if: Option<f32>,
+    /// Go on from before the step with these settings changed, beside the recorded losses
+    #[arg(long, value_name = "SETTING=VALUE,…", requires = "step", value_delimiter = ',', value_parser = what_if)]
+    pub what_if: Vec<(String, String)>,
     /// Steps to go on for
     #[arg(long, value_name = "N", requires = "what_if", value_parser = at_least_1, default_value_t = 100)]
     pub steps: usize,
@@ -1024,11 +1028,10 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// `--what-if`.
-fn what_if(text: &str) -> Result<f32, String> {
-    let rate = text.strip_prefix("lr=").and_then(|rate| rate.parse::<f32>().ok());
-    rate.filter(|rate| *rate > 0.0 && rate.is_finite())
-        .ok_or_else(|| "is lr= and a rate above 0, such as lr=0.05".into())
+/// One change of `--what-if`.
+fn what_if(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("is a setting and its value, such as lr=0.05")?;
+    Ok((name.into(), value.into()))
 }
 
 /// Options of `softstep bench`.

@@ -18,8 +18,6 @@ mod workers;
 
 use std::ops::Range;
 
-use pulp::Arch;
-
 use crate::augmentation::Augmentation;
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_training};
 use crate::data::{Examples, Targets};
@@ -31,7 +29,9 @@ use crate::plan::Plan;
 use loss::{argmax, loss_and_gradient, softmax};
 use network::{Mode, Network};
 use update::Updater;
-use workers::{Workers, instruction_set};
+use workers::{Workers, arch, arithmetic};
+
+pub use workers::{instruction_set, limit_instruction_set};
 
 /// A model on the CPU, with its own copy of the training examples.
 pub struct CpuBackend {
@@ -91,8 +91,8 @@ impl CpuBackend {
             backend: "cpu",
             name: processor_name(),
             device_type: "cpu",
-            // Not the number of threads: bits depend on the instruction set alone.
-            driver: format!("gemm 0.19, {}", instruction_set()),
+            // What bits depend on: not the number of threads, nor the width of vectors.
+            driver: format!("gemm 0.19, {}, {} {}", arithmetic(), std::env::consts::OS, std::env::consts::ARCH),
         };
         let loss = objective.loss;
         Ok(Self { info, network, loss, training })
@@ -177,7 +177,7 @@ impl Backend for CpuBackend {
     }
 
     async fn evaluate(&mut self, set: &Examples) -> Result<Evaluation> {
-        let (outputs, arch) = (self.network.outputs(), Arch::new());
+        let (outputs, arch) = (self.network.outputs(), arch());
         let objective = Objective { loss: self.loss, ..Objective::default() };
         let mut loss = 0.0;
         let mut predictions = Vec::new();
@@ -206,7 +206,7 @@ impl Backend for CpuBackend {
         self.for_each_part(set, |values, _| match loss {
             Loss::CrossEntropy => {
                 let labels = std::iter::repeat_n(0, values.len() / outputs);
-                Arch::new().dispatch(|| softmax(values, outputs, labels, |_, _| ()));
+                arch().dispatch(|| softmax(values, outputs, labels, |_, _| ()));
                 probabilities.extend_from_slice(values);
             }
             Loss::BinaryCrossEntropy => probabilities.extend(of_two_classes(values)),

@@ -136,10 +136,11 @@ pub fn diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
     if json {
         return Ok(print_json(diagnosis)?);
     }
-    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems } = diagnosis;
+    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems, .. } = diagnosis;
     let mut lines = vec![
         field("softstep", &format!("{version}, {os}")),
-        field("processor", &format!("{processor}, {}", counted(*threads, "thread"))),
+        field("processor", &format!("{processor}, {}, {}", diagnosis.instruction_set, counted(*threads, "thread"))),
+        field("CPU bits", &format!("{}: the same wherever this line is the same", diagnosis.arithmetic)),
     ];
     if !adapters.is_empty() {
         lines.extend(["".into(), adapter_table(adapters), "".into()]);

@@ -17,7 +17,7 @@ use softstep::model::{Architecture, Layer, Parameters, parse_layers};
 use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
 use softstep::verify::Verified;
-use softstep::{Error, backend};
+use softstep::Error;
 
 use crate::cli::DoctorArgs;
 use crate::report;
@@ -37,6 +37,10 @@ pub struct Diagnosis {
     /// Operating system, architecture and distribution.
     pub os: String,
     pub processor: String,
+    /// The instruction set that the CPU backend computes with.
+    pub instruction_set: &'static str,
+    /// What the bits of the CPU backend depend on.
+    pub arithmetic: String,
     pub threads: usize,
     #[serde(serialize_with = "report::serialize_adapters")]
     pub adapters: Vec<AdapterEntry>,
@@ -174,7 +178,9 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     let diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
         os: system(),
-        processor: backend::Backend::info(&cpu).name.clone(),
+        processor: cpu.info().name.clone(),
+        instruction_set: softstep::cpu::instruction_set(),
+        arithmetic: cpu.info().driver.clone(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         adapters,
         auto,

@@ -1,15 +1,15 @@
 //! `softstep inspect`: a step of a run, computed again and laid open on a page; without a step, the examples that a run
 //! never learned.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use maud::{Markup, html};
 use serde::Serialize;
-use softstep::backend::{Backend, Step};
+use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::{Examples, Targets};
 use softstep::gpu::{GpuBackend, Readback};
-use softstep::loss::Loss;
-use softstep::model::{Layer, Parameters};
+use softstep::loss::{Loss, Objective};
+use softstep::model::{Architecture, Layer, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::plan::{Operation, Plan};
 use softstep::reference::gradient_norm;
@@ -41,15 +41,28 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     if let Some(step) = args.step.filter(|&step| step > last) {
         bail!("--step {step}: the run in {} has {} steps", folder.display(), count(last));
     }
+    // Before the long way to the step.
+    let changed = if args.what_if.is_empty() { None } else { Some(Changed::new(&run, &args.what_if)?) };
     let gpu = run.open_gpu(&args.run).await?;
     let training = run.training()?;
-    let found = match &gpu {
+    let mut found = match &gpu {
         Some(gpu) => {
             let backend = GpuBackend::new(gpu, &run.start, Some(&training), Readback::Pipelined).await?;
             look(&run, Walk::new(&run, backend), args).await?
         }
         None => look(&run, Walk::new(&run, CpuBackend::new(&run.start, Some(&training))?), args).await?,
     };
+    if let (Some(changed), Found::Step(found)) = (&changed, &mut found) {
+        let (start, training) = (changed.parameters(&found.before.parameters), changed.training(&run)?);
+        let losses = match &gpu {
+            Some(gpu) => {
+                let backend = GpuBackend::new(gpu, &start, Some(&training), Readback::Pipelined).await?;
+                changed.go_on(&run, backend, found, args.steps).await?
+            }
+            None => changed.go_on(&run, CpuBackend::new(&start, Some(&training))?, found, args.steps).await?,
+        };
+        found.what_if = Some(WhatIf { settings: changed.text.clone(), losses });
+    }
     let (name, page) = match &found {
         Found::Step(step) => (format!("inspect-{}.html", step.step), page_of_step(&run, step)),
         Found::Run(hardest) => ("inspect.html".into(), page_of_run(&run, hardest)),
@@ -86,8 +99,11 @@ struct Inspected {
     examples: Vec<ExampleStep>,
     weights: Vec<WeightStep>,
     what_if: Option<WhatIf>,
+    /// The state before the step, and the parameters after it.
     #[serde(skip)]
-    parameters: [Parameters; 2],
+    before: TrainingState,
+    #[serde(skip)]
+    after: Parameters,
 }
 
 /// What a step did to a layer.
@@ -118,12 +134,124 @@ struct WeightStep {
     after: f32,
 }
 
-/// The run with another learning rate from a step on.
+/// The run with other settings from a step on.
 #[derive(Serialize)]
 struct WhatIf {
-    learning_rate: f32,
-    /// Step, and its loss as recorded and with that rate.
+    /// The changes, as `--what-if` says them.
+    settings: String,
+    /// Step, and its loss as recorded and with those settings.
     losses: Vec<(usize, Option<f64>, f32)>,
+}
+
+/// The settings of a run with the changes of `--what-if`.
+struct Changed {
+    text: String,
+    config: TrainingConfig,
+    /// The run's model, with other dropout.
+    architecture: Architecture,
+}
+
+impl Changed {
+    fn new(run: &Rerun, changes: &[(String, String)]) -> Result<Self> {
+        let optimizer = run.config.optimizer.setting_names().iter().map(|name| name.replace('_', "-"));
+        let own = ["lr", "batch-size", "clip-norm", "label-smoothing", "schedule", "dropout"].map(String::from);
+        let possible: Vec<String> = own.into_iter().chain(optimizer).collect();
+        let mut settings = serde_json::to_value(&run.config)?;
+        let mut layers = run.start.architecture.layers().to_vec();
+        for (name, value) in changes {
+            let refused = |problem: &str| {
+                anyhow!("--what-if {}={}: {problem}", report::printable(name), report::printable(value))
+            };
+            if !possible.contains(name) {
+                return Err(refused(&format!("in this run it can change {}", possible.join(", "))));
+            }
+            if name == "dropout" {
+                let share = value.parse().map_err(|_| refused("is no number"))?;
+                let mut dropped = layers.iter_mut().filter(|layer| matches!(layer, Layer::Dropout { .. })).peekable();
+                if dropped.peek().is_none() {
+                    return Err(refused("the run's model has no dropout"));
+                }
+                dropped.for_each(|layer| *layer = Layer::Dropout { p: share });
+                continue;
+            }
+            let key = if name == "lr" { "learning_rate".into() } else { name.replace('-', "_") };
+            settings[key] = match value.as_str() {
+                "none" if name == "clip-norm" => serde_json::Value::Null,
+                text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+            };
+            let config = serde_json::from_value::<TrainingConfig>(settings.clone());
+            config.map_err(|error| refused(&error.to_string()))?.check().map_err(|error| refused(&error.to_string()))?;
+        }
+        let text: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let text = text.join(",");
+        let architecture = Architecture::new(run.start.architecture.input(), layers)
+            .with_context(|| format!("--what-if {}", report::printable(&text)))?;
+        Ok(Self { text, config: serde_json::from_value(settings)?, architecture })
+    }
+
+    fn training<'a>(&self, run: &'a Rerun) -> Result<Training<'a>> {
+        let training = run.training()?;
+        Ok(Training {
+            batch_size: self.config.batch_size.min(training.examples.len()),
+            optimizer: self.config.optimizer,
+            clip_norm: self.config.clip_norm,
+            objective: Objective { label_smoothing: self.config.label_smoothing, ..training.objective },
+            ..training
+        })
+    }
+
+    fn parameters(&self, parameters: &Parameters) -> Parameters {
+        Parameters { architecture: self.architecture.clone(), ..parameters.clone() }
+    }
+
+    /// Goes on from the state before a step: gives for each batch the step of the run that it begins in, its recorded loss,
+    /// and its loss now.
+    async fn go_on<B: Backend>(
+        &self,
+        run: &Rerun,
+        mut backend: B,
+        found: &Inspected,
+        steps: usize,
+    ) -> Result<Vec<(usize, Option<f64>, f32)>> {
+        let examples = run.data.train.len();
+        let mut moments: Vec<Parameters> =
+            found.before.moments.iter().map(|moment| self.parameters(moment)).collect();
+        // Of a momentum that begins now.
+        let mut zero = self.parameters(&run.start);
+        zero.layers.iter_mut().for_each(|layer| layer.values.fill(0.0));
+        zero.statistics.clear();
+        moments.resize(self.config.optimizer.moments(), zero);
+        let parameters = self.parameters(&found.before.parameters);
+        backend.restore(&TrainingState { parameters, moments, best: None, updates: found.before.updates })?;
+        // Places in the run are those of its own batches, as is its schedule.
+        let config = TrainingConfig { batch_size: run.config.batch_size, ..self.config.clone() };
+        let steps_of_epoch = examples.div_ceil(config.batch_size);
+        let end = (found.step - 1 + steps).min(config.steps(examples));
+        let (mut epoch, Step { mut first, .. }) = config.step_at(found.step - 1, examples);
+        let (mut begun, mut losses) = (Vec::new(), Vec::new());
+        let mut order_of = 0;
+        loop {
+            let index = (epoch - 1) * steps_of_epoch + first / config.batch_size;
+            if index >= end {
+                break;
+            }
+            if order_of != epoch {
+                backend.finish(&mut losses).await?;
+                backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
+                order_of = epoch;
+            }
+            let learning_rate = config.step_at(index, examples).1.learning_rate;
+            let batch = self.config.batch_size.min(examples - first);
+            backend.step(Step { first, batch, learning_rate }, &mut losses).await?;
+            begun.push(index + 1);
+            first += batch;
+            if first == examples {
+                (epoch, first) = (epoch + 1, 0);
+            }
+        }
+        backend.finish(&mut losses).await?;
+        Ok(begun.into_iter().zip(losses).map(|(step, loss)| (step, run.recorded(step), loss)).collect())
+    }
 }
 
 /// The examples with the highest loss over a run.
@@ -192,7 +320,7 @@ impl<'a, B: Backend> Walk<'a, B> {
 
 async fn look<B: Backend>(run: &Rerun, mut walk: Walk<'_, B>, args: &InspectArgs) -> Result<Found> {
     match args.step {
-        Some(step) => Ok(Found::Step(Box::new(inspect(run, &mut walk, step, args).await?))),
+        Some(step) => Ok(Found::Step(Box::new(inspect(run, &mut walk, step).await?))),
         None => Ok(Found::Run(hardest(run, &mut walk).await?)),
     }
 }
@@ -201,12 +329,7 @@ async fn inspect<B: Backend>(
     run: &Rerun,
     walk: &mut Walk<'_, B>,
     step: usize,
-    args: &InspectArgs,
 ) -> Result<Inspected> {
-    let recorded = |step: usize| {
-        let points = &run.record.history.steps;
-        points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
-    };
     let before_it = run.checkpoints.iter().rfind(|(found, _)| (1..step).contains(&found.step));
     if let Some((_, state)) = before_it {
         walk.restore(state)?;
@@ -265,32 +388,19 @@ async fn inspect<B: Backend>(
     };
     let weights = most.into_iter().take(SINGLE).map(weight).collect();
 
-    let mut what_if = None;
-    if let Some(learning_rate) = args.what_if {
-        let config = TrainingConfig { learning_rate, ..run.config.clone() };
-        config.check()?;
-        walk.restore(&before)?;
-        walk.losses.clear();
-        let end = (step - 1 + args.steps).min(config.steps(run.data.train.len()));
-        while walk.steps < end {
-            walk.step(&config).await?;
-        }
-        walk.finish().await?;
-        let losses = walk.losses.iter().zip(step..).map(|(&loss, step)| (step, recorded(step), loss)).collect();
-        what_if = Some(WhatIf { learning_rate, losses });
-    }
     Ok(Inspected {
         step,
         epoch,
         learning_rate,
         from,
-        recorded_loss: recorded(step),
+        recorded_loss: run.recorded(step),
         loss,
         layers,
         examples,
         weights,
-        what_if,
-        parameters: [before.parameters, after.parameters],
+        what_if: None,
+        before,
+        after: after.parameters,
     })
 }
 
@@ -468,16 +578,16 @@ fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
         what_if.losses.iter().filter_map(|&(step, recorded, _)| Some([step as f64, recorded?])).collect();
     let other = what_if.losses.iter().map(|&(step, _, loss)| [step as f64, f64::from(loss)]).collect();
     let mean = |points: &[[f64; 2]]| points.iter().map(|point| point[1]).sum::<f64>() / points.len().max(1) as f64;
+    let changes = page::name(&what_if.settings);
     let series = [
         Series { name: "as recorded".into(), colour: 0, mark: Mark::Line, points: recorded },
-        Series { name: format!("with --lr {}", what_if.learning_rate), colour: 1, mark: Mark::Line, points: other },
+        Series { name: format!("with {changes}"), colour: 1, mark: Mark::Line, points: other },
     ];
     let summary = format!(
-        "The mean over {} steps is {} as recorded, and {} with --lr {}.",
-        what_if.losses.len(),
+        "The mean over {} is {} as recorded, and {} with {changes}.",
+        report::counted(what_if.losses.len(), "step"),
         number(mean(&series[0].points), 3),
         number(mean(&series[1].points), 3),
-        what_if.learning_rate
     );
     let plot = Plot {
         title: "Loss of each step",
@@ -488,7 +598,7 @@ fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
         note: "",
     };
     html! {
-        p { "From step " (count(found.step)) " on, with the same batches and schedule. " (summary) }
+        p { "From step " (count(found.step)) " on, with the examples in the same order. " (summary) }
         div.plots { (plot.figure()) }
     }
 }
@@ -515,7 +625,7 @@ fn layers(found: &Inspected) -> Markup {
 }
 
 fn weights(run: &Rerun, found: &Inspected) -> Markup {
-    let [before, after] = found.parameters.each_ref().map(|parameters| &parameters.layers[0]);
+    let [before, after] = [&found.before.parameters, &found.after].map(|parameters| &parameters.layers[0]);
     let (inputs, outputs) = (before.inputs, before.outputs);
     let change = |output: usize| -> Vec<f32> {
         let at = |input: usize| after.values[input * outputs + output] - before.values[input * outputs + output];

@@ -14,6 +14,7 @@ use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
 
+use super::train::is_same_device;
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
 use crate::record::{Config, Record, Source};
 use crate::report::printable;
@@ -131,6 +132,12 @@ impl Rerun {
         TrainingState { parameters: self.start.clone(), moments, best: None, updates: 0 }
     }
 
+    /// The recorded loss of step `step`, from 1.
+    pub fn recorded(&self, step: usize) -> Option<f64> {
+        let points = &self.record.history.steps;
+        points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
+    }
+
     /// Steps in `metrics.jsonl`.
     pub fn steps(&self) -> usize {
         self.record.history.steps.last().map_or(0, |point| point.step)
@@ -174,11 +181,15 @@ impl Rerun {
     pub fn elsewhere(&self, info: &DeviceInfo) -> Option<String> {
         let was = &self.record.config;
         let last = self.checkpoints.last().map(|(found, _)| found);
-        if let Some(last) = last.filter(|last| (&last.backend, &last.adapter) != (&was.backend, &was.adapter)) {
+        let differs = |last: &&checkpoint::Metadata| match was.backend.as_str() {
+            "cpu" => (&last.backend, &last.driver) != (&was.backend, &was.driver),
+            _ => (&last.backend, &last.adapter) != (&was.backend, &was.adapter),
+        };
+        if let Some(last) = last.filter(differs) {
             let [first, last] = [&was.adapter, &last.adapter].map(|name| printable(name));
             return Some(format!("the run itself computed on {first} and went on on {last}"));
         }
-        if (was.backend.as_str(), &was.adapter) != (info.backend, &info.name) {
+        if !is_same_device((&was.backend, &was.adapter), info) {
             let [adapter, backend] = [&was.adapter, &was.backend].map(|name| printable(name));
             return Some(format!(
                 "the run computed on {adapter} ({backend}), this is {} ({})",
