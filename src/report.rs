@@ -136,7 +136,8 @@ pub fn diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
     if json {
         return Ok(print_json(diagnosis)?);
     }
-    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems, .. } = diagnosis;
+    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems, .. } =
+        diagnosis;
     let mut lines = vec![
         field("softstep", &format!("{version}, {os}")),
         field("processor", &format!("{processor}, {}, {}", diagnosis.instruction_set, counted(*threads, "thread"))),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Serialize, Serializer};
+use softstep::Error;
 use softstep::backend::{Backend, DeviceInfo, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::{self, Store};
@@ -17,7 +18,6 @@ use softstep::model::{Architecture, Layer, Parameters, parse_layers};
 use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
 use softstep::verify::Verified;
-use softstep::Error;
 
 use crate::cli::DoctorArgs;
 use crate::report;

@@ -180,7 +180,10 @@ impl Changed {
                 text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
             };
             let config = serde_json::from_value::<TrainingConfig>(settings.clone());
-            config.map_err(|error| refused(&error.to_string()))?.check().map_err(|error| refused(&error.to_string()))?;
+            config
+                .map_err(|error| refused(&error.to_string()))?
+                .check()
+                .map_err(|error| refused(&error.to_string()))?;
         }
         let text: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let text = text.join(",");
@@ -214,8 +217,7 @@ impl Changed {
         steps: usize,
     ) -> Result<Vec<(usize, Option<f64>, f32)>> {
         let examples = run.data.train.len();
-        let mut moments: Vec<Parameters> =
-            found.before.moments.iter().map(|moment| self.parameters(moment)).collect();
+        let mut moments: Vec<Parameters> = found.before.moments.iter().map(|moment| self.parameters(moment)).collect();
         // Of a momentum that begins now.
         let mut zero = self.parameters(&run.start);
         zero.layers.iter_mut().for_each(|layer| layer.values.fill(0.0));
@@ -325,11 +327,7 @@ async fn look<B: Backend>(run: &Rerun, mut walk: Walk<'_, B>, args: &InspectArgs
     }
 }
 
-async fn inspect<B: Backend>(
-    run: &Rerun,
-    walk: &mut Walk<'_, B>,
-    step: usize,
-) -> Result<Inspected> {
+async fn inspect<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>, step: usize) -> Result<Inspected> {
     let before_it = run.checkpoints.iter().rfind(|(found, _)| (1..step).contains(&found.step));
     if let Some((_, state)) = before_it {
         walk.restore(state)?;

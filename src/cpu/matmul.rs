@@ -15,6 +15,9 @@ use super::workers::arch;
 /// Most terms of a sum that are added up before the next block of them. The library never cuts so few.
 const DEPTH: usize = 512;
 
+/// Sums of a product of one column that go on side by side.
+const LANES: usize = 16;
+
 /// A matrix in memory that someone else owns.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -143,15 +146,20 @@ pub fn matmul(out: &mut [f32], out_stride: usize, keep: f32, scale: f32, a: Matr
     let last = |matrix: &Matrix| (matrix.rows - 1) * matrix.row_stride + (matrix.columns - 1) * matrix.column_stride;
     assert!(m > 0 && k > 0 && n > 0 && k == b.rows && n <= out_stride && (m - 1) * out_stride + n <= out.len());
     assert!(last(&a) < a.values.len() && last(&b) < b.values.len());
+    let arch = arch();
+    if n == 1 && b.row_stride == 1 && (a.column_stride == 1 || a.row_stride == 1) {
+        return matvec(arch, out, out_stride, keep, scale, a, &b.values[..k]);
+    }
     // The lanes of a vector hold the left factor's rows, which had better lie side by side in memory. As `b`'s columns
     // mostly do, the product is turned round: outᵀ = bᵀ · aᵀ.
-    let turned = b.column_stride == 1 && n > 1;
-    let (arch, out) = (arch(), out.as_mut_ptr());
+    let turned = b.column_stride == 1;
+    let out = out.as_mut_ptr();
     let blocks = k.div_ceil(DEPTH);
     for block in 0..blocks {
         let depth = block * k / blocks..(block + 1) * k / blocks;
         let keep = if block == 0 { keep } else { 1.0 };
-        let (a_values, b_values) = (&a.values[depth.start * a.column_stride..], &b.values[depth.start * b.row_stride..]);
+        let (a_values, b_values) =
+            (&a.values[depth.start * a.column_stride..], &b.values[depth.start * b.row_stride..]);
         let (a_stride, b_stride) = (a.column_stride as isize, b.row_stride as isize);
         let (a_rows, b_columns) = (a.row_stride as isize, b.column_stride as isize);
         // SAFETY: every element of the three matrices lies within its slice, as asserted above; the borrows see to
@@ -166,4 +174,51 @@ pub fn matmul(out: &mut [f32], out_stride: usize, keep: f32, scale: f32, a: Matr
             }
         }
     }
+}
+
+/// [`matmul`] for one column, of which the library's kernels would fill one lane of many. It sums in [`LANES`] lanes
+/// whatever the width of the vectors.
+fn matvec(arch: Arch, out: &mut [f32], out_stride: usize, keep: f32, scale: f32, a: Matrix, b: &[f32]) {
+    let finish = |out: &mut f32, sum: f32| *out = if keep == 0.0 { 0.0 } else { keep * *out } + scale * sum;
+    let rows = out.chunks_mut(out_stride).map(|row| &mut row[0]).take(a.rows);
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            if a.column_stride == 1 {
+                for (out, row) in rows.zip(a.values.chunks(a.row_stride)) {
+                    finish(out, dot(&row[..b.len()], b));
+                }
+                return;
+            }
+            let mut rows = rows;
+            for first in (0..a.rows).step_by(LANES) {
+                let mut total = [0.0; LANES];
+                for (block, b) in b.chunks(DEPTH).enumerate() {
+                    let columns = a.values[block * DEPTH * a.column_stride..].chunks(a.column_stride);
+                    let mut sums = [0.0; LANES];
+                    for (column, b) in columns.zip(b) {
+                        let column = &column[first..];
+                        match column.first_chunk::<LANES>() {
+                            Some(column) => sums.iter_mut().zip(column).for_each(|(sum, value)| *sum += value * b),
+                            None => sums.iter_mut().zip(column).for_each(|(sum, value)| *sum += value * b),
+                        }
+                    }
+                    total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+                }
+                rows.by_ref().take(LANES).zip(total).for_each(|(out, sum)| finish(out, sum));
+            }
+        },
+    );
+}
+
+/// Σ aᵢ bᵢ, in lanes.
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let ((a, last_a), (b, last_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    sums.iter_mut().zip(last_a.iter().zip(last_b)).for_each(|(sum, (a, b))| *sum += a * b);
+    sums.iter().sum()
 }
