@@ -366,9 +366,10 @@ fn lines_of_the_metrics_that_are_damaged_are_left_out_and_stop_nothing() {
         fs::write(run.join("metrics.jsonl"), text).unwrap();
         let report = softstep(folder.path(), &["report", "run"]);
         assert!(report.code == 0 && report.stderr.contains("metrics.jsonl: line 43 is damaged"), "{report:?}");
-        let csv = softstep(folder.path(), &["report", "run", "--csv"]);
+        let csv = softstep(folder.path(), &["report", "run", "--csv=steps.csv"]);
+        let table = fs::read_to_string(folder.path().join("steps.csv")).unwrap();
         let steps: Vec<u64> =
-            csv.stdout.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
+            table.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
         let all: Vec<u64> = lines.iter().filter_map(|line| step(line)).filter(|&step| step != 42).collect();
         assert!(steps == all, "{csv:?}");
         let last = checkpoints(&run).pop().unwrap().0;
