@@ -14,7 +14,6 @@ use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
 
-use super::train::is_same_device;
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
 use crate::record::{Config, Record, Source};
 use crate::report::printable;
@@ -181,15 +180,11 @@ impl Rerun {
     pub fn elsewhere(&self, info: &DeviceInfo) -> Option<String> {
         let was = &self.record.config;
         let last = self.checkpoints.last().map(|(found, _)| found);
-        let differs = |last: &&checkpoint::Metadata| match was.backend.as_str() {
-            "cpu" => (&last.backend, &last.driver) != (&was.backend, &was.driver),
-            _ => (&last.backend, &last.adapter) != (&was.backend, &was.adapter),
-        };
-        if let Some(last) = last.filter(differs) {
+        if let Some(last) = last.filter(|last| (&last.backend, &last.adapter) != (&was.backend, &was.adapter)) {
             let [first, last] = [&was.adapter, &last.adapter].map(|name| printable(name));
             return Some(format!("the run itself computed on {first} and went on on {last}"));
         }
-        if !is_same_device((&was.backend, &was.adapter), info) {
+        if (was.backend.as_str(), &was.adapter) != (info.backend, &info.name) {
             let [adapter, backend] = [&was.adapter, &was.backend].map(|name| printable(name));
             return Some(format!(
                 "the run computed on {adapter} ({backend}), this is {} ({})",

@@ -350,7 +350,7 @@ fn elsewhere(run: &checkpoint::Metadata) -> String {
 
 /// Returns true if a device is the one that a run computed on, by its backend and the device's name. One CPU is like
 /// another: what their bits depend on is in the driver.
-pub fn is_same_device((backend, adapter): (&str, &str), info: &DeviceInfo) -> bool {
+fn is_same_device((backend, adapter): (&str, &str), info: &DeviceInfo) -> bool {
     backend == info.backend && (backend == "cpu" || adapter == info.name)
 }
 
