@@ -43,7 +43,7 @@ use softstep::error::is_printable;
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::{Costs, KernelTest};
 use softstep::gpu::{AdapterEntry, REMEDY};
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 use softstep::metrics::{Confusion, interval};
 use softstep::model::{Architecture, Layer};
 use softstep::plan::Plan;
@@ -319,7 +319,7 @@ pub fn evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 }
 
 fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { data, part, info, evaluation, .. } = evaluated;
+    let Evaluated { data, part, info, evaluation, loss, .. } = evaluated;
     if json {
         let rmse = rmse(data, evaluation);
         return Ok(evaluated
@@ -328,7 +328,7 @@ fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     let lines = [
         device_line(info),
         field("data", &format!("{}, {}: {}", line(&data.name), part.name(), counted(data.test.len(), "example"))),
-        field("loss", &format!("{}, mean squared error", significant(evaluation.loss, 7))),
+        field("loss", &format!("{}, {}", significant(evaluation.loss, 7), loss.name())),
         field("R²", &figure(evaluation.r_squared.unwrap_or(f64::NAN))),
         field("error", &error_text(data, evaluation)),
         field("guessing", &guess_text(data).unwrap_or_default()),
@@ -338,7 +338,7 @@ fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 
 /// Prints what a model trained with this loss makes of its inputs.
 pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
-    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
     if json {
         return predictions.iter().try_for_each(|Prediction { input, outcome }| {
             Ok(print_json(&match outcome {
@@ -351,9 +351,9 @@ pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result
             })?)
         });
     }
-    let number = |value: f32| match loss {
-        Loss::MeanSquaredError => format!("{value:.4}"),
-        Loss::CrossEntropy | Loss::BinaryCrossEntropy => percent(value.into()),
+    let number = |value: f32| match loss.link() {
+        Link::Identity => format!("{value:.4}"),
+        Link::Softmax | Link::Sigmoid => percent(value.into()),
     };
     let is_values = |prediction: &Prediction| matches!(prediction.outcome, Outcome::Values(_));
     let others = |prediction: &Prediction| matches!(&prediction.outcome, Outcome::Classes(all) if all.len() > 1);
@@ -389,9 +389,9 @@ pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result
 /// Root mean squared error of real values, in their own units also where the model learned them standardised; `None` for
 /// classes.
 pub fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
-    evaluation.r_squared?;
+    let squared_error = evaluation.squared_error?;
     let unit = data.preprocessing.as_ref().and_then(Preprocessing::target_scale).map_or(1.0, |scale| scale.deviation);
-    Some(evaluation.loss.sqrt() * unit)
+    Some(squared_error.sqrt() * unit)
 }
 
 /// [`rmse`] as in `12.34 (root mean square), in the units of price`.
@@ -1154,10 +1154,10 @@ fn model_lines(architecture: &Architecture, loss: Loss) -> Vec<String> {
     for (index, node) in plan.nodes.iter().enumerate() {
         let mut name = architecture.layers()[node.layer - 1].to_string();
         let activation = node.activation.map(|activation| activation.name());
-        let of_loss = match loss {
-            Loss::CrossEntropy => Some("softmax"),
-            Loss::BinaryCrossEntropy => Some("sigmoid"),
-            Loss::MeanSquaredError => None,
+        let of_loss = match loss.link() {
+            Link::Softmax => Some("softmax"),
+            Link::Sigmoid => Some("sigmoid"),
+            Link::Identity => None,
         };
         if let Some(activation) = if index + 1 == plan.nodes.len() { of_loss } else { activation } {
             name += &format!(", {activation}");

@@ -11,7 +11,7 @@ use softstep::cpu::CpuBackend;
 use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::gpu::{GpuBackend, Readback};
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 
 use super::report::no_formula;
 use crate::cli::{FitChoice, PredictArgs};
@@ -131,8 +131,8 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     // A model reads either the one or the other. The targets are unknown, and nobody looks at them.
     let inputs = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
     let (count, outputs) = (names.len(), model.parameters.outputs());
-    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss) {
-        (true, Loss::BinaryCrossEntropy) => (Targets::Classes(vec![0; count]), 2),
+    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss.link()) {
+        (true, Link::Sigmoid) => (Targets::Classes(vec![0; count]), 2),
         (true, _) => (Targets::Classes(vec![0; count]), outputs),
         (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
     };
@@ -143,7 +143,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
 /// The predictions as a table, a line for each input.
 fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
-    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
     match predictions.first().map(|first| &first.outcome) {
         Some(Outcome::Values(values)) if values.len() > 1 => {
             let columns = (1..=values.len()).map(|number| format!("value {number}"));

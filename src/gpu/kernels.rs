@@ -64,7 +64,7 @@ pub fn programs() -> Vec<Program> {
         }
         programs.push(weight_gradient::program(Source::Patches, matmul, None));
     }
-    for loss in LossKind::ALL {
+    for loss in LossKind::all() {
         programs.extend([loss.program(), loss.evaluation()]);
         programs.extend(Source::LINEAR.map(|source| forward::program_with_loss(source, loss)));
     }

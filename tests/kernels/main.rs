@@ -16,6 +16,7 @@ mod evaluate;
 mod forward;
 mod gather;
 mod gradient_norm;
+mod huber;
 mod input_gradient;
 mod lion;
 mod matmul;
