@@ -14,7 +14,7 @@ use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::gpu::kernel::{Kernel, StepRecord, StepRecords};
-use softstep::gpu::kernels::{self, Clipping, Hidden, Inputs, Results, Targets};
+use softstep::gpu::kernels::{self, Clipping, Epilogue, Hidden, Inputs, Results, Targets};
 use softstep::gpu::matrix::Matrix;
 use softstep::gpu::readback::read_buffer;
 use softstep::gpu::{AdapterChoice, Gpu};
@@ -157,15 +157,8 @@ impl Bench<'_> {
         let weights = Matrix::new(&self.gpu, "weights", width + 1, outputs).unwrap();
         let velocity = Matrix::new(&self.gpu, "velocity", 1, 1).unwrap();
         let (gpu, optimizer) = (&self.gpu, Optimizer::default());
-        let kernel = kernels::weight_gradient(
-            gpu,
-            &self.steps,
-            inputs.bound(),
-            &d_outputs,
-            &weights,
-            [&velocity; 2],
-            &optimizer,
-        );
+        let update = Epilogue::Update { weights: &weights, moments: [&velocity; 2], optimizer: &optimizer };
+        let kernel = kernels::weight_gradient(gpu, &self.steps, inputs.bound(), &d_outputs, update);
         // From weights of 0 and at a rate of -1 the update is the gradient.
         self.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) }, 1);
         let expected = oracle::matmul_at_b(&inputs.values, &oracle::widen(&d_out), [width + 1, rows, outputs]);

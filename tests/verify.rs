@@ -419,7 +419,7 @@ const LAYER_BUGS: [(&str, &str, &str); 9] = [
     ),
     ("batch_statistics", "CHANNEL_BLOCKS + block] = mean;", "CHANNEL_BLOCKS + block] = mean + 0.01;"),
     ("batch_norm_input_gradient", "- d_weights[CHANNEL_BLOCKS + block] / pixels - along;", "- along;"),
-    ("dropout", "only_channels(block, activate(passed, at));", "only_channels(block, activate(1.01 * passed, at));"),
+    ("dropout", "activate(passed_on(pixel, block), at));", "activate(1.01 * passed_on(pixel, block), at));"),
 ];
 
 #[test]

@@ -2,6 +2,9 @@
 // class 1. Computed from the logit, finite for any finite one: loss = max(z, 0) - z * label + log(1 + exp(-|z|)). The
 // loss of the batch is the mean weighted by the weights of the labels' classes: d_logit = weight * (sigmoid(z) - label)
 // / step.weight. The gradient overwrites the logit.
+//
+// Provides: class_of_row, labels, loss_of_row, losses, train_row.
+// Needs: example_of_row, outputs, step.
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 @group(0) @binding(10) var<storage, read> class_weights: array<vec4<f32>>; // [2]: weights of class 0 and class 1

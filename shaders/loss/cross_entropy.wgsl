@@ -1,6 +1,9 @@
 // Cross-entropy of softmax(logits) with the one-hot label, and its gradient. By log-sum-exp, finite for any finite
 // logits: loss = log(sum(exp(z - max))) + max - z[label]. Gradient of the batch's mean loss with respect to the logits:
 // d_logits = (softmax(z) - onehot) / batch. The gradient overwrites the logits.
+//
+// Provides: labels, loss_of_row, losses, train_row.
+// Needs: OUTPUT_BLOCKS, block_exp, example_of_row, output_numbers, outputs, row_max, row_sum_exp, step.
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 

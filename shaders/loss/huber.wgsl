@@ -1,5 +1,7 @@
 // The Huber loss (Huber 1964), as in torch.nn.HuberLoss: error^2 / 2 within 1 of 0, |error| - 1/2 beyond. A NaN is not
 // beyond, and stays one.
+//
+// Provides: error_loss, error_slope.
 
 // Sum of the losses of four errors.
 fn error_loss(errors: vec4<f32>) -> f32 {

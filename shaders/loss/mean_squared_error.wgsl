@@ -1,4 +1,6 @@
 // Mean squared error, as in torch.nn.MSELoss: the square of each error.
+//
+// Provides: error_loss, error_slope.
 
 // Sum of the losses of four errors.
 fn error_loss(errors: vec4<f32>) -> f32 {

@@ -1,6 +1,10 @@
 // A loss that compares each output with its target: the mean over the outputs of a function of the error, output -
 // target, averaged over the batch. The gradient overwrites the outputs: d_outputs = slope of the function / (OUTPUTS *
 // batch).
+//
+// Provides: loss_of_row, losses, squared_error_of_row, train_row.
+// Needs: OUTPUTS, OUTPUT_BLOCKS, block_targets, error_loss, error_slope, example_of_row, output_numbers, outputs,
+//     step.
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 
 // Difference between a block of outputs and its targets; 0 for padding.

@@ -1,5 +1,8 @@
 // Loss and gradient of every row of a batch: in a kernel of its own, or as the epilogue of the product that computes the
 // outputs.
+//
+// Provides: finish, train_rows.
+// Needs: batch_blocks, train_row.
 
 // One invocation per row.
 @compute @workgroup_size(64)

@@ -5,6 +5,10 @@
 //
 // and the loss of a row is the sum of -t[c] * log softmax(z)[c]. The loss of the batch is the sum of these divided by
 // the sum of the labels' weights, so d_logits = (sum(t) * softmax(z) - t) / step.weight.
+//
+// Provides: train_row.
+// Needs: OUTPUTS, OUTPUT_BLOCKS, block_exp, example_of_row, is_class, output_numbers, outputs, row_max,
+//     row_sum_exp, step.
 override LABEL_SMOOTHING: f32;
 
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]

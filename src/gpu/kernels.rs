@@ -34,8 +34,9 @@ pub use loss::{LossKernel, LossKind, Targets, loss};
 pub use matmul::Matmul;
 pub use max_pool::{max_pool, max_pool_backward};
 pub use softmax::softmax;
-pub use sum_parts::{sum_parts, sum_parts_stored};
-pub use weight_gradient::{PartialSums, weight_gradient, weight_gradient_parts, weight_gradient_stored};
+pub use sum_parts::sum_parts;
+pub use update::Epilogue;
+pub use weight_gradient::{PartialSums, weight_gradient};
 
 use super::kernel::Program;
 use crate::optimizer::Optimizer;

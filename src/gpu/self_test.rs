@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::device::Gpu;
 use super::kernel::{Kernel, StepRecord, StepRecords};
 use super::kernels::{
-    self, Clipping, Dropout, Hidden, Inputs, LossKernel, LossKind, Matmul, PartialSums, Results, Targets,
+    self, Clipping, Dropout, Epilogue, Hidden, Inputs, LossKernel, LossKind, Matmul, PartialSums, Results, Targets,
 };
 use super::matrix::Matrix;
 use super::readback::read_buffer;
@@ -246,7 +246,8 @@ impl Bench {
 
             let gradient = reference::matmul_at_b(values, &widen(&d_outputs), [inputs + 1, batch, outputs]);
             let stored = self.unwritten(inputs + 1, outputs)?;
-            let kernel = kernels::weight_gradient_stored(&self.gpu, &self.steps, source, &d_output_matrix, &stored);
+            let kernel =
+                kernels::weight_gradient(&self.gpu, &self.steps, source, &d_output_matrix, Epilogue::Store(&stored));
             self.run(&kernel, record(batch))?;
             let actual = stored.read(&self.gpu, inputs + 1).await?;
             self.expect(kernel.name, "d_weight", outputs, &actual, &gradient, [1e-5, 2e-5]);
@@ -254,7 +255,8 @@ impl Bench {
             for optimizer in optimizers() {
                 let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
                     let (gpu, steps) = (&bench.gpu, &bench.steps);
-                    kernels::weight_gradient(gpu, steps, source, &d_output_matrix, weights, moments, &optimizer)
+                    let update = Epilogue::Update { weights, moments, optimizer: &optimizer };
+                    kernels::weight_gradient(gpu, steps, source, &d_output_matrix, update)
                 };
                 self.update(&optimizer, &gradient, outputs, batch, kernel).await?;
             }
@@ -388,12 +390,13 @@ impl Bench {
             if node.weights.is_some() {
                 let (kernel, sums) = match node.operation {
                     Operation::Linear => {
-                        (kernels::weight_gradient_stored(&gpu, &self.steps, inputs, &d_output, &d_weights), None)
+                        let store = Epilogue::Store(&d_weights);
+                        (kernels::weight_gradient(&gpu, &self.steps, inputs, &d_output, store), None)
                     }
                     Operation::Conv2d(_) => {
                         let sums = PartialSums::new(&gpu, &weights, 3)?;
                         let kernel =
-                            kernels::weight_gradient_parts(&gpu, &self.steps, inputs, &d_output, &weights, &sums);
+                            kernels::weight_gradient(&gpu, &self.steps, inputs, &d_output, Epilogue::Parts(&sums));
                         (kernel, Some(sums))
                     }
                     _ => {
@@ -411,7 +414,7 @@ impl Bench {
                 };
                 self.run(&kernel, record)?;
                 if let Some(sums) = &sums {
-                    let sum = kernels::sum_parts_stored(&gpu, &self.steps, sums, rows, &d_weights);
+                    let sum = kernels::sum_parts(&gpu, &self.steps, sums, rows, Epilogue::Store(&d_weights));
                     self.run(&sum, record)?;
                 }
                 let actual = rows.gather(&d_weights.read(&gpu, weights.rows).await?, weights.columns);
@@ -423,7 +426,8 @@ impl Bench {
                     let spread: Vec<f32> = rows.spread(&narrow(&expected), weights.columns);
                     for optimizer in optimizers() {
                         let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
-                            kernels::sum_parts(&bench.gpu, &bench.steps, sums, rows, weights, moments, &optimizer)
+                            let update = Epilogue::Update { weights, moments, optimizer: &optimizer };
+                            kernels::sum_parts(&bench.gpu, &bench.steps, sums, rows, update)
                         };
                         self.update(&optimizer, &widen(&spread), weights.columns, batch, kernel).await?;
                     }
