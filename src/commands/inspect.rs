@@ -10,7 +10,7 @@ use serde::Serialize;
 use softstep::backend::{Backend, Step};
 use softstep::data::{Examples, Targets};
 use softstep::gpu::Readback;
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss, Objective};
 use softstep::model::{Layer, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::plan::{Operation, Plan};
@@ -380,19 +380,20 @@ async fn hardest<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>) -> Result<Hard
 
 /// The loss of an example, without label smoothing and class weights.
 fn example_loss(loss: Loss, examples: &Examples, example: u32, outputs: &[f32]) -> f64 {
-    let squared = |target: &dyn Fn(usize) -> f64| {
-        let error = |(at, &output): (usize, &f32)| (f64::from(output) - target(at)).powi(2);
-        outputs.iter().enumerate().map(error).sum::<f64>() / outputs.len() as f64
-    };
-    match &*examples.targets {
-        Targets::Values(values) => squared(&|at| f64::from(values[example as usize * examples.outputs + at])),
-        Targets::Classes(labels) => {
-            let label = labels[example as usize] as usize;
-            match loss {
-                Loss::MeanSquaredError => squared(&|at| f64::from(u8::from(at == label))),
-                // What f32 cannot tell from 0 is as wrong as it can be told.
-                _ => -outputs.get(label).map_or(0.0, |&p| f64::from(p)).max(f64::from(f32::MIN_POSITIVE)).ln(),
-            }
+    let targets = examples.targets.select(&[example], examples.outputs);
+    match (&targets, loss.link()) {
+        (Targets::Classes(labels), Link::Softmax | Link::Sigmoid) => {
+            let probability = outputs.get(labels[0] as usize).map_or(0.0, |&p| f64::from(p));
+            // f32 cannot tell a smaller probability from 0.
+            -probability.max(f64::from(f32::MIN_POSITIVE)).ln()
+        }
+        _ => {
+            let objective = Objective { loss, ..Objective::default() };
+            let outputs = softstep::reference::widen(outputs);
+            softstep::reference::losses(&objective, &outputs, &targets, outputs.len())
+                .first()
+                .copied()
+                .unwrap_or(f64::NAN)
         }
     }
 }
