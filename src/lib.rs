@@ -10,7 +10,7 @@
 //! [`data`] loads [`Examples`](data::Examples): features, and classes or real values as targets. [`trainer::train`]
 //! shuffles them into batches and passes each to a [`Backend`](backend::Backend) as a [`Step`](backend::Step); the
 //! backend returns the loss of every step, in order. The trainer reports [`Event`](trainer::Event)s to an observer; the
-//! binary's `report.rs` prints them.
+//! binary prints and records them.
 //!
 //! # A training step
 //!
@@ -49,15 +49,17 @@
 //! | [`backend`] | the trait that the GPU and the CPU backend implement |
 //! | [`gpu`] | the GPU backend: `device` opens adapters and reports their errors, `network` lowers a plan, `tensor` and `matrix` are buffers with a layout, `data_set` is resident or streamed, `kernel` creates pipelines, `kernels` has the host side of each kernel, `readback` returns losses, `self_test` has known-answer tests |
 //! | [`cpu`] | the CPU backend: the baseline and the fallback |
+//! | [`any_backend`] | the choice between GPU and CPU, and a model on either |
 //! | [`mod@reference`], [`verify`] | everything that kernels compute, in f64 with error bounds; a backend wrapper that verifies steps with it |
 //! | [`defaults`], [`mod@range_test`], [`diagnosis`] | default settings for the data; learning rates by trial; dead units |
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision and recall |
 //! | [`model_file`], [`checkpoint`] | models, and the state of resumable runs, as safetensors |
 //! | [`shader`] | the files of `shaders/`, which programs are assembled from |
-//! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all output |
-//! | `commands/explain/` | the lesson: `lab` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` builds the page |
+//! | `main.rs`, `cli.rs`, `commands/` | the binary: the command line, and a file or folder for each command |
+//! | `commands/explain/` | the lesson: `runner` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` builds the page |
 //! | `commands/rerun.rs` | a recorded run, opened to be trained again by `reproduce` or examined by `inspect` |
-//! | `page/`, `record.rs`, `tested.rs`, `tensorboard.rs` | pages and their plots; the records of a run and its error analysis; event files |
+//! | `run/` | the files of a run folder, each with its writer and its reader |
+//! | `html/` | pages, plots and pictures |
 //!
 //! # Adding an activation, an optimizer, a loss
 //!
@@ -94,6 +96,7 @@
 //! - A checkpoint changes no bit: it waits for the steps in flight, and the only random state is seed and position.
 //! - No float is added atomically: the same adapter, seed and settings give the same bits.
 
+pub mod any_backend;
 pub mod augmentation;
 pub mod backend;
 pub mod checkpoint;
