@@ -1,7 +1,7 @@
 //! A model as text: its short name, and a table of its layers.
 
 use indicatif::HumanCount;
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 use softstep::model::{Architecture, Layer};
 use softstep::plan::Plan;
 
@@ -49,10 +49,10 @@ pub fn model_lines(architecture: &Architecture, loss: Loss) -> Vec<String> {
     for (index, node) in plan.nodes.iter().enumerate() {
         let mut name = architecture.layers()[node.layer - 1].to_string();
         let activation = node.activation.map(|activation| activation.name());
-        let of_loss = match loss {
-            Loss::CrossEntropy => Some("softmax"),
-            Loss::BinaryCrossEntropy => Some("sigmoid"),
-            Loss::MeanSquaredError => None,
+        let of_loss = match loss.link() {
+            Link::Softmax => Some("softmax"),
+            Link::Sigmoid => Some("sigmoid"),
+            Link::Identity => None,
         };
         if let Some(activation) = if index + 1 == plan.nodes.len() { of_loss } else { activation } {
             name += &format!(", {activation}");

@@ -8,9 +8,9 @@ use crate::terminal::printable;
 
 /// Root mean squared error in the units of the target, also if the model learned it standardised; `None` for classes.
 pub fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
-    evaluation.r_squared?;
+    let squared_error = evaluation.squared_error?;
     let unit = data.preprocessing.as_ref().and_then(Preprocessing::target_scale).map_or(1.0, |scale| scale.deviation);
-    Some(evaluation.loss.sqrt() * unit)
+    Some(squared_error.sqrt() * unit)
 }
 
 /// Formats [`rmse`] as in `12.34 (root mean square), in the units of price`.

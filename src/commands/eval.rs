@@ -213,7 +213,7 @@ fn print_evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 }
 
 fn print_evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { data, part, info, evaluation, .. } = evaluated;
+    let Evaluated { data, part, info, evaluation, loss, .. } = evaluated;
     if json {
         let rmse = rmse(data, evaluation);
         return Ok(evaluated
@@ -222,7 +222,7 @@ fn print_evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<(
     let lines = [
         device_line(info),
         field("data", &format!("{}, {}: {}", line(&data.name), part.name(), counted(data.test.len(), "example"))),
-        field("loss", &format!("{}, mean squared error", significant(evaluation.loss, 7))),
+        field("loss", &format!("{}, {}", significant(evaluation.loss, 7), loss.name())),
         field("R²", &figure(evaluation.r_squared.unwrap_or(f64::NAN))),
         field("error", &error_text(data, evaluation)),
         field("guessing", &guess_text(data).unwrap_or_default()),

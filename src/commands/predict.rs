@@ -12,7 +12,7 @@ use softstep::Error;
 use softstep::backend::Backend;
 use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 
 use crate::device;
 use crate::format::{no_formula, percent, significant};
@@ -38,7 +38,7 @@ model that was trained on IDX files is fitted: with --fit digit it is brought to
 light or light on dark, in any place and size; with --fit whole the picture is made grey and resized as it is.
 
 --json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
-probable first, each with class and probability (output where the model was trained with mean squared error); or values,
+probable first, each with class and probability (output where the model was trained with mse or huber); or values,
 where the targets are real values.";
 
 /// Options of `softstep predict`.
@@ -182,8 +182,8 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     // A model reads either the one or the other. The targets are unknown, and nobody looks at them.
     let inputs = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
     let (count, outputs) = (names.len(), model.parameters.outputs());
-    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss) {
-        (true, Loss::BinaryCrossEntropy) => (Targets::Classes(vec![0; count]), 2),
+    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss.link()) {
+        (true, Link::Sigmoid) => (Targets::Classes(vec![0; count]), 2),
         (true, _) => (Targets::Classes(vec![0; count]), outputs),
         (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
     };
@@ -194,7 +194,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
 /// The predictions as a table, a line for each input.
 fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
-    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
     match predictions.first().map(|first| &first.outcome) {
         Some(Outcome::Values(values)) if values.len() > 1 => {
             let columns = (1..=values.len()).map(|number| format!("value {number}"));
@@ -310,7 +310,7 @@ fn outcome(outputs: &[f32], model: &Model, top: usize) -> Outcome {
 
 /// Prints the predictions of a model that was trained with `loss`.
 fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
-    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
     if json {
         return predictions.iter().try_for_each(|Prediction { input, outcome }| {
             Ok(print_json(&match outcome {
@@ -323,9 +323,9 @@ fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Resu
             })?)
         });
     }
-    let number = |value: f32| match loss {
-        Loss::MeanSquaredError => format!("{value:.4}"),
-        Loss::CrossEntropy | Loss::BinaryCrossEntropy => percent(value.into()),
+    let number = |value: f32| match loss.link() {
+        Link::Identity => format!("{value:.4}"),
+        Link::Softmax | Link::Sigmoid => percent(value.into()),
     };
     let is_values = |prediction: &Prediction| matches!(prediction.outcome, Outcome::Values(_));
     let others = |prediction: &Prediction| matches!(&prediction.outcome, Outcome::Classes(all) if all.len() > 1);

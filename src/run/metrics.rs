@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use softstep::Error;
 use softstep::backend::Evaluation;
 use softstep::trainer::Event;
 
 use crate::run::files::open;
+use crate::terminal;
 
 /// Name of the file.
 pub const METRICS: &str = "metrics.jsonl";
@@ -201,50 +202,90 @@ pub struct History {
     pub steps: Vec<StepPoint>,
     /// Epochs, in order.
     pub epochs: Vec<EpochPoint>,
+    /// Numbers, from 1, of damaged lines, which are left out.
+    pub damaged: Vec<usize>,
 }
 
 impl History {
-    /// Reads a file. An unfinished last line, of a run in progress or a killed one, is ignored.
+    /// Reads a file. A last line without its end, as a run leaves it that is under way or was killed, does not count.
     pub fn read(path: &Path) -> Result<Self> {
         let mut input = BufReader::new(open(path)?);
         let mut history = Self::default();
         let mut text = Vec::new();
+        // The last line of a step, and those of epochs after it: the next step shows if it is sound.
+        let mut waiting: Vec<(usize, Line)> = Vec::new();
         for number in 1.. {
-            text.clear();
-            Read::by_ref(&mut input).take(MAX_LINE).read_until(b'\n', &mut text).map_err(Error::io("read", path))?;
-            if text.last() != Some(&b'\n') {
-                if text.len() as u64 == MAX_LINE {
-                    bail!("{}: line {number} is longer than any of a run", path.display());
-                }
+            let ends = read_line(&mut input, &mut text).map_err(Error::io("read", path))?;
+            if !ends {
                 break;
             }
-            history.take(&text).with_context(|| format!("{}: line {number} is damaged", path.display()))?;
+            let Ok(line) = serde_json::from_slice::<Line>(&text) else {
+                history.damaged.push(number);
+                continue;
+            };
+            if let Some(step) = line.step {
+                let before = history.steps.last().map_or(0, |point| point.step);
+                if step <= before {
+                    history.damaged.push(number);
+                    continue;
+                }
+                // Of two steps in the wrong order, one number is damaged: the outlier.
+                if waiting.first().and_then(|(_, line)| line.step).is_some_and(|waiting| waiting >= step) {
+                    history.damaged.push(waiting.remove(0).0);
+                }
+                history.take(&mut waiting);
+            }
+            waiting.push((number, line));
         }
+        history.take(&mut waiting);
+        history.damaged.sort_unstable();
         Ok(history)
     }
 
-    fn take(&mut self, text: &[u8]) -> Result<()> {
-        let line: Line = serde_json::from_slice(text)?;
-        let last = self.steps.last().map_or(0, |point| point.step);
-        match line.step {
-            Some(step) if step <= last => bail!("step {step} comes after step {last}"),
-            Some(step) => self.steps.push(StepPoint {
-                step,
-                loss: line.loss.unwrap_or(f64::NAN),
-                learning_rate: line.lr.unwrap_or(f64::NAN),
-            }),
-            None if last == 0 => bail!("an epoch comes before any step"),
-            None => self.epochs.push(EpochPoint {
-                epoch: line.epoch,
-                step: last,
-                train_loss: line.train_loss,
-                validation_loss: line.validation_loss,
-                validation_quality: line.validation_accuracy.or(line.validation_r_squared),
-                test_loss: line.test_loss,
-                test_quality: line.test_accuracy.or(line.test_r_squared),
-                real_values: line.test_r_squared.is_some(),
-            }),
+    /// Prints a notice if lines are damaged.
+    pub fn notice(&self, path: &Path) {
+        match self.damaged[..] {
+            [] => {}
+            [line] => terminal::notice(&format!("{}: line {line} is damaged and left out", path.display())),
+            [first, ..] => terminal::notice(&format!(
+                "{}: {} lines are damaged and left out, the first is line {first}",
+                path.display(),
+                self.damaged.len()
+            )),
         }
-        Ok(())
     }
+
+    fn take(&mut self, lines: &mut Vec<(usize, Line)>) {
+        for (number, line) in lines.drain(..) {
+            match (line.step, self.steps.last()) {
+                (Some(step), _) => self.steps.push(StepPoint {
+                    step,
+                    loss: line.loss.unwrap_or(f64::NAN),
+                    learning_rate: line.lr.unwrap_or(f64::NAN),
+                }),
+                (None, None) => self.damaged.push(number),
+                (None, Some(last)) => self.epochs.push(EpochPoint {
+                    epoch: line.epoch,
+                    step: last.step,
+                    train_loss: line.train_loss,
+                    validation_loss: line.validation_loss,
+                    validation_quality: line.validation_accuracy.or(line.validation_r_squared),
+                    test_loss: line.test_loss,
+                    test_quality: line.test_accuracy.or(line.test_r_squared),
+                    real_values: line.test_r_squared.is_some(),
+                }),
+            }
+        }
+    }
+}
+
+/// Reads a line, or the first bytes of a line that is too long; returns false if its end is missing.
+fn read_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<bool> {
+    text.clear();
+    input.take(MAX_LINE).read_until(b'\n', text)?;
+    if text.len() as u64 == MAX_LINE && text.last() != Some(&b'\n') {
+        input.skip_until(b'\n')?;
+        return Ok(true);
+    }
+    Ok(text.last() == Some(&b'\n'))
 }

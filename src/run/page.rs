@@ -6,7 +6,7 @@ use anyhow::Result;
 use maud::{Markup, html};
 use serde_json::Value;
 use softstep::error::printable;
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 use softstep::metrics::{Confusion, interval};
 use softstep::model::{Layer, Weights};
 use softstep::trainer::Best;
@@ -91,8 +91,7 @@ fn tested(record: &Record) -> Option<&ErrorAnalysis> {
 
 /// The loss that a run was trained with.
 pub fn loss(record: &Record) -> Loss {
-    let named = |loss: &Loss| Some(loss.name()) == record.setting("loss");
-    [Loss::MeanSquaredError, Loss::BinaryCrossEntropy].into_iter().find(named).unwrap_or_default()
+    record.setting("loss").and_then(Loss::from_name).unwrap_or_default()
 }
 
 fn lead(record: &Record) -> String {
@@ -529,7 +528,7 @@ fn mistakes(record: &Record) -> Option<Markup> {
     let body = match mistakes {
         [] => html! { p { "There is none." } },
         [Mistake { input: Input::Picture(_), .. }, ..] => {
-            let of = if loss(record) == Loss::MeanSquaredError { "outputs" } else { "probabilities" };
+            let of = if loss(record).link() == Link::Identity { "outputs" } else { "probabilities" };
             html! {
                 p { "The pictures that the model was most wrongly sure of, with its " (of) ". The blue one is what it is." }
                 div.pictures.named[record.config.class_names.is_some()] { @for mistake in mistakes { (picture_of(record, mistake)) } }
@@ -545,7 +544,7 @@ fn picture_of(record: &Record, mistake: &Mistake) -> Markup {
         return html! {};
     };
     let [is, taken] = [label, predicted].map(|class| record.class_name(*class));
-    let probabilities = loss(record) != Loss::MeanSquaredError;
+    let probabilities = loss(record).link() != Link::Identity;
     let text = |output: f32| {
         let output = f64::from(output);
         match output {
@@ -580,7 +579,7 @@ fn rows(record: &Record, mistakes: &[Mistake], classes: bool) -> Markup {
     let header =
         if classes { &["is", "taken for", "with", "instead of"][..] } else { &["actual", "predicted", "off by"] };
     let header: Vec<String> = header.iter().map(ToString::to_string).chain(columns).collect();
-    let probabilities = loss(record) != Loss::MeanSquaredError;
+    let probabilities = loss(record).link() != Link::Identity;
     let row = |mistake: &Mistake| {
         let mut cells = match &mistake.wrong {
             Wrong::Class { label, predicted, outputs } => {

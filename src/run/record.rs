@@ -51,6 +51,7 @@ impl Record {
             history: History::read(&folder.join(METRICS))?,
             results: Results::read(folder)?,
         };
+        record.history.notice(&folder.join(METRICS));
         if let Some(test) = record.results.as_ref().and_then(|results| results.test.as_ref()) {
             test.check().with_context(|| format!("{} is damaged", results.display()))?;
         }

@@ -12,7 +12,7 @@ use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::{
     self, Data, Encoding, Examples, Features, Preprocessing, Scale, TargetEncoding, Targets, TestPart,
 };
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 use softstep::model::{Activation, Parameters};
 use softstep::optimizer::{Schedule, Sgd};
 use softstep::trainer::TrainingConfig;
@@ -44,10 +44,10 @@ impl Random {
 /// Examples for prediction, whose targets are placeholders.
 fn unlabelled(inputs: Vec<f32>, features: usize, outputs: usize, loss: Loss) -> softstep::Result<Examples> {
     let count = inputs.len() / features;
-    let targets = match loss {
-        Loss::MeanSquaredError => Targets::Values(vec![0.0; count * outputs]),
-        Loss::BinaryCrossEntropy => return Examples::new(inputs, vec![0u32; count], features, 2),
-        Loss::CrossEntropy => Targets::Classes(vec![0; count]),
+    let targets = match loss.link() {
+        Link::Identity => Targets::Values(vec![0.0; count * outputs]),
+        Link::Sigmoid => return Examples::new(inputs, vec![0u32; count], features, 2),
+        Link::Softmax => Targets::Classes(vec![0; count]),
     };
     Examples::new(inputs, targets, features, outputs)
 }
@@ -399,8 +399,8 @@ impl Sample {
 
     fn examples(&self, loss: Loss) -> softstep::Result<Examples> {
         let inputs = self.inputs(&self.sizes);
-        match loss {
-            Loss::MeanSquaredError => {
+        match loss.link() {
+            Link::Identity => {
                 Examples::new(inputs, self.labels.iter().map(|&label| label as f32).collect::<Vec<_>>(), 1, 1)
             }
             _ => Examples::new(inputs, self.labels.clone(), 1, 2),
@@ -430,7 +430,7 @@ impl Sample {
 
 /// Outputs of mean squared error, or the second of two class probabilities.
 fn malignant(loss: Loss, outputs: &[f32]) -> Vec<f64> {
-    let width = if loss == Loss::MeanSquaredError { 1 } else { 2 };
+    let width = if loss.link() == Link::Identity { 1 } else { 2 };
     outputs.chunks(width).map(|row| f64::from(row[width - 1])).collect()
 }
 

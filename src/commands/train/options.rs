@@ -158,10 +158,9 @@ pub struct TrainArgs {
     /// Share of the training data to hold out for validation
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Training")]
     validation: f64,
-    /// The loss: cross-entropy of softmax, bce (two classes, one output) or mse [default: cross-entropy; mse where the
-    /// targets are real values]
-    #[arg(long, value_enum, help_heading = "Training")]
-    loss: Option<LossChoice>,
+    /// The loss [default: cross-entropy; mse where the targets are real values]
+    #[arg(long, value_name = "LOSS", value_parser = loss(), help_heading = "Training")]
+    loss: Option<Loss>,
     /// Share of each label that all classes get alike, 0 to below 1; with --loss cross-entropy
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Training")]
     label_smoothing: f32,
@@ -344,7 +343,7 @@ impl TrainArgs {
     pub fn config(&self, data: &Data) -> softstep::Result<(TrainingConfig, Option<String>)> {
         let optimizer = self.chosen_optimizer();
         let layers = self.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
-        let loss = self.loss.map_or_else(|| Loss::default_for(&data.train), Loss::from);
+        let loss = self.loss.unwrap_or_else(|| Loss::default_for(&data.train));
         let config = self.config_with(&Defaults::without_data(optimizer), layers, loss);
         let architecture = config.architecture(data.shape(), loss.outputs(&data.train)?)?;
         let outline = Outline { loss, architecture: &architecture, batch_size: self.batch_size, optimizer };
@@ -359,7 +358,7 @@ impl TrainArgs {
             Some(LayersChoice::Preset(_)) | None => None,
         };
         let defaults = Defaults::without_data(self.chosen_optimizer());
-        self.config_with(&defaults, layers, self.loss.map(Loss::from).unwrap_or_default())
+        self.config_with(&defaults, layers, self.loss.unwrap_or_default())
     }
 
     /// The settings that the command line leaves to the data, and why they are what they are; `None` if it leaves none.
@@ -602,25 +601,10 @@ pub enum ScheduleChoice {
     OneCycle,
 }
 
-/// `--loss`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LossChoice {
-    /// Softmax and cross-entropy, for classes
-    CrossEntropy,
-    /// Sigmoid of one output and binary cross-entropy, for two classes
-    Bce,
-    /// Mean squared error, for real values; of classes against one-hot labels
-    Mse,
-}
-
-impl From<LossChoice> for Loss {
-    fn from(choice: LossChoice) -> Self {
-        match choice {
-            LossChoice::CrossEntropy => Self::CrossEntropy,
-            LossChoice::Bce => Self::BinaryCrossEntropy,
-            LossChoice::Mse => Self::MeanSquaredError,
-        }
-    }
+/// `--loss`: one by its name.
+fn loss() -> impl TypedValueParser<Value = Loss> {
+    let names = Loss::ALL.map(|loss| PossibleValue::new(loss.name()).help(loss.label()));
+    PossibleValuesParser::new(names).map(|name| Loss::from_name(&name).unwrap_or_default())
 }
 
 /// `--keep`.
