@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::reference::Deviation;
+use crate::deviation::Deviation;
 
 /// Result type of the library.
 pub type Result<T> = std::result::Result<T, Error>;

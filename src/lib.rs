@@ -100,6 +100,7 @@ pub mod checkpoint;
 pub mod cpu;
 pub mod data;
 pub mod defaults;
+pub mod deviation;
 pub mod diagnosis;
 pub mod error;
 pub mod gpu;

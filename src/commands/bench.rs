@@ -98,13 +98,13 @@ impl<'a> Job<'a> {
         let mut gpu = match adapter {
             Some(adapter) => {
                 let gpu = Gpu::open(adapter).await?;
-                let backend = GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined).await?;
+                let backend = GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined).await?;
                 Some(Lane::new(backend, self, started).await?)
             }
             None => None,
         };
         let started = Instant::now();
-        let mut cpu = Lane::new(CpuBackend::new(&parameters, Some(&training))?, self, started).await?;
+        let mut cpu = Lane::new(CpuBackend::new(&parameters, &training)?, self, started).await?;
         if let Some(gpu) = &gpu {
             let (gpu, cpu) = (gpu.first_loss, cpu.first_loss);
             let agree = (gpu - cpu).abs() <= 1e-3 * cpu;
@@ -185,7 +185,7 @@ impl<'a, B: Backend> Lane<'a, B> {
         let started = Instant::now();
         for _ in 0..self.steps {
             if self.next + batch_size > order.len() {
-                self.backend.finish(&mut self.losses).await?;
+                self.backend.flush(&mut self.losses).await?;
                 self.backend.begin_epoch(order)?;
                 self.next = 0;
             }
@@ -193,7 +193,7 @@ impl<'a, B: Backend> Lane<'a, B> {
             self.backend.step(step, &mut self.losses).await?;
             self.next += batch_size;
         }
-        self.backend.finish(&mut self.losses).await?;
+        self.backend.flush(&mut self.losses).await?;
         let seconds = started.elapsed().as_secs_f64();
         if self.losses.len() != self.steps || !self.losses.iter().all(|loss| loss.is_finite()) {
             let DeviceInfo { name, .. } = self.backend.info();

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Serialize, Serializer};
-use softstep::backend::{Backend, DeviceInfo, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::Error;
+use softstep::backend::{Backend, DeviceInfo, Inference, Step, Training};
+use softstep::cpu::{self, CpuBackend};
 use softstep::data::{self, Store};
 use softstep::gpu::kernels::{Matmul, programs};
 use softstep::gpu::self_test::{Costs, KernelTest, self_test};
@@ -17,7 +18,6 @@ use softstep::model::{Architecture, Layer, Parameters, parse_layers};
 use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
 use softstep::verify::Verified;
-use softstep::{Error, backend};
 
 use crate::cli::DoctorArgs;
 use crate::report;
@@ -170,11 +170,10 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     problems.extend(runs.problem.as_ref().map(|problem| format!("{}: {problem}", runs.path.display())));
     folders.push(runs);
 
-    let cpu = CpuBackend::new(&Parameters::new(&[1, 2], 0)?, None)?;
     let diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
         os: system(),
-        processor: backend::Backend::info(&cpu).name.clone(),
+        processor: cpu::device_info().name,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         adapters,
         auto,
@@ -258,10 +257,10 @@ async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
     let parameters = Parameters::initialize(&Architecture::new(shape, layers.into_iter().chain([last]))?, 0)?;
     match gpu {
         Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;
+            let backend = GpuBackend::new(gpu, &parameters, &training, Readback::default()).await?;
             train(backend, training).await
         }
-        None => train(CpuBackend::new(&parameters, Some(&training))?, training).await,
+        None => train(CpuBackend::new(&parameters, &training)?, training).await,
     }
 }
 
@@ -274,7 +273,7 @@ async fn train<B: Backend>(backend: B, training: Training<'_>) -> softstep::Resu
         let batch = training.batch_size;
         backend.step(Step { first: index * batch, batch, learning_rate: 0.1 }, &mut losses).await?;
     }
-    backend.finish(&mut losses).await?;
+    backend.flush(&mut losses).await?;
     let (first_loss, last_loss) = (losses[0], losses[losses.len() - 1]);
     let device = backend.info().name.clone();
     let learned = last_loss < 0.8 * first_loss;

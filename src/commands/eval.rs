@@ -1,10 +1,10 @@
 //! `softstep eval`: a trained model on a test set.
 
 use anyhow::{Context, Result, bail};
-use softstep::backend::{Backend, Evaluation};
-use softstep::cpu::CpuBackend;
+use softstep::backend::{Evaluation, Inference};
+use softstep::cpu::CpuModel;
 use softstep::data::{self, Examples, Kind, Measured, Part, Targets};
-use softstep::gpu::{GpuBackend, Readback};
+use softstep::gpu::GpuModel;
 use softstep::metrics::Confusion;
 use softstep::model::check_fit;
 
@@ -55,10 +55,10 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
     })?;
     let (info, evaluation) = match super::open_gpu(&args.device).await? {
         Some(gpu) => {
-            let backend = GpuBackend::new(&gpu, &parameters, None, Readback::default()).await?;
-            evaluate(backend.with_loss(loss), &data.test).await?
+            let backend = GpuModel::new(&gpu, &parameters, loss).await?;
+            evaluate(backend, &data.test).await?
         }
-        None => evaluate(CpuBackend::new(&parameters, None)?.with_loss(loss), &data.test).await?,
+        None => evaluate(CpuModel::new(&parameters, loss)?, &data.test).await?,
     };
     let confusion = match &*data.test.targets {
         Targets::Classes(labels) => Some(Confusion::new(labels, &evaluation.predictions, outputs.max(2))?),
@@ -70,7 +70,10 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
     )
 }
 
-async fn evaluate<B: Backend>(mut backend: B, test: &Examples) -> Result<(softstep::backend::DeviceInfo, Evaluation)> {
+async fn evaluate<M: Inference>(
+    mut backend: M,
+    test: &Examples,
+) -> Result<(softstep::backend::DeviceInfo, Evaluation)> {
     let set = backend.upload(test)?;
     let evaluation = backend.evaluate(&set).await?;
     Ok((backend.info().clone(), evaluation))

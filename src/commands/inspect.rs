@@ -45,10 +45,10 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     let training = run.training()?;
     let found = match &gpu {
         Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &run.start, Some(&training), Readback::Pipelined).await?;
+            let backend = GpuBackend::new(gpu, &run.start, &training, Readback::Pipelined).await?;
             look(&run, Walk::new(&run, backend), args).await?
         }
-        None => look(&run, Walk::new(&run, CpuBackend::new(&run.start, Some(&training))?), args).await?,
+        None => look(&run, Walk::new(&run, CpuBackend::new(&run.start, &training)?), args).await?,
     };
     let (name, page) = match &found {
         Found::Step(step) => (format!("inspect-{}.html", step.step), page_of_step(&run, step)),
@@ -186,7 +186,7 @@ impl<'a, B: Backend> Walk<'a, B> {
 
     /// Waits for all steps.
     async fn finish(&mut self) -> Result<()> {
-        Ok(self.backend.finish(&mut self.losses).await?)
+        Ok(self.backend.flush(&mut self.losses).await?)
     }
 }
 
@@ -267,7 +267,7 @@ async fn inspect<B: Backend>(
 
     let mut what_if = None;
     if let Some(learning_rate) = args.what_if {
-        let config = TrainingConfig { learning_rate, ..run.config.clone() };
+        let config = run.config.clone().learning_rate(learning_rate);
         config.check()?;
         walk.restore(&before)?;
         walk.losses.clear();

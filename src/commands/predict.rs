@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use softstep::Error;
-use softstep::backend::Backend;
-use softstep::cpu::CpuBackend;
+use softstep::backend::Inference;
+use softstep::cpu::CpuModel;
 use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
-use softstep::gpu::{GpuBackend, Readback};
+use softstep::gpu::GpuModel;
 use softstep::loss::Loss;
 
 use super::report::no_formula;
@@ -59,10 +59,10 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
     let Some(examples) = examples else { return Ok(false) };
     let outputs = match super::open_gpu(&args.device).await? {
         Some(gpu) => {
-            let backend = GpuBackend::new(&gpu, parameters, None, Readback::default()).await?;
-            outputs(backend.with_loss(*loss), &examples).await?
+            let backend = GpuModel::new(&gpu, parameters, *loss).await?;
+            outputs(backend, &examples).await?
         }
-        None => outputs(CpuBackend::new(parameters, None)?.with_loss(*loss), &examples).await?,
+        None => outputs(CpuModel::new(parameters, *loss)?, &examples).await?,
     };
     let predictions: Vec<Prediction> = names
         .into_iter()
@@ -88,7 +88,7 @@ struct Read {
     whole: bool,
 }
 
-async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
+async fn outputs<M: Inference>(mut backend: M, examples: &Examples) -> Result<Vec<f32>> {
     let set = backend.upload(examples)?;
     Ok(backend.probabilities(&set).await?)
 }

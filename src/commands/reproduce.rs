@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
-use softstep::backend::{Backend, DeviceInfo, Evaluation, Step};
+use softstep::backend::{Backend, DeviceInfo, Evaluation, Inference, Step};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{Gpu, GpuBackend, Readback};
@@ -15,7 +15,7 @@ use softstep::optimizer::TrainingState;
 use softstep::plan::Plan;
 use softstep::random;
 use softstep::reference::rounding;
-use softstep::trainer::{self, Course, Event, Keep, Position, TrainingConfig};
+use softstep::trainer::{self, Event, Keep, Position, RunOptions};
 use softstep::verify::{Replay, TWIN_FACTOR};
 
 use super::rerun::Rerun;
@@ -391,10 +391,10 @@ async fn train(run: &Rerun, gpu: Option<&Gpu>, is_twin: bool) -> Result<Trained>
     let twin = is_twin.then(|| Twin { rounded: rounding(longest_sum(run)), seed: run.config.seed, before: None });
     match gpu {
         Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &run.start, Some(&training), Readback::Pipelined).await?;
+            let backend = GpuBackend::new(gpu, &run.start, &training, Readback::Pipelined).await?;
             train_on(run, backend, twin).await
         }
-        None => train_on(run, CpuBackend::new(&run.start, Some(&training))?, twin).await,
+        None => train_on(run, CpuBackend::new(&run.start, &training)?, twin).await,
     }
 }
 
@@ -404,7 +404,7 @@ async fn train_on<B: Backend>(run: &Rerun, backend: B, twin: Option<Twin>) -> Re
     let last = if run.has_ended() && twin.is_none() { usize::MAX } else { run.steps() };
     // A twin's epochs are evaluated otherwise, and it must not end otherwise.
     let config = match twin {
-        Some(_) => TrainingConfig { patience: None, keep: Keep::Last, ..run.config.clone() },
+        Some(_) => run.config.clone().patience(None).keep(Keep::Last),
         None => run.config.clone(),
     };
     let mut found = Trained { info: Some(backend.info().clone()), ..Trained::default() };
@@ -412,9 +412,9 @@ async fn train_on<B: Backend>(run: &Rerun, backend: B, twin: Option<Twin>) -> Re
     let validation = run.validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
     let test = backend.upload(&run.data.test)?;
     let examples = run.data.train.len();
-    let course = Course { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
     let (mut steps, mut epochs, mut parameters) = (Vec::new(), Vec::new(), None);
-    let ended = trainer::train(&mut backend, &config, examples, validation.as_ref(), &test, &course, |event| {
+    let ended = trainer::train(&mut backend, &config, examples, validation.as_ref(), &test, &options, |event| {
         match event {
             Event::Step { loss, learning_rate, .. } => steps.push([loss, learning_rate]),
             Event::EpochEvaluated { epoch, train_loss, validation, test } => {
@@ -485,7 +485,7 @@ struct Repeated<'a, B> {
     twin: Option<Twin>,
 }
 
-impl<B: Backend> Backend for Repeated<'_, B> {
+impl<B: Backend> Inference for Repeated<'_, B> {
     type Set = B::Set;
 
     fn info(&self) -> &DeviceInfo {
@@ -494,26 +494,6 @@ impl<B: Backend> Backend for Repeated<'_, B> {
 
     fn upload(&mut self, examples: &Examples) -> softstep::Result<B::Set> {
         self.backend.upload(examples)
-    }
-
-    fn begin_epoch(&mut self, order: &[u32]) -> softstep::Result<()> {
-        self.backend.begin_epoch(order)
-    }
-
-    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> softstep::Result<()> {
-        if let Some(twin) = self.twin.as_mut().filter(|_| self.steps.is_multiple_of(MOVED_EVERY)) {
-            self.backend.finish(losses).await?;
-            let mut state = self.backend.state().await?;
-            twin.move_apart(self.steps, &mut state.parameters);
-            self.backend.restore(&state)?;
-        }
-        self.steps += 1;
-        self.stop.fetch_or(self.steps >= self.last, Ordering::Relaxed);
-        self.backend.step(step, losses).await
-    }
-
-    async fn finish(&mut self, losses: &mut Vec<f32>) -> softstep::Result<()> {
-        self.backend.finish(losses).await
     }
 
     async fn evaluate(&mut self, set: &B::Set) -> softstep::Result<Evaluation> {
@@ -530,6 +510,28 @@ impl<B: Backend> Backend for Repeated<'_, B> {
 
     async fn parameters(&mut self) -> softstep::Result<Parameters> {
         self.backend.parameters().await
+    }
+}
+
+impl<B: Backend> Backend for Repeated<'_, B> {
+    fn begin_epoch(&mut self, order: &[u32]) -> softstep::Result<()> {
+        self.backend.begin_epoch(order)
+    }
+
+    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> softstep::Result<()> {
+        if let Some(twin) = self.twin.as_mut().filter(|_| self.steps.is_multiple_of(MOVED_EVERY)) {
+            self.backend.flush(losses).await?;
+            let mut state = self.backend.state().await?;
+            twin.move_apart(self.steps, &mut state.parameters);
+            self.backend.restore(&state)?;
+        }
+        self.steps += 1;
+        self.stop.fetch_or(self.steps >= self.last, Ordering::Relaxed);
+        self.backend.step(step, losses).await
+    }
+
+    async fn flush(&mut self, losses: &mut Vec<f32>) -> softstep::Result<()> {
+        self.backend.flush(losses).await
     }
 
     async fn state(&mut self) -> softstep::Result<TrainingState> {

@@ -11,18 +11,16 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use softstep::Error;
-use softstep::augmentation::Augmentation;
-use softstep::backend::{Backend, DeviceInfo, Training};
+use softstep::backend::{Backend, DeviceInfo};
 use softstep::checkpoint;
 use softstep::cpu::CpuBackend;
 use softstep::data::{self, Data, Examples, Kind, Preprocessing, TestPart, csv, images, npy};
 use softstep::error::is_printable;
 use softstep::gpu::{Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Architecture, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::range_test::{RangeTest, range_test};
-use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingConfig};
+use softstep::trainer::{self, Event, Keep, Position, RunOptions, Summary, TrainingConfig};
 use softstep::verify::Verified;
 
 use super::findings;
@@ -85,15 +83,8 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
         (data.train, validation) = (train, Some(held_out));
     }
-    config.check_warmup(data.train.len())?;
-
-    let class_weights = match &config.class_weights {
-        Some(weights) => weights.of(&data.train)?,
-        None => Vec::new(),
-    };
-    let objective =
-        Objective { loss: config.loss, label_smoothing: config.label_smoothing, class_weights: &class_weights };
-    objective.check(&data.train)?;
+    let class_weights = config.class_weights_of(&data.train)?;
+    let training = config.training(&data.train, &class_weights, data.shape())?;
     if stopped.is_none() {
         say_missing_classes(&data);
     }
@@ -119,16 +110,6 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
         (None, None) => Parameters::initialize(&architecture, config.seed)?,
     };
-    let batch_size = config.batch_size.min(data.train.len());
-    let training = Training {
-        examples: &data.train,
-        batch_size,
-        optimizer: config.optimizer,
-        clip_norm: config.clip_norm,
-        objective,
-        seed: config.seed,
-        augmentation: config.augment.map(|augment| Augmentation::new(augment, data.shape())).transpose()?,
-    };
     let gpu = open_gpu(args, stopped.as_ref()).await?;
     let losing = gpu.clone().zip(super::lose_device_at()?);
     let validation = validation.as_ref();
@@ -152,7 +133,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
                 ReadbackChoice::Pipelined => Readback::Pipelined,
                 ReadbackChoice::Blocking => Readback::Blocking,
             };
-            let mut backend = GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?;
+            let mut backend = GpuBackend::new(&gpu, &parameters, &training, readback).await?;
             let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
             let job = job(&config, range_test);
             let backend = if args.profile { backend.with_profile()? } else { backend };
@@ -169,7 +150,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
         None if args.profile => bail!("--profile times the kernels of a GPU, and this run has none"),
         None => {
-            let mut backend = CpuBackend::new(&parameters, Some(&training))?;
+            let mut backend = CpuBackend::new(&parameters, &training)?;
             let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
             job(&config, range_test).train(backend, stopped).await
         }
@@ -549,7 +530,7 @@ impl Job<'_> {
         let run = Run { info, data, architecture, config, chosen, range_test, out: &out, resumed_from };
         let mut report = TrainReport::new(run, steps, args.json, args.quiet, started);
 
-        let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };
+        let options = RunOptions { from, best: best.as_ref(), checkpoint_every, stop: &stop };
         let mut best_epoch = from.best;
         let mut last_test = None;
         let mut start: Option<TrainingState> = None;
@@ -590,7 +571,7 @@ impl Job<'_> {
         let trained = if has_ended {
             conclude(&mut backend, &metadata, validation.as_ref(), &test, best.clone(), &out).await.map(Some)
         } else {
-            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await
+            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &options, observe).await
         };
         report.close();
         drop(events);

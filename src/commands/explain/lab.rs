@@ -2,14 +2,14 @@
 
 use std::sync::atomic::AtomicBool;
 
-use softstep::backend::{Backend, DeviceInfo, Evaluation, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::backend::{Backend, DeviceInfo, Evaluation, Inference, Step, Training};
+use softstep::cpu::{self, CpuBackend, CpuModel};
 use softstep::data::Examples;
-use softstep::gpu::{Gpu, GpuBackend, Readback};
+use softstep::gpu::{Gpu, GpuBackend, GpuModel, Readback};
 use softstep::loss::{Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters, Shape};
 use softstep::optimizer::Optimizer;
-use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
+use softstep::trainer::{self, Event, Position, RunOptions, TrainingConfig};
 use softstep::{Error, Result};
 
 /// A device for experiments: a GPU, or the CPU without one.
@@ -45,26 +45,23 @@ impl Run {
 
 impl Lab {
     /// Returns the device that experiments run on.
-    pub fn info(&self) -> Result<DeviceInfo> {
-        match &self.gpu {
-            Some(gpu) => Ok(gpu.info().clone()),
-            None => Ok(CpuBackend::new(&Parameters::new(&[1, 1], 0)?, None)?.info().clone()),
-        }
+    pub fn info(&self) -> DeviceInfo {
+        self.gpu.as_ref().map_or_else(cpu::device_info, |gpu| gpu.info().clone())
     }
 
     /// Computes the probabilities of a model trained with this loss, `[examples, classes]`; for mean squared error, its
     /// outputs.
     pub async fn outputs(&self, parameters: &Parameters, loss: Loss, examples: &Examples) -> Result<Vec<f32>> {
-        async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
+        async fn outputs<M: Inference>(mut backend: M, examples: &Examples) -> Result<Vec<f32>> {
             let set = backend.upload(examples)?;
             backend.probabilities(&set).await
         }
         match &self.gpu {
             Some(gpu) => {
-                let backend = GpuBackend::new(gpu, parameters, None, Readback::default()).await?;
-                outputs(backend.with_loss(loss), examples).await
+                let backend = GpuModel::new(gpu, parameters, loss).await?;
+                outputs(backend, examples).await
             }
-            None => outputs(CpuBackend::new(parameters, None)?.with_loss(loss), examples).await,
+            None => outputs(CpuModel::new(parameters, loss)?, examples).await,
         }
     }
 
@@ -80,7 +77,7 @@ impl Lab {
             let mut losses = Vec::new();
             backend.begin_epoch(&(0..batch as u32).collect::<Vec<_>>())?;
             backend.step(Step { first: 0, batch, learning_rate }, &mut losses).await?;
-            backend.finish(&mut losses).await?;
+            backend.flush(&mut losses).await?;
             Ok((losses.first().copied().unwrap_or(f32::NAN), backend.parameters().await?))
         }
         let batch = examples.len();
@@ -96,10 +93,10 @@ impl Lab {
         };
         match &self.gpu {
             Some(gpu) => {
-                let backend = GpuBackend::new(gpu, parameters, Some(&training), Readback::default()).await?;
+                let backend = GpuBackend::new(gpu, parameters, &training, Readback::default()).await?;
                 step(backend, batch, learning_rate).await
             }
-            None => step(CpuBackend::new(parameters, Some(&training))?, batch, learning_rate).await,
+            None => step(CpuBackend::new(parameters, &training)?, batch, learning_rate).await,
         }
     }
 
@@ -118,23 +115,13 @@ impl Lab {
                 Parameters::initialize(&config.architecture(Shape::Flat(train.features), outputs)?, config.seed)?
             }
         };
-        let objective = Objective { loss: config.loss, ..Objective::default() };
-        let batch_size = config.batch_size.min(train.len());
-        let training = Training {
-            examples: train,
-            batch_size,
-            optimizer: config.optimizer,
-            clip_norm: None,
-            objective,
-            seed: 0,
-            augmentation: None,
-        };
+        let training = config.training(train, &[], Shape::Flat(train.features))?;
         match &self.gpu {
             Some(gpu) => {
-                let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;
+                let backend = GpuBackend::new(gpu, &parameters, &training, Readback::default()).await?;
                 run(backend, config, train.len(), test).await
             }
-            None => run(CpuBackend::new(&parameters, Some(&training))?, config, train.len(), test).await,
+            None => run(CpuBackend::new(&parameters, &training)?, config, train.len(), test).await,
         }
     }
 
@@ -150,7 +137,7 @@ impl Lab {
         let (train, validation) = examples.clone().split(0.2, config.seed)?;
         let mut best = (f64::NEG_INFINITY, None);
         for &learning_rate in rates {
-            let config = TrainingConfig { learning_rate, ..config.clone() };
+            let config = config.clone().learning_rate(learning_rate);
             match self.train(&config, None, &train, &validation).await {
                 Ok(run) => {
                     let score = score(&run, &validation);
@@ -175,7 +162,7 @@ impl Lab {
 async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Run> {
     let test = backend.upload(test)?;
     let stop = AtomicBool::new(false);
-    let course = Course { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
     let (mut losses, mut tests, mut states) = (Vec::new(), Vec::new(), Vec::new());
     let observe = |event: Event<'_>| {
         match event {
@@ -186,7 +173,7 @@ async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usiz
         }
         Ok(())
     };
-    trainer::train(&mut backend, config, examples, None, &test, &course, observe).await?;
+    trainer::train(&mut backend, config, examples, None, &test, &options, observe).await?;
     let mut outputs = Vec::new();
     for state in &states {
         backend.restore(state)?;
