@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use softstep::Error;
+use softstep::any_backend::Device;
 use softstep::data::{self, Data};
 use softstep::gpu::{AdapterChoice, Gpu};
 
@@ -29,18 +30,18 @@ fn load_data(args: &DataArgs, progress: bool) -> Result<Data> {
     Ok(data::load(&args.data, args.data_dir.as_deref(), &mut |event| downloads.show(event))?)
 }
 
-/// Opens the GPU that the arguments ask for; `None` is the CPU. What they leave open is decided here and said.
-async fn open_gpu(args: &DeviceArgs) -> Result<Option<Gpu>> {
+/// Opens the device that the arguments choose. A notice says why `auto` falls back to the CPU.
+async fn open_device(args: &DeviceArgs) -> Result<Device> {
     let gpu = match (args.backend, &args.adapter) {
-        (BackendChoice::Cpu, _) => return Ok(None),
+        (BackendChoice::Cpu, _) => return Ok(Device::Cpu),
         (BackendChoice::Auto, None) => match open_or_say(&AdapterChoice::Hardware).await? {
             Some(gpu) => gpu,
-            None => return Ok(None),
+            None => return Ok(Device::Cpu),
         },
         (_, Some(name)) => Gpu::open(&AdapterChoice::Named(name.clone())).await?,
         (BackendChoice::Gpu, None) => Gpu::open(&AdapterChoice::Auto).await?,
     };
-    prepared(gpu).map(Some)
+    prepared(gpu).map(Device::Gpu)
 }
 
 /// Opens an adapter of any kind for a benchmark, the named one if one is; `None` where there is none, which is said.

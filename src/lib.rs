@@ -49,6 +49,7 @@
 //! | [`backend`] | the trait that the GPU and the CPU backend implement |
 //! | [`gpu`] | the GPU backend: `device` opens adapters and reports their errors, `network` lowers a plan, `tensor` and `matrix` are buffers with a layout, `data_set` is resident or streamed, `kernel` creates pipelines, `kernels` has the host side of each kernel, `readback` returns losses, `self_test` has known-answer tests |
 //! | [`cpu`] | the CPU backend: the baseline and the fallback |
+//! | [`any_backend`] | the choice between GPU and CPU, and a model on either |
 //! | [`mod@reference`], [`verify`] | everything that kernels compute, in f64 with error bounds; a backend wrapper that verifies steps with it |
 //! | [`defaults`], [`mod@range_test`], [`diagnosis`] | default settings for the data; learning rates by trial; dead units |
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision and recall |
@@ -94,6 +95,7 @@
 //! - A checkpoint changes no bit: it waits for the steps in flight, and the only random state is seed and position.
 //! - No float is added atomically: the same adapter, seed and settings give the same bits.
 
+pub mod any_backend;
 pub mod augmentation;
 pub mod backend;
 pub mod checkpoint;

@@ -51,7 +51,7 @@ use softstep::range_test::RangeTest;
 use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
-use crate::commands::doctor::{Device, Diagnosis, Folder, TestTraining};
+use crate::commands::doctor::{Diagnosis, Folder, TestTraining, TestedDevice};
 use crate::commands::explain::experiments::Lesson;
 use crate::commands::predict::{Outcome, Prediction};
 use crate::record::{Profile, Timings, Verified};
@@ -145,7 +145,7 @@ pub fn diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
         lines.extend(["".into(), adapter_table(adapters), "".into()]);
     }
     lines.push(field("auto", &format!("takes {auto}")));
-    if let Some(Device { info, limits, matmul, matmul_choices, kernels, costs }) = device {
+    if let Some(TestedDevice { info, limits, matmul, matmul_choices, kernels, costs }) = device {
         lines.push(device_line(info));
         lines.push(field(
             "limits",

@@ -9,10 +9,10 @@ use anyhow::{Result, bail};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::Error;
-use softstep::backend::{Backend, DeviceInfo, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::any_backend::{AnyBackend, Device};
+use softstep::backend::{Backend, DeviceInfo, Inference, Step, Training};
 use softstep::data::Examples;
-use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::gpu::{AdapterChoice, Gpu, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Layer, Parameters, Shape};
 use softstep::optimizer::Optimizer;
@@ -97,14 +97,15 @@ impl<'a> Job<'a> {
         let started = Instant::now();
         let mut gpu = match adapter {
             Some(adapter) => {
-                let gpu = Gpu::open(adapter).await?;
-                let backend = GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined).await?;
+                let device = Device::Gpu(Gpu::open(adapter).await?);
+                let backend = device.for_training(&parameters, &training, Readback::Pipelined).await?;
                 Some(Lane::new(backend, self, started).await?)
             }
             None => None,
         };
         let started = Instant::now();
-        let mut cpu = Lane::new(CpuBackend::new(&parameters, &training)?, self, started).await?;
+        let backend = Device::Cpu.for_training(&parameters, &training, Readback::Pipelined).await?;
+        let mut cpu = Lane::new(backend, self, started).await?;
         if let Some(gpu) = &gpu {
             let (gpu, cpu) = (gpu.first_loss, cpu.first_loss);
             let agree = (gpu - cpu).abs() <= 1e-3 * cpu;
@@ -144,8 +145,8 @@ impl<'a> Job<'a> {
 }
 
 /// A backend in the benchmark.
-struct Lane<'a, B> {
-    backend: B,
+struct Lane<'a> {
+    backend: AnyBackend,
     job: &'a Job<'a>,
     /// Start of the next step in the shuffled indices.
     next: usize,
@@ -158,9 +159,9 @@ struct Lane<'a, B> {
     rounds: Vec<f64>,
 }
 
-impl<'a, B: Backend> Lane<'a, B> {
+impl<'a> Lane<'a> {
     /// Takes the first step; `started` is when the creation of the backend started.
-    async fn new(mut backend: B, job: &'a Job<'a>, started: Instant) -> Result<Self> {
+    async fn new(mut backend: AnyBackend, job: &'a Job<'a>, started: Instant) -> Result<Self> {
         backend.begin_epoch(job.order)?;
         let mut lane = Self {
             backend,

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Serialize, Serializer};
 use softstep::Error;
+use softstep::any_backend::Device;
 use softstep::backend::{Backend, DeviceInfo, Inference, Step, Training};
-use softstep::cpu::{self, CpuBackend};
 use softstep::data::{self, Store};
 use softstep::gpu::kernels::{Matmul, programs};
 use softstep::gpu::self_test::{Costs, KernelTest, self_test};
-use softstep::gpu::{self, AdapterChoice, AdapterEntry, Gpu, GpuBackend, REMEDY, Readback};
+use softstep::gpu::{self, AdapterChoice, AdapterEntry, Gpu, REMEDY, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Architecture, Layer, Parameters, parse_layers};
 use softstep::optimizer::Sgd;
@@ -43,7 +43,7 @@ pub struct Diagnosis {
     /// The device that `--backend auto` takes, and the reason.
     pub auto: String,
     /// The tested device; `None` without an adapter.
-    pub device: Option<Device>,
+    pub device: Option<TestedDevice>,
     /// The test training; `None` if it failed.
     pub training: Option<TestTraining>,
     pub folders: Vec<Folder>,
@@ -53,7 +53,7 @@ pub struct Diagnosis {
 
 /// A device and the results of its tests.
 #[derive(Debug, Serialize)]
-pub struct Device {
+pub struct TestedDevice {
     #[serde(flatten, serialize_with = "report::serialize_device")]
     pub info: DeviceInfo,
     pub limits: Limits,
@@ -154,7 +154,8 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
             (None, None)
         }
     };
-    let training = match test_training(gpu.as_ref()).await {
+    let trained = test_training(&gpu.map_or(Device::Cpu, Device::Gpu)).await;
+    let training = match trained {
         Ok(training) => Some(training),
         Err(error) => {
             problems.push(error.to_string());
@@ -173,7 +174,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     let diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
         os: system(),
-        processor: cpu::device_info().name,
+        processor: Device::Cpu.info().name,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         adapters,
         auto,
@@ -209,7 +210,7 @@ fn dump_shaders(folder: &Path) -> Result<()> {
 }
 
 /// Tests every kernel and measures the costs of a device.
-async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
+async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> TestedDevice {
     let limits = gpu.limits();
     let limits = Limits {
         buffer_bytes: limits.max_buffer_size,
@@ -234,12 +235,12 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
         }
     };
     let matmul_choices = gpu.matmul_choices().to_vec();
-    Device { info: gpu.info().clone(), limits, matmul: gpu.matmul(), matmul_choices, kernels, costs }
+    TestedDevice { info: gpu.info().clone(), limits, matmul: gpu.matmul(), matmul_choices, kernels, costs }
 }
 
 /// Trains a network with every kind of layer for some steps on the bundled digits, on the device that `softstep train`
 /// would use.
-async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
+async fn test_training(device: &Device) -> softstep::Result<TestTraining> {
     let data = data::digits()?;
     let (shape, digits) = (data.shape(), data.train);
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
@@ -255,16 +256,7 @@ async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
     let layers = parse_layers("conv:8x3,batchnorm,relu,pool:2,dropout:0.1,linear:32,gelu")?;
     let last = Layer::Linear { outputs: digits.outputs };
     let parameters = Parameters::initialize(&Architecture::new(shape, layers.into_iter().chain([last]))?, 0)?;
-    match gpu {
-        Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &parameters, &training, Readback::default()).await?;
-            train(backend, training).await
-        }
-        None => train(CpuBackend::new(&parameters, &training)?, training).await,
-    }
-}
-
-async fn train<B: Backend>(backend: B, training: Training<'_>) -> softstep::Result<TestTraining> {
+    let backend = device.for_training(&parameters, &training, Readback::default()).await?;
     let mut backend = Verified::new(backend, training, STEPS / VERIFIED, 0);
     let order = epoch_order(0, 1, training.examples.len());
     backend.begin_epoch(&order)?;

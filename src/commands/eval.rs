@@ -1,10 +1,8 @@
 //! `softstep eval`: a trained model on a test set.
 
 use anyhow::{Context, Result, bail};
-use softstep::backend::{Evaluation, Inference};
-use softstep::cpu::CpuModel;
-use softstep::data::{self, Examples, Kind, Measured, Part, Targets};
-use softstep::gpu::GpuModel;
+use softstep::backend::Inference;
+use softstep::data::{self, Kind, Measured, Part, Targets};
 use softstep::metrics::Confusion;
 use softstep::model::check_fit;
 
@@ -53,28 +51,17 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
     check_fit(features, outputs, loss, &data.test).with_context(|| {
         format!("{} does not fit {}: choose the --data it was trained on", file.display(), data.name)
     })?;
-    let (info, evaluation) = match super::open_gpu(&args.device).await? {
-        Some(gpu) => {
-            let backend = GpuModel::new(&gpu, &parameters, loss).await?;
-            evaluate(backend, &data.test).await?
-        }
-        None => evaluate(CpuModel::new(&parameters, loss)?, &data.test).await?,
-    };
+    let device = super::open_device(&args.device).await?;
+    let mut backend = device.for_inference(&parameters, loss).await?;
+    let test = backend.upload(&data.test)?;
+    let evaluation = backend.evaluate(&test).await?;
+    let info = backend.info();
     let confusion = match &*data.test.targets {
         Targets::Classes(labels) => Some(Confusion::new(labels, &evaluation.predictions, outputs.max(2))?),
         Targets::Values(_) => None,
     };
     report::evaluation(
-        &report::Evaluated { file: &file, data: &data, part, info: &info, loss, evaluation, confusion },
+        &report::Evaluated { file: &file, data: &data, part, info, loss, evaluation, confusion },
         args.json,
     )
-}
-
-async fn evaluate<M: Inference>(
-    mut backend: M,
-    test: &Examples,
-) -> Result<(softstep::backend::DeviceInfo, Evaluation)> {
-    let set = backend.upload(test)?;
-    let evaluation = backend.evaluate(&set).await?;
-    Ok((backend.info().clone(), evaluation))
 }

@@ -29,8 +29,8 @@ const HIDDEN: [usize; 1] = [32];
 pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
     check_out(&args.out, args.data.as_deref())?;
     let table = table(args)?;
-    let lab = Lab { gpu: super::open_gpu(&args.device).await? };
-    let info = lab.info();
+    let lab = Lab { device: super::open_device(&args.device).await? };
+    let info = lab.device.info();
     let report = LessonReport::new(7, args.quiet || args.json);
     let seed = args.seed;
 

@@ -5,9 +5,8 @@ use anyhow::{Context, Result, bail};
 use maud::{Markup, html};
 use serde::Serialize;
 use softstep::backend::{Backend, Step};
-use softstep::cpu::CpuBackend;
 use softstep::data::{Examples, Targets};
-use softstep::gpu::{GpuBackend, Readback};
+use softstep::gpu::Readback;
 use softstep::loss::Loss;
 use softstep::model::{Layer, Parameters};
 use softstep::optimizer::TrainingState;
@@ -41,15 +40,10 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     if let Some(step) = args.step.filter(|&step| step > last) {
         bail!("--step {step}: the run in {} has {} steps", folder.display(), count(last));
     }
-    let gpu = run.open_gpu(&args.run).await?;
+    let device = run.open_device(&args.run).await?;
     let training = run.training()?;
-    let found = match &gpu {
-        Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &run.start, &training, Readback::Pipelined).await?;
-            look(&run, Walk::new(&run, backend), args).await?
-        }
-        None => look(&run, Walk::new(&run, CpuBackend::new(&run.start, &training)?), args).await?,
-    };
+    let backend = device.for_training(&run.start, &training, Readback::Pipelined).await?;
+    let found = look(&run, Walk::new(&run, backend), args).await?;
     let (name, page) = match &found {
         Found::Step(step) => (format!("inspect-{}.html", step.step), page_of_step(&run, step)),
         Found::Run(hardest) => ("inspect.html".into(), page_of_run(&run, hardest)),

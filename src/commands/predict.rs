@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use softstep::Error;
 use softstep::backend::Inference;
-use softstep::cpu::CpuModel;
 use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
-use softstep::gpu::GpuModel;
 use softstep::loss::Loss;
 
 use super::report::no_formula;
@@ -57,13 +55,10 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         Reading { features: parameters.features(), image: *image, preprocessing: preprocessing.as_ref(), fit };
     let Read { names, examples, whole } = read(args, &reading, &model)?;
     let Some(examples) = examples else { return Ok(false) };
-    let outputs = match super::open_gpu(&args.device).await? {
-        Some(gpu) => {
-            let backend = GpuModel::new(&gpu, parameters, *loss).await?;
-            outputs(backend, &examples).await?
-        }
-        None => outputs(CpuModel::new(parameters, *loss)?, &examples).await?,
-    };
+    let device = super::open_device(&args.device).await?;
+    let mut backend = device.for_inference(parameters, *loss).await?;
+    let set = backend.upload(&examples)?;
+    let outputs = backend.probabilities(&set).await?;
     let predictions: Vec<Prediction> = names
         .into_iter()
         .zip(outputs.chunks_exact(outputs.len() / examples.len()))
@@ -86,11 +81,6 @@ struct Read {
     examples: Option<Examples>,
     /// Whether it is all of them.
     whole: bool,
-}
-
-async fn outputs<M: Inference>(mut backend: M, examples: &Examples) -> Result<Vec<f32>> {
-    let set = backend.upload(examples)?;
-    Ok(backend.probabilities(&set).await?)
 }
 
 /// All files together; one that cannot be read is reported, and the others are predicted.

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::json;
 use softstep::Error;
+use softstep::any_backend::Device;
 use softstep::backend::{Backend, DeviceInfo, Evaluation, Inference, Step};
-use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
-use softstep::gpu::{Gpu, GpuBackend, Readback};
+use softstep::gpu::Readback;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::plan::Plan;
@@ -277,8 +277,8 @@ struct Trained {
 
 /// The verdict of a whole run.
 async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
-    let gpu = run.open_gpu(&args.run).await?;
-    let again = train(run, gpu.as_ref(), false).await?;
+    let device = run.open_device(&args.run).await?;
+    let again = train(run, &device, false).await?;
     let info = again.info.clone().context("a backend says where it computes")?;
     let mut differences = Vec::new();
     for point in &run.record.history.steps {
@@ -320,7 +320,7 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
         report::notice(
             "the bits differ, as they may elsewhere: training a twin, to see what rounding makes of this run",
         );
-        let twin = train(run, gpu.as_ref(), true).await?;
+        let twin = train(run, &device, true).await?;
         let mut spread = 0.0f64;
         let rounded = rounding(longest_sum(run));
         let both: Vec<_> = again
@@ -386,19 +386,10 @@ fn longest_sum(run: &Rerun) -> usize {
 }
 
 /// Trains the run again, or a twin of it.
-async fn train(run: &Rerun, gpu: Option<&Gpu>, is_twin: bool) -> Result<Trained> {
+async fn train(run: &Rerun, device: &Device, is_twin: bool) -> Result<Trained> {
     let training = run.training()?;
     let twin = is_twin.then(|| Twin { rounded: rounding(longest_sum(run)), seed: run.config.seed, before: None });
-    match gpu {
-        Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &run.start, &training, Readback::Pipelined).await?;
-            train_on(run, backend, twin).await
-        }
-        None => train_on(run, CpuBackend::new(&run.start, &training)?, twin).await,
-    }
-}
-
-async fn train_on<B: Backend>(run: &Rerun, backend: B, twin: Option<Twin>) -> Result<Trained> {
+    let backend = device.for_training(&run.start, &training, Readback::Pipelined).await?;
     let stop = AtomicBool::new(false);
     // A run that ended ends by itself, perhaps early.
     let last = if run.has_ended() && twin.is_none() { usize::MAX } else { run.steps() };

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use softstep::any_backend::Device;
 use softstep::backend::{DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::data::{self, Data, Examples, TestPart};
-use softstep::gpu::Gpu;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
@@ -131,18 +131,18 @@ impl Rerun {
         (rows, found.learning_rate, epoch)
     }
 
-    /// Opens the device that the arguments ask for, or the run's own; `None` is the CPU.
-    pub async fn open_gpu(&self, args: &RunArgs) -> Result<Option<Gpu>> {
+    /// Opens the device that the arguments choose, or else the run's own.
+    pub async fn open_device(&self, args: &RunArgs) -> Result<Device> {
         let Config { backend, adapter, .. } = &self.record.config;
         if args.backend.is_some() || args.adapter.is_some() {
             let backend = args.backend.unwrap_or(BackendChoice::Auto);
-            return super::open_gpu(&DeviceArgs { backend, adapter: args.adapter.clone() }).await;
+            return super::open_device(&DeviceArgs { backend, adapter: args.adapter.clone() }).await;
         }
         let device = match backend.as_str() {
             "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
             _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(adapter.clone()) },
         };
-        super::open_gpu(&device).await.with_context(|| {
+        super::open_device(&device).await.with_context(|| {
             format!(
                 "this run computed on {} ({}), which is not here; --backend or --adapter computes it elsewhere, within \
                  bounds instead of to the same bits",

@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use softstep::Error;
+use softstep::any_backend::Device;
 use softstep::backend::{Backend, DeviceInfo};
 use softstep::checkpoint;
-use softstep::cpu::CpuBackend;
 use softstep::data::{self, Data, Examples, Kind, Preprocessing, TestPart, csv, images, npy};
 use softstep::error::is_printable;
-use softstep::gpu::{Gpu, GpuBackend, Readback};
+use softstep::gpu::{Gpu, Readback};
 use softstep::model::{Architecture, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::range_test::{RangeTest, range_test};
@@ -110,8 +110,17 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
         (None, None) => Parameters::initialize(&architecture, config.seed)?,
     };
-    let gpu = open_gpu(args, stopped.as_ref()).await?;
-    let losing = gpu.clone().zip(super::lose_device_at()?);
+    let device = open_device(args, stopped.as_ref()).await?;
+    match (&device, args) {
+        (Device::Cpu, TrainArgs { verify: Some(_), .. }) => {
+            bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
+        }
+        (Device::Cpu, TrainArgs { profile: true, .. }) => {
+            bail!("--profile times the kernels of a GPU, and this run has none")
+        }
+        _ => {}
+    }
+    let losing = device.gpu().cloned().zip(super::lose_device_at()?);
     let validation = validation.as_ref();
     let job = |config, range_test| Job {
         architecture,
@@ -127,33 +136,20 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         range_test,
         losing,
     };
-    match gpu {
-        Some(gpu) => {
-            let readback = match args.readback {
-                ReadbackChoice::Pipelined => Readback::Pipelined,
-                ReadbackChoice::Blocking => Readback::Blocking,
-            };
-            let mut backend = GpuBackend::new(&gpu, &parameters, &training, readback).await?;
-            let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
-            let job = job(&config, range_test);
-            let backend = if args.profile { backend.with_profile()? } else { backend };
-            match args.verify {
-                Some(every) => {
-                    let before = stopped.as_ref().map_or(0, |stopped| stopped.metadata.step);
-                    job.train(Verified::new(backend, training, every.get(), before), stopped).await
-                }
-                None => job.train(backend, stopped).await,
-            }
+    let readback = match args.readback {
+        ReadbackChoice::Pipelined => Readback::Pipelined,
+        ReadbackChoice::Blocking => Readback::Blocking,
+    };
+    let mut backend = device.for_training(&parameters, &training, readback).await?;
+    let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
+    let job = job(&config, range_test);
+    let backend = if args.profile { backend.with_profile()? } else { backend };
+    match args.verify {
+        Some(every) => {
+            let before = stopped.as_ref().map_or(0, |stopped| stopped.metadata.step);
+            job.train(Verified::new(backend, training, every.get(), before), stopped).await
         }
-        None if args.verify.is_some() => {
-            bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
-        }
-        None if args.profile => bail!("--profile times the kernels of a GPU, and this run has none"),
-        None => {
-            let mut backend = CpuBackend::new(&parameters, &training)?;
-            let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
-            job(&config, range_test).train(backend, stopped).await
-        }
+        None => job.train(backend, stopped).await,
     }
 }
 
@@ -306,17 +302,17 @@ fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
 }
 
 /// Opens the device that the arguments ask for, or where the run to go on with was.
-async fn open_gpu(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Option<Gpu>> {
-    let Some(stopped) = stopped else { return super::open_gpu(&args.device).await };
+async fn open_device(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Device> {
+    let Some(stopped) = stopped else { return super::open_device(&args.device).await };
     if args.gives("backend") || args.gives("adapter") {
-        return super::open_gpu(&args.device).await;
+        return super::open_device(&args.device).await;
     }
     let run = &stopped.metadata;
     let device = match run.backend.as_str() {
         "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
         _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(run.adapter.clone()) },
     };
-    super::open_gpu(&device).await.with_context(|| elsewhere(run))
+    super::open_device(&device).await.with_context(|| elsewhere(run))
 }
 
 /// What to do where the run's own device is not.

@@ -2,20 +2,20 @@
 
 use std::sync::atomic::AtomicBool;
 
-use softstep::backend::{Backend, DeviceInfo, Evaluation, Inference, Step, Training};
-use softstep::cpu::{self, CpuBackend, CpuModel};
+use softstep::any_backend::{AnyBackend, Device};
+use softstep::backend::{Backend, Evaluation, Inference, Step, Training};
 use softstep::data::Examples;
-use softstep::gpu::{Gpu, GpuBackend, GpuModel, Readback};
+use softstep::gpu::Readback;
 use softstep::loss::{Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters, Shape};
 use softstep::optimizer::Optimizer;
 use softstep::trainer::{self, Event, Position, RunOptions, TrainingConfig};
 use softstep::{Error, Result};
 
-/// A device for experiments: a GPU, or the CPU without one.
+/// A device for experiments.
 pub struct Lab {
-    /// The GPU; `None` for the CPU.
-    pub gpu: Option<Gpu>,
+    /// The device.
+    pub device: Device,
 }
 
 /// Results of a training run.
@@ -44,25 +44,12 @@ impl Run {
 }
 
 impl Lab {
-    /// Returns the device that experiments run on.
-    pub fn info(&self) -> DeviceInfo {
-        self.gpu.as_ref().map_or_else(cpu::device_info, |gpu| gpu.info().clone())
-    }
-
     /// Computes the probabilities of a model trained with this loss, `[examples, classes]`; for mean squared error, its
     /// outputs.
     pub async fn outputs(&self, parameters: &Parameters, loss: Loss, examples: &Examples) -> Result<Vec<f32>> {
-        async fn outputs<M: Inference>(mut backend: M, examples: &Examples) -> Result<Vec<f32>> {
-            let set = backend.upload(examples)?;
-            backend.probabilities(&set).await
-        }
-        match &self.gpu {
-            Some(gpu) => {
-                let backend = GpuModel::new(gpu, parameters, loss).await?;
-                outputs(backend, examples).await
-            }
-            None => outputs(CpuModel::new(parameters, loss)?, examples).await,
-        }
+        let mut backend = self.device.for_inference(parameters, loss).await?;
+        let set = backend.upload(examples)?;
+        backend.probabilities(&set).await
     }
 
     /// Takes one step of plain SGD on all examples; returns their mean loss before it, and the parameters after it.
@@ -73,13 +60,6 @@ impl Lab {
         examples: &Examples,
         learning_rate: f32,
     ) -> Result<(f32, Parameters)> {
-        async fn step<B: Backend>(mut backend: B, batch: usize, learning_rate: f32) -> Result<(f32, Parameters)> {
-            let mut losses = Vec::new();
-            backend.begin_epoch(&(0..batch as u32).collect::<Vec<_>>())?;
-            backend.step(Step { first: 0, batch, learning_rate }, &mut losses).await?;
-            backend.flush(&mut losses).await?;
-            Ok((losses.first().copied().unwrap_or(f32::NAN), backend.parameters().await?))
-        }
         let batch = examples.len();
         let objective = Objective { loss, ..Objective::default() };
         let training = Training {
@@ -91,13 +71,12 @@ impl Lab {
             seed: 0,
             augmentation: None,
         };
-        match &self.gpu {
-            Some(gpu) => {
-                let backend = GpuBackend::new(gpu, parameters, &training, Readback::default()).await?;
-                step(backend, batch, learning_rate).await
-            }
-            None => step(CpuBackend::new(parameters, &training)?, batch, learning_rate).await,
-        }
+        let mut backend = self.device.for_training(parameters, &training, Readback::default()).await?;
+        let mut losses = Vec::new();
+        backend.begin_epoch(&(0..batch as u32).collect::<Vec<_>>())?;
+        backend.step(Step { first: 0, batch, learning_rate }, &mut losses).await?;
+        backend.flush(&mut losses).await?;
+        Ok((losses.first().copied().unwrap_or(f32::NAN), backend.parameters().await?))
     }
 
     /// Trains these parameters, or newly initialised ones, as `softstep train` does.
@@ -116,13 +95,8 @@ impl Lab {
             }
         };
         let training = config.training(train, &[], Shape::Flat(train.features))?;
-        match &self.gpu {
-            Some(gpu) => {
-                let backend = GpuBackend::new(gpu, &parameters, &training, Readback::default()).await?;
-                run(backend, config, train.len(), test).await
-            }
-            None => run(CpuBackend::new(&parameters, &training)?, config, train.len(), test).await,
-        }
+        let backend = self.device.for_training(&parameters, &training, Readback::default()).await?;
+        run(backend, config, train.len(), test).await
     }
 
     /// Finds the learning rate with the best score on a fifth of the examples after training on the others; the first
@@ -159,7 +133,7 @@ impl Lab {
     }
 }
 
-async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Run> {
+async fn run(mut backend: AnyBackend, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Run> {
     let test = backend.upload(test)?;
     let stop = AtomicBool::new(false);
     let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
