@@ -32,10 +32,10 @@ impl Training<'_> {
     /// Checks the settings, and that they and the examples fit a model with these parameters.
     pub(crate) fn check(&self, parameters: &Parameters) -> Result<()> {
         if self.batch_size == 0 {
-            return Err(Error::Invalid("a step needs at least one example: --batch-size 1 or more".into()));
+            return Err(Error::Invalid("a step needs at least one example: `batch_size` 1 or more".into()));
         }
         if let Some(norm) = self.clip_norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
-            return Err(Error::Invalid(format!("--clip-norm {norm}: must be above 0 and finite")));
+            return Err(Error::Invalid(format!("`clip_norm` {norm}: must be above 0 and finite")));
         }
         self.optimizer.check()?;
         check_fit(parameters.features(), parameters.outputs(), self.objective.loss, self.examples)?;

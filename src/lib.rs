@@ -65,7 +65,7 @@
 //! An activation is an [`Entry`](model::activation::Entry) in a file of `src/model/activation/`: its name, its value
 //! and derivative in f64 and f32, bounds of their errors, and the paths of its shader, a file in `shaders/activation/`
 //! with `activate` and `activate_backward`. [`Activation`](model::Activation) lists it in the enum, `ALL` and
-//! `with_entry!`. The command line, `--layers`, files, both backends, the verifier, `doctor` and the tests of every
+//! `with_entry!`. The command line, `layers`, files, both backends, the verifier, `doctor` and the tests of every
 //! activation find it there; `leaky_relu` is an example.
 //!
 //! An optimizer is an [`Entry`](optimizer::Entry) in a file of `src/optimizer/`: its name, its settings and their

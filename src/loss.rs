@@ -56,7 +56,7 @@ impl Loss {
             let labels: BTreeSet<u32> = labels.iter().copied().collect();
             let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
             return Err(Error::Invalid(format!(
-                "--loss bce: labels must be 0 and 1, and in this data they are {}",
+                "`loss` bce: labels must be 0 and 1, and in this data they are {}",
                 labels.join(" and ")
             )));
         }
@@ -65,13 +65,13 @@ impl Loss {
 
     /// Number of outputs for data with `outputs` classes or, if `classes` is false, `outputs` real targets per example.
     pub(crate) fn outputs_for(self, classes: bool, outputs: usize) -> Result<usize> {
-        let refuse = |reason: String| Err(Error::Invalid(format!("--loss {}: {reason}", self.name())));
+        let refuse = |reason: String| Err(Error::Invalid(format!("`loss` {}: {reason}", self.name())));
         match self {
             Self::CrossEntropy | Self::BinaryCrossEntropy if !classes => refuse(
-                "it is for classes, and the targets of this data are real values: --loss mse is for those".into(),
+                "it is for classes, and the targets of this data are real values: `loss` mse is for those".into(),
             ),
             Self::BinaryCrossEntropy if outputs != 2 => refuse(format!(
-                "it tells two classes apart, and the data has {outputs}: --loss cross-entropy is for those"
+                "it tells two classes apart, and the data has {outputs}: `loss` cross-entropy is for those"
             )),
             Self::BinaryCrossEntropy => Ok(1),
             _ => Ok(outputs),
@@ -119,7 +119,7 @@ impl Objective<'_> {
         check_settings(loss, label_smoothing, !class_weights.is_empty())?;
         if !class_weights.is_empty() && class_weights.len() != examples.outputs {
             return Err(Error::Invalid(format!(
-                "--class-weights: {} weights, and the data has {} classes",
+                "`class_weights`: {} weights, and the data has {} classes",
                 class_weights.len(),
                 examples.outputs
             )));
@@ -131,16 +131,16 @@ impl Objective<'_> {
 /// Checks that a loss supports these settings.
 pub(crate) fn check_settings(loss: Loss, label_smoothing: f32, class_weights: bool) -> Result<()> {
     if !(0.0..1.0).contains(&label_smoothing) {
-        return Err(Error::Invalid(format!("--label-smoothing {label_smoothing}: must be at least 0 and below 1")));
+        return Err(Error::Invalid(format!("`label_smoothing` {label_smoothing}: must be at least 0 and below 1")));
     }
     if label_smoothing > 0.0 && loss != Loss::CrossEntropy {
         return Err(Error::Invalid(format!(
-            "--label-smoothing {label_smoothing}: it goes with --loss cross-entropy, not with --loss {}",
+            "`label_smoothing` {label_smoothing}: it goes with `loss` cross-entropy, not with `loss` {}",
             loss.name()
         )));
     }
     if class_weights && loss == Loss::MeanSquaredError {
-        return Err(Error::Invalid("--class-weights: they go with --loss cross-entropy or bce, not with mse".into()));
+        return Err(Error::Invalid("`class_weights`: they go with `loss` cross-entropy or bce, not with mse".into()));
     }
     Ok(())
 }
@@ -189,7 +189,7 @@ impl ClassWeights {
     pub fn of(&self, examples: &Examples) -> Result<Vec<f32>> {
         let (Targets::Classes(labels), classes) = (&*examples.targets, examples.outputs) else {
             return Err(Error::Invalid(
-                "--class-weights: the targets of this data are real values, not classes".into(),
+                "`class_weights`: the targets of this data are real values, not classes".into(),
             ));
         };
         match self {
@@ -204,7 +204,7 @@ impl ClassWeights {
             }
             Self::Each(weights) if weights.len() == classes => Ok(weights.clone()),
             Self::Each(weights) => Err(Error::Invalid(format!(
-                "--class-weights: {} weights, and the data has {classes} classes",
+                "`class_weights`: {} weights, and the data has {classes} classes",
                 weights.len()
             ))),
         }
@@ -213,7 +213,7 @@ impl ClassWeights {
     pub(crate) fn check(&self) -> Result<()> {
         match self {
             Self::Each(weights) if !weights.iter().all(|weight| *weight > 0.0 && weight.is_finite()) => {
-                Err(Error::Invalid(format!("--class-weights {weights:?}: each must be above 0 and finite")))
+                Err(Error::Invalid(format!("`class_weights` {weights:?}: each must be above 0 and finite")))
             }
             _ => Ok(()),
         }

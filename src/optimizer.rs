@@ -72,7 +72,7 @@ pub trait Entry: Sized {
     const LABEL: &'static str;
     /// Default learning rate for unknown data.
     const LEARNING_RATE: f32;
-    /// Names of the settings, on the command line (there with `-` for `_`) and in files.
+    /// Names of the settings.
     const SETTINGS: &'static [&'static str];
     /// WGSL part of a kernel: a function `update`.
     const SHADER: Part;
@@ -83,7 +83,7 @@ pub trait Entry: Sized {
     /// Checks the range of each setting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first setting out of range by its flag of `softstep train`.
+    /// [`Error::Invalid`] naming the first setting out of range by its name.
     fn check(&self) -> Result<()>;
 
     /// Factors that a device multiplies the moments by in step `step`, from 1.
@@ -165,7 +165,7 @@ impl Optimizer {
         with_optimizer!(self, entry => rate(entry))
     }
 
-    /// Names of the settings, on the command line (there with `-` for `_`) and in files.
+    /// Names of the settings.
     pub fn setting_names(&self) -> &'static [&'static str] {
         fn settings<E: Entry>(_: &E) -> &'static [&'static str] {
             E::SETTINGS
@@ -194,7 +194,7 @@ impl Optimizer {
     /// Checks the range of each setting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first setting out of range by its flag of `softstep train`.
+    /// [`Error::Invalid`] naming the first setting out of range by its name.
     pub fn check(&self) -> Result<()> {
         with_optimizer!(self, entry => entry.check())
     }
@@ -205,9 +205,9 @@ impl Optimizer {
     }
 }
 
-/// Returns [`Error::Invalid`] with flag, value and rule unless `holds`.
-pub(crate) fn must(holds: bool, flag: &str, value: impl std::fmt::Display, rule: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::Invalid(format!("{flag} {value}: must be {rule}"))) }
+/// Returns [`Error::Invalid`] with setting, value and rule unless `holds`.
+pub(crate) fn must(holds: bool, setting: &str, value: impl std::fmt::Display, rule: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Invalid(format!("{setting} {value}: must be {rule}"))) }
 }
 
 impl Default for Optimizer {

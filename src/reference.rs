@@ -1,5 +1,5 @@
 //! Reference implementation in f64: everything that the kernels compute, written as plainly as the formulas read.
-//! Tests, `softstep doctor` and `--verify` compare with it. All matrices are row-major.
+//! Tests, `softstep doctor` and [`verify`](crate::verify) compare with it. All matrices are row-major.
 //!
 //! The functions panic if lengths do not fit the shapes. [`Network`] lowers a whole [`Plan`](crate::plan::Plan).
 

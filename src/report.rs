@@ -54,6 +54,7 @@ use softstep::verify::Verification;
 use crate::commands::doctor::{Diagnosis, Folder, TestTraining, TestedDevice};
 use crate::commands::explain::experiments::Lesson;
 use crate::commands::predict::{Outcome, Prediction};
+use crate::flags::with_flags;
 use crate::record::{Profile, Timings, Verified};
 
 /// What stands for an undefined number.
@@ -73,7 +74,7 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
 
 /// Writes a line of the log that `RUST_LOG` asks for.
 pub fn log_line(output: &mut impl Write, record: &log::Record<'_>) -> io::Result<()> {
-    writeln!(output, "[{} {}] {}", record.level(), record.target(), line(&record.args().to_string()))
+    writeln!(output, "[{} {}] {}", record.level(), record.target(), line(&with_flags(&record.args().to_string())))
 }
 
 /// Prints an error and what caused it, each on a line of its own.
@@ -751,7 +752,7 @@ impl<'a> TrainReport<'a> {
         if let Some(Preprocessing::Table(format)) = &data.preprocessing {
             lines.push(field("columns", &columns_text(format)));
             if let Some(rule) = &data.target_rule {
-                lines.push(field("target", &format!("{}: {rule}", printable(&format.target))));
+                lines.push(field("target", &format!("{}: {}", printable(&format.target), with_flags(rule))));
             }
         }
         lines.extend(model_lines(architecture, config.loss));
@@ -1447,5 +1448,5 @@ fn print(text: &str) -> softstep::Result<()> {
 
 fn print_error_line(text: &str) {
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{}", lines(text.trim_end()));
+    let _ = writeln!(io::stderr(), "{}", lines(with_flags(text.trim_end()).as_str()));
 }

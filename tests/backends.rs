@@ -378,7 +378,7 @@ fn both_backends_refuse_the_same_in_the_same_words() {
         "5 features",
         "2 classes",
         "do not fit the model",
-        "--batch-size",
+        "`batch_size`",
         "an epoch of 0",
         "example 10",
         "batches of 2",
@@ -406,7 +406,7 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
         panic!("a batch of {most} was accepted");
     };
     let message = error.to_string();
-    assert!(message.contains("--batch-size") && message.contains(&most.to_string()), "{message}");
+    assert!(message.contains("`batch_size`") && message.contains(&most.to_string()), "{message}");
     assert!(gpu.with_matmul(Matmul::Narrow).is_err());
 }
 

@@ -241,7 +241,7 @@ fn both_backends_refuse_a_norm_that_is_none() {
         let on_cpu = CpuBackend::new(&parameters, &training).map(drop).unwrap_err().to_string();
         let on_gpu = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined));
         assert_eq!(on_gpu.map(drop).unwrap_err().to_string(), on_cpu);
-        assert!(on_cpu.starts_with(&format!("--clip-norm {norm}: must be")), "{on_cpu}");
+        assert!(on_cpu.starts_with(&format!("`clip_norm` {norm}: must be")), "{on_cpu}");
     }
 }
 

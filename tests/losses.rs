@@ -366,7 +366,7 @@ fn a_loss_that_does_not_fit_the_data_is_refused_with_the_reason_on_both_backends
         (&values, 1, objective(Loss::BinaryCrossEntropy, 0.0, &[]), "real values"),
         (&values, 3, objective(Loss::MeanSquaredError, 0.0, &[]), "2 target values"),
         (&ten, 10, objective(Loss::CrossEntropy, 0.0, &weights), "3 weights, and the data has 10 classes"),
-        (&ten, 10, objective(Loss::MeanSquaredError, 0.5, &[]), "--label-smoothing"),
+        (&ten, 10, objective(Loss::MeanSquaredError, 0.5, &[]), "`label_smoothing`"),
     ] {
         let parameters = Parameters::new(&[4, outputs], 0).unwrap();
         let training = Training {

@@ -78,7 +78,7 @@ fn a_device_lost_mid_run_is_noticed_by_everything_that_uses_it() {
             match work(&mut backend, &set, &digits.test) {
                 Err(error @ Error::DeviceLost { .. }) => {
                     let message = error.to_string();
-                    assert!(message.contains("was lost") && message.contains("--backend cpu"), "{name}: {message}");
+                    assert!(message.contains("was lost") && message.contains("`Device::cpu()`"), "{name}: {message}");
                 }
                 other => panic!("{name}: {other:?}"),
             }

@@ -20,6 +20,7 @@ use softstep::trainer::epoch_order;
 use softstep::verify::Verified;
 
 use crate::cli::DoctorArgs;
+use crate::flags::with_flags;
 use crate::report;
 use crate::run_folder;
 
@@ -137,7 +138,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
                 _ => format!("{name}: the first hardware GPU that opens"),
             }
         }
-        (Err(error), AdapterChoice::Auto) => format!("the CPU: {error}"),
+        (Err(error), AdapterChoice::Auto) => with_flags(&format!("the CPU: {error}")),
         _ => match adapters.first() {
             Some(first) if first.device_type != "software" => format!("{}: the first hardware GPU", first.name),
             Some(_) => "the CPU: there is no hardware GPU".into(),
@@ -149,7 +150,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
         // Without an adapter, training falls back to the CPU, unless an adapter was requested.
         Err(error) => {
             if choice != AdapterChoice::Auto {
-                problems.push(error.to_string());
+                problems.push(with_flags(&error.to_string()));
             }
             (None, None)
         }
@@ -158,7 +159,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     let training = match trained {
         Ok(training) => Some(training),
         Err(error) => {
-            problems.push(error.to_string());
+            problems.push(with_flags(&error.to_string()));
             None
         }
     };
@@ -222,7 +223,7 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> TestedDevice {
     let mut kernels = Vec::new();
     match self_test(gpu, gpu.matmul_choices()).await {
         Ok(tests) => kernels = tests,
-        Err(error) => problems.push(format!("the kernels could not be tested: {error}")),
+        Err(error) => problems.push(with_flags(&format!("the kernels could not be tested: {error}"))),
     }
     for test in kernels.iter().filter(|test| !test.passed()) {
         problems.push(format!("kernel {} is wrong{}: {}", test.kernel, report::by_matmul(test.matmul), test.worst));
@@ -230,7 +231,7 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> TestedDevice {
     let costs = match Costs::measure(gpu).await {
         Ok(costs) => Some(costs),
         Err(error) => {
-            problems.push(format!("the device could not be timed: {error}"));
+            problems.push(with_flags(&format!("the device could not be timed: {error}")));
             None
         }
     };

@@ -26,6 +26,7 @@ use softstep::verify::Verified;
 use super::findings;
 use super::report as pages;
 use crate::cli::{BackendChoice, DataArgs, DeviceArgs, ReadbackChoice, TrainArgs};
+use crate::flags::with_flags;
 use crate::record::{
     Config, History, Init, Outcome, Profile, Results, Source, Verified as VerifiedSteps, digests, whole_path,
 };
@@ -616,7 +617,7 @@ impl Job<'_> {
                 if folder.saved().is_some() {
                     let _ = folder.flush();
                 }
-                results.outcome = Outcome::Failed(error.to_string());
+                results.outcome = Outcome::Failed(with_flags(&error.to_string()));
                 let diverged = matches!(
                     error,
                     Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. }

@@ -1,4 +1,4 @@
-//! Detection of the kind of data that `--data` names, and loading of data for an existing model.
+//! Detection of the kind of a data source, and loading of data for an existing model.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Detects the kind of data that `spec`, the value of `--data`, names.
+    /// Detects the kind of data that `spec` names.
     pub fn of(spec: &str) -> Self {
         let path = Path::new(spec);
         if store::is_name(spec) {
@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// Returns true if `spec`, the value of `--data`, is the name of a standard set and so not a path.
+    /// Returns true if `spec` is the name of a standard set and so not a path.
     pub fn is_set(spec: &str) -> bool {
         store::is_name(spec)
     }
@@ -179,7 +179,7 @@ pub fn load_test(
     }
     if trained_on.is_some() && trained_on == Some(&examples.sha256()) {
         return Err(Error::Invalid(format!(
-            "--data {spec}: the model was trained on these very examples: name others, or measure it on them with --all"
+            "`data` {spec}: the model was trained on these very examples: name others, or measure it on them with `all`"
         )));
     }
     let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None, notices) };
@@ -227,11 +227,11 @@ fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<(Exampl
 fn check_kind(spec: &str, preprocessing: &Preprocessing) -> Result<()> {
     let (given, wanted) = (Kind::of(spec), Kind::of_model(Some(preprocessing)));
     if !store::is_name(spec) && !Path::new(spec).exists() {
-        return Err(Error::Invalid(format!("--data {spec}: there is no such file or folder")));
+        return Err(Error::Invalid(format!("`data` {spec}: there is no such file or folder")));
     }
     if given != wanted {
         return Err(Error::Invalid(format!(
-            "--data {spec} is {}, and the model was trained on {}: choose the --data it was trained on",
+            "`data` {spec} is {}, and the model was trained on {}: choose the `data` it was trained on",
             given.name(),
             wanted.name()
         )));

@@ -43,7 +43,7 @@ impl AdamW {
 
 impl Entry for AdamW {
     const NAME: &'static str = "adamw";
-    const LABEL: &'static str = "Adam with decoupled weight decay, with --beta1, --beta2 and --epsilon";
+    const LABEL: &'static str = "Adam with decoupled weight decay, with `beta1`, `beta2` and `epsilon`";
     const LEARNING_RATE: f32 = 0.001;
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "epsilon", "weight_decay"];
     const SHADER: Part = part!("optimizer/adamw");
@@ -55,11 +55,11 @@ impl Entry for AdamW {
 
     fn check(&self) -> Result<()> {
         let Self { beta1, beta2, epsilon, weight_decay } = *self;
-        must((0.0..1.0).contains(&beta1), "--beta1", beta1, "at least 0 and below 1")?;
-        must((0.0..1.0).contains(&beta2), "--beta2", beta2, "at least 0 and below 1")?;
+        must((0.0..1.0).contains(&beta1), "`beta1`", beta1, "at least 0 and below 1")?;
+        must((0.0..1.0).contains(&beta2), "`beta2`", beta2, "at least 0 and below 1")?;
         // The range in which epsilon keeps its effect in f32.
-        must((1e-30..=1.0).contains(&epsilon), "--epsilon", epsilon, "at least 1e-30 and at most 1")?;
-        must(weight_decay >= 0.0 && weight_decay.is_finite(), "--weight-decay", weight_decay, "at least 0 and finite")
+        must((1e-30..=1.0).contains(&epsilon), "`epsilon`", epsilon, "at least 1e-30 and at most 1")?;
+        must(weight_decay >= 0.0 && weight_decay.is_finite(), "`weight_decay`", weight_decay, "at least 0 and finite")
     }
 
     fn moment_scales(&self, step: u64) -> [f64; 2] {

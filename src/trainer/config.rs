@@ -117,65 +117,65 @@ impl TrainingConfig {
     /// Checks the range of every setting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first setting out of range by its flag of `softstep train`.
+    /// [`Error::Invalid`] naming the first setting out of range by its name.
     pub fn check(&self) -> Result<()> {
         let rules = [
             (
                 self.hidden.len() < 1000,
-                "--hidden with",
+                "`hidden` with",
                 format!("{} layers", self.hidden.len()),
                 "fewer than 1000 layers",
             ),
             (
                 self.hidden.iter().all(|size| (1..=MAX_VALUES).contains(size)),
-                "--hidden",
+                "`hidden`",
                 self.hidden.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
                 "sizes from 1 to 268435456",
             ),
-            (self.epochs >= 1, "--epochs", self.epochs.to_string(), "1 or more"),
-            (self.batch_size >= 1, "--batch-size", self.batch_size.to_string(), "1 or more"),
+            (self.epochs >= 1, "`epochs`", self.epochs.to_string(), "1 or more"),
+            (self.batch_size >= 1, "`batch_size`", self.batch_size.to_string(), "1 or more"),
             (
                 self.learning_rate > 0.0 && self.learning_rate.is_finite(),
-                "--lr",
+                "`learning_rate`",
                 self.learning_rate.to_string(),
                 "above 0 and finite",
             ),
             (
                 self.clip_norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()),
-                "--clip-norm",
+                "`clip_norm`",
                 self.clip_norm.unwrap_or_default().to_string(),
                 "above 0 and finite",
             ),
             (
                 (0.0..1.0).contains(&self.validation),
-                "--validation",
+                "`validation`",
                 self.validation.to_string(),
                 "a share: at least 0 and below 1",
             ),
         ];
-        if let Some((_, flag, value, rule)) = rules.into_iter().find(|(holds, ..)| !holds) {
-            return Err(Error::Invalid(format!("{flag} {value}: must be {rule}")));
+        if let Some((_, setting, value, rule)) = rules.into_iter().find(|(holds, ..)| !holds) {
+            return Err(Error::Invalid(format!("{setting} {value}: must be {rule}")));
         }
         if let Some(Warmup::Share(share)) = self.warmup
             && !(0.0..1.0).contains(&share)
         {
-            return Err(Error::Invalid(format!("--warmup {share}: must be a number of steps, or a share below 1")));
+            return Err(Error::Invalid(format!("`warmup` {share}: must be a number of steps, or a share below 1")));
         }
         self.augment.map_or(Ok(()), Augment::check)?;
         self.optimizer.check()?;
         check_settings(self.loss, self.label_smoothing, self.class_weights.is_some())?;
         self.class_weights.as_ref().map_or(Ok(()), ClassWeights::check)?;
         if self.validation == 0.0 {
-            let without_validation = |flag| {
+            let without_validation = |setting| {
                 Err(Error::Invalid(format!(
-                    "{flag} needs a validation loss: hold out a share, as with --validation 0.1"
+                    "{setting} needs a validation loss: hold out a share, as with `validation` 0.1"
                 )))
             };
             if self.patience.is_some() {
-                return without_validation("--patience");
+                return without_validation("`patience`");
             }
             if self.keep == Keep::Best {
-                return without_validation("--keep best");
+                return without_validation("`keep` best");
             }
         }
         Ok(())
@@ -210,7 +210,7 @@ impl TrainingConfig {
         let steps = self.steps(examples);
         match self.warmup {
             Some(warmup) if steps > 0 && warmup.steps(steps) >= steps => {
-                Err(Error::Invalid(format!("--warmup {warmup}: must be fewer than the {steps} steps of the run")))
+                Err(Error::Invalid(format!("`warmup` {warmup}: must be fewer than the {steps} steps of the run")))
             }
             _ => Ok(()),
         }
@@ -259,7 +259,7 @@ impl TrainingConfig {
     /// The input is flattened if no layer needs images.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the layer that does not fit, after the flag `--layers`.
+    /// [`Error::Invalid`] naming the layer that does not fit.
     pub fn architecture(&self, input: Shape, outputs: usize) -> Result<Architecture> {
         let last = Layer::Linear { outputs };
         let Some(layers) = &self.layers else {
@@ -270,7 +270,7 @@ impl TrainingConfig {
         let needs_image = |layer: &Layer| matches!(layer, Layer::Conv2d { .. } | Layer::MaxPool2d { .. });
         let input = if layers.iter().any(needs_image) { input } else { Shape::Flat(input.len()) };
         Architecture::new(input, layers.iter().copied().chain([last]))
-            .map_err(|error| Error::Invalid(format!("--layers: {error}")))
+            .map_err(|error| Error::Invalid(format!("`layers`: {error}")))
     }
 }
 
@@ -347,53 +347,53 @@ mod tests {
     use crate::optimizer::AdamW;
 
     #[test]
-    fn settings_out_of_range_are_refused_by_the_name_of_their_flag() {
+    fn settings_out_of_range_are_refused_by_name() {
         let sgd = |momentum, nesterov, weight_decay| Sgd { momentum, nesterov, weight_decay }.into();
         let adamw = |beta1, beta2, epsilon| AdamW { beta1, beta2, epsilon, weight_decay: 0.0 }.into();
         let good = TrainingConfig::default();
         good.check().unwrap();
-        for (flag, config) in [
-            ("--hidden", TrainingConfig { hidden: vec![8, 0], ..good.clone() }),
-            ("--epochs", TrainingConfig { epochs: 0, ..good.clone() }),
-            ("--batch-size", TrainingConfig { batch_size: 0, ..good.clone() }),
-            ("--lr", TrainingConfig { learning_rate: 0.0, ..good.clone() }),
-            ("--lr", TrainingConfig { learning_rate: f32::NAN, ..good.clone() }),
-            ("--lr", TrainingConfig { learning_rate: f32::INFINITY, ..good.clone() }),
-            ("--momentum", TrainingConfig { optimizer: sgd(1.0, false, 0.0), ..good.clone() }),
-            ("--momentum", TrainingConfig { optimizer: sgd(f32::NAN, false, 0.0), ..good.clone() }),
-            ("--nesterov", TrainingConfig { optimizer: sgd(0.0, true, 0.0), ..good.clone() }),
-            ("--weight-decay", TrainingConfig { optimizer: sgd(0.9, true, -1.0), ..good.clone() }),
-            ("--beta1", TrainingConfig { optimizer: adamw(1.0, 0.9, 1e-8), ..good.clone() }),
-            ("--beta2", TrainingConfig { optimizer: adamw(0.9, f64::NAN, 1e-8), ..good.clone() }),
-            ("--epsilon", TrainingConfig { optimizer: adamw(0.9, 0.9, 0.0), ..good.clone() }),
-            ("--clip-norm 0:", TrainingConfig { clip_norm: Some(0.0), ..good.clone() }),
-            ("--clip-norm -1:", TrainingConfig { clip_norm: Some(-1.0), ..good.clone() }),
-            ("--clip-norm NaN:", TrainingConfig { clip_norm: Some(f32::NAN), ..good.clone() }),
-            ("--clip-norm inf:", TrainingConfig { clip_norm: Some(f32::INFINITY), ..good.clone() }),
-            ("--validation", TrainingConfig { validation: 1.0, ..good.clone() }),
-            ("--label-smoothing", TrainingConfig { label_smoothing: 1.0, ..good.clone() }),
+        for (setting, config) in [
+            ("`hidden`", TrainingConfig { hidden: vec![8, 0], ..good.clone() }),
+            ("`epochs`", TrainingConfig { epochs: 0, ..good.clone() }),
+            ("`batch_size`", TrainingConfig { batch_size: 0, ..good.clone() }),
+            ("`learning_rate`", TrainingConfig { learning_rate: 0.0, ..good.clone() }),
+            ("`learning_rate`", TrainingConfig { learning_rate: f32::NAN, ..good.clone() }),
+            ("`learning_rate`", TrainingConfig { learning_rate: f32::INFINITY, ..good.clone() }),
+            ("`momentum`", TrainingConfig { optimizer: sgd(1.0, false, 0.0), ..good.clone() }),
+            ("`momentum`", TrainingConfig { optimizer: sgd(f32::NAN, false, 0.0), ..good.clone() }),
+            ("`nesterov`", TrainingConfig { optimizer: sgd(0.0, true, 0.0), ..good.clone() }),
+            ("`weight_decay`", TrainingConfig { optimizer: sgd(0.9, true, -1.0), ..good.clone() }),
+            ("`beta1`", TrainingConfig { optimizer: adamw(1.0, 0.9, 1e-8), ..good.clone() }),
+            ("`beta2`", TrainingConfig { optimizer: adamw(0.9, f64::NAN, 1e-8), ..good.clone() }),
+            ("`epsilon`", TrainingConfig { optimizer: adamw(0.9, 0.9, 0.0), ..good.clone() }),
+            ("`clip_norm` 0:", TrainingConfig { clip_norm: Some(0.0), ..good.clone() }),
+            ("`clip_norm` -1:", TrainingConfig { clip_norm: Some(-1.0), ..good.clone() }),
+            ("`clip_norm` NaN:", TrainingConfig { clip_norm: Some(f32::NAN), ..good.clone() }),
+            ("`clip_norm` inf:", TrainingConfig { clip_norm: Some(f32::INFINITY), ..good.clone() }),
+            ("`validation`", TrainingConfig { validation: 1.0, ..good.clone() }),
+            ("`label_smoothing`", TrainingConfig { label_smoothing: 1.0, ..good.clone() }),
             (
-                "--label-smoothing",
+                "`label_smoothing`",
                 TrainingConfig { label_smoothing: 0.1, loss: Loss::BinaryCrossEntropy, ..good.clone() },
             ),
             (
-                "--class-weights",
+                "`class_weights`",
                 TrainingConfig { class_weights: Some(ClassWeights::Each(vec![1.0, 0.0])), ..good.clone() },
             ),
             (
-                "--class-weights",
+                "`class_weights`",
                 TrainingConfig { class_weights: "balanced".parse().ok(), loss: Loss::MeanSquaredError, ..good.clone() },
             ),
-            ("--warmup 1.5:", TrainingConfig { warmup: Some(Warmup::Share(1.5)), ..good.clone() }),
+            ("`warmup` 1.5:", TrainingConfig { warmup: Some(Warmup::Share(1.5)), ..good.clone() }),
             (
-                "--augment scale=1:",
+                "`augment` scale=1:",
                 TrainingConfig { augment: Some(Augment { scale: 1.0, ..Augment::default() }), ..good.clone() },
             ),
-            ("--patience", TrainingConfig { patience: NonZeroUsize::new(3), ..good.clone() }),
-            ("--keep best", TrainingConfig { keep: Keep::Best, ..good.clone() }),
+            ("`patience`", TrainingConfig { patience: NonZeroUsize::new(3), ..good.clone() }),
+            ("`keep` best", TrainingConfig { keep: Keep::Best, ..good.clone() }),
         ] {
             let message = config.check().unwrap_err().to_string();
-            assert!(message.starts_with(flag), "{message}");
+            assert!(message.starts_with(setting), "{message}");
         }
     }
 }
