@@ -4,7 +4,7 @@ use crate::backend::{Backend, DeviceInfo, Evaluation, Inference, KernelTime, Ste
 use crate::cpu::{self, CpuBackend, CpuModel};
 use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::gpu::{self, Gpu, GpuBackend, GpuModel, Readback};
+use crate::gpu::{self, AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
 use crate::loss::Loss;
 use crate::model::Parameters;
 use crate::optimizer::TrainingState;
@@ -14,12 +14,46 @@ use crate::optimizer::TrainingState;
 #[expect(clippy::large_enum_variant)] // a program has one device, not many
 pub enum Device {
     /// An open GPU.
+    #[doc(hidden)]
     Gpu(Gpu),
     /// The CPU.
+    #[doc(hidden)]
     Cpu,
 }
 
 impl Device {
+    /// The best hardware GPU, or the CPU if there is none that opens.
+    pub async fn auto() -> Self {
+        match Gpu::open(&AdapterChoice::Hardware).await {
+            Ok(gpu) => Self::Gpu(gpu),
+            Err(error) => {
+                log::info!("computing on the CPU: {error}");
+                Self::Cpu
+            }
+        }
+    }
+
+    /// The CPU.
+    pub fn cpu() -> Self {
+        Self::Cpu
+    }
+
+    /// The best GPU; without a hardware GPU, a software adapter.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none; [`Error::Gpu`] if it does not open.
+    pub async fn gpu_or_software() -> Result<Self> {
+        Gpu::open(&AdapterChoice::Auto).await.map(Self::Gpu)
+    }
+
+    /// The GPU whose name contains `name`, in any case, or which has this index in the list of `softstep adapters`.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], with the names, if there is none; [`Error::Gpu`] if it does not open.
+    pub async fn named(name: &str) -> Result<Self> {
+        Gpu::open(&AdapterChoice::Named(name.into())).await.map(Self::Gpu)
+    }
+
     /// Returns the description of the device.
     pub fn info(&self) -> DeviceInfo {
         match self {
@@ -29,6 +63,7 @@ impl Device {
     }
 
     /// Returns the GPU; `None` for the CPU.
+    #[doc(hidden)]
     pub fn gpu(&self) -> Option<&Gpu> {
         match self {
             Self::Gpu(gpu) => Some(gpu),
@@ -188,7 +223,6 @@ impl Backend for AnyBackend {
 mod tests {
     use super::*;
     use crate::data;
-    use crate::gpu::AdapterChoice;
     use crate::loss::Objective;
     use crate::optimizer::Optimizer;
 

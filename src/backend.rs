@@ -50,6 +50,27 @@ impl Training<'_> {
     }
 }
 
+/// Delivery of the losses of training steps to the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readback {
+    /// Up to 8 steps in a submission and 4 submissions under way: a loss arrives at most 40 steps late, and the
+    /// device never waits for the host.
+    #[default]
+    Pipelined,
+    /// Each loss before the next step.
+    Blocking,
+}
+
+impl Readback {
+    /// Steps in a submission, and submissions under way.
+    pub(crate) fn depth(self) -> (usize, usize) {
+        match self {
+            Self::Pipelined => (8, 4),
+            Self::Blocking => (1, 1),
+        }
+    }
+}
+
 /// One training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {

@@ -70,6 +70,22 @@ impl CpuModel {
         Ok(Self { info: device_info(), network: Network::new(parameters.clone(), batch_size), loss })
     }
 
+    /// Computes what [`probabilities`](Inference::probabilities) does; the CPU waits for nothing.
+    pub(crate) fn outputs(&mut self, set: &Examples) -> Result<Vec<f32>> {
+        let (outputs, loss) = (self.network.outputs(), self.loss);
+        let mut probabilities = Vec::new();
+        self.for_each_part(set, |values, _| match loss {
+            Loss::CrossEntropy => {
+                let labels = std::iter::repeat_n(0, values.len() / outputs);
+                Arch::new().dispatch(|| softmax(values, outputs, labels, |_, _| ()));
+                probabilities.extend_from_slice(values);
+            }
+            Loss::BinaryCrossEntropy => probabilities.extend(of_two_classes(values)),
+            Loss::MeanSquaredError => probabilities.extend_from_slice(values),
+        })?;
+        Ok(probabilities)
+    }
+
     /// Passes `set` through the model in parts: `visit` gets a part's outputs, `[rows, outputs]`, and which examples they
     /// are of.
     fn for_each_part(&mut self, set: &Examples, mut visit: impl FnMut(&mut [f32], Range<usize>)) -> Result<()> {
@@ -151,18 +167,7 @@ impl Inference for CpuModel {
     }
 
     async fn probabilities(&mut self, set: &Examples) -> Result<Vec<f32>> {
-        let (outputs, loss) = (self.network.outputs(), self.loss);
-        let mut probabilities = Vec::new();
-        self.for_each_part(set, |values, _| match loss {
-            Loss::CrossEntropy => {
-                let labels = std::iter::repeat_n(0, values.len() / outputs);
-                Arch::new().dispatch(|| softmax(values, outputs, labels, |_, _| ()));
-                probabilities.extend_from_slice(values);
-            }
-            Loss::BinaryCrossEntropy => probabilities.extend(of_two_classes(values)),
-            Loss::MeanSquaredError => probabilities.extend_from_slice(values),
-        })?;
-        Ok(probabilities)
+        self.outputs(set)
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {

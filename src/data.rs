@@ -27,6 +27,8 @@ mod preprocessing;
 #[cfg(not(target_arch = "wasm32"))]
 mod store;
 #[cfg(not(target_arch = "wasm32"))]
+mod test_part;
+#[cfg(not(target_arch = "wasm32"))]
 mod zip;
 
 pub use digits::digits;
@@ -403,6 +405,25 @@ pub struct Data {
 }
 
 impl Data {
+    /// Builds a data set of examples that were made in the program: a training part, and a test part that training does
+    /// not use.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the parts differ in their features or targets, or there is nothing to learn.
+    pub fn new(name: impl Into<String>, train: Examples, test: Examples) -> Result<Self> {
+        let kind = |part: &Examples| {
+            let bytes = matches!(*part.inputs, Features::Bytes(_));
+            (bytes, matches!(*part.targets, Targets::Classes(_)), part.features, part.outputs)
+        };
+        if kind(&train) != kind(&test) {
+            return Err(Error::Invalid("the test part has other features or targets than the training part".into()));
+        }
+        train.check_learnable(None).map_err(Error::Invalid)?;
+        let preprocessing = Some(Preprocessing::Arrays(ArrayFormat::of(&train)));
+        let (name, notices) = (name.into(), Vec::new());
+        Ok(Self { name, train, test, preprocessing, image: None, notices, target_rule: None, table: None })
+    }
+
     /// Shape of an example: that of the image, if it is one.
     pub fn shape(&self) -> Shape {
         let features = self.train.features;

@@ -25,6 +25,8 @@ use network::{Network, TrainingParts};
 use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
 
+pub use crate::backend::Readback;
+
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, KernelTime, Step, Training};
 use crate::data::{self, Examples};
 use crate::error::{Error, Result};
@@ -32,27 +34,6 @@ use crate::loss::{Loss, Objective, of_two_classes};
 use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
 use crate::random::step_key;
-
-/// Delivery of the losses of training steps to the host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Readback {
-    /// Up to 8 steps in a submission and 4 submissions under way: a loss arrives at most 40 steps late, and the
-    /// device never waits for the host.
-    #[default]
-    Pipelined,
-    /// Each loss before the next step.
-    Blocking,
-}
-
-impl Readback {
-    /// Steps in a submission, and submissions under way.
-    fn depth(self) -> (usize, usize) {
-        match self {
-            Self::Pipelined => (8, 4),
-            Self::Blocking => (1, 1),
-        }
-    }
-}
 
 /// A data set on the device, and the kernels that read it in evaluation.
 pub struct Set {

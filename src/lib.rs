@@ -117,7 +117,13 @@ pub mod random;
 pub mod range_test;
 pub mod reference;
 pub mod shader;
+mod trained;
 pub mod trainer;
+mod training;
 pub mod verify;
 
+pub use any_backend::Device;
 pub use error::{Error, Result};
+pub use trained::{Model, Prediction};
+pub use trainer::{Best, Event, Keep, Summary, TrainingConfig};
+pub use training::{Run, train};

@@ -31,6 +31,16 @@ pub struct RunOptions<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// The stop signal of runs that nobody stops.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+impl Default for RunOptions<'_> {
+    /// A run from the start to its end, with a checkpoint after each epoch.
+    fn default() -> Self {
+        Self { from: Position::START, best: None, checkpoint_every: None, stop: &NEVER }
+    }
+}
+
 /// Events of a run, in order: for each epoch `EpochStarted`, its `Step`s, `EpochTrained` and `EpochEvaluated`. Epochs
 /// and steps count from 1. A `Checkpoint` follows the start of the run, each epoch, and the steps that [`RunOptions`]
 /// selects.

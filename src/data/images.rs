@@ -189,7 +189,7 @@ mod folder {
 
     use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, kind};
+    use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, test_part};
     use crate::error::{Error, Result};
 
     /// What is to be made of a folder of images.
@@ -244,7 +244,8 @@ mod folder {
         if let Some(missing) = examples.missing_classes().first() {
             return Err(error(folder, format!("no picture of the class {:?} can be read", format.classes[*missing])));
         }
-        let mut data = kind::data(&name, examples, preprocessing, seed)?;
+        let (own, other) = (|| own_test(folder, &format), |path: &Path| self::examples(path, &format));
+        let mut data = test_part::split(&name, examples, preprocessing, seed, own, other)?;
         data.notices.splice(0..0, parts.notices.into_iter().chain(skipped.notices()));
         if strict {
             // The test part is read by what a model knows, which does not include that files are refused.

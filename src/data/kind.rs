@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::preprocessing::{Preprocessing, TestPart};
-use super::{Data, Examples, TEST_STREAM, choose, choose_test, csv, folder, images, npy, store};
+use super::{Data, Examples, TEST_STREAM, choose, csv, folder, images, npy, store, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -112,32 +112,12 @@ impl Part {
 pub fn load_again(spec: &str, preprocessing: &Preprocessing, seed: u64) -> Result<Data> {
     check_kind(spec, preprocessing)?;
     let (examples, notices) = examples(Path::new(spec), preprocessing)?;
-    let mut data = data(spec, examples, preprocessing.clone(), seed)?;
+    let source = Path::new(spec);
+    let own = || own_test(source, preprocessing);
+    let other = |path: &Path| self::examples(path, preprocessing);
+    let mut data = test_part::split(spec, examples, preprocessing.clone(), seed, own, other)?;
     data.notices.splice(0..0, notices);
     Ok(data)
-}
-
-/// Splits examples into the training part and the test part that the preprocessing specifies.
-pub(super) fn data(spec: &str, mut train: Examples, preprocessing: Preprocessing, seed: u64) -> Result<Data> {
-    let mut notices = Vec::new();
-    let test = match preprocessing.test() {
-        TestPart::Share(share) => train.take(&choose_test(spec, train.len(), *share, seed)?),
-        TestPart::Path(path) => match own_test(Path::new(spec), &preprocessing)? {
-            Some((test, of_test)) => {
-                notices.extend(of_test);
-                test
-            }
-            None => {
-                let (test, of_test) = examples(Path::new(path), &preprocessing)?;
-                notices.extend(of_test.into_iter().map(|notice| format!("{path}: {notice}")));
-                test
-            }
-        },
-    };
-    train.check_learnable(preprocessing.class_names()).map_err(|problem| Error::format(spec, problem))?;
-    let image = preprocessing.image();
-    let (name, preprocessing) = (spec.into(), Some(preprocessing));
-    Ok(Data { name, train, test, preprocessing, image, notices, target_rule: None, table: None })
 }
 
 /// Loads the examples to evaluate a model on: the test part of the source, or the share that was held out of the data

@@ -663,7 +663,7 @@ mod folder {
     use super::{Array, Labelled, examples};
     use crate::data::csv::Task;
     use crate::data::preprocessing::{ArrayFormat, ArrayTargets, Elements, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, Targets, kind, zip};
+    use crate::data::{Data, Examples, Features, Targets, test_part, zip};
     use crate::error::{Error, Result};
 
     /// Loads the arrays of a folder, or of an `.npz` archive: `x` and `y`, and for testing `x_test` and `y_test` or else a
@@ -692,23 +692,12 @@ mod folder {
             (asked, None) => asked.cloned().unwrap_or_default(),
         };
         let Labelled { examples: train, classes, notice } = set.read(&set.train, None, task)?;
-        let format = ArrayFormat {
-            elements: match *train.inputs {
-                Features::Bytes(_) => Elements::Bytes,
-                Features::Floats(_) => Elements::Numbers,
-            },
-            features: train.features,
-            targets: match *train.targets {
-                Targets::Classes(_) => ArrayTargets::Classes(train.outputs),
-                Targets::Values(_) => ArrayTargets::Values(train.outputs),
-            },
-            classes,
-            test,
-        };
-        let preprocessing = Preprocessing::Arrays(format);
+        let format = ArrayFormat { classes, test, ..ArrayFormat::of(&train) };
+        let preprocessing = Preprocessing::Arrays(format.clone());
         let name = path.display().to_string();
         preprocessing.check().map_err(|error| Error::format(&name, error.to_string()))?;
-        let mut data = kind::data(&name, train, preprocessing, seed)?;
+        let own = || own_test(path, &format);
+        let mut data = test_part::split(&name, train, preprocessing, seed, own, |path| own_examples(path, &format))?;
         data.notices.splice(0..0, set.notices.into_iter().chain(notice));
         Ok(data)
     }

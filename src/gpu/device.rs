@@ -161,7 +161,7 @@ impl Gpu {
             entries.retain(|entry| entry.device_type != "software");
             if entries.is_empty() {
                 return Err(Error::NoAdapter(format!(
-                    "no hardware GPU found; `Device::gpu()` takes the software adapter {software}, which is slower than the CPU"
+                    "no hardware GPU found; `Device::gpu_or_software()` takes the software adapter {software}, which is slower than the CPU"
                 )));
             }
         }
