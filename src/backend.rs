@@ -95,6 +95,8 @@ pub struct Evaluation {
     /// Coefficient of determination R² of real targets: the share of their variance that the model explains, 1 − mean
     /// squared error / variance, over all outputs together.
     pub r_squared: Option<f64>,
+    /// Mean squared error of real targets, over all outputs together.
+    pub squared_error: Option<f64>,
 }
 
 impl Evaluation {
@@ -103,9 +105,10 @@ impl Evaluation {
         self.r_squared.is_none().then(|| self.correct as f64 / self.predictions.len() as f64)
     }
 
-    /// Builds the evaluation of real targets from their mean squared error and their variance.
-    pub(crate) fn of_values(loss: f64, variance: f64) -> Self {
-        Self { loss, correct: 0, predictions: Vec::new(), r_squared: Some(1.0 - loss / variance) }
+    /// Builds the evaluation of real targets from mean loss, mean squared error, and the variance of the targets.
+    pub(crate) fn of_values(loss: f64, squared_error: f64, variance: f64) -> Self {
+        let r_squared = Some(1.0 - squared_error / variance);
+        Self { loss, r_squared, squared_error: Some(squared_error), ..Self::default() }
     }
 }
 
@@ -155,7 +158,7 @@ pub trait Inference {
     async fn evaluate(&mut self, set: &Self::Set) -> Result<Evaluation>;
 
     /// Computes the probability of every class for every example, `[examples, classes]`, row-major; for a model trained
-    /// with mean squared error, its outputs, `[examples, outputs]`.
+    /// with [`Link::Identity`](crate::loss::Link::Identity), its outputs, `[examples, outputs]`.
     ///
     /// # Errors
     /// Errors of the device.

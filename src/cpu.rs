@@ -24,11 +24,11 @@ use crate::augmentation::Augmentation;
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, Step, Training};
 use crate::data::{Examples, Targets};
 use crate::error::Result;
-use crate::loss::{Loss, Objective, of_two_classes};
+use crate::loss::{Link, Loss, Objective, of_two_classes, softmax_f32};
 use crate::model::{Parameters, Weights};
 use crate::optimizer::TrainingState;
 use crate::plan::Plan;
-use loss::{argmax, loss_and_gradient, softmax};
+use loss::{argmax, loss_and_gradient};
 use network::{Mode, Network};
 use update::Updater;
 use workers::{Workers, instruction_set};
@@ -72,16 +72,15 @@ impl CpuModel {
 
     /// Computes what [`probabilities`](Inference::probabilities) does; the CPU waits for nothing.
     pub(crate) fn outputs(&mut self, set: &Examples) -> Result<Vec<f32>> {
-        let (outputs, loss) = (self.network.outputs(), self.loss);
+        let (outputs, link) = (self.network.outputs(), self.loss.link());
         let mut probabilities = Vec::new();
-        self.for_each_part(set, |values, _| match loss {
-            Loss::CrossEntropy => {
-                let labels = std::iter::repeat_n(0, values.len() / outputs);
-                Arch::new().dispatch(|| softmax(values, outputs, labels, |_, _| ()));
+        self.for_each_part(set, |values, _| match link {
+            Link::Softmax => {
+                Arch::new().dispatch(|| softmax_f32(values, outputs, |_| 0, |_, _| ()));
                 probabilities.extend_from_slice(values);
             }
-            Loss::BinaryCrossEntropy => probabilities.extend(of_two_classes(values)),
-            Loss::MeanSquaredError => probabilities.extend_from_slice(values),
+            Link::Sigmoid => probabilities.extend(of_two_classes(values)),
+            Link::Identity => probabilities.extend_from_slice(values),
         })?;
         Ok(probabilities)
     }
@@ -147,10 +146,15 @@ impl Inference for CpuModel {
         let objective = Objective { loss: self.loss, ..Objective::default() };
         let mut loss = 0.0;
         let mut predictions = Vec::new();
+        let mut squares = 0.0;
         self.for_each_part(set, |values, rows| {
-            match (&*set.targets, objective.loss) {
-                (Targets::Values(_), _) => {}
-                (_, Loss::BinaryCrossEntropy) => predictions.extend(values.iter().map(|&logit| u32::from(logit > 0.0))),
+            match (&*set.targets, objective.loss.link()) {
+                (Targets::Values(targets), _) => {
+                    let errors =
+                        values.iter().zip(&targets[rows.start * outputs..]).map(|(value, target)| value - target);
+                    squares += errors.map(|error| f64::from(error) * f64::from(error)).sum::<f64>();
+                }
+                (_, Link::Sigmoid) => predictions.extend(values.iter().map(|&logit| u32::from(logit > 0.0))),
                 _ => predictions.extend(values.chunks_exact(outputs).map(argmax)),
             }
             let example = |row| rows.start + row;
@@ -160,9 +164,11 @@ impl Inference for CpuModel {
         match (&*set.targets, set.variance()) {
             (Targets::Classes(labels), _) => {
                 let correct = predictions.iter().zip(labels).filter(|(prediction, label)| prediction == label).count();
-                Ok(Evaluation { loss, correct, predictions, r_squared: None })
+                Ok(Evaluation { loss, correct, predictions, ..Evaluation::default() })
             }
-            (Targets::Values(_), variance) => Ok(Evaluation::of_values(loss, variance.unwrap_or_default())),
+            (Targets::Values(targets), variance) => {
+                Ok(Evaluation::of_values(loss, squares / targets.len() as f64, variance.unwrap_or_default()))
+            }
         }
     }
 

@@ -30,7 +30,7 @@ pub use crate::backend::Readback;
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, KernelTime, Step, Training};
 use crate::data::{self, Examples};
 use crate::error::{Error, Result};
-use crate::loss::{Loss, Objective, of_two_classes};
+use crate::loss::{Link, Loss, Objective, of_two_classes};
 use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
 use crate::random::step_key;
@@ -342,18 +342,20 @@ impl Inference for GpuModel {
         let losses: Vec<f32> = read_buffer(&self.gpu, &set.losses, bytes).await?;
         let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
         if let Some(variance) = set.data.variance {
-            return Ok(Evaluation::of_values(loss, variance));
+            let squares: Vec<f32> = read_buffer(&self.gpu, &set.predictions, bytes).await?;
+            let squared_error = squares.iter().map(|&square| f64::from(square)).sum::<f64>() / squares.len() as f64;
+            return Ok(Evaluation::of_values(loss, squared_error, variance));
         }
         let predictions: Vec<u32> = read_buffer(&self.gpu, &set.predictions, bytes).await?;
         let correct: Vec<u32> = read_buffer(&self.gpu, &set.correct, 4).await?;
-        Ok(Evaluation { loss, correct: correct[0] as usize, predictions, r_squared: None })
+        Ok(Evaluation { loss, correct: correct[0] as usize, predictions, ..Evaluation::default() })
     }
 
     async fn probabilities(&mut self, set: &Set) -> Result<Vec<f32>> {
-        match self.loss {
-            Loss::CrossEntropy => self.chunks(set, Last::Softmax).await,
-            Loss::BinaryCrossEntropy => Ok(of_two_classes(&self.chunks(set, Last::Outputs).await?)),
-            Loss::MeanSquaredError => self.chunks(set, Last::Outputs).await,
+        match self.loss.link() {
+            Link::Softmax => self.chunks(set, Last::Softmax).await,
+            Link::Sigmoid => Ok(of_two_classes(&self.chunks(set, Last::Outputs).await?)),
+            Link::Identity => self.chunks(set, Last::Outputs).await,
         }
     }
 

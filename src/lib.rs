@@ -10,7 +10,7 @@
 //! [`data`] loads [`Examples`](data::Examples): features, and classes or real values as targets. [`trainer::train`]
 //! shuffles them into batches and passes each to a [`Backend`](backend::Backend) as a [`Step`](backend::Step); the
 //! backend returns the loss of every step, in order. The trainer reports [`Event`](trainer::Event)s to an observer; the
-//! binary's `report.rs` prints them.
+//! binary prints and records them.
 //!
 //! # A training step
 //!
@@ -55,10 +55,11 @@
 //! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision and recall |
 //! | [`model_file`], [`checkpoint`] | models, and the state of resumable runs, as safetensors |
 //! | [`shader`] | the files of `shaders/`, which programs are assembled from |
-//! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all output |
-//! | `commands/explain/` | the lesson: `lab` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` builds the page |
+//! | `main.rs`, `cli.rs`, `commands/` | the binary: the command line, and a file or folder for each command |
+//! | `commands/explain/` | the lesson: `runner` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` builds the page |
 //! | `commands/rerun.rs` | a recorded run, opened to be trained again by `reproduce` or examined by `inspect` |
-//! | `page/`, `record.rs`, `tested.rs`, `tensorboard.rs` | pages and their plots; the records of a run and its error analysis; event files |
+//! | `run/` | the files of a run folder, each with its writer and its reader |
+//! | `html/` | pages, plots and pictures |
 //!
 //! # Adding an activation, an optimizer, a loss
 //!

@@ -205,9 +205,25 @@ impl Optimizer {
     }
 }
 
-/// Returns [`Error::Invalid`] with setting, value and rule unless `holds`.
-pub(crate) fn must(holds: bool, setting: &str, value: impl std::fmt::Display, rule: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::Invalid(format!("{setting} {value}: must be {rule}"))) }
+/// Checks the decay rates of an optimizer's moments.
+fn check_betas([beta1, beta2]: [f64; 2]) -> Result<()> {
+    must((0.0..1.0).contains(&beta1), "`beta1`", beta1, "at least 0 and below 1")?;
+    must((0.0..1.0).contains(&beta2), "`beta2`", beta2, "at least 0 and below 1")
+}
+
+/// Checks a weight decay.
+fn check_weight_decay(weight_decay: f32) -> Result<()> {
+    must(weight_decay >= 0.0 && weight_decay.is_finite(), "`weight_decay`", weight_decay, "at least 0 and finite")
+}
+
+/// Override constants of the decay rates of an optimizer's moments, with 1 − beta computed in f64.
+fn beta_constants([beta1, beta2]: [f64; 2]) -> Vec<(&'static str, f64)> {
+    vec![("BETA1", beta1), ("BETA2", beta2), ("REST1", 1.0 - beta1), ("REST2", 1.0 - beta2)]
+}
+
+/// Returns [`Error::Invalid`] with flag, value and rule unless `holds`.
+pub(crate) fn must(holds: bool, flag: &str, value: impl std::fmt::Display, rule: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Invalid(format!("{flag} {value}: must be {rule}"))) }
 }
 
 impl Default for Optimizer {

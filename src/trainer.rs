@@ -433,7 +433,7 @@ mod tests {
         }
 
         async fn evaluate(&mut self, (): &()) -> Result<Evaluation> {
-            Ok(Evaluation { loss: 0.5, correct: 1, predictions: vec![0, 1], r_squared: None })
+            Ok(Evaluation { loss: 0.5, correct: 1, predictions: vec![0, 1], ..Evaluation::default() })
         }
 
         async fn probabilities(&mut self, (): &()) -> Result<Vec<f32>> {

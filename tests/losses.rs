@@ -10,7 +10,7 @@ use softstep::backend::{Backend, Evaluation, Inference, Step, Training};
 use softstep::cpu::{CpuBackend, CpuModel};
 use softstep::data::{self, Examples};
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
-use softstep::loss::{ClassWeights, Loss, Objective};
+use softstep::loss::{ClassWeights, Link, Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 use softstep::verify::Verified;
@@ -29,18 +29,31 @@ const WEIGHTS: [f32; 5] = [0.5, 2.0, 1.25, 0.75, 3.0];
 fn objectives(count: usize, features: usize, seed: u64) -> Vec<(&'static str, Objective<'static>, Examples)> {
     let objective = |loss, label_smoothing, class_weights| Objective { loss, label_smoothing, class_weights };
     let (classes, two) = (random_examples(count, features, 5, seed), random_examples(count, features, 2, seed));
-    vec![
+    let mut all = vec![
         ("cross-entropy", objective(Loss::CrossEntropy, 0.0, &[][..]), classes.clone()),
         ("smoothed cross-entropy", objective(Loss::CrossEntropy, 0.2, &[]), classes.clone()),
         ("weighted cross-entropy", objective(Loss::CrossEntropy, 0.0, &WEIGHTS), classes.clone()),
         ("both", objective(Loss::CrossEntropy, 0.1, &WEIGHTS), random_floats(count, features, 5, seed)),
         ("bce", objective(Loss::BinaryCrossEntropy, 0.0, &[]), two.clone()),
         ("weighted bce", objective(Loss::BinaryCrossEntropy, 0.0, &WEIGHTS[..2]), two),
-        ("mse of classes", objective(Loss::MeanSquaredError, 0.0, &[]), classes),
-        ("mse", objective(Loss::MeanSquaredError, 0.0, &[]), random_values(count, features, 3, seed)),
-        ("mse of one value", objective(Loss::MeanSquaredError, 0.0, &[]), random_values(count, features, 1, seed)),
-        ("mse of 20 values", objective(Loss::MeanSquaredError, 0.0, &[]), random_values(count, features, 20, seed)),
-    ]
+    ];
+    for loss in Loss::ALL.into_iter().filter(|loss| loss.link() == Link::Identity) {
+        // Targets in -6..6, so that many errors are above 1.
+        let values = |outputs| {
+            let examples = random_values(count, features, outputs, seed);
+            let data::Targets::Values(values) = &*examples.targets else { unreachable!() };
+            let targets: data::Targets = values.iter().map(|value| 3.0 * value).collect::<Vec<f32>>().into();
+            Examples { targets: targets.into(), ..examples }
+        };
+        let kinds =
+            [("classes", classes.clone()), ("values", values(3)), ("one value", values(1)), ("20 values", values(20))];
+        all.extend(
+            kinds.map(|(of, examples)| {
+                (&*format!("{} of {of}", loss.name()).leak(), objective(loss, 0.0, &[]), examples)
+            }),
+        );
+    }
+    all
 }
 
 /// Layer sizes for a loss and examples.
@@ -155,8 +168,10 @@ fn verification_catches_a_bug_in_every_loss() {
     for (name, text, other) in [
         ("weighted cross-entropy", "target_sum * probabilities", "1.001 * target_sum * probabilities"),
         ("weighted bce", "weight * (sigmoid - f32(label))", "1.001 * weight * (sigmoid - f32(label))"),
-        ("mse of classes", "(2.0 / (f32(OUTPUTS)", "(2.002 / (f32(OUTPUTS)"),
-        ("mse", "return sum / f32(OUTPUTS);", "return 1.001 * sum / f32(OUTPUTS);"),
+        ("mse of classes", "return 2.0 * errors;", "return 2.002 * errors;"),
+        ("mse of values", "return sum / f32(OUTPUTS);", "return 1.001 * sum / f32(OUTPUTS);"),
+        ("huber of values", "select(errors, sign(errors)", "select(errors, 1.001 * sign(errors)"),
+        ("huber of values", "sizes - 0.5", "sizes - 0.501"),
     ] {
         let (_, objective, examples) =
             objectives(40, 9, 5).into_iter().find(|(candidate, ..)| *candidate == name).unwrap();
@@ -283,19 +298,17 @@ fn evaluation_of_every_loss_matches_the_oracle_beyond_one_chunk() {
         let outputs = model.logits(&oracle::inputs(&examples, &order));
         for (evaluation, probabilities) in evaluations(&parameters, loss, &examples) {
             assert_close(name, &[evaluation.loss as f32], &[expected_loss], 1e-5, 0.0);
-            let expected = match loss {
-                Loss::CrossEntropy => oracle::softmax(&outputs, 5),
-                Loss::BinaryCrossEntropy => {
-                    outputs.iter().flat_map(|&z| [oracle::sigmoid(-z), oracle::sigmoid(z)]).collect()
-                }
-                Loss::MeanSquaredError => outputs.clone(),
+            let expected = match loss.link() {
+                Link::Softmax => oracle::softmax(&outputs, 5),
+                Link::Sigmoid => outputs.iter().flat_map(|&z| [oracle::sigmoid(-z), oracle::sigmoid(z)]).collect(),
+                Link::Identity => outputs.clone(),
             };
             assert_close(name, &probabilities, &expected, 1e-4, 2e-6);
             match &*examples.targets {
                 data::Targets::Classes(labels) => {
                     let classes = examples.outputs;
-                    let expected = match loss {
-                        Loss::BinaryCrossEntropy => outputs.iter().map(|&z| u32::from(z > 0.0)).collect(),
+                    let expected = match loss.link() {
+                        Link::Sigmoid => outputs.iter().map(|&z| u32::from(z > 0.0)).collect(),
                         _ => oracle::argmax(&outputs, classes),
                     };
                     let differing = evaluation.predictions.iter().zip(&expected).filter(|(a, b)| a != b).count();
@@ -313,7 +326,8 @@ fn evaluation_of_every_loss_matches_the_oracle_beyond_one_chunk() {
                         .chunks(examples.outputs)
                         .flat_map(|row| row.iter().zip(&means).map(|(&v, mean)| (f64::from(v) - mean).powi(2)))
                         .sum();
-                    let residual = expected_loss * values.len() as f64;
+                    let errors = outputs.iter().zip(values).map(|(output, &value)| output - f64::from(value));
+                    let residual: f64 = errors.map(|error| error * error).sum();
                     let r_squared = evaluation.r_squared.unwrap();
                     assert!((r_squared - (1.0 - residual / total)).abs() <= 1e-4, "{name}: {r_squared}");
                     assert!(evaluation.predictions.is_empty() && evaluation.accuracy().is_none());

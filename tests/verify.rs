@@ -308,7 +308,7 @@ fn the_known_answers_come_out_on_this_adapter_for_every_kernel() {
     // Every program of the library that this adapter can run.
     let tested: std::collections::BTreeSet<_> = tests.iter().map(|test| test.kernel).collect();
     for program in softstep::gpu::kernels::programs() {
-        let needs_subgroups = program.name.starts_with("forward_with_loss");
+        let needs_subgroups = program.name.starts_with("forward_with_");
         assert!(
             tested.contains(program.name) || (needs_subgroups && gpu.matmul_choices().len() < 3),
             "{} has no known-answer test",
@@ -331,8 +331,8 @@ fn a_bug_in_one_element_of_any_kernel_is_caught_by_the_known_answers() {
                 test.kernel.starts_with(suspects)
                     || (suspects == "weight_gradient" && test.kernel.starts_with("sum_parts"))
                     || (kernel == "sgd" && test.kernel == "clipped_sgd")
-                    || (kernel == "cross_entropy" && test.kernel.contains("with_loss"))
-                    || (kernel == "cross_entropy" && test.kernel == "evaluate"),
+                    || (kernel == "cross_entropy" && test.kernel.contains("with_cross_entropy"))
+                    || (kernel == "cross_entropy" && test.kernel == "evaluate_cross_entropy"),
                 "{name}: {} is blamed: {}",
                 test.kernel,
                 test.worst
@@ -419,7 +419,7 @@ const LAYER_BUGS: [(&str, &str, &str); 9] = [
     ),
     ("batch_statistics", "CHANNEL_BLOCKS + block] = mean;", "CHANNEL_BLOCKS + block] = mean + 0.01;"),
     ("batch_norm_input_gradient", "- d_weights[CHANNEL_BLOCKS + block] / pixels - along;", "- along;"),
-    ("dropout", "only_channels(block, activate(passed, at));", "only_channels(block, activate(1.01 * passed, at));"),
+    ("dropout", "activate(passed_on(pixel, block), at));", "activate(1.01 * passed_on(pixel, block), at));"),
 ];
 
 #[test]

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::Args;
+use indicatif::{DecimalBytes, HumanBytes};
 use serde::{Serialize, Serializer};
 use softstep::Error;
 use softstep::any_backend::Device;
@@ -19,10 +21,47 @@ use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
 use softstep::verify::Verified;
 
-use crate::cli::DoctorArgs;
+use crate::commands::adapters::{adapter_table, serialize_adapters};
+use crate::device;
 use crate::flags::with_flags;
-use crate::report;
-use crate::run_folder;
+use crate::format::{self, count, counted};
+use crate::run::folder;
+use crate::terminal::{self, device_line, field, line, path_text, print, print_json};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep doctor                             the device that `softstep train` would take
+  softstep doctor --adapter 1                 another one
+  softstep doctor --json
+  softstep doctor --dump-shaders shaders      the text of every GPU program, a file each
+
+Tests every kernel on the adapter against known answers, in each way to multiply matrices that the adapter can run,
+trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
+data and runs. The exit code is 0 only if training would work. Put what it prints into a bug report.
+
+--json prints one JSON object: version, os, processor, threads, adapters, auto, device (limits, kernels, costs), training,
+folders and problems, which is empty if training works.";
+
+/// Options of `softstep doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Number or part of the name of an adapter; see `softstep adapters`
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder of the runs
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    pub out: PathBuf,
+    /// Write the text of every program that can run on a GPU into this folder, new or empty, and do nothing else
+    #[arg(long, value_name = "FOLDER")]
+    pub dump_shaders: Option<PathBuf>,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Number of steps of the test training, and how many of them are verified on the CPU.
 const STEPS: usize = 40;
@@ -39,7 +78,7 @@ pub struct Diagnosis {
     pub os: String,
     pub processor: String,
     pub threads: usize,
-    #[serde(serialize_with = "report::serialize_adapters")]
+    #[serde(serialize_with = "serialize_adapters")]
     pub adapters: Vec<AdapterEntry>,
     /// The device that `--backend auto` takes, and the reason.
     pub auto: String,
@@ -55,7 +94,7 @@ pub struct Diagnosis {
 /// A device and the results of its tests.
 #[derive(Debug, Serialize)]
 pub struct TestedDevice {
-    #[serde(flatten, serialize_with = "report::serialize_device")]
+    #[serde(flatten, serialize_with = "terminal::serialize_device")]
     pub info: DeviceInfo,
     pub limits: Limits,
     /// The matrix multiplication method in use, and all supported ones.
@@ -125,7 +164,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     let adapters = gpu::adapters().await;
     let mut problems = Vec::new();
     let choice = args.adapter.clone().map_or(AdapterChoice::Auto, AdapterChoice::Named);
-    let opened = Gpu::open(&choice).await.map(super::alter_shaders);
+    let opened = Gpu::open(&choice).await.map(device::alter_shaders);
     let auto = match (&opened, &choice) {
         (Ok(gpu), AdapterChoice::Auto) => {
             let DeviceInfo { name, device_type, .. } = gpu.info();
@@ -138,7 +177,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
                 _ => format!("{name}: the first hardware GPU that opens"),
             }
         }
-        (Err(error), AdapterChoice::Auto) => with_flags(&format!("the CPU: {error}")),
+        (Err(error), AdapterChoice::Auto) => with_flags(&with_flags(&format!("the CPU: {error}"))),
         _ => match adapters.first() {
             Some(first) if first.device_type != "software" => format!("{}: the first hardware GPU", first.name),
             Some(_) => "the CPU: there is no hardware GPU".into(),
@@ -184,14 +223,14 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
         folders,
         problems,
     };
-    report::diagnosis(&diagnosis, args.json)?;
+    print_diagnosis(&diagnosis, args.json)?;
     Ok(diagnosis.problems.is_empty())
 }
 
 /// Writes every program to a file of a folder. The file has the name of the program, with the matrix multiplication
 /// method if there are several. A line before each part names the part's file.
 fn dump_shaders(folder: &Path) -> Result<()> {
-    run_folder::check_free("--dump-shaders", folder)?;
+    folder::check_free("--dump-shaders", folder)?;
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
     let mut files = BTreeMap::new();
     for program in programs() {
@@ -207,7 +246,7 @@ fn dump_shaders(folder: &Path) -> Result<()> {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(Error::io("write", &path))?;
     }
-    report::written(&report::counted(files.len(), "program"), folder)
+    terminal::written(&format::counted(files.len(), "program"), folder)
 }
 
 /// Tests every kernel and measures the costs of a device.
@@ -226,7 +265,7 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> TestedDevice {
         Err(error) => problems.push(with_flags(&format!("the kernels could not be tested: {error}"))),
     }
     for test in kernels.iter().filter(|test| !test.passed()) {
-        problems.push(format!("kernel {} is wrong{}: {}", test.kernel, report::by_matmul(test.matmul), test.worst));
+        problems.push(format!("kernel {} is wrong{}: {}", test.kernel, by_matmul(test.matmul), test.worst));
     }
     let costs = match Costs::measure(gpu).await {
         Ok(costs) => Some(costs),
@@ -302,4 +341,88 @@ fn system() -> String {
         system += &format!(", {}", name.trim_matches('"'));
     }
     system
+}
+
+/// Prints a diagnosis.
+fn print_diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
+    if json {
+        return Ok(print_json(diagnosis)?);
+    }
+    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems } = diagnosis;
+    let mut lines = vec![
+        field("softstep", &format!("{version}, {os}")),
+        field("processor", &format!("{processor}, {}", counted(*threads, "thread"))),
+    ];
+    if !adapters.is_empty() {
+        lines.extend(["".into(), adapter_table(adapters), "".into()]);
+    }
+    lines.push(field("auto", &format!("takes {auto}")));
+    if let Some(TestedDevice { info, limits, matmul, matmul_choices, kernels, costs }) = device {
+        lines.push(device_line(info));
+        lines.push(field(
+            "limits",
+            &format!(
+                "{} in a binding, {} in a buffer, {} workgroups along a side, {} of workgroup memory, {}timestamps",
+                HumanBytes(limits.binding_bytes),
+                HumanBytes(limits.buffer_bytes),
+                count(limits.workgroups_per_dimension as usize),
+                HumanBytes(u64::from(limits.workgroup_bytes)),
+                if limits.timestamps { "" } else { "no " },
+            ),
+        ));
+        let right = kernels.iter().filter(|test| test.passed()).count();
+        let numbers = kernels.iter().map(|test| test.numbers).sum();
+        let worst = kernels.iter().max_by(|a, b| a.worst.excess().total_cmp(&b.worst.excess()));
+        let choices: Vec<String> = matmul_choices.iter().map(|&choice| matmul_name(choice)).collect();
+        lines.push(field(
+            "kernels",
+            &format!(
+                "{right} of {} right: {} numbers; matmul {} (takes {})",
+                counted(kernels.len(), "test"),
+                count(numbers),
+                choices.join(", "),
+                matmul_name(*matmul)
+            ),
+        ));
+        if let Some(KernelTest { kernel, matmul, worst, .. }) = worst {
+            lines.push(field("", &format!("worst: {kernel}{}, {worst}", by_matmul(*matmul))));
+        }
+        if let Some(Costs { dispatch_seconds, readback_seconds }) = costs {
+            let (dispatch, readback) = (1e6 * dispatch_seconds, 1e6 * readback_seconds);
+            let text = format!("a dispatch {dispatch:.1} µs, one submitted and read back {readback:.0} µs");
+            lines.push(field("costs", &text));
+        }
+    }
+    if let Some(TestTraining { device, steps, verified, first_loss, last_loss }) = training {
+        lines.push(field(
+            "training",
+            &format!(
+                "{steps} steps on {device}: loss {first_loss:.3} to {last_loss:.3}, {} right by the CPU",
+                counted(*verified, "step")
+            ),
+        ));
+    }
+    for Folder { what, path, free_bytes, problem, .. } in folders {
+        let free = free_bytes.map_or_else(String::new, |bytes| format!(", {} free", DecimalBytes(bytes)));
+        let state = problem.as_deref().unwrap_or("can be written");
+        lines.push(field(what, &format!("{}: {}{free}", path_text(path), line(state))));
+    }
+    let verdict = match problems.as_slice() {
+        [] => "training works here".into(),
+        problems => {
+            let problems: Vec<String> = problems.iter().map(|problem| line(problem)).collect();
+            format!("training would fail here, or come out wrong\n  {}", problems.join("\n  "))
+        }
+    };
+    lines.push(field("verdict", &verdict));
+    Ok(print(&lines.join("\n"))?)
+}
+
+/// Formats a way to multiply, as in ` by matmul plain`.
+fn by_matmul(matmul: Option<Matmul>) -> String {
+    matmul.map_or_else(String::new, |matmul| format!(" by matmul {}", matmul_name(matmul)))
+}
+
+fn matmul_name(matmul: Matmul) -> String {
+    format!("{matmul:?}").to_lowercase()
 }

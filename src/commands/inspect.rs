@@ -1,13 +1,16 @@
 //! `softstep inspect`: a step of a run, computed again and laid open on a page; without a step, the examples that a run
 //! never learned.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use maud::{Markup, html};
 use serde::Serialize;
 use softstep::backend::{Backend, Step};
 use softstep::data::{Examples, Targets};
 use softstep::gpu::Readback;
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss, Objective};
 use softstep::model::{Layer, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::plan::{Operation, Plan};
@@ -15,13 +18,62 @@ use softstep::reference::gradient_norm;
 use softstep::trainer::{TrainingConfig, epoch_order};
 use softstep::verify::dissected;
 
-use super::rerun::{self, Rerun};
-use crate::cli::InspectArgs;
-use crate::page::plot::{Axis, Mark, Plot, Series, number};
-use crate::page::{self, note, picture, section, table, tiles};
-use crate::report::{self, count};
-use crate::run_folder::write_named;
-use crate::tested::{Input, chunks, look_of, outputs};
+use super::rerun::Rerun;
+use crate::format::{self, count, number};
+use crate::html::plot::{Axis, Mark, Plot, Series};
+use crate::html::{self, note, picture, section, table, tiles};
+use crate::options::{RunArgs, at_least_1};
+use crate::run::error_analysis::{Input, chunks, look_of, outputs};
+use crate::run::folder::write_named;
+use crate::{model_summary, shell, terminal};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep inspect runs/mlp --step 612        writes runs/mlp/inspect-612.html
+  softstep inspect runs/mlp --step 612 --what-if lr=0.05   and how the run would have gone on
+  softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
+
+A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
+with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
+layer that changed most. Without --step the run is trained again, and every training example is looked at after each epoch.
+
+--what-if lr=R goes on from before the step with the run's schedule and batches, as if its --lr were R, for --steps steps.
+
+--json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
+gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
+after), what_if (learning_rate, losses: step, recorded, now); without it after (steps), training_examples and examples
+(example, target, predicted, mean_loss, last_loss).";
+
+/// Options of `softstep inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The step to look at, from 1; without it the examples with the highest loss over the run
+    #[arg(long, value_name = "STEP", value_parser = at_least_1)]
+    pub step: Option<usize>,
+    /// Go on from before the step as if --lr had been another, beside the recorded losses
+    #[arg(long, value_name = "lr=RATE", requires = "step", value_parser = what_if)]
+    pub what_if: Option<f32>,
+    /// Steps to go on for
+    #[arg(long, value_name = "N", requires = "what_if", value_parser = at_least_1, default_value_t = 100)]
+    pub steps: usize,
+    /// The page [default: inspect-STEP.html or inspect.html in the folder of the run]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object for programs, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--what-if`.
+fn what_if(text: &str) -> Result<f32, String> {
+    let rate = text.strip_prefix("lr=").and_then(|rate| rate.parse::<f32>().ok());
+    rate.filter(|rate| *rate > 0.0 && rate.is_finite())
+        .ok_or_else(|| "is lr= and a rate above 0, such as lr=0.05".into())
+}
 
 /// Examples of a batch that are shown, those with the highest loss.
 const BATCH: usize = 128;
@@ -49,11 +101,11 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
         Found::Run(hardest) => ("inspect.html".into(), page_of_run(&run, hardest)),
     };
     let out = args.out.clone().unwrap_or_else(|| folder.join(name));
-    write_named("--out", &out, page::MARK, page.as_bytes())?;
+    write_named("--out", &out, html::MARK, page.as_bytes())?;
     if args.json {
-        return report::receipt(&[], &found, true);
+        return terminal::print_fields(&[], &found, true);
     }
-    report::written("page", &out)
+    terminal::written("page", &out)
 }
 
 /// What there is to see.
@@ -328,19 +380,20 @@ async fn hardest<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>) -> Result<Hard
 
 /// The loss of an example, without label smoothing and class weights.
 fn example_loss(loss: Loss, examples: &Examples, example: u32, outputs: &[f32]) -> f64 {
-    let squared = |target: &dyn Fn(usize) -> f64| {
-        let error = |(at, &output): (usize, &f32)| (f64::from(output) - target(at)).powi(2);
-        outputs.iter().enumerate().map(error).sum::<f64>() / outputs.len() as f64
-    };
-    match &*examples.targets {
-        Targets::Values(values) => squared(&|at| f64::from(values[example as usize * examples.outputs + at])),
-        Targets::Classes(labels) => {
-            let label = labels[example as usize] as usize;
-            match loss {
-                Loss::MeanSquaredError => squared(&|at| f64::from(u8::from(at == label))),
-                // What f32 cannot tell from 0 is as wrong as it can be told.
-                _ => -outputs.get(label).map_or(0.0, |&p| f64::from(p)).max(f64::from(f32::MIN_POSITIVE)).ln(),
-            }
+    let targets = examples.targets.select(&[example], examples.outputs);
+    match (&targets, loss.link()) {
+        (Targets::Classes(labels), Link::Softmax | Link::Sigmoid) => {
+            let probability = outputs.get(labels[0] as usize).map_or(0.0, |&p| f64::from(p));
+            // f32 cannot tell a smaller probability from 0.
+            -probability.max(f64::from(f32::MIN_POSITIVE)).ln()
+        }
+        _ => {
+            let objective = Objective { loss, ..Objective::default() };
+            let outputs = softstep::reference::widen(outputs);
+            softstep::reference::losses(&objective, &outputs, &targets, outputs.len())
+                .first()
+                .copied()
+                .unwrap_or(f64::NAN)
         }
     }
 }
@@ -375,7 +428,7 @@ fn values(run: &Rerun, values: &[f32]) -> String {
 fn title(run: &Rerun) -> String {
     let folder = &run.record.folder;
     let name = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-    name.file_name().map_or_else(|| "run".into(), |name| page::name(&name.to_string_lossy()))
+    name.file_name().map_or_else(|| "run".into(), |name| html::name(&name.to_string_lossy()))
 }
 
 /// The model reads images, and an example is one.
@@ -438,7 +491,7 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
     let name = title(run);
     let body = html! {
         h1 { "Step " (count(found.step)) " of " (name) }
-        p.lead { "data " (page::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
+        p.lead { "data " (html::name(&run.record.config.data)) " · model " (model_summary::model_name(&run.start.architecture))
             " · computed again " (from) }
         p { (recorded) }
         (tiles(&[
@@ -452,9 +505,9 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
         (section("Layers", &layers(found)))
         (section("Most changed weights of the first layer", &weights(run, found)))
         (section("The batch", &batch(run, found)))
-        footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) ". The whole run again: " code { (rerun::command(&run.record.folder)) } }
+        footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) ". The whole run again: " code { (shell::reproduce_command(&run.record.folder)) } }
     };
-    page::document(&format!("Step {} of {name} – softstep", found.step), "en", &body)
+    html::document(&format!("Step {} of {name} – softstep", found.step), "en", &body)
 }
 
 fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
@@ -603,8 +656,8 @@ fn page_of_run(run: &Rerun, found: &Hardest) -> String {
     let disputed = found.examples.iter().filter(|hard| hard.target != hard.predicted).count();
     let body = html! {
         h1 { "The hardest examples of " (name) }
-        p.lead { "data " (page::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
-            " · " (count(found.training_examples)) " training examples, looked at " (report::counted(found.after.len(), "time")) }
+        p.lead { "data " (html::name(&run.record.config.data)) " · model " (model_summary::model_name(&run.start.architecture))
+            " · " (count(found.training_examples)) " training examples, looked at " (format::counted(found.after.len(), "time")) }
         p { "These training examples had the highest loss over the run, the mean of their losses after each epoch. A model fits \
             what it is trained on, and what it does not fit to the end is often labelled wrong, or hard for people, too." }
         (section("Likely label errors", &html! {
@@ -614,5 +667,5 @@ fn page_of_run(run: &Rerun, found: &Hardest) -> String {
         }))
         footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) "." }
     };
-    page::document(&format!("The hardest examples of {name} – softstep"), "en", &body)
+    html::document(&format!("The hardest examples of {name} – softstep"), "en", &body)
 }

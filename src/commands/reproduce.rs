@@ -1,11 +1,12 @@
 //! `softstep reproduce`: a run, trained again from what it recorded, and compared bit by bit.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use softstep::Error;
 use softstep::any_backend::Device;
 use softstep::backend::{Backend, DeviceInfo, Evaluation, Inference, Step};
 use softstep::data::Examples;
@@ -13,16 +14,59 @@ use softstep::gpu::Readback;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::plan::Plan;
-use softstep::random;
 use softstep::reference::rounding;
 use softstep::trainer::{self, Event, Keep, Position, RunOptions};
 use softstep::verify::{Replay, TWIN_FACTOR};
+use softstep::{Error, random};
 
 use super::rerun::Rerun;
-use crate::cli::ReproduceArgs;
-use crate::record::{self, Results, StepPoint};
-use crate::report::{self, EpochLine, count, counted};
-use crate::run_folder::{CONFIG, MODEL, RESULTS, read_model};
+use crate::format::{count, counted};
+use crate::options::RunArgs;
+use crate::run::folder::{CONFIG, MODEL, RESULTS, read_model};
+use crate::run::metrics::EpochLine;
+use crate::run::record::{self, Results, StepPoint};
+use crate::terminal;
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep reproduce runs/mlp                 trains it again, on the same device
+  softstep reproduce runs/mlp --backend cpu   elsewhere: are all losses within what rounding allows?
+  softstep reproduce runs/mlp --data here/plants.csv   where the data are now
+  softstep reproduce runs/mlp --sample 50     only 50 steps, again in f64
+
+Everything comes from the run folder: settings, seed, the SHA-256 of the data and how they were read, backend and adapter.
+First the files of the run are held against the digests in results.json: one that was changed since the run ended is named.
+Then the run is trained again, without writing anything, and every loss, learning rate and evaluation in metrics.jsonl and
+the parameters are compared bit by bit. The exit code is 0 for the same bits, or elsewhere for losses within the bounds.
+
+On another adapter, driver or backend the bits differ, and the difference grows over a run as the model amplifies it. The
+bound of a loss is twice what came of rounding so far in a twin: the same run, here, whose parameters are moved by the
+rounding errors of f32 every 8 steps, up or down at random; beside it the rounding of the loss itself. It is measured, not
+proved, and where it has grown to a part of the loss it says little: the step from which on it is above 1 % is said.
+
+--sample N computes N steps in f64 on the CPU instead, from the run's start and from each kept checkpoint on. The bound of
+the first of each is the verifier's (proved but for constants of roundings at random); of those behind it there is a twin
+in f64, moved by the verifier's bounds after every step.
+
+--json prints one JSON object: verdict (same_bits, within_bounds, differs, changed), changed (files), steps, backend,
+adapter, first_difference and largest_difference (what, step, recorded, now, difference), parameters_sha256 (recorded, now),
+and with bounds bound_of_largest, worst (the difference nearest to its bound), largest_share (of its bound) and
+one_percent_from (a step).";
+
+/// Options of `softstep reproduce`.
+#[derive(Args, Debug)]
+pub struct ReproduceArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Compute only so many steps again, in f64 on the CPU, from the start and from kept checkpoints
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["backend", "adapter"])]
+    pub sample: Option<NonZeroUsize>,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// A twin's parameters are moved after every so many steps.
 const MOVED_EVERY: usize = 8;
@@ -36,7 +80,7 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     let changed = match record::changed_files(folder)? {
         Some(changed) => changed,
         None => {
-            report::notice(&format!(
+            terminal::notice(&format!(
                 "{}: the run has not ended, or no {RESULTS} says what its files were then: a change is only seen by its effect",
                 folder.display()
             ));
@@ -44,12 +88,12 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
         }
     };
     for name in &changed {
-        report::notice(&format!("{} was changed since the run ended, or is gone", folder.join(name).display()));
+        terminal::notice(&format!("{} was changed since the run ended, or is gone", folder.join(name).display()));
     }
     if changed.iter().any(|name| name == CONFIG || name == RESULTS) {
         let names = changed.join(" and ");
         let text = format!("not trained again: {names} is not what the run left");
-        report::receipt(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
+        terminal::print_fields(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
         return Ok(false);
     }
     let run =
@@ -210,7 +254,7 @@ impl Reproduction {
         if !self.changed.is_empty() {
             text.push(("changed", format!("{} since the run ended", self.changed.join(", "))));
         }
-        report::receipt(&text, self, json)
+        terminal::print_fields(&text, self, json)
     }
 }
 
@@ -233,7 +277,7 @@ fn sampled(run: &Rerun, sample: usize) -> Result<Reproduction> {
         for step in first + 1..=first + steps {
             let (rows, rate, _) = run.batch(step);
             let Some(found) = replay.step(&rows, rate) else {
-                report::notice(&format!("from step {step} on numbers leave f32, as in a run that diverges"));
+                terminal::notice(&format!("from step {step} on numbers leave f32, as in a run that diverges"));
                 break;
             };
             if let Some(point) = recorded(step) {
@@ -317,7 +361,7 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
     let elsewhere = run.elsewhere(&info);
     let mut bounds = None;
     if !same && elsewhere.is_some() {
-        report::notice(
+        terminal::notice(
             "the bits differ, as they may elsewhere: training a twin, to see what rounding makes of this run",
         );
         let twin = train(run, &device, true).await?;
@@ -370,7 +414,7 @@ fn recorded_parameters(run: &Rerun, args: &ReproduceArgs) -> Result<Option<Strin
     let parameters = read_model(&folder.join(MODEL))?.parameters.sha256();
     let said = Results::read(folder)?.and_then(|results| results.parameters_sha256);
     if said.as_ref().is_some_and(|said| *said != parameters) {
-        report::notice(&format!("the parameters in {MODEL} are not those that {RESULTS} speaks of"));
+        terminal::notice(&format!("the parameters in {MODEL} are not those that {RESULTS} speaks of"));
     }
     Ok(Some(parameters))
 }

@@ -12,10 +12,11 @@ use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
 
-use crate::cli::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
-use crate::record::{Config, Record, Source};
-use crate::report::printable;
-use crate::run_folder;
+use crate::options::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
+use crate::run::folder;
+use crate::run::record::{Config, Record, Source};
+use crate::terminal::printable;
+use crate::{device, loading};
 
 /// A run with all that trains it again.
 pub struct Rerun {
@@ -79,7 +80,7 @@ impl Rerun {
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
         let start = match &source.init {
             Some(init) => {
-                let model = run_folder::read_model(Path::new(&init.path))
+                let model = folder::read_model(Path::new(&init.path))
                     .with_context(|| format!("the run in {folder} started from {}", printable(&init.path)))?;
                 if model.parameters.sha256() != init.parameters_sha256 {
                     bail!(
@@ -94,7 +95,7 @@ impl Rerun {
         if start.architecture != architecture {
             bail!("{folder}: it started from the model {}, and its settings make {architecture}", start.architecture);
         }
-        let checkpoints = run_folder::good_checkpoints(&args.run)?;
+        let checkpoints = folder::good_checkpoints(&args.run)?;
         let checkpoints = checkpoints.into_iter().filter(|(found, _)| found.architecture == architecture).collect();
         Ok(Self { record, config, data, validation, start, checkpoints, class_weights })
     }
@@ -136,13 +137,13 @@ impl Rerun {
         let Config { backend, adapter, .. } = &self.record.config;
         if args.backend.is_some() || args.adapter.is_some() {
             let backend = args.backend.unwrap_or(BackendChoice::Auto);
-            return super::open_device(&DeviceArgs { backend, adapter: args.adapter.clone() }).await;
+            return device::open_device(&DeviceArgs { backend, adapter: args.adapter.clone() }).await;
         }
         let device = match backend.as_str() {
             "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
             _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(adapter.clone()) },
         };
-        super::open_device(&device).await.with_context(|| {
+        device::open_device(&device).await.with_context(|| {
             format!(
                 "this run computed on {} ({}), which is not here; --backend or --adapter computes it elsewhere, within \
                  bounds instead of to the same bits",
@@ -182,7 +183,7 @@ fn load(args: &RunArgs, record: &Record, source: &Source, seed: u64) -> Result<D
     let Some(preprocessing) = &source.preprocessing else {
         let was = source.data_dir.as_ref().map(Into::into).filter(|folder: &std::path::PathBuf| folder.exists());
         let data_dir = args.data_dir.clone().or(was);
-        return super::load_data(&DataArgs { data: spec, data_dir }, false);
+        return loading::load_data(&DataArgs { data: spec, data_dir }, false);
     };
     let test = source.test_path.as_ref().filter(|path| Path::new(path).exists());
     let preprocessing = match (preprocessing.test(), test) {
@@ -190,9 +191,4 @@ fn load(args: &RunArgs, record: &Record, source: &Source, seed: u64) -> Result<D
         _ => preprocessing.clone(),
     };
     Ok(data::load_again(&spec, &preprocessing, seed)?)
-}
-
-/// The command that trains the run in this folder again.
-pub fn command(folder: &Path) -> String {
-    format!("softstep reproduce {}", super::train::shell_argument(folder))
 }

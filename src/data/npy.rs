@@ -662,8 +662,8 @@ mod folder {
 
     use super::{Array, Labelled, examples};
     use crate::data::csv::Task;
-    use crate::data::preprocessing::{ArrayFormat, ArrayTargets, Elements, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, Targets, test_part, zip};
+    use crate::data::preprocessing::{ArrayFormat, Preprocessing, TestPart};
+    use crate::data::{Data, Examples, test_part, zip};
     use crate::error::{Error, Result};
 
     /// Loads the arrays of a folder, or of an `.npz` archive: `x` and `y`, and for testing `x_test` and `y_test` or else a

@@ -3,7 +3,7 @@
 use super::data_set::DataSet;
 use super::device::{Content, Gpu};
 use super::kernel::{Kernel, StepRecords};
-use super::kernels::{self, Clipping, Dropout, Hidden, Inputs, LossKernel, PartialSums, Targets};
+use super::kernels::{self, Clipping, Dropout, Epilogue, Hidden, Inputs, LossKernel, PartialSums, Targets};
 use super::matrix::Matrix;
 use super::tensor::{Layout, Tensor, View, WeightRows};
 use crate::augmentation::Augmentation;
@@ -512,7 +512,7 @@ impl<'a> Lowering<'a> {
             let d_output = self.d_output(index);
             let kernels = [
                 kernels::batch_norm_weight_gradient(gpu, steps, input, statistics, d_output, &sums),
-                kernels::sum_parts_stored(gpu, steps, &sums, rows, d_weights),
+                kernels::sum_parts(gpu, steps, &sums, rows, Epilogue::Store(d_weights)),
             ];
             self.kernels.extend(kernels);
         }
@@ -526,13 +526,14 @@ impl<'a> Lowering<'a> {
         let Some(at) = node.weights else { return Ok(()) };
         let (weights, rows) = (&network.weights[at], network.weight_rows[at]);
         let (moments, optimizer) = ([&parts.moments[0][at], &parts.moments[1][at]], parts.optimizer);
+        let update = Epilogue::Update { weights, moments, optimizer };
         if node.operation == Operation::BatchNorm {
             if self.stored(index).is_none() {
                 self.batch_norm_gradient(index)?;
             }
             if let (true, Some(d_weights)) = (with_update, self.stored(index)) {
                 let sums = PartialSums::of_matrix(d_weights);
-                self.kernels.push(kernels::sum_parts(gpu, steps, &sums, rows, weights, moments, optimizer));
+                self.kernels.push(kernels::sum_parts(gpu, steps, &sums, rows, update));
             }
             return Ok(());
         }
@@ -541,23 +542,14 @@ impl<'a> Lowering<'a> {
         }
         let Some(inputs) = self.inputs(index) else { return Ok(()) };
         let d_output = self.d_output(index);
-        let kernels = match (node.operation, &self.d_weights[at]) {
-            (Operation::Conv2d(_), d_weights) => {
-                let places = parts.batch_size * node.output.positions();
-                let sums = PartialSums::of_conv2d(gpu, weights, places)?;
-                let product = kernels::weight_gradient_parts(gpu, steps, inputs, d_output, weights, &sums);
-                let end = match d_weights {
-                    None => kernels::sum_parts(gpu, steps, &sums, rows, weights, moments, optimizer),
-                    Some(d_weights) => kernels::sum_parts_stored(gpu, steps, &sums, rows, d_weights),
-                };
-                vec![product, end]
-            }
-            (_, None) => {
-                vec![kernels::weight_gradient(gpu, steps, inputs, d_output, weights, moments, optimizer)]
-            }
-            (_, Some(d_weights)) => {
-                vec![kernels::weight_gradient_stored(gpu, steps, inputs, d_output, d_weights)]
-            }
+        let epilogue = self.d_weights[at].as_ref().map_or(update, Epilogue::Store);
+        let kernels = if matches!(node.operation, Operation::Conv2d(_)) {
+            let places = parts.batch_size * node.output.positions();
+            let sums = PartialSums::of_conv2d(gpu, weights, places)?;
+            let product = kernels::weight_gradient(gpu, steps, inputs, d_output, Epilogue::Parts(&sums));
+            vec![product, kernels::sum_parts(gpu, steps, &sums, rows, epilogue)]
+        } else {
+            vec![kernels::weight_gradient(gpu, steps, inputs, d_output, epilogue)]
         };
         self.kernels.extend(kernels);
         Ok(())

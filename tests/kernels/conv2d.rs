@@ -1,5 +1,5 @@
 use softstep::gpu::kernels::{
-    Inputs, PartialSums, conv2d_input_gradient, forward, sum_parts_stored, weight_gradient_parts,
+    Epilogue, Inputs, PartialSums, conv2d_input_gradient, forward, sum_parts, weight_gradient,
 };
 use softstep::gpu::tensor::{Layout, Tensor, WeightRows};
 use softstep::model::{Shape, Window};
@@ -103,8 +103,8 @@ fn a_convolution_and_its_gradients_are_the_sums_over_its_windows_in_every_layout
                     let stored = bench.unwritten(weights.rows, outputs);
                     let (gpu, steps) = (&bench.gpu, &bench.steps);
                     let kernels = [
-                        weight_gradient_parts(gpu, steps, patches, &d_outputs, &weights, &sums),
-                        sum_parts_stored(gpu, steps, &sums, weight_rows, &stored),
+                        weight_gradient(gpu, steps, patches, &d_outputs, Epilogue::Parts(&sums)),
+                        sum_parts(gpu, steps, &sums, weight_rows, Epilogue::Store(&stored)),
                     ];
                     kernels.iter().for_each(|kernel| bench.run(kernel, batch(rows)));
                     let all = bench.read(&stored);

@@ -7,8 +7,9 @@ use softstep::optimizer::TrainingState;
 use softstep::range_test::smaller_rate;
 use softstep::trainer::{Summary, TrainingConfig};
 
-use crate::cli::TrainArgs;
-use crate::report::{self, count, counted, percent};
+use super::options::TrainArgs;
+use crate::format::{count, counted, percent};
+use crate::terminal;
 
 /// Factor above the first loss at which a final loss counts as gone wrong.
 const FAR: f64 = 3.0;
@@ -127,7 +128,7 @@ impl Ended<'_> {
 
     fn name(&self, class: usize) -> String {
         let names = self.data.preprocessing.as_ref().and_then(Preprocessing::class_names);
-        names.and_then(|names| names.get(class)).map_or_else(|| class.to_string(), |name| report::printable(name))
+        names.and_then(|names| names.get(class)).map_or_else(|| class.to_string(), |name| terminal::printable(name))
     }
 }
 

@@ -16,17 +16,15 @@ use std::thread::JoinHandle;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use softstep::Error;
-use softstep::checkpoint;
 use softstep::data::Preprocessing;
 use softstep::loss::Loss;
 use softstep::model::Parameters;
-use softstep::model_file;
 use softstep::optimizer::TrainingState;
+use softstep::{Error, checkpoint, model_file};
 
-use crate::record::{Config, Results, sealed};
-use crate::report;
-use crate::tensorboard;
+use crate::run::events;
+use crate::run::record::{Config, Results, sealed};
+use crate::terminal;
 
 /// The weights.
 pub const MODEL: &str = "model.safetensors";
@@ -34,7 +32,7 @@ pub const MODEL: &str = "model.safetensors";
 pub const CONFIG: &str = "config.json";
 /// A line for each step and epoch.
 pub const METRICS: &str = "metrics.jsonl";
-/// What training came to: [`Results`](crate::record::Results).
+/// What training came to: [`Results`](crate::run::record::Results).
 pub const RESULTS: &str = "results.json";
 /// The page.
 pub const REPORT: &str = "report.html";
@@ -346,7 +344,7 @@ impl Stopped {
         if !there || read_own_model(&path).is_err() {
             write_whole(&path, &model_of(&self.metadata, &self.state)?)?;
             let what = if there { "was damaged" } else { "was missing" };
-            report::notice(&format!("{} {what}: written anew, from the last checkpoint", path.display()));
+            terminal::notice(&format!("{} {what}: written anew, from the last checkpoint", path.display()));
         }
         Ok(path)
     }
@@ -380,7 +378,7 @@ impl Stopped {
         // A line that was cut off would be glued to the next.
         let written = whole_lines(&mut file, length.min(metadata.metrics_bytes)).map_err(Error::io("read", &name))?;
         if written < metadata.metrics_bytes {
-            report::notice(&format!("{}: lines before step {} are missing", name.display(), metadata.step));
+            terminal::notice(&format!("{}: lines before step {} are missing", name.display(), metadata.step));
         }
         file.set_len(written).map_err(Error::io("write", &name))?;
         let metrics = Metrics { file, written, pending: Vec::new() };
@@ -445,7 +443,7 @@ pub fn read_model(model: &Path) -> Result<Model> {
     let path = if model.is_dir() { model.join(MODEL) } else { model.to_path_buf() };
     if model.is_dir() && !path.exists() && !checkpoints(model)?.is_empty() {
         let (metadata, state) = last_checkpoint(model, &mut Vec::new())?;
-        report::notice(&format!("{} has not ended: this is its model after step {}", model.display(), metadata.step));
+        terminal::notice(&format!("{} has not ended: this is its model after step {}", model.display(), metadata.step));
         return Ok(Model::of_checkpoint(model.to_path_buf(), (metadata, state)));
     }
     if model.is_dir() {
@@ -519,7 +517,7 @@ fn last_checkpoint(folder: &Path, damaged: &mut Vec<PathBuf>) -> Result<(checkpo
         match read() {
             Ok(good) => {
                 for problem in problems {
-                    report::notice(&format!("{problem:#}; going on from the one before"));
+                    terminal::notice(&format!("{problem:#}; going on from the one before"));
                 }
                 return Ok(good);
             }
@@ -690,7 +688,7 @@ fn is_free(folder: &Path) -> softstep::Result<bool> {
         Some(CONFIG) => Config::read(&entry.path()).is_ok(),
         Some(name) => {
             let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-            is_file && (name.starts_with(TEMPORARY) || name.starts_with(tensorboard::PREFIX))
+            is_file && (name.starts_with(TEMPORARY) || name.starts_with(events::PREFIX))
         }
         None => false,
     };

@@ -19,10 +19,9 @@ use softstep::plan::Plan;
 use softstep::trainer::{Best, TrainingConfig};
 use softstep::verify::Verification;
 
-use crate::page;
-use crate::report;
-use crate::run_folder::{self, CONFIG, METRICS, RESULTS, open_own};
-use crate::tested::Tested;
+use crate::run::error_analysis::Tested;
+use crate::run::folder::{self, CONFIG, METRICS, RESULTS, open_own};
+use crate::{html, terminal};
 
 /// The longest `config.json` and `results.json` that are read: 64 MiB.
 const MAX_BYTES: u64 = 64 << 20;
@@ -176,7 +175,7 @@ impl Config<Map<String, Value>> {
 
     /// For a run without one, or with a damaged one: what its last checkpoint says.
     pub fn of_checkpoint(folder: &Path) -> Result<Self> {
-        let run = run_folder::last_metadata(folder)?;
+        let run = folder::last_metadata(folder)?;
         let preprocessing = run.preprocessing.clone();
         let preprocessing = preprocessing.as_ref();
         let Value::Object(settings) = serde_json::to_value(&run.config)? else { bail!("the settings are no object") };
@@ -276,7 +275,7 @@ pub fn digests(folder: &Path) -> BTreeMap<String, String> {
         }
         Some((name.to_string(), hexadecimal(&hash.finalize())))
     };
-    [CONFIG, METRICS, run_folder::MODEL].into_iter().filter_map(digest).collect()
+    [CONFIG, METRICS, folder::MODEL].into_iter().filter_map(digest).collect()
 }
 
 /// The files of a run that are not what they were when it ended; `None` where no results say what they were.
@@ -563,7 +562,7 @@ impl Record {
             Ok(config) => config,
             Err(problem) => match Config::of_checkpoint(folder) {
                 Ok(config) => {
-                    report::notice(&format!("{problem:#}; the settings are those of the last checkpoint"));
+                    terminal::notice(&format!("{problem:#}; the settings are those of the last checkpoint"));
                     config
                 }
                 Err(_) if !folder.join(CONFIG).exists() => {
@@ -607,7 +606,7 @@ impl Record {
     /// The name of a class.
     pub fn class_name(&self, class: usize) -> String {
         let name = self.config.class_names.as_ref().and_then(|names| names.get(class));
-        name.map_or_else(|| class.to_string(), |name| page::name(name))
+        name.map_or_else(|| class.to_string(), |name| html::name(name))
     }
 }
 

@@ -13,25 +13,25 @@ use softstep::trainer::{self, Event, Position, RunOptions, TrainingConfig};
 use softstep::{Error, Result};
 
 /// A device for experiments.
-pub struct Lab {
+pub struct Runner {
     /// The device.
     pub device: Device,
 }
 
 /// Results of a training run.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct Trained {
     /// Loss of every step.
     pub losses: Vec<f32>,
     /// Evaluation on the test part after each epoch.
     pub tests: Vec<Evaluation>,
-    /// [`Lab::outputs`] for the test part, before the first epoch and after each.
+    /// [`Runner::outputs`] for the test part, before the first epoch and after each.
     pub outputs: Vec<Vec<f32>>,
     /// Final parameters.
     pub parameters: Parameters,
 }
 
-impl Run {
+impl Trained {
     /// Outputs after the last epoch.
     pub fn last_outputs(&self) -> &[f32] {
         self.outputs.last().map_or(&[], Vec::as_slice)
@@ -43,7 +43,7 @@ impl Run {
     }
 }
 
-impl Lab {
+impl Runner {
     /// Computes the probabilities of a model trained with this loss, `[examples, classes]`; for mean squared error, its
     /// outputs.
     pub async fn outputs(&self, parameters: &Parameters, loss: Loss, examples: &Examples) -> Result<Vec<f32>> {
@@ -86,7 +86,7 @@ impl Lab {
         start: Option<&Parameters>,
         train: &Examples,
         test: &Examples,
-    ) -> Result<Run> {
+    ) -> Result<Trained> {
         let parameters = match start {
             Some(parameters) => parameters.clone(),
             None => {
@@ -106,7 +106,7 @@ impl Lab {
         config: &TrainingConfig,
         rates: &[f32],
         examples: &Examples,
-        score: impl Fn(&Run, &Examples) -> f64,
+        score: impl Fn(&Trained, &Examples) -> f64,
     ) -> Result<f32> {
         let (train, validation) = examples.clone().split(0.2, config.seed)?;
         let mut best = (f64::NEG_INFINITY, None);
@@ -133,7 +133,7 @@ impl Lab {
     }
 }
 
-async fn run(mut backend: AnyBackend, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Run> {
+async fn run(mut backend: AnyBackend, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Trained> {
     let test = backend.upload(test)?;
     let stop = AtomicBool::new(false);
     let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
@@ -153,7 +153,7 @@ async fn run(mut backend: AnyBackend, config: &TrainingConfig, examples: usize, 
         backend.restore(state)?;
         outputs.push(backend.probabilities(&test).await?);
     }
-    Ok(Run { losses, tests, outputs, parameters: backend.parameters().await? })
+    Ok(Trained { losses, tests, outputs, parameters: backend.parameters().await? })
 }
 
 /// Builds a model of one linear layer; `values` are `[inputs + 1, outputs]`, with the bias as last row.
