@@ -1,10 +1,10 @@
 //! [`Device`], the choice between a GPU and the CPU, and [`AnyBackend`], a model on either of them.
 
-use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
-use crate::cpu::{self, CpuBackend};
+use crate::backend::{Backend, DeviceInfo, Evaluation, Inference, KernelTime, Step, Training};
+use crate::cpu::{self, CpuBackend, CpuModel};
 use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::gpu::{self, Gpu, GpuBackend, Readback};
+use crate::gpu::{self, AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
 use crate::loss::Loss;
 use crate::model::Parameters;
 use crate::optimizer::TrainingState;
@@ -14,12 +14,46 @@ use crate::optimizer::TrainingState;
 #[expect(clippy::large_enum_variant)] // a program has one device, not many
 pub enum Device {
     /// An open GPU.
+    #[doc(hidden)]
     Gpu(Gpu),
     /// The CPU.
+    #[doc(hidden)]
     Cpu,
 }
 
 impl Device {
+    /// The best hardware GPU, or the CPU if there is none that opens.
+    pub async fn auto() -> Self {
+        match Gpu::open(&AdapterChoice::Hardware).await {
+            Ok(gpu) => Self::Gpu(gpu),
+            Err(error) => {
+                log::info!("computing on the CPU: {error}");
+                Self::Cpu
+            }
+        }
+    }
+
+    /// The CPU.
+    pub fn cpu() -> Self {
+        Self::Cpu
+    }
+
+    /// The best GPU; without a hardware GPU, a software adapter.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none; [`Error::Gpu`] if it does not open.
+    pub async fn gpu_or_software() -> Result<Self> {
+        Gpu::open(&AdapterChoice::Auto).await.map(Self::Gpu)
+    }
+
+    /// The GPU whose name contains `name`, in any case, or which has this index in the list of `softstep adapters`.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], with the names, if there is none; [`Error::Gpu`] if it does not open.
+    pub async fn named(name: &str) -> Result<Self> {
+        Gpu::open(&AdapterChoice::Named(name.into())).await.map(Self::Gpu)
+    }
+
     /// Returns the description of the device.
     pub fn info(&self) -> DeviceInfo {
         match self {
@@ -29,6 +63,7 @@ impl Device {
     }
 
     /// Returns the GPU; `None` for the CPU.
+    #[doc(hidden)]
     pub fn gpu(&self) -> Option<&Gpu> {
         match self {
             Self::Gpu(gpu) => Some(gpu),
@@ -47,10 +82,8 @@ impl Device {
         readback: Readback,
     ) -> Result<AnyBackend> {
         Ok(match self {
-            Self::Gpu(gpu) => {
-                AnyBackend::Gpu(Box::new(GpuBackend::new(gpu, parameters, Some(training), readback).await?))
-            }
-            Self::Cpu => AnyBackend::Cpu(Box::new(CpuBackend::new(parameters, Some(training))?)),
+            Self::Gpu(gpu) => AnyBackend::Gpu(Box::new(GpuBackend::new(gpu, parameters, training, readback).await?)),
+            Self::Cpu => AnyBackend::Cpu(Box::new(CpuBackend::new(parameters, training)?)),
         })
     }
 
@@ -58,18 +91,23 @@ impl Device {
     ///
     /// # Errors
     /// [`Invalid`](Error::Invalid) if the model exceeds the device; errors of the device.
-    pub async fn for_inference(&self, parameters: &Parameters, loss: Loss) -> Result<AnyBackend> {
+    pub async fn for_inference(&self, parameters: &Parameters, loss: Loss) -> Result<AnyModel> {
         Ok(match self {
-            Self::Gpu(gpu) => {
-                let backend = GpuBackend::new(gpu, parameters, None, Readback::default()).await?;
-                AnyBackend::Gpu(Box::new(backend.with_loss(loss)))
-            }
-            Self::Cpu => AnyBackend::Cpu(Box::new(CpuBackend::new(parameters, None)?.with_loss(loss))),
+            Self::Gpu(gpu) => AnyModel::Gpu(Box::new(GpuModel::new(gpu, parameters, loss).await?)),
+            Self::Cpu => AnyModel::Cpu(Box::new(CpuModel::new(parameters, loss)?)),
         })
     }
 }
 
-/// A model on the GPU or on the CPU. Every method delegates to the [`Backend`] of the device.
+/// A model on the GPU or on the CPU, for evaluation and prediction.
+pub enum AnyModel {
+    /// A model on a GPU.
+    Gpu(Box<GpuModel>),
+    /// A model on the CPU.
+    Cpu(Box<CpuModel>),
+}
+
+/// A model in training on the GPU or on the CPU. Every method delegates to the [`Backend`] of the device.
 pub enum AnyBackend {
     /// A model on a GPU.
     Gpu(Box<GpuBackend>),
@@ -103,30 +141,59 @@ fn other_device() -> Error {
     Error::Invalid("the data set is on another device than the model: upload it to the model's backend".into())
 }
 
-/// Calls a method of whichever backend it is.
+/// Calls a method of whichever model it is.
 macro_rules! delegate {
-    ($self:ident, $backend:ident => $call:expr) => {
+    ($self:ident, $model:ident => $call:expr) => {
         match $self {
-            AnyBackend::Gpu($backend) => $call,
-            AnyBackend::Cpu($backend) => $call,
+            Self::Gpu($model) => $call,
+            Self::Cpu($model) => $call,
         }
     };
 }
 
+/// Implements [`Inference`] by delegation, for models and for models in training.
+macro_rules! delegate_inference {
+    ($($type:ty),*) => {$(
+        impl Inference for $type {
+            type Set = AnySet;
+
+            fn info(&self) -> &DeviceInfo {
+                delegate!(self, model => model.info())
+            }
+
+            fn upload(&mut self, examples: &Examples) -> Result<AnySet> {
+                Ok(match self {
+                    Self::Gpu(model) => AnySet::Gpu(Box::new(model.upload(examples)?)),
+                    Self::Cpu(model) => AnySet::Cpu(model.upload(examples)?),
+                })
+            }
+
+            async fn evaluate(&mut self, set: &AnySet) -> Result<Evaluation> {
+                match (self, set) {
+                    (Self::Gpu(model), AnySet::Gpu(set)) => model.evaluate(set).await,
+                    (Self::Cpu(model), AnySet::Cpu(set)) => model.evaluate(set).await,
+                    _ => Err(other_device()),
+                }
+            }
+
+            async fn probabilities(&mut self, set: &AnySet) -> Result<Vec<f32>> {
+                match (self, set) {
+                    (Self::Gpu(model), AnySet::Gpu(set)) => model.probabilities(set).await,
+                    (Self::Cpu(model), AnySet::Cpu(set)) => model.probabilities(set).await,
+                    _ => Err(other_device()),
+                }
+            }
+
+            async fn parameters(&mut self) -> Result<Parameters> {
+                delegate!(self, model => model.parameters().await)
+            }
+        }
+    )*};
+}
+
+delegate_inference!(AnyModel, AnyBackend);
+
 impl Backend for AnyBackend {
-    type Set = AnySet;
-
-    fn info(&self) -> &DeviceInfo {
-        delegate!(self, backend => backend.info())
-    }
-
-    fn upload(&mut self, examples: &Examples) -> Result<AnySet> {
-        Ok(match self {
-            Self::Gpu(backend) => AnySet::Gpu(Box::new(backend.upload(examples)?)),
-            Self::Cpu(backend) => AnySet::Cpu(backend.upload(examples)?),
-        })
-    }
-
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
         delegate!(self, backend => backend.begin_epoch(order))
     }
@@ -135,28 +202,8 @@ impl Backend for AnyBackend {
         delegate!(self, backend => backend.step(step, losses).await)
     }
 
-    async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
-        delegate!(self, backend => backend.finish(losses).await)
-    }
-
-    async fn evaluate(&mut self, set: &AnySet) -> Result<Evaluation> {
-        match (self, set) {
-            (Self::Gpu(backend), AnySet::Gpu(set)) => backend.evaluate(set).await,
-            (Self::Cpu(backend), AnySet::Cpu(set)) => backend.evaluate(set).await,
-            _ => Err(other_device()),
-        }
-    }
-
-    async fn probabilities(&mut self, set: &AnySet) -> Result<Vec<f32>> {
-        match (self, set) {
-            (Self::Gpu(backend), AnySet::Gpu(set)) => backend.probabilities(set).await,
-            (Self::Cpu(backend), AnySet::Cpu(set)) => backend.probabilities(set).await,
-            _ => Err(other_device()),
-        }
-    }
-
-    async fn parameters(&mut self) -> Result<Parameters> {
-        delegate!(self, backend => backend.parameters().await)
+    async fn flush(&mut self, losses: &mut Vec<f32>) -> Result<()> {
+        delegate!(self, backend => backend.flush(losses).await)
     }
 
     async fn state(&mut self) -> Result<TrainingState> {
@@ -176,7 +223,6 @@ impl Backend for AnyBackend {
 mod tests {
     use super::*;
     use crate::data;
-    use crate::gpu::AdapterChoice;
     use crate::loss::Objective;
     use crate::optimizer::Optimizer;
 
@@ -187,7 +233,7 @@ mod tests {
         for first in [0, 32] {
             backend.step(Step { first, batch: 32, learning_rate: 0.1 }, &mut losses).await.unwrap();
         }
-        backend.finish(&mut losses).await.unwrap();
+        backend.flush(&mut losses).await.unwrap();
         let set = backend.upload(examples).unwrap();
         let evaluation = backend.evaluate(&set).await.unwrap();
         (losses, backend.parameters().await.unwrap().sha256(), evaluation)
@@ -208,13 +254,13 @@ mod tests {
         };
         pollster::block_on(async {
             let gpu = Gpu::open(&AdapterChoice::Auto).await.unwrap();
-            let mut alone = GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined).await.unwrap();
+            let mut alone = GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined).await.unwrap();
             let device = Device::Gpu(gpu);
             let mut on_gpu = device.for_training(&parameters, &training, Readback::Pipelined).await.unwrap();
             assert_eq!(steps(&mut on_gpu, &digits).await, steps(&mut alone, &digits).await);
             assert_eq!(*on_gpu.info(), device.info());
 
-            let mut alone = CpuBackend::new(&parameters, Some(&training)).unwrap();
+            let mut alone = CpuBackend::new(&parameters, &training).unwrap();
             let mut on_cpu = Device::Cpu.for_training(&parameters, &training, Readback::Pipelined).await.unwrap();
             assert_eq!(steps(&mut on_cpu, &digits).await, steps(&mut alone, &digits).await);
             assert_eq!(*on_cpu.info(), Device::Cpu.info());

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{adapters, bench, doctor, eval, explain, inspect, predict, report, reproduce, train};
+use crate::flags::with_flags;
 use crate::options::Problem;
 
 /// Train softmax classifiers on any GPU
@@ -124,8 +125,8 @@ fn usage(command: &str, kind: clap::error::ErrorKind, problem: impl std::fmt::Di
     let mut cli = Cli::command();
     cli.build();
     match cli.find_subcommand_mut(command) {
-        Some(command) => command.error(kind, problem),
-        None => cli.error(kind, problem),
+        Some(command) => command.error(kind, with_flags(&problem.to_string())),
+        None => cli.error(kind, with_flags(&problem.to_string())),
     }
 }
 
@@ -146,13 +147,13 @@ mod tests {
         let defaults = TrainingConfig::default();
         let config = train.provisional();
         assert_eq!(config.epochs, 1);
-        assert_eq!(TrainingConfig { epochs: defaults.epochs, ..config }, defaults);
+        assert_eq!(config.epochs(defaults.epochs), defaults);
     }
 
     #[test]
     fn every_setting_of_a_run_is_an_option_by_the_same_name() {
         // What `difference` relies on.
-        let adamw = TrainingConfig { optimizer: AdamW::default().into(), ..TrainingConfig::default() };
+        let adamw = TrainingConfig::default().optimizer(AdamW::default());
         let cli = Cli::command();
         let options: Vec<_> =
             cli.find_subcommand("train").unwrap().get_arguments().map(|argument| argument.get_id().as_str()).collect();

@@ -66,7 +66,7 @@
 //! An activation is an [`Entry`](model::activation::Entry) in a file of `src/model/activation/`: its name, its value
 //! and derivative in f64 and f32, bounds of their errors, and the paths of its shader, a file in `shaders/activation/`
 //! with `activate` and `activate_backward`. [`Activation`](model::Activation) lists it in the enum, `ALL` and
-//! `with_entry!`. The command line, `--layers`, files, both backends, the verifier, `doctor` and the tests of every
+//! `with_entry!`. The command line, `layers`, files, both backends, the verifier, `doctor` and the tests of every
 //! activation find it there; `leaky_relu` is an example.
 //!
 //! An optimizer is an [`Entry`](optimizer::Entry) in a file of `src/optimizer/`: its name, its settings and their
@@ -107,6 +107,7 @@ pub mod checkpoint;
 pub mod cpu;
 pub mod data;
 pub mod defaults;
+pub mod deviation;
 pub mod diagnosis;
 pub mod error;
 pub mod gpu;
@@ -121,7 +122,13 @@ pub mod random;
 pub mod range_test;
 pub mod reference;
 pub mod shader;
+mod trained;
 pub mod trainer;
+mod training;
 pub mod verify;
 
+pub use any_backend::Device;
 pub use error::{Error, Result};
+pub use trained::{Model, Prediction};
+pub use trainer::{Best, Event, Keep, Summary, TrainingConfig};
+pub use training::{Run, train};

@@ -214,7 +214,7 @@ impl Loss {
             let labels: BTreeSet<u32> = labels.iter().copied().collect();
             let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
             return Err(Error::Invalid(format!(
-                "--loss {}: labels must be 0 and 1, and in this data they are {}",
+                "`loss` {}: labels must be 0 and 1, and in this data they are {}",
                 self.name(),
                 labels.join(" and ")
             )));
@@ -224,13 +224,13 @@ impl Loss {
 
     /// Number of outputs for data with `outputs` classes or, if `classes` is false, `outputs` real targets per example.
     pub(crate) fn outputs_for(self, classes: bool, outputs: usize) -> Result<usize> {
-        let refuse = |reason: String| Err(Error::Invalid(format!("--loss {}: {reason}", self.name())));
+        let refuse = |reason: String| Err(Error::Invalid(format!("`loss` {}: {reason}", self.name())));
         match self.link() {
             Link::Softmax | Link::Sigmoid if !classes => refuse(
-                "it is for classes, and the targets of this data are real values: --loss mse is for those".into(),
+                "it is for classes, and the targets of this data are real values: `loss` mse is for those".into(),
             ),
             Link::Sigmoid if outputs != 2 => refuse(format!(
-                "it tells two classes apart, and the data has {outputs}: --loss cross-entropy is for those"
+                "it tells two classes apart, and the data has {outputs}: `loss` cross-entropy is for those"
             )),
             Link::Sigmoid => Ok(1),
             _ => Ok(outputs),
@@ -284,7 +284,7 @@ impl Objective<'_> {
         check_settings(loss, label_smoothing, !class_weights.is_empty())?;
         if !class_weights.is_empty() && class_weights.len() != examples.outputs {
             return Err(Error::Invalid(format!(
-                "--class-weights: {} weights, and the data has {} classes",
+                "`class_weights`: {} weights, and the data has {} classes",
                 class_weights.len(),
                 examples.outputs
             )));
@@ -296,18 +296,18 @@ impl Objective<'_> {
 /// Checks that a loss supports these settings.
 pub(crate) fn check_settings(loss: Loss, label_smoothing: f32, class_weights: bool) -> Result<()> {
     if !(0.0..1.0).contains(&label_smoothing) {
-        return Err(Error::Invalid(format!("--label-smoothing {label_smoothing}: must be at least 0 and below 1")));
+        return Err(Error::Invalid(format!("`label_smoothing` {label_smoothing}: must be at least 0 and below 1")));
     }
     if label_smoothing > 0.0 && !loss.smooths() {
         return Err(Error::Invalid(format!(
-            "--label-smoothing {label_smoothing}: it goes with --loss cross-entropy, not with --loss {}",
+            "`label_smoothing` {label_smoothing}: it goes with `loss` cross-entropy, not with `loss` {}",
             loss.name()
         )));
     }
     if class_weights && !loss.weighs() {
         let name = loss.name();
         return Err(Error::Invalid(format!(
-            "--class-weights: they go with --loss cross-entropy or bce, not with {name}"
+            "`class_weights`: they go with `loss` cross-entropy or bce, not with {name}"
         )));
     }
     Ok(())
@@ -357,7 +357,7 @@ impl ClassWeights {
     pub fn of(&self, examples: &Examples) -> Result<Vec<f32>> {
         let (Targets::Classes(labels), classes) = (&*examples.targets, examples.outputs) else {
             return Err(Error::Invalid(
-                "--class-weights: the targets of this data are real values, not classes".into(),
+                "`class_weights`: the targets of this data are real values, not classes".into(),
             ));
         };
         match self {
@@ -372,7 +372,7 @@ impl ClassWeights {
             }
             Self::Each(weights) if weights.len() == classes => Ok(weights.clone()),
             Self::Each(weights) => Err(Error::Invalid(format!(
-                "--class-weights: {} weights, and the data has {classes} classes",
+                "`class_weights`: {} weights, and the data has {classes} classes",
                 weights.len()
             ))),
         }
@@ -381,7 +381,7 @@ impl ClassWeights {
     pub(crate) fn check(&self) -> Result<()> {
         match self {
             Self::Each(weights) if !weights.iter().all(|weight| *weight > 0.0 && weight.is_finite()) => {
-                Err(Error::Invalid(format!("--class-weights {weights:?}: each must be above 0 and finite")))
+                Err(Error::Invalid(format!("`class_weights` {weights:?}: each must be above 0 and finite")))
             }
             _ => Ok(()),
         }

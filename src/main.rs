@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod device;
+mod flags;
 mod format;
 mod html;
 mod loading;

@@ -18,6 +18,8 @@ use softstep::Error;
 use softstep::backend::DeviceInfo;
 use softstep::error::is_printable;
 
+use crate::flags::with_flags;
+
 /// Prints a usage error, or the requested help or version; returns the exit code.
 pub fn usage_error(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
@@ -32,7 +34,7 @@ pub fn usage_error(error: &clap::Error) -> ExitCode {
 
 /// Writes a log record as one line; `RUST_LOG` selects the records.
 pub fn log_line(output: &mut impl Write, record: &log::Record<'_>) -> io::Result<()> {
-    writeln!(output, "[{} {}] {}", record.level(), record.target(), line(&record.args().to_string()))
+    writeln!(output, "[{} {}] {}", record.level(), record.target(), line(&with_flags(&record.args().to_string())))
 }
 
 /// Prints an error and its causes, a line each.
@@ -95,10 +97,10 @@ struct Tagged<'a, T> {
     line: &'a T,
 }
 
-/// Prints to standard error.
+/// Prints to standard error, with flags for the settings that a message of the library names.
 pub fn print_error_line(text: &str) {
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{}", lines(text.trim_end()));
+    let _ = writeln!(io::stderr(), "{}", lines(with_flags(text).trim_end()));
 }
 
 /// Replaces the control characters of a text, except line breaks.

@@ -4,7 +4,7 @@
 //! The tolerance of each number is computed with the number: [`Network`] describes how, up to the gradients. The clip
 //! coefficient is bounded by those of the smallest and the largest norm that the gradients may have.
 
-use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
+use crate::backend::{Backend, DeviceInfo, Evaluation, Inference, KernelTime, Step, Training};
 use crate::data::{Examples, Targets};
 use crate::error::{Error, Result};
 use crate::loss::{Entry as _, Objective, with_loss};
@@ -65,10 +65,10 @@ impl<'a, B: Backend> Verified<'a, B> {
     }
 
     async fn verify(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
-        self.backend.finish(losses).await?;
+        self.backend.flush(losses).await?;
         let before = self.backend.state().await?;
         self.backend.step(step, losses).await?;
-        self.backend.finish(losses).await?;
+        self.backend.flush(losses).await?;
         let after = self.backend.state().await?;
         let Some(&loss) = losses.last() else { return Ok(()) };
         let rows = &self.order[step.first..step.first + step.batch];
@@ -87,7 +87,7 @@ impl<'a, B: Backend> Verified<'a, B> {
     }
 }
 
-impl<B: Backend> Backend for Verified<'_, B> {
+impl<B: Backend> Inference for Verified<'_, B> {
     type Set = B::Set;
 
     fn info(&self) -> &DeviceInfo {
@@ -98,6 +98,20 @@ impl<B: Backend> Backend for Verified<'_, B> {
         self.backend.upload(examples)
     }
 
+    async fn evaluate(&mut self, set: &B::Set) -> Result<Evaluation> {
+        self.backend.evaluate(set).await
+    }
+
+    async fn probabilities(&mut self, set: &B::Set) -> Result<Vec<f32>> {
+        self.backend.probabilities(set).await
+    }
+
+    async fn parameters(&mut self) -> Result<Parameters> {
+        self.backend.parameters().await
+    }
+}
+
+impl<B: Backend> Backend for Verified<'_, B> {
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
         self.backend.begin_epoch(order)?;
         self.order.clear();
@@ -114,20 +128,8 @@ impl<B: Backend> Backend for Verified<'_, B> {
         }
     }
 
-    async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
-        self.backend.finish(losses).await
-    }
-
-    async fn evaluate(&mut self, set: &B::Set) -> Result<Evaluation> {
-        self.backend.evaluate(set).await
-    }
-
-    async fn probabilities(&mut self, set: &B::Set) -> Result<Vec<f32>> {
-        self.backend.probabilities(set).await
-    }
-
-    async fn parameters(&mut self) -> Result<Parameters> {
-        self.backend.parameters().await
+    async fn flush(&mut self, losses: &mut Vec<f32>) -> Result<()> {
+        self.backend.flush(losses).await
     }
 
     async fn state(&mut self) -> Result<TrainingState> {

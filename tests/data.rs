@@ -356,7 +356,7 @@ fn auto_names_a_folder_it_cannot_write_to_as_what_keeps_mnist_away() {
     assert_eq!(data.unwrap().name, "digits");
     let folder = file.path().join("mnist").display().to_string();
     assert!(notice.contains(&format!("(cannot create folder {folder}: ")) && !notice.contains('\n'), "{notice}");
-    assert!(notice.contains("--data-dir"), "{notice}");
+    assert!(notice.contains("`data_dir`"), "{notice}");
 }
 
 #[test]

@@ -6,10 +6,10 @@ use oracle::{assert_close, random_examples, random_floats, random_parameters, ra
 use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use softstep::backend::{Backend, Evaluation, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::backend::{Backend, Evaluation, Inference, Step, Training};
+use softstep::cpu::{CpuBackend, CpuModel};
 use softstep::data::{self, Examples};
-use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
 use softstep::loss::{ClassWeights, Link, Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
@@ -20,7 +20,7 @@ fn gpu() -> Gpu {
 }
 
 fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> GpuBackend {
-    block_on(GpuBackend::new(gpu, parameters, Some(training), Readback::Pipelined)).unwrap()
+    block_on(GpuBackend::new(gpu, parameters, training, Readback::Pipelined)).unwrap()
 }
 
 const WEIGHTS: [f32; 5] = [0.5, 2.0, 1.25, 0.75, 3.0];
@@ -70,7 +70,7 @@ fn train<B: Backend>(mut backend: B, training: &Training<'_>, order: &[u32], rat
             let step = Step { first: index * training.batch_size, batch: batch.len(), learning_rate: rate };
             backend.step(step, &mut losses).await.unwrap();
         }
-        backend.finish(&mut losses).await.unwrap();
+        backend.flush(&mut losses).await.unwrap();
         (losses, backend.parameters().await.unwrap())
     })
 }
@@ -116,7 +116,7 @@ fn gradients_of_every_loss_match_finite_differences_in_f64_on_both_backends() {
                     assert_close(&format!("{name}, layer {layer}"), &gradient, expected, 1e-5, 2e-6);
                 }
             };
-            let cpu = CpuBackend::new(&before, Some(&training)).unwrap();
+            let cpu = CpuBackend::new(&before, &training).unwrap();
             check("CPU".into(), train(cpu, &training, &order, 1.0));
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
@@ -152,7 +152,7 @@ fn steps_of_every_loss_agree_between_the_backends_and_verify_with_every_activati
             augmentation: None,
         };
         let order: Vec<u32> = (0..150).map(|index| index * 7 % 150).collect();
-        let cpu = Verified::new(CpuBackend::new(&parameters, Some(&training)).unwrap(), training, 1, 0);
+        let cpu = Verified::new(CpuBackend::new(&parameters, &training).unwrap(), training, 1, 0);
         let (expected, _) = train(cpu, &training, &order, rate);
         for &matmul in gpu.matmul_choices() {
             let gpu = gpu.clone().with_matmul(matmul).unwrap();
@@ -212,7 +212,7 @@ fn outputs_of_ten_thousand_give_finite_losses_and_gradients_on_both_backends() {
                 augmentation: None,
             };
             let order: Vec<u32> = (0..37).collect();
-            let cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();
+            let cpu = CpuBackend::new(&parameters, &training).unwrap();
             let gpu = gpu_backend(&gpu, &parameters, &training);
             let runs = [train(cpu, &training, &order, 0.1), train(gpu, &training, &order, 0.1)];
             let expected = oracle_loss(&oracle::Model::new(&parameters), &objective, &examples, &order);
@@ -232,7 +232,7 @@ fn on_both(parameters: &Parameters, training: &Training<'_>, epochs: usize, rate
     let order = order.repeat(1);
     let mut all = [parameters.clone(), parameters.clone()];
     for _ in 0..epochs {
-        let cpu = CpuBackend::new(&all[0], Some(training)).unwrap();
+        let cpu = CpuBackend::new(&all[0], training).unwrap();
         all[0] = train(cpu, training, &order, rate).1;
         let backend = gpu_backend(&gpu(), &all[1], training);
         all[1] = train(backend, training, &order, rate).1;
@@ -278,9 +278,8 @@ fn softmax_over_two_classes_and_one_sigmoid_output_trained_from_equivalent_start
 
 /// Evaluates on both backends.
 fn evaluations(parameters: &Parameters, loss: Loss, examples: &Examples) -> [(Evaluation, Vec<f32>); 2] {
-    let mut cpu = CpuBackend::new(parameters, None).unwrap().with_loss(loss);
-    let backend = block_on(GpuBackend::new(&gpu(), parameters, None, Readback::Pipelined)).unwrap();
-    let mut gpu = backend.with_loss(loss);
+    let mut cpu = CpuModel::new(parameters, loss).unwrap();
+    let mut gpu = block_on(GpuModel::new(&gpu(), parameters, loss)).unwrap();
     let set = cpu.upload(examples).unwrap();
     let on_cpu = (block_on(cpu.evaluate(&set)).unwrap(), block_on(cpu.probabilities(&set)).unwrap());
     let set = gpu.upload(examples).unwrap();
@@ -381,7 +380,7 @@ fn a_loss_that_does_not_fit_the_data_is_refused_with_the_reason_on_both_backends
         (&values, 1, objective(Loss::BinaryCrossEntropy, 0.0, &[]), "real values"),
         (&values, 3, objective(Loss::MeanSquaredError, 0.0, &[]), "2 target values"),
         (&ten, 10, objective(Loss::CrossEntropy, 0.0, &weights), "3 weights, and the data has 10 classes"),
-        (&ten, 10, objective(Loss::MeanSquaredError, 0.5, &[]), "--label-smoothing"),
+        (&ten, 10, objective(Loss::MeanSquaredError, 0.5, &[]), "`label_smoothing`"),
     ] {
         let parameters = Parameters::new(&[4, outputs], 0).unwrap();
         let training = Training {
@@ -393,8 +392,8 @@ fn a_loss_that_does_not_fit_the_data_is_refused_with_the_reason_on_both_backends
             seed: 0,
             augmentation: None,
         };
-        let Err(on_cpu) = CpuBackend::new(&parameters, Some(&training)) else { panic!("accepted: {reason}") };
-        let new = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined));
+        let Err(on_cpu) = CpuBackend::new(&parameters, &training) else { panic!("accepted: {reason}") };
+        let new = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined));
         let Err(on_gpu) = new else { panic!("accepted on the GPU: {reason}") };
         assert_eq!(on_cpu.to_string(), on_gpu.to_string());
         assert!(on_cpu.to_string().contains(reason), "{on_cpu}");

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::Error;
 use softstep::any_backend::{AnyBackend, Device};
-use softstep::backend::{Backend, DeviceInfo, Step, Training};
+use softstep::backend::{Backend, DeviceInfo, Inference, Step, Training};
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, Readback};
 use softstep::loss::Objective;
@@ -261,7 +261,7 @@ impl<'a> Lane<'a> {
         let started = Instant::now();
         for _ in 0..self.steps {
             if self.next + batch_size > order.len() {
-                self.backend.finish(&mut self.losses).await?;
+                self.backend.flush(&mut self.losses).await?;
                 self.backend.begin_epoch(order)?;
                 self.next = 0;
             }
@@ -269,7 +269,7 @@ impl<'a> Lane<'a> {
             self.backend.step(step, &mut self.losses).await?;
             self.next += batch_size;
         }
-        self.backend.finish(&mut self.losses).await?;
+        self.backend.flush(&mut self.losses).await?;
         let seconds = started.elapsed().as_secs_f64();
         if self.losses.len() != self.steps || !self.losses.iter().all(|loss| loss.is_finite()) {
             let DeviceInfo { name, .. } = self.backend.info();

@@ -10,7 +10,7 @@ use indicatif::{DecimalBytes, HumanBytes};
 use serde::{Serialize, Serializer};
 use softstep::Error;
 use softstep::any_backend::Device;
-use softstep::backend::{Backend, DeviceInfo, Step, Training};
+use softstep::backend::{Backend, DeviceInfo, Inference, Step, Training};
 use softstep::data::{self, Store};
 use softstep::gpu::kernels::{Matmul, programs};
 use softstep::gpu::self_test::{Costs, KernelTest, self_test};
@@ -23,6 +23,7 @@ use softstep::verify::Verified;
 
 use crate::commands::adapters::{adapter_table, serialize_adapters};
 use crate::device;
+use crate::flags::with_flags;
 use crate::format::{self, count, counted};
 use crate::run::folder;
 use crate::terminal::{self, device_line, field, line, path_text, print, print_json};
@@ -180,7 +181,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
                 _ => format!("{name}: the first hardware GPU that opens"),
             }
         }
-        (Err(error), AdapterChoice::Auto) => format!("the CPU: {error}"),
+        (Err(error), AdapterChoice::Auto) => with_flags(&with_flags(&format!("the CPU: {error}"))),
         _ => match adapters.first() {
             Some(first) if first.device_type != "software" => format!("{}: the first hardware GPU", first.name),
             Some(_) => "the CPU: there is no hardware GPU".into(),
@@ -192,7 +193,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
         // Without an adapter, training falls back to the CPU, unless an adapter was requested.
         Err(error) => {
             if choice != AdapterChoice::Auto {
-                problems.push(error.to_string());
+                problems.push(with_flags(&error.to_string()));
             }
             (None, None)
         }
@@ -201,7 +202,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     let training = match trained {
         Ok(training) => Some(training),
         Err(error) => {
-            problems.push(error.to_string());
+            problems.push(with_flags(&error.to_string()));
             None
         }
     };
@@ -268,7 +269,7 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> TestedDevice {
     let mut kernels = Vec::new();
     match self_test(gpu, gpu.matmul_choices()).await {
         Ok(tests) => kernels = tests,
-        Err(error) => problems.push(format!("the kernels could not be tested: {error}")),
+        Err(error) => problems.push(with_flags(&format!("the kernels could not be tested: {error}"))),
     }
     for test in kernels.iter().filter(|test| !test.passed()) {
         problems.push(format!("kernel {} is wrong{}: {}", test.kernel, by_matmul(test.matmul), test.worst));
@@ -276,7 +277,7 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> TestedDevice {
     let costs = match Costs::measure(gpu).await {
         Ok(costs) => Some(costs),
         Err(error) => {
-            problems.push(format!("the device could not be timed: {error}"));
+            problems.push(with_flags(&format!("the device could not be timed: {error}")));
             None
         }
     };
@@ -311,7 +312,7 @@ async fn test_training(device: &Device) -> softstep::Result<TestTraining> {
         let batch = training.batch_size;
         backend.step(Step { first: index * batch, batch, learning_rate: 0.1 }, &mut losses).await?;
     }
-    backend.finish(&mut losses).await?;
+    backend.flush(&mut losses).await?;
     let (first_loss, last_loss) = (losses[0], losses[losses.len() - 1]);
     let device = backend.info().name.clone();
     let learned = last_loss < 0.8 * first_loss;

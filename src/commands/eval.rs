@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use softstep::backend::{Backend, DeviceInfo, Evaluation};
+use softstep::backend::{DeviceInfo, Evaluation, Inference};
 use softstep::data::{self, Data, Kind, Measured, Part, Preprocessing, Targets};
 use softstep::loss::Loss;
 use softstep::metrics::{Confusion, interval};

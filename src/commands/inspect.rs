@@ -270,7 +270,7 @@ impl Changed {
         let parameters = self.parameters(&found.before.parameters);
         backend.restore(&TrainingState { parameters, moments, best: None, updates: found.before.updates })?;
         // Places in the run are those of its own batches, as is its schedule.
-        let config = TrainingConfig { batch_size: run.config.batch_size, ..self.config.clone() };
+        let config = self.config.clone().batch_size(run.config.batch_size);
         let steps_of_epoch = examples.div_ceil(config.batch_size);
         let end = (found.step - 1 + steps).min(config.steps(examples));
         let (mut epoch, Step { mut first, .. }) = config.step_at(found.step - 1, examples);
@@ -282,7 +282,7 @@ impl Changed {
                 break;
             }
             if order_of != epoch {
-                backend.finish(&mut losses).await?;
+                backend.flush(&mut losses).await?;
                 backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
                 order_of = epoch;
             }
@@ -295,7 +295,7 @@ impl Changed {
                 (epoch, first) = (epoch + 1, 0);
             }
         }
-        backend.finish(&mut losses).await?;
+        backend.flush(&mut losses).await?;
         Ok(begun.into_iter().zip(losses).map(|(step, loss)| (step, run.recorded(step), loss)).collect())
     }
 }
@@ -360,7 +360,7 @@ impl<'a, B: Backend> Walk<'a, B> {
 
     /// Waits for all steps.
     async fn finish(&mut self) -> Result<()> {
-        Ok(self.backend.finish(&mut self.losses).await?)
+        Ok(self.backend.flush(&mut self.losses).await?)
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::Cell;
 use serde_json::json;
 use softstep::Error;
-use softstep::backend::Backend;
+use softstep::backend::Inference;
 use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::loss::{Link, Loss};

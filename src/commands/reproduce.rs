@@ -8,14 +8,14 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use softstep::any_backend::Device;
-use softstep::backend::{Backend, DeviceInfo, Evaluation, Step};
+use softstep::backend::{Backend, DeviceInfo, Evaluation, Inference, Step};
 use softstep::data::Examples;
 use softstep::gpu::Readback;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::plan::Plan;
 use softstep::reference::rounding;
-use softstep::trainer::{self, Course, Event, Keep, Position, TrainingConfig};
+use softstep::trainer::{self, Event, Keep, Position, RunOptions};
 use softstep::verify::{Replay, TWIN_FACTOR};
 use softstep::{Error, random};
 
@@ -444,7 +444,7 @@ async fn train(run: &Rerun, device: &Device, is_twin: bool) -> Result<Trained> {
     let last = if run.has_ended() && twin.is_none() { usize::MAX } else { run.steps() };
     // A twin's epochs are evaluated otherwise, and it must not end otherwise.
     let config = match twin {
-        Some(_) => TrainingConfig { patience: None, keep: Keep::Last, ..run.config.clone() },
+        Some(_) => run.config.clone().patience(None).keep(Keep::Last),
         None => run.config.clone(),
     };
     let mut found = Trained { info: Some(backend.info().clone()), ..Trained::default() };
@@ -452,9 +452,9 @@ async fn train(run: &Rerun, device: &Device, is_twin: bool) -> Result<Trained> {
     let validation = run.validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
     let test = backend.upload(&run.data.test)?;
     let examples = run.data.train.len();
-    let course = Course { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
     let (mut steps, mut epochs, mut parameters) = (Vec::new(), Vec::new(), None);
-    let ended = trainer::train(&mut backend, &config, examples, validation.as_ref(), &test, &course, |event| {
+    let ended = trainer::train(&mut backend, &config, examples, validation.as_ref(), &test, &options, |event| {
         match event {
             Event::Step { loss, learning_rate, .. } => steps.push([loss, learning_rate]),
             Event::EpochEvaluated { epoch, train_loss, validation, test } => {
@@ -525,7 +525,7 @@ struct Repeated<'a, B> {
     twin: Option<Twin>,
 }
 
-impl<B: Backend> Backend for Repeated<'_, B> {
+impl<B: Backend> Inference for Repeated<'_, B> {
     type Set = B::Set;
 
     fn info(&self) -> &DeviceInfo {
@@ -534,26 +534,6 @@ impl<B: Backend> Backend for Repeated<'_, B> {
 
     fn upload(&mut self, examples: &Examples) -> softstep::Result<B::Set> {
         self.backend.upload(examples)
-    }
-
-    fn begin_epoch(&mut self, order: &[u32]) -> softstep::Result<()> {
-        self.backend.begin_epoch(order)
-    }
-
-    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> softstep::Result<()> {
-        if let Some(twin) = self.twin.as_mut().filter(|_| self.steps.is_multiple_of(MOVED_EVERY)) {
-            self.backend.finish(losses).await?;
-            let mut state = self.backend.state().await?;
-            twin.move_apart(self.steps, &mut state.parameters);
-            self.backend.restore(&state)?;
-        }
-        self.steps += 1;
-        self.stop.fetch_or(self.steps >= self.last, Ordering::Relaxed);
-        self.backend.step(step, losses).await
-    }
-
-    async fn finish(&mut self, losses: &mut Vec<f32>) -> softstep::Result<()> {
-        self.backend.finish(losses).await
     }
 
     async fn evaluate(&mut self, set: &B::Set) -> softstep::Result<Evaluation> {
@@ -570,6 +550,28 @@ impl<B: Backend> Backend for Repeated<'_, B> {
 
     async fn parameters(&mut self) -> softstep::Result<Parameters> {
         self.backend.parameters().await
+    }
+}
+
+impl<B: Backend> Backend for Repeated<'_, B> {
+    fn begin_epoch(&mut self, order: &[u32]) -> softstep::Result<()> {
+        self.backend.begin_epoch(order)
+    }
+
+    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> softstep::Result<()> {
+        if let Some(twin) = self.twin.as_mut().filter(|_| self.steps.is_multiple_of(MOVED_EVERY)) {
+            self.backend.flush(losses).await?;
+            let mut state = self.backend.state().await?;
+            twin.move_apart(self.steps, &mut state.parameters);
+            self.backend.restore(&state)?;
+        }
+        self.steps += 1;
+        self.stop.fetch_or(self.steps >= self.last, Ordering::Relaxed);
+        self.backend.step(step, losses).await
+    }
+
+    async fn flush(&mut self, losses: &mut Vec<f32>) -> softstep::Result<()> {
+        self.backend.flush(losses).await
     }
 
     async fn state(&mut self) -> softstep::Result<TrainingState> {

@@ -5,11 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use softstep::any_backend::Device;
-use softstep::augmentation::Augmentation;
 use softstep::backend::{DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::data::{self, Data, Examples, TestPart};
-use softstep::loss::Objective;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
@@ -79,10 +77,7 @@ impl Rerun {
             let (train, held_out) = data.train.split(config.validation, config.seed)?;
             (data.train, validation) = (train, Some(held_out));
         }
-        let class_weights = match &config.class_weights {
-            Some(weights) => weights.of(&data.train)?,
-            None => Vec::new(),
-        };
+        let class_weights = config.class_weights_of(&data.train)?;
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
         let start = match &source.init {
             Some(init) => {
@@ -108,20 +103,7 @@ impl Rerun {
 
     /// What a backend needs to take its steps.
     pub fn training(&self) -> Result<Training<'_>> {
-        let config = &self.config;
-        Ok(Training {
-            examples: &self.data.train,
-            batch_size: config.batch_size.min(self.data.train.len()),
-            optimizer: config.optimizer,
-            clip_norm: config.clip_norm,
-            objective: Objective {
-                loss: config.loss,
-                label_smoothing: config.label_smoothing,
-                class_weights: &self.class_weights,
-            },
-            seed: config.seed,
-            augmentation: config.augment.map(|augment| Augmentation::new(augment, self.data.shape())).transpose()?,
-        })
+        Ok(self.config.training(&self.data.train, &self.class_weights, self.data.shape())?)
     }
 
     /// The state before the first step.

@@ -14,20 +14,19 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use softstep::any_backend::Device;
-use softstep::augmentation::Augmentation;
-use softstep::backend::{Backend, DeviceInfo, Training};
+use softstep::backend::{Backend, DeviceInfo};
 use softstep::data::{self, Data, Examples, Kind, Preprocessing, TestPart, csv, images, npy};
 use softstep::gpu::{Gpu, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Architecture, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::range_test::{RangeTest, range_test};
-use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingConfig};
+use softstep::trainer::{self, Event, Keep, Position, RunOptions, Summary, TrainingConfig};
 use softstep::verify::Verified;
 use softstep::{Error, checkpoint};
 
 use self::options::{ReadbackChoice, TrainArgs};
 use self::progress::{Header, Progress};
+use crate::flags::with_flags;
 use crate::loading::{self, MAX_PATH, TableProgress};
 use crate::options::{BackendChoice, DataArgs, DeviceArgs};
 use crate::run::config::{self, Config, Init, Source, whole_path};
@@ -86,15 +85,8 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
         (data.train, validation) = (train, Some(held_out));
     }
-    config.check_warmup(data.train.len())?;
-
-    let class_weights = match &config.class_weights {
-        Some(weights) => weights.of(&data.train)?,
-        None => Vec::new(),
-    };
-    let objective =
-        Objective { loss: config.loss, label_smoothing: config.label_smoothing, class_weights: &class_weights };
-    objective.check(&data.train)?;
+    let class_weights = config.class_weights_of(&data.train)?;
+    let training = config.training(&data.train, &class_weights, data.shape())?;
     if stopped.is_none() {
         say_missing_classes(&data);
     }
@@ -119,16 +111,6 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
             parameters
         }
         (None, None) => Parameters::initialize(&architecture, config.seed)?,
-    };
-    let batch_size = config.batch_size.min(data.train.len());
-    let training = Training {
-        examples: &data.train,
-        batch_size,
-        optimizer: config.optimizer,
-        clip_norm: config.clip_norm,
-        objective,
-        seed: config.seed,
-        augmentation: config.augment.map(|augment| Augmentation::new(augment, data.shape())).transpose()?,
     };
     let device = open_device(args, stopped.as_ref()).await?;
     match (&device, args) {
@@ -537,7 +519,7 @@ impl Job<'_> {
         let header = Header { info, data, architecture, config, chosen, range_test, out: &out, resumed_from };
         let mut progress = Progress::new(header, steps, args.json, args.quiet, started);
 
-        let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };
+        let options = RunOptions { from, best: best.as_ref(), checkpoint_every, stop: &stop };
         let mut best_epoch = from.best;
         let mut last_test = None;
         let mut start: Option<TrainingState> = None;
@@ -578,7 +560,7 @@ impl Job<'_> {
         let trained = if has_ended {
             conclude(&mut backend, &metadata, validation.as_ref(), &test, best.clone(), &out).await.map(Some)
         } else {
-            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await
+            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &options, observe).await
         };
         progress.close();
         drop(events);
@@ -627,7 +609,7 @@ impl Job<'_> {
                 if folder.saved().is_some() {
                     let _ = folder.flush();
                 }
-                results.outcome = Outcome::Failed(error.to_string());
+                results.outcome = Outcome::Failed(with_flags(&error.to_string()));
                 let diverged = matches!(
                     error,
                     Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. }

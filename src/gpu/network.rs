@@ -18,11 +18,11 @@ const EVALUATION_ROWS: usize = 1024;
 /// Bytes of a tensor, at most, where the batch size does not ask for more.
 const TENSOR_BYTES: usize = 64 << 20;
 
-const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller --hidden or --layers" };
+const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller `hidden` or `layers`" };
 const ACTIVATIONS: Content =
-    Content { name: "a layer's activations", remedy: "a smaller --batch-size, or smaller --hidden or --layers" };
+    Content { name: "a layer's activations", remedy: "a smaller `batch_size`, or smaller `hidden` or `layers`" };
 const GRADIENT: Content = Content { name: "a layer's gradient", ..ACTIVATIONS };
-const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch-size" };
+const LOGITS: Content = Content { name: "the logits", remedy: "a smaller `batch_size`" };
 
 /// A model on the device: its weights, and the tensors between its nodes.
 pub(super) struct Network {
@@ -103,7 +103,7 @@ impl Network {
         let largest = layouts.iter().map(|layout| 16 * layout.example).max().unwrap_or(1);
         let rows = (TENSOR_BYTES / largest / 4 * 4).clamp(4, EVALUATION_ROWS).max(batch_size.unwrap_or(0));
         let rows = rows.checked_next_multiple_of(4).ok_or_else(|| {
-            crate::Error::Invalid(format!("--batch-size {rows}: more than there can be; use a smaller one"))
+            crate::Error::Invalid(format!("`batch_size` {rows}: more than there can be; use a smaller one"))
         })?;
 
         let nodes = || plan.nodes.iter().zip(&layouts);

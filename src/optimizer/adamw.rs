@@ -43,7 +43,7 @@ impl AdamW {
 
 impl Entry for AdamW {
     const NAME: &'static str = "adamw";
-    const LABEL: &'static str = "Adam with decoupled weight decay, with --beta1, --beta2 and --epsilon";
+    const LABEL: &'static str = "Adam with decoupled weight decay, with `beta1`, `beta2` and `epsilon`";
     const LEARNING_RATE: f32 = 0.001;
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "epsilon", "weight_decay"];
     const SHADER: Part = part!("optimizer/adamw");
@@ -57,7 +57,7 @@ impl Entry for AdamW {
         let Self { beta1, beta2, epsilon, weight_decay } = *self;
         check_betas([beta1, beta2])?;
         // The range in which epsilon keeps its effect in f32.
-        must((1e-30..=1.0).contains(&epsilon), "--epsilon", epsilon, "at least 1e-30 and at most 1")?;
+        must((1e-30..=1.0).contains(&epsilon), "`epsilon`", epsilon, "at least 1e-30 and at most 1")?;
         check_weight_decay(weight_decay)
     }
 

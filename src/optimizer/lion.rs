@@ -46,7 +46,7 @@ fn sign<T: Copy + PartialOrd + Default + From<i8>>(x: T) -> T {
 
 impl Entry for Lion {
     const NAME: &'static str = "lion";
-    const LABEL: &'static str = "steps of one size by the sign of the mean gradient, with --beta1 and --beta2";
+    const LABEL: &'static str = "steps of one size by the sign of the mean gradient, with `beta1` and `beta2`";
     const LEARNING_RATE: f32 = 0.0001;
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "weight_decay"];
     const SHADER: Part = part!("optimizer/lion");

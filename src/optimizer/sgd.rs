@@ -27,7 +27,7 @@ pub struct Sgd {
 
 impl Entry for Sgd {
     const NAME: &'static str = "sgd";
-    const LABEL: &'static str = "stochastic gradient descent, with --momentum and --nesterov";
+    const LABEL: &'static str = "stochastic gradient descent, with `momentum` and `nesterov`";
     const LEARNING_RATE: f32 = 0.15;
     const SETTINGS: &'static [&'static str] = &["momentum", "nesterov", "weight_decay"];
     const SHADER: Part = part!("optimizer/sgd");
@@ -39,8 +39,8 @@ impl Entry for Sgd {
 
     fn check(&self) -> Result<()> {
         let Self { momentum, nesterov, weight_decay } = *self;
-        must((0.0..1.0).contains(&momentum), "--momentum", momentum, "at least 0 and below 1")?;
-        must(!nesterov || momentum > 0.0, "--nesterov with --momentum", momentum, "a momentum above 0")?;
+        must((0.0..1.0).contains(&momentum), "`momentum`", momentum, "at least 0 and below 1")?;
+        must(!nesterov || momentum > 0.0, "`nesterov` with `momentum`", momentum, "a momentum above 0")?;
         check_weight_decay(weight_decay)
     }
 

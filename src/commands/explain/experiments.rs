@@ -211,15 +211,13 @@ pub async fn houses(runner: &Runner, table: Option<&Table<'_>>, seed: u64) -> Re
         bail!("{}: --target {} has classes, where a number is to be learned", data.name, format.target)
     };
     // A large table gets enough steps from fewer epochs of larger batches.
-    let config = TrainingConfig {
-        epochs: (16_000 / data.train.len()).clamp(5, 100),
-        batch_size: (data.train.len() / 15).clamp(20, 512),
-        seed,
-        loss: Loss::MeanSquaredError,
-        ..TrainingConfig::default()
-    };
+    let config = TrainingConfig::default()
+        .epochs((16_000 / data.train.len()).clamp(5, 100))
+        .batch_size((data.train.len() / 15).clamp(20, 512))
+        .seed(seed)
+        .loss(Loss::MeanSquaredError);
     let learning_rate = runner.best_rate(&config, &HOUSE_RATES, &data.train, |run, _| -run.test_loss()).await?;
-    let config = TrainingConfig { learning_rate, ..config };
+    let config = config.learning_rate(learning_rate);
     let run = runner.train(&config, None, &data.train, &data.test).await?;
     let evaluation = run.tests.last();
 
@@ -408,7 +406,7 @@ impl Sample {
     }
 
     fn config(&self, loss: Loss, learning_rate: f32) -> TrainingConfig {
-        TrainingConfig { epochs: 100, batch_size: 20, learning_rate, seed: self.seed, loss, ..Default::default() }
+        TrainingConfig::default().epochs(100).batch_size(20).learning_rate(learning_rate).seed(self.seed).loss(loss)
     }
 
     /// Trains a model; returns its outputs for these sizes, and for the samples.
@@ -660,15 +658,9 @@ pub async fn digits(runner: &Runner, hidden: &[usize], seed: u64) -> Result<Digi
         let numbers: Vec<f32> = examples.labels()?.iter().map(|&label| label as f32).collect();
         Ok(Examples { targets: Targets::Values(numbers).into(), outputs: 1, ..examples.clone() })
     };
-    let config = TrainingConfig {
-        hidden: hidden.to_vec(),
-        activation: Activation::Tanh,
-        epochs: 30,
-        seed,
-        ..Default::default()
-    };
+    let config = TrainingConfig::default().hidden(hidden.to_vec()).activation(Activation::Tanh).epochs(30).seed(seed);
     let learn = async |loss, train: &Examples, test: &Examples| -> Result<(DigitRun, Trained)> {
-        let config = TrainingConfig { loss, ..config.clone() };
+        let config = config.clone().loss(loss);
         let score = |run: &Trained, validation: &Examples| match &*validation.targets {
             Targets::Classes(labels) => right(run.last_outputs(), labels, classes) as f64,
             Targets::Values(numbers) => {
@@ -677,7 +669,7 @@ pub async fn digits(runner: &Runner, hidden: &[usize], seed: u64) -> Result<Digi
             }
         };
         let learning_rate = runner.best_rate(&config, &DIGIT_RATES, train, score).await?;
-        let run = runner.train(&TrainingConfig { learning_rate, ..config }, None, train, test).await?;
+        let run = runner.train(&config.learning_rate(learning_rate), None, train, test).await?;
         let count = |outputs: &[f32]| right(outputs, labels, classes);
         let of_loss = DigitRun {
             learning_rate,
@@ -763,14 +755,12 @@ pub async fn one_step(runner: &Runner) -> Result<OneStep> {
     let (mean_loss, after) = runner.step(&before, loss, &examples, learning_rate).await?;
     let (next_loss, _) = runner.step(&after, loss, &examples, learning_rate).await?;
     let updated_probabilities = runner.outputs(&after, loss, &examples).await?;
-    let config = TrainingConfig {
-        epochs: 100,
-        batch_size: 3,
-        learning_rate,
-        optimizer: Sgd::default().into(),
-        schedule: Schedule::Constant,
-        ..TrainingConfig::default()
-    };
+    let config = TrainingConfig::default()
+        .epochs(100)
+        .batch_size(3)
+        .learning_rate(learning_rate)
+        .optimizer(Sgd::default())
+        .schedule(Schedule::Constant);
     let run = runner.train(&config, Some(&before), &examples, &examples).await?;
 
     let one_hot: Vec<f32> =

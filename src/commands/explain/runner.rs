@@ -3,13 +3,13 @@
 use std::sync::atomic::AtomicBool;
 
 use softstep::any_backend::{AnyBackend, Device};
-use softstep::backend::{Backend, Evaluation, Step, Training};
+use softstep::backend::{Backend, Evaluation, Inference, Step, Training};
 use softstep::data::Examples;
 use softstep::gpu::Readback;
 use softstep::loss::{Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters, Shape};
 use softstep::optimizer::Optimizer;
-use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
+use softstep::trainer::{self, Event, Position, RunOptions, TrainingConfig};
 use softstep::{Error, Result};
 
 /// A device for experiments.
@@ -75,7 +75,7 @@ impl Runner {
         let mut losses = Vec::new();
         backend.begin_epoch(&(0..batch as u32).collect::<Vec<_>>())?;
         backend.step(Step { first: 0, batch, learning_rate }, &mut losses).await?;
-        backend.finish(&mut losses).await?;
+        backend.flush(&mut losses).await?;
         Ok((losses.first().copied().unwrap_or(f32::NAN), backend.parameters().await?))
     }
 
@@ -94,17 +94,7 @@ impl Runner {
                 Parameters::initialize(&config.architecture(Shape::Flat(train.features), outputs)?, config.seed)?
             }
         };
-        let objective = Objective { loss: config.loss, ..Objective::default() };
-        let batch_size = config.batch_size.min(train.len());
-        let training = Training {
-            examples: train,
-            batch_size,
-            optimizer: config.optimizer,
-            clip_norm: None,
-            objective,
-            seed: 0,
-            augmentation: None,
-        };
+        let training = config.training(train, &[], Shape::Flat(train.features))?;
         let backend = self.device.for_training(&parameters, &training, Readback::default()).await?;
         run(backend, config, train.len(), test).await
     }
@@ -121,7 +111,7 @@ impl Runner {
         let (train, validation) = examples.clone().split(0.2, config.seed)?;
         let mut best = (f64::NEG_INFINITY, None);
         for &learning_rate in rates {
-            let config = TrainingConfig { learning_rate, ..config.clone() };
+            let config = config.clone().learning_rate(learning_rate);
             match self.train(&config, None, &train, &validation).await {
                 Ok(run) => {
                     let score = score(&run, &validation);
@@ -146,7 +136,7 @@ impl Runner {
 async fn run(mut backend: AnyBackend, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Trained> {
     let test = backend.upload(test)?;
     let stop = AtomicBool::new(false);
-    let course = Course { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
     let (mut losses, mut tests, mut states) = (Vec::new(), Vec::new(), Vec::new());
     let observe = |event: Event<'_>| {
         match event {
@@ -157,7 +147,7 @@ async fn run(mut backend: AnyBackend, config: &TrainingConfig, examples: usize, 
         }
         Ok(())
     };
-    trainer::train(&mut backend, config, examples, None, &test, &course, observe).await?;
+    trainer::train(&mut backend, config, examples, None, &test, &options, observe).await?;
     let mut outputs = Vec::new();
     for state in &states {
         backend.restore(state)?;

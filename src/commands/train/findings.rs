@@ -148,7 +148,7 @@ pub async fn tried_rate<B: Backend>(
     start: &TrainingState,
 ) -> Option<f32> {
     let mut late = Vec::new();
-    backend.finish(&mut late).await.ok()?;
+    backend.flush(&mut late).await.ok()?;
     backend.restore(start).ok()?;
     smaller_rate(backend, config, examples).await.ok().flatten()
 }

@@ -264,7 +264,7 @@ impl TrainArgs {
         let flag = ["layers", "hidden", "activation"].into_iter().find_map(|field| self.given.get(field));
         let (Some(flag), true) = (flag, self.layers.is_some() || config.layers.is_some()) else { return Ok(None) };
         let layers = self.layers.as_ref().map(|layers| layers.layers(run.input())).transpose()?;
-        let asked = TrainingConfig { layers, ..self.provisional() };
+        let asked = self.provisional().layers(layers);
         let asked = asked.architecture(run.input(), run.output().len())?;
         Ok((asked != *run).then_some((flag, asked)))
     }
@@ -283,7 +283,7 @@ impl TrainArgs {
         let run = fields(config)?;
         let asked = self.provisional();
         let of_its_kind = if self.optimizer.is_some() { asked.optimizer } else { config.optimizer };
-        let mut asked = fields(&TrainingConfig { optimizer: self.optimizer(of_its_kind), ..asked })?;
+        let mut asked = fields(&asked.optimizer(self.optimizer(of_its_kind)))?;
         if self.layers.is_some() || config.layers.is_some() {
             asked.retain(|field, _| !["layers", "hidden", "activation"].contains(&field.as_str()));
         }
@@ -381,40 +381,39 @@ impl TrainArgs {
     }
 
     fn config_with(&self, defaults: &Defaults, layers: Option<Vec<Layer>>, loss: Loss) -> TrainingConfig {
-        TrainingConfig {
-            hidden: self.hidden.clone(),
-            activation: self.activation,
-            layers,
-            epochs: self.epochs.unwrap_or(defaults.epochs),
-            batch_size: self.batch_size,
-            learning_rate: match self.learning_rate {
+        TrainingConfig::default()
+            .hidden(self.hidden.clone())
+            .activation(self.activation)
+            .layers(layers)
+            .epochs(self.epochs.unwrap_or(defaults.epochs))
+            .batch_size(self.batch_size)
+            .learning_rate(match self.learning_rate {
                 Some(RateChoice::Rate(rate)) => rate,
                 Some(RateChoice::Auto) | None => defaults.learning_rate,
-            },
-            optimizer: self.optimizer(defaults.optimizer),
-            clip_norm: self.clip_norm,
-            schedule: match self.schedule {
+            })
+            .optimizer(self.optimizer(defaults.optimizer))
+            .clip_norm(self.clip_norm)
+            .schedule(match self.schedule {
                 Some(ScheduleChoice::Constant) => Schedule::Constant,
                 Some(ScheduleChoice::Cosine) => Schedule::Cosine,
                 Some(ScheduleChoice::Step) => Schedule::Step,
                 Some(ScheduleChoice::OneCycle) => Schedule::OneCycle,
                 None => defaults.schedule,
-            },
-            warmup: self.warmup,
-            augment: self.augment,
-            seed: self.seed,
-            validation: self.validation,
-            loss,
-            label_smoothing: self.label_smoothing,
-            class_weights: self.class_weights.clone(),
-            patience: self.patience,
-            keep: match self.keep {
+            })
+            .warmup(self.warmup)
+            .augment(self.augment)
+            .seed(self.seed)
+            .validation(self.validation)
+            .loss(loss)
+            .label_smoothing(self.label_smoothing)
+            .class_weights(self.class_weights.clone())
+            .patience(self.patience)
+            .keep(match self.keep {
                 Some(KeepChoice::Last) => Keep::Last,
                 Some(KeepChoice::Best) => Keep::Best,
                 None if self.patience.is_some() => Keep::Best,
                 None => Keep::Last,
-            },
-        }
+            })
     }
 }
 

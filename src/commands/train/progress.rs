@@ -35,6 +35,7 @@ use softstep::range_test::RangeTest;
 use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
+use crate::flags::with_flags;
 use crate::format::{count, counted, figure, interval_text, percent, rate};
 use crate::model_summary::model_lines;
 use crate::quality::{error_text, example_unit, guess_text, quality, rmse};
@@ -182,7 +183,7 @@ impl<'a> Progress<'a> {
         if let Some(Preprocessing::Table(format)) = &data.preprocessing {
             lines.push(field("columns", &columns_text(format)));
             if let Some(rule) = &data.target_rule {
-                lines.push(field("target", &format!("{}: {rule}", printable(&format.target))));
+                lines.push(field("target", &format!("{}: {}", printable(&format.target), with_flags(rule))));
             }
         }
         lines.extend(model_lines(architecture, config.loss));
