@@ -18,8 +18,6 @@ mod workers;
 
 use std::ops::Range;
 
-use pulp::Arch;
-
 use crate::augmentation::Augmentation;
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, Step, Training};
 use crate::data::{Examples, Targets};
@@ -31,7 +29,9 @@ use crate::plan::Plan;
 use loss::{argmax, loss_and_gradient};
 use network::{Mode, Network};
 use update::Updater;
-use workers::{Workers, instruction_set};
+use workers::{Workers, arch, arithmetic};
+
+pub use workers::{instruction_set, limit_instruction_set};
 
 /// A model on the CPU, for evaluation and prediction.
 pub struct CpuModel {
@@ -76,7 +76,7 @@ impl CpuModel {
         let mut probabilities = Vec::new();
         self.for_each_part(set, |values, _| match link {
             Link::Softmax => {
-                Arch::new().dispatch(|| softmax_f32(values, outputs, |_| 0, |_, _| ()));
+                arch().dispatch(|| softmax_f32(values, outputs, |_| 0, |_, _| ()));
                 probabilities.extend_from_slice(values);
             }
             Link::Sigmoid => probabilities.extend(of_two_classes(values)),
@@ -142,7 +142,7 @@ impl Inference for CpuModel {
     }
 
     async fn evaluate(&mut self, set: &Examples) -> Result<Evaluation> {
-        let (outputs, arch) = (self.network.outputs(), Arch::new());
+        let (outputs, arch) = (self.network.outputs(), arch());
         let objective = Objective { loss: self.loss, ..Objective::default() };
         let mut loss = 0.0;
         let mut predictions = Vec::new();
@@ -276,8 +276,8 @@ pub fn device_info() -> DeviceInfo {
         backend: "cpu",
         name: processor_name(),
         device_type: "cpu",
-        // Not the number of threads: bits depend on the instruction set alone.
-        driver: format!("gemm 0.19, {}", instruction_set()),
+        // What bits depend on: not the number of threads, nor the width of vectors.
+        driver: format!("gemm 0.19, {}, {} {}", arithmetic(), std::env::consts::OS, std::env::consts::ARCH),
     }
 }
 

@@ -26,7 +26,7 @@
 //! | loss | `cross_entropy` | softmax, −log p\[label\] by log-sum-exp, and its gradient (p − onehot) / batch; or another [`loss`] of `shaders/loss/` |
 //! | backward | `input_gradient` | `d_inputs = d_outputs · weightsᵀ`, times the activation's derivative |
 //! | | `weight_gradient` | `d_weights = [inputs, 1]ᵀ · d_outputs`; for convolutions in partial sums |
-//! | | `max_pool_backward`, `batch_norm_input_gradient`, `batch_norm_weight_gradient`, `element_wise` | the other layers' gradients |
+//! | | `max_pool_backward`, `batch_norm_input_gradient`, `batch_norm_weight_gradient`, `element_wise_backward` | the other layers' gradients |
 //! | update | `sgd`, `adamw`, `lion` | `weights −= learning_rate · direction`, a part of `shaders/optimizer/` that is fused to `weight_gradient`, or to `sum_parts`, which adds partial sums |
 //!
 //! Clipping needs all gradients before the first update. With it, `weight_gradient` and `sum_parts` end in
@@ -76,9 +76,13 @@
 //! `tests/python/optimizer_trajectories.py`; a setting that no other optimizer has needs a flag in `cli.rs` and a field
 //! of [`Settings`](optimizer::Settings). `lion` is an example.
 //!
-//! A loss is not a single file yet. [`Loss`](loss::Loss) lists it with its targets; its formula and gradient are in
-//! [`mod@reference`] in f64, their error bounds in [`verify`], its f32 loop in `src/cpu/loss.rs`, its shader in
-//! `shaders/loss/`, and its program in `src/gpu/kernels/loss.rs`.
+//! A loss is an [`Entry`](loss::Entry) in a file of `src/loss/`: its name, the [`Link`](loss::Link) between outputs and
+//! predictions, its value and gradient in f64 with error bounds, its f32 loop, and its shader, a file in `shaders/loss/`
+//! with `train_row` and `loss_of_row`. If it compares each output with its target it is a
+//! [`Pointwise`](loss::Pointwise) loss instead: a function and its slope, and a shader with `error_loss` and
+//! `error_slope`. [`Loss`](loss::Loss) lists it in the enum, `ALL` and `with_loss!`; a test in `tests/kernels/` has its
+//! name. The command line, files, both backends, the verifier, `doctor` and the tests of every loss find it there;
+//! `huber` is an example.
 //!
 //! # What never happens
 //!

@@ -17,8 +17,11 @@ mod terminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use cli::Command;
 
+/// The variable that names a smaller instruction set for the CPU backend, for measurements and tests.
+const INSTRUCTION_SET: &str = "SOFTSTEP_INSTRUCTION_SET";
 /// The most threads that are asked for on a machine with fewer processors.
 const MAX_THREADS: usize = 64;
 /// The stack of a thread that runs a command, as the first thread of a process has it.
@@ -46,6 +49,9 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
+    if let Some(name) = std::env::var_os(INSTRUCTION_SET) {
+        softstep::cpu::limit_instruction_set(&name.to_string_lossy()).context(INSTRUCTION_SET)?;
+    }
     match command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),

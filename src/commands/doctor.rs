@@ -40,8 +40,8 @@ Tests every kernel on the adapter against known answers, in each way to multiply
 trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
 data and runs. The exit code is 0 only if training would work. Put what it prints into a bug report.
 
---json prints one JSON object: version, os, processor, threads, adapters, auto, device (limits, kernels, costs), training,
-folders and problems, which is empty if training works.";
+--json prints one JSON object: version, os, processor, instruction_set, arithmetic (what the bits of the CPU depend on),
+threads, adapters, auto, device (limits, kernels, costs), training, folders and problems, which is empty if training works.";
 
 /// Options of `softstep doctor`.
 #[derive(Args, Debug)]
@@ -77,6 +77,10 @@ pub struct Diagnosis {
     /// Operating system, architecture and distribution.
     pub os: String,
     pub processor: String,
+    /// The instruction set that the CPU backend computes with.
+    pub instruction_set: &'static str,
+    /// What the bits of the CPU backend depend on.
+    pub arithmetic: String,
     pub threads: usize,
     #[serde(serialize_with = "serialize_adapters")]
     pub adapters: Vec<AdapterEntry>,
@@ -211,10 +215,13 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     problems.extend(runs.problem.as_ref().map(|problem| format!("{}: {problem}", runs.path.display())));
     folders.push(runs);
 
+    let cpu = Device::Cpu.info();
     let diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
         os: system(),
-        processor: Device::Cpu.info().name,
+        processor: cpu.name,
+        instruction_set: softstep::cpu::instruction_set(),
+        arithmetic: cpu.driver,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         adapters,
         auto,
@@ -348,10 +355,12 @@ fn print_diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
     if json {
         return Ok(print_json(diagnosis)?);
     }
-    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems } = diagnosis;
+    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems, .. } =
+        diagnosis;
     let mut lines = vec![
         field("softstep", &format!("{version}, {os}")),
-        field("processor", &format!("{processor}, {}", counted(*threads, "thread"))),
+        field("processor", &format!("{processor}, {}, {}", diagnosis.instruction_set, counted(*threads, "thread"))),
+        field("CPU bits", &format!("{}: the same wherever this line is the same", diagnosis.arithmetic)),
     ];
     if !adapters.is_empty() {
         lines.extend(["".into(), adapter_table(adapters), "".into()]);

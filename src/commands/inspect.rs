@@ -3,15 +3,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use maud::{Markup, html};
 use serde::Serialize;
-use softstep::backend::{Backend, Step};
+use softstep::backend::{Backend, Step, Training};
 use softstep::data::{Examples, Targets};
 use softstep::gpu::Readback;
 use softstep::loss::{Link, Loss, Objective};
-use softstep::model::{Layer, Parameters};
+use softstep::model::{Architecture, Layer, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::plan::{Operation, Plan};
 use softstep::reference::gradient_norm;
@@ -32,17 +32,21 @@ pub const HELP: &str = "\
 Examples:
   softstep inspect runs/mlp --step 612        writes runs/mlp/inspect-612.html
   softstep inspect runs/mlp --step 612 --what-if lr=0.05   and how the run would have gone on
+  softstep inspect runs/mlp --step 612 --what-if momentum=0.5,batch-size=32
   softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
 
 A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
 with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
 layer that changed most. Without --step the run is trained again, and every training example is looked at after each epoch.
 
---what-if lr=R goes on from before the step with the run's schedule and batches, as if its --lr were R, for --steps steps.
+--what-if goes on from before the step for --steps steps, as if options of softstep train had other values: lr, batch-size,
+clip-norm (or none), label-smoothing, schedule, dropout (of all such layers) and those of the run's optimizer, such as
+momentum or weight-decay. The order of the examples stays. With another batch size the rate follows the schedule by the
+examples that were seen, and a batch stands beside the step of the run that its first example was in.
 
 --json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
 gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
-after), what_if (learning_rate, losses: step, recorded, now); without it after (steps), training_examples and examples
+after), what_if (settings, losses: step, recorded, now); without it after (steps), training_examples and examples
 (example, target, predicted, mean_loss, last_loss).";
 
 /// Options of `softstep inspect`.
@@ -54,9 +58,9 @@ pub struct InspectArgs {
     /// The step to look at, from 1; without it the examples with the highest loss over the run
     #[arg(long, value_name = "STEP", value_parser = at_least_1)]
     pub step: Option<usize>,
-    /// Go on from before the step as if --lr had been another, beside the recorded losses
-    #[arg(long, value_name = "lr=RATE", requires = "step", value_parser = what_if)]
-    pub what_if: Option<f32>,
+    /// Go on from before the step with these settings changed, beside the recorded losses
+    #[arg(long, value_name = "SETTING=VALUE,…", requires = "step", value_delimiter = ',', value_parser = what_if)]
+    pub what_if: Vec<(String, String)>,
     /// Steps to go on for
     #[arg(long, value_name = "N", requires = "what_if", value_parser = at_least_1, default_value_t = 100)]
     pub steps: usize,
@@ -68,11 +72,10 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// `--what-if`.
-fn what_if(text: &str) -> Result<f32, String> {
-    let rate = text.strip_prefix("lr=").and_then(|rate| rate.parse::<f32>().ok());
-    rate.filter(|rate| *rate > 0.0 && rate.is_finite())
-        .ok_or_else(|| "is lr= and a rate above 0, such as lr=0.05".into())
+/// One change of `--what-if`.
+fn what_if(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("is a setting and its value, such as lr=0.05")?;
+    Ok((name.into(), value.into()))
 }
 
 /// Examples of a batch that are shown, those with the highest loss.
@@ -92,10 +95,18 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     if let Some(step) = args.step.filter(|&step| step > last) {
         bail!("--step {step}: the run in {} has {} steps", folder.display(), count(last));
     }
+    // Before the long way to the step.
+    let changed = if args.what_if.is_empty() { None } else { Some(Changed::new(&run, &args.what_if)?) };
     let device = run.open_device(&args.run).await?;
     let training = run.training()?;
     let backend = device.for_training(&run.start, &training, Readback::Pipelined).await?;
-    let found = look(&run, Walk::new(&run, backend), args).await?;
+    let mut found = look(&run, Walk::new(&run, backend), args).await?;
+    if let (Some(changed), Found::Step(found)) = (&changed, &mut found) {
+        let (start, training) = (changed.parameters(&found.before.parameters), changed.training(&run)?);
+        let backend = device.for_training(&start, &training, Readback::Pipelined).await?;
+        let losses = changed.go_on(&run, backend, found, args.steps).await?;
+        found.what_if = Some(WhatIf { settings: changed.text.clone(), losses });
+    }
     let (name, page) = match &found {
         Found::Step(step) => (format!("inspect-{}.html", step.step), page_of_step(&run, step)),
         Found::Run(hardest) => ("inspect.html".into(), page_of_run(&run, hardest)),
@@ -132,8 +143,11 @@ struct Inspected {
     examples: Vec<ExampleStep>,
     weights: Vec<WeightStep>,
     what_if: Option<WhatIf>,
+    /// The state before the step, and the parameters after it.
     #[serde(skip)]
-    parameters: [Parameters; 2],
+    before: TrainingState,
+    #[serde(skip)]
+    after: Parameters,
 }
 
 /// What a step did to a layer.
@@ -164,12 +178,126 @@ struct WeightStep {
     after: f32,
 }
 
-/// The run with another learning rate from a step on.
+/// The run with other settings from a step on.
 #[derive(Serialize)]
 struct WhatIf {
-    learning_rate: f32,
-    /// Step, and its loss as recorded and with that rate.
+    /// The changes, as `--what-if` says them.
+    settings: String,
+    /// Step, and its loss as recorded and with those settings.
     losses: Vec<(usize, Option<f64>, f32)>,
+}
+
+/// The settings of a run with the changes of `--what-if`.
+struct Changed {
+    text: String,
+    config: TrainingConfig,
+    /// The run's model, with other dropout.
+    architecture: Architecture,
+}
+
+impl Changed {
+    fn new(run: &Rerun, changes: &[(String, String)]) -> Result<Self> {
+        let optimizer = run.config.optimizer.setting_names().iter().map(|name| name.replace('_', "-"));
+        let own = ["lr", "batch-size", "clip-norm", "label-smoothing", "schedule", "dropout"].map(String::from);
+        let possible: Vec<String> = own.into_iter().chain(optimizer).collect();
+        let mut settings = serde_json::to_value(&run.config)?;
+        let mut layers = run.start.architecture.layers().to_vec();
+        for (name, value) in changes {
+            let refused = |problem: &str| {
+                anyhow!("--what-if {}={}: {problem}", terminal::printable(name), terminal::printable(value))
+            };
+            if !possible.contains(name) {
+                return Err(refused(&format!("in this run it can change {}", possible.join(", "))));
+            }
+            if name == "dropout" {
+                let share = value.parse().map_err(|_| refused("is no number"))?;
+                let mut dropped = layers.iter_mut().filter(|layer| matches!(layer, Layer::Dropout { .. })).peekable();
+                if dropped.peek().is_none() {
+                    return Err(refused("the run's model has no dropout"));
+                }
+                dropped.for_each(|layer| *layer = Layer::Dropout { p: share });
+                continue;
+            }
+            let key = if name == "lr" { "learning_rate".into() } else { name.replace('-', "_") };
+            settings[key] = match value.as_str() {
+                "none" if name == "clip-norm" => serde_json::Value::Null,
+                text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+            };
+            let config = serde_json::from_value::<TrainingConfig>(settings.clone());
+            config
+                .map_err(|error| refused(&error.to_string()))?
+                .check()
+                .map_err(|error| refused(&error.to_string()))?;
+        }
+        let text: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let text = text.join(",");
+        let architecture = Architecture::new(run.start.architecture.input(), layers)
+            .with_context(|| format!("--what-if {}", terminal::printable(&text)))?;
+        Ok(Self { text, config: serde_json::from_value(settings)?, architecture })
+    }
+
+    fn training<'a>(&self, run: &'a Rerun) -> Result<Training<'a>> {
+        let training = run.training()?;
+        Ok(Training {
+            batch_size: self.config.batch_size.min(training.examples.len()),
+            optimizer: self.config.optimizer,
+            clip_norm: self.config.clip_norm,
+            objective: Objective { label_smoothing: self.config.label_smoothing, ..training.objective },
+            ..training
+        })
+    }
+
+    fn parameters(&self, parameters: &Parameters) -> Parameters {
+        Parameters { architecture: self.architecture.clone(), ..parameters.clone() }
+    }
+
+    /// Goes on from the state before a step: gives for each batch the step of the run that it begins in, its recorded loss,
+    /// and its loss now.
+    async fn go_on<B: Backend>(
+        &self,
+        run: &Rerun,
+        mut backend: B,
+        found: &Inspected,
+        steps: usize,
+    ) -> Result<Vec<(usize, Option<f64>, f32)>> {
+        let examples = run.data.train.len();
+        let mut moments: Vec<Parameters> = found.before.moments.iter().map(|moment| self.parameters(moment)).collect();
+        // Of a momentum that begins now.
+        let mut zero = self.parameters(&run.start);
+        zero.layers.iter_mut().for_each(|layer| layer.values.fill(0.0));
+        zero.statistics.clear();
+        moments.resize(self.config.optimizer.moments(), zero);
+        let parameters = self.parameters(&found.before.parameters);
+        backend.restore(&TrainingState { parameters, moments, best: None, updates: found.before.updates })?;
+        // Places in the run are those of its own batches, as is its schedule.
+        let config = self.config.clone().batch_size(run.config.batch_size);
+        let steps_of_epoch = examples.div_ceil(config.batch_size);
+        let end = (found.step - 1 + steps).min(config.steps(examples));
+        let (mut epoch, Step { mut first, .. }) = config.step_at(found.step - 1, examples);
+        let (mut begun, mut losses) = (Vec::new(), Vec::new());
+        let mut order_of = 0;
+        loop {
+            let index = (epoch - 1) * steps_of_epoch + first / config.batch_size;
+            if index >= end {
+                break;
+            }
+            if order_of != epoch {
+                backend.flush(&mut losses).await?;
+                backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
+                order_of = epoch;
+            }
+            let learning_rate = config.step_at(index, examples).1.learning_rate;
+            let batch = self.config.batch_size.min(examples - first);
+            backend.step(Step { first, batch, learning_rate }, &mut losses).await?;
+            begun.push(index + 1);
+            first += batch;
+            if first == examples {
+                (epoch, first) = (epoch + 1, 0);
+            }
+        }
+        backend.flush(&mut losses).await?;
+        Ok(begun.into_iter().zip(losses).map(|(step, loss)| (step, run.recorded(step), loss)).collect())
+    }
 }
 
 /// The examples with the highest loss over a run.
@@ -238,21 +366,12 @@ impl<'a, B: Backend> Walk<'a, B> {
 
 async fn look<B: Backend>(run: &Rerun, mut walk: Walk<'_, B>, args: &InspectArgs) -> Result<Found> {
     match args.step {
-        Some(step) => Ok(Found::Step(Box::new(inspect(run, &mut walk, step, args).await?))),
+        Some(step) => Ok(Found::Step(Box::new(inspect(run, &mut walk, step).await?))),
         None => Ok(Found::Run(hardest(run, &mut walk).await?)),
     }
 }
 
-async fn inspect<B: Backend>(
-    run: &Rerun,
-    walk: &mut Walk<'_, B>,
-    step: usize,
-    args: &InspectArgs,
-) -> Result<Inspected> {
-    let recorded = |step: usize| {
-        let points = &run.record.history.steps;
-        points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
-    };
+async fn inspect<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>, step: usize) -> Result<Inspected> {
     let before_it = run.checkpoints.iter().rfind(|(found, _)| (1..step).contains(&found.step));
     if let Some((_, state)) = before_it {
         walk.restore(state)?;
@@ -311,32 +430,19 @@ async fn inspect<B: Backend>(
     };
     let weights = most.into_iter().take(SINGLE).map(weight).collect();
 
-    let mut what_if = None;
-    if let Some(learning_rate) = args.what_if {
-        let config = run.config.clone().learning_rate(learning_rate);
-        config.check()?;
-        walk.restore(&before)?;
-        walk.losses.clear();
-        let end = (step - 1 + args.steps).min(config.steps(run.data.train.len()));
-        while walk.steps < end {
-            walk.step(&config).await?;
-        }
-        walk.finish().await?;
-        let losses = walk.losses.iter().zip(step..).map(|(&loss, step)| (step, recorded(step), loss)).collect();
-        what_if = Some(WhatIf { learning_rate, losses });
-    }
     Ok(Inspected {
         step,
         epoch,
         learning_rate,
         from,
-        recorded_loss: recorded(step),
+        recorded_loss: run.recorded(step),
         loss,
         layers,
         examples,
         weights,
-        what_if,
-        parameters: [before.parameters, after.parameters],
+        what_if: None,
+        before,
+        after: after.parameters,
     })
 }
 
@@ -515,16 +621,16 @@ fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
         what_if.losses.iter().filter_map(|&(step, recorded, _)| Some([step as f64, recorded?])).collect();
     let other = what_if.losses.iter().map(|&(step, _, loss)| [step as f64, f64::from(loss)]).collect();
     let mean = |points: &[[f64; 2]]| points.iter().map(|point| point[1]).sum::<f64>() / points.len().max(1) as f64;
+    let changes = html::name(&what_if.settings);
     let series = [
         Series { name: "as recorded".into(), colour: 0, mark: Mark::Line, points: recorded },
-        Series { name: format!("with --lr {}", what_if.learning_rate), colour: 1, mark: Mark::Line, points: other },
+        Series { name: format!("with {changes}"), colour: 1, mark: Mark::Line, points: other },
     ];
     let summary = format!(
-        "The mean over {} steps is {} as recorded, and {} with --lr {}.",
-        what_if.losses.len(),
+        "The mean over {} is {} as recorded, and {} with {changes}.",
+        format::counted(what_if.losses.len(), "step"),
         number(mean(&series[0].points), 3),
         number(mean(&series[1].points), 3),
-        what_if.learning_rate
     );
     let plot = Plot {
         title: "Loss of each step",
@@ -535,7 +641,7 @@ fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
         note: "",
     };
     html! {
-        p { "From step " (count(found.step)) " on, with the same batches and schedule. " (summary) }
+        p { "From step " (count(found.step)) " on, with the examples in the same order. " (summary) }
         div.plots { (plot.figure()) }
     }
 }
@@ -562,7 +668,7 @@ fn layers(found: &Inspected) -> Markup {
 }
 
 fn weights(run: &Rerun, found: &Inspected) -> Markup {
-    let [before, after] = found.parameters.each_ref().map(|parameters| &parameters.layers[0]);
+    let [before, after] = [&found.before.parameters, &found.after].map(|parameters| &parameters.layers[0]);
     let (inputs, outputs) = (before.inputs, before.outputs);
     let change = |output: usize| -> Vec<f32> {
         let at = |input: usize| after.values[input * outputs + output] - before.values[input * outputs + output];

@@ -22,7 +22,7 @@ use softstep::{Error, random};
 use super::rerun::Rerun;
 use crate::format::{count, counted};
 use crate::options::RunArgs;
-use crate::run::folder::{CONFIG, MODEL, RESULTS, read_model};
+use crate::run::folder::{CONFIG, METRICS, MODEL, RESULTS, read_model};
 use crate::run::metrics::EpochLine;
 use crate::run::record::{self, Results, StepPoint};
 use crate::terminal;
@@ -77,7 +77,7 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     if !folder.is_dir() {
         bail!("{}: there is no such folder; name the folder of a run", folder.display());
     }
-    let changed = match record::changed_files(folder)? {
+    let mut changed = match record::changed_files(folder)? {
         Some(changed) => changed,
         None => {
             terminal::notice(&format!(
@@ -98,6 +98,9 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     }
     let run =
         Rerun::open(&args.run).with_context(|| format!("the run in {} cannot be trained again", folder.display()))?;
+    if !run.record.history.damaged.is_empty() && !changed.iter().any(|name| name == METRICS) {
+        changed.push(METRICS.into());
+    }
     let mut found = match args.sample {
         Some(sample) => sampled(&run, sample.get())?,
         None => trained(&run, args).await?,
@@ -336,7 +339,8 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
         compare("loss", point.loss, loss);
         compare("learning rate", point.learning_rate, rate);
     }
-    for (epoch, (step, now)) in run.record.history.epochs.iter().zip(&again.epochs) {
+    for epoch in &run.record.history.epochs {
+        let Some((step, now)) = epoch.epoch.checked_sub(1).and_then(|at| again.epochs.get(at)) else { continue };
         for (what, recorded, names) in [
             ("training loss of the epoch", epoch.train_loss, &["train_loss"][..]),
             ("validation loss", epoch.validation_loss, &["validation_loss"]),

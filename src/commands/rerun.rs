@@ -114,6 +114,12 @@ impl Rerun {
         TrainingState { parameters: self.start.clone(), moments, best: None, updates: 0 }
     }
 
+    /// The recorded loss of step `step`, from 1.
+    pub fn recorded(&self, step: usize) -> Option<f64> {
+        let points = &self.record.history.steps;
+        points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
+    }
+
     /// Steps in `metrics.jsonl`.
     pub fn steps(&self) -> usize {
         self.record.history.steps.last().map_or(0, |point| point.step)

@@ -327,10 +327,16 @@ fn elsewhere(run: &checkpoint::Metadata) -> String {
     )
 }
 
+/// Returns true if a device is the one that a run computed on, by its backend and the device's name. One CPU is like
+/// another: what their bits depend on is in the driver.
+fn is_same_device((backend, adapter): (&str, &str), info: &DeviceInfo) -> bool {
+    backend == info.backend && (backend == "cpu" || adapter == info.name)
+}
+
 /// Says what may keep the run from going on with the same bits.
 fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
-    if (run.backend.as_str(), &run.adapter) != (info.backend, &info.name) {
+    if !is_same_device((&run.backend, &run.adapter), info) {
         if !args.gives("backend") && !args.gives("adapter") {
             bail!("{}", elsewhere(run));
         }
@@ -357,15 +363,13 @@ fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo)
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicBool::new(false));
-    #[cfg_attr(not(target_os = "linux"), expect(unused_mut))]
+    #[cfg_attr(not(unix), expect(unused_mut))]
     let mut signals = vec![SIGINT, SIGTERM];
-    #[cfg(target_os = "linux")]
+    #[cfg(unix)]
     {
         use signal_hook::consts::{SIGHUP, SIGQUIT};
-        let ignored = ignored_signals();
-        let is_heard = |signal: i32| ignored & (1 << (signal - 1)) == 0;
-        signals.extend(is_heard(SIGQUIT).then_some(SIGQUIT));
-        if is_heard(SIGHUP) {
+        signals.extend((!is_ignored(SIGQUIT)).then_some(SIGQUIT));
+        if !is_ignored(SIGHUP) {
             signal_hook::flag::register(SIGHUP, Arc::clone(&stop))?;
         }
     }
@@ -380,13 +384,24 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// A bit for each signal that whoever started the process told it to ignore, as `nohup` does. Linux says that in a file;
-/// elsewhere it takes an unsafe call, and there SIGHUP and SIGQUIT stay as they are.
-#[cfg(target_os = "linux")]
-fn ignored_signals() -> u64 {
+/// Returns true if whoever started the process told it to ignore this signal, as `nohup` does.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    // Linux says so in a file.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.map_or_else(|| child_ignores(signal), |mask| mask & (1 << (signal - 1)) != 0)
+}
+
+/// Whether a child of this process outlives the signal: what a process ignores, its children do. To ask the system itself
+/// takes an unsafe call.
+#[cfg(unix)]
+fn child_ignores(signal: i32) -> bool {
+    use std::process::{Command, Stdio};
+    // No core file is left of one that does not.
+    let script = format!("ulimit -c 0; kill -{signal} $$");
+    let child = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).stderr(Stdio::null()).status();
+    child.is_ok_and(|status| status.success())
 }
 
 /// The command that goes on with the run in this folder.
@@ -735,5 +750,21 @@ fn record(folder: &mut RunFolder, event: Event<'_>) -> softstep::Result<()> {
             folder.write_metrics(&EpochLine::new(epoch, train_loss, validation, test))
         }
         Event::EpochStarted { .. } | Event::EpochTrained { .. } | Event::Checkpoint { .. } => Ok(()),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use signal_hook::consts::{SIGHUP, SIGQUIT, SIGURG};
+
+    use super::{child_ignores, is_ignored};
+
+    #[test]
+    fn a_child_tells_which_signals_are_ignored() {
+        for signal in [SIGHUP, SIGQUIT] {
+            assert_eq!(child_ignores(signal), is_ignored(signal), "{signal}");
+        }
+        // It ends no process, as if every one ignored it.
+        assert!(child_ignores(SIGURG));
     }
 }

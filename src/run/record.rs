@@ -491,6 +491,8 @@ pub struct History {
     pub steps: Vec<StepPoint>,
     /// Its epochs, in order.
     pub epochs: Vec<EpochPoint>,
+    /// The numbers, from 1, of lines that are damaged and left out.
+    pub damaged: Vec<usize>,
 }
 
 impl History {
@@ -499,44 +501,82 @@ impl History {
         let mut input = BufReader::new(open(path)?);
         let mut history = Self::default();
         let mut text = Vec::new();
+        // The last line of a step and those of epochs behind it: whether it is sound shows at the next step.
+        let mut waiting: Vec<(usize, Line)> = Vec::new();
         for number in 1.. {
-            text.clear();
-            Read::by_ref(&mut input).take(MAX_LINE).read_until(b'\n', &mut text).map_err(Error::io("read", path))?;
-            if text.last() != Some(&b'\n') {
-                if text.len() as u64 == MAX_LINE {
-                    bail!("{}: line {number} is longer than any of a run", path.display());
-                }
+            let ends = read_line(&mut input, &mut text).map_err(Error::io("read", path))?;
+            if !ends {
                 break;
             }
-            history.take(&text).with_context(|| format!("{}: line {number} is damaged", path.display()))?;
+            let Ok(line) = serde_json::from_slice::<Line>(&text) else {
+                history.damaged.push(number);
+                continue;
+            };
+            if let Some(step) = line.step {
+                let before = history.steps.last().map_or(0, |point| point.step);
+                if step <= before {
+                    history.damaged.push(number);
+                    continue;
+                }
+                // A step that comes after a later one: its number is damaged, or the other's, which then is the outlier.
+                if waiting.first().and_then(|(_, line)| line.step).is_some_and(|waiting| waiting >= step) {
+                    history.damaged.push(waiting.remove(0).0);
+                }
+                history.take(&mut waiting);
+            }
+            waiting.push((number, line));
         }
+        history.take(&mut waiting);
+        history.damaged.sort_unstable();
         Ok(history)
     }
 
-    fn take(&mut self, text: &[u8]) -> Result<()> {
-        let line: Line = serde_json::from_slice(text)?;
-        let last = self.steps.last().map_or(0, |point| point.step);
-        match line.step {
-            Some(step) if step <= last => bail!("step {step} comes after step {last}"),
-            Some(step) => self.steps.push(StepPoint {
-                step,
-                loss: line.loss.unwrap_or(f64::NAN),
-                learning_rate: line.lr.unwrap_or(f64::NAN),
-            }),
-            None if last == 0 => bail!("an epoch comes before any step"),
-            None => self.epochs.push(EpochPoint {
-                epoch: line.epoch,
-                step: last,
-                train_loss: line.train_loss,
-                validation_loss: line.validation_loss,
-                validation_quality: line.validation_accuracy.or(line.validation_r_squared),
-                test_loss: line.test_loss,
-                test_quality: line.test_accuracy.or(line.test_r_squared),
-                real_values: line.test_r_squared.is_some(),
-            }),
+    /// Says which lines are damaged, if any are.
+    pub fn notice(&self, path: &Path) {
+        match self.damaged[..] {
+            [] => {}
+            [line] => terminal::notice(&format!("{}: line {line} is damaged and left out", path.display())),
+            [first, ..] => terminal::notice(&format!(
+                "{}: {} lines are damaged and left out, the first is line {first}",
+                path.display(),
+                self.damaged.len()
+            )),
         }
-        Ok(())
     }
+
+    fn take(&mut self, lines: &mut Vec<(usize, Line)>) {
+        for (number, line) in lines.drain(..) {
+            match (line.step, self.steps.last()) {
+                (Some(step), _) => self.steps.push(StepPoint {
+                    step,
+                    loss: line.loss.unwrap_or(f64::NAN),
+                    learning_rate: line.lr.unwrap_or(f64::NAN),
+                }),
+                (None, None) => self.damaged.push(number),
+                (None, Some(last)) => self.epochs.push(EpochPoint {
+                    epoch: line.epoch,
+                    step: last.step,
+                    train_loss: line.train_loss,
+                    validation_loss: line.validation_loss,
+                    validation_quality: line.validation_accuracy.or(line.validation_r_squared),
+                    test_loss: line.test_loss,
+                    test_quality: line.test_accuracy.or(line.test_r_squared),
+                    real_values: line.test_r_squared.is_some(),
+                }),
+            }
+        }
+    }
+}
+
+/// Reads a line, of one that is longer than any of a run the first bytes; returns false if its end is missing.
+fn read_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> std::io::Result<bool> {
+    text.clear();
+    input.take(MAX_LINE).read_until(b'\n', text)?;
+    if text.len() as u64 == MAX_LINE && text.last() != Some(&b'\n') {
+        input.skip_until(b'\n')?;
+        return Ok(true);
+    }
+    Ok(text.last() == Some(&b'\n'))
 }
 
 /// All of it.
@@ -578,6 +618,7 @@ impl Record {
             history: History::read(&folder.join(METRICS))?,
             results: Results::read(folder)?,
         };
+        record.history.notice(&folder.join(METRICS));
         if let Some(test) = record.results.as_ref().and_then(|results| results.test.as_ref()) {
             test.check().with_context(|| format!("{} is damaged", results.display()))?;
         }
