@@ -9,7 +9,7 @@
 //!
 //! [`data`] loads [`Examples`](data::Examples): features, and classes or real values as targets. [`trainer::train`]
 //! shuffles them into batches and passes each to a [`Backend`](backend::Backend) as a [`Step`](backend::Step); the
-//! backend returns the loss of every step, in order. The trainer reports [`Event`](trainer::Event)s to an observer; the
+//! backend returns the loss of every step, in order. The trainer reports [`Event`]s to an observer; the
 //! binary prints and records them.
 //!
 //! # A training step
