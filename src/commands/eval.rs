@@ -17,7 +17,7 @@ use crate::format::{UNDEFINED, count, counted, figure, interval_text, percent, s
 use crate::loading::{self, MAX_PATH};
 use crate::options::{DataArgs, DeviceArgs};
 use crate::quality::{error_text, guess_text, most_frequent, rmse, rmse_of_mean};
-use crate::run::folder::{self, Model};
+use crate::run::model::{self, Model};
 use crate::terminal::{self, DeviceLine, device_line, field, line, print, print_event, printable, right, table};
 
 /// Examples and formats, shown by `--help`.
@@ -61,7 +61,7 @@ pub struct EvalArgs {
 /// Evaluates the model on the data's test part, or on all of them.
 pub async fn run(args: &EvalArgs) -> Result<()> {
     let Model { path: file, parameters, seed, loss, preprocessing, data: name, train_sha256, .. } =
-        folder::read_model(&args.model)?;
+        model::read_model(&args.model)?;
     let own = args.data.is_none();
     let spec = args.data.as_ref().unwrap_or(&name);
     let set = DataArgs { data: spec.clone(), data_dir: args.data_dir.clone() };

@@ -21,7 +21,7 @@ use self::runner::Runner;
 use self::sections::Provenance;
 use self::text::{Language, Text};
 use crate::options::{BackendChoice, DeviceArgs};
-use crate::run::folder;
+use crate::run::files;
 use crate::terminal::{path_text, print, print_json, serialize_device, style};
 use crate::{device, html};
 
@@ -119,7 +119,7 @@ pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
         ],
     };
     let document = sections::page(&lesson, &provenance, text)?;
-    folder::write_named("--out", &args.out, html::MARK, document.as_bytes())?;
+    files::write_named("--out", &args.out, html::MARK, document.as_bytes())?;
     progress.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
 }
 

@@ -24,7 +24,7 @@ use crate::html::plot::{Axis, Mark, Plot, Series};
 use crate::html::{self, note, picture, section, table, tiles};
 use crate::options::{RunArgs, at_least_1};
 use crate::run::error_analysis::{Input, chunks, look_of, outputs};
-use crate::run::folder::write_named;
+use crate::run::files::write_named;
 use crate::{model_summary, shell, terminal};
 
 /// Examples and formats, shown by `--help`.

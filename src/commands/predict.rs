@@ -17,7 +17,8 @@ use softstep::loss::{Link, Loss};
 use crate::device;
 use crate::format::{no_formula, percent, significant};
 use crate::options::{DeviceArgs, at_least_1};
-use crate::run::folder::{self, Model, write_named};
+use crate::run::files::write_named;
+use crate::run::model::{self, Model};
 use crate::terminal::{self, print, print_json, printable, printable_end, right, table};
 
 /// Examples and formats, shown by `--help`.
@@ -103,7 +104,7 @@ pub enum Outcome {
 
 /// Predicts; whether every file could be read.
 pub async fn run(args: &PredictArgs) -> Result<bool> {
-    let model = folder::read_model(&args.model)?;
+    let model = model::read_model(&args.model)?;
     let Model { parameters, loss, preprocessing, data, image, .. } = &model;
     let fit = match args.fit {
         Some(FitChoice::Digit) => Fit::Digit,

@@ -11,9 +11,10 @@ use softstep::Error;
 
 use crate::format::no_formula;
 use crate::html::plot::MAX_SERIES;
-use crate::run::folder::{REPORT, write_named};
-use crate::run::page;
-use crate::run::record::{EpochPoint, Record};
+use crate::run::files::write_named;
+use crate::run::metrics::EpochPoint;
+use crate::run::page::{self, REPORT};
+use crate::run::record::Record;
 use crate::{html, terminal};
 
 /// Examples and formats, shown by `--help`.

@@ -22,9 +22,10 @@ use softstep::{Error, random};
 use super::rerun::Rerun;
 use crate::format::{count, counted};
 use crate::options::RunArgs;
-use crate::run::folder::{CONFIG, METRICS, MODEL, RESULTS, read_model};
-use crate::run::metrics::EpochLine;
-use crate::run::record::{self, Results, StepPoint};
+use crate::run::config::CONFIG;
+use crate::run::metrics::{EpochLine, METRICS, StepPoint};
+use crate::run::model::{MODEL, read_model};
+use crate::run::results::{self, RESULTS, Results};
 use crate::terminal;
 
 /// Examples and formats, shown by `--help`.
@@ -77,7 +78,7 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     if !folder.is_dir() {
         bail!("{}: there is no such folder; name the folder of a run", folder.display());
     }
-    let mut changed = match record::changed_files(folder)? {
+    let mut changed = match results::changed_files(folder)? {
         Some(changed) => changed,
         None => {
             terminal::notice(&format!(

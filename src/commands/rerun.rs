@@ -13,8 +13,9 @@ use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
 
 use crate::options::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
-use crate::run::folder;
-use crate::run::record::{Config, Record, Source};
+use crate::run::config::{Config, Source};
+use crate::run::record::Record;
+use crate::run::{checkpoints, model};
 use crate::terminal::printable;
 use crate::{device, loading};
 
@@ -80,7 +81,7 @@ impl Rerun {
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
         let start = match &source.init {
             Some(init) => {
-                let model = folder::read_model(Path::new(&init.path))
+                let model = model::read_model(Path::new(&init.path))
                     .with_context(|| format!("the run in {folder} started from {}", printable(&init.path)))?;
                 if model.parameters.sha256() != init.parameters_sha256 {
                     bail!(
@@ -95,7 +96,7 @@ impl Rerun {
         if start.architecture != architecture {
             bail!("{folder}: it started from the model {}, and its settings make {architecture}", start.architecture);
         }
-        let checkpoints = folder::good_checkpoints(&args.run)?;
+        let checkpoints = checkpoints::good_checkpoints(&args.run)?;
         let checkpoints = checkpoints.into_iter().filter(|(found, _)| found.architecture == architecture).collect();
         Ok(Self { record, config, data, validation, start, checkpoints, class_weights })
     }

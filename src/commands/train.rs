@@ -29,14 +29,14 @@ use self::progress::{Header, Progress};
 use crate::flags::with_flags;
 use crate::loading::{self, MAX_PATH, TableProgress};
 use crate::options::{BackendChoice, DataArgs, DeviceArgs};
-use crate::run::error_analysis::Tested;
+use crate::run::config::{self, Config, Init, Source, whole_path};
+use crate::run::error_analysis::ErrorAnalysis;
 use crate::run::events::Events;
-use crate::run::folder::{self, Model, RunFolder, Stopped};
-use crate::run::metrics::{EpochLine, StepLine};
+use crate::run::folder::{self, RunFolder, Stopped};
+use crate::run::metrics::{self, History};
+use crate::run::model::{self, Model};
 use crate::run::page;
-use crate::run::record::{
-    Config, History, Init, Outcome, Profile, Results, Source, Verified as VerifiedSteps, digests, whole_path,
-};
+use crate::run::results::{Outcome, Profile, Results, VerifiedSteps, digests};
 use crate::{device, shell, terminal};
 
 /// The exit code of a run that was stopped: 128 + SIGINT, as shells have it.
@@ -58,7 +58,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     if let Some(out) = &args.out {
         folder::check_free("--out", out)?;
     }
-    let initial: Option<Model> = args.init.as_deref().map(folder::read_model).transpose()?;
+    let initial: Option<Model> = args.init.as_deref().map(model::read_model).transpose()?;
 
     let init = initial.as_ref().and_then(|model| {
         Some(Init { path: whole_path(args.init.as_deref()?)?, parameters_sha256: model.parameters.sha256() })
@@ -174,8 +174,8 @@ async fn find_rate<B: Backend>(
 fn is_complete(folder: &Path) -> bool {
     let ended = |results: Results| results.outcome == Outcome::Ended;
     Results::read(folder).is_ok_and(|results| results.is_some_and(ended))
-        && Config::read(&folder.join(folder::CONFIG)).is_ok()
-        && folder.join(folder::REPORT).exists()
+        && Config::read(&folder.join(config::CONFIG)).is_ok()
+        && folder.join(page::REPORT).exists()
 }
 
 /// Where to look for the data of a run that cannot be loaded.
@@ -541,7 +541,7 @@ impl Job<'_> {
                     let awaited = config.ended(&position) || stop.load(Ordering::Relaxed);
                     folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state, awaited)?;
                 }
-                _ => record(&mut folder, event)?,
+                _ => folder.write_metrics(event)?,
             }
             if let Event::Step { step: 1, loss, .. } = event {
                 first_loss = Some(f64::from(loss));
@@ -578,7 +578,7 @@ impl Job<'_> {
             profile: Profile::new(backend.profile(), timings.seconds),
             timings,
             verification: backend.verification().map(VerifiedSteps::new),
-            test: last_test.map(|(epoch, test)| Tested::new(epoch, data, &test)),
+            test: last_test.map(|(epoch, test)| ErrorAnalysis::new(epoch, data, &test)),
             findings: Vec::new(),
         };
         match trained {
@@ -707,7 +707,7 @@ async fn conclude<B: Backend>(
         Some(set) => Some(backend.evaluate(set).await?),
         None => None,
     };
-    let history = History::read(&folder.join(folder::METRICS)).unwrap_or_default();
+    let history = History::read(&folder.join(metrics::METRICS)).unwrap_or_default();
     Ok(Summary {
         epochs: ended.position.epoch - 1,
         steps: ended.step,
@@ -719,9 +719,14 @@ async fn conclude<B: Backend>(
 }
 
 /// What the model that was kept makes of the test part. Whatever the device does now, the model is saved.
-async fn examine<B: Backend>(backend: &mut B, config: &TrainingConfig, data: &Data, summary: &Summary) -> Tested {
+async fn examine<B: Backend>(
+    backend: &mut B,
+    config: &TrainingConfig,
+    data: &Data,
+    summary: &Summary,
+) -> ErrorAnalysis {
     let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
-    let mut tested = Tested::new(kept, data, &summary.test);
+    let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
     if let Err(error) = tested.examine(backend, data, &summary.test).await {
         terminal::notice(&format!("the report will show no mistakes: {error}"));
     }
@@ -739,20 +744,6 @@ fn write_page(folder: &RunFolder, results: &Results, args: &TrainArgs) -> Option
         }
     }
 }
-
-/// Keeps an event in `metrics.jsonl`.
-fn record(folder: &mut RunFolder, event: Event<'_>) -> softstep::Result<()> {
-    match event {
-        Event::Step { step, epoch, loss, learning_rate: lr, .. } => {
-            folder.write_metrics(&StepLine { step, epoch, loss, lr })
-        }
-        Event::EpochEvaluated { epoch, train_loss, validation, test } => {
-            folder.write_metrics(&EpochLine::new(epoch, train_loss, validation, test))
-        }
-        Event::EpochStarted { .. } | Event::EpochTrained { .. } | Event::Checkpoint { .. } => Ok(()),
-    }
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use signal_hook::consts::{SIGHUP, SIGQUIT, SIGURG};

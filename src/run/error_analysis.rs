@@ -9,7 +9,7 @@ use softstep::metrics::Confusion;
 use crate::format::{number, rounded};
 use crate::html::{self, picture};
 use crate::quality;
-use crate::run::record::null_is_nan;
+use crate::run::files::null_is_nan;
 
 /// Upper limits of the recorded mistakes, for pictures and for rows of a table.
 const PICTURES: usize = 24;
@@ -26,7 +26,7 @@ const CHUNK: usize = 1 << 22;
 
 /// Results of a model on its test part.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Tested {
+pub struct ErrorAnalysis {
     /// Epoch of the parameters.
     pub epoch: usize,
     /// Number of test examples.
@@ -112,7 +112,7 @@ pub enum Input {
     Row(Vec<(String, String)>),
 }
 
-impl Tested {
+impl ErrorAnalysis {
     /// Results that follow from the evaluation alone, with a confusion matrix of at most [`MAX_CLASSES`] classes.
     pub fn new(epoch: usize, data: &Data, evaluation: &Evaluation) -> Self {
         let mut confusion = Vec::new();

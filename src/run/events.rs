@@ -14,8 +14,7 @@ use prost::Message;
 use softstep::backend::Evaluation;
 use softstep::trainer;
 
-use crate::run::folder::METRICS;
-use crate::run::record::{EpochPoint, History, StepPoint};
+use crate::run::metrics::{EpochPoint, History, METRICS, StepPoint};
 use crate::terminal;
 
 /// File name prefix by which TensorBoard recognises event files.

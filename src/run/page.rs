@@ -15,10 +15,16 @@ use crate::format::{count, counted, duration, four_decimals, number, percent, ro
 use crate::html::plot::{Axis, Bars, Mark, Plot, Series, smoothed, thinned};
 use crate::html::{self, facts, note, picture, section, table, tiles};
 use crate::model_summary::model_name;
-use crate::run::error_analysis::{Input, Mistake, Tested, Wrong};
-use crate::run::folder::{self, REPORT, write_whole};
-use crate::run::record::{EpochPoint, Outcome, Record, Results, Timings, WorstNumber};
+use crate::run::error_analysis::{ErrorAnalysis, Input, Mistake, Wrong};
+use crate::run::files::write_whole;
+use crate::run::metrics::EpochPoint;
+use crate::run::model;
+use crate::run::record::Record;
+use crate::run::results::{Outcome, Results, Timings, WorstNumber};
 use crate::shell;
+
+/// Name of the file.
+pub const REPORT: &str = "report.html";
 
 /// Columns of a plot of steps: as many as can be seen.
 const COLUMNS: usize = 480;
@@ -79,7 +85,7 @@ pub fn whole(record: &Record) -> Option<&Results> {
     record.results.as_ref().filter(|results| results.step + uncounted(results) >= last)
 }
 
-fn tested(record: &Record) -> Option<&Tested> {
+fn tested(record: &Record) -> Option<&ErrorAnalysis> {
     whole(record)?.test.as_ref()
 }
 
@@ -200,7 +206,7 @@ fn missing(record: &Record) -> Vec<&'static str> {
         ),
         (_, Some(results)) => match &results.test {
             None => missing.push("The run did not come to an evaluation: no confusion matrix and mistakes."),
-            Some(Tested { mistakes: None, .. }) => {
+            Some(ErrorAnalysis { mistakes: None, .. }) => {
                 let real_values = last_epoch(record).is_some_and(|epoch| epoch.real_values);
                 missing.push(match results.outcome {
                     Outcome::Ended if real_values => {
@@ -509,7 +515,7 @@ fn matrix(confusion: &Confusion, names: &[String]) -> Markup {
 }
 
 /// The pairs of classes that are most often mistaken.
-fn pairs(test: &Tested, name: impl Fn(usize) -> String) -> Markup {
+fn pairs(test: &ErrorAnalysis, name: impl Fn(usize) -> String) -> Markup {
     let mut cells: Vec<_> = test.confusion.iter().filter(|cell| cell[0] != cell[1]).collect();
     cells.sort_by_key(|cell| std::cmp::Reverse(cell[2]));
     let rows = cells.into_iter().take(PAIRS).map(|&[label, taken, times]| vec![name(label), name(taken), count(times)]);
@@ -607,7 +613,7 @@ fn weights(record: &Record) -> Option<Markup> {
     if !matches!(architecture.layers(), [Layer::Linear { .. }]) {
         return None;
     }
-    let model = match folder::read_model(&record.folder) {
+    let model = match model::read_model(&record.folder) {
         Ok(model) => model,
         Err(error) => {
             let text = format!("The weights cannot be shown: {error:#}");

@@ -8,11 +8,13 @@ use crate::format::{count, counted, four_decimals, number};
 use crate::html::plot::{Axis, Mark, Plot, Series, smoothed};
 use crate::html::{self, note, section, table};
 use crate::model_summary::model_name;
+use crate::run::config::Config;
 use crate::run::page::{
     Figure, epoch_line, final_test, is_wide, last_epoch, loss, losses, plot_of_epochs, quality_text, settings,
     training_time, whole, window,
 };
-use crate::run::record::{Config, Outcome, Record};
+use crate::run::record::Record;
+use crate::run::results::Outcome;
 
 /// Points of a curve: as many as can be seen.
 const COLUMNS: usize = 240;

@@ -40,7 +40,7 @@ use crate::format::{count, counted, figure, interval_text, percent, rate};
 use crate::model_summary::model_lines;
 use crate::quality::{error_text, example_unit, guess_text, quality, rmse};
 use crate::run::metrics::{EpochLine, TestLine, ValidationLine};
-use crate::run::record::{Profile, Timings, Verified};
+use crate::run::results::{Profile, Timings, VerifiedSteps};
 use crate::terminal::{
     DeviceLine, device_line, field, line, notice, notice_with_command, path_text, print, print_event, printable, right,
     style, table,
@@ -288,7 +288,7 @@ impl<'a> Progress<'a> {
     pub fn verification(&mut self, found: Option<&Verification>, steps: usize) {
         let Some(found) = found else { return };
         if self.json {
-            return self.printed(print_event("verification", &Verified::new(found)));
+            return self.printed(print_event("verification", &VerifiedSteps::new(found)));
         }
         let Verification { steps: verified, worst } = found;
         let mut lines = vec![field(
