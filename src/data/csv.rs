@@ -70,6 +70,7 @@ pub enum Task {
 
 /// A loaded table whose statistics can be recomputed from fewer rows: [`Data::refit`].
 #[derive(Clone, Debug)]
+#[doc(hidden)]
 pub struct Loaded {
     rows: Rows,
     /// Rows of a separate test file.
