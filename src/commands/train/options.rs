@@ -335,30 +335,30 @@ impl TrainArgs {
         self.optimizer.or_else(|| (self.momentum.is_some() || self.nesterov).then(|| Sgd::default().into()))
     }
 
-    /// The settings of the run on this data, and in a sentence those that the command line leaves to the data and why they
-    /// are what they are.
+    /// Returns the settings of the run on this data; and, in a sentence, the settings that are chosen by the data, with the
+    /// reason.
     ///
     /// # Errors
     /// Layers that do not fit the data, or a loss that is not for it.
     pub fn config(&self, data: &Data) -> softstep::Result<(TrainingConfig, Option<String>)> {
-        let optimizer = self.chosen_optimizer();
         let layers = self.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
         let loss = self.loss.unwrap_or_else(|| Loss::default_for(&data.train));
-        let config = self.config_with(&Defaults::without_data(optimizer), layers, loss);
+        let config = self.fixed_settings(layers, loss);
         let architecture = config.architecture(data.shape(), loss.outputs(&data.train)?)?;
+        let optimizer = self.chosen_optimizer();
         let outline = Outline { loss, architecture: &architecture, batch_size: self.batch_size, optimizer };
         let defaults = Defaults::new(&data.train, &outline);
-        Ok((self.config_with(&defaults, config.layers, loss), self.chosen(&defaults)))
+        Ok((self.with_defaults(config, &defaults), self.chosen(&defaults)))
     }
 
-    /// The settings of the run as far as they do not depend on the data.
+    /// Returns the settings without data: with the layers of a text, and the defaults for unknown data.
     pub fn provisional(&self) -> TrainingConfig {
         let layers = match &self.layers {
             Some(LayersChoice::These(layers)) => Some(layers.clone()),
             Some(LayersChoice::Preset(_)) | None => None,
         };
-        let defaults = Defaults::without_data(self.chosen_optimizer());
-        self.config_with(&defaults, layers, self.loss.unwrap_or_default())
+        let config = self.fixed_settings(layers, self.loss.unwrap_or_default());
+        self.with_defaults(config, &Defaults::without_data(self.chosen_optimizer()))
     }
 
     /// The settings that the command line leaves to the data, and why they are what they are; `None` if it leaves none.
@@ -380,26 +380,14 @@ impl TrainArgs {
         (!left.is_empty()).then(|| format!("{}, as {reason}", left.join(", ")))
     }
 
-    fn config_with(&self, defaults: &Defaults, layers: Option<Vec<Layer>>, loss: Loss) -> TrainingConfig {
+    /// Returns the settings that have the same default for all data.
+    fn fixed_settings(&self, layers: Option<Vec<Layer>>, loss: Loss) -> TrainingConfig {
         TrainingConfig::default()
             .hidden(self.hidden.clone())
             .activation(self.activation)
             .layers(layers)
-            .epochs(self.epochs.unwrap_or(defaults.epochs))
             .batch_size(self.batch_size)
-            .learning_rate(match self.learning_rate {
-                Some(RateChoice::Rate(rate)) => rate,
-                Some(RateChoice::Auto) | None => defaults.learning_rate,
-            })
-            .optimizer(self.optimizer(defaults.optimizer))
             .clip_norm(self.clip_norm)
-            .schedule(match self.schedule {
-                Some(ScheduleChoice::Constant) => Schedule::Constant,
-                Some(ScheduleChoice::Cosine) => Schedule::Cosine,
-                Some(ScheduleChoice::Step) => Schedule::Step,
-                Some(ScheduleChoice::OneCycle) => Schedule::OneCycle,
-                None => defaults.schedule,
-            })
             .warmup(self.warmup)
             .augment(self.augment)
             .seed(self.seed)
@@ -413,6 +401,24 @@ impl TrainArgs {
                 Some(KeepChoice::Best) => Keep::Best,
                 None if self.patience.is_some() => Keep::Best,
                 None => Keep::Last,
+            })
+    }
+
+    /// Sets the settings whose defaults depend on the data.
+    fn with_defaults(&self, config: TrainingConfig, defaults: &Defaults) -> TrainingConfig {
+        config
+            .epochs(self.epochs.unwrap_or(defaults.epochs))
+            .learning_rate(match self.learning_rate {
+                Some(RateChoice::Rate(rate)) => rate,
+                Some(RateChoice::Auto) | None => defaults.learning_rate,
+            })
+            .optimizer(self.optimizer(defaults.optimizer))
+            .schedule(match self.schedule {
+                Some(ScheduleChoice::Constant) => Schedule::Constant,
+                Some(ScheduleChoice::Cosine) => Schedule::Cosine,
+                Some(ScheduleChoice::Step) => Schedule::Step,
+                Some(ScheduleChoice::OneCycle) => Schedule::OneCycle,
+                None => defaults.schedule,
             })
     }
 }

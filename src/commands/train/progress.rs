@@ -265,6 +265,11 @@ impl<'a> Progress<'a> {
         epoch == 1 || epoch == epochs || epoch.is_multiple_of(every)
     }
 
+    /// Returns the step that the run was resumed from; 0 for a new run.
+    pub fn resumed_from(&self) -> usize {
+        self.run.resumed_from.unwrap_or(0)
+    }
+
     /// Removes the progress bar, however training ended.
     pub fn close(&self) {
         self.bar.finish_and_clear();
