@@ -21,6 +21,9 @@ use softstep::model::{Activation, Architecture, Layer, Preset, Shape, parse_laye
 use softstep::optimizer::{Optimizer, Schedule, Settings, Sgd, Warmup};
 use softstep::trainer::{Keep, TrainingConfig};
 
+use crate::commands::export::{self, ExportArgs};
+use crate::commands::import::{self, ImportArgs};
+
 /// Train softmax classifiers on any GPU
 #[derive(Debug, Parser)]
 #[command(name = "softstep", version, arg_required_else_help = true, after_help = SHORT_EXAMPLES, after_long_help = EXAMPLES)]
@@ -263,6 +266,12 @@ pub enum Command {
     /// Say what a trained model makes of images, tables or arrays
     #[command(after_long_help = PREDICT_HELP)]
     Predict(PredictArgs),
+    /// Write a trained model for other programs: ONNX, PyTorch or C
+    #[command(after_long_help = export::HELP)]
+    Export(ExportArgs),
+    /// Make a model of weights that PyTorch or Keras trained
+    #[command(after_long_help = import::HELP)]
+    Import(Box<ImportArgs>),
     /// Write the page of a run, or one that compares several
     #[command(after_long_help = REPORT_HELP)]
     Report(ReportArgs),
@@ -353,6 +362,12 @@ const OWN_DATA: [(&str, &[Kind]); 11] = [
     ("strict", &[Kind::Images]),
     ("test", &[Kind::Table, Kind::Images, Kind::Arrays]),
 ];
+
+/// The first flag among `given` that is for people's own data, but not of this kind; and for which kinds.
+pub fn unfit(given: &BTreeMap<String, String>, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
+    let unfit = OWN_DATA.iter().filter(|(_, kinds)| kind.is_none_or(|kind| !kinds.contains(&kind)));
+    unfit.filter_map(|(field, kinds)| Some((given.get(*field)?.as_str(), *kinds))).next()
+}
 
 impl OwnDataArgs {
     /// What to make of a table whose target is given.
@@ -463,7 +478,7 @@ pub enum BackendChoice {
 }
 
 /// `--activation`: one by its name.
-fn activation() -> impl TypedValueParser<Value = Activation> {
+pub fn activation() -> impl TypedValueParser<Value = Activation> {
     let names = Activation::ALL.map(|activation| PossibleValue::new(activation.name()).help(activation.to_string()));
     PossibleValuesParser::new(names).map(|name| Activation::from_name(&name).unwrap_or_default())
 }
@@ -708,8 +723,7 @@ pub struct TrainArgs {
 impl TrainArgs {
     /// The first flag on the command line that is for people's own data, but not of this kind; and for which kinds.
     pub fn unfit(&self, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
-        let unfit = OWN_DATA.iter().filter(|(_, kinds)| kind.is_none_or(|kind| !kinds.contains(&kind)));
-        unfit.filter_map(|(field, kinds)| Some((self.given.get(*field)?.as_str(), *kinds))).next()
+        unfit(&self.given, kind)
     }
 
     /// Whether the command line says `field`.
@@ -944,7 +958,7 @@ pub enum FitChoice {
 }
 
 /// `--hidden`: one of its sizes.
-fn layer_size(text: &str) -> Result<usize, String> {
+pub fn layer_size(text: &str) -> Result<usize, String> {
     text.trim().parse().map_err(|_| "sizes are whole numbers with commas between them, as in 128,64".into())
 }
 
@@ -1158,6 +1172,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         train.given = given(name, matches);
         train.arguments = arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     }
+    if let (Command::Import(import), Some((name, matches))) = (&mut cli.command, matches.subcommand()) {
+        import.given = given(name, matches);
+    }
     let run = match &cli.command {
         Command::Reproduce(reproduce) => Some(("reproduce", &reproduce.run)),
         Command::Inspect(inspect) => Some(("inspect", &inspect.run)),
@@ -1189,7 +1206,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         | Command::Reproduce(_)
         | Command::Inspect(_)
         | Command::Adapters(_)
-        | Command::Doctor(_) => None,
+        | Command::Doctor(_)
+        | Command::Export(_)
+        | Command::Import(_) => None,
     };
     if let Some((command, DeviceArgs { backend: BackendChoice::Cpu, adapter: Some(_) })) = device {
         let problem = "--adapter chooses a GPU and does not go with --backend cpu";
