@@ -1,6 +1,9 @@
 // Copies the examples of a batch from the data set to the tensor that a layer reads, if they are augmented or the first
 // layer is not linear. For a convolution over few channels, every value gets a block of its own, together with the next
 // three values of its row of pixels (OVERLAPPING), so that a kernel row is contiguous in full blocks.
+//
+// Provides: gather_images.
+// Needs: Source, batch_blocks, source_of_row, value_of.
 override CHANNELS: u32;
 override HEIGHT: u32;
 override WIDTH: u32;

@@ -4,7 +4,9 @@
 // For a convolution, a row of A is a pixel of the input: d_outputs at the positions whose windows cover it, kernel row
 // by kernel row from the last to the first. d_outputs has zeros between its positions, so that they are one pixel
 // apart, and around them.
-// around them.
+//
+// Provides: column_blocks, depth_blocks, load_a, load_b, locate_a, locate_b, row_blocks, store.
+// Needs: Layout, activate_backward, batch_blocks, pixel_at, pixels_at.
 override INPUTS: u32; // number of features, or channels of an image
 override INPUT_BLOCKS: u32; // blocks of 4 from an example to the next in the activations
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs and of the weights

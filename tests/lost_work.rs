@@ -342,6 +342,46 @@ fn metrics_that_were_cut_in_the_middle_of_a_line_are_not_glued_together() {
 }
 
 #[test]
+fn lines_of_the_metrics_that_are_damaged_are_left_out_and_stop_nothing() {
+    let folder = folder();
+    let run = stopped_run(folder.path(), &["--tensorboard"]);
+    let metrics = String::from_utf8(read(&run, "metrics.jsonl")).unwrap();
+    let lines: Vec<&str> = metrics.lines().collect();
+    let step = |line: &str| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64();
+    // No JSON, other bytes, a step that is too high, one that is too low, zeros, and a line beyond all bounds.
+    let long = "x".repeat(3 << 20);
+    let damages: [&dyn Fn(&str) -> Vec<u8>; 6] = [
+        &|line| line[..line.len() / 2].into(),
+        &|line| [&b"\xff\xfe"[..], &line.as_bytes()[2..]].concat(),
+        &|line| line.replacen("\"step\":", "\"step\":9", 1).into(),
+        &|line| line.replacen("\"step\":4", "\"step\":", 1).into(),
+        &|line| vec![0; line.len()],
+        &|_| long.clone().into(),
+    ];
+    for damage in damages {
+        let text: Vec<u8> = (lines.iter())
+            .flat_map(|line| [if step(line) == Some(42) { damage(line) } else { line.as_bytes().into() }, b"\n".into()])
+            .flatten()
+            .collect();
+        fs::write(run.join("metrics.jsonl"), text).unwrap();
+        let report = softstep(folder.path(), &["report", "run"]);
+        assert!(report.code == 0 && report.stderr.contains("metrics.jsonl: line 43 is damaged"), "{report:?}");
+        let csv = softstep(folder.path(), &["report", "run", "--csv=steps.csv"]);
+        let table = fs::read_to_string(folder.path().join("steps.csv")).unwrap();
+        let steps: Vec<u64> =
+            table.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
+        let all: Vec<u64> = lines.iter().filter_map(|line| step(line)).filter(|&step| step != 42).collect();
+        assert!(steps == all, "{csv:?}");
+        let last = checkpoints(&run).pop().unwrap().0;
+        let child = start(folder.path(), &["train", "-q", "--resume", "run"]);
+        wait_for_checkpoint(&run, last + 20);
+        signal(&child, "-INT");
+        let resumed = end(child, folder.path());
+        assert!(resumed.code == 130 && !resumed.stderr.contains("no report"), "{resumed:?}");
+    }
+}
+
+#[test]
 fn a_configuration_that_is_lost_or_damaged_comes_from_the_checkpoint() {
     let folder = folder();
     let run = stopped_run(folder.path(), &[]);

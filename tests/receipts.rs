@@ -276,6 +276,55 @@ fn a_step_is_the_same_again_from_a_checkpoint_and_from_the_start() {
         assert_eq!((losses.len(), losses[0][0].as_u64()), (10, Some(20)));
         assert_eq!(losses.iter().all(|loss| loss[1] == loss[2]), same, "{losses:?}");
     }
+    // Settings that change nothing change nothing, several at once, from a checkpoint and on another place in an epoch.
+    for run in ["run", "conv"] {
+        let config = fs::read_to_string(folder.join(run).join("config.json")).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        let same = format!("--what-if=lr={},weight-decay={}", config["learning_rate"], config["weight_decay"]);
+        let dropout = if run == "conv" { "--what-if=dropout=0.2" } else { "--what-if=momentum=0" };
+        let [batch, schedule] = ["batch_size", "schedule"].map(|name| config[name].to_string().replace('"', ""));
+        let more = format!("batch-size={batch},label-smoothing=0,schedule={schedule},clip-norm=none");
+        let more = ["--what-if", &more, dropout];
+        let found = inspect(folder, &[&[run, "--step=20", "--steps=10", &same][..], &more].concat());
+        let losses = found["what_if"]["losses"].as_array().unwrap();
+        assert!(losses.len() == 10 && losses.iter().all(|loss| loss[1] == loss[2]), "{found}");
+    }
+    // Each of them changes the run.
+    for (run, change) in [
+        ("run", "weight-decay=0.5"),
+        ("run", "momentum=0.9"),
+        ("run", "clip-norm=0.01"),
+        ("run", "label-smoothing=0.3"),
+        ("run", "schedule=constant"),
+        ("conv", "dropout=0.5"),
+    ] {
+        let found = inspect(folder, &[run, "--step=20", "--steps=10", "--what-if", change]);
+        let losses = found["what_if"]["losses"].as_array().unwrap();
+        assert!(losses.len() == 10 && losses.iter().any(|loss| loss[1] != loss[2]), "{change}: {found}");
+    }
+    // Of half the size there are twice as many batches, each beside the step that it begins in.
+    let found = inspect(folder, &["run", "--step=20", "--steps=10", "--what-if=batch-size=32"]);
+    let steps: Vec<u64> =
+        found["what_if"]["losses"].as_array().unwrap().iter().map(|loss| loss[0].as_u64().unwrap()).collect();
+    assert_eq!(steps[..7], [20, 20, 21, 21, 22, 22, 23], "{found}");
+    assert_eq!(steps.last(), Some(&29));
+    for (change, problem) in [
+        (
+            "optimizer=lion",
+            "in this run it can change lr, batch-size, clip-norm, label-smoothing, schedule, dropout, momentum",
+        ),
+        ("beta1=0.5", "in this run it can change"),
+        ("lr=fast", "invalid type"),
+        ("lr=-1", "must be above 0"),
+        ("batch-size=0", "must be 1 or more"),
+        ("schedule=\u{1b}[31m", "schedule="),
+        ("dropout=0.5", "has no dropout"),
+        ("lr", "is a setting and its value"),
+    ] {
+        let refused = softstep(folder, &["inspect", "run", "--step=20", "--what-if", change]);
+        assert!(refused.code != 0 && refused.stderr.contains(problem), "{refused:?}");
+        assert!(!refused.stderr.contains('\u{1b}'), "{refused:?}");
+    }
     let refused = softstep(folder, &["inspect", "run", "--step=47"]);
     assert!(refused.code == 1 && refused.stderr.contains("has 46 steps"), "{refused:?}");
 }

@@ -11,18 +11,21 @@ use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args};
 use indicatif::HumanBytes;
 use serde_json::{Map, json};
-use softstep::backend::{Backend, Evaluation};
-use softstep::cpu::CpuBackend;
+use softstep::any_backend::Device;
+use softstep::backend::{Evaluation, Inference};
 use softstep::data::{ArrayFormat, Data, Elements, Measured, Part, Preprocessing, Scale, TableFormat};
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 use softstep::model::{Parameters, check_fit};
 use softstep::model_file::{self, Metadata};
 use softstep::plan::Plan;
 
 use super::eval;
-use crate::record::Results;
-use crate::report;
-use crate::run_folder::{self, Model, write_named};
+use crate::format::{counted, figure, percent};
+use crate::quality::quality;
+use crate::run::files::write_named;
+use crate::run::model::{self, Model};
+use crate::run::results::Results;
+use crate::terminal;
 
 /// Options of `softstep export`.
 #[derive(Args, Debug)]
@@ -122,13 +125,13 @@ impl<'a> Export<'a> {
         let outputs = parameters.outputs();
         let preprocessing = preprocessing.as_ref();
         let output = if preprocessing.is_none_or(Preprocessing::has_classes) {
-            let count = if *loss == Loss::BinaryCrossEntropy { 2 } else { outputs };
+            let count = if loss.link() == Link::Sigmoid { 2 } else { outputs };
             let names = preprocessing.and_then(Preprocessing::class_names);
             let names = names.map_or_else(|| (0..count).map(|class| class.to_string()).collect(), <[String]>::to_vec);
-            match loss {
-                Loss::CrossEntropy => Output::Probabilities(names),
-                Loss::BinaryCrossEntropy => Output::Binary(names),
-                Loss::MeanSquaredError => Output::Scores(names),
+            match loss.link() {
+                Link::Softmax => Output::Probabilities(names),
+                Link::Sigmoid => Output::Binary(names),
+                Link::Identity => Output::Scores(names),
             }
         } else {
             let scale = preprocessing.and_then(Preprocessing::target_scale);
@@ -168,7 +171,7 @@ impl<'a> Export<'a> {
 
 /// Writes the forms that the options ask for.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let model = run_folder::read_model(&args.model)?;
+    let model = model::read_model(&args.model)?;
     let export = Export::new(&model, accuracy(&args.model));
     let mut lines = Vec::new();
     let mut json = Map::new();
@@ -217,7 +220,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         json.insert("int8".into(), cost.json());
         lines.push(("int8", cost.text()));
     }
-    report::receipt(&lines, &json, args.json)
+    terminal::print_fields(&lines, &json, args.json)
 }
 
 /// Writes the weights of a PyTorch module. A file that has them already is left alone, as beside the model itself; no other
@@ -227,7 +230,7 @@ fn write_weights(weights: &Path, bytes: &[u8], module: &Path) -> Result<()> {
         return write_named("--torch", weights, "", bytes);
     }
     let parameters = |name: &Path, bytes: &[u8]| model_file::from_safetensors(&name.display().to_string(), bytes);
-    let there = run_folder::read_model(weights).map(|model| model.parameters).ok();
+    let there = model::read_model(weights).map(|model| model.parameters).ok();
     let is_checkpoint = || std::fs::read(weights).is_ok_and(|bytes| softstep::checkpoint::is_checkpoint(&bytes));
     if there == Some(parameters(weights, bytes)?.0) && !is_checkpoint() {
         return Ok(());
@@ -242,29 +245,11 @@ fn write_weights(weights: &Path, bytes: &[u8], module: &Path) -> Result<()> {
 /// Accuracy of a run's model on its test part, in words; `None` for a file or a run without results.
 fn accuracy(run: &Path) -> Option<String> {
     let test = Results::read(run).ok()??.test?;
-    let of = format!("of {} test examples", report::count(test.examples));
+    let of = format!("of {}", counted(test.examples, "test example"));
     match (test.accuracy, test.r_squared) {
-        (Some(accuracy), _) => Some(format!("{} {of}", report::percent(accuracy))),
-        (None, Some(r_squared)) => Some(format!("R² {} {of}", report::figure(r_squared))),
+        (Some(accuracy), _) => Some(format!("{} {of}", percent(accuracy))),
+        (None, Some(r_squared)) => Some(format!("R² {} {of}", figure(r_squared))),
         (None, None) => None,
-    }
-}
-
-/// Quality of a model on examples: the share that is right, or R².
-#[derive(Clone, Copy)]
-pub struct Quality {
-    share: f64,
-    is_accuracy: bool,
-}
-
-impl Quality {
-    pub fn of(evaluation: &Evaluation) -> Self {
-        let share = evaluation.accuracy().or(evaluation.r_squared).unwrap_or(f64::NAN);
-        Self { share, is_accuracy: evaluation.r_squared.is_none() }
-    }
-
-    pub fn text(self) -> String {
-        if self.is_accuracy { report::percent(self.share) } else { format!("R² {}", report::figure(self.share)) }
     }
 }
 
@@ -272,35 +257,40 @@ impl Quality {
 struct Cost {
     examples: usize,
     part: Part,
-    exact: Quality,
-    rounded: Quality,
-    /// Number of predicted classes that differ.
-    differing: Option<usize>,
+    exact: Evaluation,
+    rounded: Evaluation,
 }
 
 impl Cost {
+    /// Number of predicted classes that differ; `None` for real values.
+    fn differing(&self) -> Option<usize> {
+        let pairs = self.exact.predictions.iter().zip(&self.rounded.predictions);
+        self.exact.accuracy().map(|_| pairs.filter(|(exact, rounded)| exact != rounded).count())
+    }
+
     fn text(&self) -> String {
-        let Self { examples, part, exact, rounded, differing } = self;
-        let differing = differing.map(|count| format!("; {} differ", report::counted(count, "prediction")));
+        let differing = self.differing().map(|count| format!("; {} differ", counted(count, "prediction")));
         format!(
             "{} in 8 bits, {} in f32, on {} ({}){}",
-            rounded.text(),
-            exact.text(),
-            part.name(),
-            report::counted(*examples, "example"),
+            quality(&self.rounded),
+            quality(&self.exact),
+            self.part.name(),
+            counted(self.examples, "example"),
             differing.unwrap_or_default()
         )
     }
 
     fn json(&self) -> serde_json::Value {
-        let Self { examples, part, exact, rounded, differing } = self;
-        let measure = if exact.is_accuracy { "accuracy" } else { "r_squared" };
+        let (measure, rounded, exact) = match self.exact.accuracy() {
+            Some(exact) => ("accuracy", self.rounded.accuracy(), Some(exact)),
+            None => ("r_squared", self.rounded.r_squared, self.exact.r_squared),
+        };
         json!({
-            "part": part.name(),
-            "examples": examples,
-            measure: rounded.share,
-            format!("{measure}_f32"): exact.share,
-            "differing": differing,
+            "part": self.part.name(),
+            "examples": self.examples,
+            measure: rounded,
+            format!("{measure}_f32"): exact,
+            "differing": self.differing(),
         })
     }
 }
@@ -312,27 +302,22 @@ fn int8_cost(args: &ExportArgs, model: &Model, rounded: &Parameters) -> Result<C
     let measured = eval::load(model, args.data.as_deref(), args.data_dir.as_deref(), false, !args.json);
     let Measured { data, part, notice } = measured.context(way_out)?;
     if let Some(notice) = notice {
-        report::notice(&notice);
+        terminal::notice(&notice);
     }
     check_fit(model.parameters.features(), model.parameters.outputs(), model.loss, &data.test)
         .with_context(|| format!("{} does not fit {}", model.path.display(), data.name))?;
     let exact = evaluate(&model.parameters, model.loss, &data)?;
     let rounded = evaluate(rounded, model.loss, &data)?;
-    let differing = exact.predictions.iter().zip(&rounded.predictions).filter(|(exact, rounded)| exact != rounded);
-    Ok(Cost {
-        examples: data.test.len(),
-        part,
-        exact: Quality::of(&exact),
-        rounded: Quality::of(&rounded),
-        differing: exact.r_squared.is_none().then(|| differing.count()),
-    })
+    Ok(Cost { examples: data.test.len(), part, exact, rounded })
 }
 
 /// Measures parameters on the test part on the CPU.
 pub fn evaluate(parameters: &Parameters, loss: Loss, data: &Data) -> Result<Evaluation> {
-    let mut backend = CpuBackend::new(parameters, None)?.with_loss(loss);
-    let set = backend.upload(&data.test)?;
-    Ok(pollster::block_on(backend.evaluate(&set))?)
+    pollster::block_on(async {
+        let mut backend = Device::cpu().for_inference(parameters, loss).await?;
+        let test = backend.upload(&data.test)?;
+        Ok(backend.evaluate(&test).await?)
+    })
 }
 
 #[cfg(test)]

@@ -17,10 +17,13 @@ use softstep::model_file::{self, Metadata};
 use softstep::trainer::TrainingConfig;
 
 use super::export;
+use super::train::options::{OwnDataArgs, activation, loss, unfit};
 use super::train::{check_own, load_own};
-use crate::cli::{DataArgs, LayersChoice, LossChoice, OwnDataArgs, activation, layer_size, unfit};
-use crate::report;
-use crate::run_folder::write_named;
+use crate::format::counted;
+use crate::options::{DataArgs, LayersChoice, layer_size};
+use crate::quality::quality;
+use crate::run::files::write_named;
+use crate::terminal;
 
 /// Options of `softstep import`.
 #[derive(Args, Debug)]
@@ -45,8 +48,8 @@ pub struct ImportArgs {
     layers: Option<LayersChoice>,
     /// Loss that the weights were trained with, which says what the outputs mean [default: cross-entropy; mse where the
     /// targets are real values]
-    #[arg(long, value_enum, help_heading = "Model")]
-    loss: Option<LossChoice>,
+    #[arg(long, value_parser = loss(), help_heading = "Model")]
+    loss: Option<Loss>,
     /// Order of the axes in the file [default: told by the shapes]
     #[arg(long, value_enum, help_heading = "Weights")]
     from: Option<LayoutChoice>,
@@ -111,15 +114,11 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     let bytes = read(&args.weights)?;
     let mut data = load_own(&args.data, &args.own, args.seed, !args.json)?;
     data.refit(0.0, args.seed)?;
-    report::notices(&data.notices);
-    let loss = args.loss.map_or_else(|| Loss::default_for(&data.train), Loss::from);
+    terminal::notices(&data.notices);
+    let loss = args.loss.unwrap_or_else(|| Loss::default_for(&data.train));
     let layers = args.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
-    let config = TrainingConfig {
-        hidden: args.hidden.clone(),
-        activation: args.activation,
-        layers,
-        ..TrainingConfig::default()
-    };
+    let mut config = TrainingConfig::default();
+    (config.hidden, config.activation, config.layers) = (args.hidden.clone(), args.activation, layers);
     let architecture = config.architecture(data.shape(), loss.outputs(&data.train)?)?;
     let layout = args.from.map(|from| match from {
         LayoutChoice::Pytorch => Layout::PyTorch,
@@ -135,7 +134,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
             ),
             error => error.into(),
         })?;
-    report::notices(&notices);
+    terminal::notices(&notices);
     let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
     let metadata = Metadata::new(&parameters, &data.name, args.seed, loss)
         .with_preprocessing(data.preprocessing.clone())
@@ -147,12 +146,11 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     }
     write_named("--out", &args.out, "\"softstep\"", &model)?;
     let evaluation = export::evaluate(&parameters, loss, &data)?;
-    let quality = export::Quality::of(&evaluation);
     let of_layer = |(layer, name): &(usize, String)| format!("{name} = {layer}");
     let lines = [
         ("model", format!("{}: {architecture}", args.out.display())),
         ("weights", format!("{}, by {}", sources.iter().map(of_layer).collect::<Vec<_>>().join(", "), layout.name())),
-        ("test", format!("{} of {}", quality.text(), report::counted(data.test.len(), "example"))),
+        ("test", format!("{} of {}", quality(&evaluation), counted(data.test.len(), "example"))),
     ];
     let json = json!({
         "out": args.out,
@@ -164,7 +162,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         "examples": data.test.len(),
         "parameters_sha256": parameters.sha256(),
     });
-    report::receipt(&lines, &json, args.json)
+    terminal::print_fields(&lines, &json, args.json)
 }
 
 /// Reads a file of weights.

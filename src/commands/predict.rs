@@ -5,18 +5,77 @@ use std::io::{self, IsTerminal, Read as _, stdin};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use comfy_table::Cell;
+use serde_json::json;
 use softstep::Error;
-use softstep::backend::Backend;
-use softstep::cpu::CpuBackend;
+use softstep::backend::Inference;
 use softstep::data::inputs::{Fit, Inputs, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
-use softstep::gpu::{GpuBackend, Readback};
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 
-use super::report::no_formula;
-use crate::cli::{FitChoice, PredictArgs};
-use crate::report;
-use crate::run_folder::{self, Model, write_named};
+use crate::device;
+use crate::format::{no_formula, percent, significant};
+use crate::options::{DeviceArgs, at_least_1};
+use crate::run::files::write_named;
+use crate::run::model::{self, Model};
+use crate::terminal::{self, print, print_json, printable, printable_end, right, table};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep predict --model runs/mlp seven.png photo.jpg
+  softstep predict --model runs/plants new.csv --out predictions.csv
+  softstep predict --model runs/mlp pictures/
+  softstep predict --model runs/mlp --top 1 --json t10k-images-idx3-ubyte
+  softstep predict --model runs/mlp < seven.png
+
+What cannot be read is an error, and the others are predicted; the exit code is then 1.
+
+A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF), one trained on a table CSV files with its columns (the target need not
+be there), one trained on arrays .npy files; models of bytes read IDX files and .npy arrays of bytes, too. A picture for a
+model that was trained on IDX files is fitted: with --fit digit it is brought to the form of MNIST's digits, dark ink on
+light or light on dark, in any place and size; with --fit whole the picture is made grey and resized as it is.
+
+--json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
+probable first, each with class and probability (output where the model was trained with mse or huber); or values,
+where the targets are real values.";
+
+/// Options of `softstep predict`.
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    /// The model: a model.safetensors, or a run folder that holds one
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub model: PathBuf,
+    /// Images, tables, .npy arrays or IDX files, or folders of them; - is standard input
+    #[arg(value_name = "FILES", default_value = "-")]
+    pub files: Vec<PathBuf>,
+    /// Classes to show, the most probable first
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
+    pub top: usize,
+    /// How pictures are brought to the images of an IDX model [default: digit for 28x28 and 8x8, but for
+    /// fashion-mnist and kmnist; else whole]
+    #[arg(long, value_enum)]
+    pub fit: Option<FitChoice>,
+    /// Write the predictions to this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print JSON Lines for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Values of `--fit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FitChoice {
+    /// The ink alone, as MNIST has its digits
+    Digit,
+    /// The whole picture
+    Whole,
+}
 
 /// The most bytes of a file, as of an IDX file's elements.
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
@@ -45,7 +104,7 @@ pub enum Outcome {
 
 /// Predicts; whether every file could be read.
 pub async fn run(args: &PredictArgs) -> Result<bool> {
-    let model = run_folder::read_model(&args.model)?;
+    let model = model::read_model(&args.model)?;
     let Model { parameters, loss, preprocessing, data, image, .. } = &model;
     let fit = match args.fit {
         Some(FitChoice::Digit) => Fit::Digit,
@@ -57,13 +116,10 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         Reading { features: parameters.features(), image: *image, preprocessing: preprocessing.as_ref(), fit };
     let Read { names, examples, whole } = read(args, &reading, &model)?;
     let Some(examples) = examples else { return Ok(false) };
-    let outputs = match super::open_gpu(&args.device).await? {
-        Some(gpu) => {
-            let backend = GpuBackend::new(&gpu, parameters, None, Readback::default()).await?;
-            outputs(backend.with_loss(*loss), &examples).await?
-        }
-        None => outputs(CpuBackend::new(parameters, None)?.with_loss(*loss), &examples).await?,
-    };
+    let device = device::open_device(&args.device).await?;
+    let mut backend = device.for_inference(parameters, *loss).await?;
+    let set = backend.upload(&examples)?;
+    let outputs = backend.probabilities(&set).await?;
     let predictions: Vec<Prediction> = names
         .into_iter()
         .zip(outputs.chunks_exact(outputs.len() / examples.len()))
@@ -73,8 +129,8 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         write_named("--out", out, "input,", &csv_of(&predictions, *loss)?)?;
     }
     match &args.out {
-        Some(out) if !args.json => report::written("predictions", out)?,
-        _ => report::predictions(&predictions, *loss, args.json)?,
+        Some(out) if !args.json => terminal::written("predictions", out)?,
+        _ => print_predictions(&predictions, *loss, args.json)?,
     }
     Ok(whole)
 }
@@ -86,11 +142,6 @@ struct Read {
     examples: Option<Examples>,
     /// Whether it is all of them.
     whole: bool,
-}
-
-async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
-    let set = backend.upload(examples)?;
-    Ok(backend.probabilities(&set).await?)
 }
 
 /// All files together; one that cannot be read is reported, and the others are predicted.
@@ -109,14 +160,14 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
         let Inputs { names: of_file, features, notices, problems } = match inputs {
             Ok(inputs) => inputs,
             Err(error) => {
-                report::error(&error);
+                terminal::error(&error);
                 whole = false;
                 continue;
             }
         };
-        report::notices(&notices);
+        terminal::notices(&notices);
         for problem in problems {
-            report::error(&anyhow::Error::msg(problem));
+            terminal::error(&anyhow::Error::msg(problem));
             whole = false;
         }
         names.extend(of_file);
@@ -131,8 +182,8 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     // A model reads either the one or the other. The targets are unknown, and nobody looks at them.
     let inputs = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
     let (count, outputs) = (names.len(), model.parameters.outputs());
-    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss) {
-        (true, Loss::BinaryCrossEntropy) => (Targets::Classes(vec![0; count]), 2),
+    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss.link()) {
+        (true, Link::Sigmoid) => (Targets::Classes(vec![0; count]), 2),
         (true, _) => (Targets::Classes(vec![0; count]), outputs),
         (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
     };
@@ -143,7 +194,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
 /// The predictions as a table, a line for each input.
 fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
-    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
     match predictions.first().map(|first| &first.outcome) {
         Some(Outcome::Values(values)) if values.len() > 1 => {
             let columns = (1..=values.len()).map(|number| format!("value {number}"));
@@ -255,4 +306,54 @@ fn outcome(outputs: &[f32], model: &Model, top: usize) -> Outcome {
         None => class.to_string(),
     };
     Outcome::Classes(classes.into_iter().take(top).map(|class| (name(class), outputs[class])).collect())
+}
+
+/// Prints the predictions of a model that was trained with `loss`.
+fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
+    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
+    if json {
+        return predictions.iter().try_for_each(|Prediction { input, outcome }| {
+            Ok(print_json(&match outcome {
+                Outcome::Values(values) => json!({ "input": input, "values": values }),
+                Outcome::Classes(classes) => {
+                    let classes: Vec<_> =
+                        classes.iter().map(|(class, value)| json!({ "class": class, measure: value })).collect();
+                    json!({ "input": input, "classes": classes })
+                }
+            })?)
+        });
+    }
+    let number = |value: f32| match loss.link() {
+        Link::Identity => format!("{value:.4}"),
+        Link::Softmax | Link::Sigmoid => percent(value.into()),
+    };
+    let is_values = |prediction: &Prediction| matches!(prediction.outcome, Outcome::Values(_));
+    let others = |prediction: &Prediction| matches!(&prediction.outcome, Outcome::Classes(all) if all.len() > 1);
+    let mut header = vec!["input"];
+    match predictions.iter().any(is_values) {
+        true => header.push("value"),
+        false => header.extend(["class", measure]),
+    }
+    header.extend(predictions.iter().any(others).then_some("next"));
+    let mut table = table(&header);
+    for Prediction { input, outcome } in predictions {
+        let mut row = vec![Cell::new(printable_end(input))];
+        match outcome {
+            Outcome::Values(values) => {
+                let values: Vec<String> = values.iter().map(|&value| significant(value, 7)).collect();
+                row.push(Cell::new(values.join(", ")));
+            }
+            Outcome::Classes(classes) => {
+                for (class, value) in classes.iter().take(1) {
+                    row.push(Cell::new(printable(class)));
+                    row.extend(right([number(*value)]));
+                }
+                let next =
+                    classes.iter().skip(1).map(|(class, value)| format!("{} {}", printable(class), number(*value)));
+                row.push(Cell::new(next.collect::<Vec<_>>().join(", ")));
+            }
+        }
+        table.add_row(row);
+    }
+    Ok(print(&table.to_string())?)
 }

@@ -1,4 +1,8 @@
-//! `softstep train`: from a data set to a run folder with a model in it.
+//! `softstep train`: trains a model on a data set and writes a run folder.
+
+mod findings;
+pub mod options;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,36 +12,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use softstep::Error;
-use softstep::augmentation::Augmentation;
-use softstep::backend::{Backend, DeviceInfo, Training};
-use softstep::checkpoint;
-use softstep::cpu::CpuBackend;
+use softstep::any_backend::Device;
+use softstep::backend::{Backend, DeviceInfo};
 use softstep::data::{self, Data, Examples, Kind, Preprocessing, TestPart, csv, images, npy};
-use softstep::error::is_printable;
-use softstep::gpu::{Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
+use softstep::gpu::{Gpu, Readback};
 use softstep::model::{Architecture, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::range_test::{RangeTest, range_test};
-use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingConfig};
+use softstep::trainer::{self, Event, Keep, Position, RunOptions, Summary, TrainingConfig};
 use softstep::verify::Verified;
+use softstep::{Error, checkpoint};
 
-use super::findings;
-use super::report as pages;
-use crate::cli::{BackendChoice, DataArgs, DeviceArgs, OwnDataArgs, ReadbackChoice, TrainArgs};
-use crate::record::{
-    Config, History, Init, Outcome, Profile, Results, Source, Verified as VerifiedSteps, digests, whole_path,
-};
-use crate::report::{self, EpochLine, Run, TrainReport};
-use crate::run_folder::{self, Model, RunFolder, Stopped};
-use crate::tensorboard::Events;
-use crate::tested::Tested;
-
-/// The longest path that a system takes, in bytes.
-const MAX_PATH: usize = 4096;
+use self::options::{OwnDataArgs, ReadbackChoice, TrainArgs};
+use self::progress::{Header, Progress};
+use crate::flags::with_flags;
+use crate::loading::{self, MAX_PATH, TableProgress};
+use crate::options::{BackendChoice, DataArgs, DeviceArgs};
+use crate::run::config::{self, Config, Init, Source, whole_path};
+use crate::run::error_analysis::ErrorAnalysis;
+use crate::run::events::Events;
+use crate::run::folder::{self, RunFolder, Stopped};
+use crate::run::metrics::{self, History};
+use crate::run::model::{self, Model};
+use crate::run::page;
+use crate::run::results::{Outcome, Profile, Results, VerifiedSteps, digests};
+use crate::{device, shell, terminal};
 
 /// The exit code of a run that was stopped: 128 + SIGINT, as shells have it.
 const STOPPED: u8 = 130;
@@ -50,15 +50,15 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         if stopped.metadata.finished() {
             let model = stopped.write_model()?;
             if is_complete(stopped.path()) {
-                report::finished(stopped.metadata.step, stopped.path(), &model, args.json)?;
+                progress::finished(stopped.metadata.step, stopped.path(), &model, args.json)?;
                 return Ok(ExitCode::SUCCESS);
             }
         }
     }
     if let Some(out) = &args.out {
-        run_folder::check_free("--out", out)?;
+        folder::check_free("--out", out)?;
     }
-    let initial: Option<Model> = args.init.as_deref().map(run_folder::read_model).transpose()?;
+    let initial: Option<Model> = args.init.as_deref().map(model::read_model).transpose()?;
 
     let init = initial.as_ref().and_then(|model| {
         Some(Init { path: whole_path(args.init.as_deref()?)?, parameters_sha256: model.parameters.sha256() })
@@ -79,21 +79,14 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     if let Some(stopped) = &stopped {
         check_data(stopped, &data, &data_sha256)?;
     }
-    report::notices(&data.notices);
+    terminal::notices(&data.notices);
     let mut validation = None;
     if config.validation > 0.0 {
         let (train, held_out) = data.train.split(config.validation, config.seed)?;
         (data.train, validation) = (train, Some(held_out));
     }
-    config.check_warmup(data.train.len())?;
-
-    let class_weights = match &config.class_weights {
-        Some(weights) => weights.of(&data.train)?,
-        None => Vec::new(),
-    };
-    let objective =
-        Objective { loss: config.loss, label_smoothing: config.label_smoothing, class_weights: &class_weights };
-    objective.check(&data.train)?;
+    let class_weights = config.class_weights_of(&data.train)?;
+    let training = config.training(&data.train, &class_weights, data.shape())?;
     if stopped.is_none() {
         say_missing_classes(&data);
     }
@@ -119,18 +112,17 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
         (None, None) => Parameters::initialize(&architecture, config.seed)?,
     };
-    let batch_size = config.batch_size.min(data.train.len());
-    let training = Training {
-        examples: &data.train,
-        batch_size,
-        optimizer: config.optimizer,
-        clip_norm: config.clip_norm,
-        objective,
-        seed: config.seed,
-        augmentation: config.augment.map(|augment| Augmentation::new(augment, data.shape())).transpose()?,
-    };
-    let gpu = open_gpu(args, stopped.as_ref()).await?;
-    let losing = gpu.clone().zip(super::lose_device_at()?);
+    let device = open_device(args, stopped.as_ref()).await?;
+    match (&device, args) {
+        (Device::Cpu, TrainArgs { verify: Some(_), .. }) => {
+            bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
+        }
+        (Device::Cpu, TrainArgs { profile: true, .. }) => {
+            bail!("--profile times the kernels of a GPU, and this run has none")
+        }
+        _ => {}
+    }
+    let losing = device.gpu().cloned().zip(device::lose_device_at()?);
     let validation = validation.as_ref();
     let job = |config, range_test| Job {
         architecture,
@@ -146,33 +138,20 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         range_test,
         losing,
     };
-    match gpu {
-        Some(gpu) => {
-            let readback = match args.readback {
-                ReadbackChoice::Pipelined => Readback::Pipelined,
-                ReadbackChoice::Blocking => Readback::Blocking,
-            };
-            let mut backend = GpuBackend::new(&gpu, &parameters, Some(&training), readback).await?;
-            let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
-            let job = job(&config, range_test);
-            let backend = if args.profile { backend.with_profile()? } else { backend };
-            match args.verify {
-                Some(every) => {
-                    let before = stopped.as_ref().map_or(0, |stopped| stopped.metadata.step);
-                    job.train(Verified::new(backend, training, every.get(), before), stopped).await
-                }
-                None => job.train(backend, stopped).await,
-            }
+    let readback = match args.readback {
+        ReadbackChoice::Pipelined => Readback::Pipelined,
+        ReadbackChoice::Blocking => Readback::Blocking,
+    };
+    let mut backend = device.for_training(&parameters, &training, readback).await?;
+    let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
+    let job = job(&config, range_test);
+    let backend = if args.profile { backend.with_profile()? } else { backend };
+    match args.verify {
+        Some(every) => {
+            let before = stopped.as_ref().map_or(0, |stopped| stopped.metadata.step);
+            job.train(Verified::new(backend, training, every.get(), before), stopped).await
         }
-        None if args.verify.is_some() => {
-            bail!("--verify has the CPU check the GPU, and this run has none: its steps are the CPU's own")
-        }
-        None if args.profile => bail!("--profile times the kernels of a GPU, and this run has none"),
-        None => {
-            let mut backend = CpuBackend::new(&parameters, Some(&training))?;
-            let range_test = find_rate(args, &mut backend, &mut config, data.train.len()).await?;
-            job(&config, range_test).train(backend, stopped).await
-        }
+        None => job.train(backend, stopped).await,
     }
 }
 
@@ -195,18 +174,18 @@ async fn find_rate<B: Backend>(
 fn is_complete(folder: &Path) -> bool {
     let ended = |results: Results| results.outcome == Outcome::Ended;
     Results::read(folder).is_ok_and(|results| results.is_some_and(ended))
-        && Config::read(&folder.join(run_folder::CONFIG)).is_ok()
-        && folder.join(run_folder::REPORT).exists()
+        && Config::read(&folder.join(config::CONFIG)).is_ok()
+        && folder.join(page::REPORT).exists()
 }
 
 /// Where to look for the data of a run that cannot be loaded.
 fn where_data_are(stopped: &Stopped) -> String {
     let run = &stopped.metadata;
-    let name = report::printable(&run.data);
+    let name = terminal::printable(&run.data);
     let path = stopped.path().display();
     let has_ended = if run.finished() { "has ended, and its model is there; for its results it" } else { "" };
     let test = match run.preprocessing.as_ref().map(Preprocessing::test) {
-        Some(TestPart::Path(test)) => format!(" and, to test, {}", report::printable(test)),
+        Some(TestPart::Path(test)) => format!(" and, to test, {}", terminal::printable(test)),
         _ => String::new(),
     };
     format!(
@@ -253,7 +232,7 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         _ => args.data.data.clone(),
     };
     if data.len() > MAX_PATH {
-        bail!("--data {}: no path is so long", report::printable(&data));
+        bail!("--data {}: no path is so long", terminal::printable(&data));
     }
     let kind = Kind::of(&data);
     if let Some(Stopped { metadata: run, .. }) = stopped {
@@ -284,10 +263,10 @@ pub fn check_own(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
 pub fn load_own(args: &DataArgs, own: &OwnDataArgs, seed: u64, progress: bool) -> Result<Data> {
     let path = Path::new(&args.data);
     match Kind::of(&args.data) {
-        Kind::Idx => super::load_data(args, progress),
+        Kind::Idx => loading::load_data(args, progress),
         Kind::Table => match own.table() {
             Some(options) => {
-                let mut bar = report::Reading::new(&args.data, progress);
+                let mut bar = TableProgress::new(&args.data, progress);
                 Ok(csv::load_with(path, &options, seed, &mut |share| bar.show(share))?)
             }
             None => bail!("--data {} is a table: name the column to learn with --target", args.data),
@@ -301,7 +280,7 @@ pub fn load_own(args: &DataArgs, own: &OwnDataArgs, seed: u64, progress: bool) -
 fn say_missing_classes(data: &Data) {
     let missing = data.train.missing_classes();
     let names = data.preprocessing.as_ref().and_then(Preprocessing::class_names);
-    let name = |&class: &usize| names.map_or_else(|| class.to_string(), |names| report::printable(&names[class]));
+    let name = |&class: &usize| names.map_or_else(|| class.to_string(), |names| terminal::printable(&names[class]));
     let shown: Vec<String> = missing.iter().take(5).map(name).collect();
     let classes = match missing.len() {
         0 => return,
@@ -309,11 +288,11 @@ fn say_missing_classes(data: &Data) {
         2..=5 => format!("classes {}", shown.join(", ")),
         count => format!("classes {} and {} more", shown.join(", "), count - shown.len()),
     };
-    report::notice(&format!("no example to train on has the {classes}: the model cannot learn what is missing"));
+    terminal::notice(&format!("no example to train on has the {classes}: the model cannot learn what is missing"));
 }
 
 fn load_idx(args: &TrainArgs, data: String) -> Result<Data> {
-    super::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet)
+    loading::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet)
 }
 
 /// Refuses data that are not the run's.
@@ -325,7 +304,7 @@ fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
              Bring those back, or start a new run",
             data.name,
             stopped.path().display(),
-            report::printable(&run.data),
+            terminal::printable(&run.data),
             softstep::error::printable(&run.data_sha256, 64)
         );
     }
@@ -333,17 +312,17 @@ fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
 }
 
 /// Opens the device that the arguments ask for, or where the run to go on with was.
-async fn open_gpu(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Option<Gpu>> {
-    let Some(stopped) = stopped else { return super::open_gpu(&args.device).await };
+async fn open_device(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Device> {
+    let Some(stopped) = stopped else { return device::open_device(&args.device).await };
     if args.gives("backend") || args.gives("adapter") {
-        return super::open_gpu(&args.device).await;
+        return device::open_device(&args.device).await;
     }
     let run = &stopped.metadata;
     let device = match run.backend.as_str() {
         "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
         _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(run.adapter.clone()) },
     };
-    super::open_gpu(&device).await.with_context(|| elsewhere(run))
+    device::open_device(&device).await.with_context(|| elsewhere(run))
 }
 
 /// What to do where the run's own device is not.
@@ -351,30 +330,36 @@ fn elsewhere(run: &checkpoint::Metadata) -> String {
     format!(
         "this run computed on {} ({}), which is not here; --backend or --adapter goes on elsewhere, \
          but not with the same bits",
-        report::printable(&run.adapter),
-        report::printable(&run.backend)
+        terminal::printable(&run.adapter),
+        terminal::printable(&run.backend)
     )
+}
+
+/// Returns true if a device is the one that a run computed on, by its backend and the device's name. One CPU is like
+/// another: what their bits depend on is in the driver.
+fn is_same_device((backend, adapter): (&str, &str), info: &DeviceInfo) -> bool {
+    backend == info.backend && (backend == "cpu" || adapter == info.name)
 }
 
 /// Says what may keep the run from going on with the same bits.
 fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
-    if (run.backend.as_str(), &run.adapter) != (info.backend, &info.name) {
+    if !is_same_device((&run.backend, &run.adapter), info) {
         if !args.gives("backend") && !args.gives("adapter") {
             bail!("{}", elsewhere(run));
         }
-        report::notice(&format!(
+        terminal::notice(&format!(
             "this run computed on {} ({}) and goes on, not with the same bits, on {} ({})",
-            report::printable(&run.adapter),
-            report::printable(&run.backend),
+            terminal::printable(&run.adapter),
+            terminal::printable(&run.backend),
             info.name,
             info.backend
         ));
     } else if (&run.driver, run.version.as_str()) != (&info.driver, version) {
-        report::notice(&format!(
+        terminal::notice(&format!(
             "this run computed with {} and softstep {}, now {} and {version}: the bits may differ",
-            report::printable(&run.driver),
-            report::printable(&run.version),
+            terminal::printable(&run.driver),
+            terminal::printable(&run.version),
             info.driver
         ));
     }
@@ -386,15 +371,13 @@ fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo)
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicBool::new(false));
-    #[cfg_attr(not(target_os = "linux"), expect(unused_mut))]
+    #[cfg_attr(not(unix), expect(unused_mut))]
     let mut signals = vec![SIGINT, SIGTERM];
-    #[cfg(target_os = "linux")]
+    #[cfg(unix)]
     {
         use signal_hook::consts::{SIGHUP, SIGQUIT};
-        let ignored = ignored_signals();
-        let is_heard = |signal: i32| ignored & (1 << (signal - 1)) == 0;
-        signals.extend(is_heard(SIGQUIT).then_some(SIGQUIT));
-        if is_heard(SIGHUP) {
+        signals.extend((!is_ignored(SIGQUIT)).then_some(SIGQUIT));
+        if !is_ignored(SIGHUP) {
             signal_hook::flag::register(SIGHUP, Arc::clone(&stop))?;
         }
     }
@@ -409,48 +392,35 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// A bit for each signal that whoever started the process told it to ignore, as `nohup` does. Linux says that in a file;
-/// elsewhere it takes an unsafe call, and there SIGHUP and SIGQUIT stay as they are.
-#[cfg(target_os = "linux")]
-fn ignored_signals() -> u64 {
+/// Returns true if whoever started the process told it to ignore this signal, as `nohup` does.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    // Linux says so in a file.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.map_or_else(|| child_ignores(signal), |mask| mask & (1 << (signal - 1)) != 0)
+}
+
+/// Whether a child of this process outlives the signal: what a process ignores, its children do. To ask the system itself
+/// takes an unsafe call.
+#[cfg(unix)]
+fn child_ignores(signal: i32) -> bool {
+    use std::process::{Command, Stdio};
+    // No core file is left of one that does not.
+    let script = format!("ulimit -c 0; kill -{signal} $$");
+    let child = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).stderr(Stdio::null()).status();
+    child.is_ok_and(|status| status.success())
 }
 
 /// The command that goes on with the run in this folder.
 fn resume_command(folder: &Path, args: &TrainArgs) -> String {
-    let data = (args.resume.is_some() && args.gives("data")).then(|| shell_argument(Path::new(&args.data.data)));
-    let data_dir = args.data.data_dir.as_deref().map(shell_argument);
-    let mut command = format!("softstep train --resume {}", shell_argument(folder));
+    let data = (args.resume.is_some() && args.gives("data")).then(|| shell::argument(Path::new(&args.data.data)));
+    let data_dir = args.data.data_dir.as_deref().map(shell::argument);
+    let mut command = format!("softstep train --resume {}", shell::argument(folder));
     command.extend(data.map(|data| format!(" --data {data}")));
     command.extend(data_dir.map(|folder| format!(" --data-dir {folder}")));
     command.extend(args.verify.map(|every| format!(" --verify={every}")));
     command
-}
-
-/// A path as an argument of a command for a shell. It takes no path for an option, and shows nothing that a terminal
-/// obeys.
-pub fn shell_argument(path: &Path) -> String {
-    let path = if path.as_os_str().as_encoded_bytes().starts_with(b"-") { &Path::new(".").join(path) } else { path };
-    match path.to_str() {
-        Some(text) if text.chars().all(is_printable) => {
-            let is_plain = |character: char| {
-                character.is_alphanumeric() || "/._-+=:,@%".contains(character) || cfg!(windows) && character == '\\'
-            };
-            let plain = !text.is_empty() && text.chars().all(is_plain);
-            if plain { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-        }
-        // As bash, zsh and POSIX of 2024 have it.
-        _ => {
-            let escaped = |&byte: &u8| match byte {
-                b'\'' | b'\\' => format!("\\{}", char::from(byte)),
-                b' '..=b'~' => char::from(byte).to_string(),
-                byte => format!("\\{byte:03o}"),
-            };
-            format!("$'{}'", path.as_os_str().as_encoded_bytes().iter().map(escaped).collect::<String>())
-        }
-    }
 }
 
 /// A run, ready for its backend.
@@ -554,10 +524,10 @@ impl Job<'_> {
         let chosen = self.chosen.as_deref();
         let range_test = self.range_test.as_ref();
         let architecture = &self.architecture;
-        let run = Run { info, data, architecture, config, chosen, range_test, out: &out, resumed_from };
-        let mut report = TrainReport::new(run, steps, args.json, args.quiet, started);
+        let header = Header { info, data, architecture, config, chosen, range_test, out: &out, resumed_from };
+        let mut progress = Progress::new(header, steps, args.json, args.quiet, started);
 
-        let course = Course { from, best: best.as_ref(), checkpoint_every, stop: &stop };
+        let options = RunOptions { from, best: best.as_ref(), checkpoint_every, stop: &stop };
         let mut best_epoch = from.best;
         let mut last_test = None;
         let mut start: Option<TrainingState> = None;
@@ -579,7 +549,7 @@ impl Job<'_> {
                     let awaited = config.ended(&position) || stop.load(Ordering::Relaxed);
                     folder.save(checkpoint::Metadata { position, step, ..metadata.clone() }, state, awaited)?;
                 }
-                _ => record(&mut folder, event)?,
+                _ => folder.write_metrics(event)?,
             }
             if let Event::Step { step: 1, loss, .. } = event {
                 first_loss = Some(f64::from(loss));
@@ -592,18 +562,18 @@ impl Job<'_> {
             {
                 gpu.device.destroy();
             }
-            report.show(event);
+            progress.show(event);
             Ok(())
         };
         let trained = if has_ended {
             conclude(&mut backend, &metadata, validation.as_ref(), &test, best.clone(), &out).await.map(Some)
         } else {
-            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &course, observe).await
+            trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &options, observe).await
         };
-        report.close();
+        progress.close();
         drop(events);
         let trained = trained.and_then(|ended| folder.save_last().map(|()| ended));
-        let timings = report.timings();
+        let timings = progress.timings();
         let mut results = Results {
             version: env!("CARGO_PKG_VERSION").into(),
             written: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
@@ -616,27 +586,27 @@ impl Job<'_> {
             profile: Profile::new(backend.profile(), timings.seconds),
             timings,
             verification: backend.verification().map(VerifiedSteps::new),
-            test: last_test.map(|(epoch, test)| Tested::new(epoch, data, &test)),
+            test: last_test.map(|(epoch, test)| ErrorAnalysis::new(epoch, data, &test)),
             findings: Vec::new(),
         };
         match trained {
             Ok(Some(summary)) => {
-                report.profile(results.profile.as_ref());
-                report.verification(backend.verification(), summary.steps - resumed_from.unwrap_or(0));
+                progress.profile(results.profile.as_ref());
+                progress.verification(backend.verification(), summary.steps - resumed_from.unwrap_or(0));
                 results.parameters_sha256 = Some(parameters_sha256.clone());
                 results.test = Some(examine(&mut backend, config, data, &summary).await);
                 let ended = findings::Ended { args, config, data, summary: &summary, first_loss };
                 results.files = digests(&out);
                 results.findings = ended.findings(&mut backend, start.as_ref()).await;
                 let page = write_page(&folder, &results, args);
-                report.done(&summary, &folder.model(), page.as_deref(), parameters_sha256);
-                results.findings.iter().for_each(|text| report::notice(text));
-                Ok(if report.all_printed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+                progress.done(&summary, &folder.model(), page.as_deref(), parameters_sha256);
+                results.findings.iter().for_each(|text| terminal::notice(text));
+                Ok(if progress.all_printed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             Ok(None) => {
                 let step = folder.saved().unwrap_or_default();
                 write_page(&folder, &Results { outcome: Outcome::Stopped, ..results }, args);
-                report.stopped(step, steps, &resume_command(&out, args));
+                progress.stopped(step, steps, &resume_command(&out, args));
                 Ok(ExitCode::from(STOPPED))
             }
             Err(error) => {
@@ -647,7 +617,7 @@ impl Job<'_> {
                 if folder.saved().is_some() {
                     let _ = folder.flush();
                 }
-                results.outcome = Outcome::Failed(error.to_string());
+                results.outcome = Outcome::Failed(with_flags(&error.to_string()));
                 let diverged = matches!(
                     error,
                     Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. }
@@ -657,10 +627,10 @@ impl Job<'_> {
                     None => None,
                 };
                 let (way_on, command) = way_on(&mut folder, &error, rate, args, with_events);
-                report::error(&error.into());
+                terminal::error(&error.into());
                 match command {
-                    Some(command) => report::notice_with_command(&way_on, &command),
-                    None => report::notice(&way_on),
+                    Some(command) => terminal::notice_with_command(&way_on, &command),
+                    None => terminal::notice(&way_on),
                 }
                 // A run that has ended came to what its results say, if it has some.
                 if !lost && !has_ended {
@@ -707,7 +677,7 @@ fn way_on(
             match error {
                 Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. } => {
                     let anew = rate.map(|rate| format!("start anew with {}; ", findings::rate_text(rate)));
-                    let init = format!("to start from it, add --init {} to a smaller --lr", shell_argument(&path));
+                    let init = format!("to start from it, add --init {} to a smaller --lr", shell::argument(&path));
                     (format!("{}{last}; {init}", anew.unwrap_or_default()), None)
                 }
                 Error::WrongStep { .. } => {
@@ -745,7 +715,7 @@ async fn conclude<B: Backend>(
         Some(set) => Some(backend.evaluate(set).await?),
         None => None,
     };
-    let history = History::read(&folder.join(run_folder::METRICS)).unwrap_or_default();
+    let history = History::read(&folder.join(metrics::METRICS)).unwrap_or_default();
     Ok(Summary {
         epochs: ended.position.epoch - 1,
         steps: ended.step,
@@ -757,45 +727,43 @@ async fn conclude<B: Backend>(
 }
 
 /// What the model that was kept makes of the test part. Whatever the device does now, the model is saved.
-async fn examine<B: Backend>(backend: &mut B, config: &TrainingConfig, data: &Data, summary: &Summary) -> Tested {
+async fn examine<B: Backend>(
+    backend: &mut B,
+    config: &TrainingConfig,
+    data: &Data,
+    summary: &Summary,
+) -> ErrorAnalysis {
     let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
-    let mut tested = Tested::new(kept, data, &summary.test);
+    let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
     if let Err(error) = tested.examine(backend, data, &summary.test).await {
-        report::notice(&format!("the report will show no mistakes: {error}"));
+        terminal::notice(&format!("the report will show no mistakes: {error}"));
     }
     tested
 }
 
 /// Writes `results.json` and the page; gives where that is. The run is good without them, and `--resume` makes up for it.
 fn write_page(folder: &RunFolder, results: &Results, args: &TrainArgs) -> Option<PathBuf> {
-    match folder.write_results(results).and_then(|()| pages::write(folder.path())) {
+    match folder.write_results(results).and_then(|()| page::write(folder.path())) {
         Ok(page) => Some(page),
         Err(error) => {
             let text = format!("the run has no report: {error:#}; once that is mended, it gets one by:");
-            report::notice_with_command(&text, &resume_command(folder.path(), args));
+            terminal::notice_with_command(&text, &resume_command(folder.path(), args));
             None
         }
     }
 }
+#[cfg(all(test, unix))]
+mod tests {
+    use signal_hook::consts::{SIGHUP, SIGQUIT, SIGURG};
 
-/// Keeps an event in `metrics.jsonl`.
-fn record(folder: &mut RunFolder, event: Event<'_>) -> softstep::Result<()> {
-    match event {
-        Event::Step { step, epoch, loss, learning_rate: lr, .. } => {
-            folder.write_metrics(&StepLine { step, epoch, loss, lr })
+    use super::{child_ignores, is_ignored};
+
+    #[test]
+    fn a_child_tells_which_signals_are_ignored() {
+        for signal in [SIGHUP, SIGQUIT] {
+            assert_eq!(child_ignores(signal), is_ignored(signal), "{signal}");
         }
-        Event::EpochEvaluated { epoch, train_loss, validation, test } => {
-            folder.write_metrics(&EpochLine::new(epoch, train_loss, validation, test))
-        }
-        Event::EpochStarted { .. } | Event::EpochTrained { .. } | Event::Checkpoint { .. } => Ok(()),
+        // It ends no process, as if every one ignored it.
+        assert!(child_ignores(SIGURG));
     }
-}
-
-/// One step's line in `metrics.jsonl`; a loss that is not finite is null.
-#[derive(Serialize)]
-struct StepLine {
-    step: usize,
-    epoch: usize,
-    loss: f32,
-    lr: f32,
 }

@@ -158,7 +158,7 @@ impl Reading<'_> {
                 ImageFormat { width, height, color, classes, test }.decode(file, bytes)
             }
             Fit::Digit if rows != columns => error(format!(
-                "--fit digit is for square images, and the model's are {columns}x{rows}: say --fit whole"
+                "`fit` digit is for square images, and the model's are {columns}x{rows}: say `fit` whole"
             )),
             Fit::Digit => {
                 let picture = images::decode_ink(file, bytes)?;

@@ -34,8 +34,9 @@ pub use loss::{LossKernel, LossKind, Targets, loss};
 pub use matmul::Matmul;
 pub use max_pool::{max_pool, max_pool_backward};
 pub use softmax::softmax;
-pub use sum_parts::{sum_parts, sum_parts_stored};
-pub use weight_gradient::{PartialSums, weight_gradient, weight_gradient_parts, weight_gradient_stored};
+pub use sum_parts::sum_parts;
+pub use update::Epilogue;
+pub use weight_gradient::{PartialSums, weight_gradient};
 
 use super::kernel::Program;
 use crate::optimizer::Optimizer;
@@ -64,7 +65,7 @@ pub fn programs() -> Vec<Program> {
         }
         programs.push(weight_gradient::program(Source::Patches, matmul, None));
     }
-    for loss in LossKind::ALL {
+    for loss in LossKind::all() {
         programs.extend([loss.program(), loss.evaluation()]);
         programs.extend(Source::LINEAR.map(|source| forward::program_with_loss(source, loss)));
     }

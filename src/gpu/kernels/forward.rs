@@ -27,8 +27,9 @@ pub(super) fn program_with_loss(source: Source, loss: LossKind) -> Program {
         parts.push(part!("input/order")); // for the targets; a gather brings it along
     }
     parts.extend(Matmul::Narrow.parts(true));
-    parts.extend(loss.parts());
-    Program::new("forward_with_loss", &[loss.suffix(), source.suffix()], "main", parts)
+    parts.extend(loss.training_parts());
+    let [loss, targets] = loss.suffixes();
+    Program::new("forward_with", &[loss, targets, source.suffix()], "main", parts)
 }
 
 /// `outputs = activation([inputs, 1] · weights)`, `[batch, outputs]`; behind the outputs stands the constant 1 where they

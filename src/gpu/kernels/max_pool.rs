@@ -6,16 +6,19 @@ use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
 use crate::gpu::tensor::{View, layout_constants};
 use crate::model::{Activation, Window};
-use crate::shader::part;
+use crate::shader::{Part, part};
+
+/// Parts of both programs.
+const PARTS: [Part; 4] = [part!("step"), part!("layout"), part!("element/pixels"), part!("pool/largest")];
 
 pub(super) fn program() -> Program {
-    let parts = vec![part!("step"), part!("layout"), part!("pool/largest"), part!("max_pool")];
+    let parts = [PARTS.as_slice(), &[part!("max_pool")]].concat();
     Program::new("max_pool", &[], "max_pool", parts)
 }
 
 pub(super) fn program_backward(activation: Option<Activation>) -> Program {
-    let mut parts = vec![part!("step"), part!("layout"), part!("pool/largest"), part!("max_pool_backward")];
-    parts.extend(activation::parts(activation));
+    let backward = [part!("element/d_inputs"), part!("max_pool_backward")];
+    let parts = [&PARTS, backward.as_slice(), activation::parts(activation)].concat();
     Program::new("max_pool_backward", &[activation::suffix(activation)], "max_pool_backward", parts)
 }
 
@@ -69,7 +72,7 @@ fn constants(inputs: View<'_>, window: Window, outputs: View<'_>) -> Vec<(&'stat
         ("STRIDE", window.stride as f64),
         ("PLACES_Y", places.height() as f64),
         ("PLACES_X", places.width() as f64),
-        ("HEIGHT", shape.height() as f64),
+        ("PIXELS", shape.positions() as f64),
         ("WIDTH", shape.width() as f64),
     ];
     constants.extend(layout_constants!("INPUT", inputs.layout));

@@ -7,8 +7,9 @@ use softstep::optimizer::TrainingState;
 use softstep::range_test::smaller_rate;
 use softstep::trainer::{Summary, TrainingConfig};
 
-use crate::cli::TrainArgs;
-use crate::report::{self, count, counted, percent};
+use super::options::TrainArgs;
+use crate::format::{count, counted, percent};
+use crate::terminal;
 
 /// Factor above the first loss at which a final loss counts as gone wrong.
 const FAR: f64 = 3.0;
@@ -127,7 +128,7 @@ impl Ended<'_> {
 
     fn name(&self, class: usize) -> String {
         let names = self.data.preprocessing.as_ref().and_then(Preprocessing::class_names);
-        names.and_then(|names| names.get(class)).map_or_else(|| class.to_string(), |name| report::printable(name))
+        names.and_then(|names| names.get(class)).map_or_else(|| class.to_string(), |name| terminal::printable(name))
     }
 }
 
@@ -147,7 +148,7 @@ pub async fn tried_rate<B: Backend>(
     start: &TrainingState,
 ) -> Option<f32> {
     let mut late = Vec::new();
-    backend.finish(&mut late).await.ok()?;
+    backend.flush(&mut late).await.ok()?;
     backend.restore(start).ok()?;
     smaller_rate(backend, config, examples).await.ok().flatten()
 }

@@ -7,11 +7,12 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use indicatif::HumanCount;
 use maud::{Markup, PreEscaped, html};
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::format::plain;
 
 /// Size of a plot in pixels, on a page that is not scaled.
 const SIZE: [u32; 2] = [440, 280];
@@ -475,67 +476,12 @@ impl Axis<'_> {
     }
 }
 
-/// Formats a number with `digits` significant digits, without trailing zeros.
-pub fn number(number: f64, digits: i32) -> String {
-    if number == 0.0 || !number.is_finite() {
-        return plain(number, 0.0);
-    }
-    rounded(number, 10f64.powi(number.abs().log10().floor() as i32 + 1 - digits))
-}
-
-/// Formats a number with four decimals, as in a table; with four significant digits if it is too small or too large for
-/// that.
-pub fn four_decimals(value: f64) -> String {
-    match value.abs() {
-        0.0 | 1e-4..1e7 => format!("{value:.4}").replace('-', "−"),
-        _ => number(value, 4),
-    }
-}
-
-/// Formats a number rounded to a multiple of `step`, without trailing zeros.
-pub fn rounded(number: f64, step: f64) -> String {
-    let multiple = (number / step).round() * step;
-    let text = plain(if multiple.is_finite() { multiple } else { number }, step);
-    if text.contains('.') && !text.contains('e') {
-        return text.trim_end_matches('0').trim_end_matches('.').into();
-    }
-    text
-}
-
-/// Formats a number with as many digits as distinguish it from others a `step` away; a step of 0 means that one digit
-/// is enough.
-fn plain(number: f64, step: f64) -> String {
-    let size = number.abs();
-    if number == 0.0 {
-        return "0".into();
-    }
-    if !number.is_finite() {
-        return "–".into();
-    }
-    if !(1e-4..1e7).contains(&size) {
-        let digits =
-            if step > 0.0 { (size.log10().floor() - step.log10().floor()).clamp(0.0, 15.0) as usize } else { 3 };
-        let text = format!("{number:.digits$e}").replace('-', "−");
-        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
-        let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
-        return format!("{digits}e{power}");
-    }
-    let distance = if step > 0.0 { step.min(size) } else { size };
-    let decimals = (-(distance.log10() + 1e-9).floor()).max(0.0) as usize;
-    let text = format!("{size:.decimals$}");
-    let (whole, rest) = text.split_once('.').map_or((text.as_str(), String::new()), |(whole, rest)| {
-        let rest = if step > 0.0 { rest } else { rest.trim_end_matches('0') };
-        (whole, if rest.is_empty() { String::new() } else { format!(".{rest}") })
-    });
-    let whole = whole.parse().map_or_else(|_| whole.to_string(), |whole| HumanCount(whole).to_string());
-    format!("{}{whole}{rest}", if number < 0.0 { "−" } else { "" })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::format::{number, rounded};
 
     fn series(points: Vec<[f64; 2]>) -> Series {
         Series { name: "a".into(), colour: 0, mark: Mark::Dotted, points }
@@ -545,37 +491,6 @@ mod tests {
         let axis = Axis { label: "x", logarithmic, ..Axis::default() };
         let plot = Plot { title: "t", summary: "s", x: axis, y: axis, series: &[series(points)], note: "" };
         plot.figure().into_string()
-    }
-
-    #[test]
-    fn numbers_have_the_digits_that_mean_something() {
-        let cases = [
-            (0.0, 3, "0"),
-            (1.0, 3, "1"),
-            (0.26934, 3, "0.269"),
-            (5291.37, 3, "5,290"),
-            (-0.5, 2, "−0.5"),
-            (1234567.0, 7, "1,234,567"),
-            (2.5e-7, 3, "2.5e−7"),
-            (-123456789.0, 2, "−1.2e8"),
-            (123456789.0, 6, "1.23457e8"),
-            (4e7, 1, "4e7"),
-            (1e12, 3, "1e12"),
-            (f64::NAN, 3, "–"),
-            (99.96, 3, "100"),
-            (f64::INFINITY, 3, "–"),
-            (-1200.0, 2, "−1,200"),
-            (100.0, 1, "100"),
-        ];
-        for (value, digits, text) in cases {
-            assert_eq!(number(value, digits), text);
-        }
-        for (value, text) in [(0.25, "0.2500"), (-0.5, "−0.5000"), (8624184679350457344.0, "8.624e18"), (3e-6, "3e−6")]
-        {
-            assert_eq!(four_decimals(value), text);
-        }
-        assert_eq!(rounded(19.499999, 1e-4), "19.5");
-        assert_eq!(rounded(-3e-9, 1e-4), "0");
     }
 
     #[test]

@@ -2,36 +2,36 @@
 
 use std::sync::atomic::AtomicBool;
 
-use softstep::backend::{Backend, DeviceInfo, Evaluation, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::any_backend::{AnyBackend, Device};
+use softstep::backend::{Backend, Evaluation, Inference, Step, Training};
 use softstep::data::Examples;
-use softstep::gpu::{Gpu, GpuBackend, Readback};
+use softstep::gpu::Readback;
 use softstep::loss::{Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters, Shape};
 use softstep::optimizer::Optimizer;
-use softstep::trainer::{self, Course, Event, Position, TrainingConfig};
+use softstep::trainer::{self, Event, Position, RunOptions, TrainingConfig};
 use softstep::{Error, Result};
 
-/// A device for experiments: a GPU, or the CPU without one.
-pub struct Lab {
-    /// The GPU; `None` for the CPU.
-    pub gpu: Option<Gpu>,
+/// A device for experiments.
+pub struct Runner {
+    /// The device.
+    pub device: Device,
 }
 
 /// Results of a training run.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct Trained {
     /// Loss of every step.
     pub losses: Vec<f32>,
     /// Evaluation on the test part after each epoch.
     pub tests: Vec<Evaluation>,
-    /// [`Lab::outputs`] for the test part, before the first epoch and after each.
+    /// [`Runner::outputs`] for the test part, before the first epoch and after each.
     pub outputs: Vec<Vec<f32>>,
     /// Final parameters.
     pub parameters: Parameters,
 }
 
-impl Run {
+impl Trained {
     /// Outputs after the last epoch.
     pub fn last_outputs(&self) -> &[f32] {
         self.outputs.last().map_or(&[], Vec::as_slice)
@@ -43,29 +43,13 @@ impl Run {
     }
 }
 
-impl Lab {
-    /// Returns the device that experiments run on.
-    pub fn info(&self) -> Result<DeviceInfo> {
-        match &self.gpu {
-            Some(gpu) => Ok(gpu.info().clone()),
-            None => Ok(CpuBackend::new(&Parameters::new(&[1, 1], 0)?, None)?.info().clone()),
-        }
-    }
-
+impl Runner {
     /// Computes the probabilities of a model trained with this loss, `[examples, classes]`; for mean squared error, its
     /// outputs.
     pub async fn outputs(&self, parameters: &Parameters, loss: Loss, examples: &Examples) -> Result<Vec<f32>> {
-        async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
-            let set = backend.upload(examples)?;
-            backend.probabilities(&set).await
-        }
-        match &self.gpu {
-            Some(gpu) => {
-                let backend = GpuBackend::new(gpu, parameters, None, Readback::default()).await?;
-                outputs(backend.with_loss(loss), examples).await
-            }
-            None => outputs(CpuBackend::new(parameters, None)?.with_loss(loss), examples).await,
-        }
+        let mut backend = self.device.for_inference(parameters, loss).await?;
+        let set = backend.upload(examples)?;
+        backend.probabilities(&set).await
     }
 
     /// Takes one step of plain SGD on all examples; returns their mean loss before it, and the parameters after it.
@@ -76,13 +60,6 @@ impl Lab {
         examples: &Examples,
         learning_rate: f32,
     ) -> Result<(f32, Parameters)> {
-        async fn step<B: Backend>(mut backend: B, batch: usize, learning_rate: f32) -> Result<(f32, Parameters)> {
-            let mut losses = Vec::new();
-            backend.begin_epoch(&(0..batch as u32).collect::<Vec<_>>())?;
-            backend.step(Step { first: 0, batch, learning_rate }, &mut losses).await?;
-            backend.finish(&mut losses).await?;
-            Ok((losses.first().copied().unwrap_or(f32::NAN), backend.parameters().await?))
-        }
         let batch = examples.len();
         let objective = Objective { loss, ..Objective::default() };
         let training = Training {
@@ -94,13 +71,12 @@ impl Lab {
             seed: 0,
             augmentation: None,
         };
-        match &self.gpu {
-            Some(gpu) => {
-                let backend = GpuBackend::new(gpu, parameters, Some(&training), Readback::default()).await?;
-                step(backend, batch, learning_rate).await
-            }
-            None => step(CpuBackend::new(parameters, Some(&training))?, batch, learning_rate).await,
-        }
+        let mut backend = self.device.for_training(parameters, &training, Readback::default()).await?;
+        let mut losses = Vec::new();
+        backend.begin_epoch(&(0..batch as u32).collect::<Vec<_>>())?;
+        backend.step(Step { first: 0, batch, learning_rate }, &mut losses).await?;
+        backend.flush(&mut losses).await?;
+        Ok((losses.first().copied().unwrap_or(f32::NAN), backend.parameters().await?))
     }
 
     /// Trains these parameters, or newly initialised ones, as `softstep train` does.
@@ -110,7 +86,7 @@ impl Lab {
         start: Option<&Parameters>,
         train: &Examples,
         test: &Examples,
-    ) -> Result<Run> {
+    ) -> Result<Trained> {
         let parameters = match start {
             Some(parameters) => parameters.clone(),
             None => {
@@ -118,24 +94,9 @@ impl Lab {
                 Parameters::initialize(&config.architecture(Shape::Flat(train.features), outputs)?, config.seed)?
             }
         };
-        let objective = Objective { loss: config.loss, ..Objective::default() };
-        let batch_size = config.batch_size.min(train.len());
-        let training = Training {
-            examples: train,
-            batch_size,
-            optimizer: config.optimizer,
-            clip_norm: None,
-            objective,
-            seed: 0,
-            augmentation: None,
-        };
-        match &self.gpu {
-            Some(gpu) => {
-                let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;
-                run(backend, config, train.len(), test).await
-            }
-            None => run(CpuBackend::new(&parameters, Some(&training))?, config, train.len(), test).await,
-        }
+        let training = config.training(train, &[], Shape::Flat(train.features))?;
+        let backend = self.device.for_training(&parameters, &training, Readback::default()).await?;
+        run(backend, config, train.len(), test).await
     }
 
     /// Finds the learning rate with the best score on a fifth of the examples after training on the others; the first
@@ -145,12 +106,12 @@ impl Lab {
         config: &TrainingConfig,
         rates: &[f32],
         examples: &Examples,
-        score: impl Fn(&Run, &Examples) -> f64,
+        score: impl Fn(&Trained, &Examples) -> f64,
     ) -> Result<f32> {
         let (train, validation) = examples.clone().split(0.2, config.seed)?;
         let mut best = (f64::NEG_INFINITY, None);
         for &learning_rate in rates {
-            let config = TrainingConfig { learning_rate, ..config.clone() };
+            let config = config.clone().learning_rate(learning_rate);
             match self.train(&config, None, &train, &validation).await {
                 Ok(run) => {
                     let score = score(&run, &validation);
@@ -172,10 +133,10 @@ impl Lab {
     }
 }
 
-async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Run> {
+async fn run(mut backend: AnyBackend, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Trained> {
     let test = backend.upload(test)?;
     let stop = AtomicBool::new(false);
-    let course = Course { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
     let (mut losses, mut tests, mut states) = (Vec::new(), Vec::new(), Vec::new());
     let observe = |event: Event<'_>| {
         match event {
@@ -186,13 +147,13 @@ async fn run<B: Backend>(mut backend: B, config: &TrainingConfig, examples: usiz
         }
         Ok(())
     };
-    trainer::train(&mut backend, config, examples, None, &test, &course, observe).await?;
+    trainer::train(&mut backend, config, examples, None, &test, &options, observe).await?;
     let mut outputs = Vec::new();
     for state in &states {
         backend.restore(state)?;
         outputs.push(backend.probabilities(&test).await?);
     }
-    Ok(Run { losses, tests, outputs, parameters: backend.parameters().await? })
+    Ok(Trained { losses, tests, outputs, parameters: backend.parameters().await? })
 }
 
 /// Builds a model of one linear layer; `values` are `[inputs + 1, outputs]`, with the bias as last row.

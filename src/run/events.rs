@@ -14,9 +14,8 @@ use prost::Message;
 use softstep::backend::Evaluation;
 use softstep::trainer;
 
-use crate::record::{EpochPoint, History, StepPoint};
-use crate::report;
-use crate::run_folder::METRICS;
+use crate::run::metrics::{EpochPoint, History, METRICS, StepPoint};
+use crate::terminal;
 
 /// File name prefix by which TensorBoard recognises event files.
 pub const PREFIX: &str = "events.out.tfevents.";
@@ -100,7 +99,7 @@ impl Events {
     fn repeat(&mut self, folder: &Path, from: usize) {
         let history = match History::read(&folder.join(METRICS)) {
             Ok(history) => history,
-            Err(error) => return report::notice(&format!("TensorBoard will lack earlier steps: {error:#}")),
+            Err(error) => return terminal::notice(&format!("TensorBoard will lack earlier steps: {error:#}")),
         };
         let mut epochs = history.epochs.iter().filter(|point| point.step >= from).peekable();
         for point in history.steps.iter().filter(|point| point.step >= from) {
@@ -184,7 +183,7 @@ impl Events {
             // The buffer is discarded without another attempt to write it.
             let _ = file.into_parts();
         }
-        report::notice(&format!("no more events for TensorBoard: cannot write {}: {error}", self.path.display()));
+        terminal::notice(&format!("no more events for TensorBoard: cannot write {}: {error}", self.path.display()));
     }
 }
 

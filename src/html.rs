@@ -10,7 +10,7 @@ pub mod plot;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use softstep::error::printable;
 
-const STYLE: &str = include_str!("page/style.css");
+const STYLE: &str = include_str!("html/style.css");
 
 /// Marker near the start of every page.
 pub const MARK: &str = "<meta name=\"generator\" content=\"softstep";

@@ -6,9 +6,10 @@ use softstep::backend::{Backend, Evaluation};
 use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TableFormat, Targets};
 use softstep::metrics::Confusion;
 
-use crate::page::plot::{number, rounded};
-use crate::page::{self, picture};
-use crate::record::null_is_nan;
+use crate::format::{number, rounded};
+use crate::html::{self, picture};
+use crate::quality;
+use crate::run::files::null_is_nan;
 
 /// Upper limits of the recorded mistakes, for pictures and for rows of a table.
 const PICTURES: usize = 24;
@@ -25,7 +26,7 @@ const CHUNK: usize = 1 << 22;
 
 /// Results of a model on its test part.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Tested {
+pub struct ErrorAnalysis {
     /// Epoch of the parameters.
     pub epoch: usize,
     /// Number of test examples.
@@ -111,7 +112,7 @@ pub enum Input {
     Row(Vec<(String, String)>),
 }
 
-impl Tested {
+impl ErrorAnalysis {
     /// Results that follow from the evaluation alone, with a confusion matrix of at most [`MAX_CLASSES`] classes.
     pub fn new(epoch: usize, data: &Data, evaluation: &Evaluation) -> Self {
         let mut confusion = Vec::new();
@@ -130,7 +131,7 @@ impl Tested {
             loss: evaluation.loss,
             accuracy: evaluation.accuracy(),
             r_squared: evaluation.r_squared,
-            rmse: crate::report::rmse(data, evaluation),
+            rmse: quality::rmse(data, evaluation),
             classes,
             confusion,
             values: None,
@@ -325,7 +326,7 @@ fn columns(features: &[f32], preprocessing: &TableFormat) -> Vec<(String, String
             Encoding::Standardised(scale) => {
                 let number = f64::from(*features.next().unwrap_or(&0.0)) * scale.deviation + scale.mean;
                 if column.marks_gaps && features.next() == Some(&1.0) {
-                    columns.push((page::name(&column.name), MISSING.into()));
+                    columns.push((html::name(&column.name), MISSING.into()));
                     continue;
                 }
                 // The number of digits that f32 preserves.
@@ -336,12 +337,12 @@ fn columns(features: &[f32], preprocessing: &TableFormat) -> Vec<(String, String
                 let hot: Vec<bool> = features.by_ref().take(texts.len()).map(|&value| value > 0.5).collect();
                 let text = texts.iter().zip(hot).find(|(_, hot)| *hot).map(|(text, _)| match &**text {
                     "" => MISSING.into(),
-                    text => page::name(text),
+                    text => html::name(text),
                 });
                 text.unwrap_or_else(|| "(another)".into())
             }
         };
-        columns.push((page::name(&column.name), text));
+        columns.push((html::name(&column.name), text));
     }
     columns
 }

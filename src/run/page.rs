@@ -1,22 +1,30 @@
-//! The page of one run.
+//! `report.html`: the page of a run.
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use maud::{Markup, html};
 use serde_json::Value;
 use softstep::error::printable;
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 use softstep::metrics::{Confusion, interval};
 use softstep::model::{Layer, Weights};
 use softstep::trainer::Best;
 
-use crate::commands::rerun;
-use crate::page::plot::{Axis, Bars, Mark, Plot, Series, four_decimals, number, rounded, smoothed, thinned};
-use crate::page::{self, facts, note, picture, section, table, tiles};
-use crate::record::{EpochPoint, Outcome, Record, Results, Timings, WorstNumber};
-use crate::report::{count, counted, model_name, percent};
-use crate::run_folder;
-use crate::tested::{Input, Mistake, Tested, Wrong};
+use crate::format::{count, counted, duration, four_decimals, number, percent, rounded};
+use crate::html::plot::{Axis, Bars, Mark, Plot, Series, smoothed, thinned};
+use crate::html::{self, facts, note, picture, section, table, tiles};
+use crate::model_summary::model_name;
+use crate::run::error_analysis::{ErrorAnalysis, Input, Mistake, Wrong};
+use crate::run::files::write_whole;
+use crate::run::metrics::EpochPoint;
+use crate::run::model;
+use crate::run::record::Record;
+use crate::run::results::{Outcome, Results, Timings, WorstNumber};
+use crate::shell;
+
+/// Name of the file.
+pub const REPORT: &str = "report.html";
 
 /// Columns of a plot of steps: as many as can be seen.
 const COLUMNS: usize = 480;
@@ -36,10 +44,17 @@ const LONG: usize = 1000;
 /// Where the smoothed loss of a run spans more than this, its axis is logarithmic.
 const WIDE: f64 = 12.0;
 
-/// The page of this run.
+/// Writes `report.html` into a run folder; returns its path.
+pub fn write(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join(REPORT);
+    write_whole(&path, page(&Record::read(folder)?).as_bytes())?;
+    Ok(path)
+}
+
+/// Renders the page of a run.
 pub fn page(record: &Record) -> String {
     let name = record.folder.canonicalize().unwrap_or_else(|_| record.folder.clone());
-    let name = name.file_name().map_or_else(|| "run".into(), |name| page::name(&name.to_string_lossy()));
+    let name = name.file_name().map_or_else(|| "run".into(), |name| html::name(&name.to_string_lossy()));
     let sections = [training(record), test(record), mistakes(record), weights(record), details(record)];
     let body = html! {
         h1 { (name) }
@@ -54,7 +69,7 @@ pub fn page(record: &Record) -> String {
         @for section in sections.into_iter().flatten() { (section) }
         footer { (made_by(record.results.as_ref())) }
     };
-    page::document(&format!("{name} – softstep"), "en", &body)
+    html::document(&format!("{name} – softstep"), "en", &body)
 }
 
 fn made_by(results: Option<&Results>) -> String {
@@ -70,19 +85,18 @@ pub fn whole(record: &Record) -> Option<&Results> {
     record.results.as_ref().filter(|results| results.step + uncounted(results) >= last)
 }
 
-fn tested(record: &Record) -> Option<&Tested> {
+fn tested(record: &Record) -> Option<&ErrorAnalysis> {
     whole(record)?.test.as_ref()
 }
 
 /// The loss that a run was trained with.
 pub fn loss(record: &Record) -> Loss {
-    let named = |loss: &Loss| Some(loss.name()) == record.setting("loss");
-    [Loss::MeanSquaredError, Loss::BinaryCrossEntropy].into_iter().find(named).unwrap_or_default()
+    record.setting("loss").and_then(Loss::from_name).unwrap_or_default()
 }
 
 fn lead(record: &Record) -> String {
     let config = &record.config;
-    let mut parts = vec![format!("data {}", page::name(&config.data))];
+    let mut parts = vec![format!("data {}", html::name(&config.data))];
     if let Some(architecture) = record.architecture() {
         let parameters = record.parameters().unwrap_or_default();
         parts.push(format!("model {}, {} parameters", model_name(&architecture), count(parameters)));
@@ -90,8 +104,8 @@ fn lead(record: &Record) -> String {
     parts.push(format!(
         "{} on {} ({})",
         loss(record).name(),
-        page::name(&config.adapter),
-        page::name(&config.device_type)
+        html::name(&config.adapter),
+        html::name(&config.device_type)
     ));
     parts.join(" · ")
 }
@@ -152,7 +166,7 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
             add("always the most frequent class", percent(most as f64 / test.examples.max(1) as f64));
         }
         if let Some(rmse) = test.rmse {
-            let unit = record.config.target.as_ref().map(|target| format!(" of {}", page::name(target)));
+            let unit = record.config.target.as_ref().map(|target| format!(" of {}", html::name(target)));
             add(&format!("root mean squared error{}", unit.unwrap_or_default()), number(rmse, 5));
             // R² is one minus the ratio of the squares of this error and of that of the mean.
             let of_mean = test.r_squared.map(|r_squared| rmse / (1.0 - r_squared).sqrt());
@@ -180,16 +194,6 @@ pub fn training_time(timings: &Timings) -> String {
     duration(timings.seconds) + &since.unwrap_or_default()
 }
 
-/// A time as people read it.
-pub fn duration(seconds: f64) -> String {
-    match seconds {
-        ..0.1 => format!("{} ms", number(1e3 * seconds, 2)),
-        ..60.0 => format!("{} s", number(seconds, 3)),
-        ..3600.0 => format!("{} min {:02.0} s", (seconds / 60.0).floor(), (seconds % 60.0).floor()),
-        _ => format!("{} h {:02.0} min", (seconds / 3600.0).floor(), (seconds % 3600.0 / 60.0).floor()),
-    }
-}
-
 /// What cannot be shown, and why.
 fn missing(record: &Record) -> Vec<&'static str> {
     let mut missing = Vec::new();
@@ -202,7 +206,7 @@ fn missing(record: &Record) -> Vec<&'static str> {
         ),
         (_, Some(results)) => match &results.test {
             None => missing.push("The run did not come to an evaluation: no confusion matrix and mistakes."),
-            Some(Tested { mistakes: None, .. }) => {
+            Some(ErrorAnalysis { mistakes: None, .. }) => {
                 let real_values = last_epoch(record).is_some_and(|epoch| epoch.real_values);
                 missing.push(match results.outcome {
                     Outcome::Ended if real_values => {
@@ -448,7 +452,7 @@ fn test(record: &Record) -> Option<Markup> {
     }
     if let Some(sample) = &test.values {
         let pairs = &sample.pairs;
-        let target = record.config.target.as_deref().map_or_else(|| "target".into(), page::name);
+        let target = record.config.target.as_deref().map_or_else(|| "target".into(), html::name);
         let ends = pairs.iter().flatten().copied().filter(|value| value.is_finite());
         let (low, high) =
             ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
@@ -511,7 +515,7 @@ fn matrix(confusion: &Confusion, names: &[String]) -> Markup {
 }
 
 /// The pairs of classes that are most often mistaken.
-fn pairs(test: &Tested, name: impl Fn(usize) -> String) -> Markup {
+fn pairs(test: &ErrorAnalysis, name: impl Fn(usize) -> String) -> Markup {
     let mut cells: Vec<_> = test.confusion.iter().filter(|cell| cell[0] != cell[1]).collect();
     cells.sort_by_key(|cell| std::cmp::Reverse(cell[2]));
     let rows = cells.into_iter().take(PAIRS).map(|&[label, taken, times]| vec![name(label), name(taken), count(times)]);
@@ -524,7 +528,7 @@ fn mistakes(record: &Record) -> Option<Markup> {
     let body = match mistakes {
         [] => html! { p { "There is none." } },
         [Mistake { input: Input::Picture(_), .. }, ..] => {
-            let of = if loss(record) == Loss::MeanSquaredError { "outputs" } else { "probabilities" };
+            let of = if loss(record).link() == Link::Identity { "outputs" } else { "probabilities" };
             html! {
                 p { "The pictures that the model was most wrongly sure of, with its " (of) ". The blue one is what it is." }
                 div.pictures.named[record.config.class_names.is_some()] { @for mistake in mistakes { (picture_of(record, mistake)) } }
@@ -540,7 +544,7 @@ fn picture_of(record: &Record, mistake: &Mistake) -> Markup {
         return html! {};
     };
     let [is, taken] = [label, predicted].map(|class| record.class_name(*class));
-    let probabilities = loss(record) != Loss::MeanSquaredError;
+    let probabilities = loss(record).link() != Link::Identity;
     let text = |output: f32| {
         let output = f64::from(output);
         match output {
@@ -575,7 +579,7 @@ fn rows(record: &Record, mistakes: &[Mistake], classes: bool) -> Markup {
     let header =
         if classes { &["is", "taken for", "with", "instead of"][..] } else { &["actual", "predicted", "off by"] };
     let header: Vec<String> = header.iter().map(ToString::to_string).chain(columns).collect();
-    let probabilities = loss(record) != Loss::MeanSquaredError;
+    let probabilities = loss(record).link() != Link::Identity;
     let row = |mistake: &Mistake| {
         let mut cells = match &mistake.wrong {
             Wrong::Class { label, predicted, outputs } => {
@@ -593,7 +597,7 @@ fn rows(record: &Record, mistakes: &[Mistake], classes: bool) -> Markup {
             }
         };
         if let Input::Row(values) = &mistake.input {
-            cells.extend(values.iter().map(|(_, value)| page::name(value)));
+            cells.extend(values.iter().map(|(_, value)| html::name(value)));
         }
         cells
     };
@@ -609,7 +613,7 @@ fn weights(record: &Record) -> Option<Markup> {
     if !matches!(architecture.layers(), [Layer::Linear { .. }]) {
         return None;
     }
-    let model = match run_folder::read_model(&record.folder) {
+    let model = match model::read_model(&record.folder) {
         Ok(model) => model,
         Err(error) => {
             let text = format!("The weights cannot be shown: {error:#}");
@@ -651,28 +655,28 @@ fn weights(record: &Record) -> Option<Markup> {
 /// Settings as text, in the order of their names.
 pub fn settings(record: &Record) -> Vec<(String, String)> {
     let text = |value: &Value| match value {
-        Value::String(text) => page::name(text),
+        Value::String(text) => html::name(text),
         Value::Array(values) if values.is_empty() => "none".into(),
         Value::Array(values) => {
             let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
             printable(&values.iter().map(text).collect::<Vec<_>>().join(", "), LONG)
         }
         Value::Null => "none".into(),
-        other => page::name(&other.to_string()),
+        other => html::name(&other.to_string()),
     };
-    record.config.settings.iter().map(|(name, value)| (page::name(name).replace('_', " "), text(value))).collect()
+    record.config.settings.iter().map(|(name, value)| (html::name(name).replace('_', " "), text(value))).collect()
 }
 
 fn details(record: &Record) -> Option<Markup> {
     let config = &record.config;
     let mut device = vec![
-        ("adapter".to_string(), page::name(&config.adapter)),
-        ("type".into(), page::name(&config.device_type)),
-        ("backend".into(), page::name(&config.backend)),
+        ("adapter".to_string(), html::name(&config.adapter)),
+        ("type".into(), html::name(&config.device_type)),
+        ("backend".into(), html::name(&config.backend)),
         ("driver".into(), printable(&config.driver, LONG)),
-        ("softstep".into(), page::name(&config.version)),
+        ("softstep".into(), html::name(&config.version)),
     ];
-    let mut data = vec![("data".to_string(), page::name(&config.data))];
+    let mut data = vec![("data".to_string(), html::name(&config.data))];
     let mut add =
         |name: &str, number: Option<usize>| data.extend(number.map(|number| (name.to_string(), count(number))));
     add("training examples", config.train_examples);
@@ -682,7 +686,7 @@ fn details(record: &Record) -> Option<Markup> {
     if let Some([rows, columns]) = config.image {
         data.push(("images".into(), format!("{columns} × {rows} pixels")));
     }
-    data.extend(config.target.as_ref().map(|target| ("learned column".to_string(), page::name(target))));
+    data.extend(config.target.as_ref().map(|target| ("learned column".to_string(), html::name(target))));
     let results = whole(record);
     let mut parts = Vec::new();
     if let Some(results) = results {
@@ -691,7 +695,7 @@ fn details(record: &Record) -> Option<Markup> {
             let header = ["kernel", "µs a step", "share"].map(String::from);
             let Timings { seconds, steps, .. } = results.timings;
             let rows = profile.rows().map(|(name, part)| {
-                vec![page::name(name), number(1e6 * part / steps.max(1) as f64, 3), percent(part / seconds)]
+                vec![html::name(name), number(1e6 * part / steps.max(1) as f64, 3), percent(part / seconds)]
             });
             parts.push(table("Where the time of a step goes", &header, rows));
         }
@@ -704,7 +708,7 @@ fn details(record: &Record) -> Option<Markup> {
                 let WorstNumber { step, tensor, row, column, gpu, cpu, error, tolerance } = worst;
                 let places = [step, row, column].map(|place| count(*place));
                 let numbers = [gpu, cpu, error, tolerance].map(|value| format!("{value:.3e}"));
-                [vec![page::name(tensor)], places.to_vec(), numbers.to_vec()].concat()
+                [vec![html::name(tensor)], places.to_vec(), numbers.to_vec()].concat()
             });
             parts.push(html! {
                 h3 { "Verification" }
@@ -723,7 +727,7 @@ fn details(record: &Record) -> Option<Markup> {
         (note(&format!("The run is in {}.", printable_path(&record.folder))))
         h3 { "Again" }
         p { "This command trains the run again, from what its folder holds, and says whether the bits are the same:" }
-        p { code { (printable(&rerun::command(&whole_path(&record.folder)), LONG)) } }
+        p { code { (printable(&shell::reproduce_command(&whole_path(&record.folder)), LONG)) } }
     };
     Some(section("The run", &body))
 }
