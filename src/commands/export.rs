@@ -177,7 +177,10 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let mut json = Map::new();
     let mut written = |name: &'static str, what: &str, path: &Path, bytes: usize, seconds: f64| {
         lines.push((name, format!("{}: {what}, {}", path.display(), HumanBytes(bytes as u64))));
-        json.insert(name.to_lowercase(), json!({ "path": path, "bytes": bytes, "seconds": seconds }));
+        json.insert(
+            name.to_lowercase(),
+            json!({ "path": path.display().to_string(), "bytes": bytes, "seconds": seconds }),
+        );
     };
     if let Some(path) = &args.onnx {
         let started = Instant::now();

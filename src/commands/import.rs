@@ -153,7 +153,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         ("test", format!("{} of {}", quality(&evaluation), counted(data.test.len(), "example"))),
     ];
     let json = json!({
-        "out": args.out,
+        "out": args.out.display().to_string(),
         "layout": layout.name(),
         "layers": sources,
         "accuracy": evaluation.accuracy(),

@@ -13,6 +13,7 @@ use softstep::plan::{Node, Operation, Plan};
 use softstep::reference::BATCH_NORM_EPSILON;
 
 use super::{Export, Input, Output};
+use crate::format::counted;
 
 /// Most weights of a header: compilers take long over larger ones.
 const MAX_WEIGHTS: usize = 1 << 24;
@@ -172,7 +173,7 @@ impl Header<'_> {
             "input     {}",
             match input {
                 Input::Image([height, width, channels]) => {
-                    format!("{height} rows of {width} pixels of {channels} bytes, from the top left")
+                    format!("{height} rows of {width} pixels of {}, from the top left", counted(*channels, "byte"))
                 }
                 Input::Bytes(features) => format!("{features} bytes"),
                 Input::Numbers(features) => format!("{features} numbers"),
@@ -212,7 +213,7 @@ impl Header<'_> {
         );
         let comment: String =
             lines.iter().map(|line| format!(" * {}", comment(line)).trim_end().to_owned() + "\n").collect();
-        let _ = write!(self.text, "/* {}*/\n", comment.trim_start_matches(" * "));
+        let _ = write!(self.text, "/* {} */\n", comment.trim_start_matches(" * "));
         self.lines("#ifndef $_H\n#define $_H\n\n#include <math.h>\n#include <stdint.h>\n\n");
     }
 
@@ -549,7 +550,7 @@ fn literal(text: &str) -> String {
 /// A text inside a comment, which it must not end.
 fn comment(text: &str) -> String {
     let text = printable(text, 1000).replace("*/", "* /").replace("/*", "/ *");
-    text.replace("??", "? ?").replace('@', "(at)").replace('$', "(dollar)")
+    text.replace("??", "? ?")
 }
 
 #[cfg(test)]
