@@ -72,13 +72,13 @@ pub struct RunArgs {
     /// Run folder
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Where the data are now, if they are not where they were
+    /// Data, if they have moved since the run
     #[arg(long, value_name = "SET|FOLDER|FILE")]
     pub data: Option<String>,
     /// Folder to look for data sets in first, and to download them to
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// Where to compute [default: where the run did]
+    /// Device to compute on [default: the device of the run]
     #[arg(long, value_enum)]
     pub backend: Option<BackendChoice>,
     /// Number or part of the name of an adapter; see `softstep adapters`

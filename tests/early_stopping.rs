@@ -5,7 +5,7 @@ mod binary;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use binary::softstep;
+use binary::{metrics, softstep};
 use pollster::block_on;
 use serde_json::Value;
 use softstep::backend::{Backend, Inference, Training};
@@ -36,9 +36,7 @@ const TRAIN: [&str; 14] = [
 
 /// The epochs of a run, from `metrics.jsonl`.
 fn epochs(run: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line.get("test_loss").is_some()).collect()
+    metrics(run).into_iter().filter(|line| line.get("test_loss").is_some()).collect()
 }
 
 fn number(value: &Value, name: &str) -> f64 {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use binary::{Run, finished, softstep};
+use binary::{Run, finished, good, softstep};
 use serde_json::json;
 use skip::skipped_outside_ci;
 
@@ -17,11 +17,6 @@ const LAYERS: &str =
 
 fn train(folder: &Path, more: &[&str]) -> Run {
     softstep(folder, &[&["train", "-q", "--data=digits", "--backend=cpu", "--epochs=2"], more].concat())
-}
-
-fn good(run: Run) -> Run {
-    assert_eq!(run.code, 0, "{run:?}");
-    run
 }
 
 #[test]

@@ -7,16 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use binary::{Run, command, finished, softstep};
+use binary::{Run, command, finished, softstep, succeeds};
 use serde_json::Value;
 
 const DIGITS: [&str; 6] = ["train", "-q", "--data=digits", "--hidden=16", "--epochs=2", "--out"];
-
-/// A run in `folder` by the name of its last argument.
-fn train(folder: &Path, arguments: &[&str]) {
-    let run = softstep(folder, arguments);
-    assert_eq!(run.code, 0, "{run:?}");
-}
 
 /// What `softstep reproduce --json` says, and its exit code.
 fn reproduce(folder: &Path, arguments: &[&str]) -> (Value, Run) {
@@ -57,18 +51,18 @@ fn runs_of_every_kind_give_the_same_bits_again_from_anywhere() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for backend in ["cpu", "gpu"] {
-        train(folder, &[&DIGITS[..], &[backend, "--backend", backend]].concat());
+        succeeds(folder, &[&DIGITS[..], &[backend, "--backend", backend]].concat());
         gives_the_same_bits(folder, &[backend], 46);
         let layers = ["--layers=conv:4x3,relu,pool:2,dropout:0.2,linear:8,batchnorm,relu", "--clip-norm=1"];
         let out = format!("conv-{backend}");
         let conv = ["train", "-q", "--data=digits", "--epochs=1", "--backend", backend, "--out", &out];
-        train(folder, &[&conv[..], &layers].concat());
+        succeeds(folder, &[&conv[..], &layers].concat());
         gives_the_same_bits(folder, &[&out], 23);
     }
     fs::write(folder.join("plants.csv"), plants()).unwrap();
     let early = ["--validation=0.2", "--patience=1", "--optimizer=adamw", "--epochs=40", "--lr=0.1", "--batch-size=16"];
     let table = ["train", "-q", "--data=plants.csv", "--target=kind", "--backend=cpu", "--out=table"];
-    train(folder, &[&table[..], &early].concat());
+    succeeds(folder, &[&table[..], &early].concat());
     let lines = fs::read_to_string(folder.join("table/metrics.jsonl")).unwrap();
     let steps = lines.lines().filter(|line| line.contains("\"step\"")).count();
     assert!(steps < 40 * 10, "it was to end early");
@@ -81,7 +75,7 @@ fn runs_of_every_kind_give_the_same_bits_again_from_anywhere() {
     gives_the_same_bits(folder, &["table", "--data=elsewhere/moved.csv"], steps);
     // From a model, with data that do not fit the device.
     let from = ["--init=cpu", "--backend=gpu"];
-    train(folder, &[&DIGITS[..], &["from"], &from].concat());
+    succeeds(folder, &[&DIGITS[..], &["from"], &from].concat());
     gives_the_same_bits(folder, &["from"], 46);
     let page = fs::read_to_string(folder.join("from/report.html")).unwrap();
     let command = format!("softstep reproduce {}", folder.join("from").canonicalize().unwrap().display());
@@ -129,7 +123,7 @@ fn a_run_that_was_stopped_and_one_that_went_on_give_the_same_bits_again() {
     let (found, run) = reproduce(folder, &["run", "--sample=16"]);
     assert_eq!((run.code, found["verdict"].as_str()), (0, Some("within_bounds")), "{run:?}");
     assert_eq!(found["sampled_from"].as_array().map(Vec::len), Some(2), "{run:?}");
-    train(folder, &["train", "-q", "--resume=run"]);
+    succeeds(folder, &["train", "-q", "--resume=run"]);
     gives_the_same_bits(folder, &["run"], 9200);
 }
 
@@ -153,7 +147,7 @@ fn a_changed_bit_is_told_by_the_name_of_its_file() {
     let folder = folder.path();
     fs::write(folder.join("plants.csv"), plants()).unwrap();
     let table = ["train", "-q", "--data=plants.csv", "--target=kind", "--backend=cpu", "--epochs=3", "--out=run"];
-    train(folder, &table);
+    succeeds(folder, &table);
     let keep = |name: &str| fs::read(folder.join("run").join(name)).unwrap();
     // The learning rate, the loss of the second step, a weight, the time it took.
     type Place = Box<dyn FnOnce(&[u8]) -> usize>;
@@ -202,7 +196,7 @@ fn elsewhere_losses_lie_within_bounds_that_a_wrong_kernel_leaves() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for (was, other) in [("cpu", "gpu"), ("gpu", "cpu")] {
-        train(folder, &[&DIGITS[..], &[was, "--backend", was]].concat());
+        succeeds(folder, &[&DIGITS[..], &[was, "--backend", was]].concat());
         let (found, run) = reproduce(folder, &[was, "--backend", other]);
         assert_eq!((run.code, found["verdict"].as_str()), (0, Some("within_bounds")), "{run:?}");
         let share = found["largest_share"].as_f64().unwrap();
@@ -236,8 +230,8 @@ fn a_step_is_the_same_again_from_a_checkpoint_and_from_the_start() {
     let folder = folder.path();
     let layers = "--layers=conv:4x3,relu,pool:2,dropout:0.2,linear:8,batchnorm,relu";
     let conv = ["train", "-q", "--data=digits", "--epochs=2", "--augment=shift=1", "--backend=gpu", "--out=conv"];
-    train(folder, &[&conv[..], &[layers]].concat());
-    train(folder, &[&DIGITS[..], &["run", "--backend=cpu", "--momentum=0"]].concat());
+    succeeds(folder, &[&conv[..], &[layers]].concat());
+    succeeds(folder, &[&DIGITS[..], &["run", "--backend=cpu", "--momentum=0"]].concat());
     for run in ["conv", "run"] {
         for step in ["1", "17", "24", "46"] {
             let found = inspect(folder, &[run, "--step", step]);
@@ -353,7 +347,7 @@ fn examples_that_were_labelled_wrong_have_the_highest_loss_over_a_run() {
         "--epochs=20",
         "--out=run",
     ];
-    train(folder, &table);
+    succeeds(folder, &table);
     let found = inspect(folder, &["run"]);
     let mut first: Vec<u64> =
         found["examples"].as_array().unwrap()[..4].iter().map(|hard| hard["example"].as_u64().unwrap()).collect();

@@ -79,7 +79,7 @@ pub struct Diagnosis {
     pub processor: String,
     /// The instruction set that the CPU backend computes with.
     pub instruction_set: &'static str,
-    /// What the bits of the CPU backend depend on.
+    /// Properties that the bits of the CPU backend depend on.
     pub arithmetic: String,
     pub threads: usize,
     #[serde(serialize_with = "serialize_adapters")]

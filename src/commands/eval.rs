@@ -41,7 +41,7 @@ pub struct EvalArgs {
     /// The model: a model.safetensors, or a run folder that holds one
     #[arg(long, value_name = "FILE|FOLDER")]
     pub model: PathBuf,
-    /// What to measure it on, as of `softstep train` [default: the data of its run]
+    /// Data to measure the model on, as for `softstep train` [default: the data of its run]
     #[arg(long, value_name = "SET|FOLDER|FILE")]
     pub data: Option<String>,
     /// Folder to look for data sets in first, and to download them to
@@ -122,11 +122,11 @@ pub fn load(model: &Model, spec: Option<&str>, data_dir: Option<&Path>, all: boo
 pub struct Evaluated<'a> {
     /// The model's file.
     pub file: &'a Path,
-    /// What it was measured on.
+    /// Measured data.
     pub data: &'a Data,
-    /// Which of the data that is.
+    /// Measured part of the data.
     pub part: Part,
-    /// Where.
+    /// Device.
     pub info: &'a DeviceInfo,
     /// The loss that the model was trained with.
     pub loss: Loss,

@@ -242,10 +242,10 @@ impl Drop for Progress {
     }
 }
 
-/// What `softstep explain` came to; as JSON with all its numbers.
+/// Results of `softstep explain`, with all numbers.
 #[derive(Serialize)]
 pub struct Explained<'a> {
-    /// Where it computed.
+    /// Device.
     #[serde(flatten, serialize_with = "serialize_device")]
     pub info: &'a DeviceInfo,
     /// The seed.

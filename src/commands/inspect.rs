@@ -119,7 +119,7 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     terminal::written("page", &out)
 }
 
-/// What there is to see.
+/// Result of an inspection.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Found {
@@ -135,11 +135,11 @@ struct Inspected {
     learning_rate: f32,
     /// The state that it was computed from on: that of a kept checkpoint, or the start.
     from: usize,
-    /// Its loss as the run recorded it, and now.
+    /// Loss as recorded by the run, and now.
     recorded_loss: Option<f64>,
     loss: f32,
     layers: Vec<LayerStep>,
-    /// Its batch, the highest loss first.
+    /// Examples of the batch, the highest loss first.
     examples: Vec<ExampleStep>,
     weights: Vec<WeightStep>,
     what_if: Option<WhatIf>,
@@ -150,7 +150,7 @@ struct Inspected {
     after: Parameters,
 }
 
-/// What a step did to a layer.
+/// Effect of a step on a layer.
 #[derive(Serialize)]
 struct LayerStep {
     layer: String,
@@ -162,7 +162,7 @@ struct LayerStep {
 /// An example of a batch.
 #[derive(Serialize)]
 struct ExampleStep {
-    /// Its place among the training examples, from 0.
+    /// Index among the training examples, from 0.
     example: u32,
     target: String,
     loss_before: f64,
@@ -312,10 +312,10 @@ struct Hardest {
 /// An example that a run did not learn.
 #[derive(Serialize)]
 struct Hard {
-    /// Its place among the training examples, from 0.
+    /// Index among the training examples, from 0.
     example: u32,
     target: String,
-    /// What the model takes it for in the end.
+    /// Final prediction.
     predicted: String,
     mean_loss: f64,
     last_loss: f64,
@@ -504,7 +504,7 @@ fn example_loss(loss: Loss, examples: &Examples, example: u32, outputs: &[f32]) 
     }
 }
 
-/// What a model takes an example for, from its outputs.
+/// Formats the prediction of the outputs.
 fn prediction(run: &Rerun, outputs: &[f32]) -> String {
     match &*run.data.train.targets {
         Targets::Classes(_) => {
@@ -515,7 +515,7 @@ fn prediction(run: &Rerun, outputs: &[f32]) -> String {
     }
 }
 
-/// What an example is, or should come to.
+/// Formats the target of an example.
 fn target(run: &Rerun, example: u32) -> String {
     let train = &run.data.train;
     match &*train.targets {

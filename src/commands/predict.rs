@@ -1,4 +1,4 @@
-//! `softstep predict`: what a trained model makes of files.
+//! `softstep predict`: predictions of a trained model for files.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read as _, stdin};
@@ -53,7 +53,7 @@ pub struct PredictArgs {
     /// Classes to show, the most probable first
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
     pub top: usize,
-    /// How pictures are brought to the images of an IDX model [default: digit for 28x28 and 8x8, but for
+    /// Fit of pictures to the images of an IDX model [default: digit for 28x28 and 8x8, but for
     /// fashion-mnist and kmnist; else whole]
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,
@@ -77,24 +77,24 @@ pub enum FitChoice {
     Whole,
 }
 
-/// The most bytes of a file, as of an IDX file's elements.
+/// Upper limit of the size of a file, as for IDX files.
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
 /// Standard input.
 const STDIN: &str = "-";
-/// Images of MNIST's size and that of the bundled digits are taken for digits, brought to the same form.
+/// Sizes of the images of MNIST and of the bundled digits: pictures for such models are digits.
 const DIGITS: [[usize; 2]; 2] = [[28, 28], [8, 8]];
-/// But not those of these sets.
+/// Data sets of that size without digits.
 const NO_DIGITS: [&str; 2] = ["fashion-mnist", "kmnist"];
 
-/// What a model makes of one input.
+/// Prediction for one input.
 pub struct Prediction {
     /// The file, with line or index.
     pub input: String,
-    pub outcome: Outcome,
+    pub predicted: Predicted,
 }
 
-/// What a model gives.
-pub enum Outcome {
+/// Predicted classes or values.
+pub enum Predicted {
     /// Classes with their probabilities, the most probable first; or with the model's outputs, where it was trained with
     /// mean squared error.
     Classes(Vec<(String, f32)>),
@@ -102,7 +102,7 @@ pub enum Outcome {
     Values(Vec<f64>),
 }
 
-/// Predicts; whether every file could be read.
+/// Predicts; returns true if every input could be read.
 pub async fn run(args: &PredictArgs) -> Result<bool> {
     let model = model::read_model(&args.model)?;
     let Model { parameters, loss, preprocessing, data, image, .. } = &model;
@@ -123,7 +123,7 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
     let predictions: Vec<Prediction> = names
         .into_iter()
         .zip(outputs.chunks_exact(outputs.len() / examples.len()))
-        .map(|(input, outputs)| Prediction { input, outcome: outcome(outputs, &model, args.top) })
+        .map(|(input, outputs)| Prediction { input, predicted: predicted(outputs, &model, args.top) })
         .collect();
     if let Some(out) = &args.out {
         write_named("--out", out, "input,", &csv_of(&predictions, *loss)?)?;
@@ -135,16 +135,16 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
     Ok(whole)
 }
 
-/// What could be read of the files.
+/// The inputs that could be read.
 struct Read {
     names: Vec<String>,
     /// `None` if there are none.
     examples: Option<Examples>,
-    /// Whether it is all of them.
+    /// True if every input could be read.
     whole: bool,
 }
 
-/// All files together; one that cannot be read is reported, and the others are predicted.
+/// Reads all files; prints an error for those that cannot be read.
 fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read> {
     let (mut names, mut bytes, mut floats) = (Vec::new(), Vec::new(), Vec::new());
     let mut whole = true;
@@ -191,25 +191,25 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     Ok(Read { names, examples: Some(examples), whole })
 }
 
-/// The predictions as a table, a line for each input.
+/// Encodes predictions as CSV, a line for each input.
 fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
-    match predictions.first().map(|first| &first.outcome) {
-        Some(Outcome::Values(values)) if values.len() > 1 => {
+    match predictions.first().map(|first| &first.predicted) {
+        Some(Predicted::Values(values)) if values.len() > 1 => {
             let columns = (1..=values.len()).map(|number| format!("value {number}"));
             table.write_record(std::iter::once("input".to_string()).chain(columns))?;
         }
-        Some(Outcome::Values(_)) => table.write_record(["input", "value"])?,
+        Some(Predicted::Values(_)) => table.write_record(["input", "value"])?,
         _ => table.write_record(["input", "class", measure])?,
     }
-    for Prediction { input, outcome } in predictions {
+    for Prediction { input, predicted } in predictions {
         let input = no_formula(input);
-        match outcome {
-            Outcome::Values(values) => {
+        match predicted {
+            Predicted::Values(values) => {
                 table.write_record(std::iter::once(input).chain(values.iter().map(f64::to_string)))?;
             }
-            Outcome::Classes(classes) => {
+            Predicted::Classes(classes) => {
                 let Some((class, value)) = classes.first() else { continue };
                 table.write_record([input, no_formula(class), value.to_string()])?;
             }
@@ -218,7 +218,7 @@ fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
     Ok(table.into_inner()?)
 }
 
-/// How deep folders in folders are followed; a link may lead back.
+/// Upper limit of the depth of nested folders: a link may lead back.
 const MAX_DEPTH: usize = 8;
 
 /// Lists the files in a folder and in those in it, sorted by name, but for hidden ones.
@@ -241,7 +241,7 @@ fn files_in(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()>
     Ok(())
 }
 
-/// A file's content, and what to call it.
+/// Reads a file; returns its display name and content.
 fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
     let (name, input): (_, Box<dyn io::Read>) = if path == Path::new(STDIN) {
         if stdin().is_terminal() {
@@ -290,13 +290,13 @@ fn check_length(name: &str, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// What the outputs for an input say.
-fn outcome(outputs: &[f32], model: &Model, top: usize) -> Outcome {
+/// Interprets the outputs for an input.
+fn predicted(outputs: &[f32], model: &Model, top: usize) -> Predicted {
     let preprocessing = model.preprocessing.as_ref();
     if !preprocessing.is_none_or(Preprocessing::has_classes) {
         let scale = preprocessing.and_then(Preprocessing::target_scale);
         let value = |&output: &f32| scale.map_or(f64::from(output), |scale| scale.undo(output));
-        return Outcome::Values(outputs.iter().map(value).collect());
+        return Predicted::Values(outputs.iter().map(value).collect());
     }
     let mut classes: Vec<usize> = (0..outputs.len()).collect();
     // Equal ones in the order of the classes, as the first is predicted.
@@ -305,17 +305,17 @@ fn outcome(outputs: &[f32], model: &Model, top: usize) -> Outcome {
         Some(names) => names[class].clone(),
         None => class.to_string(),
     };
-    Outcome::Classes(classes.into_iter().take(top).map(|class| (name(class), outputs[class])).collect())
+    Predicted::Classes(classes.into_iter().take(top).map(|class| (name(class), outputs[class])).collect())
 }
 
 /// Prints the predictions of a model that was trained with `loss`.
 fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
     let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
     if json {
-        return predictions.iter().try_for_each(|Prediction { input, outcome }| {
-            Ok(print_json(&match outcome {
-                Outcome::Values(values) => json!({ "input": input, "values": values }),
-                Outcome::Classes(classes) => {
+        return predictions.iter().try_for_each(|Prediction { input, predicted }| {
+            Ok(print_json(&match predicted {
+                Predicted::Values(values) => json!({ "input": input, "values": values }),
+                Predicted::Classes(classes) => {
                     let classes: Vec<_> =
                         classes.iter().map(|(class, value)| json!({ "class": class, measure: value })).collect();
                     json!({ "input": input, "classes": classes })
@@ -327,8 +327,8 @@ fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Resu
         Link::Identity => format!("{value:.4}"),
         Link::Softmax | Link::Sigmoid => percent(value.into()),
     };
-    let is_values = |prediction: &Prediction| matches!(prediction.outcome, Outcome::Values(_));
-    let others = |prediction: &Prediction| matches!(&prediction.outcome, Outcome::Classes(all) if all.len() > 1);
+    let is_values = |prediction: &Prediction| matches!(prediction.predicted, Predicted::Values(_));
+    let others = |prediction: &Prediction| matches!(&prediction.predicted, Predicted::Classes(all) if all.len() > 1);
     let mut header = vec!["input"];
     match predictions.iter().any(is_values) {
         true => header.push("value"),
@@ -336,14 +336,14 @@ fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Resu
     }
     header.extend(predictions.iter().any(others).then_some("next"));
     let mut table = table(&header);
-    for Prediction { input, outcome } in predictions {
+    for Prediction { input, predicted } in predictions {
         let mut row = vec![Cell::new(printable_end(input))];
-        match outcome {
-            Outcome::Values(values) => {
+        match predicted {
+            Predicted::Values(values) => {
                 let values: Vec<String> = values.iter().map(|&value| significant(value, 7)).collect();
                 row.push(Cell::new(values.join(", ")));
             }
-            Outcome::Classes(classes) => {
+            Predicted::Classes(classes) => {
                 for (class, value) in classes.iter().take(1) {
                     row.push(Cell::new(printable(class)));
                     row.extend(right([number(*value)]));

@@ -111,7 +111,7 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     Ok(found.changed.is_empty() && matches!(found.verdict, Verdict::SameBits | Verdict::WithinBounds))
 }
 
-/// How a run and its repetition compare.
+/// Comparison of a run with its repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
@@ -125,7 +125,7 @@ enum Verdict {
 struct Difference {
     /// The loss, the learning rate, or a figure of an epoch.
     what: &'static str,
-    /// Its step; of an epoch its last.
+    /// Step; for an epoch, its last step.
     step: usize,
     recorded: f64,
     now: f64,
@@ -145,7 +145,7 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// What came of a repetition.
+/// Result of a repetition.
 #[derive(Debug, Serialize)]
 struct Reproduction {
     verdict: Verdict,
@@ -160,20 +160,20 @@ struct Reproduction {
     parameters_sha256: Option<[String; 2]>,
     #[serde(flatten)]
     bounds: Option<Bounds>,
-    /// What may make other bits than the run's.
+    /// Reason why the bits may differ.
     elsewhere: Option<String>,
     /// With `--sample`, the steps that it went on from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sampled_from: Vec<usize>,
 }
 
-/// How the differences of losses stand to their bounds.
+/// Differences of losses in relation to their bounds.
 #[derive(Debug, Serialize)]
 struct Bounds {
     /// The loss that is nearest to its bound, or furthest beyond.
     worst: Option<Difference>,
     bound_of_worst: f64,
-    /// Its difference by its bound.
+    /// Difference divided by its bound.
     largest_share: f64,
     /// The first loss beyond its bound.
     first_beyond: Option<Difference>,
@@ -182,7 +182,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Of losses `(recorded, now, bound)`.
+    /// Compares losses `(recorded, now, bound)`.
     fn new(losses: impl Iterator<Item = (StepPoint, f64, f64)>) -> Self {
         let mut bounds =
             Self { worst: None, bound_of_worst: 0.0, largest_share: 0.0, first_beyond: None, one_percent_from: None };
@@ -311,7 +311,7 @@ fn sampled(run: &Rerun, sample: usize) -> Result<Reproduction> {
     })
 }
 
-/// What a run came to when it was trained again.
+/// Result of training a run again.
 #[derive(Default)]
 struct Trained {
     info: Option<DeviceInfo>,
@@ -323,11 +323,8 @@ struct Trained {
     parameters: Option<Parameters>,
 }
 
-/// The verdict of a whole run.
-async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
-    let device = run.open_device(&args.run).await?;
-    let again = train(run, &device, false).await?;
-    let info = again.info.clone().context("a backend says where it computes")?;
+/// Compares the recorded numbers of a run with those of its repetition, and returns the differences in the order of steps.
+fn differences(run: &Rerun, again: &Trained) -> Vec<Difference> {
     let mut differences = Vec::new();
     for point in &run.record.history.steps {
         // A step that the repetition did not come to has no loss.
@@ -356,34 +353,47 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
             }
         }
     }
+    differences.sort_by_key(|difference| difference.step);
+    differences
+}
+
+/// Computes the bounds of the losses of a repetition from those of its twin.
+fn twin_bounds(run: &Rerun, twin: &Trained, again: &Trained) -> Bounds {
+    let mut spread = 0.0f64;
+    let rounded = rounding(longest_sum(run));
+    let both: Vec<_> = again
+        .steps
+        .iter()
+        .zip(&twin.steps)
+        .map(|([now, _], [of_twin, _])| {
+            spread = spread.max(f64::from((now - of_twin).abs()));
+            let own = 4.0 * rounded * (1.0 + f64::from(now.abs()));
+            (f64::from(*now), own + TWIN_FACTOR * spread)
+        })
+        .collect();
+    let bounded = |point: &StepPoint| both.get(point.step - 1).map(|&(now, bound)| (*point, now, bound));
+    Bounds::new(run.record.history.steps.iter().filter_map(bounded))
+}
+
+/// Trains the whole run again and compares.
+async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
+    let device = run.open_device(&args.run).await?;
+    let again = train(run, &device, false).await?;
+    let info = again.info.clone().context("a backend says where it computes")?;
+    let differences = differences(run, &again);
     let parameters_sha256 = match (recorded_parameters(run, args)?, &again.parameters) {
         (Some(was), Some(now)) => Some([was, now.sha256()]),
         _ => None,
     };
     let same_parameters = parameters_sha256.as_ref().is_none_or(|[was, now]| was == now);
     let same = differences.is_empty() && same_parameters;
-    differences.sort_by_key(|difference| difference.step);
     let elsewhere = run.elsewhere(&info);
     let mut bounds = None;
     if !same && elsewhere.is_some() {
         terminal::notice(
             "the bits differ, as they may elsewhere: training a twin, to see what rounding makes of this run",
         );
-        let twin = train(run, &device, true).await?;
-        let mut spread = 0.0f64;
-        let rounded = rounding(longest_sum(run));
-        let both: Vec<_> = again
-            .steps
-            .iter()
-            .zip(&twin.steps)
-            .map(|([now, _], [of_twin, _])| {
-                spread = spread.max(f64::from((now - of_twin).abs()));
-                let own = 4.0 * rounded * (1.0 + f64::from(now.abs()));
-                (f64::from(*now), own + TWIN_FACTOR * spread)
-            })
-            .collect();
-        let bounded = |point: &StepPoint| both.get(point.step - 1).map(|&(now, bound)| (*point, now, bound));
-        bounds = Some(Bounds::new(run.record.history.steps.iter().filter_map(bounded)));
+        bounds = Some(twin_bounds(run, &train(run, &device, true).await?, &again));
     }
     let enough = again.steps.len() >= run.steps();
     let verdict = match &bounds {

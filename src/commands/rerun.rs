@@ -1,4 +1,4 @@
-//! A run that has been, opened to be computed again: its settings, its data and what it started from.
+//! A recorded run, opened to be computed again: its settings, its data and its first parameters.
 
 use std::path::Path;
 
@@ -21,17 +21,17 @@ use crate::{device, loading};
 
 /// A run with all that trains it again.
 pub struct Rerun {
-    /// What its folder says.
+    /// Files of its folder.
     pub record: Record,
-    /// Its settings.
+    /// Settings.
     pub config: TrainingConfig,
-    /// Its data, without the validation part.
+    /// Data without the validation part.
     pub data: Data,
     /// The validation part.
     pub validation: Option<Examples>,
     /// The parameters that it started from.
     pub start: Parameters,
-    /// Its good checkpoints, the first step first.
+    /// Good checkpoints, the first step first.
     pub checkpoints: Vec<(checkpoint::Metadata, TrainingState)>,
     class_weights: Vec<f32>,
 }
@@ -101,7 +101,7 @@ impl Rerun {
         Ok(Self { record, config, data, validation, start, checkpoints, class_weights })
     }
 
-    /// What a backend needs to take its steps.
+    /// Returns what a backend needs for training.
     pub fn training(&self) -> Result<Training<'_>> {
         Ok(self.config.training(&self.data.train, &self.class_weights, self.data.shape())?)
     }
@@ -160,7 +160,7 @@ impl Rerun {
         })
     }
 
-    /// What may make other bits than the run's on this device; `None` if nothing is known that does.
+    /// Formats the reason why this device may give other bits than the run; `None` if there is no known reason.
     pub fn elsewhere(&self, info: &DeviceInfo) -> Option<String> {
         let was = &self.record.config;
         let last = self.checkpoints.last().map(|(found, _)| found);

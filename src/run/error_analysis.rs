@@ -284,7 +284,7 @@ fn input(data: &Data, example: u32) -> Input {
     look_of(data, &data.test, example)
 }
 
-/// What an example of a part of the data looks like.
+/// Returns the display form of an example of a part of the data.
 pub fn look_of(data: &Data, test: &Examples, example: u32) -> Input {
     let Data { preprocessing, image, .. } = data;
     let row = example as usize * test.features..(example as usize + 1) * test.features;

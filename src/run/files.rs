@@ -49,9 +49,9 @@ pub fn open(path: &Path) -> Result<File> {
 /// Permissions of a file that is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Those of the umask.
+    /// Permissions of the umask.
     Usual,
-    /// For the owner alone.
+    /// Permissions for the owner alone.
     Private,
 }
 

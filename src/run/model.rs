@@ -21,7 +21,7 @@ pub const MODEL: &str = "model.safetensors";
 pub struct Model {
     /// Path of its file or folder.
     pub path: PathBuf,
-    /// Its parameters.
+    /// Parameters.
     pub parameters: Parameters,
     /// Seed of its run.
     pub seed: u64,

@@ -15,7 +15,7 @@ use crate::format::{count, counted, duration, four_decimals, number, percent, ro
 use crate::html::plot::{Axis, Bars, Mark, Plot, Series, smoothed, thinned};
 use crate::html::{self, facts, note, picture, section, table, tiles};
 use crate::model_summary::model_name;
-use crate::run::error_analysis::{ErrorAnalysis, Input, Mistake, Wrong};
+use crate::run::error_analysis::{ErrorAnalysis, Input, Mistake, Sample, Wrong};
 use crate::run::files::write_whole;
 use crate::run::metrics::EpochPoint;
 use crate::run::model;
@@ -41,7 +41,7 @@ const BARS: usize = 12;
 const WEIGHT_IMAGES: usize = 64;
 /// Characters up to which a message or path is shown.
 const LONG: usize = 1000;
-/// Where the smoothed loss of a run spans more than this, its axis is logarithmic.
+/// Ratio of the largest to the smallest smoothed loss above which the axis is logarithmic.
 const WIDE: f64 = 12.0;
 
 /// Writes `report.html` into a run folder; returns its path.
@@ -110,7 +110,7 @@ fn lead(record: &Record) -> String {
     parts.join(" · ")
 }
 
-/// How the run ended, where that is not by itself.
+/// Renders how the run ended, unless it just finished.
 fn state(record: &Record) -> Markup {
     let last = record.history.steps.last().map_or(0, |point| point.step);
     let text = match whole(record) {
@@ -194,7 +194,7 @@ pub fn training_time(timings: &Timings) -> String {
     duration(timings.seconds) + &since.unwrap_or_default()
 }
 
-/// What cannot be shown, and why.
+/// Lists what cannot be shown, and why.
 fn missing(record: &Record) -> Vec<&'static str> {
     let mut missing = Vec::new();
     match (&record.results, whole(record)) {
@@ -233,12 +233,12 @@ pub fn losses(record: &Record) -> Vec<[f64; 2]> {
     record.history.steps.iter().map(|point| [point.step as f64, point.loss]).collect()
 }
 
-/// How many losses a smoothed line takes the mean of: a fiftieth of the run.
+/// Returns the number of losses in the mean of a smoothed line: a fiftieth of the run.
 pub fn window(points: usize) -> usize {
     (points / 50).max(1)
 }
 
-/// Whether such numbers want a logarithmic axis.
+/// Returns true if the values need a logarithmic axis.
 pub fn is_wide<'a>(points: impl IntoIterator<Item = &'a [f64; 2]>) -> bool {
     let finite = points.into_iter().map(|point| point[1]).filter(|y| y.is_finite());
     let (low, high) = finite.fold((f64::INFINITY, 0.0f64), |(low, high), y| (low.min(y), high.max(y)));
@@ -407,80 +407,83 @@ fn test(record: &Record) -> Option<Markup> {
         p { "Measured on " (counted(test.examples, "example")) " that the model was not trained on." (kept) }
     }];
     if let Some(confusion) = test.confusion() {
-        let name = |class: usize| record.class_name(class);
-        let names: Vec<String> = (0..confusion.classes).map(name).collect();
-        let per_class = confusion.per_class();
-        let share = |share: Option<f64>| share.map_or_else(|| "–".into(), percent);
-        let mut worst: Vec<_> = per_class.iter().collect();
-        let mut classes_note = String::new();
-        if worst.len() > CLASSES {
-            // Those without examples and predictions have no F1, and come last.
-            worst.sort_by(|a, b| a.f1.unwrap_or(2.0).total_cmp(&b.f1.unwrap_or(2.0)));
-            worst.truncate(CLASSES);
-            classes_note =
-                format!("Of {} classes these are the {CLASSES} with the lowest F1. ", count(confusion.classes));
-        }
-        let rows = worst.into_iter().map(|class| {
-            vec![name(class.class), share(class.precision), share(class.recall), share(class.f1), count(class.support)]
-        });
-        let header = ["class", "precision", "recall", "F1", "examples"].map(String::from);
-        let wrong = per_class.iter().map(|class| class.recall.map_or(0.0, |recall| 1.0 - recall)).collect();
-        let bars = Bars {
-            title: "Mistakes by class",
-            summary: "The share of the examples of each class that was taken for another.",
-            labels: &names,
-            x_label: "class",
-            y: Axis { percent: true, ..Axis::default() },
-            text: |share| rounded(100.0 * share, 0.1),
-            series: &[(String::new(), wrong)],
-            note: "",
-        };
-        parts.push(html! {
-            div.beside {
-                div {
-                    h3 { "Classes" }
-                    (table("Precision, recall and F1 of each class", &header, rows))
-                    (note(&(classes_note + "Precision: how often the class was right when it was predicted. Recall: how \
-                        many of its examples were found. F1: their harmonic mean.")))
-                }
-                @if confusion.classes <= BARS { (bars.figure()) }
-            }
-            @if confusion.classes <= MATRIX_CLASSES { (matrix(&confusion, &names)) } @else { (pairs(test, name)) }
-        });
+        parts.push(class_results(record, test, &confusion));
     } else if test.accuracy.is_some() {
         parts.push(note("There are more classes than a confusion matrix has here."));
     }
     if let Some(sample) = &test.values {
-        let pairs = &sample.pairs;
-        let target = record.config.target.as_deref().map_or_else(|| "target".into(), html::name);
-        let ends = pairs.iter().flatten().copied().filter(|value| value.is_finite());
-        let (low, high) =
-            ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        let remark =
-            if sample.every > 1 { format!("One of {} examples is drawn.", sample.every) } else { String::new() };
-        let x_label = format!("actual {target}");
-        let title = format!("Predicted {target} over the actual");
-        let series = [
-            Series {
-                name: "as it should be".into(),
-                colour: 5,
-                mark: Mark::Faint,
-                points: vec![[low, low], [high, high]],
-            },
-            Series { name: "test examples".into(), colour: 0, mark: Mark::Dots, points: pairs.clone() },
-        ];
-        let summary = format!("R² {}.", test.r_squared.map_or_else(|| "unknown".into(), four_decimals));
-        let plot = Plot {
-            title: &title,
-            summary: &summary,
-            x: Axis { label: &x_label, ..Axis::default() },
-            y: Axis::default(),
-            series: &series,
-            note: &remark,
-        };
-        parts.push(html! { div.plots { (plot.figure()) } });
+        parts.push(values_plot(record, test, sample));
     }
     Some(section("Test", &html! { @for part in parts { (part) } }))
+}
+
+/// Renders precision, recall and F1 of the classes, and the confusion matrix.
+fn class_results(record: &Record, test: &ErrorAnalysis, confusion: &Confusion) -> Markup {
+    let name = |class: usize| record.class_name(class);
+    let names: Vec<String> = (0..confusion.classes).map(name).collect();
+    let per_class = confusion.per_class();
+    let share = |share: Option<f64>| share.map_or_else(|| "–".into(), percent);
+    let mut worst: Vec<_> = per_class.iter().collect();
+    let mut classes_note = String::new();
+    if worst.len() > CLASSES {
+        // Those without examples and predictions have no F1, and come last.
+        worst.sort_by(|a, b| a.f1.unwrap_or(2.0).total_cmp(&b.f1.unwrap_or(2.0)));
+        worst.truncate(CLASSES);
+        classes_note = format!("Of {} classes these are the {CLASSES} with the lowest F1. ", count(confusion.classes));
+    }
+    let rows = worst.into_iter().map(|class| {
+        vec![name(class.class), share(class.precision), share(class.recall), share(class.f1), count(class.support)]
+    });
+    let header = ["class", "precision", "recall", "F1", "examples"].map(String::from);
+    let wrong = per_class.iter().map(|class| class.recall.map_or(0.0, |recall| 1.0 - recall)).collect();
+    let bars = Bars {
+        title: "Mistakes by class",
+        summary: "The share of the examples of each class that was taken for another.",
+        labels: &names,
+        x_label: "class",
+        y: Axis { percent: true, ..Axis::default() },
+        text: |share| rounded(100.0 * share, 0.1),
+        series: &[(String::new(), wrong)],
+        note: "",
+    };
+    html! {
+        div.beside {
+            div {
+                h3 { "Classes" }
+                (table("Precision, recall and F1 of each class", &header, rows))
+                (note(&(classes_note + "Precision: how often the class was right when it was predicted. Recall: how \
+                    many of its examples were found. F1: their harmonic mean.")))
+            }
+            @if confusion.classes <= BARS { (bars.figure()) }
+        }
+        @if confusion.classes <= MATRIX_CLASSES { (matrix(confusion, &names)) } @else { (pairs(test, name)) }
+    }
+}
+
+/// Renders a plot of predicted over actual values.
+fn values_plot(record: &Record, test: &ErrorAnalysis, sample: &Sample) -> Markup {
+    let pairs = &sample.pairs;
+    let target = record.config.target.as_deref().map_or_else(|| "target".into(), html::name);
+    let ends = pairs.iter().flatten().copied().filter(|value| value.is_finite());
+    let (low, high) =
+        ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    let remark = if sample.every > 1 { format!("One of {} examples is drawn.", sample.every) } else { String::new() };
+    let x_label = format!("actual {target}");
+    let title = format!("Predicted {target} over the actual");
+    let series = [
+        Series { name: "as it should be".into(), colour: 5, mark: Mark::Faint, points: vec![[low, low], [high, high]] },
+        Series { name: "test examples".into(), colour: 0, mark: Mark::Dots, points: pairs.clone() },
+    ];
+    let summary = format!("R² {}.", test.r_squared.map_or_else(|| "unknown".into(), four_decimals));
+    let plot = Plot {
+        title: &title,
+        summary: &summary,
+        x: Axis { label: &x_label, ..Axis::default() },
+        y: Axis::default(),
+        series: &series,
+        note: &remark,
+    };
+    html! { div.plots { (plot.figure()) } }
 }
 
 fn matrix(confusion: &Confusion, names: &[String]) -> Markup {

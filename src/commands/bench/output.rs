@@ -9,25 +9,25 @@ use crate::format::short;
 use crate::model_summary::model_name;
 use crate::terminal::{field, print, print_json, right, serialize_device, style, table};
 
-/// How fast a backend trains a configuration.
+/// Training speed of a backend on a configuration.
 #[derive(Debug, Serialize)]
 pub struct Speed {
-    /// Median over the rounds.
+    /// Median of the steps per second over the rounds.
     pub steps_per_second: f64,
-    /// The same in examples.
+    /// Examples per second.
     pub images_per_second: f64,
-    /// The same in 10⁹ floating-point operations of matrix products.
+    /// 10⁹ floating-point operations of matrix products per second.
     pub gflop_per_second: f64,
-    /// From opening the device to the first loss on the host.
+    /// Time from opening the device to the first loss on the host.
     pub first_loss_seconds: f64,
     /// Steps per second in each round.
     pub rounds: Vec<f64>,
-    /// Where it ran.
+    /// Device.
     #[serde(flatten, serialize_with = "serialize_device")]
     pub device: DeviceInfo,
 }
 
-/// A configuration on both backends.
+/// Speeds of a configuration on both backends.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     /// The model.
@@ -37,18 +37,18 @@ pub struct Comparison {
     pub sizes: Option<Vec<usize>>,
     /// Examples in a step.
     pub batch_size: usize,
-    /// `None` where there is no adapter.
+    /// Speed of the GPU; `None` without an adapter.
     pub gpu: Option<Speed>,
-    /// The processor.
+    /// Speed of the CPU.
     pub cpu: Speed,
-    /// Median over the rounds of the GPU's steps per second by the CPU's.
+    /// Median over the rounds of the ratio of GPU speed to CPU speed.
     pub gpu_per_cpu: Option<f64>,
-    /// The backend to train this configuration on: the faster.
+    /// The faster backend.
     #[serde(rename = "use")]
     pub best: &'static str,
 }
 
-/// Shows a benchmark while it goes on.
+/// Progress of a benchmark.
 #[derive(Debug)]
 pub struct Progress {
     json: bool,
@@ -57,20 +57,20 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins, with this many configurations to come.
+    /// Starts with the number of configurations.
     pub fn new(configurations: usize, json: bool) -> Self {
         let bar = ProgressBar::new(configurations as u64);
         bar.set_style(style("measuring {msg}  {bar:24} {pos}/{len}"));
         Self { json, bar, rows: Vec::new() }
     }
 
-    /// Shows which configuration is under way.
+    /// Shows the current configuration.
     pub fn begin(&self, architecture: &Architecture, batch_size: usize) {
         self.bar.set_message(format!("{}, batches of {batch_size}", model_name(architecture)));
         self.bar.tick();
     }
 
-    /// Takes a configuration's result.
+    /// Adds the result of a configuration.
     pub fn measured(&mut self, row: Comparison) -> softstep::Result<()> {
         self.bar.inc(1);
         if self.json {
@@ -80,7 +80,7 @@ impl Progress {
         Ok(())
     }
 
-    /// Ends with the table.
+    /// Prints the table.
     pub fn done(&self) -> softstep::Result<()> {
         self.bar.finish_and_clear();
         let Some(first) = self.rows.first().filter(|_| !self.json) else { return Ok(()) };

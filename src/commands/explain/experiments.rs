@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::{
-    self, Data, Encoding, Examples, Features, Preprocessing, Scale, TargetEncoding, Targets, TestPart,
+    self, Data, Encoding, Examples, Features, Preprocessing, Scale, TableFormat, TargetEncoding, Targets, TestPart,
 };
 use softstep::loss::{Link, Loss};
 use softstep::model::{Activation, Parameters};
@@ -201,37 +201,30 @@ fn means(examples: &Examples) -> Vec<f64> {
     means
 }
 
-pub async fn houses(runner: &Runner, table: Option<&Table<'_>>, seed: u64) -> Result<Houses> {
-    let data = match table {
-        Some(Table { file, options }) => csv::load(file, options, seed)?,
-        None => sample_houses(seed)?,
-    };
-    let Some(Preprocessing::Table(format)) = &data.preprocessing else { bail!("{} is no table", data.name) };
-    let TargetEncoding::Standardised(scale) = format.encoding else {
-        bail!("{}: --target {} has classes, where a number is to be learned", data.name, format.target)
-    };
-    // A large table gets enough steps from fewer epochs of larger batches.
-    let config = TrainingConfig::default()
-        .epochs((16_000 / data.train.len()).clamp(5, 100))
-        .batch_size((data.train.len() / 15).clamp(20, 512))
-        .seed(seed)
-        .loss(Loss::MeanSquaredError);
-    let learning_rate = runner.best_rate(&config, &HOUSE_RATES, &data.train, |run, _| -run.test_loss()).await?;
-    let config = config.learning_rate(learning_rate);
-    let run = runner.train(&config, None, &data.train, &data.test).await?;
-    let evaluation = run.tests.last();
+/// Terms of the price in the units of their columns.
+struct HouseTerms {
+    terms: Vec<Term>,
+    intercept: f64,
+    /// Price of a house with the mean of every column.
+    at_means: f64,
+}
 
-    // Converts the fit back from standardised numbers: y = mean + deviation · (w · (x − mean_x) / deviation_x + bias).
-    let weights: Vec<f64> =
-        run.parameters.layers[0].values.iter().map(|&weight| f64::from(weight) * scale.deviation).collect();
-    let shares = means(&data.train);
-    let law = |name: &str| match (table, name) {
-        (None, "area") => Some(PER_AREA),
-        (None, "age") => Some(-PER_YEAR),
+/// Converts `weights`, which are in units of the price, to the units of the columns.
+fn house_terms(
+    format: &TableFormat,
+    train: &Examples,
+    mean_price: f64,
+    weights: &[f64],
+    is_sample: bool,
+) -> HouseTerms {
+    let shares = means(train);
+    let law = |name: &str| match (is_sample, name) {
+        (true, "area") => Some(PER_AREA),
+        (true, "age") => Some(-PER_YEAR),
         _ => None,
     };
     let mut terms = Vec::new();
-    let mut at_means = scale.mean + weights[data.train.features];
+    let mut at_means = mean_price + weights[train.features];
     let mut intercept = at_means;
     let mut first = 0;
     for column in &format.columns {
@@ -243,7 +236,7 @@ pub async fn houses(runner: &Runner, table: Option<&Table<'_>>, seed: u64) -> Re
         match &column.encoding {
             Encoding::Standardised(of_column) => {
                 // The weight of a feature that is 0 everywhere keeps its initial value.
-                let constant = (0..data.train.len()).all(|example| data.train.input(example).nth(first) == Some(0.0));
+                let constant = (0..train.len()).all(|example| train.input(example).nth(first) == Some(0.0));
                 let fitted = if constant { f64::NAN } else { weights[first] / of_column.deviation };
                 intercept -= if constant { 0.0 } else { fitted * of_column.mean };
                 terms.push(term(None, fitted));
@@ -268,6 +261,34 @@ pub async fn houses(runner: &Runner, table: Option<&Table<'_>>, seed: u64) -> Re
             }
         }
     }
+    HouseTerms { terms, intercept, at_means }
+}
+
+pub async fn houses(runner: &Runner, table: Option<&Table<'_>>, seed: u64) -> Result<Houses> {
+    let data = match table {
+        Some(Table { file, options }) => csv::load(file, options, seed)?,
+        None => sample_houses(seed)?,
+    };
+    let Some(Preprocessing::Table(format)) = &data.preprocessing else { bail!("{} is no table", data.name) };
+    let TargetEncoding::Standardised(scale) = format.encoding else {
+        bail!("{}: --target {} has classes, where a number is to be learned", data.name, format.target)
+    };
+    // A large table gets enough steps from fewer epochs of larger batches.
+    let config = TrainingConfig::default()
+        .epochs((16_000 / data.train.len()).clamp(5, 100))
+        .batch_size((data.train.len() / 15).clamp(20, 512))
+        .seed(seed)
+        .loss(Loss::MeanSquaredError);
+    let learning_rate = runner.best_rate(&config, &HOUSE_RATES, &data.train, |run, _| -run.test_loss()).await?;
+    let config = config.learning_rate(learning_rate);
+    let run = runner.train(&config, None, &data.train, &data.test).await?;
+    let evaluation = run.tests.last();
+
+    // Converts the fit back from standardised numbers: y = mean + deviation · (w · (x − mean_x) / deviation_x + bias).
+    let weights: Vec<f64> =
+        run.parameters.layers[0].values.iter().map(|&weight| f64::from(weight) * scale.deviation).collect();
+    let HouseTerms { terms, intercept, at_means } =
+        house_terms(format, &data.train, scale.mean, &weights, table.is_none());
 
     let unscaled = |value: f32| scale.mean + scale.deviation * f64::from(value);
     let Targets::Values(targets) = &*data.test.targets else { bail!("{} has classes", data.name) };

@@ -318,6 +318,29 @@ fn fits_section(tumours: &Tumours, text: Text) -> Markup {
     }
 }
 
+/// Renders pictures with their two most probable classes.
+fn recognised_pictures(digits: &Digits, text: Text) -> Result<Vec<Markup>> {
+    let mut figures = Vec::new();
+    for picture in &digits.pictures {
+        let mut chances: Vec<(usize, f64)> = picture.probabilities.iter().copied().enumerate().collect();
+        chances.sort_by(|a, b| b.1.total_cmp(&a.1));
+        figures.push(html! {
+            figure {
+                (image(picture, text)?)
+                figcaption { (text.as_number(picture.number)) }
+                dl.chances {
+                    @for &(class, chance) in &chances[..2] {
+                        div.label[class == picture.label as usize] style=(format!("--v:{chance:.3}")) {
+                            dt { (class) } dd { (percent(chance)) }
+                        }
+                    }
+                }
+            }
+        });
+    }
+    Ok(figures)
+}
+
 fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<Markup> {
     let runs = |digits: &Digits| -> [DigitRunView; 3] {
         [&digits.number, &digits.one_hot, &digits.cross_entropy].map(DigitRunView::new)
@@ -349,24 +372,7 @@ fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<M
         let rates = [&all, &hidden].map(|views| views[loss].learning_rate.to_string()).join(" / ");
         vec![names[loss].to_string(), percent(all[loss].accuracy), percent(hidden[loss].accuracy), rates]
     });
-    let mut figures = Vec::new();
-    for picture in &digits.pictures {
-        let mut chances: Vec<(usize, f64)> = picture.probabilities.iter().copied().enumerate().collect();
-        chances.sort_by(|a, b| b.1.total_cmp(&a.1));
-        figures.push(html! {
-            figure {
-                (image(picture, text)?)
-                figcaption { (text.as_number(picture.number)) }
-                dl.chances {
-                    @for &(class, chance) in &chances[..2] {
-                        div.label[class == picture.label as usize] style=(format!("--v:{chance:.3}")) {
-                            dt { (class) } dd { (percent(chance)) }
-                        }
-                    }
-                }
-            }
-        });
-    }
+    let figures = recognised_pictures(digits, text)?;
     Ok(html! {
         (paragraph(&text.digits_why(digits)))
         (paragraph(&text.digits_result(digits)))

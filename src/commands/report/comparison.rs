@@ -23,9 +23,9 @@ const COLUMNS: usize = 240;
 #[derive(Clone, Copy)]
 struct Run<'a> {
     record: &'a Record,
-    /// What it is called.
+    /// Label.
     label: &'a str,
-    /// Its colour in every plot.
+    /// Colour in every plot.
     colour: usize,
 }
 
@@ -123,7 +123,7 @@ fn by_loss<'a>(runs: &[Run<'a>]) -> Vec<(String, Vec<Run<'a>>)> {
     names.iter().map(|name| (of(name), with(name))).collect()
 }
 
-/// Which runs are best, if all learned the same.
+/// Names the best runs, if all have the same task.
 fn best(records: &[Record], labels: &[String]) -> String {
     let real_values = |record: &Record| last_epoch(record).map(|epoch| epoch.real_values);
     let learned = |record: &Record| {

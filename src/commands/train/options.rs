@@ -90,7 +90,7 @@ pub struct TrainArgs {
     /// The data.
     #[command(flatten)]
     pub data: DataArgs,
-    /// What to make of it if it is of one's own.
+    /// Reading of the user's own data.
     #[command(flatten)]
     pub own: OwnDataArgs,
     /// The device.
@@ -99,7 +99,7 @@ pub struct TrainArgs {
     /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
     #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = layer_size, help_heading = "Model")]
     hidden: Vec<usize>,
-    /// What the hidden layers are followed by
+    /// Activation after each hidden layer
     #[arg(long, value_parser = activation(), default_value = "relu", help_heading = "Model")]
     activation: Activation,
     /// A whole network in the place of --hidden, such as conv:16x5,relu,pool:2,linear:128,relu, or cnn for one that fits
@@ -116,7 +116,7 @@ pub struct TrainArgs {
     /// Learning rate that the schedule starts from; auto finds it by a range test [default: by the data]
     #[arg(long = "lr", value_name = "RATE|auto", value_parser = rate, allow_negative_numbers = true, help_heading = "Training")]
     learning_rate: Option<RateChoice>,
-    /// How gradients change the parameters [default: sgd for pictures, adamw for tables and other numbers]
+    /// Optimizer [default: sgd for pictures, adamw for tables and other numbers]
     #[arg(long, value_parser = optimizer(), help_heading = "Training")]
     optimizer: Option<Optimizer>,
     /// Momentum of sgd, 0 to below 1 [default: 0.9]
@@ -136,20 +136,20 @@ pub struct TrainArgs {
     /// with lion 0.99]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     beta2: Option<f64>,
-    /// What adamw adds to the root that it divides by [default: 1e-8]
+    /// Number that adamw adds to the root that it divides by [default: 1e-8]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = "Expert")]
     epsilon: Option<f64>,
     /// Scale the gradients down to this L2 norm, of all layers together, where it is larger [default: never]
     #[arg(long, value_name = "MAX", allow_negative_numbers = true, help_heading = "Expert")]
     clip_norm: Option<f32>,
-    /// How the learning rate changes over the run
+    /// Schedule of the learning rate over the run
     #[arg(long, value_enum, help_heading = "Training")]
     schedule: Option<ScheduleChoice>,
     /// Raise the learning rate evenly to the schedule's over these first steps, or this share of the run; the schedule has
     /// the rest
     #[arg(long, value_name = "STEPS|SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     warmup: Option<Warmup>,
-    /// Change the images of each batch at random, by up to so many pixels, degrees and parts of their size
+    /// Augment the images of each batch: random shifts in pixels, rotations in degrees, changes of scale as a share
     #[arg(long, value_name = "shift=N,rotate=N,scale=S", help_heading = "Training")]
     augment: Option<Augment>,
     /// Seed of the initial parameters, of every shuffle, of dropout and augmentation: the same seed, the same run
@@ -164,7 +164,7 @@ pub struct TrainArgs {
     /// Share of each label that all classes get alike, 0 to below 1; with --loss cross-entropy
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Training")]
     label_smoothing: f32,
-    /// How much examples of each class count: balanced, or a number for each, as in 1,2.5
+    /// Weights of the classes in the loss: balanced, or a number for each class, as in 1,2.5
     #[arg(long, value_name = "balanced|W0,W1,…", help_heading = "Training")]
     class_weights: Option<ClassWeights>,
     /// End the run once the validation loss has not fallen for so many epochs; needs --validation
@@ -174,25 +174,25 @@ pub struct TrainArgs {
     /// --validation [default: best with --patience, else last]
     #[arg(long, value_enum, help_heading = "Training")]
     keep: Option<KeepChoice>,
-    /// When the losses come back from the GPU
+    /// Delivery of the losses from the GPU
     #[arg(long, value_enum, default_value = "pipelined", help_heading = "Expert")]
     pub readback: ReadbackChoice,
-    /// Measure where the time of a step goes, kernel by kernel; needs a GPU, and slows it down
+    /// Measure the time of each kernel; needs a GPU, and slows it down
     #[arg(long, help_heading = "Expert")]
     pub profile: bool,
-    /// Have the CPU compute every N-th step again, in f64, and stop where the GPU is wrong [default: 100 where N is left out]
+    /// Verify every N-th step on the CPU in f64, and stop if the GPU is wrong [default: 100 without N]
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100", help_heading = "Expert")]
     pub verify: Option<NonZeroUsize>,
     /// Run folder, new or empty [default: runs/<time>-<data>]
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub out: Option<PathBuf>,
-    /// Save the state after every so many steps too, not only after each epoch
+    /// Save a checkpoint every so many steps, in addition to those after each epoch
     #[arg(long, value_name = "STEPS", help_heading = "Expert")]
     pub checkpoint_every: Option<NonZeroUsize>,
-    /// Write event files for TensorBoard, too, into the run folder; a run that has some goes on with them
+    /// Also write event files for TensorBoard into the run folder; a resumed run continues its event files
     #[arg(long, help_heading = "Output")]
     pub tensorboard: bool,
-    /// Go on with the run in this folder, from its last checkpoint, and write what is missing of one that has ended
+    /// Resume the run in this folder from its last checkpoint; of a finished run, write the files that are missing
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"], help_heading = "Training")]
     pub resume: Option<PathBuf>,
     /// Start from the parameters of this model, checkpoint or run
@@ -204,10 +204,10 @@ pub struct TrainArgs {
     /// Print JSON Lines for programs
     #[arg(long, help_heading = "Output")]
     pub json: bool,
-    /// What the command line says, rather than a default: options by the names of their fields, with their flags.
+    /// Options on the command line, by the names of their fields, with their flags.
     #[arg(skip)]
     given: BTreeMap<String, String>,
-    /// All that the command line says, behind the program's name.
+    /// Arguments on the command line, without the program's name.
     #[arg(skip)]
     pub arguments: Vec<String>,
 }
@@ -233,21 +233,21 @@ impl TrainArgs {
         self.device.check()
     }
 
-    /// The first flag on the command line that is for people's own data, but not of this kind; and for which kinds.
+    /// Returns the first flag on the command line that does not suit this kind of data, and the kinds that it is for.
     pub fn unfit(&self, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
         unfit(&self.given, kind)
     }
 
-    /// Whether the command line says `field`.
+    /// Returns true if the option of `field` is on the command line.
     pub fn gives(&self, field: &str) -> bool {
         self.given.contains_key(field)
     }
 
-    /// The flag on the command line that says another model than `run`, that of a run with this `config`, where one of the
-    /// two is said by `--layers`; and that other model.
+    /// Returns the flag on the command line that makes another model than that of the resumed run, and the other model.
+    /// Compares whole models, and only if `--layers` made one of the two.
     ///
     /// # Errors
-    /// Layers that do not fit.
+    /// Layers that do not fit the input.
     pub fn other_model(
         &self,
         config: &TrainingConfig,
@@ -261,11 +261,11 @@ impl TrainArgs {
         Ok((asked != *run).then_some((flag, asked)))
     }
 
-    /// The first setting on the command line that is not that of a run with this `config`: (flag, its value, the run's).
-    /// The model is that of the run: [`other_model`](Self::other_model).
+    /// Returns the first setting on the command line that conflicts with the settings of the resumed run: its flag, its
+    /// value, and the value of the run. [`other_model`](Self::other_model) compares models.
     ///
     /// # Errors
-    /// A setting of an optimizer that is not the run's.
+    /// A setting of another optimizer.
     pub fn difference(&self, config: &TrainingConfig) -> anyhow::Result<Option<(String, Value, Value)>> {
         self.check_optimizer(self.optimizer.unwrap_or(config.optimizer)).map_err(anyhow::Error::msg)?;
         // By way of text, where 0.1 is 0.1 whatever its type.
@@ -292,7 +292,7 @@ impl TrainArgs {
         self.learning_rate == Some(RateChoice::Auto)
     }
 
-    /// The default optimizer with what the command line says of it.
+    /// Returns the default optimizer with the settings on the command line.
     fn optimizer(&self, default: Optimizer) -> Optimizer {
         let settings = Settings::from(default);
         let settings = Settings {
@@ -322,7 +322,7 @@ impl TrainArgs {
         }
     }
 
-    /// The optimizer that the command line asks for, by its name or by a setting that only it has.
+    /// Returns the optimizer that is chosen by its name, or by a setting that only it has.
     fn chosen_optimizer(&self) -> Option<Optimizer> {
         self.optimizer.or_else(|| (self.momentum.is_some() || self.nesterov).then(|| Sgd::default().into()))
     }
@@ -353,7 +353,7 @@ impl TrainArgs {
         self.with_defaults(config, &Defaults::without_data(self.chosen_optimizer()))
     }
 
-    /// The settings that the command line leaves to the data, and why they are what they are; `None` if it leaves none.
+    /// Formats the settings that are chosen by the data, and the reason; `None` if the command line has all of them.
     fn chosen(&self, defaults: &Defaults) -> Option<String> {
         let Defaults { optimizer, learning_rate, schedule, epochs, reason } = defaults;
         let Settings { weight_decay, nesterov, .. } = Settings::from(*optimizer);
@@ -415,14 +415,14 @@ impl TrainArgs {
     }
 }
 
-/// What to make of people's own data.
+/// Reading of the user's own data.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Data")]
 pub struct OwnDataArgs {
     /// Column of a table to learn
     #[arg(long, value_name = "COLUMN")]
     pub target: Option<String>,
-    /// What the target of a table or of arrays is [default: regression if its values are numbers with decimals, or more
+    /// Task of a table or of arrays [default: regression if the target is numbers with decimals, or more
     /// than 20 different whole numbers; of arrays, integers are classes]
     #[arg(long, value_enum)]
     task: Option<TaskChoice>,
@@ -432,31 +432,31 @@ pub struct OwnDataArgs {
     /// Columns of a table to leave out
     #[arg(long, value_name = "COLUMNS")]
     ignore: Vec<String>,
-    /// Columns of a table to use, though they count up like an index or have a text of its own in nearly every row
+    /// Columns of a table to use, though they count up like an index or have another text in nearly every row
     #[arg(long = "use", value_name = "COLUMNS")]
     used: Vec<String>,
-    /// What becomes of missing values of a table: empty, NA, N/A, NaN, null, ? or -
+    /// Handling of missing values of a table: empty, NA, N/A, NaN, null, ? or -
     #[arg(long, value_enum, default_value = "fill")]
     missing: MissingChoice,
-    /// The first line of a table is a row: columns are called by their places, from 1
+    /// Read the first line of a table as a row; the names of the columns are then their numbers, from 1
     #[arg(long)]
     no_header: bool,
     /// Pixels that images are resized to, such as 32 for 32x32, or 40x30: width and height
     #[arg(long, value_name = "N|WxH", value_parser = image_size, default_value = "32")]
     image_size: (u32, u32),
-    /// What is kept of each pixel of an image
+    /// Features of each pixel of an image
     #[arg(long, value_enum, default_value = "rgb")]
     color: ColorChoice,
     /// Refuse stray files and damaged pictures in a folder of images, which are otherwise skipped and counted
     #[arg(long)]
     strict: bool,
-    /// What to test with of a table, images or arrays: a share of the examples, or another file or folder like --data
+    /// Test part of a table, images or arrays: a share of the examples, or another file or folder like --data
     /// [default: 0.2, or the folder's own test part]
     #[arg(long, value_name = "SHARE|PATH", value_parser = test_part, allow_negative_numbers = true)]
     pub test: Option<TestPart>,
 }
 
-/// Which kinds of data the fields of [`OwnDataArgs`] are for.
+/// Kinds of data that each field of [`OwnDataArgs`] is for.
 const OWN_DATA: [(&str, &[Kind]); 11] = [
     ("target", &[Kind::Table]),
     ("task", &[Kind::Table, Kind::Arrays]),
@@ -489,7 +489,7 @@ pub fn unfit(given: &BTreeMap<String, String>, kind: Option<Kind>) -> Option<(&s
 }
 
 impl OwnDataArgs {
-    /// What to make of a table whose target is given.
+    /// Returns the options of a table; `None` without a target.
     pub fn table(&self) -> Option<TableOptions> {
         Some(TableOptions {
             target: self.target.clone()?,
@@ -507,7 +507,7 @@ impl OwnDataArgs {
         })
     }
 
-    /// Kind of the targets, if it is set.
+    /// Returns the task, if it is set.
     pub fn task(&self) -> Option<Task> {
         self.task.map(|task| match task {
             TaskChoice::Classification => Task::Classification,
@@ -515,7 +515,7 @@ impl OwnDataArgs {
         })
     }
 
-    /// What to make of a folder of images.
+    /// Returns the options of a folder of images.
     pub fn images(&self) -> ImageOptions {
         let (width, height) = self.image_size;
         let color = match self.color {
@@ -526,7 +526,7 @@ impl OwnDataArgs {
     }
 }
 
-/// `--image-size`.
+/// Parses `--image-size`.
 fn image_size(text: &str) -> Result<(u32, u32), String> {
     let (width, height) = text.split_once('x').unwrap_or((text, text));
     let side = |side: &str| side.parse().ok().filter(|side| (1..=ImageFormat::MAX_SIDE).contains(side));
@@ -535,7 +535,7 @@ fn image_size(text: &str) -> Result<(u32, u32), String> {
         .ok_or_else(|| format!("a size is N or WxH, such as 32 or 40x30, and a side 1 to {}", ImageFormat::MAX_SIDE))
 }
 
-/// `--test`: what is a number is a share.
+/// Parses `--test`: a number is a share, anything else a path.
 fn test_part(text: &str) -> Result<TestPart, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(TestPart::Share(share)),
@@ -544,7 +544,7 @@ fn test_part(text: &str) -> Result<TestPart, String> {
     }
 }
 
-/// `--color`.
+/// Value of `--color`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ColorChoice {
     /// Lightness, one feature
@@ -553,7 +553,7 @@ enum ColorChoice {
     Rgb,
 }
 
-/// `--missing`.
+/// Value of `--missing`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MissingChoice {
     /// The mean for numbers, with a feature that says so; a category of their own for texts
@@ -564,37 +564,37 @@ enum MissingChoice {
     Refuse,
 }
 
-/// `--task`.
+/// Value of `--task`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum TaskChoice {
-    /// Which class
+    /// A class
     Classification,
     /// A number
     Regression,
 }
 
-/// `--activation`: one by its name.
+/// Parser of `--activation`.
 pub fn activation() -> impl TypedValueParser<Value = Activation> {
     let names = Activation::ALL.map(|activation| PossibleValue::new(activation.name()).help(activation.to_string()));
     PossibleValuesParser::new(names).map(|name| Activation::from_name(&name).unwrap_or_default())
 }
 
-/// `--optimizer`: one by its name, with its default settings.
+/// Parser of `--optimizer`; the optimizer has its default settings.
 fn optimizer() -> impl TypedValueParser<Value = Optimizer> {
     let names = Optimizer::all().map(|optimizer| PossibleValue::new(optimizer.name()).help(optimizer.label()));
     PossibleValuesParser::new(names).map(|name| Optimizer::from_name(&name).unwrap_or_default())
 }
 
-/// `--lr`.
+/// Value of `--lr`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum RateChoice {
-    /// By a range test.
+    /// The rate that a range test finds.
     Auto,
-    /// This one.
+    /// This rate.
     Rate(f32),
 }
 
-/// `--lr`: a number, or `auto`.
+/// Parses `--lr`: a number, or `auto`.
 fn rate(text: &str) -> Result<RateChoice, String> {
     match text {
         "auto" => Ok(RateChoice::Auto),
@@ -602,7 +602,7 @@ fn rate(text: &str) -> Result<RateChoice, String> {
     }
 }
 
-/// `--schedule`.
+/// Value of `--schedule`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ScheduleChoice {
     /// The same rate at every step
@@ -615,13 +615,13 @@ pub enum ScheduleChoice {
     OneCycle,
 }
 
-/// `--loss`: one by its name.
+/// Parser of `--loss`.
 pub fn loss() -> impl TypedValueParser<Value = Loss> {
     let names = Loss::ALL.map(|loss| PossibleValue::new(loss.name()).help(loss.label()));
     PossibleValuesParser::new(names).map(|name| Loss::from_name(&name).unwrap_or_default())
 }
 
-/// `--keep`.
+/// Value of `--keep`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum KeepChoice {
     /// Of the last epoch
@@ -630,7 +630,7 @@ pub enum KeepChoice {
     Best,
 }
 
-/// `--readback`.
+/// Value of `--readback`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ReadbackChoice {
     /// Some steps late, so that the GPU never waits

@@ -46,49 +46,49 @@ use crate::terminal::{
     style, table,
 };
 
-/// A training run, for its header and its last line.
+/// Description of a training run, for the header and the results.
 #[derive(Debug)]
 pub struct Header<'a> {
-    /// Where it computes.
+    /// Device.
     pub info: DeviceInfo,
-    /// Its data, without what is held out.
+    /// Data without the validation part.
     pub data: &'a Data,
-    /// Its model.
+    /// Model.
     pub architecture: &'a Architecture,
-    /// Its settings.
+    /// Settings.
     pub config: &'a TrainingConfig,
-    /// The settings that follow the data, and why.
+    /// Settings that were chosen by the data, and the reason.
     pub chosen: Option<&'a str>,
-    /// The trial that found its learning rate.
+    /// Range test that found the learning rate.
     pub range_test: Option<&'a RangeTest>,
-    /// Its folder.
+    /// Run folder.
     pub out: &'a Path,
-    /// The step that it goes on from.
+    /// Step that the run is resumed from.
     pub resumed_from: Option<usize>,
 }
 
-/// Shows a training run while it goes on.
+/// Progress of a training run.
 #[derive(Debug)]
 pub struct Progress<'a> {
     run: Header<'a>,
     json: bool,
     quiet: bool,
     bar: ProgressBar,
-    /// When the program started.
+    /// Start time of the program.
     started: Instant,
     first_loss: Option<Duration>,
     epoch_started: Instant,
-    /// Time in training steps, in epochs that are over.
+    /// Time in training steps of finished epochs.
     trained: Duration,
-    /// Steps since the program's start, and their examples.
+    /// Number of steps since the start of the program, and of their examples.
     steps: usize,
     examples: usize,
-    /// Set once a result could not be printed.
+    /// True once a result could not be printed.
     unprinted: bool,
 }
 
 impl<'a> Progress<'a> {
-    /// Begins with the header. `steps` is the length of the run.
+    /// Prints the header of a run of `steps` steps.
     pub fn new(run: Header<'a>, steps: usize, json: bool, quiet: bool, started: Instant) -> Self {
         let bar = ProgressBar::with_draw_target(
             Some(steps as u64),
@@ -119,7 +119,7 @@ impl<'a> Progress<'a> {
         progress
     }
 
-    /// Says, the first time, that results cannot be printed. Training goes on: they are in its folder, too.
+    /// Prints a notice at the first result that could not be printed. Training continues: the run folder has the results, too.
     fn printed(&mut self, printed: softstep::Result<()>) {
         let Err(error) = printed else { return };
         if !std::mem::replace(&mut self.unprinted, true) {
@@ -129,7 +129,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Returns true if every result so far was printed, or nobody reads them any more.
+    /// Returns true if every result was printed, or standard output was closed.
     pub fn all_printed(&self) -> bool {
         !self.unprinted
     }
@@ -257,7 +257,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Returns true for the epochs that have a line: all of a few, else some twenty, the first and the last among them.
+    /// Returns true for the epochs that get a line: all of up to 25, else about 20 with the first and the last.
     fn shows_epoch(&self, epoch: usize) -> bool {
         const LINES: usize = 20;
         let epochs = self.run.config.epochs;
@@ -270,12 +270,12 @@ impl<'a> Progress<'a> {
         self.run.resumed_from.unwrap_or(0)
     }
 
-    /// Removes the progress bar, however training ended.
+    /// Removes the progress bar.
     pub fn close(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// How long it took.
+    /// Returns the timings so far.
     pub fn timings(&self) -> Timings {
         let seconds = self.trained.as_secs_f64();
         Timings {
@@ -289,7 +289,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// What was verified, if anything was to be.
+    /// Prints the verification, if there is one.
     pub fn verification(&mut self, found: Option<&Verification>, steps: usize) {
         let Some(found) = found else { return };
         if self.json {
@@ -304,7 +304,7 @@ impl<'a> Progress<'a> {
         self.printed(print(&lines.join("\n")));
     }
 
-    /// Where the time of the steps went, if it was measured.
+    /// Prints the time by kernel, if it was measured.
     pub fn profile(&mut self, profile: Option<&Profile>) {
         let Some(profile) = profile else { return };
         if self.json {
@@ -319,7 +319,7 @@ impl<'a> Progress<'a> {
         self.printed(print(&table.to_string()));
     }
 
-    /// Prints that the run stopped after step `step` of `steps`, and the `command` that goes on with it.
+    /// Prints that the run was stopped after step `step` of `steps`, and the `command` that resumes it.
     pub fn stopped(&mut self, step: usize, steps: usize, command: &str) {
         let text = format!("stopped after step {} of {}, which is saved; go on with:", count(step), count(steps));
         notice_with_command(&text, command);
@@ -329,7 +329,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Ends with what the run came to, its model and, if there is one, its page.
+    /// Prints the results of a finished run, with the paths of its model and its page.
     pub fn done(&mut self, summary: &Summary, model: &Path, page: Option<&Path>, parameters_sha256: String) {
         let printed = self.print_done(summary, model, page, parameters_sha256);
         self.printed(printed);
@@ -410,7 +410,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Prints that there is nothing to go on with.
+/// Prints that a run has already ended.
 pub fn finished(steps: usize, out: &Path, model: &Path, json: bool) -> Result<()> {
     if json {
         let line = json!({ "step": steps, "steps": steps, "out": out.display().to_string() });
@@ -473,7 +473,7 @@ struct DoneLine<'a> {
     out: String,
 }
 
-/// A column of a table, and how many categories it has, unless it is numeric.
+/// A column of a table in a JSON line, with its number of categories; `None` if it is numeric.
 #[derive(Serialize)]
 struct ColumnLine<'a> {
     name: &'a str,
@@ -490,7 +490,7 @@ impl<'a> ColumnLine<'a> {
     }
 }
 
-/// What was made of a table's columns: `3 numeric, 1 categorical: colour (4)`.
+/// Formats the columns of a table, as in `3 numeric, 1 categorical: colour (4)`.
 fn columns_text(format: &TableFormat) -> String {
     const SHOWN: usize = 5;
     let columns: Vec<ColumnLine<'_>> = format.columns.iter().map(ColumnLine::new).collect();
