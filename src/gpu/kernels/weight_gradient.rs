@@ -108,7 +108,10 @@ fn kernel(
     parts: usize,
 ) -> Kernel {
     let (layout, columns) = (d_outputs.layout, weights.column_blocks());
-    let matmul = gpu.matmul.for_columns(weights.columns);
+    let matmul = match inputs.source() {
+        Source::Patches => gpu.matmul.for_sums_of_windows(),
+        _ => gpu.matmul.for_columns(weights.columns),
+    };
     let mut constants = inputs.constants();
     constants.extend([
         ("OUTPUT_BLOCKS", columns as f64),
@@ -121,6 +124,13 @@ fn kernel(
     let mut bindings = inputs.bindings();
     bindings.push((4, Access::Read, d_outputs.buffer));
     bindings.extend(results);
-    let grid = matmul.grid(inputs.blocks(), columns, parts);
+    let grid = match inputs.sliding().filter(|_| matmul == Matmul::SlidingSums) {
+        Some(sliding) => {
+            let (more, grid) = sliding.sums(columns, parts);
+            constants.extend(more);
+            grid
+        }
+        None => matmul.grid(inputs.blocks(), columns, parts),
+    };
     Kernel::new(gpu, &program(inputs.source(), matmul, optimizer), &constants, steps, &bindings, grid)
 }
