@@ -28,12 +28,20 @@ fn column_blocks() -> u32 {
 }
 
 fn depth_blocks(part: u32) -> vec2<u32> {
-    let blocks = batch_blocks() * D_OUTPUT_PIXELS;
+    return part_of(batch_blocks() * D_OUTPUT_PIXELS, part);
+}
+
+// The same in rows of pixels.
+fn depth_rows(part: u32) -> vec2<u32> {
+    return part_of(4u * batch_blocks() * (D_OUTPUT_PIXELS / D_OUTPUT_WIDTH), part);
+}
+
+fn part_of(depth: u32, part: u32) -> vec2<u32> {
     if PARTS == 1u {
-        return vec2<u32>(0u, blocks);
+        return vec2<u32>(0u, depth);
     }
-    let size = (blocks + PARTS - 1u) / PARTS;
-    return min((step.first_part + vec2<u32>(part, part + 1u)) * size, vec2<u32>(blocks));
+    let size = (depth + PARTS - 1u) / PARTS;
+    return min((step.first_part + vec2<u32>(part, part + 1u)) * size, vec2<u32>(depth));
 }
 
 fn locate_a(row_block: u32) -> vec4<u32> {
@@ -49,11 +57,18 @@ fn locate_b(column_block: u32) -> vec4<u32> {
     return vec4<u32>(column_block);
 }
 
-fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
-    let strides = Layout(
+fn d_strides() -> Layout {
+    return Layout(
         D_OUTPUT_PIXELS, D_OUTPUT_WIDTH, D_OUTPUT_EXAMPLE, D_OUTPUT_FIRST, D_OUTPUT_ROW, D_OUTPUT_COLUMN,
     );
-    let row = at + pixels_at(strides, 4u * k + vec4<u32>(0u, 1u, 2u, 3u));
+}
+
+fn d_output_at(pixel: u32) -> u32 {
+    return pixel_at(d_strides(), pixel);
+}
+
+fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
+    let row = at + pixels_at(d_strides(), 4u * k + vec4<u32>(0u, 1u, 2u, 3u));
     return mat4x4<f32>(d_outputs[row.x], d_outputs[row.y], d_outputs[row.z], d_outputs[row.w]);
 }
 

@@ -54,15 +54,23 @@ pub fn programs() -> Vec<Program> {
     programs.extend(gather_images::programs());
     programs.extend(element_wise::programs());
     programs.extend(batch_norm::programs());
-    programs.extend(activation::all().map(max_pool::program_backward));
-    for matmul in Matmul::ALL {
+    for overlap in [false, true] {
+        programs.extend(activation::all().map(|activation| max_pool::program_backward(activation, overlap)));
+    }
+    for matmul in [Matmul::Plain, Matmul::Workgroup, Matmul::Subgroup, Matmul::Narrow] {
         for activation in activation::all() {
             programs.push(input_gradient::program(matmul, activation));
-            programs.extend(Source::ALL.map(|source| forward::program(source, matmul, activation)));
+            programs.extend(Source::LINEAR.map(|source| forward::program(source, matmul, activation)));
         }
         for source in Source::LINEAR {
             programs.extend(updates().map(|update| weight_gradient::program(source, matmul, update)));
         }
+    }
+    programs.extend(activation::all().map(|activation| input_gradient::program(Matmul::Sliding, activation)));
+    for matmul in [Matmul::Plain, Matmul::Workgroup, Matmul::Sliding] {
+        programs.extend(activation::all().map(|activation| forward::program(Source::Patches, matmul, activation)));
+    }
+    for matmul in [Matmul::Plain, Matmul::Workgroup, Matmul::SlidingSums] {
         programs.push(weight_gradient::program(Source::Patches, matmul, None));
     }
     for loss in LossKind::all() {

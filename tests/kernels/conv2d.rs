@@ -7,7 +7,7 @@ use softstep::model::{Shape, Window};
 use super::*;
 
 /// Batch, height, width, channels, output channels, and the window's size, stride and padding.
-const SHAPES: [[usize; 8]; 9] = [
+const SHAPES: [[usize; 8]; 13] = [
     [1, 1, 1, 1, 1, 1, 1, 0],
     [5, 7, 6, 3, 5, 3, 1, 1],
     [3, 6, 5, 1, 4, 5, 1, 2],
@@ -17,6 +17,11 @@ const SHAPES: [[usize; 8]; 9] = [
     [9, 4, 6, 5, 33, 2, 2, 1],
     [6, 5, 4, 4, 2, 4, 3, 3],
     [3, 7, 7, 6, 10, 2, 1, 0],
+    // Rows of several runs of pixels, even and odd; kernels of more taps than fill the lanes; many columns.
+    [2, 3, 17, 1, 40, 7, 1, 3],
+    [2, 4, 19, 9, 13, 5, 1, 2],
+    [1, 9, 9, 5, 34, 9, 1, 4],
+    [3, 5, 8, 1, 18, 8, 2, 4],
 ];
 
 /// The shapes, and in how many parts gradients of weights are summed: all of them, or a selection on SwiftShader, whose

@@ -42,7 +42,10 @@ pub fn forward<'a>(
     outputs: impl Into<View<'a>>,
     hidden: Option<Hidden<'a>>,
 ) -> Kernel {
-    let matmul = gpu.matmul.for_columns(weights.columns);
+    let matmul = match inputs.source() {
+        Source::Patches => gpu.matmul.for_windows(),
+        _ => gpu.matmul.for_columns(weights.columns),
+    };
     let program = program(inputs.source(), matmul, hidden.map(Hidden::activation));
     let more: Vec<_> = hidden.and_then(Hidden::kept).into_iter().collect();
     kernel(gpu, steps, &program, matmul, (inputs, weights, outputs.into()), &more, &[])
@@ -100,6 +103,12 @@ fn kernel(
     bindings.push((3, Access::Read, &weights.buffer));
     bindings.push((4, Access::ReadWrite, outputs.buffer));
     bindings.extend(more_bindings);
-    let grid = matmul.grid_of_batch(pixels, weights.column_blocks());
+    let grid = match inputs.sliding().filter(|_| matmul == Matmul::Sliding) {
+        Some(sliding) => {
+            constants.extend(sliding.constants(weights.column_blocks()));
+            sliding.grid(weights.column_blocks())
+        }
+        None => matmul.grid_of_batch(pixels, weights.column_blocks()),
+    };
     Kernel::new(gpu, program, &constants, steps, &bindings, grid)
 }

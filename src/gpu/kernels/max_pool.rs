@@ -16,10 +16,12 @@ pub(super) fn program() -> Program {
     Program::new("max_pool", &[], "max_pool", parts)
 }
 
-pub(super) fn program_backward(activation: Option<Activation>) -> Program {
+/// The program of windows that overlap, or of those that do not.
+pub(super) fn program_backward(activation: Option<Activation>, overlap: bool) -> Program {
+    let entry = if overlap { "max_pool_backward" } else { "max_pool_backward_apart" };
     let backward = [part!("element/d_inputs"), part!("max_pool_backward")];
     let parts = [&PARTS, backward.as_slice(), activation::parts(activation)].concat();
-    Program::new("max_pool_backward", &[activation::suffix(activation)], "max_pool_backward", parts)
+    Program::new("max_pool_backward", &[activation::suffix(activation)], entry, parts)
 }
 
 /// The maximum of each window and channel.
@@ -59,8 +61,13 @@ pub fn max_pool_backward<'a>(
     let mut constants = constants(inputs, window, d_outputs);
     constants.extend(layout_constants!("ACTIVATION", activations.layout));
     constants.extend(layout_constants!("D_INPUT", d_inputs.layout));
-    let blocks = inputs.layout.shape.positions() * inputs.layout.channel_blocks();
-    let program = program_backward(hidden.map(Hidden::activation));
+    let outputs_of_activation = activations.buffer == inputs.buffer;
+    constants.push(("OUTPUTS_OF_ACTIVATION", f64::from(outputs_of_activation)));
+    let overlap = window.size > window.stride;
+    let cell = if overlap { 1 } else { window.stride };
+    let [rows, columns] = [inputs.layout.shape.height(), inputs.layout.shape.width()].map(|side| side.div_ceil(cell));
+    let blocks = rows * columns * inputs.layout.channel_blocks();
+    let program = program_backward(hidden.map(Hidden::activation), overlap);
     Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_batch(blocks))
 }
 

@@ -73,7 +73,10 @@ pub fn weight_gradient<'a>(
 ) -> Kernel {
     let d_outputs = d_outputs.into();
     let (layout, [_, columns]) = (d_outputs.layout, epilogue.shape());
-    let matmul = gpu.matmul.for_columns(columns);
+    let matmul = match inputs.source() {
+        Source::Patches => gpu.matmul.for_sums_of_windows(),
+        _ => gpu.matmul.for_columns(columns),
+    };
     let column_blocks = columns.div_ceil(4);
     let mut constants = inputs.constants();
     constants.extend([
@@ -87,7 +90,14 @@ pub fn weight_gradient<'a>(
     let mut bindings = inputs.bindings();
     bindings.push((4, Access::Read, d_outputs.buffer));
     bindings.extend(epilogue.bindings());
-    let grid = matmul.grid(inputs.blocks(), column_blocks, epilogue.parts());
+    let grid = match inputs.sliding().filter(|_| matmul == Matmul::SlidingSums) {
+        Some(sliding) => {
+            let (more, grid) = sliding.sums(column_blocks, epilogue.parts());
+            constants.extend(more);
+            grid
+        }
+        None => matmul.grid(inputs.blocks(), column_blocks, epilogue.parts()),
+    };
     let program = program(inputs.source(), matmul, epilogue.optimizer());
     Kernel::new(gpu, &program, &constants, steps, &bindings, grid)
 }
