@@ -59,12 +59,14 @@ def by_onnx(path, inputs):
         array = np.load(inputs)
         feeds = {given.name: array.reshape(-1, *given.shape[1:])}
     names = [output.name for output in session.get_outputs()]
+    # Another name than `label` where a column is called so.
+    label = next((output.name for output in session.get_outputs() if output.type == "tensor(string)"), None)
     outputs = dict(zip(names, session.run(names, feeds)))
     # A batch of one is of any size, too.
     first = dict(zip(names, session.run(names, {name: values[:1] for name, values in feeds.items()})))
-    assert all(np.allclose(values[:1], outputs[name][:1]) for name, values in first.items() if name != "label")
+    assert all(np.allclose(values[:1], outputs[name][:1]) for name, values in first.items() if name != label)
     numbers = next(outputs[name] for name in ("probabilities", "scores", "value") if name in outputs)
-    return outputs.get("label"), numbers.tolist()
+    return outputs.get(label), numbers.tolist()
 
 
 def by_torch(path, inputs):
@@ -75,9 +77,10 @@ def by_torch(path, inputs):
     spec.loader.exec_module(module)
     model = module.load()
     if inputs.endswith(".csv"):
-        texts = {column[0] for column in module.COLUMNS if len(column) == 2}
+        table = columns(inputs)
         given = {
-            name: cells if name in texts else [number(cell) for cell in cells] for name, cells in columns(inputs).items()
+            name: table[name] if len(encoding) == 1 else [number(cell) for cell in table[name]]
+            for name, *encoding in module.COLUMNS
         }
     else:
         given = np.load(inputs)
