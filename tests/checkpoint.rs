@@ -506,12 +506,12 @@ fn another_setting_data_set_or_device_is_refused_by_name() {
     change_checkpoint(&run, |metadata| (metadata.position.epoch, metadata.position.steps) = (3, 23));
     let before: Vec<_> = checkpoints(&run).into_iter().map(|(_, path)| fs::read(path).unwrap()).collect();
     for (asked, refusal) in [
-        (&["--lr=0.3"][..], "--lr 0.3: the run in run has --lr 0.15"),
-        (&["--hidden=5,5"], "--hidden [5,5]: the run in run has --hidden [5]"),
-        (&["--epochs=4"], "--epochs 4: the run in run has --epochs 3"),
-        (&["--nesterov"], "--nesterov true: the run in run has --nesterov false"),
-        (&["--schedule=step"], "--schedule \"step\": the run in run has --schedule \"cosine\""),
-        (&["--seed=1", "--momentum=0.9"], "--seed 1: the run in run has --seed 0"),
+        (&["--lr=0.3"][..], "--lr 0.3 conflicts with the run in run, which uses --lr 0.15"),
+        (&["--hidden=5,5"], "--hidden [5,5] conflicts with the run in run, which uses --hidden [5]"),
+        (&["--epochs=4"], "--epochs 4 conflicts with the run in run, which uses --epochs 3"),
+        (&["--nesterov"], "--nesterov true conflicts with the run in run, which uses --nesterov false"),
+        (&["--schedule=step"], "--schedule \"step\" conflicts with the run in run, which uses --schedule \"cosine\""),
+        (&["--seed=1", "--momentum=0.9"], "--seed 1 conflicts with the run in run, which uses --seed 0"),
     ] {
         let resumed = softstep(folder.path(), &[&["train", "--resume", "run"], asked].concat());
         assert!(resumed.code == 1 && resumed.stderr.contains(refusal), "{asked:?}: {resumed:?}");
@@ -569,10 +569,10 @@ fn settings_beside_resume_are_held_against_those_of_the_run_and_not_against_the_
     let run = folder.path().join("run");
     change_checkpoint(&run, |metadata| (metadata.position.epoch, metadata.position.steps) = (3, 20));
     for (asked, refusal) in [
-        ("--beta1=0.7", "--beta1 0.7: the run in run has --beta1 0.8"),
-        ("--patience=2", "--patience 2: the run in run has --patience 300"),
+        ("--beta1=0.7", "--beta1 0.7 conflicts with the run in run, which uses --beta1 0.8"),
+        ("--patience=2", "--patience 2 conflicts with the run in run, which uses --patience 300"),
         ("--momentum=0.5", "--momentum is a setting of --optimizer sgd"),
-        ("--optimizer=sgd", "--optimizer \"sgd\": the run in run has --optimizer \"adamw\""),
+        ("--optimizer=sgd", "--optimizer \"sgd\" conflicts with the run in run, which uses --optimizer \"adamw\""),
     ] {
         let resumed = softstep(folder.path(), &["train", "--resume", "run", asked]);
         assert!(resumed.code == 1 && resumed.stderr.contains(refusal), "{asked}: {resumed:?}");

@@ -289,7 +289,7 @@ fn a_table_trains_goes_on_from_a_checkpoint_and_is_evaluated() {
     let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
     assert_eq!(again["parameters_sha256"], done["parameters_sha256"]);
     let refused = softstep(folder.path(), &["train", "--resume", "run", "--target", "size"]);
-    assert!(refused.code == 1 && refused.stderr.contains("--target beside --resume"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("--target conflicts with --resume"), "{refused:?}");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn a_folder_of_images_trains_goes_on_from_a_checkpoint_and_is_evaluated() {
     let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
     assert_eq!(again["parameters_sha256"], done["parameters_sha256"]);
     let refused = softstep(folder.path(), &["train", "--resume", "run", "--color", "rgb"]);
-    assert!(refused.code == 1 && refused.stderr.contains("--color beside --resume"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("--color conflicts with --resume"), "{refused:?}");
 
     // A folder of other images has no part that the model was trained on, but for its name.
     fs::create_dir(folder.path().join("new")).unwrap();
