@@ -102,16 +102,20 @@ impl Device {
 /// A model on the GPU or on the CPU, for evaluation and prediction.
 pub enum AnyModel {
     /// A model on a GPU.
+    #[doc(hidden)]
     Gpu(Box<GpuModel>),
     /// A model on the CPU.
+    #[doc(hidden)]
     Cpu(Box<CpuModel>),
 }
 
 /// A model in training on the GPU or on the CPU. Every method delegates to the [`Backend`] of the device.
 pub enum AnyBackend {
     /// A model on a GPU.
+    #[doc(hidden)]
     Gpu(Box<GpuBackend>),
     /// A model on the CPU.
+    #[doc(hidden)]
     Cpu(Box<CpuBackend>),
 }
 
@@ -131,8 +135,10 @@ impl AnyBackend {
 /// A data set that was uploaded to an [`AnyBackend`].
 pub enum AnySet {
     /// A data set on a GPU.
+    #[doc(hidden)]
     Gpu(Box<gpu::Set>),
     /// A data set for the CPU.
+    #[doc(hidden)]
     Cpu(Examples),
 }
 

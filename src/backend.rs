@@ -1,5 +1,7 @@
 //! The traits of a device: [`Inference`] evaluates and predicts, [`Backend`] also trains.
 
+pub use crate::any_backend::{AnyBackend, AnyModel, AnySet};
+
 use crate::augmentation::Augmentation;
 use crate::data::Examples;
 use crate::error::{Error, Result};

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{adapters, bench, doctor, eval, explain, inspect, predict, report, reproduce, train};
+use crate::commands::{
+    adapters, bench, doctor, eval, explain, export, import, inspect, predict, report, reproduce, train,
+};
 use crate::flags::with_flags;
 use crate::options::Problem;
 
@@ -55,6 +57,12 @@ pub enum Command {
     /// Predict with a trained model
     #[command(after_long_help = predict::HELP)]
     Predict(predict::PredictArgs),
+    /// Write a trained model for other programs: ONNX, PyTorch or C
+    #[command(after_long_help = export::HELP)]
+    Export(export::ExportArgs),
+    /// Make a model of weights that PyTorch or Keras trained
+    #[command(after_long_help = import::HELP)]
+    Import(Box<import::ImportArgs>),
     /// Write the page of a run, or a page that compares several
     #[command(after_long_help = report::HELP)]
     Report(report::ReportArgs),
@@ -91,7 +99,7 @@ impl Command {
             Self::Reproduce(args) => args.run.check(),
             Self::Inspect(args) => args.run.check(),
             Self::Bench(args) => args.check(),
-            Self::Report(_) | Self::Adapters(_) | Self::Doctor(_) => Ok(()),
+            Self::Report(_) | Self::Adapters(_) | Self::Doctor(_) | Self::Export(_) | Self::Import(_) => Ok(()),
         }
     }
 }
@@ -105,8 +113,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let matches = Cli::command().try_get_matches_from(&arguments)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
-    if let (Command::Train(args), Some(train)) = (&mut cli.command, Cli::command().find_subcommand(name)) {
-        args.set_given(train, matches, &arguments[1..]);
+    match (&mut cli.command, Cli::command().find_subcommand(name)) {
+        (Command::Train(args), Some(train)) => args.set_given(train, matches, &arguments[1..]),
+        (Command::Import(args), Some(import)) => args.given = train::options::given(import, matches),
+        _ => {}
     }
     cli.command.check().map_err(|(kind, problem)| usage(name, kind, problem))?;
     Ok(cli)

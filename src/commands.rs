@@ -5,6 +5,8 @@ pub mod bench;
 pub mod doctor;
 pub mod eval;
 pub mod explain;
+pub mod export;
+pub mod import;
 pub mod inspect;
 pub mod predict;
 pub mod report;

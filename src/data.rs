@@ -10,15 +10,18 @@ use crate::error::{Error, Result};
 use crate::model::Shape;
 
 pub mod csv;
+#[doc(hidden)]
 pub mod digit;
 mod digits;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "download", not(target_arch = "wasm32")))]
 mod download;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
+#[doc(hidden)]
 pub mod idx;
 pub mod images;
 #[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
 pub mod inputs;
 #[cfg(not(target_arch = "wasm32"))]
 mod kind;
@@ -33,13 +36,19 @@ mod zip;
 
 pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
 pub use kind::{Kind, Measured, Part, load_again, load_test};
+#[doc(hidden)]
 pub use preprocessing::{
-    ArrayFormat, ArrayTargets, Color, Column, Elements, Encoding, Form, ImageFormat, Missing, Preprocessing, Scale,
-    TableFormat, TargetEncoding, TestPart,
+    ArrayFormat, ArrayTargets, Column, Elements, Encoding, Form, ImageFormat, Preprocessing, Scale, TableFormat,
+    TargetEncoding,
 };
+pub use preprocessing::{Color, Missing, TestPart};
 #[cfg(not(target_arch = "wasm32"))]
-pub use store::{DownloadLimits, Progress, Set, Store, cache_folder, load};
+#[doc(hidden)]
+pub use store::{DownloadLimits, Set, Store, cache_folder};
+#[cfg(not(target_arch = "wasm32"))]
+pub use store::{Progress, load};
 
 /// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;
@@ -393,6 +402,7 @@ pub struct Data {
     /// The test part, which accuracy is measured on.
     pub test: Examples,
     /// Preprocessing of a table, images or arrays; `None` for other data.
+    #[doc(hidden)]
     pub preprocessing: Option<Preprocessing>,
     /// Height and width in pixels, if the examples are images, row by row, with one or three bytes per pixel.
     pub image: Option<[usize; 2]>,
@@ -401,6 +411,7 @@ pub struct Data {
     /// Reason why the target of a table is learned as classes or as a number, with the setting that changes it.
     pub target_rule: Option<String>,
     /// The table for [`Data::refit`].
+    #[doc(hidden)]
     pub table: Option<Arc<csv::Loaded>>,
 }
 

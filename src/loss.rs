@@ -16,11 +16,16 @@ use crate::error::{Error, Result};
 use crate::reference::Bounded;
 use crate::shader::Part;
 
+#[doc(hidden)]
 pub use binary_cross_entropy::BinaryCrossEntropy;
+#[doc(hidden)]
 pub use cross_entropy::CrossEntropy;
 pub(crate) use cross_entropy::softmax_f32;
+#[doc(hidden)]
 pub use huber::Huber;
+#[doc(hidden)]
 pub use mean_squared_error::MeanSquaredError;
+#[doc(hidden)]
 pub use pointwise::Pointwise;
 
 /// A loss, which also defines the meaning of the model's outputs.
@@ -68,6 +73,7 @@ pub(crate) use with_loss;
 
 /// Function that turns a model's outputs into predictions (the inverse link function of a generalised linear model).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub enum Link {
     /// Softmax: an output for each class, whose softmax are the probabilities of the classes.
     Softmax,
@@ -79,6 +85,7 @@ pub enum Link {
 }
 
 /// A loss: its names, formulas, error bounds and WGSL parts.
+#[doc(hidden)]
 pub trait Entry {
     /// Name on the command line and in files.
     const NAME: &'static str;
@@ -111,6 +118,7 @@ pub trait Entry {
 
 /// The loss of an example, times the weight of its label, with bounds on the errors of an f32 computation.
 #[derive(Clone, Debug, Default)]
+#[doc(hidden)]
 pub struct RowLoss {
     /// The loss.
     pub loss: f64,
@@ -122,6 +130,7 @@ pub struct RowLoss {
 
 /// What the outputs of an example are compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[doc(hidden)]
 pub enum Target<'a> {
     /// A class.
     Class(u32),

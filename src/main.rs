@@ -57,6 +57,8 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Predict(args) => pollster::block_on(commands::predict::run(args))
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Export(args) => commands::export::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Import(args) => commands::import::run(args).map(|()| ExitCode::SUCCESS),
         Command::Report(args) => commands::report::run(args).map(|()| ExitCode::SUCCESS),
         Command::Reproduce(args) => pollster::block_on(commands::reproduce::run(args))
             .map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),

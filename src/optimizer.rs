@@ -65,6 +65,7 @@ impl Optimizer {
 }
 
 /// An optimizer: its settings, formulas, error bounds and WGSL part.
+#[doc(hidden)]
 pub trait Entry: Sized {
     /// Name on the command line and in files.
     const NAME: &'static str;
@@ -131,6 +132,7 @@ pub trait Entry: Sized {
 
 /// The update of a layer, with bounds on the errors of an f32 computation.
 #[derive(Debug, Default)]
+#[doc(hidden)]
 pub struct BoundedUpdate {
     /// The new parameters.
     pub parameters: Bounded,
@@ -252,6 +254,7 @@ impl From<Lion> for Optimizer {
 
 /// Stored form of an optimizer: flat fields. Without `optimizer` it is SGD, which was once the only one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[doc(hidden)]
 pub struct Settings {
     /// Name of the optimizer.
     #[serde(default = "sgd")]

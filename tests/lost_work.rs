@@ -320,7 +320,8 @@ fn lines_of_the_metrics_that_are_damaged_are_left_out_and_stop_nothing() {
     let step = |line: &str| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64();
     // No JSON, other bytes, a step that is too high, one that is too low, zeros, and a line beyond all bounds.
     let long = "x".repeat(3 << 20);
-    let damages: [&dyn Fn(&str) -> Vec<u8>; 6] = [
+    type Damage<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+    let damages: [Damage<'_>; 6] = [
         &|line| line[..line.len() / 2].into(),
         &|line| [&b"\xff\xfe"[..], &line.as_bytes()[2..]].concat(),
         &|line| line.replacen("\"step\":", "\"step\":9", 1).into(),

@@ -13,7 +13,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use binary::{Run, change_checkpoint, command, finished, softstep, with};
-use softstep::checkpoint;
 
 const SHORT: [&str; 6] = ["train", "-q", "--data=digits", "--backend=cpu", "--epochs=2", "--hidden=9"];
 

@@ -177,7 +177,9 @@ fn reflected() -> BTreeMap<&'static str, Names> {
             all.entry(part_of(&entry.name)).or_default().provides.insert(entry.name.clone());
         }
         // An override may size another part's array, or be set by the host alone.
-        program.parts.iter().for_each(|part| drop(all.entry(part.path).or_default()));
+        for part in &program.parts {
+            all.entry(part.path).or_default();
+        }
     }
     all
 }

@@ -60,35 +60,10 @@ pub struct EvalArgs {
 
 /// Evaluates the model on the data's test part, or on all of them.
 pub async fn run(args: &EvalArgs) -> Result<()> {
-    let Model { path: file, parameters, seed, loss, preprocessing, data: name, train_sha256, .. } =
-        model::read_model(&args.model)?;
-    let own = args.data.is_none();
-    let spec = args.data.as_ref().unwrap_or(&name);
-    let set = DataArgs { data: spec.clone(), data_dir: args.data_dir.clone() };
-    if own && spec.len() > MAX_PATH {
-        bail!("{}: its data have no name: say where they are with --data", file.display());
-    }
-    let where_data_are = || {
-        format!("{} was trained on {}: say where the data are with --data", file.display(), terminal::printable(spec))
-    };
-    let Measured { data, part, notice } = match &preprocessing {
-        Some(preprocessing) => {
-            let measured = data::load_test(spec, preprocessing, seed, train_sha256.as_deref(), args.all);
-            if own { measured.with_context(where_data_are)? } else { measured? }
-        }
-        None if Kind::of(spec) != Kind::Idx => bail!(
-            "--data {spec} is {}, and {} was trained on {}: choose the --data it was trained on",
-            Kind::of(spec).name(),
-            file.display(),
-            Kind::Idx.name()
-        ),
-        None if args.all => bail!("--all is for tables, images and arrays, and --data {spec} is none of these"),
-        None => {
-            let data = loading::load_data(&set, !args.json);
-            let data = if own { data.with_context(where_data_are)? } else { data? };
-            Measured { data, part: Part::Test, notice: None }
-        }
-    };
+    let model = model::read_model(&args.model)?;
+    let measured = load(&model, args.data.as_deref(), args.data_dir.as_deref(), args.all, !args.json)?;
+    let Measured { data, part, notice } = measured;
+    let Model { path: file, parameters, loss, .. } = model;
     if let Some(notice) = notice {
         terminal::notice(&notice);
     }
@@ -107,6 +82,39 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
         Targets::Values(_) => None,
     };
     print_evaluation(&Evaluated { file: &file, data: &data, part, info, loss, evaluation, confusion }, args.json)
+}
+
+/// Loads what a model is measured on: the test part of its own data or of `spec`, or all of it; with `progress`, shows
+/// downloads.
+pub fn load(model: &Model, spec: Option<&str>, data_dir: Option<&Path>, all: bool, progress: bool) -> Result<Measured> {
+    let Model { path: file, seed, preprocessing, data: name, train_sha256, .. } = model;
+    let own = spec.is_none();
+    let spec = spec.unwrap_or(name);
+    if own && spec.len() > MAX_PATH {
+        bail!("{}: its data have no name: say where they are with --data", file.display());
+    }
+    let where_data_are = || {
+        format!("{} was trained on {}: say where the data are with --data", file.display(), terminal::printable(spec))
+    };
+    match preprocessing {
+        Some(preprocessing) => {
+            let measured = data::load_test(spec, preprocessing, *seed, train_sha256.as_deref(), all);
+            if own { measured.with_context(where_data_are) } else { Ok(measured?) }
+        }
+        None if Kind::of(spec) != Kind::Idx => bail!(
+            "--data {spec} is {}, and {} was trained on {}: choose the --data it was trained on",
+            Kind::of(spec).name(),
+            file.display(),
+            Kind::Idx.name()
+        ),
+        None if all => bail!("--all is for tables, images and arrays, and --data {spec} is none of these"),
+        None => {
+            let set = DataArgs { data: spec.into(), data_dir: data_dir.map(Path::to_path_buf) };
+            let data = loading::load_data(&set, progress);
+            let data = if own { data.with_context(where_data_are)? } else { data? };
+            Ok(Measured { data, part: Part::Test, notice: None })
+        }
+    }
 }
 
 /// A model measured on a test set.

@@ -150,7 +150,7 @@ pub fn lanes() -> usize {
 }
 
 /// The instruction set that the backend computes with, in words. It makes no difference to results; what does is
-/// [`arithmetic`].
+/// `arithmetic`.
 pub fn instruction_set() -> &'static str {
     match lanes() {
         16 => "AVX-512",

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use self::cells::{Header, Table};
 use self::columns::{Scan, Texts, Values};
+pub use self::forms::gap_texts;
 use self::forms::{is_gap, is_number_gap};
 use super::preprocessing::{
     Column, Encoding, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart,
@@ -70,6 +71,7 @@ pub enum Task {
 
 /// A loaded table whose statistics can be recomputed from fewer rows: [`Data::refit`].
 #[derive(Clone, Debug)]
+#[doc(hidden)]
 pub struct Loaded {
     rows: Rows,
     /// Rows of a separate test file.

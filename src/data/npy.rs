@@ -30,6 +30,7 @@ const TRUSTED: usize = 64 << 20;
 
 /// An array.
 #[derive(Clone, Debug, PartialEq)]
+#[doc(hidden)]
 pub struct Array {
     /// What errors call its file.
     pub file: String,
@@ -41,6 +42,7 @@ pub struct Array {
 
 /// The elements of an array.
 #[derive(Clone, Debug, PartialEq)]
+#[doc(hidden)]
 pub enum Values {
     /// Of `uint8`.
     Bytes(Vec<u8>),
@@ -370,6 +372,7 @@ fn read_chunks(
 
 /// Features and targets of some examples, and what was made of the targets.
 #[derive(Clone, Debug, PartialEq)]
+#[doc(hidden)]
 pub struct Labelled {
     /// The examples.
     pub examples: Examples,
@@ -387,6 +390,7 @@ pub struct Labelled {
 ///
 /// # Errors
 /// [`Error::Format`] naming the file, and the index where there is one.
+#[doc(hidden)]
 pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Result<Labelled> {
     let examples = x.examples()?;
     if y.shape.first() != Some(&examples) {
@@ -404,6 +408,7 @@ pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>, task: Option<T
 }
 
 /// The most whole numbers that floats are classes with; the same as in tables.
+#[doc(hidden)]
 pub const MAX_FLOAT_CLASSES: usize = 20;
 
 /// What was made of an array of targets.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy;
 
+#[cfg(feature = "download")]
 use super::download::download;
 use super::{Data, digits, folder};
 use crate::error::{Error, Result};
@@ -260,6 +261,20 @@ impl Store {
         }
         folder::find(&folder)
     }
+}
+
+/// Refuses to download, in a build that cannot.
+#[cfg(not(feature = "download"))]
+fn download(
+    _: &mut [String],
+    file: &str,
+    _: &str,
+    _: &Path,
+    _: DownloadLimits,
+    _: &mut dyn FnMut(Progress<'_>),
+) -> Result<()> {
+    let problem = "softstep was built without its feature \"download\"".into();
+    Err(Error::Download { what: file.into(), problem })
 }
 
 /// Summarises the cause of a failed download; if several mirrors failed, that of the first one.

@@ -215,14 +215,7 @@ pub struct TrainArgs {
 impl TrainArgs {
     /// Notes which options are on the command line; `train` describes them, and `arguments` follow the program's name.
     pub fn set_given(&mut self, train: &clap::Command, matches: &ArgMatches, arguments: &[OsString]) {
-        let on_command_line = |id: &str| {
-            matches.ids().any(|given| given == id) && matches.value_source(id) == Some(ValueSource::CommandLine)
-        };
-        self.given = train
-            .get_arguments()
-            .filter(|argument| on_command_line(argument.get_id().as_str()))
-            .filter_map(|argument| Some((argument.get_id().to_string(), format!("--{}", argument.get_long()?))))
-            .collect();
+        self.given = given(train, matches);
         self.arguments = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     }
 
@@ -242,8 +235,7 @@ impl TrainArgs {
 
     /// Returns the first flag on the command line that does not suit this kind of data, and the kinds that it is for.
     pub fn unfit(&self, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
-        let unfit = OWN_DATA.iter().filter(|(_, kinds)| kind.is_none_or(|kind| !kinds.contains(&kind)));
-        unfit.filter_map(|(field, kinds)| Some((self.given.get(*field)?.as_str(), *kinds))).next()
+        unfit(&self.given, kind)
     }
 
     /// Returns true if the option of `field` is on the command line.
@@ -479,6 +471,23 @@ const OWN_DATA: [(&str, &[Kind]); 11] = [
     ("test", &[Kind::Table, Kind::Images, Kind::Arrays]),
 ];
 
+/// Returns the options on the command line of `command`: the names of their fields, with their flags.
+pub fn given(command: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, String> {
+    let on_command_line =
+        |id: &str| matches.ids().any(|given| given == id) && matches.value_source(id) == Some(ValueSource::CommandLine);
+    command
+        .get_arguments()
+        .filter(|argument| on_command_line(argument.get_id().as_str()))
+        .filter_map(|argument| Some((argument.get_id().to_string(), format!("--{}", argument.get_long()?))))
+        .collect()
+}
+
+/// Returns the first of the `given` flags that does not suit this kind of data, and the kinds that it is for.
+pub fn unfit(given: &BTreeMap<String, String>, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
+    let unfit = OWN_DATA.iter().filter(|(_, kinds)| kind.is_none_or(|kind| !kinds.contains(&kind)));
+    unfit.filter_map(|(field, kinds)| Some((given.get(*field)?.as_str(), *kinds))).next()
+}
+
 impl OwnDataArgs {
     /// Returns the options of a table; `None` without a target.
     pub fn table(&self) -> Option<TableOptions> {
@@ -565,7 +574,7 @@ enum TaskChoice {
 }
 
 /// Parser of `--activation`.
-fn activation() -> impl TypedValueParser<Value = Activation> {
+pub fn activation() -> impl TypedValueParser<Value = Activation> {
     let names = Activation::ALL.map(|activation| PossibleValue::new(activation.name()).help(activation.to_string()));
     PossibleValuesParser::new(names).map(|name| Activation::from_name(&name).unwrap_or_default())
 }
@@ -607,7 +616,7 @@ pub enum ScheduleChoice {
 }
 
 /// Parser of `--loss`.
-fn loss() -> impl TypedValueParser<Value = Loss> {
+pub fn loss() -> impl TypedValueParser<Value = Loss> {
     let names = Loss::ALL.map(|loss| PossibleValue::new(loss.name()).help(loss.label()));
     PossibleValuesParser::new(names).map(|name| Loss::from_name(&name).unwrap_or_default())
 }
