@@ -1,7 +1,8 @@
 // Forward pass of a linear layer or a convolution: outputs = activate(inputs . weights), a product A . B. The bias is
 // the last row of the weights. A row of A is an example or, for a convolution, the window at one position.
 //
-// Provides: column_blocks, depth_blocks, load_a, load_b, locate_a, locate_b, row_blocks, store.
+// Provides: b_of_weights, column_blocks, depth_blocks, initial, load_a, load_b, locate_a, locate_b, locate_pixel,
+//     row_blocks, store, store_pixel, weights, weights_offset.
 // Needs: INPUT_BLOCKS, Layout, OUTPUTS, OUTPUT_BLOCKS, activate, batch_blocks, input, input_rows, output_numbers,
 //     outputs, pixel_at.
 override ONES: bool; // appends the constant 1 of the next layer's bias to the outputs

@@ -5,7 +5,9 @@
 // by kernel row from the last to the first. d_outputs has zeros between its positions, so that they are one pixel
 // apart, and around them.
 //
-// Provides: column_blocks, depth_blocks, load_a, load_b, locate_a, locate_b, row_blocks, store.
+// Provides: WINDOW_COLUMN, WINDOW_WIDTH, b_of_weights, column_blocks, depth_blocks, initial, load_a, load_b,
+//     load_window, locate_a, locate_b, locate_pixel, row_blocks, store, store_pixel, weights, weights_offset,
+//     window_at.
 // Needs: Layout, activate_backward, batch_blocks, pixel_at, pixels_at.
 override INPUTS: u32; // number of features, or channels of an image
 override INPUT_BLOCKS: u32; // blocks of 4 from an example to the next in the activations

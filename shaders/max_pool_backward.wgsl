@@ -63,8 +63,8 @@ fn max_pool_backward_apart(
         let largest = largest_of_window(window_at(place) + block);
         let d_output = select(vec4<f32>(0.0), d_outputs[output_at(place) + block], has_window);
         let pixel = (example * height + cell_y * STRIDE) * WIDTH + cell_x * STRIDE;
-        let to = d_input_at(pixel) + block;
-        let of = activation_at(pixel) + block;
+        let destination = d_input_at(pixel) + block;
+        let source = activation_at(pixel) + block;
         let d_largest = activate_backward(d_output, largest.values);
         // Loops of a constant length can be unrolled.
         var rows = STRIDE;
@@ -77,10 +77,10 @@ fn max_pool_backward_apart(
                 let is_largest = (largest.taps == vec4<u32>(y * SIZE + x)) & vec4<bool>(is_covered);
                 var d_input = select(vec4<f32>(0.0), d_largest, is_largest);
                 if !OUTPUTS_OF_ACTIVATION {
-                    let activation = activations[of + y * ACTIVATION_ROW + x * ACTIVATION_COLUMN];
+                    let activation = activations[source + y * ACTIVATION_ROW + x * ACTIVATION_COLUMN];
                     d_input = activate_backward(select(vec4<f32>(0.0), d_output, is_largest), activation);
                 }
-                d_inputs[to + y * D_INPUT_ROW + x * D_INPUT_COLUMN] = d_input;
+                d_inputs[destination + y * D_INPUT_ROW + x * D_INPUT_COLUMN] = d_input;
             }
         }
     }

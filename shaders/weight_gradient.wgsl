@@ -5,8 +5,9 @@
 // The product of a convolution is deep and narrow, because its depth is all pixels of the batch. So PARTS groups of
 // workgroups each compute a part of the depth and store partial sums, for sum_parts.wgsl.
 //
-// Provides: column_blocks, depth_blocks, load_a, load_b, locate_a, locate_b, row_blocks, store.
-// Needs: INPUT_BLOCKS, Layout, batch_blocks, input, input_rows, pixels_at, step, update.
+// Provides: D_OUTPUT_COLUMN, column_blocks, d_output_at, d_outputs, depth_blocks, depth_rows, load_a, load_b,
+//     locate_a, locate_b, row_blocks, store.
+// Needs: INPUT_BLOCKS, Layout, batch_blocks, input, input_rows, pixel_at, pixels_at, step, update.
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of the weights
 override PARTS: u32;
 // The layout of d_outputs.

@@ -1,8 +1,8 @@
 // Inputs of a convolution: the window at each position, kernel row by kernel row, then the constant 1 of the bias. The
 // padding is part of the tensor, in which a kernel row is contiguous: KERNEL_ROW_BLOCKS blocks.
 //
-// Provides: INPUT_BLOCKS, input, input_rows.
-// Needs: Layout, pixels_at.
+// Provides: INPUT_BLOCKS, WINDOW_COLUMN, WINDOW_WIDTH, input, input_rows, load_window, window_at.
+// Needs: Layout, pixel_at, pixels_at.
 override INPUT_BLOCKS: u32; // blocks of 4 in a row of the matrix; the last holds the 1
 override KERNEL_ROW_BLOCKS: u32;
 override KERNEL_ROW: u32; // blocks of the tensor from a kernel row to the next

@@ -10,6 +10,10 @@
 //   initial(column_block)               what the sums start with
 //   weights_offset(k), b_of_weights()   the k-th block of B, as the product of the rows from locate_b and this offset
 //   locate_pixel(pixel), store_pixel(at, i, column_block, sums)   the epilogue of the i-th pixel after one
+//
+// Provides: main.
+// Needs: WINDOW_COLUMN, WINDOW_WIDTH, b_of_weights, column_blocks, initial, load_window, locate_b, locate_pixel,
+//     multiply_add_row, row_blocks, step, store_pixel, weights, weights_offset, window_at.
 override RUN: u32; // 1 to 8, at most WINDOW_WIDTH
 override TILE_COLUMNS: u32; // 4, or 8
 override KERNEL_ROWS: u32;

@@ -3,6 +3,10 @@
 // one tap to the next its pixels move by one, so that 8 lanes load the pixels of all taps at once, and broadcast them.
 // Each lane computes one block column of C, of STRIPS strips and LANE_TAPS taps; where four lanes hold all columns, the
 // other four take further taps. Turn by turn four pixels are added, along the rows of pixels.
+//
+// Provides: main.
+// Needs: D_OUTPUT_COLUMN, WINDOW_COLUMN, WINDOW_WIDTH, column_blocks, d_output_at, d_outputs, depth_rows,
+//     load_window, multiply_add, row_blocks, step, store, window_at.
 override KERNEL_ROWS: u32;
 override TAPS: u32; // taps of a kernel row
 override TAP_BLOCKS: u32; // blocks of a tap

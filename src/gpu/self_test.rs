@@ -29,6 +29,11 @@ const SHAPES: [[usize; 3]; 2] = [[37, 33, 35], [66, 70, 10]];
 /// Shape of the images of the network tests.
 const IMAGE: Shape = Shape::Image { height: 7, width: 6, channels: 3 };
 
+/// An image of one channel, and a network of what [`networks`] do not have: convolutions with a stride of 1 and pooling
+/// without overlap.
+const GREY: (Shape, &str) =
+    (Shape::Image { height: 6, width: 7, channels: 1 }, "conv:5x5,pool:2,conv:6x3,linear:3,linear:2");
+
 /// Networks in which every activation, and none, precedes and follows every kind of layer.
 fn networks() -> Vec<String> {
     let with = |activation: Activation| {
@@ -87,6 +92,8 @@ pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>>
         for layers in networks() {
             bench.network(IMAGE, &layers, matmul, turn == 0).await?;
         }
+        let (image, layers) = GREY;
+        bench.network(image, layers, matmul, turn == 0).await?;
     }
     Ok(bench.tests)
 }

@@ -153,7 +153,7 @@ impl Sliding {
         // two, the lanes load two taps of each place.
         let unit = self.column.min(self.tap_step);
         let lanes = [self.column / unit, self.tap_step / unit];
-        let is_even = self.column % unit == 0 && self.tap_step % unit == 0;
+        let is_even = self.column.is_multiple_of(unit) && self.tap_step.is_multiple_of(unit);
         let most_taps = if is_even && 3 * lanes[0] <= 7 { (7 - 3 * lanes[0]) / lanes[1] + 1 } else { 0 };
         let ([pixel_lanes, tap_lanes], most_taps) = if most_taps < 2 { ([1, 4], 2) } else { (lanes, most_taps) };
         let lane_taps = if self.taps <= most_taps { self.taps.div_ceil(sharing) } else { most_taps / sharing };
