@@ -122,6 +122,7 @@ Examples:
   softstep eval --model runs/mlp              on the data of the run
   softstep eval --model runs/mlp --data mnist
   softstep eval --model model.safetensors --data digits --json
+  softstep eval --model runs/mnist --data pictures/    with a folder for each class: 0, 1, … 9
 
 Measured is the data's own test part, or the share that was set aside of the data that the model was trained on; of other
 data all examples. --all measures all in any case, the training examples among them.
@@ -144,11 +145,13 @@ What cannot be read is an error, and the others are predicted; the exit code is 
 A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF), one trained on a table CSV files with its columns (the target need not
 be there), one trained on arrays .npy files; models of bytes read IDX files and .npy arrays of bytes, too. A picture for a
 model that was trained on IDX files is fitted: with --fit digit it is brought to the form of MNIST's digits, dark ink on
-light or light on dark, in any place and size; with --fit whole the picture is made grey and resized as it is.
+light or light on dark, in any place and size, on plain, ruled or squared paper; with --fit whole the picture is made grey
+and resized as it is. Several digits are read row by row, each on a line of its own; --one reads the largest alone.
 
 --json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
 probable first, each with class and probability (output where the model was trained with mean squared error); or values,
-where the targets are real values.";
+where the targets are real values. Of a picture with several digits each has digit (its number in reading order), row and
+box ([x, y, width, height] in pixels), too.";
 
 const REPORT_HELP: &str = "\
 Examples:
@@ -896,6 +899,9 @@ pub struct EvalArgs {
     /// Folder to look for data sets in first, and to download them to
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// How pictures of a folder are brought to the images of a model of IDX files, as of `softstep predict`
+    #[arg(long, value_enum)]
+    pub fit: Option<FitChoice>,
     /// Every example of a table, of images or of arrays, not only those that the model was not trained on
     #[arg(long)]
     pub all: bool,
@@ -919,10 +925,13 @@ pub struct PredictArgs {
     /// Classes to show, the most probable first
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
     pub top: usize,
-    /// How pictures are brought to the images of an IDX model [default: digit for 28x28 and 8x8, but for
-    /// fashion-mnist and kmnist; else whole]
+    /// How pictures are brought to the images of a model [default: digit for models of 28x28 and 8x8 from IDX files,
+    /// but for fashion-mnist and kmnist; else whole]
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,
+    /// Read the largest digit of a picture, and no others
+    #[arg(long)]
+    pub one: bool,
     /// Write the predictions to this CSV file
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -31,7 +31,7 @@ mod zip;
 
 pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
-pub use kind::{Kind, Measured, Part, load_again, load_test};
+pub use kind::{Kind, Measured, Part, load_again, load_pictures, load_test};
 pub use preprocessing::{
     ArrayFormat, ArrayTargets, Color, Column, Elements, Encoding, Form, ImageFormat, Missing, Preprocessing, Scale,
     TableFormat, TargetEncoding, TestPart,

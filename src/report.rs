@@ -55,6 +55,7 @@ use crate::commands::doctor::{Device, Diagnosis, Folder, TestTraining};
 use crate::commands::explain::experiments::Lesson;
 use crate::commands::predict::{Outcome, Prediction};
 use crate::record::{Profile, Timings, Verified};
+use softstep::data::inputs::Place;
 
 /// What stands for an undefined number.
 const UNDEFINED: &str = "–";
@@ -340,15 +341,24 @@ fn evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
     let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
     if json {
-        return predictions.iter().try_for_each(|Prediction { input, outcome }| {
-            Ok(print_json(&match outcome {
+        return predictions.iter().try_for_each(|Prediction { input, place, is_no_digit, outcome }| {
+            let mut line = match outcome {
                 Outcome::Values(values) => json!({ "input": input, "values": values }),
                 Outcome::Classes(classes) => {
                     let classes: Vec<_> =
                         classes.iter().map(|(class, value)| json!({ "class": class, measure: value })).collect();
                     json!({ "input": input, "classes": classes })
                 }
-            })?)
+            };
+            if *is_no_digit {
+                line["no_digit"] = json!(true);
+            }
+            if let Some(Place { number, row, bounds, .. }) = place {
+                line["digit"] = json!(number);
+                line["row"] = json!(row);
+                line["box"] = json!(bounds);
+            }
+            Ok(print_json(&line)?)
         });
     }
     let number = |value: f32| match loss {
@@ -363,21 +373,38 @@ pub fn predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result
         false => header.extend(["class", measure]),
     }
     header.extend(predictions.iter().any(others).then_some("next"));
+    let has_places = predictions.iter().any(|prediction| prediction.place.is_some());
+    if has_places {
+        header.splice(1..1, ["digit", "row", "box"]);
+    }
     let mut table = table(&header);
-    for Prediction { input, outcome } in predictions {
+    for Prediction { input, place, is_no_digit, outcome } in predictions {
         let mut row = vec![Cell::new(printable_end(input))];
+        match place {
+            Some(Place { number, row: of_sheet, bounds: [x, y, width, height], .. }) => {
+                row.extend(right([number.to_string(), of_sheet.to_string()]));
+                row.push(Cell::new(format!("{x},{y} {width}x{height}")));
+            }
+            None if has_places => row.extend([(); 3].map(|()| Cell::new(""))),
+            None => {}
+        }
         match outcome {
             Outcome::Values(values) => {
                 let values: Vec<String> = values.iter().map(|&value| significant(value, 7)).collect();
                 row.push(Cell::new(values.join(", ")));
             }
             Outcome::Classes(classes) => {
-                for (class, value) in classes.iter().take(1) {
-                    row.push(Cell::new(printable(class)));
-                    row.extend(right([number(*value)]));
+                // Where it is none, the digit that it would be comes first among the others.
+                let first = usize::from(!is_no_digit);
+                match classes.first() {
+                    Some((class, value)) if !is_no_digit => {
+                        row.push(Cell::new(printable(class)));
+                        row.extend(right([number(*value)]));
+                    }
+                    _ => row.extend(["no digit", ""].map(Cell::new)),
                 }
                 let next =
-                    classes.iter().skip(1).map(|(class, value)| format!("{} {}", printable(class), number(*value)));
+                    classes.iter().skip(first).map(|(class, value)| format!("{} {}", printable(class), number(*value)));
                 row.push(Cell::new(next.collect::<Vec<_>>().join(", ")));
             }
         }

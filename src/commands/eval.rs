@@ -3,11 +3,13 @@
 use anyhow::{Context, Result, bail};
 use softstep::backend::{Backend, Evaluation};
 use softstep::cpu::CpuBackend;
+use softstep::data::inputs::{Fit, Reading};
 use softstep::data::{self, Examples, Kind, Measured, Part, Targets};
 use softstep::gpu::{GpuBackend, Readback};
 use softstep::metrics::Confusion;
 use softstep::model::check_fit;
 
+use super::predict;
 use crate::cli::{DataArgs, EvalArgs};
 use crate::report;
 use crate::run_folder::{self, Model};
@@ -17,8 +19,12 @@ const MAX_PATH: usize = 4096;
 
 /// Evaluates the model on the data's test part, or on all of them.
 pub async fn run(args: &EvalArgs) -> Result<()> {
-    let Model { path: file, parameters, seed, loss, preprocessing, data: name, train_sha256, .. } =
-        run_folder::read_model(&args.model)?;
+    let model = run_folder::read_model(&args.model)?;
+    let fit = match predict::fit(args.fit, &model) {
+        Fit::Digits => Fit::Digit,
+        fit => fit,
+    };
+    let Model { path: file, parameters, seed, loss, preprocessing, data: name, train_sha256, image, .. } = model;
     let own = args.data.is_none();
     let spec = args.data.as_ref().unwrap_or(&name);
     let set = DataArgs { data: spec.clone(), data_dir: args.data_dir.clone() };
@@ -32,19 +38,29 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
             let measured = data::load_test(spec, preprocessing, seed, train_sha256.as_deref(), args.all);
             if own { measured.with_context(where_data_are)? } else { measured? }
         }
+        None if args.all && Kind::of(spec) == Kind::Idx => {
+            bail!("--all is for tables, images and arrays, and --data {spec} is none of these")
+        }
+        None if Kind::of(spec) == Kind::Images && image.is_some() => {
+            let reading = Reading { features: parameters.features(), image, preprocessing: None, fit };
+            data::load_pictures(spec, &reading, parameters.outputs().max(2))?
+        }
         None if Kind::of(spec) != Kind::Idx => bail!(
             "--data {spec} is {}, and {} was trained on {}: choose the --data it was trained on",
             Kind::of(spec).name(),
             file.display(),
             Kind::Idx.name()
         ),
-        None if args.all => bail!("--all is for tables, images and arrays, and --data {spec} is none of these"),
         None => {
             let data = super::load_data(&set, !args.json);
             let data = if own { data.with_context(where_data_are)? } else { data? };
             Measured { data, part: Part::Test, notice: None }
         }
     };
+    let fits_pictures = preprocessing.is_none() && Kind::of(spec) == Kind::Images;
+    if args.fit.is_some() && !fits_pictures {
+        bail!("--fit is for folders of pictures and models of IDX files, and --data {spec} is read as in training");
+    }
     if let Some(notice) = notice {
         report::notice(&notice);
     }
