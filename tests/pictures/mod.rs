@@ -180,9 +180,8 @@ fn thin(is_ink: &mut [bool], side: usize) {
                     }
                     // From above, clockwise.
                     let around = [(0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)];
-                    let p = around.map(|(dx, dy): (i32, i32)| {
-                        is_ink[(y as i32 + dy) as usize * side + (x as i32 + dx) as usize]
-                    });
+                    let p = around
+                        .map(|(dx, dy): (i32, i32)| is_ink[(y as i32 + dy) as usize * side + (x as i32 + dx) as usize]);
                     let count = p.iter().filter(|&&is_ink| is_ink).count();
                     let changes = (0..8).filter(|&at| !p[at] && p[(at + 1) % 8]).count();
                     let (first, second) = match odd {

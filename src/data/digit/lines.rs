@@ -112,8 +112,7 @@ fn lines(ink: &Map) -> Vec<Line> {
                 best.map(|(votes, at)| (votes, at, slope))
             })
             .max_by_key(|&(votes, ..)| votes);
-        let Some((seen, at, slope)) = best.filter(|&(votes, ..)| votes as f32 >= 0.35 * width as f32) else { break };
-        let _ = seen;
+        let Some((_, at, slope)) = best.filter(|&(votes, ..)| votes as f32 >= 0.35 * width as f32) else { break };
         let straight = |x: usize| at as f64 - tilt as f64 + slope * (x as f64 - middle);
         if let Some(line) = traced(ink, &crests, straight) {
             lines.push(line);
@@ -182,5 +181,57 @@ fn paint_over(line: &Line, picture: &mut Map, ink: &mut Map) {
                 map.values[y * map.width + x] = first + (last - first) * share;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contrast;
+    use super::*;
+
+    /// A page of paper with lines every 30 pixels, and this much ink on top.
+    fn page(slope: f32, ink: impl Fn(usize, usize) -> f32) -> Map {
+        let value = |at: usize| {
+            let (x, y) = (at % 320, at / 320);
+            let is_line = (y as f32 - slope * x as f32).rem_euclid(30.0) < 2.0;
+            200.0 - if is_line { 50.0 } else { 0.0f32 }.max(ink(x, y))
+        };
+        Map { width: 320, values: (0..320 * 240).map(value).collect() }
+    }
+
+    #[test]
+    fn lines_are_painted_over_in_both_directions_and_the_pen_stays() {
+        let pen = |x: usize, y: usize| if (150..154).contains(&x) && (60..180).contains(&y) { 80.0 } else { 0.0 };
+        for slope in [0.0, 0.03, -0.04] {
+            for is_upright in [false, true] {
+                let page = page(slope, pen);
+                let mut map = if is_upright { page.transposed() } else { page };
+                let mut contrast = contrast(&map, 48);
+                assert!(removed(&mut map, &mut contrast), "{slope} {is_upright}");
+                let map = if is_upright { map.transposed() } else { map };
+                let wrong = (0..map.values.len()).filter(|&at| {
+                    let (x, y) = map.place(at);
+                    let has_pen = pen(x, y) > 0.0;
+                    let near_pen = (145..159).contains(&x);
+                    if has_pen { map.values[at] > 150.0 } else { !near_pen && map.values[at] < 170.0 }
+                });
+                let wrong = wrong.count();
+                assert!(wrong <= 60, "{slope} {is_upright}: {wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn strokes_are_no_lines() {
+        let mut map = page(0.0, |_, _| 0.0);
+        map.values.fill(200.0);
+        for y in [60, 61, 62, 120, 121, 122, 180, 181, 182] {
+            for x in 110..210 {
+                map.values[y * map.width + x] = 100.0;
+            }
+        }
+        let mut contrast = contrast(&map, 48);
+        let before = map.values.clone();
+        assert!(!removed(&mut map, &mut contrast) && map.values == before);
     }
 }

@@ -9,8 +9,8 @@ use super::{Map, neighbours, otsu, shrunk};
 const SIDE: u32 = 160;
 /// Least and largest size of a sheet, as shares of the picture.
 const AREA: [f64; 2] = [0.06, 0.96];
-/// How far the area of the sheet may be from that of the four corners, as a share.
-const STRAIGHT: f64 = 0.06;
+/// Most of the sheet that may lie outside its four corners, or be missing within them, as a share.
+const STRAIGHT: f64 = 0.1;
 /// Most of the sheet that is ink.
 const INK: f64 = 0.3;
 /// Most of the picture's border that the sheet covers: it may leave the picture at one side.
@@ -179,13 +179,17 @@ fn corners(map: &Map, threshold: f32, is_light: bool) -> Option<[Point; 4]> {
         edge.iter().copied().max_by(|a, b| along(a).total_cmp(&along(b)))
     };
     let corners = [corner([-1.0, -1.0])?, corner([1.0, -1.0])?, corner([1.0, 1.0])?, corner([-1.0, 1.0])?];
-    let cross = |at: usize| {
-        let ([x, y], [next_x, next_y]) = (corners[at], corners[(at + 1) % 4]);
-        x * next_y - next_x * y
+    let is_inside = |at: usize| {
+        let (x, y) = map.place(at);
+        let [x, y] = [x, y].map(|along| along as f64 + 0.5);
+        (0..4).all(|at| {
+            let ([a_x, a_y], [b_x, b_y]) = (corners[at], corners[(at + 1) % 4]);
+            (b_x - a_x) * (y - a_y) >= (b_y - a_y) * (x - a_x)
+        })
     };
-    let area = (0..4).map(cross).sum::<f64>() / 2.0;
+    let stray = (0..component.len()).filter(|&at| is_inside(at) == is_outside[at]).count() as f64;
     let shortest = (0..4).map(|at| distance(corners[at], corners[(at + 1) % 4])).fold(f64::MAX, f64::min);
-    ((area - filled).abs() <= STRAIGHT * filled && shortest >= 8.0).then_some(corners)
+    (stray <= STRAIGHT * filled && shortest >= 8.0).then_some(corners)
 }
 
 /// The largest connected component of what is on one side.
@@ -211,4 +215,60 @@ fn largest(map: &Map, is_in: &dyn Fn(usize) -> bool) -> Option<Vec<bool>> {
     }
     let best = (0..sizes.len()).max_by_key(|&at| sizes[at])?;
     Some(component_of.into_iter().map(|component| component == best).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sheet of 200×150 turned by so many degrees in the middle of a picture of 400×300, with a stroke on it.
+    fn table(degrees: f64, paper: u8, ground: u8, ink: u8) -> GrayImage {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        GrayImage::from_fn(400, 300, |x, y| {
+            let (x, y) = (f64::from(x) + 0.5 - 200.0, f64::from(y) + 0.5 - 150.0);
+            let (x, y) = (x * cos + y * sin, y * cos - x * sin);
+            let is_stroke = (50.0..60.0).contains(&x) && (-40.0..40.0).contains(&y);
+            Luma([if x.abs() > 100.0 || y.abs() > 75.0 {
+                ground
+            } else if is_stroke {
+                ink
+            } else {
+                paper
+            }])
+        })
+    }
+
+    #[test]
+    fn a_sheet_is_brought_upright_and_its_places_are_those_of_the_picture() {
+        for (degrees, paper, ground, ink) in [(0.0, 220, 60, 30), (8.0, 220, 60, 30), (-12.0, 40, 160, 230)] {
+            let picture = table(degrees, paper, ground, ink);
+            let sheet = Sheet::find(&picture).unwrap();
+            let upright = sheet.upright(&picture);
+            assert!(upright.width().abs_diff(192) <= 8 && upright.height().abs_diff(144) <= 8, "{degrees}");
+            // The stroke is upright, and nothing is left of the ground.
+            let is_ink = |pixel: &Luma<u8>| pixel[0].abs_diff(ink) < 40;
+            let inked = upright.enumerate_pixels().filter(|(.., pixel)| is_ink(pixel));
+            let [left, right] = inked.fold([u32::MAX, 0], |[left, right], (x, ..)| [left.min(x), right.max(x)]);
+            assert!((8..=14).contains(&(right - left + 1)), "{degrees}: {left} to {right}");
+            let middle = sheet.place([f64::from(left + right + 1) / 2.0, f64::from(upright.height()) / 2.0]);
+            let (sin, cos) = degrees.to_radians().sin_cos();
+            let expected = [200.0 + 55.0 * cos, 150.0 + 55.0 * sin];
+            assert!(distance(middle, expected) <= 3.0, "{degrees}: {middle:?} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn paper_that_fills_the_picture_shadows_and_strokes_are_no_sheets() {
+        let pictures: [fn(u32, u32) -> u8; 4] = [
+            |x, y| if (180..190).contains(&x) && (50..250).contains(&y) { 20 } else { 220 },
+            |x, y| if x + y / 3 > 200 { 210 } else { 150 },
+            |x, y| if x.abs_diff(200).pow(2) + y.abs_diff(150).pow(2) < 90 * 90 { 230 } else { 60 },
+            |_, _| 128,
+        ];
+        for (at, picture) in pictures.into_iter().enumerate() {
+            let picture = GrayImage::from_fn(400, 300, |x, y| Luma([picture(x, y)]));
+            let sheet = Sheet::find(&picture);
+            assert!(sheet.is_none(), "{at}: {sheet:?}");
+        }
+    }
 }
