@@ -193,7 +193,7 @@ mod tests {
     fn page(slope: f32, ink: impl Fn(usize, usize) -> f32) -> Map {
         let value = |at: usize| {
             let (x, y) = (at % 320, at / 320);
-            let is_line = (y as f32 - slope * x as f32).rem_euclid(30.0) < 2.0;
+            let is_line = (y as f32 - 15.0 - slope * x as f32).rem_euclid(30.0) < 2.0;
             200.0 - if is_line { 50.0 } else { 0.0f32 }.max(ink(x, y))
         };
         Map { width: 320, values: (0..320 * 240).map(value).collect() }
