@@ -14,10 +14,11 @@ use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::gpu::kernel::{Kernel, StepRecord, StepRecords};
-use softstep::gpu::kernels::{self, Clipping, Hidden, Inputs, Results, Targets};
+use softstep::gpu::kernels::{self, Clipping, Epilogue, Hidden, Inputs, Results, Targets};
 use softstep::gpu::matrix::Matrix;
 use softstep::gpu::readback::read_buffer;
 use softstep::gpu::{AdapterChoice, Gpu};
+use softstep::loss::Objective;
 use softstep::model::Activation;
 use softstep::optimizer::Optimizer;
 
@@ -138,7 +139,7 @@ impl Bench<'_> {
             &weights,
             &result,
             labels.targets(),
-            kernels::LossKernel::CrossEntropy,
+            cross_entropy(&weights.buffer),
         );
         // Only narrow products can be fused with the loss, and only on some adapters.
         let Some(kernel) = made else { return };
@@ -156,15 +157,8 @@ impl Bench<'_> {
         let weights = Matrix::new(&self.gpu, "weights", width + 1, outputs).unwrap();
         let velocity = Matrix::new(&self.gpu, "velocity", 1, 1).unwrap();
         let (gpu, optimizer) = (&self.gpu, Optimizer::default());
-        let kernel = kernels::weight_gradient(
-            gpu,
-            &self.steps,
-            inputs.bound(),
-            &d_outputs,
-            &weights,
-            [&velocity; 2],
-            &optimizer,
-        );
+        let update = Epilogue::Update { weights: &weights, moments: [&velocity; 2], optimizer: &optimizer };
+        let kernel = kernels::weight_gradient(gpu, &self.steps, inputs.bound(), &d_outputs, update);
         // From weights of 0 and at a rate of -1 the update is the gradient.
         self.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) }, 1);
         let expected = oracle::matmul_at_b(&inputs.values, &oracle::widen(&d_out), [width + 1, rows, outputs]);
@@ -209,8 +203,7 @@ impl Bench<'_> {
     fn cross_entropy(&mut self, [rows, classes]: [usize; 2]) {
         let (values, logits) = self.matrix(rows, classes);
         let labels = self.labels(&numbers(rows), classes);
-        let kernel =
-            kernels::loss(&self.gpu, &self.steps, &logits, labels.targets(), kernels::LossKernel::CrossEntropy);
+        let kernel = kernels::loss(&self.gpu, &self.steps, &logits, labels.targets(), cross_entropy(&logits.buffer));
         self.run(&kernel, batch(rows), 1);
         let values = oracle::widen(&values);
         let expected = oracle::cross_entropy_backward(&values, &labels.values, classes);
@@ -226,14 +219,8 @@ impl Bench<'_> {
         let labels = self.labels(&numbers(rows), classes);
         let (predictions, correct) = (self.buffer(&vec![u32::MAX; rows]), self.buffer(&[0u32]));
         let results = Results { predictions: &predictions, correct: &correct };
-        let kernel = kernels::evaluate(
-            &self.gpu,
-            &self.steps,
-            &logits,
-            labels.targets(),
-            results,
-            kernels::LossKind::CrossEntropy,
-        );
+        let kernel =
+            kernels::evaluate(&self.gpu, &self.steps, &logits, labels.targets(), results, plain_cross_entropy());
         self.run(&kernel, batch(rows), 1);
         let expected = oracle::cross_entropies(&oracle::widen(&values), &labels.values, classes);
         oracle::assert_close("evaluate", &self.read_buffer(&labels.losses, rows), &expected, 1e-5, 1e-5);
@@ -372,6 +359,16 @@ fn run(gpu: &Gpu, steps: &mut StepRecords, kernel: &Kernel, record: StepRecord, 
 }
 
 /// The order in which nothing is shuffled.
+/// Cross-entropy without label smoothing and class weights.
+fn plain_cross_entropy() -> kernels::LossKind {
+    kernels::LossKind::of(&Objective::default(), &vec![0u32].into())
+}
+
+/// The kernel of [`plain_cross_entropy`], which does not read class weights.
+fn cross_entropy(class_weights: &wgpu::Buffer) -> kernels::LossKernel<'_> {
+    kernels::LossKernel::new(plain_cross_entropy(), 0.0, class_weights)
+}
+
 fn numbers(rows: usize) -> Vec<u32> {
     (0..rows as u32).collect()
 }

@@ -47,7 +47,7 @@ fn steps(criterion: &mut Criterion) {
     let examples = examples();
     for layers in MODELS {
         let layers = if layers.is_empty() { None } else { Some(parse_layers(layers).unwrap()) };
-        let config = TrainingConfig { layers, ..TrainingConfig::default() };
+        let config = TrainingConfig::default().layers(layers);
         let architecture = config.architecture(IMAGE, 10).unwrap();
         let parameters = Parameters::initialize(&architecture, 0).unwrap();
         let name = match architecture.as_dense() {
@@ -70,13 +70,13 @@ fn steps(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(Plan::new(&parameters.architecture).step_operations(batch_size)));
             let mut first_losses = Vec::new();
             if let Some(gpu) = &gpu {
-                let backend = block_on(GpuBackend::new(gpu, &parameters, Some(&training), Readback::Pipelined));
+                let backend = block_on(GpuBackend::new(gpu, &parameters, &training, Readback::Pipelined));
                 first_losses.push(bench(&mut group, "gpu", backend.unwrap(), batch_size));
                 let gpu = gpu.clone().with_resident_bytes(0);
-                let backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined));
+                let backend = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined));
                 first_losses.push(bench(&mut group, "gpu, data streamed", backend.unwrap(), batch_size));
             }
-            let backend = CpuBackend::new(&parameters, Some(&training)).unwrap();
+            let backend = CpuBackend::new(&parameters, &training).unwrap();
             first_losses.push(bench(&mut group, "cpu", backend, batch_size));
             let difference = (first_losses[0] - first_losses[first_losses.len() - 1]).abs();
             assert!(difference <= 1e-4, "first losses of the backends: {first_losses:?}");
@@ -95,7 +95,7 @@ fn bench<B: Backend>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut b
         let started = Instant::now();
         for _ in 0..steps {
             if first + batch_size > EXAMPLES {
-                block_on(backend.finish(&mut losses)).unwrap();
+                block_on(backend.flush(&mut losses)).unwrap();
                 backend.begin_epoch(&order).unwrap();
                 first = 0;
             }
@@ -103,7 +103,7 @@ fn bench<B: Backend>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut b
             block_on(backend.step(step, &mut losses)).unwrap();
             first += batch_size;
         }
-        block_on(backend.finish(&mut losses)).unwrap();
+        block_on(backend.flush(&mut losses)).unwrap();
         let time = started.elapsed();
         assert_eq!(losses.len(), steps as usize);
         assert!(losses.iter().all(|loss| loss.is_finite()), "a loss is not finite");

@@ -1,7 +1,8 @@
 // Batch normalisation of each channel, x -> activate(scale (x - mean) / sqrt(variance + EPSILON) + shift), with the
 // statistics of the batch in training and the running ones in evaluation.
-override CHANNELS: u32;
-override ONES: bool; // appends the constant 1 of the next layer's bias to the outputs
+//
+// Provides: batch_norm.
+// Needs: CHANNEL_BLOCKS, Layout, PIXELS, WIDTH, activate, batch_blocks, normalized, only_channels, pixel_at.
 override OUTPUT_EXAMPLE: u32; // the layout of the outputs
 override OUTPUT_FIRST: u32;
 override OUTPUT_ROW: u32;
@@ -22,10 +23,6 @@ fn batch_norm(
         let block = index % CHANNEL_BLOCKS;
         let at = pixel_at(strides, pixel) + block;
         let sums = weights[block] * normalized(pixel, block) + weights[CHANNEL_BLOCKS + block];
-        // Zeros after the channels, with the constant 1 first if ONES is set.
-        let numbers = 4u * block + vec4<u32>(0u, 1u, 2u, 3u);
-        let one = vec4<bool>(ONES) & (numbers == vec4<u32>(CHANNELS));
-        let rest = select(vec4<f32>(0.0), vec4<f32>(1.0), one);
-        outputs[at] = select(rest, activate(sums, at), numbers < vec4<u32>(CHANNELS));
+        outputs[at] = only_channels(block, activate(sums, at));
     }
 }

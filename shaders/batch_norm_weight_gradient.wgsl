@@ -1,5 +1,8 @@
 // Gradients of a batch normalisation's scales and shifts: the sums over all pixels of d_outputs * normalized and of
 // d_outputs, in parts for sum_parts.wgsl.
+//
+// Provides: batch_norm_weight_gradient.
+// Needs: CHANNEL_BLOCKS, Layout, PARTS, PIXELS, WIDTH, normalized, pixel_at, pixels_of_part.
 override D_OUTPUT_EXAMPLE: u32; // the layout of d_outputs
 override D_OUTPUT_FIRST: u32;
 override D_OUTPUT_ROW: u32;

@@ -1,23 +1,14 @@
 // Mean and variance of each channel of a batch. Each part has its own mean and the sum of squares around it, so that
 // nothing cancels. In the total, a part of n pixels adds n (mean of the part - mean)^2 to the squares (Chan, Golub and
 // LeVeque 1983, "Algorithms for computing the sample variance").
-override CHANNEL_BLOCKS: u32;
-override PIXELS: u32; // pixels of an example
-override WIDTH: u32;
+//
+// Provides: batch_statistics, batch_statistics_parts.
+// Needs: CHANNEL_BLOCKS, PARTS, PIXELS, input_at, inputs, pixels_of_part, step.
 override MOMENTUM: f32; // share of the newest batch in the running statistics
-override INPUT_EXAMPLE: u32; // the layout of the inputs
-override INPUT_FIRST: u32;
-override INPUT_ROW: u32;
-override INPUT_COLUMN: u32;
 
-@group(0) @binding(1) var<storage, read> inputs: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>; // [PARTS, 2, channels]: means, squares
 @group(0) @binding(4) var<storage, read_write> statistics: array<vec4<f32>>; // [2, channels]: means, variances
 @group(0) @binding(5) var<storage, read_write> running: array<vec4<f32>>; // [2, channels]: running means, variances
-
-fn input_at(pixel: u32) -> u32 {
-    return pixel_at(Layout(PIXELS, WIDTH, INPUT_EXAMPLE, INPUT_FIRST, INPUT_ROW, INPUT_COLUMN), pixel);
-}
 
 @compute @workgroup_size(64)
 fn batch_statistics_parts(@builtin(global_invocation_id) invocation: vec3<u32>) {

@@ -1,6 +1,9 @@
 // Copies the examples of a batch from the data set to the tensor that a layer reads, if they are augmented or the first
 // layer is not linear. For a convolution over few channels, every value gets a block of its own, together with the next
 // three values of its row of pixels (OVERLAPPING), so that a kernel row is contiguous in full blocks.
+//
+// Provides: gather_images.
+// Needs: Source, batch_blocks, source_of_row, value_of.
 override CHANNELS: u32;
 override HEIGHT: u32;
 override WIDTH: u32;
@@ -24,29 +27,46 @@ fn gather_images(
     @builtin(global_invocation_id) invocation: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let pixel_blocks = (CHANNELS + 3u) / 4u;
-    let count = 4u * batch_blocks() * HEIGHT * blocks_of_row();
+    // Blocks that overlap are written four at a time, which have seven values.
+    let turns = select(blocks_of_row(), (blocks_of_row() + 3u) / 4u, OVERLAPPING);
+    let count = 4u * batch_blocks() * HEIGHT * turns;
     for (var index = invocation.x; index < count; index += 64u * workgroups.x) {
-        let row = index / (HEIGHT * blocks_of_row());
-        let y = index / blocks_of_row() % HEIGHT;
-        let block = index % blocks_of_row();
+        let row = index / (HEIGHT * turns);
+        let y = index / turns % HEIGHT;
+        let turn = index % turns;
         let at = TO_FIRST + row * TO_EXAMPLE + y * TO_ROW;
-        // The index of the block's first value in its row of pixels, and the end of the values that may be read. An
-        // index before the row wraps around and is out of range.
-        let first = select(block / pixel_blocks * CHANNELS + block % pixel_blocks * 4u, block - BORDER * CHANNELS, OVERLAPPING);
-        let end = select((block / pixel_blocks + 1u) * CHANNELS, WIDTH * CHANNELS, OVERLAPPING);
         let source = source_of_row(row);
-        var values = vec4<f32>(0.0);
-        values.x = value_in_row(source, y, first, end);
-        values.y = value_in_row(source, y, first + 1u, end);
-        values.z = value_in_row(source, y, first + 2u, end);
-        values.w = value_in_row(source, y, first + 3u, end);
-        if ONES {
-            values = select(values, vec4<f32>(1.0), 4u * block + vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(CHANNELS));
+        if OVERLAPPING {
+            // An index before the row wraps around and is out of range.
+            let first = 4u * turn - BORDER * CHANNELS;
+            let values = values_in_row(source, y, first, WIDTH * CHANNELS);
+            let more = values_in_row(source, y, first + 4u, WIDTH * CHANNELS);
+            let rest = blocks_of_row() - 4u * turn;
+            tensor[at + 4u * turn] = values;
+            if rest > 1u { tensor[at + 4u * turn + 1u] = vec4<f32>(values.yzw, more.x); }
+            if rest > 2u { tensor[at + 4u * turn + 2u] = vec4<f32>(values.zw, more.xy); }
+            if rest > 3u { tensor[at + 4u * turn + 3u] = vec4<f32>(values.w, more.xyz); }
+        } else {
+            let pixel_blocks = (CHANNELS + 3u) / 4u;
+            let pixel = turn / pixel_blocks;
+            let block = turn % pixel_blocks;
+            var values = values_in_row(source, y, pixel * CHANNELS + 4u * block, (pixel + 1u) * CHANNELS);
+            if ONES {
+                values = select(values, vec4<f32>(1.0), 4u * turn + vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(CHANNELS));
+            }
+            tensor[at + pixel * TO_COLUMN + block] = values;
         }
-        let to = select(block / pixel_blocks * TO_COLUMN + block % pixel_blocks, block, OVERLAPPING);
-        tensor[at + to] = values;
     }
+}
+
+// Four values of a row of pixels from the first one on, with zeros from the end on.
+fn values_in_row(source: Source, y: u32, first: u32, end: u32) -> vec4<f32> {
+    return vec4<f32>(
+        value_in_row(source, y, first, end),
+        value_in_row(source, y, first + 1u, end),
+        value_in_row(source, y, first + 2u, end),
+        value_in_row(source, y, first + 3u, end),
+    );
 }
 
 fn value_in_row(source: Source, y: u32, value: u32, end: u32) -> f32 {

@@ -3,6 +3,8 @@
 //
 // sum_of_squares runs once for each layer, in any order, and adds to the sums; clip_coefficient computes the
 // coefficient from them and resets them to 0 for the next step. Every sum is computed in the same order every time.
+//
+// Provides: clip_coefficient, sum_of_squares.
 override MAX_NORM: f32;
 
 @group(0) @binding(3) var<storage, read> gradient: array<vec4<f32>>; // [inputs + 1, outputs], zeros beyond its edge

@@ -4,7 +4,11 @@
 // For a convolution, a row of A is a pixel of the input: d_outputs at the positions whose windows cover it, kernel row
 // by kernel row from the last to the first. d_outputs has zeros between its positions, so that they are one pixel
 // apart, and around them.
-// around them.
+//
+// Provides: WINDOW_COLUMN, WINDOW_WIDTH, b_of_weights, column_blocks, depth_blocks, initial, load_a, load_b,
+//     load_window, locate_a, locate_b, locate_pixel, row_blocks, store, store_pixel, weights, weights_offset,
+//     window_at.
+// Needs: Layout, activate_backward, batch_blocks, pixel_at, pixels_at.
 override INPUTS: u32; // number of features, or channels of an image
 override INPUT_BLOCKS: u32; // blocks of 4 from an example to the next in the activations
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of d_outputs and of the weights
@@ -45,9 +49,24 @@ fn depth_blocks(part: u32) -> vec2<u32> {
     return vec2<u32>(0u, KERNEL * KERNEL * OUTPUT_BLOCKS);
 }
 
+fn windows() -> Layout {
+    return Layout(WINDOW_PIXELS, WINDOW_WIDTH, WINDOW_EXAMPLE, WINDOW_FIRST, WINDOW_ROW, WINDOW_COLUMN);
+}
+
 fn locate_a(row_block: u32) -> vec4<u32> {
-    let windows = Layout(WINDOW_PIXELS, WINDOW_WIDTH, WINDOW_EXAMPLE, WINDOW_FIRST, WINDOW_ROW, WINDOW_COLUMN);
-    return pixels_at(windows, 4u * row_block + vec4<u32>(0u, 1u, 2u, 3u));
+    return pixels_at(windows(), 4u * row_block + vec4<u32>(0u, 1u, 2u, 3u));
+}
+
+fn window_at(pixel: u32) -> u32 {
+    return pixel_at(windows(), pixel);
+}
+
+fn load_window(at: u32) -> vec4<f32> {
+    return d_outputs[at];
+}
+
+fn initial(column_block: u32) -> vec4<f32> {
+    return vec4<f32>(0.0);
 }
 
 fn load_a(at: vec4<u32>, k: u32) -> mat4x4<f32> {
@@ -69,7 +88,11 @@ fn locate_b(column_block: u32) -> vec4<u32> {
 
 fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
     let row = at + weights_offset(k);
-    return transpose(mat4x4<f32>(weights[row.x], weights[row.y], weights[row.z], weights[row.w]));
+    return b_of_weights(mat4x4<f32>(weights[row.x], weights[row.y], weights[row.z], weights[row.w]));
+}
+
+fn b_of_weights(rows: mat4x4<f32>) -> mat4x4<f32> {
+    return transpose(rows);
 }
 
 fn weights_offset(k: u32) -> u32 {
@@ -89,11 +112,20 @@ fn store(part: u32, row_block: u32, column_block: u32, sums: mat4x4<f32>) {
 
 fn store_row(row: u32, column_block: u32, sums: vec4<f32>) {
     let pixel = row * (IMAGE_PIXELS / WINDOW_PIXELS) + column_block / IMAGE_BLOCKS;
-    let block = column_block % IMAGE_BLOCKS;
-    let inputs = Layout(IMAGE_PIXELS, IMAGE_WIDTH, INPUT_BLOCKS, INPUT_FIRST, INPUT_ROW, INPUT_COLUMN);
+    store_pixel(locate_pixel(pixel), 0u, column_block % IMAGE_BLOCKS, sums);
+}
+
+// Starts of a pixel in d_inputs and in the activations.
+fn locate_pixel(pixel: u32) -> vec2<u32> {
     let d_strides = Layout(IMAGE_PIXELS, IMAGE_WIDTH, D_INPUT_EXAMPLE, D_INPUT_FIRST, D_INPUT_ROW, D_INPUT_COLUMN);
+    let strides = Layout(IMAGE_PIXELS, IMAGE_WIDTH, INPUT_BLOCKS, INPUT_FIRST, INPUT_ROW, INPUT_COLUMN);
+    return vec2<u32>(pixel_at(d_strides, pixel), pixel_at(strides, pixel));
+}
+
+// Stores a block of the i-th pixel after the one that starts there, in the same row of pixels.
+fn store_pixel(start: vec2<u32>, i: u32, block: u32, sums: vec4<f32>) {
     // The constant 1 is not an input: its column gets no gradient.
     let is_input = 4u * block + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(INPUTS);
-    let d_input = activate_backward(sums, activations[pixel_at(inputs, pixel) + block]);
-    d_inputs[pixel_at(d_strides, pixel) + block] = select(vec4<f32>(0.0), d_input, is_input);
+    let d_input = activate_backward(sums, activations[start.y + i * INPUT_COLUMN + block]);
+    d_inputs[start.x + i * D_INPUT_COLUMN + block] = select(vec4<f32>(0.0), d_input, is_input);
 }

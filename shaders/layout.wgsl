@@ -1,6 +1,8 @@
 // The layout of a tensor's pixels, in blocks of 4 channels. Pixels are numbered over the batch, row by row; a tensor of
 // features has one pixel per example. Around and between the pixels a tensor may have zeros, which no kernel writes:
 // the padding that a convolution reads.
+//
+// Provides: Layout, pixel_at, pixels_at.
 struct Layout {
     pixels: u32,  // pixels of an example
     width: u32,   // pixels of a row

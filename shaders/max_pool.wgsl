@@ -1,4 +1,7 @@
 // Forward pass of max pooling.
+//
+// Provides: max_pool.
+// Needs: CHANNEL_BLOCKS, PLACES_X, PLACES_Y, batch_blocks, largest_of_window, output_at, window_at.
 @group(0) @binding(4) var<storage, read_write> outputs: array<vec4<f32>>;
 
 @compute @workgroup_size(64)

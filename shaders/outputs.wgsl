@@ -1,4 +1,6 @@
 // Outputs of a layer; those of the last one are the logits. Rows are padded to blocks of 4.
+//
+// Provides: OUTPUTS, OUTPUT_BLOCKS, output_numbers, outputs.
 override OUTPUTS: u32;
 override OUTPUT_BLOCKS: u32; // blocks in a row
 

@@ -1,5 +1,8 @@
 // Stateless random numbers: a hash of the step's key, a stream, a row of the batch and an element. The bits are those
 // of src/random.rs.
+//
+// Provides: random_word, row_key.
+// Needs: step.
 
 // Bijective mix of the bits of a word: Wellons' "lowbias32".
 fn mix_bits(word: u32) -> u32 {

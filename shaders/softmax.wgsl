@@ -1,5 +1,8 @@
 // Row-wise softmax: scores become probabilities in 0..1 that sum to 1. The row's maximum is subtracted first, so
 // that no exp overflows: softmax(z) = exp(z - max) / sum(exp(z - max)).
+//
+// Provides: block_exp, is_class, row_max, row_sum_exp, softmax.
+// Needs: OUTPUTS, OUTPUT_BLOCKS, output_numbers, outputs, step.
 
 // Marks the numbers of a block that are classes and not padding.
 fn is_class(block: u32) -> vec4<bool> {

@@ -1,4 +1,6 @@
 // The uniforms of a dispatch, which describe its rows: the batch of a training step, or a chunk of an evaluation.
+//
+// Provides: batch_blocks, step.
 struct Step {
     first_block: u32,   // start of the examples in the order, in blocks of 4
     batch: u32,         // number of examples

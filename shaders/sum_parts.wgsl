@@ -1,5 +1,8 @@
 // Adds the partial sums of a layer's weight gradient, in order, and updates the weights with a part of optimizer/; with
 // store_gradient.wgsl it stores the gradient, for clipping or for another kernel.
+//
+// Provides: sum_parts.
+// Needs: update.
 override PARTS: u32;
 // The weights have groups of GROUP rows with padding up to GROUP_STRIDE, which must stay 0; the bias is row BIAS.
 override GROUP: u32;

@@ -4,6 +4,10 @@
 //
 // The product of a convolution is deep and narrow, because its depth is all pixels of the batch. So PARTS groups of
 // workgroups each compute a part of the depth and store partial sums, for sum_parts.wgsl.
+//
+// Provides: D_OUTPUT_COLUMN, column_blocks, d_output_at, d_outputs, depth_blocks, depth_rows, load_a, load_b,
+//     locate_a, locate_b, row_blocks, store.
+// Needs: INPUT_BLOCKS, Layout, batch_blocks, input, input_rows, pixel_at, pixels_at, step, update.
 override OUTPUT_BLOCKS: u32; // blocks of 4 in a row of the weights
 override PARTS: u32;
 // The layout of d_outputs.
@@ -25,12 +29,20 @@ fn column_blocks() -> u32 {
 }
 
 fn depth_blocks(part: u32) -> vec2<u32> {
-    let blocks = batch_blocks() * D_OUTPUT_PIXELS;
+    return part_of(batch_blocks() * D_OUTPUT_PIXELS, part);
+}
+
+// The same in rows of pixels.
+fn depth_rows(part: u32) -> vec2<u32> {
+    return part_of(4u * batch_blocks() * (D_OUTPUT_PIXELS / D_OUTPUT_WIDTH), part);
+}
+
+fn part_of(depth: u32, part: u32) -> vec2<u32> {
     if PARTS == 1u {
-        return vec2<u32>(0u, blocks);
+        return vec2<u32>(0u, depth);
     }
-    let size = (blocks + PARTS - 1u) / PARTS;
-    return min((step.first_part + vec2<u32>(part, part + 1u)) * size, vec2<u32>(blocks));
+    let size = (depth + PARTS - 1u) / PARTS;
+    return min((step.first_part + vec2<u32>(part, part + 1u)) * size, vec2<u32>(depth));
 }
 
 fn locate_a(row_block: u32) -> vec4<u32> {
@@ -46,11 +58,18 @@ fn locate_b(column_block: u32) -> vec4<u32> {
     return vec4<u32>(column_block);
 }
 
-fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
-    let strides = Layout(
+fn d_strides() -> Layout {
+    return Layout(
         D_OUTPUT_PIXELS, D_OUTPUT_WIDTH, D_OUTPUT_EXAMPLE, D_OUTPUT_FIRST, D_OUTPUT_ROW, D_OUTPUT_COLUMN,
     );
-    let row = at + pixels_at(strides, 4u * k + vec4<u32>(0u, 1u, 2u, 3u));
+}
+
+fn d_output_at(pixel: u32) -> u32 {
+    return pixel_at(d_strides(), pixel);
+}
+
+fn load_b(at: vec4<u32>, k: u32) -> mat4x4<f32> {
+    let row = at + pixels_at(d_strides(), 4u * k + vec4<u32>(0u, 1u, 2u, 3u));
     return mat4x4<f32>(d_outputs[row.x], d_outputs[row.y], d_outputs[row.z], d_outputs[row.w]);
 }
 

@@ -12,7 +12,7 @@ use crate::random::{Stream, signed_unit, step_key, stream_key, word};
 
 /// Limits of the random changes; the change of each image is uniform between minus and plus the limit.
 ///
-/// The text form, `shift=2,rotate=10,scale=0.1` without zero parts, is the value of `--augment`; files contain the same
+/// The text form, `shift=2,rotate=10,scale=0.1` without zero parts, is how files and messages contain
 /// text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -34,7 +34,7 @@ impl Augment {
     /// Checks the range of each part.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the part, after the flag `--augment`.
+    /// [`Error::Invalid`] naming the part.
     pub fn check(self) -> Result<()> {
         let rules = [
             ((0.0..=MAX_SHIFT).contains(&self.shift), "at least 0 and at most 1000 pixels"),
@@ -43,7 +43,7 @@ impl Augment {
         ];
         for ((name, value), (holds, rule)) in self.parts().into_iter().zip(rules) {
             if !holds {
-                return Err(Error::Invalid(format!("--augment {name}={value}: must be {rule}")));
+                return Err(Error::Invalid(format!("`augment` {name}={value}: must be {rule}")));
             }
         }
         Ok(())
@@ -83,7 +83,7 @@ impl FromStr for Augment {
             said.push(name);
             *place = value.parse().map_err(|_| format!("{part:?} has no number, as in {name}=2"))?;
         }
-        augment.check().map_err(|error| error.to_string().replacen("--augment ", "", 1))?;
+        augment.check().map_err(|error| error.to_string().replacen("`augment` ", "", 1))?;
         Ok(augment)
     }
 }
@@ -124,7 +124,7 @@ impl Augmentation {
         match image {
             Shape::Image { .. } => Ok(Self { augment, image }),
             Shape::Flat(features) => Err(Error::Invalid(format!(
-                "--augment {augment}: it changes images, and an example of this data is {features} features in a row"
+                "`augment` {augment}: it changes images, and an example of this data is {features} features in a row"
             ))),
         }
     }
@@ -183,7 +183,7 @@ mod tests {
             assert!(error.contains(told), "{text}: {error}");
         }
         let error = Augmentation::new("shift=2".parse().unwrap(), Shape::Flat(4)).unwrap_err().to_string();
-        assert_eq!(error, "--augment shift=2: it changes images, and an example of this data is 4 features in a row");
+        assert_eq!(error, "`augment` shift=2: it changes images, and an example of this data is 4 features in a row");
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! The [`Backend`] trait: the device side of training, evaluation and prediction.
+//! The traits of a device: [`Inference`] evaluates and predicts, [`Backend`] also trains.
+
+pub use crate::any_backend::{AnyBackend, AnyModel, AnySet};
 
 use crate::augmentation::Augmentation;
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::loss::Objective;
-use crate::model::Parameters;
+use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
 use crate::verify::Verification;
 
@@ -26,6 +28,49 @@ pub struct Training<'a> {
     pub seed: u64,
     /// Random augmentation of the images of a batch, before the model reads them.
     pub augmentation: Option<Augmentation>,
+}
+
+impl Training<'_> {
+    /// Checks the settings, and that they and the examples fit a model with these parameters.
+    pub(crate) fn check(&self, parameters: &Parameters) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(Error::Invalid("a step needs at least one example: `batch_size` 1 or more".into()));
+        }
+        if let Some(norm) = self.clip_norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
+            return Err(Error::Invalid(format!("`clip_norm` {norm}: must be above 0 and finite")));
+        }
+        self.optimizer.check()?;
+        check_fit(parameters.features(), parameters.outputs(), self.objective.loss, self.examples)?;
+        self.objective.check(self.examples)?;
+        match self.augmentation {
+            Some(Augmentation { image, .. }) if image.len() != self.examples.features => Err(Error::Invalid(format!(
+                "augmentation of images of {image}, but the examples have {} features",
+                self.examples.features
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Delivery of the losses of training steps to the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readback {
+    /// Up to 8 steps in a submission and 4 submissions under way: a loss arrives at most 40 steps late, and the
+    /// device never waits for the host.
+    #[default]
+    Pipelined,
+    /// Each loss before the next step.
+    Blocking,
+}
+
+impl Readback {
+    /// Steps in a submission, and submissions under way.
+    pub(crate) fn depth(self) -> (usize, usize) {
+        match self {
+            Self::Pipelined => (8, 4),
+            Self::Blocking => (1, 1),
+        }
+    }
 }
 
 /// One training step.
@@ -52,6 +97,8 @@ pub struct Evaluation {
     /// Coefficient of determination R² of real targets: the share of their variance that the model explains, 1 − mean
     /// squared error / variance, over all outputs together.
     pub r_squared: Option<f64>,
+    /// Mean squared error of real targets, over all outputs together.
+    pub squared_error: Option<f64>,
 }
 
 impl Evaluation {
@@ -60,9 +107,10 @@ impl Evaluation {
         self.r_squared.is_none().then(|| self.correct as f64 / self.predictions.len() as f64)
     }
 
-    /// Builds the evaluation of real targets from their mean squared error and their variance.
-    pub(crate) fn of_values(loss: f64, variance: f64) -> Self {
-        Self { loss, correct: 0, predictions: Vec::new(), r_squared: Some(1.0 - loss / variance) }
+    /// Builds the evaluation of real targets from mean loss, mean squared error, and the variance of the targets.
+    pub(crate) fn of_values(loss: f64, squared_error: f64, variance: f64) -> Self {
+        let r_squared = Some(1.0 - squared_error / variance);
+        Self { loss, r_squared, squared_error: Some(squared_error), ..Self::default() }
     }
 }
 
@@ -90,16 +138,13 @@ pub struct KernelTime {
     pub seconds: f64,
 }
 
-/// A model on a device, with the data it trains on.
-///
-/// A step is forward, loss, backward and update. Losses arrive in the order of the steps; a backend may deliver them
-/// some steps late, and [`finish`](Self::finish) waits for the rest.
-#[allow(async_fn_in_trait)] // the trainer is generic over its backend and spawns nothing
-pub trait Backend {
-    /// A data set in the form that the backend keeps it in.
+/// A model on a device, for evaluation and prediction.
+#[allow(async_fn_in_trait)] // callers are generic over their device and spawn nothing
+pub trait Inference {
+    /// A data set in the form that the device keeps it in.
     type Set;
 
-    /// Returns the device that the backend runs on.
+    /// Returns the device that the model runs on.
     fn info(&self) -> &DeviceInfo;
 
     /// Uploads a data set for [`evaluate`](Self::evaluate) and [`probabilities`](Self::probabilities).
@@ -108,10 +153,36 @@ pub trait Backend {
     /// [`Invalid`](crate::Error::Invalid) if features or targets do not fit the model, or if the data exceeds the device.
     fn upload(&mut self, examples: &Examples) -> Result<Self::Set>;
 
+    /// Computes loss and predictions on a data set.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    async fn evaluate(&mut self, set: &Self::Set) -> Result<Evaluation>;
+
+    /// Computes the probability of every class for every example, `[examples, classes]`, row-major; for a model trained
+    /// with [`Link::Identity`](crate::loss::Link::Identity), its outputs, `[examples, outputs]`.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    async fn probabilities(&mut self, set: &Self::Set) -> Result<Vec<f32>>;
+
+    /// Reads the current parameters.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    async fn parameters(&mut self) -> Result<Parameters>;
+}
+
+/// A model in training on a device, with its training examples.
+///
+/// A step is forward, loss, backward and update. Losses arrive in the order of the steps; a backend may deliver them
+/// some steps late, and [`flush`](Self::flush) waits for the rest.
+#[allow(async_fn_in_trait)] // the trainer is generic over its backend and spawns nothing
+pub trait Backend: Inference {
     /// Starts an epoch whose steps take the training examples in the order of these indices.
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`], or an index is out of range.
+    /// [`Invalid`](crate::Error::Invalid) if an index is out of range.
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()>;
 
     /// Runs one training step and appends the mean losses of those steps that finished meanwhile.
@@ -124,39 +195,19 @@ pub trait Backend {
     ///
     /// # Errors
     /// Errors of the device.
-    async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()>;
+    async fn flush(&mut self, losses: &mut Vec<f32>) -> Result<()>;
 
-    /// Computes loss and predictions on a data set.
+    /// Reads everything that the steps so far changed. Call [`flush`](Self::flush) first.
     ///
     /// # Errors
     /// Errors of the device.
-    async fn evaluate(&mut self, set: &Self::Set) -> Result<Evaluation>;
-
-    /// Computes the probability of every class for every example, `[examples, classes]`, row-major; for a model trained
-    /// with mean squared error, its outputs, `[examples, outputs]`.
-    ///
-    /// # Errors
-    /// Errors of the device.
-    async fn probabilities(&mut self, set: &Self::Set) -> Result<Vec<f32>>;
-
-    /// Reads the current parameters.
-    ///
-    /// # Errors
-    /// Errors of the device.
-    async fn parameters(&mut self) -> Result<Parameters>;
-
-    /// Reads everything that the steps so far changed. Call [`finish`](Self::finish) first.
-    ///
-    /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`]; errors of the device.
     async fn state(&mut self) -> Result<TrainingState>;
 
     /// Restores a state: the next steps give the same bits as those of the backend that the state was read from. Call
-    /// [`finish`](Self::finish) first; an epoch that was begun continues.
+    /// [`flush`](Self::flush) first; an epoch that was begun continues.
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) if the backend was made without [`Training`], or if the state belongs to
-    /// another model or optimizer.
+    /// [`Invalid`](crate::Error::Invalid) if the state belongs to another model or optimizer.
     fn restore(&mut self, state: &TrainingState) -> Result<()>;
 
     /// Accumulated time of each kernel of a training step, in dispatch order; empty if the backend does not measure it.
@@ -180,14 +231,8 @@ pub(crate) struct Epoch {
 }
 
 impl Epoch {
-    pub fn new(training: &Training<'_>) -> Result<Self> {
-        if training.batch_size == 0 {
-            return Err(Error::Invalid("a step needs at least one example: --batch-size 1 or more".into()));
-        }
-        if let Some(norm) = training.clip_norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
-            return Err(Error::Invalid(format!("--clip-norm {norm}: must be above 0 and finite")));
-        }
-        Ok(Self { examples: training.examples.len(), batch_size: training.batch_size, length: 0 })
+    pub fn new(training: &Training<'_>) -> Self {
+        Self { examples: training.examples.len(), batch_size: training.batch_size, length: 0 }
     }
 
     pub fn begin(&mut self, order: &[u32]) -> Result<()> {
@@ -214,9 +259,4 @@ impl Epoch {
         }
         Ok(())
     }
-}
-
-/// Error of a training call on a backend that was made without [`Training`].
-pub(crate) fn no_training() -> Error {
-    Error::Invalid("this backend was made without training data: it can evaluate and predict, not train".into())
 }

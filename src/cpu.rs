@@ -18,34 +18,34 @@ mod workers;
 
 use std::ops::Range;
 
-use pulp::Arch;
-
 use crate::augmentation::Augmentation;
-use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Step, Training, no_training};
+use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, Step, Training};
 use crate::data::{Examples, Targets};
-use crate::error::{Error, Result};
-use crate::loss::{Loss, Objective, of_two_classes};
+use crate::error::Result;
+use crate::loss::{Link, Loss, Objective, of_two_classes, softmax_f32};
 use crate::model::{Parameters, Weights};
 use crate::optimizer::TrainingState;
 use crate::plan::Plan;
-use loss::{argmax, loss_and_gradient, softmax};
+use loss::{argmax, loss_and_gradient};
 use network::{Mode, Network};
 use update::Updater;
-use workers::{Workers, instruction_set};
+use workers::{Workers, arch, arithmetic};
 
-/// A model on the CPU, with its own copy of the training examples.
-pub struct CpuBackend {
+pub use workers::{instruction_set, limit_instruction_set};
+
+/// A model on the CPU, for evaluation and prediction.
+pub struct CpuModel {
     info: DeviceInfo,
     network: Network,
     loss: Loss,
-    training: Option<Trainer>,
 }
 
-/// The part of the backend that only training needs.
-struct Trainer {
+/// A model in training on the CPU, with its own copy of the training examples.
+pub struct CpuBackend {
+    model: CpuModel,
     examples: Examples,
     epoch: Epoch,
-    /// The epoch's order, `[examples]`; empty before the first epoch.
+    /// Shuffled indices of the epoch, `[examples]`; empty before the first epoch.
     order: Vec<u32>,
     label_smoothing: f32,
     /// `[classes]`, or empty where all are 1.
@@ -55,53 +55,34 @@ struct Trainer {
     augmentation: Option<Augmentation>,
 }
 
-impl CpuBackend {
-    /// A backend with these parameters, and with what training needs where it is to train.
+impl CpuModel {
+    /// Creates a model with these parameters that was trained with this loss.
     ///
     /// # Errors
-    /// [`Invalid`](crate::Error::Invalid) for layers that do not follow on each other, examples with other features or
-    /// more classes than the model's, targets that the loss is not for, or a batch size of 0.
-    ///
-    /// Without `training` the loss is cross-entropy; [`with_loss`](Self::with_loss) takes another.
-    pub fn new(parameters: &Parameters, training: Option<&Training>) -> Result<Self> {
-        parameters.check()?;
-        let objective = training.map_or_else(Objective::default, |training| training.objective);
-        let batch_size = training.map_or(0, |training| training.batch_size.min(training.examples.len()));
-        let network = Network::new(parameters.clone(), batch_size);
-        let training = match training {
-            None => None,
-            Some(training) => {
-                network.check(training.objective.loss, training.examples)?;
-                training.objective.check(training.examples)?;
-                check_augmentation(training)?;
-                let plan = Plan::new(&parameters.architecture);
-                Some(Trainer {
-                    examples: training.examples.clone(),
-                    epoch: Epoch::new(training)?,
-                    order: Vec::new(),
-                    label_smoothing: training.objective.label_smoothing,
-                    class_weights: training.objective.class_weights.to_vec(),
-                    updater: Updater::new(training.optimizer, training.clip_norm, &plan, &parameters.layers),
-                    seed: training.seed,
-                    augmentation: training.augmentation,
-                })
-            }
-        };
-        let info = DeviceInfo {
-            backend: "cpu",
-            name: processor_name(),
-            device_type: "cpu",
-            // Not the number of threads: bits depend on the instruction set alone.
-            driver: format!("gemm 0.19, {}", instruction_set()),
-        };
-        let loss = objective.loss;
-        Ok(Self { info, network, loss, training })
+    /// [`Invalid`](crate::Error::Invalid) for weights that do not have the shapes of their architecture.
+    pub fn new(parameters: &Parameters, loss: Loss) -> Result<Self> {
+        Self::with_rows(parameters, loss, 0)
     }
 
-    /// Sets the loss that the model was trained with, for evaluation and prediction.
-    pub fn with_loss(mut self, loss: Loss) -> Self {
-        self.loss = loss;
-        self
+    /// Creates a model with room for training on batches of `batch_size` examples.
+    fn with_rows(parameters: &Parameters, loss: Loss, batch_size: usize) -> Result<Self> {
+        parameters.check()?;
+        Ok(Self { info: device_info(), network: Network::new(parameters.clone(), batch_size), loss })
+    }
+
+    /// Computes what [`probabilities`](Inference::probabilities) does; the CPU waits for nothing.
+    pub(crate) fn outputs(&mut self, set: &Examples) -> Result<Vec<f32>> {
+        let (outputs, link) = (self.network.outputs(), self.loss.link());
+        let mut probabilities = Vec::new();
+        self.for_each_part(set, |values, _| match link {
+            Link::Softmax => {
+                arch().dispatch(|| softmax_f32(values, outputs, |_| 0, |_, _| ()));
+                probabilities.extend_from_slice(values);
+            }
+            Link::Sigmoid => probabilities.extend(of_two_classes(values)),
+            Link::Identity => probabilities.extend_from_slice(values),
+        })?;
+        Ok(probabilities)
     }
 
     /// Passes `set` through the model in parts: `visit` gets a part's outputs, `[rows, outputs]`, and which examples they
@@ -122,7 +103,33 @@ impl CpuBackend {
     }
 }
 
-impl Backend for CpuBackend {
+impl CpuBackend {
+    /// Creates a model with these initial parameters, in training.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) for weights that do not have the shapes of their architecture, examples with
+    /// other features or more classes than the model's, targets that the loss does not apply to, or settings out of
+    /// range.
+    pub fn new(parameters: &Parameters, training: &Training) -> Result<Self> {
+        let batch_size = training.batch_size.min(training.examples.len());
+        let model = CpuModel::with_rows(parameters, training.objective.loss, batch_size)?;
+        training.check(parameters)?;
+        let plan = Plan::new(&parameters.architecture);
+        Ok(Self {
+            model,
+            examples: training.examples.clone(),
+            epoch: Epoch::new(training),
+            order: Vec::new(),
+            label_smoothing: training.objective.label_smoothing,
+            class_weights: training.objective.class_weights.to_vec(),
+            updater: Updater::new(training.optimizer, training.clip_norm, &plan, &parameters.layers),
+            seed: training.seed,
+            augmentation: training.augmentation,
+        })
+    }
+}
+
+impl Inference for CpuModel {
     type Set = Examples;
 
     fn info(&self) -> &DeviceInfo {
@@ -134,30 +141,90 @@ impl Backend for CpuBackend {
         Ok(examples.clone())
     }
 
+    async fn evaluate(&mut self, set: &Examples) -> Result<Evaluation> {
+        let (outputs, arch) = (self.network.outputs(), arch());
+        let objective = Objective { loss: self.loss, ..Objective::default() };
+        let mut loss = 0.0;
+        let mut predictions = Vec::new();
+        let mut squares = 0.0;
+        self.for_each_part(set, |values, rows| {
+            match (&*set.targets, objective.loss.link()) {
+                (Targets::Values(targets), _) => {
+                    let errors =
+                        values.iter().zip(&targets[rows.start * outputs..]).map(|(value, target)| value - target);
+                    squares += errors.map(|error| f64::from(error) * f64::from(error)).sum::<f64>();
+                }
+                (_, Link::Sigmoid) => predictions.extend(values.iter().map(|&logit| u32::from(logit > 0.0))),
+                _ => predictions.extend(values.chunks_exact(outputs).map(argmax)),
+            }
+            let example = |row| rows.start + row;
+            loss += loss_and_gradient(arch, &objective, values, outputs, &set.targets, example);
+        })?;
+        let loss = loss / set.len() as f64;
+        match (&*set.targets, set.variance()) {
+            (Targets::Classes(labels), _) => {
+                let correct = predictions.iter().zip(labels).filter(|(prediction, label)| prediction == label).count();
+                Ok(Evaluation { loss, correct, predictions, ..Evaluation::default() })
+            }
+            (Targets::Values(targets), variance) => {
+                Ok(Evaluation::of_values(loss, squares / targets.len() as f64, variance.unwrap_or_default()))
+            }
+        }
+    }
+
+    async fn probabilities(&mut self, set: &Examples) -> Result<Vec<f32>> {
+        self.outputs(set)
+    }
+
+    async fn parameters(&mut self) -> Result<Parameters> {
+        Ok(self.network.parameters.clone())
+    }
+}
+
+impl Inference for CpuBackend {
+    type Set = Examples;
+
+    fn info(&self) -> &DeviceInfo {
+        self.model.info()
+    }
+
+    fn upload(&mut self, examples: &Examples) -> Result<Examples> {
+        self.model.upload(examples)
+    }
+
+    async fn evaluate(&mut self, set: &Examples) -> Result<Evaluation> {
+        self.model.evaluate(set).await
+    }
+
+    async fn probabilities(&mut self, set: &Examples) -> Result<Vec<f32>> {
+        self.model.probabilities(set).await
+    }
+
+    async fn parameters(&mut self) -> Result<Parameters> {
+        self.model.parameters().await
+    }
+}
+
+impl Backend for CpuBackend {
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
-        let training = self.training.as_mut().ok_or_else(no_training)?;
-        training.epoch.begin(order)?;
-        training.order.clear();
-        training.order.extend_from_slice(order);
+        self.epoch.begin(order)?;
+        self.order.clear();
+        self.order.extend_from_slice(order);
         Ok(())
     }
 
     async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
-        let training = self.training.as_mut().ok_or_else(no_training)?;
-        let (network, examples) = (&mut self.network, &training.examples);
+        self.epoch.check(step)?;
         let Step { first, batch, learning_rate } = step;
-        training.epoch.check(step)?;
-        training.updater.updates += 1;
-        let order = &training.order[first..first + batch];
-        let objective = Objective {
-            loss: self.loss,
-            label_smoothing: training.label_smoothing,
-            class_weights: &training.class_weights,
-        };
+        let Self { model, examples, order, updater, seed, augmentation, .. } = self;
+        let network = &mut model.network;
+        updater.updates += 1;
+        let order = &order[first..first + batch];
+        let objective =
+            Objective { loss: model.loss, label_smoothing: self.label_smoothing, class_weights: &self.class_weights };
         // As many operations again for the gradients of the weights, and almost as many for those of the inputs.
         let workers = Workers::new(3 * network.forward_operations(batch));
-        let Trainer { seed, ref augmentation, ref mut updater, .. } = *training;
-        let mode = Mode::Training { seed, step: updater.updates, augmentation: augmentation.as_ref() };
+        let mode = Mode::Training { seed: *seed, step: updater.updates, augmentation: augmentation.as_ref() };
         let loss = workers.run(|| {
             let example = |row: usize| order[row] as usize;
             network.gather(workers, mode, examples, batch, example);
@@ -172,56 +239,12 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    async fn finish(&mut self, _losses: &mut Vec<f32>) -> Result<()> {
-        Ok(()) // every step has run and told its loss
-    }
-
-    async fn evaluate(&mut self, set: &Examples) -> Result<Evaluation> {
-        let (outputs, arch) = (self.network.outputs(), Arch::new());
-        let objective = Objective { loss: self.loss, ..Objective::default() };
-        let mut loss = 0.0;
-        let mut predictions = Vec::new();
-        self.for_each_part(set, |values, rows| {
-            match (&*set.targets, objective.loss) {
-                (Targets::Values(_), _) => {}
-                (_, Loss::BinaryCrossEntropy) => predictions.extend(values.iter().map(|&logit| u32::from(logit > 0.0))),
-                _ => predictions.extend(values.chunks_exact(outputs).map(argmax)),
-            }
-            let example = |row| rows.start + row;
-            loss += loss_and_gradient(arch, &objective, values, outputs, &set.targets, example);
-        })?;
-        let loss = loss / set.len() as f64;
-        match (&*set.targets, set.variance()) {
-            (Targets::Classes(labels), _) => {
-                let correct = predictions.iter().zip(labels).filter(|(prediction, label)| prediction == label).count();
-                Ok(Evaluation { loss, correct, predictions, r_squared: None })
-            }
-            (Targets::Values(_), variance) => Ok(Evaluation::of_values(loss, variance.unwrap_or_default())),
-        }
-    }
-
-    async fn probabilities(&mut self, set: &Examples) -> Result<Vec<f32>> {
-        let (outputs, loss) = (self.network.outputs(), self.loss);
-        let mut probabilities = Vec::new();
-        self.for_each_part(set, |values, _| match loss {
-            Loss::CrossEntropy => {
-                let labels = std::iter::repeat_n(0, values.len() / outputs);
-                Arch::new().dispatch(|| softmax(values, outputs, labels, |_, _| ()));
-                probabilities.extend_from_slice(values);
-            }
-            Loss::BinaryCrossEntropy => probabilities.extend(of_two_classes(values)),
-            Loss::MeanSquaredError => probabilities.extend_from_slice(values),
-        })?;
-        Ok(probabilities)
-    }
-
-    async fn parameters(&mut self) -> Result<Parameters> {
-        Ok(self.network.parameters.clone())
+    async fn flush(&mut self, _losses: &mut Vec<f32>) -> Result<()> {
+        Ok(()) // every step has run and delivered its loss
     }
 
     async fn state(&mut self) -> Result<TrainingState> {
-        let training = self.training.as_ref().ok_or_else(no_training)?;
-        let parameters = &self.network.parameters;
+        let parameters = &self.model.network.parameters;
         let like_parameters = |values: &[Vec<f32>]| Parameters {
             layers: (parameters.layers.iter().zip(values))
                 .map(|(layer, values)| Weights { values: values.clone(), ..*layer })
@@ -229,14 +252,14 @@ impl Backend for CpuBackend {
             architecture: parameters.architecture.clone(),
             statistics: Vec::new(),
         };
-        let Updater { optimizer, ref moments, updates, .. } = training.updater;
+        let Updater { optimizer, ref moments, updates, .. } = self.updater;
         let moments = moments[..optimizer.moments()].iter().map(|moment| like_parameters(moment)).collect();
         Ok(TrainingState { parameters: parameters.clone(), moments, best: None, updates })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
-        let updater = &mut self.training.as_mut().ok_or_else(no_training)?.updater;
-        let parameters = &mut self.network.parameters;
+        let Self { updater, model, .. } = self;
+        let parameters = &mut model.network.parameters;
         state.check(&parameters.architecture, updater.optimizer.moments())?;
         parameters.clone_from(&state.parameters);
         for (moment, values) in updater.moments.iter_mut().zip(&state.moments) {
@@ -247,14 +270,14 @@ impl Backend for CpuBackend {
     }
 }
 
-/// Refuses augmentation of images of another size than the examples.
-fn check_augmentation(training: &Training<'_>) -> Result<()> {
-    match training.augmentation {
-        Some(Augmentation { image, .. }) if image.len() != training.examples.features => Err(Error::Invalid(format!(
-            "augmentation of images of {image}, but the examples have {} features",
-            training.examples.features
-        ))),
-        _ => Ok(()),
+/// Description of the CPU and of the code that runs on it.
+pub fn device_info() -> DeviceInfo {
+    DeviceInfo {
+        backend: "cpu",
+        name: processor_name(),
+        device_type: "cpu",
+        // What bits depend on: not the number of threads, nor the width of vectors.
+        driver: format!("gemm 0.19, {}, {} {}", arithmetic(), std::env::consts::OS, std::env::consts::ARCH),
     }
 }
 

@@ -10,15 +10,18 @@ use crate::error::{Error, Result};
 use crate::model::Shape;
 
 pub mod csv;
+#[doc(hidden)]
 pub mod digit;
 mod digits;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "download", not(target_arch = "wasm32")))]
 mod download;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
+#[doc(hidden)]
 pub mod idx;
 pub mod images;
 #[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
 pub mod inputs;
 #[cfg(not(target_arch = "wasm32"))]
 mod kind;
@@ -27,17 +30,25 @@ mod preprocessing;
 #[cfg(not(target_arch = "wasm32"))]
 mod store;
 #[cfg(not(target_arch = "wasm32"))]
+mod test_part;
+#[cfg(not(target_arch = "wasm32"))]
 mod zip;
 
 pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
 pub use kind::{Kind, Measured, Part, load_again, load_pictures, load_test};
+#[doc(hidden)]
 pub use preprocessing::{
-    ArrayFormat, ArrayTargets, Color, Column, Elements, Encoding, Form, ImageFormat, Missing, Preprocessing, Scale,
-    TableFormat, TargetEncoding, TestPart,
+    ArrayFormat, ArrayTargets, Column, Elements, Encoding, Form, ImageFormat, Preprocessing, Scale, TableFormat,
+    TargetEncoding,
 };
+pub use preprocessing::{Color, Missing, TestPart};
 #[cfg(not(target_arch = "wasm32"))]
-pub use store::{DownloadLimits, Progress, Set, Store, cache_folder, load};
+#[doc(hidden)]
+pub use store::{DownloadLimits, Set, Store, cache_folder};
+#[cfg(not(target_arch = "wasm32"))]
+pub use store::{Progress, load};
 
 /// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;
@@ -244,7 +255,7 @@ impl Examples {
     pub fn split(mut self, share: f64, seed: u64) -> Result<(Self, Self)> {
         let chosen = choose(self.len(), share, seed, SPLIT_STREAM).ok_or_else(|| {
             Error::Invalid(format!(
-                "--validation {share} of {} examples: there must be at least one to validate on and one left to train on",
+                "`validation` {share} of {} examples: there must be at least one to validate on and one left to train on",
                 self.len()
             ))
         })?;
@@ -358,7 +369,7 @@ fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
 fn choose_test(file: &str, len: usize, share: f64, seed: u64) -> Result<Vec<bool>> {
     choose(len, share, seed, TEST_STREAM).ok_or_else(|| {
         Error::Invalid(format!(
-            "{file}: --test {share} of {len} examples: there must be at least one to test with and one left to train on"
+            "{file}: `test` {share} of {len} examples: there must be at least one to test with and one left to train on"
         ))
     })
 }
@@ -391,18 +402,39 @@ pub struct Data {
     /// The test part, which accuracy is measured on.
     pub test: Examples,
     /// Preprocessing of a table, images or arrays; `None` for other data.
+    #[doc(hidden)]
     pub preprocessing: Option<Preprocessing>,
     /// Height and width in pixels, if the examples are images, row by row, with one or three bytes per pixel.
     pub image: Option<[usize; 2]>,
     /// Notices for the user about the loading, one line each.
     pub notices: Vec<String>,
-    /// Reason why the target of a table is learned as classes or as a number, with the flag that changes it.
+    /// Reason why the target of a table is learned as classes or as a number, with the setting that changes it.
     pub target_rule: Option<String>,
     /// The table for [`Data::refit`].
+    #[doc(hidden)]
     pub table: Option<Arc<csv::Loaded>>,
 }
 
 impl Data {
+    /// Builds a data set of examples that were made in the program: a training part, and a test part that training does
+    /// not use.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the parts differ in their features or targets, or there is nothing to learn.
+    pub fn new(name: impl Into<String>, train: Examples, test: Examples) -> Result<Self> {
+        let kind = |part: &Examples| {
+            let bytes = matches!(*part.inputs, Features::Bytes(_));
+            (bytes, matches!(*part.targets, Targets::Classes(_)), part.features, part.outputs)
+        };
+        if kind(&train) != kind(&test) {
+            return Err(Error::Invalid("the test part has other features or targets than the training part".into()));
+        }
+        train.check_learnable(None).map_err(Error::Invalid)?;
+        let preprocessing = Some(Preprocessing::Arrays(ArrayFormat::of(&train)));
+        let (name, notices) = (name.into(), Vec::new());
+        Ok(Self { name, train, test, preprocessing, image: None, notices, target_rule: None, table: None })
+    }
+
     /// Shape of an example: that of the image, if it is one.
     pub fn shape(&self) -> Shape {
         let features = self.train.features;
@@ -509,7 +541,7 @@ mod tests {
     fn a_split_that_leaves_a_part_empty_is_refused() {
         for share in [0.0, 0.01, 0.96, 1.0, 1.5, -0.5, f64::NAN, f64::INFINITY] {
             let error = numbered(10).split(share, 0).unwrap_err().to_string();
-            assert!(error.contains(&format!("--validation {share}")), "{error}");
+            assert!(error.contains(&format!("`validation` {share}")), "{error}");
         }
         assert_eq!(numbered(2).split(0.5, 0).unwrap().1.len(), 1);
     }

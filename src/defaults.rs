@@ -2,7 +2,7 @@
 //! size. `benches/defaults.py` measures the rule on real tables.
 
 use crate::data::{Examples, Features, Targets};
-use crate::loss::Loss;
+use crate::loss::{Link, Loss};
 use crate::model::{Architecture, Layer};
 use crate::optimizer::{AdamW, Optimizer, Schedule, Sgd};
 use crate::plan::Plan;
@@ -93,9 +93,9 @@ impl Defaults {
             }
             Optimizer::Sgd(_) => {
                 let outputs = outline.loss.outputs(examples).unwrap_or(examples.outputs);
-                let step = match outline.loss {
-                    Loss::CrossEntropy | Loss::BinaryCrossEntropy => CROSS_ENTROPY_STEP,
-                    Loss::MeanSquaredError => SQUARED_ERROR_STEP * outputs as f64,
+                let step = match outline.loss.link() {
+                    Link::Softmax | Link::Sigmoid => CROSS_ENTROPY_STEP,
+                    Link::Identity => SQUARED_ERROR_STEP * outputs as f64,
                 };
                 let rate = (step / moments.squared_norm).min(MEAN_STEP / moments.norm_of_mean).min(SGD_RATE);
                 let reason = format!(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::reference::Deviation;
+use crate::deviation::Deviation;
 
 /// Result type of the library.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -60,8 +60,8 @@ pub enum Error {
 
     /// The device went away: a reset by its driver, a crash, a GPU that was unplugged.
     #[error(
-        "adapter {adapter} was lost: {reason}. Its driver may have reset it: start again, with a smaller --batch-size if \
-         that happens again, or with --backend cpu"
+        "adapter {adapter} was lost: {reason}. Its driver may have reset it: start again, with a smaller `batch_size` if \
+         that happens again, or with `Device::cpu()`"
     )]
     DeviceLost {
         /// Name of the adapter.
@@ -73,7 +73,7 @@ pub enum Error {
     /// The device has no memory left.
     #[error(
         "adapter {adapter} has no memory left for {what}: close other programs that use it, or use a smaller \
-         --batch-size, smaller --hidden layers, less data or --backend cpu"
+         `batch_size`, smaller `hidden` layers, less data or `Device::cpu()`"
     )]
     DeviceMemory {
         /// Name of the adapter.
@@ -84,8 +84,8 @@ pub enum Error {
 
     /// The device did not finish its work in time.
     #[error(
-        "adapter {adapter} hangs: nothing came back for {seconds} s. Start again, with a smaller --batch-size if that \
-         happens again, or with --backend cpu"
+        "adapter {adapter} hangs: nothing came back for {seconds} s. Start again, with a smaller `batch_size` if that \
+         happens again, or with `Device::cpu()`"
     )]
     DeviceHung {
         /// Name of the adapter.
@@ -97,7 +97,7 @@ pub enum Error {
     /// A training step differs from the verification on the CPU.
     #[error(
         "step {step} is wrong on adapter {adapter}: {deviation}. The device, its driver or a kernel computes wrong \
-         numbers: `softstep doctor` tests every kernel, and --backend cpu does without them"
+         numbers: `softstep doctor` tests every kernel, and `Device::cpu()` does without them"
     )]
     WrongStep {
         /// The step, counted from 1.
@@ -126,8 +126,8 @@ pub enum Error {
 
     /// The loss on the test part is infinite or not a number: training has diverged.
     #[error(
-        "the test loss after epoch {epoch} is {loss}: training diverged at --lr {base_rate:?}; try a smaller one, such as \
-         --lr {:?}",
+        "the test loss after epoch {epoch} is {loss}: training diverged at `learning_rate` {base_rate:?}; try a smaller one, such as \
+         `learning_rate` {:?}",
         base_rate / 10.0
     )]
     NonFiniteTestLoss {

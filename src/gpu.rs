@@ -25,34 +25,15 @@ use network::{Network, TrainingParts};
 use profile::Profiler;
 use readback::{Ring, poll, read_buffer};
 
-use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, KernelTime, Step, Training, no_training};
+pub use crate::backend::Readback;
+
+use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, KernelTime, Step, Training};
 use crate::data::{self, Examples};
 use crate::error::{Error, Result};
-use crate::loss::{Loss, Objective, of_two_classes};
+use crate::loss::{Link, Loss, Objective, of_two_classes};
 use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
 use crate::random::step_key;
-
-/// Delivery of the losses of training steps to the host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Readback {
-    /// Up to 8 steps in a submission and 4 submissions under way: a loss arrives at most 40 steps late, and the
-    /// device never waits for the host.
-    #[default]
-    Pipelined,
-    /// Each loss before the next step.
-    Blocking,
-}
-
-impl Readback {
-    /// Steps in a submission, and submissions under way.
-    fn depth(self) -> (usize, usize) {
-        match self {
-            Self::Pipelined => (8, 4),
-            Self::Blocking => (1, 1),
-        }
-    }
-}
 
 /// A data set on the device, and the kernels that read it in evaluation.
 pub struct Set {
@@ -65,8 +46,20 @@ pub struct Set {
     evaluate: Kernel,
 }
 
-/// The part of the backend that only training needs.
-struct Trainer {
+/// A model on a GPU, for evaluation and prediction.
+pub struct GpuModel {
+    gpu: Gpu,
+    network: Network,
+    /// Evaluation, but for the kernel that reads the data set.
+    later_kernels: Vec<Kernel>,
+    softmax: Kernel,
+    steps: StepRecords,
+    loss: Loss,
+}
+
+/// A model in training on a GPU.
+pub struct GpuBackend {
+    model: GpuModel,
     data: DataSet,
     optimizer: Optimizer,
     /// Per moment and layer, shaped like its weights; nobody reads those that the optimizer does not have.
@@ -79,11 +72,11 @@ struct Trainer {
     kernels: Vec<Kernel>,
     /// Steps of the next submission.
     pending: Vec<StepRecord>,
-    /// The part of the epoch's order that each of them takes.
+    /// Range of each pending step's batch in the epoch's shuffled indices.
     batches: Vec<Range<usize>>,
     steps: StepRecords,
     steps_per_submission: usize,
-    /// A step is so long that each of its kernels is submitted alone, and in so many parts, where it is more than 1.
+    /// Number of submissions that each kernel of a long step is split into; more than 1 only for long steps.
     parts: u64,
     readback: Readback,
     ring: Ring,
@@ -95,143 +88,63 @@ struct Trainer {
     profiler: Option<Profiler>,
 }
 
-/// A model on a GPU.
-pub struct GpuBackend {
-    gpu: Gpu,
-    network: Network,
-    /// Evaluation, but for the kernel that reads the data set.
-    later_kernels: Vec<Kernel>,
-    softmax: Kernel,
-    steps: StepRecords,
-    loss: Loss,
-    trainer: Option<Trainer>,
-}
-
-impl GpuBackend {
-    /// Puts a model on the device, and with `training` its data set, and compiles what a training step needs; what
-    /// evaluation needs is compiled when it is.
+impl GpuModel {
+    /// Uploads a model that was trained with this loss.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where data and model do not fit together, or something is larger than the adapter allows;
-    /// [`Error::Gpu`] for what the device reports.
-    ///
-    /// Without `training` the loss is cross-entropy; [`with_loss`](Self::with_loss) takes another.
-    pub async fn new(
-        gpu: &Gpu,
-        parameters: &Parameters,
-        training: Option<&Training<'_>>,
-        readback: Readback,
-    ) -> Result<Self> {
+    /// [`Error::Invalid`] for weights that do not have the shapes of their architecture, or if something is larger than
+    /// the adapter allows; [`Error::Gpu`] for what the device reports.
+    pub async fn new(gpu: &Gpu, parameters: &Parameters, loss: Loss) -> Result<Self> {
+        let model = Self::with_batches(gpu, parameters, loss, None)?;
+        model.gpu.check()?;
+        Ok(model)
+    }
+
+    /// Uploads a model with tensors for training on batches of `batch_size` examples, if that is given.
+    fn with_batches(gpu: &Gpu, parameters: &Parameters, loss: Loss, batch_size: Option<usize>) -> Result<Self> {
         parameters.check()?;
         let gpu = gpu.clone();
-        let network = Network::new(&gpu, parameters, training.map(|training| training.batch_size))?;
+        let network = Network::new(&gpu, parameters, batch_size)?;
         let steps = StepRecords::new(&gpu, 1)?;
         let later_kernels = network.evaluation(&gpu, &steps);
         let softmax = kernels::softmax(&gpu, &steps, &network.logits);
-        let loss = training.map_or_else(Loss::default, |training| training.objective.loss);
-        let mut backend = Self { gpu, network, later_kernels, softmax, steps, loss, trainer: None };
-        check_grids(&backend.gpu, backend.later_kernels.iter().chain([&backend.softmax]), backend.rows_at_once())?;
-        if let Some(training) = training {
-            backend.trainer = Some(backend.trainer(training, readback)?);
-        }
-        backend.gpu.check()?;
-        Ok(backend)
+        let model = Self { gpu, network, later_kernels, softmax, steps, loss };
+        check_grids(&model.gpu, model.later_kernels.iter().chain([&model.softmax]), model.rows_at_once())?;
+        Ok(model)
     }
 
-    /// Sets the loss that the model was trained with, for evaluation and prediction.
-    pub fn with_loss(mut self, loss: Loss) -> Self {
-        self.loss = loss;
-        self
-    }
-
-    /// Turns on [`profile`](Backend::profile): the host then waits for every submission.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the adapter has no timestamp queries, or the backend was made without training data.
-    pub fn with_profile(mut self) -> Result<Self> {
-        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
-        let names = trainer.kernels.iter().map(|kernel| kernel.name);
-        trainer.profiler = Some(Profiler::new(&self.gpu, trainer.steps_per_submission, names)?);
-        Ok(self)
-    }
-
-    fn trainer(&self, training: &Training<'_>, readback: Readback) -> Result<Trainer> {
-        let gpu = &self.gpu;
-        let batch_size = training.batch_size;
-        let epoch = Epoch::new(training)?;
-        let objective = &training.objective;
-        objective.check(training.examples)?;
-        let (steps_per_submission, slots) = readback.depth();
-        let operations = self.network.plan.step_operations(batch_size).max(1);
-        let steps_per_submission =
-            (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
-        let data = self.data_set(training.examples, batch_size, steps_per_submission)?;
-        let steps = StepRecords::new(gpu, steps_per_submission)?;
-        let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
-
-        let targets = Targets { order: &data.order, labels: &data.targets, losses: &ring.losses };
-        let class_weights = self.class_weights(objective, training.examples.outputs)?;
-        let kind = LossKind::of(objective, &training.examples.targets);
-        let loss = LossKernel::new(kind, objective.label_smoothing, &class_weights);
-        let example_weights = match &*training.examples.targets {
-            data::Targets::Classes(labels) if !objective.class_weights.is_empty() => {
-                labels.iter().map(|&label| objective.weight(label)).collect()
-            }
-            _ => Vec::new(),
-        };
-        let moment = |index: usize| {
-            let is_read = index < training.optimizer.moments();
-            self.network.like_weights(gpu, "what the optimizer remembers", is_read)
-        };
-        let moments = [moment(0)?, moment(1)?];
-        let parts = TrainingParts {
-            data: &data,
-            batch_size,
-            optimizer: &training.optimizer,
-            moments: &moments,
-            clip_norm: training.clip_norm,
-            augmentation: training.augmentation.as_ref(),
-            targets,
-            loss,
-        };
-        let kernels = self.network.training_step(gpu, &steps, &parts)?;
-        check_grids(gpu, &kernels, batch_size)?;
-        kernel::compile(gpu, &kernels);
-        Ok(Trainer {
-            data,
-            optimizer: training.optimizer,
-            moments,
-            seed: training.seed,
-            updates: 0,
-            kernels,
-            pending: Vec::new(),
-            batches: Vec::new(),
-            steps,
-            steps_per_submission,
-            parts: operations.div_ceil(gpu.submission_operations),
-            readback,
-            ring,
-            epoch,
-            example_weights,
-            order_weights: Vec::new(),
-            profiler: None,
-        })
-    }
-
-    /// Brings examples to the device.
+    /// Uploads examples, or prepares their streaming.
     fn data_set(&self, examples: &Examples, batch_size: usize, batches: usize) -> Result<DataSet> {
         check_fit(self.network.plan.input.len(), self.network.logits.columns, self.loss, examples)?;
         DataSet::new(&self.gpu, examples, batch_size, batches)
     }
 
-    /// The weights of so many classes.
-    fn class_weights(&self, objective: &Objective<'_>, classes: usize) -> Result<wgpu::Buffer> {
-        let mut weights = objective.weights(classes);
-        weights.resize(classes.next_multiple_of(4), 0.0);
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.gpu.buffer("the class weights", 4 * weights.len() as u64, usage)?;
-        self.gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&weights));
-        Ok(buffer)
+    /// Creates and compiles the kernels of a training step.
+    fn training_step(
+        &self,
+        training: &Training<'_>,
+        steps: &StepRecords,
+        data: &DataSet,
+        moments: &[Vec<Matrix>; 2],
+        ring: &Ring,
+    ) -> Result<Vec<Kernel>> {
+        let (gpu, objective) = (&self.gpu, &training.objective);
+        let class_weights = class_weights(gpu, objective, training.examples.outputs)?;
+        let kind = LossKind::of(objective, &training.examples.targets);
+        let parts = TrainingParts {
+            data,
+            batch_size: training.batch_size,
+            optimizer: &training.optimizer,
+            moments,
+            clip_norm: training.clip_norm,
+            augmentation: training.augmentation.as_ref(),
+            targets: Targets { order: &data.order, labels: &data.targets, losses: &ring.losses },
+            loss: LossKernel::new(kind, objective.label_smoothing, &class_weights),
+        };
+        let kernels = self.network.training_step(gpu, steps, &parts)?;
+        check_grids(gpu, &kernels, training.batch_size)?;
+        kernel::compile(gpu, &kernels);
+        Ok(kernels)
     }
 
     /// Rows of a chunk in evaluation; whole blocks of 4.
@@ -279,12 +192,70 @@ enum Last {
     Outputs,
 }
 
-impl Trainer {
+impl GpuBackend {
+    /// Uploads a model with its training examples, and compiles what a training step needs; what evaluation needs is
+    /// compiled at the first evaluation.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if data, model and settings do not fit together, or something is larger than the adapter
+    /// allows; [`Error::Gpu`] for what the device reports.
+    pub async fn new(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>, readback: Readback) -> Result<Self> {
+        let model = GpuModel::with_batches(gpu, parameters, training.objective.loss, Some(training.batch_size))?;
+        training.check(parameters)?;
+        let batch_size = training.batch_size;
+        let (steps_per_submission, slots) = readback.depth();
+        let operations = model.network.plan.step_operations(batch_size).max(1);
+        let steps_per_submission =
+            (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
+        let data = model.data_set(training.examples, batch_size, steps_per_submission)?;
+        let steps = StepRecords::new(gpu, steps_per_submission)?;
+        let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
+        let moment = |index: usize| {
+            let is_read = index < training.optimizer.moments();
+            model.network.like_weights(gpu, "what the optimizer remembers", is_read)
+        };
+        let moments = [moment(0)?, moment(1)?];
+        let kernels = model.training_step(training, &steps, &data, &moments, &ring)?;
+        let backend = Self {
+            model,
+            data,
+            optimizer: training.optimizer,
+            moments,
+            seed: training.seed,
+            updates: 0,
+            kernels,
+            pending: Vec::new(),
+            batches: Vec::new(),
+            steps,
+            steps_per_submission,
+            parts: operations.div_ceil(gpu.submission_operations),
+            readback,
+            ring,
+            epoch: Epoch::new(training),
+            example_weights: example_weights(training),
+            order_weights: Vec::new(),
+            profiler: None,
+        };
+        gpu.check()?;
+        Ok(backend)
+    }
+
+    /// Turns on [`profile`](Backend::profile): the host then waits for every submission.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the adapter has no timestamp queries.
+    pub fn with_profile(mut self) -> Result<Self> {
+        let names = self.kernels.iter().map(|kernel| kernel.name);
+        self.profiler = Some(Profiler::new(&self.model.gpu, self.steps_per_submission, names)?);
+        Ok(self)
+    }
+
     /// Submits the pending steps.
-    async fn submit(&mut self, gpu: &Gpu, losses: &mut Vec<f32>) -> Result<()> {
+    async fn submit(&mut self, losses: &mut Vec<f32>) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
+        let gpu = &self.model.gpu;
         self.data.bring(gpu, &self.batches);
         let encoder = if self.parts > 1 && self.profiler.is_none() {
             for &step in &self.pending {
@@ -311,12 +282,32 @@ impl Trainer {
     }
 }
 
+/// Weight of each training example by its class; empty if all are 1.
+fn example_weights(training: &Training<'_>) -> Vec<f32> {
+    match &*training.examples.targets {
+        data::Targets::Classes(labels) if !training.objective.class_weights.is_empty() => {
+            labels.iter().map(|&label| training.objective.weight(label)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Uploads the class weights of an objective for `classes` classes.
+fn class_weights(gpu: &Gpu, objective: &Objective<'_>, classes: usize) -> Result<wgpu::Buffer> {
+    let mut weights = objective.weights(classes);
+    weights.resize(classes.next_multiple_of(4), 0.0);
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let buffer = gpu.buffer("the class weights", 4 * weights.len() as u64, usage)?;
+    gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&weights));
+    Ok(buffer)
+}
+
 /// Refuses a batch that is too large for one of these kernels.
 fn check_grids<'a>(gpu: &Gpu, kernels: impl IntoIterator<Item = &'a Kernel>, batch: usize) -> Result<()> {
     kernels.into_iter().try_for_each(|kernel| kernel.check_grid(gpu, batch))
 }
 
-impl Backend for GpuBackend {
+impl Inference for GpuModel {
     type Set = Set;
 
     fn info(&self) -> &DeviceInfo {
@@ -344,55 +335,6 @@ impl Backend for GpuBackend {
         Ok(Set { data, losses, predictions, correct, first_kernel, evaluate })
     }
 
-    fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
-        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
-        if !trainer.pending.is_empty() {
-            return Err(Error::Invalid("finish the epoch before the next one begins".into()));
-        }
-        trainer.epoch.begin(order)?;
-        trainer.data.set_order(&self.gpu, order);
-        if !trainer.example_weights.is_empty() {
-            trainer.order_weights.clear();
-            trainer.order_weights.extend(order.iter().map(|&example| trainer.example_weights[example as usize]));
-        }
-        Ok(())
-    }
-
-    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
-        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
-        trainer.epoch.check(step)?;
-        let weight = match &trainer.order_weights[..] {
-            [] => step.batch as f32,
-            weights => weights[step.first..][..step.batch].iter().map(|&weight| f64::from(weight)).sum::<f64>() as f32,
-        };
-        trainer.updates += 1;
-        let moment_scales = trainer.optimizer.moment_scales(trainer.updates).map(|scale| scale as f32);
-        trainer.pending.push(StepRecord {
-            first_block: trainer.data.first_block(step.first, trainer.pending.len()),
-            batch: step.batch as u32,
-            first_row: trainer.ring.first_row(trainer.pending.len()) as u32,
-            learning_rate: step.learning_rate,
-            weight,
-            moment_scales,
-            key: step_key(trainer.seed, trainer.updates),
-            ..StepRecord::default()
-        });
-        trainer.batches.push(step.first..step.first + step.batch);
-        if trainer.pending.len() == trainer.steps_per_submission {
-            trainer.submit(&self.gpu, losses).await?;
-            if trainer.readback == Readback::Blocking {
-                trainer.ring.drain(&self.gpu, losses).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
-        let Some(trainer) = &mut self.trainer else { return Ok(()) };
-        trainer.submit(&self.gpu, losses).await?;
-        trainer.ring.drain(&self.gpu, losses).await
-    }
-
     async fn evaluate(&mut self, set: &Set) -> Result<Evaluation> {
         self.gpu.queue.write_buffer(&set.correct, 0, &[0; 4]);
         self.chunks(set, Last::Evaluate).await?;
@@ -400,47 +342,119 @@ impl Backend for GpuBackend {
         let losses: Vec<f32> = read_buffer(&self.gpu, &set.losses, bytes).await?;
         let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
         if let Some(variance) = set.data.variance {
-            return Ok(Evaluation::of_values(loss, variance));
+            let squares: Vec<f32> = read_buffer(&self.gpu, &set.predictions, bytes).await?;
+            let squared_error = squares.iter().map(|&square| f64::from(square)).sum::<f64>() / squares.len() as f64;
+            return Ok(Evaluation::of_values(loss, squared_error, variance));
         }
         let predictions: Vec<u32> = read_buffer(&self.gpu, &set.predictions, bytes).await?;
         let correct: Vec<u32> = read_buffer(&self.gpu, &set.correct, 4).await?;
-        Ok(Evaluation { loss, correct: correct[0] as usize, predictions, r_squared: None })
+        Ok(Evaluation { loss, correct: correct[0] as usize, predictions, ..Evaluation::default() })
     }
 
     async fn probabilities(&mut self, set: &Set) -> Result<Vec<f32>> {
-        match self.loss {
-            Loss::CrossEntropy => self.chunks(set, Last::Softmax).await,
-            Loss::BinaryCrossEntropy => Ok(of_two_classes(&self.chunks(set, Last::Outputs).await?)),
-            Loss::MeanSquaredError => self.chunks(set, Last::Outputs).await,
+        match self.loss.link() {
+            Link::Softmax => self.chunks(set, Last::Softmax).await,
+            Link::Sigmoid => Ok(of_two_classes(&self.chunks(set, Last::Outputs).await?)),
+            Link::Identity => self.chunks(set, Last::Outputs).await,
         }
     }
 
     async fn parameters(&mut self) -> Result<Parameters> {
         self.network.parameters(&self.gpu).await
     }
+}
+
+impl Inference for GpuBackend {
+    type Set = Set;
+
+    fn info(&self) -> &DeviceInfo {
+        self.model.info()
+    }
+
+    fn upload(&mut self, examples: &Examples) -> Result<Set> {
+        self.model.upload(examples)
+    }
+
+    async fn evaluate(&mut self, set: &Set) -> Result<Evaluation> {
+        self.model.evaluate(set).await
+    }
+
+    async fn probabilities(&mut self, set: &Set) -> Result<Vec<f32>> {
+        self.model.probabilities(set).await
+    }
+
+    async fn parameters(&mut self) -> Result<Parameters> {
+        self.model.parameters().await
+    }
+}
+
+impl Backend for GpuBackend {
+    fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
+        if !self.pending.is_empty() {
+            return Err(Error::Invalid("finish the epoch before the next one begins".into()));
+        }
+        self.epoch.begin(order)?;
+        self.data.set_order(&self.model.gpu, order);
+        if !self.example_weights.is_empty() {
+            self.order_weights.clear();
+            self.order_weights.extend(order.iter().map(|&example| self.example_weights[example as usize]));
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
+        self.epoch.check(step)?;
+        let weight = match &self.order_weights[..] {
+            [] => step.batch as f32,
+            weights => weights[step.first..][..step.batch].iter().map(|&weight| f64::from(weight)).sum::<f64>() as f32,
+        };
+        self.updates += 1;
+        let moment_scales = self.optimizer.moment_scales(self.updates).map(|scale| scale as f32);
+        self.pending.push(StepRecord {
+            first_block: self.data.first_block(step.first, self.pending.len()),
+            batch: step.batch as u32,
+            first_row: self.ring.first_row(self.pending.len()) as u32,
+            learning_rate: step.learning_rate,
+            weight,
+            moment_scales,
+            key: step_key(self.seed, self.updates),
+            ..StepRecord::default()
+        });
+        self.batches.push(step.first..step.first + step.batch);
+        if self.pending.len() == self.steps_per_submission {
+            self.submit(losses).await?;
+            if self.readback == Readback::Blocking {
+                self.ring.drain(&self.model.gpu, losses).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, losses: &mut Vec<f32>) -> Result<()> {
+        self.submit(losses).await?;
+        self.ring.drain(&self.model.gpu, losses).await
+    }
 
     async fn state(&mut self) -> Result<TrainingState> {
-        let Some(trainer) = &self.trainer else { return Err(no_training()) };
-        let parameters = self.network.parameters(&self.gpu).await?;
+        let parameters = self.model.network.parameters(&self.model.gpu).await?;
         let mut moments = Vec::new();
-        for moment in &trainer.moments[..trainer.optimizer.moments()] {
-            moments.push(self.network.read_layers(&self.gpu, moment).await?);
+        for moment in &self.moments[..self.optimizer.moments()] {
+            moments.push(self.model.network.read_layers(&self.model.gpu, moment).await?);
         }
-        Ok(TrainingState { parameters, moments, best: None, updates: trainer.updates })
+        Ok(TrainingState { parameters, moments, best: None, updates: self.updates })
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {
-        let Some(trainer) = &mut self.trainer else { return Err(no_training()) };
-        state.check(self.network.architecture(), trainer.optimizer.moments())?;
-        self.network.write_parameters(&self.gpu, &state.parameters)?;
-        for (moment, values) in trainer.moments.iter().zip(&state.moments) {
-            self.network.write_layers(&self.gpu, moment, values)?;
+        state.check(self.model.network.architecture(), self.optimizer.moments())?;
+        self.model.network.write_parameters(&self.model.gpu, &state.parameters)?;
+        for (moment, values) in self.moments.iter().zip(&state.moments) {
+            self.model.network.write_layers(&self.model.gpu, moment, values)?;
         }
-        trainer.updates = state.updates;
-        self.gpu.check()
+        self.updates = state.updates;
+        self.model.gpu.check()
     }
 
     fn profile(&self) -> &[KernelTime] {
-        self.trainer.as_ref().and_then(|trainer| trainer.profiler.as_ref()).map_or(&[], Profiler::kernels)
+        self.profiler.as_ref().map_or(&[], Profiler::kernels)
     }
 }

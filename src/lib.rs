@@ -1,120 +1,174 @@
 //! softstep trains classifiers and regressions, from softmax regression to small convolutional networks, on any GPU:
 //! hand-written WGSL kernels on wgpu, with a CPU backend and a reference implementation in f64.
 //!
-//! # From data to report
+//! # Train a model
 //!
-//! ```text
-//! data → batches → backend (GPU or CPU) → losses → report
+//! ```
+//! use softstep::{Device, Event, TrainingConfig};
+//!
+//! # pollster::block_on(async {
+//! let device = Device::cpu(); // or Device::auto().await: the best GPU, if there is one
+//! let data = softstep::data::digits()?;
+//! let config = TrainingConfig::default().hidden([64]).epochs(5);
+//! let run = softstep::train(&device, &data, &config, |event| {
+//!     if let Event::EpochEvaluated { epoch, test, .. } = event {
+//!         println!("epoch {epoch}: test loss {:.4}", test.loss);
+//!     }
+//! })
+//! .await?;
+//! assert!(run.summary.test.accuracy() > Some(0.9));
+//!
+//! // Pixels of one or several images, one after the other.
+//! let image: Vec<u8> = vec![0; 64];
+//! let predictions = run.model.predict(image)?;
+//! println!("class {:?}, probabilities {:?}", predictions[0].class, predictions[0].outputs);
+//! # softstep::Result::Ok(())
+//! # }).unwrap();
 //! ```
 //!
-//! [`data`] loads [`Examples`](data::Examples): features, and classes or real values as targets. [`trainer::train`]
-//! shuffles them into batches and passes each to a [`Backend`](backend::Backend) as a [`Step`](backend::Step); the
-//! backend returns the loss of every step, in order. The trainer reports [`Event`](trainer::Event)s to an observer; the
-//! binary's `report.rs` prints them.
+//! The functions are async because a browser's GPU answers later; natively any executor runs them, as
+//! `pollster::block_on`.
 //!
-//! # A training step
+//! # Save and load
 //!
-//! A training step is forward, loss, backward and update. [`plan::Plan`] turns an [`Architecture`](model::Architecture)
-//! into the list of these operations, and each backend lowers them: the GPU to kernels, the CPU to loops, the f64
-//! [`mod@reference`] to formulas. Every GPU kernel is a file of `shaders/`, with its host side in [`gpu::kernels`]:
+//! ```
+//! use softstep::Model;
 //!
-//! | | kernel | what it computes |
-//! |---|---|---|
-//! | inputs | `gather_images` | the images of the batch, augmented or in the layout of a convolution; a linear first layer gathers its batch by itself |
-//! | forward | `forward` | linear layers and convolutions: `outputs = activation([inputs, 1] · weights)` |
-//! | | `max_pool`, `batch_statistics` and `batch_norm`, `element_wise` | pooling; batch normalisation; dropout, and activations that are not fused to another kernel |
-//! | loss | `cross_entropy` | softmax, −log p\[label\] by log-sum-exp, and its gradient (p − onehot) / batch; or another [`loss`] of `shaders/loss/` |
-//! | backward | `input_gradient` | `d_inputs = d_outputs · weightsᵀ`, times the activation's derivative |
-//! | | `weight_gradient` | `d_weights = [inputs, 1]ᵀ · d_outputs`; for convolutions in partial sums |
-//! | | `max_pool_backward`, `batch_norm_input_gradient`, `batch_norm_weight_gradient`, `element_wise` | the other layers' gradients |
-//! | update | `sgd`, `adamw`, `lion` | `weights −= learning_rate · direction`, a part of `shaders/optimizer/` that is fused to `weight_gradient`, or to `sum_parts`, which adds partial sums |
+//! # pollster::block_on(async {
+//! # let data = softstep::data::digits()?;
+//! # let config = softstep::TrainingConfig::default().epochs(1);
+//! # let run = softstep::train(&softstep::Device::cpu(), &data, &config, |_| ()).await?;
+//! # let path = std::env::temp_dir().join(format!("softstep-{}.safetensors", std::process::id()));
+//! run.model.save(&path)?;
+//! let model = Model::load(&path)?;
+//! assert_eq!(model, run.model);
+//! # std::fs::remove_file(&path).unwrap();
+//! # softstep::Result::Ok(())
+//! # }).unwrap();
+//! ```
 //!
-//! Clipping needs all gradients before the first update. With it, `weight_gradient` and `sum_parts` end in
-//! `store_gradient` instead of an update, `gradient_norm` computes the clip coefficient, and `clipped_update` applies
-//! the optimizer to the clipped gradients.
+//! The file is a safetensors file that PyTorch loads, too; `softstep predict` and `softstep eval` read it.
 //!
-//! Evaluation ends in `evaluate`, prediction in `softmax`. Three kernels are matrix products: `forward`,
-//! `input_gradient` and `weight_gradient` define what is multiplied, and `shaders/matmul/` how:
-//! [`gpu::kernels::Matmul`].
+//! # Data of one's own
 //!
-//! # Code map
+//! ```
+//! use softstep::data::{Data, Examples};
+//! use softstep::{Device, TrainingConfig};
 //!
-//! | module | contents |
+//! # pollster::block_on(async {
+//! // Two features; the class is whether the second one is larger.
+//! let points = |from: u32| {
+//!     let value = |at: u32| (at * 37 % 100) as f32 / 50.0 - 1.0;
+//!     let features: Vec<f32> = (from..from + 200).map(value).collect();
+//!     let classes: Vec<u32> = features.chunks(2).map(|point| u32::from(point[1] > point[0])).collect();
+//!     Examples::new(features, classes, 2, 2)
+//! };
+//! let data = Data::new("points", points(0)?, points(1000)?)?;
+//! let run = softstep::train(&Device::cpu(), &data, &TrainingConfig::default().epochs(50), |_| ()).await?;
+//! assert_eq!(run.model.predict(vec![0.2f32, 0.9])?[0].class, Some(1));
+//! # softstep::Result::Ok(())
+//! # }).unwrap();
+//! ```
+//!
+//! Tables, folders of images, NumPy arrays and IDX files are loaded by [`data::csv`], [`data::images`], [`data::npy`] and
+//! [`data::load`].
+//!
+//! # A loop of one's own
+//!
+//! [`Backend`](backend::Backend) is the device side of training: it takes steps on batches of an epoch's shuffled indices,
+//! and returns the losses in order.
+//!
+//! ```
+//! use softstep::backend::{Backend, Inference, Readback, Step};
+//! use softstep::model::Parameters;
+//! use softstep::{Device, TrainingConfig};
+//!
+//! # pollster::block_on(async {
+//! let data = softstep::data::digits()?;
+//! let config = TrainingConfig::default().batch_size(32);
+//! let parameters = Parameters::initialize(&config.architecture(data.shape(), 10)?, config.seed)?;
+//! let training = config.training(&data.train, &[], data.shape())?;
+//! let mut backend = Device::cpu().for_training(&parameters, &training, Readback::default()).await?;
+//!
+//! let mut losses = Vec::new();
+//! let shuffled: Vec<u32> = (0..data.train.len() as u32).rev().collect();
+//! backend.begin_epoch(&shuffled)?;
+//! for first in (0..shuffled.len()).step_by(config.batch_size) {
+//!     let batch = config.batch_size.min(shuffled.len() - first);
+//!     backend.step(Step { first, batch, learning_rate: 0.05 }, &mut losses).await?;
+//! }
+//! backend.flush(&mut losses).await?; // a GPU delivers losses some steps late
+//! assert!(losses.last() < losses.first());
+//!
+//! let test = backend.upload(&data.test)?;
+//! assert!(backend.evaluate(&test).await?.accuracy() > Some(0.8));
+//! # softstep::Result::Ok(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Features
+//!
+//! | feature | |
 //! |---|---|
-//! | [`data`] | examples; IDX files, the standard sets and their download, the bundled digits; tables, images and arrays of users, their preprocessing, and inputs for prediction |
-//! | [`model`] | architectures, activations, parameters and their initialisation, presets |
-//! | [`mod@loss`], [`optimizer`] | losses and the meaning of a model's outputs; optimizers and learning-rate schedules |
-//! | [`plan`] | the operations of a training step, with their shapes |
-//! | [`augmentation`], [`random`] | random changes of images; stateless random numbers |
-//! | [`backend`] | the trait that the GPU and the CPU backend implement |
-//! | [`gpu`] | the GPU backend: `device` opens adapters and reports their errors, `network` lowers a plan, `tensor` and `matrix` are buffers with a layout, `data_set` is resident or streamed, `kernel` creates pipelines, `kernels` has the host side of each kernel, `readback` returns losses, `self_test` has known-answer tests |
-//! | [`cpu`] | the CPU backend: the baseline and the fallback |
-//! | [`mod@reference`], [`verify`] | everything that kernels compute, in f64 with error bounds; a backend wrapper that verifies steps with it |
-//! | [`defaults`], [`mod@range_test`], [`diagnosis`] | default settings for the data; learning rates by trial; dead units |
-//! | [`trainer`], [`metrics`] | the training loop; confusion matrix, precision and recall |
-//! | [`model_file`], [`checkpoint`] | models, and the state of resumable runs, as safetensors |
-//! | [`shader`] | the files of `shaders/`, which programs are assembled from |
-//! | `main.rs`, `cli.rs`, `commands/`, `run_folder.rs`, `report.rs` | the binary: options, commands, files of a run, all output |
-//! | `commands/explain/` | the lesson: `lab` runs models, `experiments` compute numbers, `text` has the words in both languages, `sections` builds the page |
-//! | `commands/rerun.rs` | a recorded run, opened to be trained again by `reproduce` or examined by `inspect` |
-//! | `page/`, `record.rs`, `tested.rs`, `tensorboard.rs` | pages and their plots; the records of a run and its error analysis; event files |
+//! | `cli` | the binary `softstep`, and the crates that only it needs; on by default |
+//! | `download` | the download of MNIST, Fashion-MNIST and KMNIST by [`data::load`]; part of `cli` |
 //!
-//! # Adding an activation, an optimizer, a loss
+//! As a library, softstep is best used with `default-features = false`. It builds for `wasm32-unknown-unknown`, without
+//! files and downloads.
 //!
-//! An activation is an [`Entry`](model::activation::Entry) in a file of `src/model/activation/`: its name, its value
-//! and derivative in f64 and f32, bounds of their errors, and the paths of its shader, a file in `shaders/activation/`
-//! with `activate` and `activate_backward`. [`Activation`](model::Activation) lists it in the enum, `ALL` and
-//! `with_entry!`. The command line, `--layers`, files, both backends, the verifier, `doctor` and the tests of every
-//! activation find it there; `leaky_relu` is an example.
+//! # Errors
 //!
-//! An optimizer is an [`Entry`](optimizer::Entry) in a file of `src/optimizer/`: its name, its settings and their
-//! ranges, its update in f64 and f32, bounds of its errors, and its shader, a file in `shaders/optimizer/` with
-//! `update`. [`Optimizer`](optimizer::Optimizer) lists it in the enum, `all`, `from_settings` and `with_optimizer!`.
-//! The comparison of its first twenty steps with PyTorch's needs a line in `tests/trajectories.rs` and in
-//! `tests/python/optimizer_trajectories.py`; a setting that no other optimizer has needs a flag in `cli.rs` and a field
-//! of [`Settings`](optimizer::Settings). `lion` is an example.
+//! An [`Error`] is one line for a person: what is wrong, and the way out. A setting in it stands in backticks, by the name
+//! of its field: ``` `learning_rate` 0: must be above 0 and finite ```.
 //!
-//! A loss is not a single file yet. [`Loss`](loss::Loss) lists it with its targets; its formula and gradient are in
-//! [`mod@reference`] in f64, their error bounds in [`verify`], its f32 loop in `src/cpu/loss.rs`, its shader in
-//! `shaders/loss/`, and its program in `src/gpu/kernels/loss.rs`.
-//!
-//! # What never happens
-//!
-//! - Only `gpu` uses wgpu, and no other module of the library depends on `gpu`.
-//! - Only `gpu::kernel` creates pipelines and bind groups. Those of a training step exist before the first step.
-//! - Only `Gpu::submit` submits work, and it checks that the device still exists.
-//! - A training step creates no buffer, bind group or pipeline, except to read a profile. A step adds its uniforms to
-//!   the pending ones; every eighth step uploads them, with the rows of a streamed data set, records the dispatches and
-//!   submits them. Long steps are submitted more often, down to parts of single kernels.
-//! - The library prints nothing; messages for developers go to `log`.
-//! - Only `gpu::readback`, and `Gpu::check` after an error, wait for the device, because a native device has to be
-//!   polled.
-//! - The library builds for `wasm32-unknown-unknown`. Network and clocks are used on native targets only.
-//! - No code of the library outside `data` depends on a size of MNIST.
-//! - A checkpoint changes no bit: it waits for the steps in flight, and the only random state is seed and position.
-//! - No float is added atomically: the same adapter, seed and settings give the same bits.
+//! The guides are in [`guide`]: models, data, commands, shaders, speeds, tests, and how softstep is built.
 
+#[doc(hidden)]
+pub mod any_backend;
 pub mod augmentation;
 pub mod backend;
+#[doc(hidden)]
 pub mod checkpoint;
+#[doc(hidden)]
 pub mod cpu;
 pub mod data;
+#[doc(hidden)]
 pub mod defaults;
+#[doc(hidden)]
+pub mod deviation;
+#[doc(hidden)]
 pub mod diagnosis;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod gpu;
+pub mod guide;
 pub mod loss;
 mod math;
 pub mod metrics;
 pub mod model;
+#[doc(hidden)]
 pub mod model_file;
 pub mod optimizer;
+#[doc(hidden)]
 pub mod plan;
+#[doc(hidden)]
 pub mod random;
+#[doc(hidden)]
 pub mod range_test;
+#[doc(hidden)]
 pub mod reference;
+#[doc(hidden)]
 pub mod shader;
+mod trained;
+#[doc(hidden)]
 pub mod trainer;
+mod training;
+#[doc(hidden)]
 pub mod verify;
 
+pub use any_backend::Device;
 pub use error::{Error, Result};
+pub use trained::{Model, Prediction};
+pub use trainer::{Best, Event, Keep, Position, Summary, TrainingConfig};
+pub use training::{Run, train};

@@ -1,4 +1,11 @@
-//! The losses that training minimises.
+//! The losses that training minimises. Each is one entry: a file in `loss/` with its name, formulas and error bounds,
+//! and a WGSL part of a kernel in `shaders/loss/`.
+
+mod binary_cross_entropy;
+mod cross_entropy;
+mod huber;
+mod mean_squared_error;
+mod pointwise;
 
 use std::collections::BTreeSet;
 
@@ -6,34 +13,194 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Examples, Targets};
 use crate::error::{Error, Result};
+use crate::reference::Bounded;
+use crate::shader::Part;
+
+#[doc(hidden)]
+pub use binary_cross_entropy::BinaryCrossEntropy;
+#[doc(hidden)]
+pub use cross_entropy::CrossEntropy;
+pub(crate) use cross_entropy::softmax_f32;
+#[doc(hidden)]
+pub use huber::Huber;
+#[doc(hidden)]
+pub use mean_squared_error::MeanSquaredError;
+#[doc(hidden)]
+pub use pointwise::Pointwise;
 
 /// A loss, which also defines the meaning of the model's outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Loss {
-    /// Cross-entropy for classes, with one output per class: outputs are logits, their softmax the probabilities p, and
-    /// the loss of an example is −log p\[label\]. As PyTorch's `CrossEntropyLoss`.
+    /// [`CrossEntropy`].
     #[default]
     #[serde(rename = "cross-entropy")]
     CrossEntropy,
-    /// Binary cross-entropy for two classes, with one output: its sigmoid is the probability p of class 1, and the loss
-    /// of an example is −log p or −log (1 − p). As PyTorch's `BCEWithLogitsLoss`, computed from the logit: max(z, 0) −
-    /// z·label + log(1 + exp(−|z|)).
+    /// [`BinaryCrossEntropy`].
     #[serde(rename = "bce")]
     BinaryCrossEntropy,
-    /// Mean squared error for real values: the mean over the outputs of (output − target)². As PyTorch's `MSELoss`.
-    /// Class labels become one-hot targets; the largest output is the prediction.
+    /// [`MeanSquaredError`].
     #[serde(rename = "mse")]
     MeanSquaredError,
+    /// [`Huber`].
+    #[serde(rename = "huber")]
+    Huber,
+}
+
+/// Calls a generic function with the entry of a loss: `with_loss!(loss, Entry => f::<Entry>(x))`.
+macro_rules! with_loss {
+    ($loss:expr, $entry:ident => $body:expr) => {
+        match $loss {
+            $crate::loss::Loss::CrossEntropy => {
+                type $entry = $crate::loss::CrossEntropy;
+                $body
+            }
+            $crate::loss::Loss::BinaryCrossEntropy => {
+                type $entry = $crate::loss::BinaryCrossEntropy;
+                $body
+            }
+            $crate::loss::Loss::MeanSquaredError => {
+                type $entry = $crate::loss::MeanSquaredError;
+                $body
+            }
+            $crate::loss::Loss::Huber => {
+                type $entry = $crate::loss::Huber;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_loss;
+
+/// Function that turns a model's outputs into predictions (the inverse link function of a generalised linear model).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub enum Link {
+    /// Softmax: an output for each class, whose softmax are the probabilities of the classes.
+    Softmax,
+    /// Sigmoid: one output, whose sigmoid is the probability of class 1 of two.
+    Sigmoid,
+    /// Identity: the outputs are the predicted values or, for classes, are compared with one-hot targets, and the class
+    /// with the largest output is the prediction.
+    Identity,
+}
+
+/// A loss: its names, formulas, error bounds and WGSL parts.
+#[doc(hidden)]
+pub trait Entry {
+    /// Name on the command line and in files.
+    const NAME: &'static str;
+    /// Description for the command-line help.
+    const LABEL: &'static str;
+    /// Function that turns the outputs into predictions.
+    const LINK: Link;
+    /// True if label smoothing applies; [`SHADER`](Self::SHADER) then has a constant `LABEL_SMOOTHING`.
+    const SMOOTHS: bool = false;
+    /// True if class weights apply; [`SHADER`](Self::SHADER) then has a binding `class_weights`.
+    const WEIGHS: bool = false;
+    /// WGSL part of a kernel: a function `train_row`, and unless there is a [`PLAIN_SHADER`](Self::PLAIN_SHADER),
+    /// `loss_of_row`; for a [`Pointwise`] loss `error_loss` and `error_slope`.
+    const SHADER: Part;
+    /// WGSL part without label smoothing and class weights, if it differs.
+    const PLAIN_SHADER: Option<Part> = None;
+
+    /// The loss of an example and its gradient in f64, from outputs that are off by at most `errors`.
+    fn row(objective: &Objective<'_>, outputs: &[f64], errors: &[f64], target: Target<'_>) -> RowLoss;
+
+    /// Replaces the outputs of a batch, `[rows, outputs]`, by the gradient of its mean loss in f32, and returns that mean
+    /// times the number of rows. `target` returns the target of a row. Its loops compile to vector instructions.
+    fn batch_f32<'a>(
+        objective: &Objective<'_>,
+        values: &mut [f32],
+        outputs: usize,
+        target: impl Fn(usize) -> Target<'a> + Copy,
+    ) -> f64;
+}
+
+/// The loss of an example, times the weight of its label, with bounds on the errors of an f32 computation.
+#[derive(Clone, Debug, Default)]
+#[doc(hidden)]
+pub struct RowLoss {
+    /// The loss.
+    pub loss: f64,
+    /// Its error bound.
+    pub error: f64,
+    /// Its gradient with respect to the outputs.
+    pub gradient: Bounded,
+}
+
+/// What the outputs of an example are compared with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[doc(hidden)]
+pub enum Target<'a> {
+    /// A class.
+    Class(u32),
+    /// A value for each output.
+    Values(&'a [f32]),
+}
+
+impl Target<'_> {
+    /// The class; 0 for values.
+    #[inline(always)]
+    pub fn class(self) -> u32 {
+        match self {
+            Self::Class(label) => label,
+            Self::Values(_) => 0,
+        }
+    }
+
+    /// The value that an output is compared with: for a class, 1 at its output and 0 elsewhere.
+    #[inline(always)]
+    pub fn value(self, output: usize) -> f32 {
+        match self {
+            Self::Class(label) => f32::from(u8::from(label as usize == output)),
+            Self::Values(values) => values[output],
+        }
+    }
+}
+
+impl Targets {
+    /// Target of an example, of `outputs` values if they are real.
+    #[inline(always)]
+    pub fn target(&self, example: usize, outputs: usize) -> Target<'_> {
+        match self {
+            Self::Classes(labels) => Target::Class(labels[example]),
+            Self::Values(values) => Target::Values(&values[example * outputs..][..outputs]),
+        }
+    }
 }
 
 impl Loss {
+    /// Every loss.
+    pub const ALL: [Self; 4] = [Self::CrossEntropy, Self::BinaryCrossEntropy, Self::MeanSquaredError, Self::Huber];
+
     /// Name on the command line and in files.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::CrossEntropy => "cross-entropy",
-            Self::BinaryCrossEntropy => "bce",
-            Self::MeanSquaredError => "mse",
-        }
+        with_loss!(self, E => <E as Entry>::NAME)
+    }
+
+    /// The loss with this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|loss| loss.name() == name)
+    }
+
+    /// Description for the command-line help.
+    pub fn label(self) -> &'static str {
+        with_loss!(self, E => <E as Entry>::LABEL)
+    }
+
+    /// Function that turns the outputs into predictions.
+    pub fn link(self) -> Link {
+        with_loss!(self, E => <E as Entry>::LINK)
+    }
+
+    /// Returns [`Entry::SMOOTHS`].
+    pub(crate) fn smooths(self) -> bool {
+        with_loss!(self, E => <E as Entry>::SMOOTHS)
+    }
+
+    /// Returns [`Entry::WEIGHS`].
+    pub(crate) fn weighs(self) -> bool {
+        with_loss!(self, E => <E as Entry>::WEIGHS)
     }
 
     /// The default loss for the targets of these examples.
@@ -49,14 +216,15 @@ impl Loss {
     /// # Errors
     /// [`Error::Invalid`] if the loss does not apply to the targets.
     pub fn outputs(self, examples: &Examples) -> Result<usize> {
-        if let (Self::BinaryCrossEntropy, Targets::Classes(labels)) = (self, &*examples.targets)
+        if let (Link::Sigmoid, Targets::Classes(labels)) = (self.link(), &*examples.targets)
             && examples.outputs > 2
             && examples.outputs - examples.missing_classes().len() == 2
         {
             let labels: BTreeSet<u32> = labels.iter().copied().collect();
             let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
             return Err(Error::Invalid(format!(
-                "--loss bce: labels must be 0 and 1, and in this data they are {}",
+                "`loss` {}: labels must be 0 and 1, and in this data they are {}",
+                self.name(),
                 labels.join(" and ")
             )));
         }
@@ -65,15 +233,15 @@ impl Loss {
 
     /// Number of outputs for data with `outputs` classes or, if `classes` is false, `outputs` real targets per example.
     pub(crate) fn outputs_for(self, classes: bool, outputs: usize) -> Result<usize> {
-        let refuse = |reason: String| Err(Error::Invalid(format!("--loss {}: {reason}", self.name())));
-        match self {
-            Self::CrossEntropy | Self::BinaryCrossEntropy if !classes => refuse(
-                "it is for classes, and the targets of this data are real values: --loss mse is for those".into(),
+        let refuse = |reason: String| Err(Error::Invalid(format!("`loss` {}: {reason}", self.name())));
+        match self.link() {
+            Link::Softmax | Link::Sigmoid if !classes => refuse(
+                "it is for classes, and the targets of this data are real values: `loss` mse is for those".into(),
             ),
-            Self::BinaryCrossEntropy if outputs != 2 => refuse(format!(
-                "it tells two classes apart, and the data has {outputs}: --loss cross-entropy is for those"
+            Link::Sigmoid if outputs != 2 => refuse(format!(
+                "it tells two classes apart, and the data has {outputs}: `loss` cross-entropy is for those"
             )),
-            Self::BinaryCrossEntropy => Ok(1),
+            Link::Sigmoid => Ok(1),
             _ => Ok(outputs),
         }
     }
@@ -104,6 +272,12 @@ impl Objective<'_> {
         if self.class_weights.is_empty() { vec![1.0; classes] } else { self.class_weights.to_vec() }
     }
 
+    /// Sum of the weights of these targets; without class weights their number.
+    #[inline(always)]
+    pub(crate) fn batch_weight<'a>(&self, targets: impl Iterator<Item = Target<'a>>) -> f64 {
+        targets.map(|target| f64::from(self.weight(target.class()))).sum()
+    }
+
     /// Returns true without label smoothing and class weights.
     pub(crate) fn is_plain(&self) -> bool {
         self.label_smoothing == 0.0 && self.class_weights.is_empty()
@@ -119,7 +293,7 @@ impl Objective<'_> {
         check_settings(loss, label_smoothing, !class_weights.is_empty())?;
         if !class_weights.is_empty() && class_weights.len() != examples.outputs {
             return Err(Error::Invalid(format!(
-                "--class-weights: {} weights, and the data has {} classes",
+                "`class_weights`: {} weights, and the data has {} classes",
                 class_weights.len(),
                 examples.outputs
             )));
@@ -131,16 +305,19 @@ impl Objective<'_> {
 /// Checks that a loss supports these settings.
 pub(crate) fn check_settings(loss: Loss, label_smoothing: f32, class_weights: bool) -> Result<()> {
     if !(0.0..1.0).contains(&label_smoothing) {
-        return Err(Error::Invalid(format!("--label-smoothing {label_smoothing}: must be at least 0 and below 1")));
+        return Err(Error::Invalid(format!("`label_smoothing` {label_smoothing}: must be at least 0 and below 1")));
     }
-    if label_smoothing > 0.0 && loss != Loss::CrossEntropy {
+    if label_smoothing > 0.0 && !loss.smooths() {
         return Err(Error::Invalid(format!(
-            "--label-smoothing {label_smoothing}: it goes with --loss cross-entropy, not with --loss {}",
+            "`label_smoothing` {label_smoothing}: it goes with `loss` cross-entropy, not with `loss` {}",
             loss.name()
         )));
     }
-    if class_weights && loss == Loss::MeanSquaredError {
-        return Err(Error::Invalid("--class-weights: they go with --loss cross-entropy or bce, not with mse".into()));
+    if class_weights && !loss.weighs() {
+        let name = loss.name();
+        return Err(Error::Invalid(format!(
+            "`class_weights`: they go with `loss` cross-entropy or bce, not with {name}"
+        )));
     }
     Ok(())
 }
@@ -189,7 +366,7 @@ impl ClassWeights {
     pub fn of(&self, examples: &Examples) -> Result<Vec<f32>> {
         let (Targets::Classes(labels), classes) = (&*examples.targets, examples.outputs) else {
             return Err(Error::Invalid(
-                "--class-weights: the targets of this data are real values, not classes".into(),
+                "`class_weights`: the targets of this data are real values, not classes".into(),
             ));
         };
         match self {
@@ -204,7 +381,7 @@ impl ClassWeights {
             }
             Self::Each(weights) if weights.len() == classes => Ok(weights.clone()),
             Self::Each(weights) => Err(Error::Invalid(format!(
-                "--class-weights: {} weights, and the data has {classes} classes",
+                "`class_weights`: {} weights, and the data has {classes} classes",
                 weights.len()
             ))),
         }
@@ -213,7 +390,7 @@ impl ClassWeights {
     pub(crate) fn check(&self) -> Result<()> {
         match self {
             Self::Each(weights) if !weights.iter().all(|weight| *weight > 0.0 && weight.is_finite()) => {
-                Err(Error::Invalid(format!("--class-weights {weights:?}: each must be above 0 and finite")))
+                Err(Error::Invalid(format!("`class_weights` {weights:?}: each must be above 0 and finite")))
             }
             _ => Ok(()),
         }

@@ -2,18 +2,26 @@
 
 mod cli;
 mod commands;
-mod page;
-mod record;
-mod report;
-mod run_folder;
-mod tensorboard;
-mod tested;
+mod device;
+mod flags;
+mod format;
+mod html;
+mod loading;
+mod model_summary;
+mod options;
+mod quality;
+mod run;
+mod shell;
+mod terminal;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use cli::Command;
 
+/// The variable that names a smaller instruction set for the CPU backend, for measurements and tests.
+const INSTRUCTION_SET: &str = "SOFTSTEP_INSTRUCTION_SET";
 /// The most threads that are asked for on a machine with fewer processors.
 const MAX_THREADS: usize = 64;
 /// The stack of a thread that runs a command, as the first thread of a process has it.
@@ -23,29 +31,34 @@ fn main() -> ExitCode {
     let started = Instant::now();
     keep_mesa_quiet();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
-        .format(report::log_line)
+        .format(terminal::log_line)
         .init();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         // --help and --version also come this way, with exit code 0.
-        Err(error) => return report::usage_error(&cli::printable_error(error, std::env::args_os())),
+        Err(error) => return terminal::usage_error(&cli::printable_error(error, std::env::args_os())),
     };
     let done = with_threads(|| run(&cli.command, started));
     match done {
         Ok(code) => code,
         Err(error) => {
-            report::error(&error);
+            terminal::error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
+    if let Some(name) = std::env::var_os(INSTRUCTION_SET) {
+        softstep::cpu::limit_instruction_set(&name.to_string_lossy()).context(INSTRUCTION_SET)?;
+    }
     match command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Predict(args) => pollster::block_on(commands::predict::run(args))
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Export(args) => commands::export::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Import(args) => commands::import::run(args).map(|()| ExitCode::SUCCESS),
         Command::Report(args) => commands::report::run(args).map(|()| ExitCode::SUCCESS),
         Command::Reproduce(args) => pollster::block_on(commands::reproduce::run(args))
             .map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
@@ -67,7 +80,10 @@ fn with_threads<T: Send>(command: impl FnOnce() -> T + Send) -> T {
     let most = processors.max(MAX_THREADS);
     let threads = asked.unwrap_or(processors).min(most);
     if asked.is_some_and(|asked| asked > most) {
-        report::notice(&format!("RAYON_NUM_THREADS={}: using {threads} threads, the most", asked.unwrap_or_default()));
+        terminal::notice(&format!(
+            "RAYON_NUM_THREADS={}: using {threads} threads, the most",
+            asked.unwrap_or_default()
+        ));
     }
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES);
     if pool(threads).build_global().is_ok() {
@@ -76,9 +92,9 @@ fn with_threads<T: Send>(command: impl FnOnce() -> T + Send) -> T {
     let fewer = std::iter::successors(Some(threads), |threads| Some(threads / 2)).take_while(|&threads| threads > 0);
     let granted = fewer.skip(1).find_map(|threads| pool(threads).build().ok());
     let granted_threads = granted.as_ref().map_or(1, rayon::ThreadPool::current_num_threads);
-    report::notice(&format!(
+    terminal::notice(&format!(
         "the system grants no more than {}, of {threads}: computing with fewer",
-        report::counted(granted_threads, "thread")
+        format::counted(granted_threads, "thread")
     ));
     match granted {
         Some(pool) => pool.install(command),

@@ -15,6 +15,8 @@
 //! The file's metadata has one entry, `softstep`: a JSON object with the fields of [`Metadata`]. Safetensors writes
 //! several entries in random order; with one entry, equal models make equal files.
 
+pub mod import;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
@@ -212,19 +214,24 @@ pub(crate) fn weight_tensors(prefix: &str, parameters: &Parameters) -> Result<Ve
     for node in Plan::new(&parameters.architecture).nodes {
         let Some(index) = node.weights else { continue };
         let layer = &parameters.layers[index];
-        let (weights, bias) = layer.values.split_at(layer.inputs * layer.outputs);
-        let values = (0..layer.outputs * layer.inputs).map(|at| {
-            let (output, input) = (at / layer.inputs, at % layer.inputs);
-            &weights[row_of(&node, input) * layer.outputs + output]
-        });
+        let values = pytorch_weights(&node, layer);
+        let bias = &layer.values[layer.inputs * layer.outputs..];
         tensors.push(Tensor::new(
             name(prefix, &node, "weight"),
             weight_shape(&node, layer.inputs, layer.outputs),
-            values,
+            values.iter(),
         )?);
         tensors.push(Tensor::new(name(prefix, &node, "bias"), vec![layer.outputs], bias.iter())?);
     }
     Ok(tensors)
+}
+
+/// Weights of a node without the bias, in the order and shape that PyTorch has them: `[outputs, inputs]` for linear,
+/// `[outputs, channels, height, width]` for conv2d, `[channels]` for batch normalisation. The inputs of a linear layer
+/// that reads an image are ordered with channels first.
+pub fn pytorch_weights(node: &Node, weights: &Weights) -> Vec<f32> {
+    let Weights { inputs, outputs, values } = weights;
+    (0..outputs * inputs).map(|at| values[row_of(node, at % inputs) * outputs + at / inputs]).collect()
 }
 
 /// Shape of a weight in PyTorch: `[outputs, inputs]` for linear, `[outputs, channels, height, width]` for conv2d,

@@ -65,6 +65,7 @@ impl Optimizer {
 }
 
 /// An optimizer: its settings, formulas, error bounds and WGSL part.
+#[doc(hidden)]
 pub trait Entry: Sized {
     /// Name on the command line and in files.
     const NAME: &'static str;
@@ -72,7 +73,7 @@ pub trait Entry: Sized {
     const LABEL: &'static str;
     /// Default learning rate for unknown data.
     const LEARNING_RATE: f32;
-    /// Names of the settings, on the command line (there with `-` for `_`) and in files.
+    /// Names of the settings.
     const SETTINGS: &'static [&'static str];
     /// WGSL part of a kernel: a function `update`.
     const SHADER: Part;
@@ -83,7 +84,7 @@ pub trait Entry: Sized {
     /// Checks the range of each setting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first setting out of range by its flag of `softstep train`.
+    /// [`Error::Invalid`] naming the first setting out of range by its name.
     fn check(&self) -> Result<()>;
 
     /// Factors that a device multiplies the moments by in step `step`, from 1.
@@ -131,6 +132,7 @@ pub trait Entry: Sized {
 
 /// The update of a layer, with bounds on the errors of an f32 computation.
 #[derive(Debug, Default)]
+#[doc(hidden)]
 pub struct BoundedUpdate {
     /// The new parameters.
     pub parameters: Bounded,
@@ -165,7 +167,7 @@ impl Optimizer {
         with_optimizer!(self, entry => rate(entry))
     }
 
-    /// Names of the settings, on the command line (there with `-` for `_`) and in files.
+    /// Names of the settings.
     pub fn setting_names(&self) -> &'static [&'static str] {
         fn settings<E: Entry>(_: &E) -> &'static [&'static str] {
             E::SETTINGS
@@ -194,7 +196,7 @@ impl Optimizer {
     /// Checks the range of each setting.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first setting out of range by its flag of `softstep train`.
+    /// [`Error::Invalid`] naming the first setting out of range by its name.
     pub fn check(&self) -> Result<()> {
         with_optimizer!(self, entry => entry.check())
     }
@@ -203,6 +205,22 @@ impl Optimizer {
     pub fn moment_scales(&self, step: u64) -> [f64; 2] {
         with_optimizer!(self, entry => Entry::moment_scales(entry, step))
     }
+}
+
+/// Checks the decay rates of an optimizer's moments.
+fn check_betas([beta1, beta2]: [f64; 2]) -> Result<()> {
+    must((0.0..1.0).contains(&beta1), "`beta1`", beta1, "at least 0 and below 1")?;
+    must((0.0..1.0).contains(&beta2), "`beta2`", beta2, "at least 0 and below 1")
+}
+
+/// Checks a weight decay.
+fn check_weight_decay(weight_decay: f32) -> Result<()> {
+    must(weight_decay >= 0.0 && weight_decay.is_finite(), "`weight_decay`", weight_decay, "at least 0 and finite")
+}
+
+/// Override constants of the decay rates of an optimizer's moments, with 1 − beta computed in f64.
+fn beta_constants([beta1, beta2]: [f64; 2]) -> Vec<(&'static str, f64)> {
+    vec![("BETA1", beta1), ("BETA2", beta2), ("REST1", 1.0 - beta1), ("REST2", 1.0 - beta2)]
 }
 
 /// Returns [`Error::Invalid`] with flag, value and rule unless `holds`.
@@ -236,6 +254,7 @@ impl From<Lion> for Optimizer {
 
 /// Stored form of an optimizer: flat fields. Without `optimizer` it is SGD, which was once the only one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[doc(hidden)]
 pub struct Settings {
     /// Name of the optimizer.
     #[serde(default = "sgd")]

@@ -133,7 +133,7 @@ async fn losses_at<B: Backend>(
             break;
         }
     }
-    backend.finish(&mut losses).await?;
+    backend.flush(&mut losses).await?;
     backend.restore(&start)?;
     Ok(losses)
 }
@@ -160,7 +160,7 @@ mod tests {
             augmentation: None,
         };
         let parameters = Parameters::new(&[&[64], hidden, &[10]].concat(), 0).unwrap();
-        let mut backend = CpuBackend::new(&parameters, Some(&training)).unwrap();
+        let mut backend = CpuBackend::new(&parameters, &training).unwrap();
         pollster::block_on(async {
             let before = backend.state().await.unwrap();
             let result = test(&mut backend, &config).await;

@@ -1,15 +1,16 @@
 //! Reference implementation in f64: everything that the kernels compute, written as plainly as the formulas read.
-//! Tests, `softstep doctor` and `--verify` compare with it. All matrices are row-major.
+//! Tests, `softstep doctor` and [`verify`](crate::verify) compare with it. All matrices are row-major.
 //!
 //! The functions panic if lengths do not fit the shapes. [`Network`] lowers a whole [`Plan`](crate::plan::Plan).
 
 mod network;
 
+pub use crate::deviation::Deviation;
 pub use network::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Bounded, Mode, Network, Pass, rounding};
 pub(crate) use network::{EPSILON, TOO_LARGE};
 
 use crate::data::Targets;
-use crate::loss::{Loss, Objective};
+use crate::loss::{Entry as _, Link, Objective, RowLoss, with_loss};
 use crate::model::Activation;
 use crate::model::activation::{Entry, with_entry};
 use crate::optimizer::{AdamW, Entry as _, Optimizer, Sgd, with_optimizer};
@@ -95,53 +96,36 @@ pub fn cross_entropy_backward(logits: &[f64], labels: &[u32], classes: usize) ->
 /// Loss of each row, `[rows]`, from a model's outputs, `[rows, outputs]`; the mean of the rows is the loss of the
 /// batch.
 pub fn losses(objective: &Objective<'_>, values: &[f64], targets: &Targets, outputs: usize) -> Vec<f64> {
-    let rows = values.chunks_exact(outputs).enumerate();
-    let scale = row_scales(objective, targets, outputs);
-    match (objective.loss, targets) {
-        (Loss::CrossEntropy, Targets::Classes(labels)) => rows
-            .map(|(row, logits)| {
-                let log_sum = log_sum_exp(logits);
-                let shares = class_shares(objective, labels[row], outputs);
-                scale[row] * shares.iter().zip(logits).map(|(share, logit)| share * (log_sum - logit)).sum::<f64>()
-            })
-            .collect(),
-        (Loss::BinaryCrossEntropy, Targets::Classes(labels)) => {
-            let weight = |row| scale[row] * f64::from(objective.weight(labels[row]));
-            rows.map(|(row, z)| weight(row) * (softplus(z[0]) - z[0] * f64::from(labels[row]))).collect()
-        }
-        _ => {
-            let squares = |(row, values): (usize, &[f64])| {
-                let squares = (0..outputs).map(|at| (values[at] - target(targets, row, at, outputs)).powi(2));
-                squares.sum::<f64>() / outputs as f64
-            };
-            rows.map(squares).collect()
-        }
-    }
+    let rows = row_losses(objective, values, targets, outputs);
+    rows.zip(row_scales(objective, targets, outputs)).map(|(row, scale)| scale * row.loss).collect()
 }
 
 /// Gradient of the batch's loss with respect to a model's outputs, `[rows, outputs]`.
 pub fn loss_backward(objective: &Objective<'_>, values: &[f64], targets: &Targets, outputs: usize) -> Vec<f64> {
     let batch = (values.len() / outputs) as f64;
-    let scale: Vec<f64> = row_scales(objective, targets, outputs).iter().map(|scale| scale / batch).collect();
-    let rows = values.chunks_exact(outputs).enumerate();
-    match (objective.loss, targets) {
-        (Loss::CrossEntropy, Targets::Classes(labels)) => rows
-            .flat_map(|(row, logits)| {
-                let shares = class_shares(objective, labels[row], outputs);
-                let sum: f64 = shares.iter().sum();
-                let scale = scale[row];
-                let d_logit = move |(p, share): (f64, f64)| scale * (sum * p - share);
-                softmax(logits, outputs).into_iter().zip(shares).map(d_logit).collect::<Vec<_>>()
-            })
-            .collect(),
-        (Loss::BinaryCrossEntropy, Targets::Classes(labels)) => {
-            let weight = |row| scale[row] * f64::from(objective.weight(labels[row]));
-            rows.map(|(row, z)| weight(row) * (sigmoid(z[0]) - f64::from(labels[row]))).collect()
-        }
-        _ => {
-            let error = |at: usize| values[at] - target(targets, at / outputs, at % outputs, outputs);
-            (0..values.len()).map(|at| 2.0 * error(at) / values.len() as f64).collect()
-        }
+    let rows = row_losses(objective, values, targets, outputs).zip(row_scales(objective, targets, outputs));
+    rows.flat_map(|(row, scale)| row.gradient.values.into_iter().map(move |d| d * (scale / batch))).collect()
+}
+
+/// Loss and gradient of each row by the entry of the loss.
+fn row_losses<'a>(
+    objective: &'a Objective<'_>,
+    values: &'a [f64],
+    targets: &'a Targets,
+    outputs: usize,
+) -> impl Iterator<Item = RowLoss> + 'a {
+    let exact = vec![0.0; outputs];
+    values.chunks_exact(outputs).enumerate().map(move |(row, values)| {
+        let target = targets.target(row, outputs);
+        with_loss!(objective.loss, E => E::row(objective, values, &exact, target))
+    })
+}
+
+/// Predicted class of each row of outputs, `[rows]`, the lowest if several tie.
+pub fn predictions(link: Link, outputs: &[f64], columns: usize) -> Vec<u32> {
+    match link {
+        Link::Sigmoid => outputs.iter().map(|&logit| u32::from(logit > 0.0)).collect(),
+        Link::Softmax | Link::Identity => argmax(outputs, columns),
     }
 }
 
@@ -155,13 +139,6 @@ pub fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// Coefficients of the classes in the loss of an example: class weight times share of the label.
-pub(crate) fn class_shares(objective: &Objective<'_>, label: u32, classes: usize) -> Vec<f64> {
-    let smoothing = f64::from(objective.label_smoothing);
-    let share = |class: u32| f64::from(u8::from(class == label)) * (1.0 - smoothing) + smoothing / classes as f64;
-    (0..classes as u32).map(|class| f64::from(objective.weight(class)) * share(class)).collect()
-}
-
 /// Scale that turns a plain mean over rows into the class-weighted mean: rows / sum of the weights.
 pub(crate) fn row_scales(objective: &Objective<'_>, targets: &Targets, outputs: usize) -> Vec<f64> {
     match targets {
@@ -170,14 +147,6 @@ pub(crate) fn row_scales(objective: &Objective<'_>, targets: &Targets, outputs: 
             vec![labels.len() as f64 / weight; labels.len()]
         }
         Targets::Values(values) => vec![1.0; values.len() / outputs],
-    }
-}
-
-/// Target of an output; one-hot for classes.
-pub(crate) fn target(targets: &Targets, row: usize, output: usize, outputs: usize) -> f64 {
-    match targets {
-        Targets::Classes(labels) => f64::from(u8::from(labels[row] as usize == output)),
-        Targets::Values(values) => f64::from(values[row * outputs + output]),
     }
 }
 
@@ -238,76 +207,4 @@ pub fn update(
 /// Converts values to f64.
 pub fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
-}
-
-/// The element of a tensor that deviates most from its expected value, relative to its tolerance.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Deviation {
-    /// Name of the tensor.
-    pub tensor: String,
-    /// Row and column of the element.
-    pub at: [usize; 2],
-    /// Computed value.
-    pub actual: f64,
-    /// Expected value.
-    pub expected: f64,
-    /// Tolerance of the difference.
-    pub tolerance: f64,
-}
-
-impl Deviation {
-    /// Finds the worst element of a tensor, `[rows, columns]`; `None` if the tensor is empty.
-    pub fn worst(
-        tensor: &str,
-        columns: usize,
-        actual: &[f64],
-        expected: &[f64],
-        tolerance: impl Fn(usize) -> f64,
-    ) -> Option<Self> {
-        assert_eq!(actual.len(), expected.len());
-        let excess = |index: usize| excess(actual[index], expected[index], tolerance(index));
-        let index = (0..actual.len()).max_by(|&a, &b| excess(a).total_cmp(&excess(b)))?;
-        Some(Self {
-            tensor: tensor.to_owned(),
-            at: [index / columns, index % columns],
-            actual: actual[index],
-            expected: expected[index],
-            tolerance: tolerance(index),
-        })
-    }
-
-    /// Returns true if the difference is within the tolerance.
-    pub fn is_within_tolerance(&self) -> bool {
-        self.excess() <= 1.0
-    }
-
-    /// Difference divided by the tolerance; infinite if a value is NaN.
-    pub fn excess(&self) -> f64 {
-        excess(self.actual, self.expected, self.tolerance)
-    }
-}
-
-fn excess(actual: f64, expected: f64, tolerance: f64) -> f64 {
-    let excess = (actual - expected).abs() / tolerance;
-    if actual == expected {
-        0.0
-    } else if excess.is_nan() {
-        f64::INFINITY
-    } else {
-        excess
-    }
-}
-
-impl std::fmt::Display for Deviation {
-    /// Formats the deviation, such as `gradient of layer 0 [3, 17]: 0.25 is not 0.24, off by 1.0e-2 where 1.0e-6 is
-    /// allowed`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { tensor, at: [row, column], actual, expected, tolerance } = self;
-        let relation = if self.is_within_tolerance() { "for" } else { "is not" };
-        let off = (actual - expected).abs();
-        write!(
-            f,
-            "{tensor} [{row}, {column}]: {actual:.6e} {relation} {expected:.6e}, off by {off:.1e} where {tolerance:.1e} is allowed"
-        )
-    }
 }

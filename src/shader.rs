@@ -9,6 +9,14 @@ pub struct Part {
     pub text: &'static str,
 }
 
+impl Part {
+    /// Name of the file, without folder and extension.
+    pub(crate) fn stem(&self) -> &'static str {
+        let name = self.path.rsplit_once('/').map_or(self.path, |(_, name)| name);
+        name.strip_suffix(".wgsl").unwrap_or(name)
+    }
+}
+
 /// The part with this path, without the extension.
 macro_rules! part {
     ($name:literal) => {

@@ -4,16 +4,15 @@
 //! The tolerance of each number is computed with the number: [`Network`] describes how, up to the gradients. The clip
 //! coefficient is bounded by those of the smallest and the largest norm that the gradients may have.
 
-use crate::backend::{Backend, DeviceInfo, Evaluation, KernelTime, Step, Training};
+use crate::backend::{Backend, DeviceInfo, Evaluation, Inference, KernelTime, Step, Training};
 use crate::data::{Examples, Targets};
 use crate::error::{Error, Result};
-use crate::loss::{Loss, Objective};
+use crate::loss::{Entry as _, Objective, with_loss};
 use crate::model::Parameters;
 use crate::optimizer::{Entry as _, Optimizer, TrainingState, with_optimizer};
 use crate::random;
 use crate::reference::{
-    Bounded, Deviation, EPSILON, Mode, Network, TOO_LARGE, class_shares, clip_coefficient, gradient_norm, log_sum_exp,
-    rounding, row_scales, sigmoid, softplus, target, widen,
+    Bounded, Deviation, EPSILON, Mode, Network, TOO_LARGE, clip_coefficient, gradient_norm, rounding, row_scales, widen,
 };
 
 /// Absolute tolerance for values lost to underflow in f32, with ample room.
@@ -66,10 +65,10 @@ impl<'a, B: Backend> Verified<'a, B> {
     }
 
     async fn verify(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
-        self.backend.finish(losses).await?;
+        self.backend.flush(losses).await?;
         let before = self.backend.state().await?;
         self.backend.step(step, losses).await?;
-        self.backend.finish(losses).await?;
+        self.backend.flush(losses).await?;
         let after = self.backend.state().await?;
         let Some(&loss) = losses.last() else { return Ok(()) };
         let rows = &self.order[step.first..step.first + step.batch];
@@ -88,7 +87,7 @@ impl<'a, B: Backend> Verified<'a, B> {
     }
 }
 
-impl<B: Backend> Backend for Verified<'_, B> {
+impl<B: Backend> Inference for Verified<'_, B> {
     type Set = B::Set;
 
     fn info(&self) -> &DeviceInfo {
@@ -99,6 +98,20 @@ impl<B: Backend> Backend for Verified<'_, B> {
         self.backend.upload(examples)
     }
 
+    async fn evaluate(&mut self, set: &B::Set) -> Result<Evaluation> {
+        self.backend.evaluate(set).await
+    }
+
+    async fn probabilities(&mut self, set: &B::Set) -> Result<Vec<f32>> {
+        self.backend.probabilities(set).await
+    }
+
+    async fn parameters(&mut self) -> Result<Parameters> {
+        self.backend.parameters().await
+    }
+}
+
+impl<B: Backend> Backend for Verified<'_, B> {
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()> {
         self.backend.begin_epoch(order)?;
         self.order.clear();
@@ -115,20 +128,8 @@ impl<B: Backend> Backend for Verified<'_, B> {
         }
     }
 
-    async fn finish(&mut self, losses: &mut Vec<f32>) -> Result<()> {
-        self.backend.finish(losses).await
-    }
-
-    async fn evaluate(&mut self, set: &B::Set) -> Result<Evaluation> {
-        self.backend.evaluate(set).await
-    }
-
-    async fn probabilities(&mut self, set: &B::Set) -> Result<Vec<f32>> {
-        self.backend.probabilities(set).await
-    }
-
-    async fn parameters(&mut self) -> Result<Parameters> {
-        self.backend.parameters().await
+    async fn flush(&mut self, losses: &mut Vec<f32>) -> Result<()> {
+        self.backend.flush(losses).await
     }
 
     async fn state(&mut self) -> Result<TrainingState> {
@@ -395,82 +396,17 @@ fn loss(
     let mut d_values = Bounded { values: Vec::new(), errors: Vec::new() };
     let rows = values.values.chunks_exact(outputs).zip(values.errors.chunks_exact(outputs));
     for (row, (values, errors)) in rows.enumerate() {
-        let (row_loss, row_error) = match (objective.loss, targets) {
-            (Loss::CrossEntropy, Targets::Classes(labels)) => {
-                let shares = class_shares(objective, labels[row], outputs);
-                cross_entropy(values, errors, &shares, &mut d_values)
-            }
-            (Loss::BinaryCrossEntropy, Targets::Classes(labels)) => {
-                binary_cross_entropy(values[0], errors[0], labels[row], objective.weight(labels[row]), &mut d_values)
-            }
-            _ => squared_error(values, errors, |at| target(targets, row, at, outputs), &mut d_values),
-        };
+        let target = targets.target(row, outputs);
+        let row_loss = with_loss!(objective.loss, E => E::row(objective, values, errors, target));
         let scale = scales[row];
-        loss += scale * row_loss;
-        losses.push(scale * row_loss);
-        loss_error += scale * (row_error + 8.0 * EPSILON * row_loss.abs());
-        let of_row = row * outputs..;
-        let d_row = d_values.values[of_row.clone()].iter_mut().zip(&mut d_values.errors[of_row]);
-        for (value, error) in d_row {
-            *value *= scale / batch;
-            *error = (*error * scale + f64::from(f32::MIN_POSITIVE)) / batch + 8.0 * EPSILON * value.abs();
+        loss += scale * row_loss.loss;
+        losses.push(scale * row_loss.loss);
+        loss_error += scale * (row_loss.error + 8.0 * EPSILON * row_loss.loss.abs());
+        for (value, error) in row_loss.gradient.values.into_iter().zip(row_loss.gradient.errors) {
+            let value = value * (scale / batch);
+            d_values.values.push(value);
+            d_values.errors.push((error * scale + f64::from(f32::MIN_POSITIVE)) / batch + 8.0 * EPSILON * value.abs());
         }
     }
     (Bounded { values: vec![loss / batch], errors: vec![loss_error / batch] }, losses, d_values)
-}
-
-/// Cross-entropy of a row and its error, for these coefficients of the classes; appends the gradient to `d_logits`.
-fn cross_entropy(row: &[f64], errors: &[f64], shares: &[f64], d_logits: &mut Bounded) -> (f64, f64) {
-    let classes = row.len();
-    let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let log_sum = log_sum_exp(row);
-    let probability = |class: usize| (row[class] - log_sum).exp();
-    // WGSL's exp(x) may be off by (3 + 2 |x|) ε, its log, its division and the sum by a few ε more.
-    let exp_error = |class: usize| errors[class] + EPSILON * (32.0 + 2.0 * (largest - row[class]));
-    let sum_error: f64 = (0..classes).map(|class| probability(class) * exp_error(class)).sum();
-    let sum_error = sum_error + rounding(classes);
-    let share_sum: f64 = shares.iter().sum();
-    let (mut loss, mut loss_error) = (0.0, 0.0);
-    for (class, &share) in shares.iter().enumerate() {
-        if share > 0.0 {
-            loss += share * (log_sum - row[class]);
-            let rounding = EPSILON * (16.0 + 2.0 * log_sum.abs() + 2.0 * row[class].abs());
-            loss_error += share * (sum_error + errors[class] + rounding);
-        }
-        let probability = probability(class);
-        let error = (probability * (exp_error(class) + sum_error).exp_m1()).min(1.0);
-        d_logits.values.push(share_sum * probability - share);
-        d_logits.errors.push(share_sum * error + 2.0 * EPSILON * (share_sum * probability + share));
-    }
-    (loss, loss_error + rounding(classes) * loss)
-}
-
-/// Binary cross-entropy of a row and its error, for one output whose sigmoid is the probability of class 1; appends the
-/// gradient to `d_logit`.
-fn binary_cross_entropy(z: f64, error: f64, label: u32, weight: f32, d_logit: &mut Bounded) -> (f64, f64) {
-    let (label, weight, p) = (f64::from(label), f64::from(weight), sigmoid(z));
-    let loss = softplus(z) - z * label;
-    let slope = p - label;
-    // The errors of exp and log are as in `cross_entropy`; near 0, the loss is the difference of equal numbers, or the
-    // log of about 1.
-    let loss_error = error * (slope.abs() + error).min(1.0) + EPSILON * (16.0 + 4.0 * z.abs());
-    let exp_error = (error + EPSILON * (32.0 + 2.0 * z.abs())).exp_m1();
-    d_logit.values.push(weight * slope);
-    d_logit.errors.push(weight * ((p * (1.0 - p) * exp_error).min(1.0) + 8.0 * EPSILON * (p + label)));
-    (weight * loss, weight * loss_error)
-}
-
-/// Mean squared error of a row and its error; appends the gradient to `d_outputs`.
-fn squared_error(row: &[f64], errors: &[f64], target: impl Fn(usize) -> f64, d_outputs: &mut Bounded) -> (f64, f64) {
-    let outputs = row.len();
-    let (mut loss, mut loss_error) = (0.0, 0.0);
-    for (at, (&value, &error)) in row.iter().zip(errors).enumerate() {
-        let difference = value - target(at);
-        let error = error + EPSILON * difference.abs();
-        loss += difference * difference / outputs as f64;
-        loss_error += (2.0 * difference.abs() * error + error * error) / outputs as f64;
-        d_outputs.values.push(2.0 * difference / outputs as f64);
-        d_outputs.errors.push(2.0 * error / outputs as f64);
-    }
-    (loss, loss_error + rounding(outputs) * loss)
 }

@@ -3,11 +3,11 @@
 mod oracle;
 
 use pollster::block_on;
-use softstep::backend::{Backend, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::backend::{Backend, Inference, Step, Training};
+use softstep::cpu::{CpuBackend, CpuModel};
 use softstep::data::{self, Examples, Features};
 use softstep::gpu::kernels::Matmul;
-use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
 use softstep::loss::{Loss, Objective};
 use softstep::model::{Activation, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
@@ -32,7 +32,7 @@ fn train<B: Backend>(backend: &mut B, examples: &Examples, batch_size: usize, st
                 let batch = batch_size.min(order.len() - first);
                 backend.step(Step { first, batch, learning_rate: rate }, &mut losses).await.unwrap();
             }
-            backend.finish(&mut losses).await.unwrap();
+            backend.flush(&mut losses).await.unwrap();
         }
     });
     losses
@@ -43,7 +43,7 @@ fn sgd(momentum: f32, nesterov: bool, weight_decay: f32) -> Optimizer {
 }
 
 fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> GpuBackend {
-    block_on(GpuBackend::new(gpu, parameters, Some(training), Readback::Pipelined)).unwrap()
+    block_on(GpuBackend::new(gpu, parameters, training, Readback::Pipelined)).unwrap()
 }
 
 /// The learning rate and the optimizer of the command's defaults.
@@ -65,8 +65,7 @@ fn agree(hidden: &[usize], tolerance: f32, (rate, optimizer): (f32, Optimizer)) 
             seed: 0,
             augmentation: None,
         };
-        let expected =
-            train(&mut CpuBackend::new(&parameters, Some(&training)).unwrap(), &data.train, batch_size, 100, rate);
+        let expected = train(&mut CpuBackend::new(&parameters, &training).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
             let gpu = gpu.clone().with_matmul(matmul).unwrap();
             let losses = train(&mut gpu_backend(&gpu, &parameters, &training), &data.train, batch_size, 100, rate);
@@ -160,7 +159,7 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
         augmentation: None,
     };
     let run = |readback| {
-        let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
+        let mut backend = block_on(GpuBackend::new(&gpu, &parameters, &training, readback)).unwrap();
         let losses = train(&mut backend, &data.train, 30, 101, 0.1);
         (losses, block_on(backend.parameters()).unwrap().sha256())
     };
@@ -196,7 +195,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
                 backend.begin_epoch(&order).unwrap();
                 for step in 0..28 {
                     if handover == Some(step) {
-                        backend.finish(&mut losses).await.unwrap();
+                        backend.flush(&mut losses).await.unwrap();
                         let state = backend.state().await.unwrap();
                         assert_eq!(state.moments.len(), optimizer.moments());
                         backend = fresh(6);
@@ -206,7 +205,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
                     }
                     backend.step(Step { first: 50 * step, batch: 50, learning_rate: 0.1 }, &mut losses).await.unwrap();
                 }
-                backend.finish(&mut losses).await.unwrap();
+                backend.flush(&mut losses).await.unwrap();
                 (losses, backend.state().await.unwrap())
             })
         };
@@ -228,7 +227,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
 
 #[test]
 fn a_fresh_backend_goes_on_from_a_state_with_the_same_bits() {
-    goes_on(|parameters, training| CpuBackend::new(parameters, Some(training)).unwrap());
+    goes_on(|parameters, training| CpuBackend::new(parameters, training).unwrap());
     let gpu = gpu();
     goes_on(|parameters, training| gpu_backend(&gpu, parameters, training));
 }
@@ -248,7 +247,7 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
         augmentation: None,
     };
     for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
-        let mut backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), readback)).unwrap();
+        let mut backend = block_on(GpuBackend::new(&gpu, &parameters, &training, readback)).unwrap();
         let order: Vec<u32> = (0..1438).collect();
         backend.begin_epoch(&order).unwrap();
         let mut losses = Vec::new();
@@ -262,7 +261,7 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
                 index + 1
             );
         }
-        block_on(backend.finish(&mut losses)).unwrap();
+        block_on(backend.flush(&mut losses)).unwrap();
         assert_eq!(losses.len(), 100);
     }
 }
@@ -298,12 +297,12 @@ fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() 
     for activation in Activation::ALL {
         let name = format!("{activation}, seed {seed}");
         let parameters = Parameters::with_activation(&[11, 18, 7], activation, seed).unwrap();
-        let mut cpu = CpuBackend::new(&parameters, None).unwrap();
+        let mut cpu = CpuModel::new(&parameters, Loss::default()).unwrap();
         let set = cpu.upload(&examples).unwrap();
         let expected = block_on(cpu.evaluate(&set)).unwrap();
         let expected_probabilities = oracle::widen(&block_on(cpu.probabilities(&set)).unwrap());
 
-        let mut backend = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+        let mut backend = block_on(GpuModel::new(&gpu(), &parameters, Loss::default())).unwrap();
         let set = backend.upload(&examples).unwrap();
         for _ in 0..2 {
             let actual = block_on(backend.evaluate(&set)).unwrap();
@@ -321,7 +320,10 @@ fn evaluation_agrees_with_the_cpu_beyond_one_chunk_and_probabilities_sum_to_1() 
 }
 
 /// What both backends refuse, in the same words.
-fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> softstep::Result<B>) -> Vec<String> {
+fn refusals<B: Backend, M: Inference>(
+    new: impl Fn(&Parameters, &Training<'_>) -> softstep::Result<B>,
+    model: impl Fn(&Parameters) -> softstep::Result<M>,
+) -> Vec<String> {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
     let training = |batch_size| Training {
@@ -339,15 +341,15 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
         Err(error) => said.push(format!("{what}: {error}")),
     };
     for sizes in [[5, 3], [4, 2]] {
-        refused("another shape", new(&Parameters::new(&sizes, 0).unwrap(), Some(&training(2))).map(drop));
+        refused("another shape", new(&Parameters::new(&sizes, 0).unwrap(), &training(2)).map(drop));
     }
-    refused("no layers", new(&Parameters { layers: vec![], ..parameters.clone() }, None).map(drop));
+    refused("no layers", model(&Parameters { layers: vec![], ..parameters.clone() }).map(drop));
     let mut short = parameters.clone();
     short.layers[0].values.pop();
-    refused("a value short", new(&short, None).map(drop));
-    refused("no batch", new(&parameters, Some(&training(0))).map(drop));
+    refused("a value short", model(&short).map(drop));
+    refused("no batch", new(&parameters, &training(0)).map(drop));
 
-    let mut backend = new(&parameters, Some(&training(2))).unwrap();
+    let mut backend = new(&parameters, &training(2)).unwrap();
     let wide = oracle::random_examples(10, 5, 3, 0);
     refused("a set of another shape", backend.upload(&wide).map(drop));
     let mut losses = Vec::new();
@@ -360,26 +362,23 @@ fn refusals<B: Backend>(new: impl Fn(&Parameters, Option<&Training<'_>>) -> soft
     for (first, batch) in [(4, 1), (1, 2), (2, 3), (0, 0), (usize::MAX - 1, 2)] {
         refused("a step that does not fit", step(&mut backend, first, batch));
     }
-    let mut without = new(&parameters, None).unwrap();
-    refused("no training data", without.begin_epoch(&[0]));
-    refused("no training data", step(&mut without, 0, 1));
-    refused("no training data", block_on(without.state()).map(drop));
-    let state = TrainingState { parameters, moments: vec![], best: None, updates: 0 };
-    refused("no training data", without.restore(&state));
+    refused("a set of another shape", model(&parameters).unwrap().upload(&wide).map(drop));
     said
 }
 
 #[test]
 fn both_backends_refuse_the_same_in_the_same_words() {
     let gpu = gpu();
-    let on_gpu =
-        refusals(|parameters, training| block_on(GpuBackend::new(&gpu, parameters, training, Readback::Pipelined)));
-    assert_eq!(on_gpu, refusals(CpuBackend::new));
+    let on_gpu = refusals(
+        |parameters, training| block_on(GpuBackend::new(&gpu, parameters, training, Readback::Pipelined)),
+        |parameters| block_on(GpuModel::new(&gpu, parameters, Loss::default())),
+    );
+    assert_eq!(on_gpu, refusals(CpuBackend::new, |parameters| CpuModel::new(parameters, Loss::default())));
     for words in [
         "5 features",
         "2 classes",
         "do not fit the model",
-        "--batch-size",
+        "`batch_size`",
         "an epoch of 0",
         "example 10",
         "batches of 2",
@@ -403,11 +402,11 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
         augmentation: None,
     };
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
-    let Err(error) = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)) else {
+    let Err(error) = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)) else {
         panic!("a batch of {most} was accepted");
     };
     let message = error.to_string();
-    assert!(message.contains("--batch-size") && message.contains(&most.to_string()), "{message}");
+    assert!(message.contains("`batch_size`") && message.contains(&most.to_string()), "{message}");
     assert!(gpu.with_matmul(Matmul::Narrow).is_err());
 }
 
@@ -441,7 +440,7 @@ fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
             };
             let parameters = Parameters::new(&[features, 6, 5], seed).unwrap();
             let run = |gpu: &Gpu| {
-                let backend = GpuBackend::new(gpu, &parameters, Some(&training), readback);
+                let backend = GpuBackend::new(gpu, &parameters, &training, readback);
                 let mut backend = block_on(backend).unwrap();
                 let losses = train(&mut backend, &examples, batch_size, 45, 0.01);
                 let set = backend.upload(&examples).unwrap();
@@ -462,10 +461,10 @@ fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
 fn fewer_classes_than_the_models_are_evaluated() {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let parameters = Parameters::new(&[4, 7], 0).unwrap();
-    let mut cpu = CpuBackend::new(&parameters, None).unwrap();
+    let mut cpu = CpuModel::new(&parameters, Loss::default()).unwrap();
     let set = cpu.upload(&examples).unwrap();
     let expected = block_on(cpu.evaluate(&set)).unwrap();
-    let mut gpu = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+    let mut gpu = block_on(GpuModel::new(&gpu(), &parameters, Loss::default())).unwrap();
     let set = gpu.upload(&examples).unwrap();
     assert_eq!(block_on(gpu.evaluate(&set)).unwrap().predictions, expected.predictions);
 }
@@ -484,7 +483,7 @@ fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
         augmentation: None,
     };
     let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());
-    let mut cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();
+    let mut cpu = CpuBackend::new(&parameters, &training).unwrap();
     let expected = first(train(&mut cpu, &data.train, 64, 20, 1e6));
     let gpu = gpu();
     assert!(expected.is_some());
@@ -504,7 +503,7 @@ fn models_read_floats_as_they_are_and_bytes_by_255() {
     let logits = oracle::Model::new(&parameters).logits(&oracle::inputs(&bytes, &(0..70).collect::<Vec<u32>>()));
     let expected = oracle::softmax(&logits, 4);
 
-    async fn both(backend: &mut impl Backend, [bytes, floats]: [&Examples; 2], expected: &[f64]) {
+    async fn both(backend: &mut impl Inference, [bytes, floats]: [&Examples; 2], expected: &[f64]) {
         for examples in [bytes, floats] {
             let set = backend.upload(examples).unwrap();
             let probabilities = backend.probabilities(&set).await.unwrap();
@@ -512,7 +511,7 @@ fn models_read_floats_as_they_are_and_bytes_by_255() {
             assert!(backend.evaluate(&set).await.unwrap().loss > 0.0);
         }
     }
-    let mut gpu = block_on(GpuBackend::new(&gpu(), &parameters, None, Readback::Pipelined)).unwrap();
+    let mut gpu = block_on(GpuModel::new(&gpu(), &parameters, Loss::default())).unwrap();
     block_on(both(&mut gpu, [&bytes, &floats], &expected));
-    block_on(both(&mut CpuBackend::new(&parameters, None).unwrap(), [&bytes, &floats], &expected));
+    block_on(both(&mut CpuModel::new(&parameters, Loss::default()).unwrap(), [&bytes, &floats], &expected));
 }

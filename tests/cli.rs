@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use binary::{Run, command, finished, softstep};
+use binary::{Run, command, finished, metrics, softstep, with};
 use serde_json::Value;
 use skip::skipped_outside_ci;
 use tempfile::TempDir;
@@ -22,15 +22,6 @@ const STEPS: usize = 3 * 21;
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
-}
-
-fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-    [arguments, more].concat()
-}
-
-fn metrics(run: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn keys(object: &Value) -> BTreeSet<&str> {

@@ -45,7 +45,7 @@ fn train<B: Backend>(mut backend: B, training: &Training<'_>, steps: usize, rate
                 let batch = training.batch_size.min(order.len() - first);
                 backend.step(Step { first, batch, learning_rate: rate }, &mut losses).await.unwrap();
             }
-            backend.finish(&mut losses).await.unwrap();
+            backend.flush(&mut losses).await.unwrap();
         }
         (losses, backend.parameters().await.unwrap())
     })
@@ -59,11 +59,11 @@ fn on_every_backend(
     steps: usize,
     rate: f32,
 ) -> Vec<(String, Vec<f32>, Parameters)> {
-    let (losses, after) = train(CpuBackend::new(parameters, Some(training)).unwrap(), training, steps, rate);
+    let (losses, after) = train(CpuBackend::new(parameters, training).unwrap(), training, steps, rate);
     let mut results = vec![("the CPU".to_owned(), losses, after)];
     for &matmul in gpu.matmul_choices() {
         let gpu = gpu.clone().with_matmul(matmul).unwrap();
-        let backend = block_on(GpuBackend::new(&gpu, parameters, Some(training), Readback::Pipelined)).unwrap();
+        let backend = block_on(GpuBackend::new(&gpu, parameters, training, Readback::Pipelined)).unwrap();
         let (losses, after) = train(backend, training, steps, rate);
         results.push((format!("the GPU by {matmul:?}"), losses, after));
     }
@@ -139,7 +139,7 @@ fn steps_on_one_thread_and_on_several_follow_the_oracle() {
                 expected.train_step(&inputs, examples.labels().unwrap(), &optimizer, 0.1);
             }
             let training = training(&examples, batch, optimizer, Some(0.3));
-            let backend = CpuBackend::new(&parameters, Some(&training)).unwrap();
+            let backend = CpuBackend::new(&parameters, &training).unwrap();
             let (_, actual) = train(backend, &training, 3, 0.1);
             oracle::assert_parameters_close(&format!("{sizes:?} {optimizer:?}"), &actual, &expected, 1e-5, 1e-5);
         }
@@ -226,7 +226,7 @@ fn a_norm_beyond_f32_shows_on_every_backend_and_is_not_a_wrong_device() {
             let mut values = after.layers[0].values.iter();
             assert!(values.all(|value| value.is_finite() == is_finite), "{backend}, {clip_norm:?}: {after:?}");
         }
-        let backend = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined)).unwrap();
+        let backend = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)).unwrap();
         train(Verified::new(backend, training, 1, 0), &training, 1, 0.1);
     }
 }
@@ -238,16 +238,16 @@ fn both_backends_refuse_a_norm_that_is_none() {
     let gpu = gpu();
     for norm in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let training = training(&digits.train, 64, PLAIN, Some(norm));
-        let on_cpu = CpuBackend::new(&parameters, Some(&training)).map(drop).unwrap_err().to_string();
-        let on_gpu = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined));
+        let on_cpu = CpuBackend::new(&parameters, &training).map(drop).unwrap_err().to_string();
+        let on_gpu = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined));
         assert_eq!(on_gpu.map(drop).unwrap_err().to_string(), on_cpu);
-        assert!(on_cpu.starts_with(&format!("--clip-norm {norm}: must be")), "{on_cpu}");
+        assert!(on_cpu.starts_with(&format!("`clip_norm` {norm}: must be")), "{on_cpu}");
     }
 }
 
 #[test]
 fn settings_written_before_there_was_clipping_load_without_it() {
-    let config = TrainingConfig { clip_norm: Some(0.1), ..TrainingConfig::default() };
+    let config = TrainingConfig::default().clip_norm(Some(0.1));
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<TrainingConfig>(&text).unwrap(), config);
     let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();

@@ -4,10 +4,10 @@ mod oracle;
 
 use oracle::{Model, assert_close, assert_parameters_close, random_dense, random_examples, random_parameters};
 use pollster::block_on;
-use softstep::backend::{Backend, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::backend::{Backend, Inference, Step, Training};
+use softstep::cpu::{CpuBackend, CpuModel};
 use softstep::data::Examples;
-use softstep::loss::Objective;
+use softstep::loss::{Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 
@@ -42,7 +42,7 @@ fn train(
         seed: 0,
         augmentation: None,
     };
-    let mut backend = CpuBackend::new(parameters, Some(&training)).unwrap();
+    let mut backend = CpuBackend::new(parameters, &training).unwrap();
     let mut losses = Vec::new();
     for _ in 0..epochs {
         backend.begin_epoch(order).unwrap();
@@ -51,7 +51,7 @@ fn train(
             block_on(backend.step(step, &mut losses)).unwrap();
         }
     }
-    block_on(backend.finish(&mut losses)).unwrap();
+    block_on(backend.flush(&mut losses)).unwrap();
     (losses, block_on(backend.parameters()).unwrap())
 }
 
@@ -200,7 +200,7 @@ fn a_nan_or_infinity_among_the_parameters_gives_a_nan_loss() {
             parameters.layers[layer].values[..outputs].fill(bad);
             let (losses, _) = train(&parameters, &examples, &[0, 1, 2, 3, 4, 5], (6, 1), Sgd::default(), 0.1);
             assert!(losses[0].is_nan(), "layer {layer}, {bad}: {losses:?}");
-            let mut backend = CpuBackend::new(&parameters, None).unwrap();
+            let mut backend = CpuModel::new(&parameters, Loss::default()).unwrap();
             let evaluation = block_on(backend.evaluate(&examples)).unwrap();
             assert!(evaluation.loss.is_nan(), "layer {layer}, {bad}: {evaluation:?}");
         }
@@ -213,7 +213,7 @@ fn probabilities_match_the_oracle_and_sum_to_one() {
     let examples = random_examples(2_001, 63, 11, 8);
     let mut parameters = random_parameters(&sizes, 9);
     parameters.layers[1].values.iter_mut().for_each(|value| *value *= 20.0);
-    let mut backend = CpuBackend::new(&parameters, None).unwrap();
+    let mut backend = CpuModel::new(&parameters, Loss::default()).unwrap();
     let probabilities = block_on(backend.probabilities(&examples)).unwrap();
     for row in probabilities.chunks_exact(11) {
         assert!((row.iter().sum::<f32>() - 1.0).abs() <= 1e-6, "{row:?}");
@@ -225,7 +225,7 @@ fn probabilities_match_the_oracle_and_sum_to_one() {
 
 #[test]
 fn scores_of_3_1_and_minus_3_give_88_12_and_0_percent() {
-    let mut backend = CpuBackend::new(&constant_logits(&[3.0, 1.0, -3.0]), None).unwrap();
+    let mut backend = CpuModel::new(&constant_logits(&[3.0, 1.0, -3.0]), Loss::default()).unwrap();
     let probabilities = block_on(backend.probabilities(&ones(&[0], 3))).unwrap();
     let rounded: Vec<f32> = probabilities.iter().map(|p| (p * 100.0).round() / 100.0).collect();
     assert_eq!(rounded, [0.88, 0.12, 0.0]);
@@ -234,7 +234,7 @@ fn scores_of_3_1_and_minus_3_give_88_12_and_0_percent() {
 #[test]
 fn two_classes_are_the_sigmoid_of_the_difference() {
     for difference in [-90.0, -30.0, -2.0, -1e-3, 0.0, 0.5, 10.0, 84.0] {
-        let mut backend = CpuBackend::new(&constant_logits(&[1.25 + difference, 1.25]), None).unwrap();
+        let mut backend = CpuModel::new(&constant_logits(&[1.25 + difference, 1.25]), Loss::default()).unwrap();
         let probabilities = block_on(backend.probabilities(&ones(&[0], 2))).unwrap();
         let difference = f64::from(1.25 + difference) - 1.25;
         let sigmoid = 1.0 / (1.0 + (-difference).exp());
@@ -247,7 +247,7 @@ fn evaluation_of_a_ragged_set_matches_the_oracle() {
     for count in [1, 999, 1_000, 1_001, 2_345] {
         let examples = random_examples(count, 30, 4, 11);
         let parameters = random_parameters(&[30, 12, 4], 12);
-        let mut backend = CpuBackend::new(&parameters, None).unwrap();
+        let mut backend = CpuModel::new(&parameters, Loss::default()).unwrap();
         let set = backend.upload(&examples).unwrap();
         let evaluation = block_on(backend.evaluate(&set)).unwrap();
         let indices: Vec<u32> = (0..count as u32).collect();
@@ -262,7 +262,7 @@ fn evaluation_of_a_ragged_set_matches_the_oracle() {
 
 #[test]
 fn the_lowest_of_equally_probable_classes_is_predicted() {
-    let mut backend = CpuBackend::new(&constant_logits(&[0.0, 2.0, 1.0, 2.0]), None).unwrap();
+    let mut backend = CpuModel::new(&constant_logits(&[0.0, 2.0, 1.0, 2.0]), Loss::default()).unwrap();
     let evaluation = block_on(backend.evaluate(&ones(&[1, 3], 4))).unwrap();
     assert_eq!((evaluation.predictions, evaluation.correct), (vec![1, 1], 1));
 }
@@ -284,7 +284,7 @@ fn a_run_repeats_bit_by_bit() {
 
 #[test]
 fn the_processor_has_a_name() {
-    let backend = CpuBackend::new(&random_parameters(&[4, 3], 0), None).unwrap();
+    let backend = CpuModel::new(&random_parameters(&[4, 3], 0), Loss::default()).unwrap();
     let info = backend.info();
     assert_eq!((info.backend, info.device_type), ("cpu", "cpu"));
     assert!(!info.name.trim().is_empty() && info.driver.starts_with("gemm "), "{info:?}");
@@ -296,7 +296,7 @@ fn evaluation_of_a_few_examples_of_many_features_takes_no_more_memory_than_they_
     let (features, count) = (6_000_000, 3);
     let labels: Vec<u32> = (0..count as u32).map(|label| label % 2).collect();
     let examples = Examples::new(vec![1u8; count * features], labels, features, 2).unwrap();
-    let mut backend = CpuBackend::new(&Parameters::new(&[features, 2], 0).unwrap(), None).unwrap();
+    let mut backend = CpuModel::new(&Parameters::new(&[features, 2], 0).unwrap(), Loss::default()).unwrap();
     let set = backend.upload(&examples).unwrap();
     assert!(block_on(backend.evaluate(&set)).unwrap().loss.is_finite());
     #[cfg(target_os = "linux")]

@@ -2,8 +2,8 @@
 
 use pollster::block_on;
 use softstep::augmentation::{Augment, Augmentation};
-use softstep::backend::{Backend, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::backend::{Backend, Inference, Step, Training};
+use softstep::cpu::{CpuBackend, CpuModel};
 use softstep::data::Examples;
 use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Parameters, Shape, parse_layers};
@@ -77,7 +77,7 @@ fn run(backend: &mut impl Backend, training: &Training<'_>, epochs: usize) -> so
                 let batch = training.batch_size.min(count - first);
                 backend.step(Step { first, batch, learning_rate: 0.01 }, &mut losses).await?;
             }
-            backend.finish(&mut losses).await?;
+            backend.flush(&mut losses).await?;
         }
         assert!(losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
         backend.state().await
@@ -86,7 +86,7 @@ fn run(backend: &mut impl Backend, training: &Training<'_>, epochs: usize) -> so
 
 /// Runs with every step verified.
 fn verify(name: &str, parameters: &Parameters, training: &Training<'_>, epochs: usize) {
-    let cpu = CpuBackend::new(parameters, Some(training)).unwrap();
+    let cpu = CpuBackend::new(parameters, training).unwrap();
     let mut backend = Verified::new(cpu, *training, 1, 0);
     run(&mut backend, training, epochs).unwrap_or_else(|error| panic!("{name}: {error}"));
     let found = backend.verification().unwrap();
@@ -142,7 +142,7 @@ fn evaluation_of_every_layer_is_the_references() {
         }
         let rows: Vec<u32> = (0..23).collect();
         let pass = Network::new(&parameters).forward(Bounded::inputs(&examples, &rows), Mode::Evaluation).unwrap();
-        let mut backend = CpuBackend::new(&parameters, None).unwrap().with_loss(softstep::loss::Loss::MeanSquaredError);
+        let mut backend = CpuModel::new(&parameters, softstep::loss::Loss::MeanSquaredError).unwrap();
         let outputs = block_on(backend.probabilities(&examples)).unwrap();
         for (at, &actual) in outputs.iter().enumerate() {
             let (expected, error) = (pass.outputs.values[at], pass.outputs.errors[at]);
@@ -158,7 +158,7 @@ fn a_restored_backend_goes_on_with_the_same_bits() {
         let augment = Augment { shift: 1.0, ..Augment::default() };
         let augmentation = matches!(shape, Shape::Image { .. }).then_some(Augmentation { augment, image: shape });
         let training = Training { augmentation, ..training(&examples, 5, ADAMW) };
-        let backend = || CpuBackend::new(&parameters, Some(&training)).unwrap();
+        let backend = || CpuBackend::new(&parameters, &training).unwrap();
         let mut whole = backend();
         let middle = run(&mut whole, &training, 1).unwrap();
         let end = run(&mut whole, &training, 1).unwrap();
@@ -173,7 +173,7 @@ fn a_restored_backend_goes_on_with_the_same_bits() {
 fn run_on(threads: usize, parameters: &Parameters, training: &Training<'_>) -> TrainingState {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
-        let mut backend = CpuBackend::new(parameters, Some(training)).unwrap();
+        let mut backend = CpuBackend::new(parameters, training).unwrap();
         assert_eq!(rayon::current_num_threads(), threads);
         run(&mut backend, training, 1).unwrap()
     })

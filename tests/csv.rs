@@ -135,7 +135,7 @@ fn every_mistake_is_refused_with_file_line_and_column() {
     };
     let many: String = (0..800).map(|row| format!("text {row},{}\n", row % 2)).collect();
     let cases = [
-        ("a,b\n1,x\n2,y\n", "c", "--target c: there is no such column; it has a, b"),
+        ("a,b\n1,x\n2,y\n", "c", "`target` c: there is no such column; it has a, b"),
         ("a,b\n1,x\n2,y,z\n", "b", "line 3: 3 values, where the header names 2"),
         ("a,b\n1,x\n2\n", "b", "line 3: 1 value, where the header names 2"),
         ("a,b\n1,x\n2,y\n\nthree,x\n", "b", "line 5, column \"a\": \"three\" is no number"),
@@ -151,7 +151,7 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         ("a,b\n\"1\n\",x\n2,\"\"\"y\n3,x\n\"\"4,y\n", "b", "line 4: a quote opens here"),
         ("\u{feff}\"a,b\n1,x\n", "b", "line 1: a quote opens here"),
         ("a,\n1,x\n2,y\n", "a", "no column is left to learn \"a\" from; left out, as there is no name"),
-        ("a,b\n1,x\n2,y\n", "A", "--target A: there is no such column; it has a, b: did you mean a?"),
+        ("a,b\n1,x\n2,y\n", "A", "`target` A: there is no such column; it has a, b: did you mean a?"),
         ("a,b\n", "b", "no rows"),
         ("", "b", "no rows"),
         ("b\nx\ny\n", "b", "no column is left to learn \"b\" from"),
@@ -167,7 +167,7 @@ fn every_mistake_is_refused_with_file_line_and_column() {
     }
     let regression = TableOptions { task: Some(Task::Regression), test: TestPart::Share(0.5), ..options("b") };
     assert!(refused("a,b\n1,2\n2,x\n", &regression).contains("line 3, column \"b\": \"x\" is no number"));
-    assert!(!refused("a,b\n1,2\n2,x\n", &regression).contains("--categorical"));
+    assert!(!refused("a,b\n1,2\n2,x\n", &regression).contains("`categorical`"));
     let constant: String = (0..40).map(|row| format!("{row}.5,{}\n", ["5", "5.0"][row % 2])).collect();
     let message = refused(&format!("a,b\n{constant}"), &regression);
     assert!(message.contains("the same target everywhere in its training part"), "{message}");
@@ -194,7 +194,7 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         let error = read(&flowers(), &TableOptions { test: TestPart::Share(share), ..options("kind") })
             .unwrap_err()
             .to_string();
-        assert!(error.contains(&format!("--test {share} of 200 examples")), "{error}");
+        assert!(error.contains(&format!("`test` {share} of 200 examples")), "{error}");
     }
 }
 
@@ -225,7 +225,7 @@ fn all_values_decide_whether_a_column_is_numeric() {
     ] {
         let error = read(&table(values), &options("b")).unwrap_err().to_string();
         let expected = format!("line {line}, column \"a\": {odd:?} is no number (nor are 4 more), and 15 of 20 values");
-        assert!(error.contains(&expected) && error.ends_with("pass with: --categorical a"), "{error} lacks {expected}");
+        assert!(error.contains(&expected) && error.ends_with("pass with: `categorical` a"), "{error} lacks {expected}");
         let categorical = TableOptions { categorical: vec!["a".into()], ..options("b") };
         assert_eq!(read(&table(values), &categorical).unwrap().train.features, 4);
     }
@@ -289,7 +289,7 @@ fn a_table_trains_goes_on_from_a_checkpoint_and_is_evaluated() {
     let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
     assert_eq!(again["parameters_sha256"], done["parameters_sha256"]);
     let refused = softstep(folder.path(), &["train", "--resume", "run", "--target", "size"]);
-    assert!(refused.code == 1 && refused.stderr.contains("--target beside --resume"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("--target conflicts with --resume"), "{refused:?}");
 }
 
 #[test]

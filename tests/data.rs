@@ -213,6 +213,20 @@ fn files_of_the_standard_shapes_are_read_gzipped_or_not() {
     assert_is_standard(&load_standard(folder.path()).unwrap());
 }
 
+/// Sets of MNIST's form are read from a folder of their name, beside MNIST's.
+#[test]
+fn fashion_mnist_and_kmnist_are_read_as_images_from_a_folder_of_their_name() {
+    for name in ["fashion-mnist", "kmnist"] {
+        let parent = tempfile::tempdir().unwrap();
+        std::fs::rename(standard().keep(), parent.path().join(name)).unwrap();
+        let data = store([parent.path()]).load(name, &mut quiet).unwrap();
+        assert_is_standard(&data);
+        assert_eq!(data.name, name);
+        let image = softstep::model::Shape::Image { height: 28, width: 28, channels: 1 };
+        assert_eq!(data.shape(), image, "a convolution reads images");
+    }
+}
+
 #[test]
 fn a_standard_set_of_another_size_is_refused() {
     for count in [60_100u32, 59_900] {
@@ -342,7 +356,7 @@ fn auto_names_a_folder_it_cannot_write_to_as_what_keeps_mnist_away() {
     assert_eq!(data.unwrap().name, "digits");
     let folder = file.path().join("mnist").display().to_string();
     assert!(notice.contains(&format!("(cannot create folder {folder}: ")) && !notice.contains('\n'), "{notice}");
-    assert!(notice.contains("--data-dir"), "{notice}");
+    assert!(notice.contains("`data_dir`"), "{notice}");
 }
 
 #[test]

@@ -162,7 +162,10 @@ fn a_range_test_finds_the_rate_draws_its_curve_and_changes_nothing_else() {
     let given = run(&["--lr", &(rate as f32).to_string(), "--out", "given"]).last_json();
     assert_eq!(auto["parameters_sha256"], given["parameters_sha256"]);
     let resumed = softstep(folder.path(), &["train", "--resume", "auto", "--lr", "auto"]);
-    assert!(resumed.code == 1 && resumed.stderr.contains("--lr auto: the run in auto has --lr "), "{resumed:?}");
+    assert!(
+        resumed.code == 1 && resumed.stderr.contains("--lr auto conflicts with the run in auto, which uses --lr "),
+        "{resumed:?}"
+    );
     let refused = run(&["--lr", "fast"]);
     assert!(refused.code == 2 && refused.stderr.contains("a rate is a number such as 0.01, or auto"), "{refused:?}");
 }

@@ -19,7 +19,18 @@ fn doctor_finds_this_machine_fit_on_one_page_and_as_json() {
     let folder = tempfile::tempdir().unwrap();
     let run = softstep(folder.path(), &["doctor"]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
-    for part in ["processor", "auto", "limits", "kernels", "costs", "training", "data", "runs", "training works here"] {
+    for part in [
+        "processor",
+        "CPU bits",
+        "auto",
+        "limits",
+        "kernels",
+        "costs",
+        "training",
+        "data",
+        "runs",
+        "training works here",
+    ] {
         assert!(run.stdout.contains(part), "{part:?} is not in\n{}", run.stdout);
     }
     assert!(run.stdout.lines().count() <= 40, "{}", run.stdout);

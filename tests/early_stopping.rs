@@ -5,16 +5,16 @@ mod binary;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use binary::softstep;
+use binary::{metrics, softstep};
 use pollster::block_on;
 use serde_json::Value;
-use softstep::backend::{Backend, Training};
+use softstep::backend::{Backend, Inference, Training};
 use softstep::checkpoint::{self, Metadata};
 use softstep::cpu::CpuBackend;
 use softstep::data;
 use softstep::loss::Objective;
 use softstep::model::Parameters;
-use softstep::trainer::{self, Course, Event, Keep, Position, Summary, TrainingConfig};
+use softstep::trainer::{self, Event, Keep, Position, RunOptions, Summary, TrainingConfig};
 
 /// It learns the training part by heart, and the validation loss soon rises.
 const TRAIN: [&str; 14] = [
@@ -36,9 +36,7 @@ const TRAIN: [&str; 14] = [
 
 /// The epochs of a run, from `metrics.jsonl`.
 fn epochs(run: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line.get("test_loss").is_some()).collect()
+    metrics(run).into_iter().filter(|line| line.get("test_loss").is_some()).collect()
 }
 
 fn number(value: &Value, name: &str) -> f64 {
@@ -142,7 +140,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
         augmentation: None,
     };
     let stop = AtomicBool::new(false);
-    let mut backend = CpuBackend::new(&Parameters::initialize(&architecture, 1).unwrap(), Some(&training)).unwrap();
+    let mut backend = CpuBackend::new(&Parameters::initialize(&architecture, 1).unwrap(), &training).unwrap();
     let (mut position, mut best) = (Position::START, None);
     if let Some(bytes) = from {
         let (metadata, state) = checkpoint::from_safetensors("c", bytes).unwrap();
@@ -151,9 +149,9 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
     }
     let (validation, test) = (backend.upload(&validation).unwrap(), backend.upload(&data.test).unwrap());
     let mut file = Vec::new();
-    let course = Course { from: position, best: best.as_ref(), checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: position, best: best.as_ref(), checkpoint_every: None, stop: &stop };
     let ended =
-        block_on(trainer::train(&mut backend, config, train.len(), Some(&validation), &test, &course, |event| {
+        block_on(trainer::train(&mut backend, config, train.len(), Some(&validation), &test, &options, |event| {
             match event {
                 Event::EpochTrained { epoch } => stop.store(epoch == stop_after, Ordering::Relaxed),
                 Event::Checkpoint { position, state } => {
@@ -188,18 +186,16 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
 
 #[test]
 fn a_run_that_goes_on_from_a_checkpoint_stops_at_the_same_epoch_with_the_same_best_parameters() {
-    let config = TrainingConfig {
-        hidden: vec![32],
-        epochs: 60,
-        batch_size: 16,
-        learning_rate: 0.3,
-        schedule: softstep::optimizer::Schedule::Constant,
-        seed: 1,
-        validation: 0.3,
-        patience: std::num::NonZeroUsize::new(3),
-        keep: Keep::Best,
-        ..Default::default()
-    };
+    let config = TrainingConfig::default()
+        .hidden(vec![32])
+        .epochs(60)
+        .batch_size(16)
+        .learning_rate(0.3)
+        .schedule(softstep::optimizer::Schedule::Constant)
+        .seed(1)
+        .validation(0.3)
+        .patience(std::num::NonZeroUsize::new(3))
+        .keep(Keep::Best);
     let expected = run(&config, None, usize::MAX);
     let summary = expected.0.clone().unwrap();
     let best = summary.best.unwrap();

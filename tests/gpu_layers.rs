@@ -4,10 +4,10 @@ mod oracle;
 
 use pollster::block_on;
 use softstep::augmentation::{Augment, Augmentation};
-use softstep::backend::{Backend, Step, Training};
+use softstep::backend::{Backend, Inference, Step, Training};
 use softstep::data::Examples;
-use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
+use softstep::loss::{Loss, Objective};
 use softstep::model::{Architecture, Parameters, Shape, parse_layers};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 use softstep::reference::{Bounded, Mode, Network, softmax};
@@ -49,7 +49,7 @@ fn training<'a>(examples: &'a Examples, batch_size: usize, optimizer: Optimizer)
 
 /// Trains some epochs with every step verified; the last batch of each is ragged.
 fn verify(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>, name: &str) {
-    let backend = block_on(GpuBackend::new(gpu, parameters, Some(training), Readback::Pipelined))
+    let backend = block_on(GpuBackend::new(gpu, parameters, training, Readback::Pipelined))
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut backend = Verified::new(backend, *training, 1, 0);
     let order: Vec<u32> = (0..training.examples.len() as u32).rev().collect();
@@ -62,7 +62,7 @@ fn verify(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>, name: &st
                 let step = Step { first, batch, learning_rate: 0.02 };
                 backend.step(step, &mut losses).await.unwrap_or_else(|error| panic!("{name}: {error}"));
             }
-            backend.finish(&mut losses).await.unwrap();
+            backend.flush(&mut losses).await.unwrap();
         }
     });
     let found = backend.verification().unwrap();
@@ -146,7 +146,7 @@ fn evaluation_skips_dropout_and_uses_running_statistics() {
             statistics.variance.iter_mut().enumerate().for_each(|(at, variance)| *variance = 0.5 + 0.1 * at as f32);
         }
         let examples = oracle::random_examples(37, input.iter().product(), 10, 6);
-        let mut backend = block_on(GpuBackend::new(&gpu, &parameters, None, Readback::Pipelined)).unwrap();
+        let mut backend = block_on(GpuModel::new(&gpu, &parameters, Loss::default())).unwrap();
         let set = backend.upload(&examples).unwrap();
         let probabilities = block_on(backend.probabilities(&set)).unwrap();
         let inputs = Bounded::inputs(&examples, &(0..37).collect::<Vec<_>>());
@@ -165,7 +165,7 @@ fn a_streamed_data_set_a_restored_state_and_a_split_step_give_the_same_bits() {
     let training = Training { clip_norm: Some(1.0), ..training(&examples, 8, AdamW::default().into()) };
     let order: Vec<u32> = (0..40).collect();
     let run = |gpu: &Gpu, handover: Option<usize>| {
-        let new = || block_on(GpuBackend::new(gpu, &parameters, Some(&training), Readback::Pipelined)).unwrap();
+        let new = || block_on(GpuBackend::new(gpu, &parameters, &training, Readback::Pipelined)).unwrap();
         let mut backend = new();
         let mut losses = Vec::new();
         block_on(async {
@@ -173,7 +173,7 @@ fn a_streamed_data_set_a_restored_state_and_a_split_step_give_the_same_bits() {
                 backend.begin_epoch(&order).unwrap();
                 for step in 0..5 {
                     if handover == Some(5 * epoch + step) {
-                        backend.finish(&mut losses).await.unwrap();
+                        backend.flush(&mut losses).await.unwrap();
                         let state = backend.state().await.unwrap();
                         backend = new();
                         backend.begin_epoch(&order).unwrap();
@@ -182,7 +182,7 @@ fn a_streamed_data_set_a_restored_state_and_a_split_step_give_the_same_bits() {
                     let step = Step { first: 8 * step, batch: 8, learning_rate: 0.01 };
                     backend.step(step, &mut losses).await.unwrap();
                 }
-                backend.finish(&mut losses).await.unwrap();
+                backend.flush(&mut losses).await.unwrap();
             }
             (losses, backend.state().await.unwrap())
         })

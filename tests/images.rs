@@ -95,7 +95,7 @@ fn a_folder_of_images_trains_goes_on_from_a_checkpoint_and_is_evaluated() {
     let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
     assert_eq!(again["parameters_sha256"], done["parameters_sha256"]);
     let refused = softstep(folder.path(), &["train", "--resume", "run", "--color", "rgb"]);
-    assert!(refused.code == 1 && refused.stderr.contains("--color beside --resume"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("--color conflicts with --resume"), "{refused:?}");
 
     // A folder of other images has no part that the model was trained on, but for its name.
     fs::create_dir(folder.path().join("new")).unwrap();
@@ -158,7 +158,7 @@ fn the_test_part_is_a_folder_beside_or_elsewhere_or_a_share_by_the_seed() {
         assert!(error.contains(expected), "{error}");
     };
     refused("all", elsewhere, "has its own test part");
-    refused("all/train", TestPart::Share(0.0), "all/train: --test 0 of 20 examples");
+    refused("all/train", TestPart::Share(0.0), "all/train: `test` 0 of 20 examples");
     fs::create_dir(path("all/test/squares")).unwrap();
     fs::copy(path("all/test/circles/drawing 1.png"), path("all/test/squares/1.png")).unwrap();
     let error = load(&path("all"), &rgb, 3).unwrap_err().to_string();
@@ -218,7 +218,7 @@ fn parts_are_found_by_any_of_their_names_in_any_case_and_in_any_order_with_the_c
     }
     let data = load(&path("three/data"), &rgb, 3).unwrap();
     assert_eq!((data.train.len(), data.test.len()), (12, 4));
-    assert!(notices(&data).contains("data/val is not used") && notices(&data).contains("--validation"), "{data:?}");
+    assert!(notices(&data).contains("data/val is not used") && notices(&data).contains("`validation`"), "{data:?}");
     // One level too deep.
     let deep = load(&path("three"), &rgb, 3).unwrap();
     assert_eq!(deep.sha256(), data.sha256());

@@ -6,11 +6,11 @@ use oracle::{assert_close, random_examples, random_floats, random_parameters, ra
 use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use softstep::backend::{Backend, Evaluation, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::backend::{Backend, Evaluation, Inference, Step, Training};
+use softstep::cpu::{CpuBackend, CpuModel};
 use softstep::data::{self, Examples};
-use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::{ClassWeights, Loss, Objective};
+use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
+use softstep::loss::{ClassWeights, Link, Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 use softstep::verify::Verified;
@@ -20,7 +20,7 @@ fn gpu() -> Gpu {
 }
 
 fn gpu_backend(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>) -> GpuBackend {
-    block_on(GpuBackend::new(gpu, parameters, Some(training), Readback::Pipelined)).unwrap()
+    block_on(GpuBackend::new(gpu, parameters, training, Readback::Pipelined)).unwrap()
 }
 
 const WEIGHTS: [f32; 5] = [0.5, 2.0, 1.25, 0.75, 3.0];
@@ -29,18 +29,31 @@ const WEIGHTS: [f32; 5] = [0.5, 2.0, 1.25, 0.75, 3.0];
 fn objectives(count: usize, features: usize, seed: u64) -> Vec<(&'static str, Objective<'static>, Examples)> {
     let objective = |loss, label_smoothing, class_weights| Objective { loss, label_smoothing, class_weights };
     let (classes, two) = (random_examples(count, features, 5, seed), random_examples(count, features, 2, seed));
-    vec![
+    let mut all = vec![
         ("cross-entropy", objective(Loss::CrossEntropy, 0.0, &[][..]), classes.clone()),
         ("smoothed cross-entropy", objective(Loss::CrossEntropy, 0.2, &[]), classes.clone()),
         ("weighted cross-entropy", objective(Loss::CrossEntropy, 0.0, &WEIGHTS), classes.clone()),
         ("both", objective(Loss::CrossEntropy, 0.1, &WEIGHTS), random_floats(count, features, 5, seed)),
         ("bce", objective(Loss::BinaryCrossEntropy, 0.0, &[]), two.clone()),
         ("weighted bce", objective(Loss::BinaryCrossEntropy, 0.0, &WEIGHTS[..2]), two),
-        ("mse of classes", objective(Loss::MeanSquaredError, 0.0, &[]), classes),
-        ("mse", objective(Loss::MeanSquaredError, 0.0, &[]), random_values(count, features, 3, seed)),
-        ("mse of one value", objective(Loss::MeanSquaredError, 0.0, &[]), random_values(count, features, 1, seed)),
-        ("mse of 20 values", objective(Loss::MeanSquaredError, 0.0, &[]), random_values(count, features, 20, seed)),
-    ]
+    ];
+    for loss in Loss::ALL.into_iter().filter(|loss| loss.link() == Link::Identity) {
+        // Targets in -6..6, so that many errors are above 1.
+        let values = |outputs| {
+            let examples = random_values(count, features, outputs, seed);
+            let data::Targets::Values(values) = &*examples.targets else { unreachable!() };
+            let targets: data::Targets = values.iter().map(|value| 3.0 * value).collect::<Vec<f32>>().into();
+            Examples { targets: targets.into(), ..examples }
+        };
+        let kinds =
+            [("classes", classes.clone()), ("values", values(3)), ("one value", values(1)), ("20 values", values(20))];
+        all.extend(
+            kinds.map(|(of, examples)| {
+                (&*format!("{} of {of}", loss.name()).leak(), objective(loss, 0.0, &[]), examples)
+            }),
+        );
+    }
+    all
 }
 
 /// Layer sizes for a loss and examples.
@@ -57,7 +70,7 @@ fn train<B: Backend>(mut backend: B, training: &Training<'_>, order: &[u32], rat
             let step = Step { first: index * training.batch_size, batch: batch.len(), learning_rate: rate };
             backend.step(step, &mut losses).await.unwrap();
         }
-        backend.finish(&mut losses).await.unwrap();
+        backend.flush(&mut losses).await.unwrap();
         (losses, backend.parameters().await.unwrap())
     })
 }
@@ -103,7 +116,7 @@ fn gradients_of_every_loss_match_finite_differences_in_f64_on_both_backends() {
                     assert_close(&format!("{name}, layer {layer}"), &gradient, expected, 1e-5, 2e-6);
                 }
             };
-            let cpu = CpuBackend::new(&before, Some(&training)).unwrap();
+            let cpu = CpuBackend::new(&before, &training).unwrap();
             check("CPU".into(), train(cpu, &training, &order, 1.0));
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
@@ -139,7 +152,7 @@ fn steps_of_every_loss_agree_between_the_backends_and_verify_with_every_activati
             augmentation: None,
         };
         let order: Vec<u32> = (0..150).map(|index| index * 7 % 150).collect();
-        let cpu = Verified::new(CpuBackend::new(&parameters, Some(&training)).unwrap(), training, 1, 0);
+        let cpu = Verified::new(CpuBackend::new(&parameters, &training).unwrap(), training, 1, 0);
         let (expected, _) = train(cpu, &training, &order, rate);
         for &matmul in gpu.matmul_choices() {
             let gpu = gpu.clone().with_matmul(matmul).unwrap();
@@ -155,8 +168,10 @@ fn verification_catches_a_bug_in_every_loss() {
     for (name, text, other) in [
         ("weighted cross-entropy", "target_sum * probabilities", "1.001 * target_sum * probabilities"),
         ("weighted bce", "weight * (sigmoid - f32(label))", "1.001 * weight * (sigmoid - f32(label))"),
-        ("mse of classes", "(2.0 / (f32(OUTPUTS)", "(2.002 / (f32(OUTPUTS)"),
-        ("mse", "return sum / f32(OUTPUTS);", "return 1.001 * sum / f32(OUTPUTS);"),
+        ("mse of classes", "return 2.0 * errors;", "return 2.002 * errors;"),
+        ("mse of values", "return sum / f32(OUTPUTS);", "return 1.001 * sum / f32(OUTPUTS);"),
+        ("huber of values", "select(errors, sign(errors)", "select(errors, 1.001 * sign(errors)"),
+        ("huber of values", "sizes - 0.5", "sizes - 0.501"),
     ] {
         let (_, objective, examples) =
             objectives(40, 9, 5).into_iter().find(|(candidate, ..)| *candidate == name).unwrap();
@@ -197,7 +212,7 @@ fn outputs_of_ten_thousand_give_finite_losses_and_gradients_on_both_backends() {
                 augmentation: None,
             };
             let order: Vec<u32> = (0..37).collect();
-            let cpu = CpuBackend::new(&parameters, Some(&training)).unwrap();
+            let cpu = CpuBackend::new(&parameters, &training).unwrap();
             let gpu = gpu_backend(&gpu, &parameters, &training);
             let runs = [train(cpu, &training, &order, 0.1), train(gpu, &training, &order, 0.1)];
             let expected = oracle_loss(&oracle::Model::new(&parameters), &objective, &examples, &order);
@@ -217,7 +232,7 @@ fn on_both(parameters: &Parameters, training: &Training<'_>, epochs: usize, rate
     let order = order.repeat(1);
     let mut all = [parameters.clone(), parameters.clone()];
     for _ in 0..epochs {
-        let cpu = CpuBackend::new(&all[0], Some(training)).unwrap();
+        let cpu = CpuBackend::new(&all[0], training).unwrap();
         all[0] = train(cpu, training, &order, rate).1;
         let backend = gpu_backend(&gpu(), &all[1], training);
         all[1] = train(backend, training, &order, rate).1;
@@ -263,9 +278,8 @@ fn softmax_over_two_classes_and_one_sigmoid_output_trained_from_equivalent_start
 
 /// Evaluates on both backends.
 fn evaluations(parameters: &Parameters, loss: Loss, examples: &Examples) -> [(Evaluation, Vec<f32>); 2] {
-    let mut cpu = CpuBackend::new(parameters, None).unwrap().with_loss(loss);
-    let backend = block_on(GpuBackend::new(&gpu(), parameters, None, Readback::Pipelined)).unwrap();
-    let mut gpu = backend.with_loss(loss);
+    let mut cpu = CpuModel::new(parameters, loss).unwrap();
+    let mut gpu = block_on(GpuModel::new(&gpu(), parameters, loss)).unwrap();
     let set = cpu.upload(examples).unwrap();
     let on_cpu = (block_on(cpu.evaluate(&set)).unwrap(), block_on(cpu.probabilities(&set)).unwrap());
     let set = gpu.upload(examples).unwrap();
@@ -284,19 +298,17 @@ fn evaluation_of_every_loss_matches_the_oracle_beyond_one_chunk() {
         let outputs = model.logits(&oracle::inputs(&examples, &order));
         for (evaluation, probabilities) in evaluations(&parameters, loss, &examples) {
             assert_close(name, &[evaluation.loss as f32], &[expected_loss], 1e-5, 0.0);
-            let expected = match loss {
-                Loss::CrossEntropy => oracle::softmax(&outputs, 5),
-                Loss::BinaryCrossEntropy => {
-                    outputs.iter().flat_map(|&z| [oracle::sigmoid(-z), oracle::sigmoid(z)]).collect()
-                }
-                Loss::MeanSquaredError => outputs.clone(),
+            let expected = match loss.link() {
+                Link::Softmax => oracle::softmax(&outputs, 5),
+                Link::Sigmoid => outputs.iter().flat_map(|&z| [oracle::sigmoid(-z), oracle::sigmoid(z)]).collect(),
+                Link::Identity => outputs.clone(),
             };
             assert_close(name, &probabilities, &expected, 1e-4, 2e-6);
             match &*examples.targets {
                 data::Targets::Classes(labels) => {
                     let classes = examples.outputs;
-                    let expected = match loss {
-                        Loss::BinaryCrossEntropy => outputs.iter().map(|&z| u32::from(z > 0.0)).collect(),
+                    let expected = match loss.link() {
+                        Link::Sigmoid => outputs.iter().map(|&z| u32::from(z > 0.0)).collect(),
                         _ => oracle::argmax(&outputs, classes),
                     };
                     let differing = evaluation.predictions.iter().zip(&expected).filter(|(a, b)| a != b).count();
@@ -314,7 +326,8 @@ fn evaluation_of_every_loss_matches_the_oracle_beyond_one_chunk() {
                         .chunks(examples.outputs)
                         .flat_map(|row| row.iter().zip(&means).map(|(&v, mean)| (f64::from(v) - mean).powi(2)))
                         .sum();
-                    let residual = expected_loss * values.len() as f64;
+                    let errors = outputs.iter().zip(values).map(|(output, &value)| output - f64::from(value));
+                    let residual: f64 = errors.map(|error| error * error).sum();
                     let r_squared = evaluation.r_squared.unwrap();
                     assert!((r_squared - (1.0 - residual / total)).abs() <= 1e-4, "{name}: {r_squared}");
                     assert!(evaluation.predictions.is_empty() && evaluation.accuracy().is_none());
@@ -367,7 +380,7 @@ fn a_loss_that_does_not_fit_the_data_is_refused_with_the_reason_on_both_backends
         (&values, 1, objective(Loss::BinaryCrossEntropy, 0.0, &[]), "real values"),
         (&values, 3, objective(Loss::MeanSquaredError, 0.0, &[]), "2 target values"),
         (&ten, 10, objective(Loss::CrossEntropy, 0.0, &weights), "3 weights, and the data has 10 classes"),
-        (&ten, 10, objective(Loss::MeanSquaredError, 0.5, &[]), "--label-smoothing"),
+        (&ten, 10, objective(Loss::MeanSquaredError, 0.5, &[]), "`label_smoothing`"),
     ] {
         let parameters = Parameters::new(&[4, outputs], 0).unwrap();
         let training = Training {
@@ -379,8 +392,8 @@ fn a_loss_that_does_not_fit_the_data_is_refused_with_the_reason_on_both_backends
             seed: 0,
             augmentation: None,
         };
-        let Err(on_cpu) = CpuBackend::new(&parameters, Some(&training)) else { panic!("accepted: {reason}") };
-        let new = block_on(GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined));
+        let Err(on_cpu) = CpuBackend::new(&parameters, &training) else { panic!("accepted: {reason}") };
+        let new = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined));
         let Err(on_gpu) = new else { panic!("accepted on the GPU: {reason}") };
         assert_eq!(on_cpu.to_string(), on_gpu.to_string());
         assert!(on_cpu.to_string().contains(reason), "{on_cpu}");

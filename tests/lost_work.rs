@@ -11,13 +11,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use binary::{Run, checkpoints, command, finished, softstep, wait_for_checkpoint};
+use binary::{
+    Run, checkpoints, command, end, finished, folder_with_places, in_places, results, signal, softstep, start,
+    stdout_file, wait_for_checkpoint, with,
+};
 use serde_json::Value;
 use softstep::checkpoint;
-use tempfile::TempDir;
 
 /// Short, on the CPU.
 const SHORT: [&str; 7] =
@@ -26,44 +28,8 @@ const SHORT: [&str; 7] =
 const LONG: [&str; 7] =
     ["train", "-q", "--data=digits", "--backend=cpu", "--epochs=12000", "--checkpoint-every=9", "--hidden=16"];
 
-fn folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["tmp", "home"] {
-        fs::create_dir(folder.path().join(name)).unwrap();
-    }
-    folder
-}
-
-fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-    [arguments, more].concat()
-}
-
-fn in_folder(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = command(folder, arguments);
-    command.env("TMPDIR", folder.join("tmp")).env("HOME", folder.join("home"));
-    command.stdout(File::create(folder.join("stdout")).unwrap()).stderr(Stdio::piped());
-    command
-}
-
-fn start(folder: &Path, arguments: &[&str]) -> Child {
-    in_folder(folder, arguments).spawn().unwrap()
-}
-
-fn end(child: Child, folder: &Path) -> Run {
-    let run = finished(child.wait_with_output().unwrap());
-    Run { stdout: fs::read_to_string(folder.join("stdout")).unwrap(), ..run }
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
-}
-
 fn read(run: &Path, name: &str) -> Vec<u8> {
     fs::read(run.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn results(run: &Path) -> Value {
-    serde_json::from_slice(&read(run, "results.json")).unwrap()
 }
 
 /// The command that a run printed, as a shell takes it, run there.
@@ -78,9 +44,13 @@ fn run_printed(folder: &Path, run: &Run) -> Run {
 #[cfg(debug_assertions)] // a release build has no shorter time-out
 #[test]
 fn a_run_that_is_paused_for_longer_than_the_time_out_of_its_device_goes_on() {
-    let folder = folder();
+    let folder = folder_with_places();
     let train = ["train", "-q", "--data=digits", "--backend=gpu", "--hidden=16", "--epochs=400", "--out=run"];
-    let child = in_folder(folder.path(), &train).env("SOFTSTEP_DEVICE_TIMEOUT", "2").spawn().unwrap();
+    let child = in_places(folder.path(), &train)
+        .env("SOFTSTEP_DEVICE_TIMEOUT", "2")
+        .stdout(stdout_file(folder.path()))
+        .spawn()
+        .unwrap();
     wait_for_checkpoint(&folder.path().join("run"), 20);
     for _ in 0..3 {
         signal(&child, "-STOP");
@@ -97,7 +67,7 @@ fn a_run_that_is_paused_for_longer_than_the_time_out_of_its_device_goes_on() {
 #[test]
 fn standard_output_on_a_full_disk_costs_a_notice_and_the_exit_code_but_not_the_run() {
     for more in [&[][..], &["--json"]] {
-        let folder = folder();
+        let folder = folder_with_places();
         let train = with(&["train", "--data=digits", "--backend=cpu", "--epochs=3", "--out=run"], more);
         let full = File::create("/dev/full").unwrap();
         let run = finished(command(folder.path(), &train).stdout(full).stderr(Stdio::piped()).output().unwrap());
@@ -115,7 +85,7 @@ fn standard_output_on_a_full_disk_costs_a_notice_and_the_exit_code_but_not_the_r
 fn every_signal_that_asks_for_an_end_saves_unless_it_is_ignored() {
     // A terminal that goes away sends SIGHUP twice, from the system and from the shell.
     for names in [&["-QUIT"][..], &["-HUP", "-HUP"], &["-TERM", "-HUP"]] {
-        let folder = folder();
+        let folder = folder_with_places();
         let child = start(folder.path(), &with(&LONG, &["--out=run"]));
         wait_for_checkpoint(&folder.path().join("run"), 100);
         names.iter().for_each(|name| signal(&child, name));
@@ -127,7 +97,7 @@ fn every_signal_that_asks_for_an_end_saves_unless_it_is_ignored() {
         assert_eq!(results(&folder.path().join("run"))["outcome"], "stopped");
     }
     // As nohup starts it.
-    let folder = folder();
+    let folder = folder_with_places();
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' HUP QUIT; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_softstep")]).args(LONG);
     command.arg("--out=run").current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
@@ -153,7 +123,7 @@ fn without_arguments(run: &Path) -> Value {
 fn resuming_a_run_that_has_ended_writes_what_is_missing_of_it() {
     let best = ["--validation=0.1", "--keep=best", "--lr=1.2", "--schedule=constant", "--epochs=9"];
     for more in [&[][..], &best] {
-        let folder = folder();
+        let folder = folder_with_places();
         let train: Vec<_> = SHORT.iter().copied().filter(|word| more.is_empty() || *word != "--epochs=3").collect();
         assert_eq!(softstep(folder.path(), &[&train, more, &["--out=run"]].concat()).code, 0);
         let run = folder.path().join("run");
@@ -204,7 +174,7 @@ fn write_table(path: &Path) {
 
 #[test]
 fn a_run_that_has_ended_gives_its_model_without_its_data_and_keeps_its_results() {
-    let folder = folder();
+    let folder = folder_with_places();
     write_table(&folder.path().join("t.csv"));
     let train = ["train", "-q", "--data=t.csv", "--target=kind", "--backend=cpu", "--epochs=3", "--out=run"];
     assert_eq!(softstep(folder.path(), &train).code, 0);
@@ -230,7 +200,7 @@ fn a_run_that_has_ended_gives_its_model_without_its_data_and_keeps_its_results()
 
 #[test]
 fn what_a_run_wrote_last_stays_beside_files_of_any_number() {
-    let folder = folder();
+    let folder = folder_with_places();
     let long: Vec<_> = LONG.iter().copied().filter(|word| !word.starts_with("--epochs")).collect();
     let long = with(&long, &["--epochs=300"]);
     assert_eq!(softstep(folder.path(), &with(&long, &["--out=undisturbed"])).code, 0);
@@ -288,7 +258,7 @@ fn as_user(folder: &Path, script: &str, arguments: &[&str]) -> Command {
 #[cfg(target_os = "linux")]
 #[test]
 fn without_a_thread_to_be_had_training_goes_on_with_the_one_there_is() {
-    let folder = folder();
+    let folder = folder_with_places();
     let script = "ulimit -u 1 && exec \"$@\"";
     let run = finished(as_user(folder.path(), script, &with(&SHORT, &["--out=run"])).output().unwrap());
     assert_eq!(run.code, 0, "{run:?}");
@@ -304,7 +274,7 @@ fn without_a_thread_to_be_had_training_goes_on_with_the_one_there_is() {
 
 #[test]
 fn an_absurd_number_of_threads_is_bounded() {
-    let folder = folder();
+    let folder = folder_with_places();
     let started = Instant::now();
     let run = command(folder.path(), &with(&SHORT, &["--out=run"])).env("RAYON_NUM_THREADS", "99999").output().unwrap();
     let run = finished(run);
@@ -324,7 +294,7 @@ fn stopped_run(folder: &Path, more: &[&str]) -> PathBuf {
 
 #[test]
 fn metrics_that_were_cut_in_the_middle_of_a_line_are_not_glued_together() {
-    let folder = folder();
+    let folder = folder_with_places();
     let run = stopped_run(folder.path(), &[]);
     let metrics = read(&run, "metrics.jsonl");
     fs::write(run.join("metrics.jsonl"), &metrics[..metrics.len() - 7]).unwrap();
@@ -342,8 +312,49 @@ fn metrics_that_were_cut_in_the_middle_of_a_line_are_not_glued_together() {
 }
 
 #[test]
+fn lines_of_the_metrics_that_are_damaged_are_left_out_and_stop_nothing() {
+    let folder = folder_with_places();
+    let run = stopped_run(folder.path(), &["--tensorboard"]);
+    let metrics = String::from_utf8(read(&run, "metrics.jsonl")).unwrap();
+    let lines: Vec<&str> = metrics.lines().collect();
+    let step = |line: &str| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64();
+    // No JSON, other bytes, a step that is too high, one that is too low, zeros, and a line beyond all bounds.
+    let long = "x".repeat(3 << 20);
+    type Damage<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+    let damages: [Damage<'_>; 6] = [
+        &|line| line[..line.len() / 2].into(),
+        &|line| [&b"\xff\xfe"[..], &line.as_bytes()[2..]].concat(),
+        &|line| line.replacen("\"step\":", "\"step\":9", 1).into(),
+        &|line| line.replacen("\"step\":4", "\"step\":", 1).into(),
+        &|line| vec![0; line.len()],
+        &|_| long.clone().into(),
+    ];
+    for damage in damages {
+        let text: Vec<u8> = (lines.iter())
+            .flat_map(|line| [if step(line) == Some(42) { damage(line) } else { line.as_bytes().into() }, b"\n".into()])
+            .flatten()
+            .collect();
+        fs::write(run.join("metrics.jsonl"), text).unwrap();
+        let report = softstep(folder.path(), &["report", "run"]);
+        assert!(report.code == 0 && report.stderr.contains("metrics.jsonl: line 43 is damaged"), "{report:?}");
+        let csv = softstep(folder.path(), &["report", "run", "--csv=steps.csv"]);
+        let table = fs::read_to_string(folder.path().join("steps.csv")).unwrap();
+        let steps: Vec<u64> =
+            table.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
+        let all: Vec<u64> = lines.iter().filter_map(|line| step(line)).filter(|&step| step != 42).collect();
+        assert!(steps == all, "{csv:?}");
+        let last = checkpoints(&run).pop().unwrap().0;
+        let child = start(folder.path(), &["train", "-q", "--resume", "run"]);
+        wait_for_checkpoint(&run, last + 20);
+        signal(&child, "-INT");
+        let resumed = end(child, folder.path());
+        assert!(resumed.code == 130 && !resumed.stderr.contains("no report"), "{resumed:?}");
+    }
+}
+
+#[test]
 fn a_configuration_that_is_lost_or_damaged_comes_from_the_checkpoint() {
-    let folder = folder();
+    let folder = folder_with_places();
     let run = stopped_run(folder.path(), &[]);
     let (written, before) = (read(&run, "config.json"), without_arguments(&run));
     for damaged in [None, Some(&written[..written.len() / 2]), Some(b"")] {
@@ -367,7 +378,7 @@ fn a_configuration_that_is_lost_or_damaged_comes_from_the_checkpoint() {
 
 #[test]
 fn a_rescued_run_goes_on_with_its_event_files() {
-    let folder = folder();
+    let folder = folder_with_places();
     let child = start(folder.path(), &with(&LONG, &["--tensorboard", "--out=run"]));
     wait_for_checkpoint(&folder.path().join("run"), 100);
     fs::rename(folder.path().join("run"), folder.path().join("gone")).unwrap();
@@ -390,7 +401,7 @@ fn a_rescued_run_goes_on_with_its_event_files() {
 
 #[test]
 fn a_rescued_run_is_its_owners_alone() {
-    let folder = folder();
+    let folder = folder_with_places();
     let child = start(folder.path(), &with(&LONG, &["--out=run"]));
     wait_for_checkpoint(&folder.path().join("run"), 100);
     fs::rename(folder.path().join("run"), folder.path().join("gone")).unwrap();
@@ -405,7 +416,7 @@ fn a_rescued_run_is_its_owners_alone() {
 
 #[test]
 fn a_test_loss_that_is_not_finite_leaves_a_start_and_no_command_that_fails_for_ever() {
-    let folder = folder();
+    let folder = folder_with_places();
     let rows = |scale: f64| (0..60).map(|row| format!("{:e},{}\n", row as f64 * scale, row)).collect::<String>();
     fs::write(folder.path().join("t.csv"), format!("x,y\n{}", rows(1.0))).unwrap();
     fs::write(folder.path().join("test.csv"), format!("x,y\n{}", rows(5e37))).unwrap();
@@ -418,7 +429,7 @@ fn a_test_loss_that_is_not_finite_leaves_a_start_and_no_command_that_fails_for_e
 
 #[test]
 fn a_folder_that_a_run_left_before_its_first_checkpoint_is_taken_again() {
-    let folder = folder();
+    let folder = folder_with_places();
     assert_eq!(softstep(folder.path(), &with(&SHORT, &["--out=whole"])).code, 0);
     let left = folder.path().join("left");
     let put = |names: &[&str]| {
@@ -463,11 +474,12 @@ fn a_folder_that_a_run_left_before_its_first_checkpoint_is_taken_again() {
 #[test]
 fn the_printed_command_goes_on_whatever_the_name_of_the_folder() {
     for name in [&b"-x"[..], b"--help", b"it's $HOME", b"\xff\xfe a'b", b"line\nbreak", b"back\\slash"] {
-        let folder = folder();
+        let folder = folder_with_places();
         let mut out = b"--out=".to_vec();
         out.extend(name);
         let train = with(&["train", "-q", "--data=digits", "--backend=cpu", "--hidden=16"], &["--epochs=3000"]);
-        let mut command = in_folder(folder.path(), &train);
+        let mut command = in_places(folder.path(), &train);
+        command.stdout(stdout_file(folder.path()));
         let child = command.arg(OsStr::from_bytes(&out)).spawn().unwrap();
         let run = folder.path().join(OsStr::from_bytes(name));
         wait_for_checkpoint(&run, 20);
@@ -482,7 +494,7 @@ fn the_printed_command_goes_on_whatever_the_name_of_the_folder() {
 
 #[test]
 fn data_that_are_not_found_from_here_are_named_with_the_way_out() {
-    let folder = folder();
+    let folder = folder_with_places();
     let there = folder.path().join("there");
     fs::create_dir(&there).unwrap();
     write_table(&there.join("t.csv"));

@@ -74,7 +74,7 @@ fn follow<B: Backend>(name: &str, mut backend: B, learning_rate: f32, expected: 
         for _ in 0..expected.losses.len() {
             backend.begin_epoch(&order).unwrap();
             backend.step(Step { first: 0, batch: BATCH, learning_rate }, &mut losses).await.unwrap();
-            backend.finish(&mut losses).await.unwrap();
+            backend.flush(&mut losses).await.unwrap();
         }
         backend.parameters().await.unwrap()
     });
@@ -124,13 +124,13 @@ fn follow_all<B: Backend>(backend: &str, new: impl Fn(&Parameters, &Training<'_>
 
 #[test]
 fn twenty_steps_of_convolutional_networks_on_the_cpu_are_those_of_pytorch() {
-    follow_all("CPU", |parameters, training| CpuBackend::new(parameters, Some(training)).unwrap());
+    follow_all("CPU", |parameters, training| CpuBackend::new(parameters, training).unwrap());
 }
 
 #[test]
 fn twenty_steps_of_convolutional_networks_on_the_gpu_are_those_of_pytorch() {
     let gpu = block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README");
     follow_all("GPU", |parameters, training| {
-        block_on(GpuBackend::new(&gpu, parameters, Some(training), Readback::Pipelined)).unwrap()
+        block_on(GpuBackend::new(&gpu, parameters, training, Readback::Pipelined)).unwrap()
     });
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use binary::{Run, finished, softstep};
+use binary::{Run, finished, good, softstep};
 use serde_json::json;
 use skip::skipped_outside_ci;
 
@@ -17,11 +17,6 @@ const LAYERS: &str =
 
 fn train(folder: &Path, more: &[&str]) -> Run {
     softstep(folder, &[&["train", "-q", "--data=digits", "--backend=cpu", "--epochs=2"], more].concat())
-}
-
-fn good(run: Run) -> Run {
-    assert_eq!(run.code, 0, "{run:?}");
-    run
 }
 
 #[test]
@@ -130,9 +125,9 @@ fn a_run_goes_on_with_its_own_network_and_names_both_where_another_is_asked_for(
     }
     let resume = |more: &[&str]| softstep(here, &[&["train", "-q", "--resume=run"], more].concat());
     for (asked, model) in [
-        ("--hidden=5", "--hidden: that is the model 64: linear:5,relu,linear:10"),
-        ("--layers=relu", "--layers: that is the model 64: relu,linear:10"),
-        ("--layers=cnn", "--layers: that is the model 8×8×1: conv:16x3,relu,pool:2,dropout:0.25,flatten,linear:128"),
+        ("--hidden=5", "--hidden makes the model 64: linear:5,relu,linear:10"),
+        ("--layers=relu", "--layers makes the model 64: relu,linear:10"),
+        ("--layers=cnn", "--layers makes the model 8×8×1: conv:16x3,relu,pool:2,dropout:0.25,flatten,linear:128"),
     ] {
         let run = resume(&[asked]);
         let trains = "the run in run trains 8×8×1: conv:4x3,relu,pool:2,dropout:0.5,flatten,linear:10";
@@ -140,7 +135,9 @@ fn a_run_goes_on_with_its_own_network_and_names_both_where_another_is_asked_for(
     }
     let other = resume(&["--augment=shift=2"]);
     assert!(
-        other.stderr.contains("--augment \"shift=2\": the run in run has --augment \"shift=1,rotate=9\""),
+        other
+            .stderr
+            .contains("--augment \"shift=2\" conflicts with the run in run, which uses --augment \"shift=1,rotate=9\""),
         "{other:?}"
     );
     // Its own settings are no others; and it ends in the same bits, dropout and augmentation among them.

@@ -224,7 +224,7 @@ fn labels_are_classes_however_they_are_saved_and_real_values_where_that_is_said(
     let many = labelled(&floats(&[30], (0..30).map(|at| at as f32)), &floats(&[30], (0..30).map(|at| at as f32)), None);
     let many = many.unwrap();
     assert!(
-        matches!(*many.examples.targets, Targets::Values(_)) && many.notice.unwrap().contains("--task classification")
+        matches!(*many.examples.targets, Targets::Values(_)) && many.notice.unwrap().contains("`task` classification")
     );
     let refused = |y: &[u8], task, expected: &str| {
         let text = labelled(&x, y, task).unwrap_err().to_string();
@@ -236,7 +236,7 @@ fn labels_are_classes_however_they_are_saved_and_real_values_where_that_is_said(
     refused(
         &npy("|u1", false, &[4, 3], &[1; 12]),
         None,
-        "one-hot rows of one 1 and else 0; for real values, say --task reg",
+        "one-hot rows of one 1 and else 0; for real values, say `task` reg",
     );
     let text = labelled(&texts("<U", 2, &["a", "b", "c", "d"]), &integers([0, 1, 0, 1]), None).unwrap_err().to_string();
     assert!(text.contains("x.npy: it holds texts, and features are numbers"), "{text}");
@@ -482,8 +482,8 @@ fn arrays_of_bytes_train_with_a_test_part_of_their_own() {
         let error = load(&folder.path().join("bars"), Some(&test), None, 0).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    refused(TestPart::Share(0.3), "--test 0.3: ");
-    refused(TestPart::Path("other".into()), "--test other: arrays to test with are x_test.npy and y_test.npy");
+    refused(TestPart::Share(0.3), "`test` 0.3: ");
+    refused(TestPart::Path("other".into()), "`test` other: arrays to test with are x_test.npy and y_test.npy");
     fs::write(folder.path().join("bars/x_test.npy"), floats(&[30, 20], [0.0; 600])).unwrap();
     let error = load(&folder.path().join("bars"), None, None, 0).unwrap_err().to_string();
     assert!(error.contains("bars/x_test.npy: it holds numbers other than bytes"), "{error}");

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use softstep::backend::{Backend, Step, Training};
+use softstep::backend::{Backend, Inference, Step, Training};
 use softstep::data;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
@@ -59,11 +59,11 @@ fn train(cache: &Path) -> String {
             seed: 0,
             augmentation: None,
         };
-        let mut backend = GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined).await.unwrap();
+        let mut backend = GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined).await.unwrap();
         backend.begin_epoch(&[3, 1, 4, 0, 5]).unwrap();
         let mut losses = Vec::new();
         backend.step(Step { first: 0, batch: 5, learning_rate: 0.1 }, &mut losses).await.unwrap();
-        backend.finish(&mut losses).await.unwrap();
+        backend.flush(&mut losses).await.unwrap();
         backend.parameters().await.unwrap().sha256()
     })
 }

@@ -7,16 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use binary::{Run, command, finished, softstep};
+use binary::{Run, command, finished, softstep, succeeds};
 use serde_json::Value;
 
 const DIGITS: [&str; 6] = ["train", "-q", "--data=digits", "--hidden=16", "--epochs=2", "--out"];
-
-/// A run in `folder` by the name of its last argument.
-fn train(folder: &Path, arguments: &[&str]) {
-    let run = softstep(folder, arguments);
-    assert_eq!(run.code, 0, "{run:?}");
-}
 
 /// What `softstep reproduce --json` says, and its exit code.
 fn reproduce(folder: &Path, arguments: &[&str]) -> (Value, Run) {
@@ -57,18 +51,18 @@ fn runs_of_every_kind_give_the_same_bits_again_from_anywhere() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for backend in ["cpu", "gpu"] {
-        train(folder, &[&DIGITS[..], &[backend, "--backend", backend]].concat());
+        succeeds(folder, &[&DIGITS[..], &[backend, "--backend", backend]].concat());
         gives_the_same_bits(folder, &[backend], 46);
         let layers = ["--layers=conv:4x3,relu,pool:2,dropout:0.2,linear:8,batchnorm,relu", "--clip-norm=1"];
         let out = format!("conv-{backend}");
         let conv = ["train", "-q", "--data=digits", "--epochs=1", "--backend", backend, "--out", &out];
-        train(folder, &[&conv[..], &layers].concat());
+        succeeds(folder, &[&conv[..], &layers].concat());
         gives_the_same_bits(folder, &[&out], 23);
     }
     fs::write(folder.join("plants.csv"), plants()).unwrap();
     let early = ["--validation=0.2", "--patience=1", "--optimizer=adamw", "--epochs=40", "--lr=0.1", "--batch-size=16"];
     let table = ["train", "-q", "--data=plants.csv", "--target=kind", "--backend=cpu", "--out=table"];
-    train(folder, &[&table[..], &early].concat());
+    succeeds(folder, &[&table[..], &early].concat());
     let lines = fs::read_to_string(folder.join("table/metrics.jsonl")).unwrap();
     let steps = lines.lines().filter(|line| line.contains("\"step\"")).count();
     assert!(steps < 40 * 10, "it was to end early");
@@ -81,7 +75,7 @@ fn runs_of_every_kind_give_the_same_bits_again_from_anywhere() {
     gives_the_same_bits(folder, &["table", "--data=elsewhere/moved.csv"], steps);
     // From a model, with data that do not fit the device.
     let from = ["--init=cpu", "--backend=gpu"];
-    train(folder, &[&DIGITS[..], &["from"], &from].concat());
+    succeeds(folder, &[&DIGITS[..], &["from"], &from].concat());
     gives_the_same_bits(folder, &["from"], 46);
     let page = fs::read_to_string(folder.join("from/report.html")).unwrap();
     let command = format!("softstep reproduce {}", folder.join("from").canonicalize().unwrap().display());
@@ -129,7 +123,7 @@ fn a_run_that_was_stopped_and_one_that_went_on_give_the_same_bits_again() {
     let (found, run) = reproduce(folder, &["run", "--sample=16"]);
     assert_eq!((run.code, found["verdict"].as_str()), (0, Some("within_bounds")), "{run:?}");
     assert_eq!(found["sampled_from"].as_array().map(Vec::len), Some(2), "{run:?}");
-    train(folder, &["train", "-q", "--resume=run"]);
+    succeeds(folder, &["train", "-q", "--resume=run"]);
     gives_the_same_bits(folder, &["run"], 9200);
 }
 
@@ -153,7 +147,7 @@ fn a_changed_bit_is_told_by_the_name_of_its_file() {
     let folder = folder.path();
     fs::write(folder.join("plants.csv"), plants()).unwrap();
     let table = ["train", "-q", "--data=plants.csv", "--target=kind", "--backend=cpu", "--epochs=3", "--out=run"];
-    train(folder, &table);
+    succeeds(folder, &table);
     let keep = |name: &str| fs::read(folder.join("run").join(name)).unwrap();
     // The learning rate, the loss of the second step, a weight, the time it took.
     type Place = Box<dyn FnOnce(&[u8]) -> usize>;
@@ -202,7 +196,7 @@ fn elsewhere_losses_lie_within_bounds_that_a_wrong_kernel_leaves() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for (was, other) in [("cpu", "gpu"), ("gpu", "cpu")] {
-        train(folder, &[&DIGITS[..], &[was, "--backend", was]].concat());
+        succeeds(folder, &[&DIGITS[..], &[was, "--backend", was]].concat());
         let (found, run) = reproduce(folder, &[was, "--backend", other]);
         assert_eq!((run.code, found["verdict"].as_str()), (0, Some("within_bounds")), "{run:?}");
         let share = found["largest_share"].as_f64().unwrap();
@@ -236,8 +230,8 @@ fn a_step_is_the_same_again_from_a_checkpoint_and_from_the_start() {
     let folder = folder.path();
     let layers = "--layers=conv:4x3,relu,pool:2,dropout:0.2,linear:8,batchnorm,relu";
     let conv = ["train", "-q", "--data=digits", "--epochs=2", "--augment=shift=1", "--backend=gpu", "--out=conv"];
-    train(folder, &[&conv[..], &[layers]].concat());
-    train(folder, &[&DIGITS[..], &["run", "--backend=cpu", "--momentum=0"]].concat());
+    succeeds(folder, &[&conv[..], &[layers]].concat());
+    succeeds(folder, &[&DIGITS[..], &["run", "--backend=cpu", "--momentum=0"]].concat());
     for run in ["conv", "run"] {
         for step in ["1", "17", "24", "46"] {
             let found = inspect(folder, &[run, "--step", step]);
@@ -276,6 +270,55 @@ fn a_step_is_the_same_again_from_a_checkpoint_and_from_the_start() {
         assert_eq!((losses.len(), losses[0][0].as_u64()), (10, Some(20)));
         assert_eq!(losses.iter().all(|loss| loss[1] == loss[2]), same, "{losses:?}");
     }
+    // Settings that change nothing change nothing, several at once, from a checkpoint and on another place in an epoch.
+    for run in ["run", "conv"] {
+        let config = fs::read_to_string(folder.join(run).join("config.json")).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        let same = format!("--what-if=lr={},weight-decay={}", config["learning_rate"], config["weight_decay"]);
+        let dropout = if run == "conv" { "--what-if=dropout=0.2" } else { "--what-if=momentum=0" };
+        let [batch, schedule] = ["batch_size", "schedule"].map(|name| config[name].to_string().replace('"', ""));
+        let more = format!("batch-size={batch},label-smoothing=0,schedule={schedule},clip-norm=none");
+        let more = ["--what-if", &more, dropout];
+        let found = inspect(folder, &[&[run, "--step=20", "--steps=10", &same][..], &more].concat());
+        let losses = found["what_if"]["losses"].as_array().unwrap();
+        assert!(losses.len() == 10 && losses.iter().all(|loss| loss[1] == loss[2]), "{found}");
+    }
+    // Each of them changes the run.
+    for (run, change) in [
+        ("run", "weight-decay=0.5"),
+        ("run", "momentum=0.9"),
+        ("run", "clip-norm=0.01"),
+        ("run", "label-smoothing=0.3"),
+        ("run", "schedule=constant"),
+        ("conv", "dropout=0.5"),
+    ] {
+        let found = inspect(folder, &[run, "--step=20", "--steps=10", "--what-if", change]);
+        let losses = found["what_if"]["losses"].as_array().unwrap();
+        assert!(losses.len() == 10 && losses.iter().any(|loss| loss[1] != loss[2]), "{change}: {found}");
+    }
+    // Of half the size there are twice as many batches, each beside the step that it begins in.
+    let found = inspect(folder, &["run", "--step=20", "--steps=10", "--what-if=batch-size=32"]);
+    let steps: Vec<u64> =
+        found["what_if"]["losses"].as_array().unwrap().iter().map(|loss| loss[0].as_u64().unwrap()).collect();
+    assert_eq!(steps[..7], [20, 20, 21, 21, 22, 22, 23], "{found}");
+    assert_eq!(steps.last(), Some(&29));
+    for (change, problem) in [
+        (
+            "optimizer=lion",
+            "in this run it can change lr, batch-size, clip-norm, label-smoothing, schedule, dropout, momentum",
+        ),
+        ("beta1=0.5", "in this run it can change"),
+        ("lr=fast", "invalid type"),
+        ("lr=-1", "must be above 0"),
+        ("batch-size=0", "must be 1 or more"),
+        ("schedule=\u{1b}[31m", "schedule="),
+        ("dropout=0.5", "has no dropout"),
+        ("lr", "is a setting and its value"),
+    ] {
+        let refused = softstep(folder, &["inspect", "run", "--step=20", "--what-if", change]);
+        assert!(refused.code != 0 && refused.stderr.contains(problem), "{refused:?}");
+        assert!(!refused.stderr.contains('\u{1b}'), "{refused:?}");
+    }
     let refused = softstep(folder, &["inspect", "run", "--step=47"]);
     assert!(refused.code == 1 && refused.stderr.contains("has 46 steps"), "{refused:?}");
 }
@@ -304,7 +347,7 @@ fn examples_that_were_labelled_wrong_have_the_highest_loss_over_a_run() {
         "--epochs=20",
         "--out=run",
     ];
-    train(folder, &table);
+    succeeds(folder, &table);
     let found = inspect(folder, &["run"]);
     let mut first: Vec<u64> =
         found["examples"].as_array().unwrap()[..4].iter().map(|hard| hard["example"].as_u64().unwrap()).collect();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use binary::{Run, command, finished, softstep};
+use binary::{checkpoints, command, finished, metrics, results, softstep, succeeds};
 use serde_json::{Value, json};
 use skip::skipped_outside_ci;
 use tempfile::TempDir;
@@ -19,22 +19,8 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn train(folder: &Path, arguments: &[&str]) -> Run {
-    let run = softstep(folder, arguments);
-    assert_eq!(run.code, 0, "{run:?}");
-    run
-}
-
 fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
-}
-
-fn results(run: &Path) -> Value {
-    serde_json::from_str(&read(run.join("results.json"))).unwrap()
-}
-
-fn metrics(run: &Path) -> Vec<Value> {
-    read(run.join("metrics.jsonl")).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A run that takes long, to be stopped.
@@ -42,6 +28,10 @@ fn start(folder: &Path, out: &str, more: &[&str]) -> Child {
     let long = ["train", "-q", "--data=digits", "--backend=cpu", "--hidden=16", "--checkpoint-every=9"];
     let mut command = command(folder, &[&long, more, &["--out", out]].concat());
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn last_checkpoint(run: &Path) -> usize {
+    checkpoints(run).last().map_or(0, |(step, _)| *step)
 }
 
 fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
@@ -52,17 +42,10 @@ fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
-fn last_checkpoint(run: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(run) else { return 0 };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let step = |name: String| name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok();
-    names.filter_map(step).max().unwrap_or(0)
-}
-
 #[test]
 fn the_report_has_the_confusion_matrix_of_eval_and_the_mistakes_that_were_most_sure() {
     let folder = folder();
-    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
     let run = folder.path().join("run");
     let eval = ["eval", "--data=digits", "--backend=cpu", "--json", "--model", "run"];
     let eval = softstep(folder.path(), &eval).last_json();
@@ -108,7 +91,7 @@ fn a_report_is_made_again_from_the_folder_alone() {
     let table = "x,y\n".to_string() + &(0..200).map(|row| format!("{row},{}\n", 3 * row + row % 5)).collect::<String>();
     fs::write(folder.path().join("line.csv"), table).unwrap();
     let arguments = ["train", "-q", "--data=line.csv", "--target=y", "--backend=cpu", "--lr=0.05", "--out", "run"];
-    train(folder.path(), &arguments);
+    succeeds(folder.path(), &arguments);
     fs::remove_file(folder.path().join("line.csv")).unwrap();
     let page = folder.path().join("run/report.html");
     let first = read(&page);
@@ -158,7 +141,7 @@ fn a_run_that_was_stopped_killed_or_diverged_has_a_report_that_says_so() {
     let mut stale = results(&run);
     stale["best"] = json!({ "epoch": 4321, "loss": 0.5 });
     fs::write(run.join("results.json"), stale.to_string()).unwrap();
-    train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());
     assert_eq!(softstep(folder.path(), &["report", "run", "short"]).code, 0);
     let page = read(folder.path().join("comparison.html"));
     assert!(page.contains(", not ended") && !page.contains(", stopped") && !page.contains("4321"), "{page}");
@@ -174,7 +157,7 @@ fn a_run_that_was_stopped_killed_or_diverged_has_a_report_that_says_so() {
 #[test]
 fn the_time_of_a_resumed_run_is_said_to_be_that_since_then() {
     let folder = folder();
-    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
     let run = folder.path().join("run");
     let mut resumed = results(&run);
     resumed["timings"]["resumed_from"] = json!(40);
@@ -189,7 +172,7 @@ fn the_time_of_a_resumed_run_is_said_to_be_that_since_then() {
 #[test]
 fn a_folder_of_an_older_version_is_shown_with_what_there_is() {
     let folder = folder();
-    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
     let run = folder.path().join("run");
     fs::remove_file(run.join("results.json")).unwrap();
     let mut config: Value = serde_json::from_str(&read(run.join("config.json"))).unwrap();
@@ -207,7 +190,7 @@ fn a_folder_of_an_older_version_is_shown_with_what_there_is() {
 #[test]
 fn a_damaged_file_is_named_and_nothing_is_written() {
     let folder = folder();
-    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
     let run = folder.path().join("run");
     fs::remove_file(run.join("report.html")).unwrap();
     let with = |file: &str, change: &dyn Fn(String) -> String, part: &str| {
@@ -261,7 +244,7 @@ fn a_report_that_cannot_be_written_is_a_notice_and_the_model_is_there() {
 #[test]
 fn pages_and_metrics_take_the_place_of_nothing_else() {
     let folder = folder();
-    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
     fs::write(folder.path().join("thesis.html"), "<html>years of work").unwrap();
     let config = read(folder.path().join("run/config.json"));
     for (flag, path) in [
@@ -281,13 +264,13 @@ fn pages_and_metrics_take_the_place_of_nothing_else() {
     assert_eq!(read(folder.path().join("thesis.html")), "<html>years of work");
     // What it wrote itself it writes anew, and through a link where that leads.
     for _ in 0..2 {
-        train(folder.path(), &["report", "run", "--out", "page.html", "--csv", "metrics.csv"]);
+        succeeds(folder.path(), &["report", "run", "--out", "page.html", "--csv", "metrics.csv"]);
     }
     #[cfg(unix)]
     {
         fs::write(folder.path().join("metrics.csv"), "").unwrap();
         std::os::unix::fs::symlink("metrics.csv", folder.path().join("link.csv")).unwrap();
-        train(folder.path(), &["report", "run", "--csv", "link.csv"]);
+        succeeds(folder.path(), &["report", "run", "--csv", "link.csv"]);
         assert!(read(folder.path().join("metrics.csv")).starts_with("run,step,loss,"));
         assert!(fs::symlink_metadata(folder.path().join("link.csv")).unwrap().is_symlink());
     }
@@ -298,7 +281,7 @@ fn several_runs_are_compared_by_what_differs() {
     let folder = folder();
     for (out, seed) in [("a/run", "1"), ("b/run", "2")] {
         fs::create_dir(folder.path().join(&out[..1])).unwrap();
-        train(folder.path(), &[&DIGITS[..], &["--out", out, "--seed", seed]].concat());
+        succeeds(folder.path(), &[&DIGITS[..], &["--out", out, "--seed", seed]].concat());
     }
     let ended = softstep(folder.path(), &["report", "a/run", "b/run", "--csv", "both.csv"]);
     assert_eq!(
@@ -344,14 +327,14 @@ fn several_runs_are_compared_by_what_differs() {
 fn runs_are_compared_only_as_far_as_they_learned_the_same() {
     let folder = folder();
     for (out, loss) in [("one", "cross-entropy"), ("two", "cross-entropy"), ("squared", "mse")] {
-        train(folder.path(), &[&DIGITS[..], &["--out", out, "--loss", loss]].concat());
+        succeeds(folder.path(), &[&DIGITS[..], &["--out", out, "--loss", loss]].concat());
     }
     let table =
         "x,a,b\n".to_string() + &(0..60).map(|row| format!("{row},{},{}\n", 3 * row, row % 7)).collect::<String>();
     fs::write(folder.path().join("two.csv"), table).unwrap();
     for target in ["a", "b"] {
         let data = ["train", "-q", "--data=two.csv", "--backend=cpu", "--target", target];
-        train(
+        succeeds(
             folder.path(),
             &[&data[..], &["--ignore", if target == "a" { "b" } else { "a" }, "--out", target]].concat(),
         );
@@ -377,7 +360,7 @@ fn of_many_classes_the_worst_are_in_the_table() {
     let rows = (0..800).map(|row| format!("{},{},class {:03}\n", row % 80, row % 7, row % 80)).collect::<String>();
     fs::write(folder.path().join("many.csv"), "x,z,name\n".to_string() + &rows).unwrap();
     let data = ["train", "-q", "--data=many.csv", "--target=name", "--backend=cpu", "--epochs=3", "--out=run"];
-    train(folder.path(), &data);
+    succeeds(folder.path(), &data);
     let page = read(folder.path().join("run/report.html"));
     let table = page.split_once("<h3>Classes</h3>").unwrap().1.split_once("</table>").unwrap().0;
     assert!(page.contains("Of 80 classes these are the 50 with the lowest F1."), "{page}");
@@ -388,7 +371,7 @@ fn of_many_classes_the_worst_are_in_the_table() {
 fn what_a_run_of_several_values_or_of_colours_does_not_show_is_said() {
     let folder = folder();
     let run = folder.path().join("run");
-    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
     // As colours have it: more weights than pixels.
     let mut config: Value = serde_json::from_str(&read(run.join("config.json"))).unwrap();
     config["image"] = json!([4, 8]);
@@ -407,8 +390,8 @@ fn what_a_run_of_several_values_or_of_colours_does_not_show_is_said() {
 #[test]
 fn each_curve_of_a_comparison_is_smoothed_by_a_share_of_its_own_run() {
     let folder = folder();
-    train(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());
-    train(folder.path(), &[&DIGITS[..4], &["--validation=0.1", "--epochs=20", "--out", "long"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "short"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..4], &["--validation=0.1", "--epochs=20", "--out", "long"]].concat());
     let losses = |run: &str| -> Vec<f64> {
         metrics(&folder.path().join(run)).iter().filter_map(|line| line["loss"].as_f64()).collect()
     };
@@ -425,7 +408,7 @@ fn each_curve_of_a_comparison_is_smoothed_by_a_share_of_its_own_run() {
 #[test]
 fn a_hundred_thousand_steps_make_a_small_page_soon() {
     let folder = folder();
-    train(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "run"]].concat());
     let run = folder.path().join("run");
     fs::remove_file(run.join("results.json")).unwrap();
     let mut lines = String::new();
@@ -454,7 +437,7 @@ fn names_from_files_are_text_and_not_markup() {
     let file = "<b>t.csv";
     fs::write(folder.path().join(file), table).unwrap();
     let target = "</style><script>alert(2)</script>";
-    train(
+    succeeds(
         folder.path(),
         &["train", "-q", "--data", file, "--target", target, "--backend=cpu", "--epochs=2", "--out=<i>run"],
     );
@@ -528,7 +511,7 @@ fn event_files(run: &Path) -> Vec<PathBuf> {
 fn tensorboard_reads_equal_values_after_kills_at_any_moment() {
     let folder = folder();
     let run = folder.path().join("run");
-    train(folder.path(), &[&DIGITS[..], &["--out", "short", "--tensorboard"]].concat());
+    succeeds(folder.path(), &[&DIGITS[..], &["--out", "short", "--tensorboard"]].concat());
     let Some(read) = events(&folder.path().join("short")) else { return };
     assert_events(&folder.path().join("short"), &read);
 
@@ -572,7 +555,7 @@ fn a_resumed_run_gives_tensorboard_its_earlier_steps_too() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(event_files(&run).len(), 0);
-    train(folder.path(), &["train", "-q", "--resume", "run", "--tensorboard"]);
+    succeeds(folder.path(), &["train", "-q", "--resume", "run", "--tensorboard"]);
     let Some(read) = events(&run) else { return };
     assert_events(&run, &read);
 }

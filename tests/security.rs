@@ -12,14 +12,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use binary::{Run, command, finished, softstep};
-use softstep::checkpoint;
+use binary::{Run, change_checkpoint, command, finished, softstep, with};
 
 const SHORT: [&str; 6] = ["train", "-q", "--data=digits", "--backend=cpu", "--epochs=2", "--hidden=9"];
-
-fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-    [arguments, more].concat()
-}
 
 fn make_fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
@@ -32,17 +27,6 @@ fn at_once(folder: &Path, arguments: &[&str]) -> Run {
     let run = finished(command.output().unwrap());
     assert_ne!(run.code, 124, "{arguments:?} waits for ever");
     run
-}
-
-/// Changes the last checkpoint of a run.
-fn change(run: &Path, change: impl FnOnce(&mut checkpoint::Metadata)) {
-    let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
-    let last = fs::read_dir(run).unwrap().map(Result::unwrap).filter(|entry| name(entry).starts_with("checkpoint-"));
-    let last = last.max_by_key(|entry| name(entry).len() * 1000 + name(entry).bytes().map(usize::from).sum::<usize>());
-    let path = last.unwrap().path();
-    let (mut metadata, state) = checkpoint::from_safetensors("c", &fs::read(&path).unwrap()).unwrap();
-    change(&mut metadata);
-    fs::write(path, checkpoint::to_safetensors(&metadata, &state).unwrap()).unwrap();
 }
 
 #[test]
@@ -160,7 +144,7 @@ fn strings_of_a_checkpoint_are_short_and_harmless() {
     for field in 0..5 {
         assert_eq!(softstep(folder.path(), &with(&SHORT, &["--out=run"])).code, 0);
         let run = folder.path().join("run");
-        change(&run, |metadata| {
+        change_checkpoint(&run, |metadata| {
             (metadata.position.epoch, metadata.position.steps) = (2, 23);
             match field {
                 0 => metadata.adapter = long.clone(),

@@ -31,7 +31,7 @@ fn train(gpu: &Gpu, examples: &Examples, order: &[u32], from: Option<&TrainingSt
     };
     let parameters = Parameters::new(&[FEATURES, 10], 0).unwrap();
     block_on(async {
-        let mut backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::Pipelined).await.unwrap();
+        let mut backend = GpuBackend::new(gpu, &parameters, &training, Readback::Pipelined).await.unwrap();
         if let Some(state) = from {
             backend.restore(state).unwrap();
         }
@@ -41,7 +41,7 @@ fn train(gpu: &Gpu, examples: &Examples, order: &[u32], from: Option<&TrainingSt
             let batch = BATCH_SIZE.min(order.len() - first);
             backend.step(Step { first, batch, learning_rate: 0.01 }, &mut losses).await.unwrap();
         }
-        backend.finish(&mut losses).await.unwrap();
+        backend.flush(&mut losses).await.unwrap();
         (losses, backend.state().await.unwrap())
     })
 }

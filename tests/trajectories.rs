@@ -63,7 +63,7 @@ fn follow<B: Backend>(name: &str, mut backend: B, learning_rate: f32, expected: 
         for _ in 0..20 {
             backend.begin_epoch(&order).unwrap();
             backend.step(Step { first: 0, batch: BATCH, learning_rate }, &mut losses).await.unwrap();
-            backend.finish(&mut losses).await.unwrap();
+            backend.flush(&mut losses).await.unwrap();
         }
         backend.parameters().await.unwrap()
     });
@@ -98,9 +98,9 @@ fn twenty_steps_of_every_optimizer_are_those_of_pytorch_on_both_backends() {
         let clipped =
             expected.norms.iter().filter(|&&norm| clip_norm.is_some_and(|most| norm > f64::from(most))).count();
         assert!(clip_norm.is_none() || (1..20).contains(&clipped), "{name}: clipped in {clipped} steps");
-        let cpu = CpuBackend::new(&parameters(), Some(&training)).unwrap();
+        let cpu = CpuBackend::new(&parameters(), &training).unwrap();
         follow(&format!("{name} on the CPU"), cpu, learning_rate, expected);
-        let gpu = block_on(GpuBackend::new(&gpu, &parameters(), Some(&training), Readback::Pipelined)).unwrap();
+        let gpu = block_on(GpuBackend::new(&gpu, &parameters(), &training, Readback::Pipelined)).unwrap();
         follow(&format!("{name} on the GPU"), gpu, learning_rate, expected);
     }
 }

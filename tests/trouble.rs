@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pollster::block_on;
 use softstep::Error;
-use softstep::backend::{Backend, Step, Training};
+use softstep::backend::{Backend, Inference, Step, Training};
 use softstep::data::{self, Examples};
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
 use softstep::loss::Objective;
@@ -39,7 +39,7 @@ fn clipped_backend(
         seed: 0,
         augmentation: None,
     };
-    block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, Some(&training), Readback::Pipelined))
+    block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, &training, Readback::Pipelined))
 }
 
 /// `steps` steps on batches of 8, as far as they go.
@@ -65,7 +65,7 @@ fn a_device_lost_mid_run_is_noticed_by_everything_that_uses_it() {
     let uses: [(&str, Use); 7] = [
         // It shows at a submission, once none is under way any more.
         ("forty steps", |backend, _, _| train(backend, 40, &mut Vec::new())),
-        ("finish", |backend, _, _| block_on(backend.finish(&mut Vec::new()))),
+        ("finish", |backend, _, _| block_on(backend.flush(&mut Vec::new()))),
         ("evaluate", |backend, set, _| block_on(backend.evaluate(set)).map(drop)),
         ("probabilities", |backend, set, _| block_on(backend.probabilities(set)).map(drop)),
         ("parameters", |backend, _, _| block_on(backend.parameters()).map(drop)),
@@ -78,7 +78,7 @@ fn a_device_lost_mid_run_is_noticed_by_everything_that_uses_it() {
             match work(&mut backend, &set, &digits.test) {
                 Err(error @ Error::DeviceLost { .. }) => {
                     let message = error.to_string();
-                    assert!(message.contains("was lost") && message.contains("--backend cpu"), "{name}: {message}");
+                    assert!(message.contains("was lost") && message.contains("`Device::cpu()`"), "{name}: {message}");
                 }
                 other => panic!("{name}: {other:?}"),
             }
@@ -113,7 +113,7 @@ fn a_hang_is_an_error_after_the_time_out_and_not_before() {
     backend.begin_epoch(&[0, 1, 2]).unwrap();
     block_on(backend.step(Step { first: 0, batch: 3, learning_rate: 0.1 }, &mut Vec::new())).unwrap();
     let started = Instant::now();
-    let result = block_on(backend.finish(&mut Vec::new()));
+    let result = block_on(backend.flush(&mut Vec::new()));
     let waited = started.elapsed();
     let Err(error @ Error::DeviceHung { .. }) = result else { panic!("{result:?}") };
     assert!(error.to_string().contains("nothing came back for 0.05 s"), "{error}");
@@ -179,7 +179,7 @@ fn work_is_split_into_short_submissions_without_changing_a_bit() {
         backend.begin_epoch(&order).unwrap();
         let mut losses = Vec::new();
         train(&mut backend, 30, &mut losses).unwrap();
-        block_on(backend.finish(&mut losses)).unwrap();
+        block_on(backend.flush(&mut losses)).unwrap();
         let evaluation = block_on(backend.evaluate(&set)).unwrap();
         (losses, block_on(backend.state()).unwrap(), evaluation)
     };

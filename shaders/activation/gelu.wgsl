@@ -1,5 +1,8 @@
 // GELU in its tanh form (Hendrycks and Gimpel 2016), z (1 + tanh(u / 2)) / 2 = z logistic(u) with u = sqrt(8 / pi) (z +
 // 0.044715 z^3), and its gradient. Two values of z can give the same output, so forward keeps z.
+//
+// Provides: activate, activate_backward.
+// Needs: logistic.
 const GELU_SCALE: f32 = 1.5957691216;
 const GELU_CUBIC: f32 = 0.044715;
 

@@ -1,4 +1,6 @@
 // The leaky rectifier (Maas et al. 2013), z if it is positive, otherwise z / 100; and its gradient.
+//
+// Provides: activate, activate_backward.
 const LEAK: f32 = 0.01;
 
 fn activate(z: vec4<f32>, at: u32) -> vec4<f32> {

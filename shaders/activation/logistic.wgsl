@@ -1,5 +1,7 @@
 // The logistic function 1 / (1 + exp(-x)), computed from exp(-|x|), which cannot overflow. sigmoid, tanh and gelu are
 // built on it: the tanh() of some drivers overflows, and WGSL has no erf().
+//
+// Provides: logistic.
 fn logistic(x: vec4<f32>) -> vec4<f32> {
     let e = exp(-abs(x));
     let positive = 1.0 / (1.0 + e);

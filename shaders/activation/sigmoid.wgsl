@@ -1,4 +1,7 @@
 // The logistic function for hidden layers, and its gradient.
+//
+// Provides: activate, activate_backward.
+// Needs: logistic.
 fn activate(z: vec4<f32>, at: u32) -> vec4<f32> {
     return logistic(z);
 }

@@ -1,5 +1,8 @@
 // Sums over all pixels of a batch, in PARTS parts. One invocation sums a part for four channels, in order, and another
 // kernel adds the parts in order, so the bits are the same every time.
+//
+// Provides: PARTS, pixels_of_part.
+// Needs: PIXELS, step.
 override PARTS: u32;
 
 // The range of pixels of a part, end exclusive.

@@ -1,5 +1,8 @@
 // Dropout of values, and likewise of their gradient: a value becomes 0 with probability p, and is multiplied by 1 / (1
 // - p) otherwise.
+//
+// Provides: pass_on.
+// Needs: CHANNELS, PIXELS, random_word, row_key.
 override STREAM: u32; // stream of random numbers: the number of the layer
 override THRESHOLD: u32; // random words below it drop a value
 override SCALE: f32; // 1 / (1 - p)

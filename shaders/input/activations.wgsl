@@ -1,4 +1,6 @@
 // Inputs of a later layer: the activations of the layer before, followed by the constant 1 of the bias.
+//
+// Provides: INPUT_BLOCKS, input, input_rows.
 override INPUT_BLOCKS: u32; // blocks of 4 features in a row
 
 @group(0) @binding(1) var<storage, read> activations: array<vec4<f32>>; // [batch, INPUT_BLOCKS]

@@ -1,6 +1,9 @@
 // Randomly shifted, rotated and scaled images, as defined in src/augmentation.rs: an affine map gives the position of
 // each pixel in the original, which is sampled by bilinear interpolation; beyond its edge the nearest pixel is
 // repeated.
+//
+// Provides: Source, source_of_row, value_of.
+// Needs: example_of_row, random_word, row_key, value_of_example.
 override SHIFT: f32; // pixels
 override ROTATE: f32; // degrees, at most 45
 override RESIZE: f32; // share of the size

@@ -1,4 +1,6 @@
 // Single values of the examples of a batch; a feature is a byte.
+//
+// Provides: value_of_example.
 override INPUT_BLOCKS: u32; // words of 4 features in an example
 
 @group(0) @binding(1) var<storage, read> examples: array<u32>; // [examples, INPUT_BLOCKS]

@@ -1,4 +1,7 @@
 // Examples without augmentation.
+//
+// Provides: Source, source_of_row, value_of.
+// Needs: example_of_row, value_of_example.
 struct Source {
     example: u32,
 }

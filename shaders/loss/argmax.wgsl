@@ -1,4 +1,7 @@
 // The class with the largest output, the lowest if several tie; for evaluate.wgsl.
+//
+// Provides: class_of_row.
+// Needs: OUTPUTS, OUTPUT_BLOCKS, outputs.
 fn class_of_row(row: u32) -> u32 {
     var best = 0u;
     var largest = outputs[row * OUTPUT_BLOCKS].x;

@@ -2,11 +2,14 @@
 // class 1. Computed from the logit, finite for any finite one: loss = max(z, 0) - z * label + log(1 + exp(-|z|)). The
 // loss of the batch is the mean weighted by the weights of the labels' classes: d_logit = weight * (sigmoid(z) - label)
 // / step.weight. The gradient overwrites the logit.
+//
+// Provides: class_of_row, labels, loss_of_row, losses, train_row.
+// Needs: example_of_row, outputs, step.
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 @group(0) @binding(10) var<storage, read> class_weights: array<vec4<f32>>; // [2]: weights of class 0 and class 1
 
-fn binary_cross_entropy_row(row: u32) {
+fn train_row(row: u32) {
     let label = labels[example_of_row(row)];
     let weight = class_weights[0][label % 4u];
     let loss = loss_of_row(row);
@@ -24,22 +27,6 @@ fn binary_cross_entropy_row(row: u32) {
     }
 }
 
-// One invocation per row.
-@compute @workgroup_size(64)
-fn binary_cross_entropy(@builtin(global_invocation_id) invocation: vec3<u32>) {
-    if invocation.x < 4u * batch_blocks() {
-        binary_cross_entropy_row(invocation.x);
-    }
-}
-
-// As in cross_entropy.wgsl.
-fn finish(row_block: u32) {
-    for (var row = 4u * row_block; row < min(4u * row_block + 4u, 4u * batch_blocks()); row++) {
-        binary_cross_entropy_row(row);
-    }
-}
-
-// For evaluate.wgsl.
 fn loss_of_row(row: u32) -> f32 {
     let logit = outputs[row].x;
     let label = f32(labels[example_of_row(row)]);

@@ -1,10 +1,13 @@
 // Cross-entropy of softmax(logits) with the one-hot label, and its gradient. By log-sum-exp, finite for any finite
 // logits: loss = log(sum(exp(z - max))) + max - z[label]. Gradient of the batch's mean loss with respect to the logits:
 // d_logits = (softmax(z) - onehot) / batch. The gradient overwrites the logits.
+//
+// Provides: labels, loss_of_row, losses, train_row.
+// Needs: OUTPUT_BLOCKS, block_exp, example_of_row, output_numbers, outputs, row_max, row_sum_exp, step.
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 
-fn cross_entropy_row(row: u32) {
+fn train_row(row: u32) {
     let start = row * OUTPUT_BLOCKS;
     let label = labels[example_of_row(row)];
     let largest = row_max(row);
@@ -22,23 +25,6 @@ fn cross_entropy_row(row: u32) {
     }
 }
 
-// One invocation per row.
-@compute @workgroup_size(64)
-fn cross_entropy(@builtin(global_invocation_id) invocation: vec3<u32>) {
-    if invocation.x < 4u * batch_blocks() {
-        cross_entropy_row(invocation.x);
-    }
-}
-
-// Epilogue of the product that computes the logits, run by the invocation that has just stored four rows of them.
-fn finish(row_block: u32) {
-    // A limit that is not a constant keeps compilers from unrolling the loop, which takes time and gains nothing.
-    for (var row = 4u * row_block; row < min(4u * row_block + 4u, 4u * batch_blocks()); row++) {
-        cross_entropy_row(row);
-    }
-}
-
-// For evaluate.wgsl.
 fn loss_of_row(row: u32) -> f32 {
     let label = labels[example_of_row(row)];
     let largest = row_max(row);

@@ -1,4 +1,7 @@
 // Targets of mean_squared_error.wgsl for classes: 1 at the label, 0 elsewhere.
+//
+// Provides: block_targets, labels.
+// Needs: output_numbers.
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
 
 fn block_targets(block: u32, example: u32) -> vec4<f32> {

@@ -5,13 +5,17 @@
 //
 // and the loss of a row is the sum of -t[c] * log softmax(z)[c]. The loss of the batch is the sum of these divided by
 // the sum of the labels' weights, so d_logits = (sum(t) * softmax(z) - t) / step.weight.
+//
+// Provides: train_row.
+// Needs: OUTPUTS, OUTPUT_BLOCKS, block_exp, example_of_row, is_class, output_numbers, outputs, row_max,
+//     row_sum_exp, step.
 override LABEL_SMOOTHING: f32;
 
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 @group(0) @binding(10) var<storage, read> class_weights: array<vec4<f32>>; // [OUTPUTS], then zeros
 
-fn weighted_cross_entropy_row(row: u32) {
+fn train_row(row: u32) {
     let start = row * OUTPUT_BLOCKS;
     let label = labels[example_of_row(row)];
     let largest = row_max(row);
@@ -40,19 +44,4 @@ fn weighted_cross_entropy_row(row: u32) {
 fn block_targets(block: u32, label: u32) -> vec4<f32> {
     let onehot = select(vec4<f32>(0.0), vec4<f32>(1.0), output_numbers(block) == vec4<u32>(label));
     return class_weights[block] * ((1.0 - LABEL_SMOOTHING) * onehot + LABEL_SMOOTHING / f32(OUTPUTS));
-}
-
-// One invocation per row.
-@compute @workgroup_size(64)
-fn weighted_cross_entropy(@builtin(global_invocation_id) invocation: vec3<u32>) {
-    if invocation.x < 4u * batch_blocks() {
-        weighted_cross_entropy_row(invocation.x);
-    }
-}
-
-// As in cross_entropy.wgsl.
-fn finish(row_block: u32) {
-    for (var row = 4u * row_block; row < min(4u * row_block + 4u, 4u * batch_blocks()); row++) {
-        weighted_cross_entropy_row(row);
-    }
 }

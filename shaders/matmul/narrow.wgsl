@@ -1,6 +1,10 @@
 // C = A . B with at most 16 columns, for devices whose subgroups share registers cheaply: 8 lanes compute 8 block rows
 // of C, each lane all columns of its row. Lane i loads the block of A in its row, and the blocks of B at k + i, which
 // are broadcast in turn.
+//
+// Provides: main.
+// Needs: block_of_lane, column_blocks, depth_blocks, finish, load_a, load_b, locate_a, locate_b, multiply_add,
+//     row_blocks, step, store.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let depth = depth_blocks(tile.z);

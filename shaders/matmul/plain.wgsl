@@ -1,4 +1,7 @@
 // C = A . B for any adapter: each invocation computes two blocks of C, one below the other.
+//
+// Provides: main.
+// Needs: column_blocks, depth_blocks, load_a, load_b, locate_a, locate_b, multiply_add, row_blocks, step, store.
 @compute @workgroup_size(8, 8)
 fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
     let depth = depth_blocks(invocation.z);

@@ -8,6 +8,8 @@
 //   store(part, row_block, column_block, sums)   the epilogue of a block of C
 //
 // Blocks are stored by rows: block[i] is row i.
+//
+// Provides: multiply_add, multiply_add_row.
 fn multiply_add(a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(
         multiply_add_row(a[0], b, c[0]),

@@ -1,6 +1,10 @@
 // C = A . B for devices with slow memory whose subgroups share registers cheaply (software adapters): 8 lanes compute 8
 // x 8 blocks of C. Lane i loads block row i of A and block column i of B, and computes column i of C; the blocks of A
 // are broadcast in turn.
+//
+// Provides: main.
+// Needs: block_of_lane, column_blocks, depth_blocks, load_a, load_b, locate_a, locate_b, multiply_add, row_blocks,
+//     step, store.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) tile: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let depth = depth_blocks(tile.z);

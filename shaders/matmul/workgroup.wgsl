@@ -1,5 +1,8 @@
 // C = A . B for hardware GPUs: 16 x 16 invocations compute 16 x 16 blocks of C, one block each. Four block columns of A
 // and four block rows of B at a time are shared in workgroup memory.
+//
+// Provides: main.
+// Needs: column_blocks, depth_blocks, load_a, load_b, locate_a, locate_b, multiply_add, row_blocks, step, store.
 var<workgroup> a_shared: array<array<mat4x4<f32>, 16>, 4>; // [k][row]
 var<workgroup> b_shared: array<array<mat4x4<f32>, 16>, 4>; // [k][column]
 

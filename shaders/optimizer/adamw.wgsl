@@ -1,4 +1,7 @@
 // Update of four adjacent parameters by AdamW, as in torch.optim.AdamW: the weight decay is not part of the gradient.
+//
+// Provides: update.
+// Needs: step.
 override BETA1: f32;
 override BETA2: f32;
 override REST1: f32; // 1 - BETA1, computed in f64

@@ -1,4 +1,7 @@
 // Update of four adjacent parameters by Lion (Chen et al. 2023): a step of the same size for every parameter.
+//
+// Provides: update.
+// Needs: step.
 override BETA1: f32;
 override BETA2: f32;
 override REST1: f32; // 1 - BETA1, computed in f64

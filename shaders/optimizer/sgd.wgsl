@@ -1,4 +1,7 @@
 // Update of four adjacent parameters by stochastic gradient descent, as in torch.optim.SGD.
+//
+// Provides: update.
+// Needs: step.
 override MOMENTUM: f32;
 override NESTEROV: bool;
 override WEIGHT_DECAY: f32;

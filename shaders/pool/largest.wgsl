@@ -1,12 +1,12 @@
 // Maximum of each window and channel. If several values tie, the first one counts, row by row; a NaN is larger than any
 // number.
-override CHANNEL_BLOCKS: u32;
+//
+// Provides: PLACES_X, PLACES_Y, SIZE, STRIDE, largest_of_window, output_at, window_at.
+// Needs: Layout, pixel_at.
 override SIZE: u32;
 override STRIDE: u32;
 override PLACES_Y: u32;
 override PLACES_X: u32;
-override HEIGHT: u32; // height of the inputs
-override WIDTH: u32;
 override INPUT_EXAMPLE: u32; // the layout of the inputs
 override INPUT_FIRST: u32;
 override INPUT_ROW: u32;

@@ -3,24 +3,99 @@
 //! Machines are noisy and slow down as they get hot, so the backends take turns in short rounds, and medians are
 //! reported.
 
+mod output;
+
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use clap::Args;
+use clap::error::ErrorKind;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::Error;
-use softstep::backend::{Backend, DeviceInfo, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::any_backend::{AnyBackend, Device};
+use softstep::backend::{Backend, DeviceInfo, Inference, Step, Training};
 use softstep::data::Examples;
-use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
+use softstep::gpu::{AdapterChoice, Gpu, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Layer, Parameters, Shape};
 use softstep::optimizer::Optimizer;
 use softstep::plan::Plan;
 use softstep::trainer::epoch_order;
 
-use crate::cli::{BENCH_EXAMPLES, BenchArgs};
-use crate::report::{BenchReport, Comparison, Speed};
+use self::output::{Comparison, Progress, Speed};
+use crate::device;
+use crate::options::{LayersChoice, Problem, layer_size};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep bench                              three models, three batch sizes; about half a minute
+  softstep bench --hidden 128 --batch-size 64 one configuration
+  softstep bench --hidden --seconds 10        softmax regression, more precisely
+  softstep bench --layers cnn --batch-size 64 the convolutional network of `softstep train --layers cnn`
+  softstep bench --adapter llvmpipe --json > speed.jsonl
+
+Measured are training steps on 60,000 random examples of 784 features in 10 classes, with plain SGD and every loss
+brought to the host. The backends take turns, and each figure is the median of their 5 rounds; GPU/CPU is the median
+of the rounds' ratios. GFLOP/s counts the matrix products alone. The first loss is timed from opening the device:
+with bringing the data there, compiling the kernels and one step.
+
+--json prints one JSON object a configuration: architecture (input, layers), sizes (of linear layers), batch_size, gpu, cpu, gpu_per_cpu (steps per second of the one
+by those of the other) and use (gpu or cpu, the faster). gpu and cpu hold steps_per_second, images_per_second,
+gflop_per_second, first_loss_seconds, rounds (steps per second in each), adapter, device_type and driver; gpu and
+gpu_per_cpu are null where there is no adapter.";
+
+/// Options of `softstep bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Only this model: sizes of its hidden layers, such as 128 or 512,512; alone for softmax regression
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', num_args = 0..=1, value_parser = layer_size)]
+    pub hidden: Option<Vec<usize>>,
+    /// Only this network, as `softstep train --layers` has it, on images of 28x28
+    #[arg(long, value_name = "LAYERS|cnn", conflicts_with = "hidden")]
+    pub layers: Option<LayersChoice>,
+    /// Only this batch size, or several as in 64,1024
+    #[arg(long = "batch-size", value_name = "N", value_delimiter = ',', default_values_t = [64, 256, 1024])]
+    pub batch_sizes: Vec<usize>,
+    /// Time to measure each configuration for, both backends together
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Number or part of the name of an adapter; see `softstep adapters`
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+    /// Print JSON Lines for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl BenchArgs {
+    /// Checks the values of options.
+    ///
+    /// # Errors
+    /// A value out of range, by its flag.
+    pub fn check(&self) -> Result<(), Problem> {
+        self.problem().map_or(Ok(()), |problem| Err((ErrorKind::ValueValidation, problem)))
+    }
+
+    fn problem(&self) -> Option<String> {
+        if self.hidden.as_ref().is_some_and(|hidden| hidden.contains(&0)) {
+            return Some("--hidden: the size of a layer must be 1 or more".into());
+        }
+        if let Some(size) = self.batch_sizes.iter().find(|&&size| !(1..=BENCH_EXAMPLES).contains(&size)) {
+            return Some(format!(
+                "--batch-size {size}: must be 1 or more, and no more than the {BENCH_EXAMPLES} examples"
+            ));
+        }
+        if !(self.seconds > 0.0 && self.seconds <= 3600.0) {
+            return Some(format!("--seconds {}: must be above 0 and at most 3600", self.seconds));
+        }
+        None
+    }
+}
+
+/// Examples that `softstep bench` trains on: as many as MNIST has.
+pub const BENCH_EXAMPLES: usize = 60_000;
 
 /// Shape of MNIST's examples.
 const IMAGE: Shape = Shape::Image { height: 28, width: 28, channels: 1 };
@@ -33,7 +108,7 @@ const LEARNING_RATE: f32 = 0.01;
 
 /// Measures every combination of models and batch sizes.
 pub async fn run(args: &BenchArgs) -> Result<()> {
-    let adapter = super::open_adapter(args.adapter.as_ref()).await?.map(|_| match &args.adapter {
+    let adapter = device::open_adapter(args.adapter.as_ref()).await?.map(|_| match &args.adapter {
         Some(name) => AdapterChoice::Named(name.clone()),
         None => AdapterChoice::Auto,
     });
@@ -50,16 +125,16 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
     };
     let examples = random_examples()?;
     let order = epoch_order(0, 1, BENCH_EXAMPLES);
-    let mut report = BenchReport::new(models.len() * args.batch_sizes.len(), args.json);
+    let mut progress = Progress::new(models.len() * args.batch_sizes.len(), args.json);
     for architecture in &models {
         for &batch_size in &args.batch_sizes {
-            report.begin(architecture, batch_size);
+            progress.begin(architecture, batch_size);
             let operations = Plan::new(architecture).step_operations(batch_size);
             let job = Job { architecture, operations, batch_size, examples: &examples, order: &order };
-            report.measured(job.compare(adapter.as_ref(), args.seconds).await?)?;
+            progress.measured(job.compare(adapter.as_ref(), args.seconds).await?)?;
         }
     }
-    Ok(report.done()?)
+    Ok(progress.done()?)
 }
 
 /// Random bytes and labels; their values do not affect the time.
@@ -97,14 +172,15 @@ impl<'a> Job<'a> {
         let started = Instant::now();
         let mut gpu = match adapter {
             Some(adapter) => {
-                let gpu = Gpu::open(adapter).await?;
-                let backend = GpuBackend::new(&gpu, &parameters, Some(&training), Readback::Pipelined).await?;
+                let device = Device::Gpu(Gpu::open(adapter).await?);
+                let backend = device.for_training(&parameters, &training, Readback::Pipelined).await?;
                 Some(Lane::new(backend, self, started).await?)
             }
             None => None,
         };
         let started = Instant::now();
-        let mut cpu = Lane::new(CpuBackend::new(&parameters, Some(&training))?, self, started).await?;
+        let backend = Device::Cpu.for_training(&parameters, &training, Readback::Pipelined).await?;
+        let mut cpu = Lane::new(backend, self, started).await?;
         if let Some(gpu) = &gpu {
             let (gpu, cpu) = (gpu.first_loss, cpu.first_loss);
             let agree = (gpu - cpu).abs() <= 1e-3 * cpu;
@@ -144,8 +220,8 @@ impl<'a> Job<'a> {
 }
 
 /// A backend in the benchmark.
-struct Lane<'a, B> {
-    backend: B,
+struct Lane<'a> {
+    backend: AnyBackend,
     job: &'a Job<'a>,
     /// Start of the next step in the shuffled indices.
     next: usize,
@@ -158,9 +234,9 @@ struct Lane<'a, B> {
     rounds: Vec<f64>,
 }
 
-impl<'a, B: Backend> Lane<'a, B> {
+impl<'a> Lane<'a> {
     /// Takes the first step; `started` is when the creation of the backend started.
-    async fn new(mut backend: B, job: &'a Job<'a>, started: Instant) -> Result<Self> {
+    async fn new(mut backend: AnyBackend, job: &'a Job<'a>, started: Instant) -> Result<Self> {
         backend.begin_epoch(job.order)?;
         let mut lane = Self {
             backend,
@@ -185,7 +261,7 @@ impl<'a, B: Backend> Lane<'a, B> {
         let started = Instant::now();
         for _ in 0..self.steps {
             if self.next + batch_size > order.len() {
-                self.backend.finish(&mut self.losses).await?;
+                self.backend.flush(&mut self.losses).await?;
                 self.backend.begin_epoch(order)?;
                 self.next = 0;
             }
@@ -193,7 +269,7 @@ impl<'a, B: Backend> Lane<'a, B> {
             self.backend.step(step, &mut self.losses).await?;
             self.next += batch_size;
         }
-        self.backend.finish(&mut self.losses).await?;
+        self.backend.flush(&mut self.losses).await?;
         let seconds = started.elapsed().as_secs_f64();
         if self.losses.len() != self.steps || !self.losses.iter().all(|loss| loss.is_finite()) {
             let DeviceInfo { name, .. } = self.backend.info();

@@ -5,23 +5,63 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::Args;
+use indicatif::{DecimalBytes, HumanBytes};
 use serde::{Serialize, Serializer};
-use softstep::backend::{Backend, DeviceInfo, Step, Training};
-use softstep::cpu::CpuBackend;
+use softstep::Error;
+use softstep::any_backend::Device;
+use softstep::backend::{Backend, DeviceInfo, Inference, Step, Training};
 use softstep::data::{self, Store};
 use softstep::gpu::kernels::{Matmul, programs};
 use softstep::gpu::self_test::{Costs, KernelTest, self_test};
-use softstep::gpu::{self, AdapterChoice, AdapterEntry, Gpu, GpuBackend, REMEDY, Readback};
+use softstep::gpu::{self, AdapterChoice, AdapterEntry, Gpu, REMEDY, Readback};
 use softstep::loss::Objective;
 use softstep::model::{Architecture, Layer, Parameters, parse_layers};
 use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
 use softstep::verify::Verified;
-use softstep::{Error, backend};
 
-use crate::cli::DoctorArgs;
-use crate::report;
-use crate::run_folder;
+use crate::commands::adapters::{adapter_table, serialize_adapters};
+use crate::device;
+use crate::flags::with_flags;
+use crate::format::{self, count, counted};
+use crate::run::folder;
+use crate::terminal::{self, device_line, field, line, path_text, print, print_json};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep doctor                             the device that `softstep train` would take
+  softstep doctor --adapter 1                 another one
+  softstep doctor --json
+  softstep doctor --dump-shaders shaders      the text of every GPU program, a file each
+
+Tests every kernel on the adapter against known answers, in each way to multiply matrices that the adapter can run,
+trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
+data and runs. The exit code is 0 only if training would work. Put what it prints into a bug report.
+
+--json prints one JSON object: version, os, processor, instruction_set, arithmetic (what the bits of the CPU depend on),
+threads, adapters, auto, device (limits, kernels, costs), training, folders and problems, which is empty if training works.";
+
+/// Options of `softstep doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Number or part of the name of an adapter; see `softstep adapters`
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+    /// Folder to look for data sets in first, and to download them to
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder of the runs
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    pub out: PathBuf,
+    /// Write the text of every program that can run on a GPU into this folder, new or empty, and do nothing else
+    #[arg(long, value_name = "FOLDER")]
+    pub dump_shaders: Option<PathBuf>,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Number of steps of the test training, and how many of them are verified on the CPU.
 const STEPS: usize = 40;
@@ -37,13 +77,17 @@ pub struct Diagnosis {
     /// Operating system, architecture and distribution.
     pub os: String,
     pub processor: String,
+    /// The instruction set that the CPU backend computes with.
+    pub instruction_set: &'static str,
+    /// Properties that the bits of the CPU backend depend on.
+    pub arithmetic: String,
     pub threads: usize,
-    #[serde(serialize_with = "report::serialize_adapters")]
+    #[serde(serialize_with = "serialize_adapters")]
     pub adapters: Vec<AdapterEntry>,
     /// The device that `--backend auto` takes, and the reason.
     pub auto: String,
     /// The tested device; `None` without an adapter.
-    pub device: Option<Device>,
+    pub device: Option<TestedDevice>,
     /// The test training; `None` if it failed.
     pub training: Option<TestTraining>,
     pub folders: Vec<Folder>,
@@ -53,8 +97,8 @@ pub struct Diagnosis {
 
 /// A device and the results of its tests.
 #[derive(Debug, Serialize)]
-pub struct Device {
-    #[serde(flatten, serialize_with = "report::serialize_device")]
+pub struct TestedDevice {
+    #[serde(flatten, serialize_with = "terminal::serialize_device")]
     pub info: DeviceInfo,
     pub limits: Limits,
     /// The matrix multiplication method in use, and all supported ones.
@@ -124,7 +168,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     let adapters = gpu::adapters().await;
     let mut problems = Vec::new();
     let choice = args.adapter.clone().map_or(AdapterChoice::Auto, AdapterChoice::Named);
-    let opened = Gpu::open(&choice).await.map(super::alter_shaders);
+    let opened = Gpu::open(&choice).await.map(device::alter_shaders);
     let auto = match (&opened, &choice) {
         (Ok(gpu), AdapterChoice::Auto) => {
             let DeviceInfo { name, device_type, .. } = gpu.info();
@@ -137,7 +181,7 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
                 _ => format!("{name}: the first hardware GPU that opens"),
             }
         }
-        (Err(error), AdapterChoice::Auto) => format!("the CPU: {error}"),
+        (Err(error), AdapterChoice::Auto) => with_flags(&with_flags(&format!("the CPU: {error}"))),
         _ => match adapters.first() {
             Some(first) if first.device_type != "software" => format!("{}: the first hardware GPU", first.name),
             Some(_) => "the CPU: there is no hardware GPU".into(),
@@ -149,15 +193,16 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
         // Without an adapter, training falls back to the CPU, unless an adapter was requested.
         Err(error) => {
             if choice != AdapterChoice::Auto {
-                problems.push(error.to_string());
+                problems.push(with_flags(&error.to_string()));
             }
             (None, None)
         }
     };
-    let training = match test_training(gpu.as_ref()).await {
+    let trained = test_training(&gpu.map_or(Device::Cpu, Device::Gpu)).await;
+    let training = match trained {
         Ok(training) => Some(training),
         Err(error) => {
-            problems.push(error.to_string());
+            problems.push(with_flags(&error.to_string()));
             None
         }
     };
@@ -170,11 +215,13 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
     problems.extend(runs.problem.as_ref().map(|problem| format!("{}: {problem}", runs.path.display())));
     folders.push(runs);
 
-    let cpu = CpuBackend::new(&Parameters::new(&[1, 2], 0)?, None)?;
+    let cpu = Device::Cpu.info();
     let diagnosis = Diagnosis {
         version: env!("CARGO_PKG_VERSION"),
         os: system(),
-        processor: backend::Backend::info(&cpu).name.clone(),
+        processor: cpu.name,
+        instruction_set: softstep::cpu::instruction_set(),
+        arithmetic: cpu.driver,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         adapters,
         auto,
@@ -183,14 +230,14 @@ pub async fn run(args: &DoctorArgs) -> Result<bool> {
         folders,
         problems,
     };
-    report::diagnosis(&diagnosis, args.json)?;
+    print_diagnosis(&diagnosis, args.json)?;
     Ok(diagnosis.problems.is_empty())
 }
 
 /// Writes every program to a file of a folder. The file has the name of the program, with the matrix multiplication
 /// method if there are several. A line before each part names the part's file.
 fn dump_shaders(folder: &Path) -> Result<()> {
-    run_folder::check_free("--dump-shaders", folder)?;
+    folder::check_free("--dump-shaders", folder)?;
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
     let mut files = BTreeMap::new();
     for program in programs() {
@@ -206,11 +253,11 @@ fn dump_shaders(folder: &Path) -> Result<()> {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(Error::io("write", &path))?;
     }
-    report::written(&report::counted(files.len(), "program"), folder)
+    terminal::written(&format::counted(files.len(), "program"), folder)
 }
 
 /// Tests every kernel and measures the costs of a device.
-async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
+async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> TestedDevice {
     let limits = gpu.limits();
     let limits = Limits {
         buffer_bytes: limits.max_buffer_size,
@@ -222,25 +269,25 @@ async fn examine(gpu: &Gpu, problems: &mut Vec<String>) -> Device {
     let mut kernels = Vec::new();
     match self_test(gpu, gpu.matmul_choices()).await {
         Ok(tests) => kernels = tests,
-        Err(error) => problems.push(format!("the kernels could not be tested: {error}")),
+        Err(error) => problems.push(with_flags(&format!("the kernels could not be tested: {error}"))),
     }
     for test in kernels.iter().filter(|test| !test.passed()) {
-        problems.push(format!("kernel {} is wrong{}: {}", test.kernel, report::by_matmul(test.matmul), test.worst));
+        problems.push(format!("kernel {} is wrong{}: {}", test.kernel, by_matmul(test.matmul), test.worst));
     }
     let costs = match Costs::measure(gpu).await {
         Ok(costs) => Some(costs),
         Err(error) => {
-            problems.push(format!("the device could not be timed: {error}"));
+            problems.push(with_flags(&format!("the device could not be timed: {error}")));
             None
         }
     };
     let matmul_choices = gpu.matmul_choices().to_vec();
-    Device { info: gpu.info().clone(), limits, matmul: gpu.matmul(), matmul_choices, kernels, costs }
+    TestedDevice { info: gpu.info().clone(), limits, matmul: gpu.matmul(), matmul_choices, kernels, costs }
 }
 
 /// Trains a network with every kind of layer for some steps on the bundled digits, on the device that `softstep train`
 /// would use.
-async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
+async fn test_training(device: &Device) -> softstep::Result<TestTraining> {
     let data = data::digits()?;
     let (shape, digits) = (data.shape(), data.train);
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
@@ -256,16 +303,7 @@ async fn test_training(gpu: Option<&Gpu>) -> softstep::Result<TestTraining> {
     let layers = parse_layers("conv:8x3,batchnorm,relu,pool:2,dropout:0.1,linear:32,gelu")?;
     let last = Layer::Linear { outputs: digits.outputs };
     let parameters = Parameters::initialize(&Architecture::new(shape, layers.into_iter().chain([last]))?, 0)?;
-    match gpu {
-        Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &parameters, Some(&training), Readback::default()).await?;
-            train(backend, training).await
-        }
-        None => train(CpuBackend::new(&parameters, Some(&training))?, training).await,
-    }
-}
-
-async fn train<B: Backend>(backend: B, training: Training<'_>) -> softstep::Result<TestTraining> {
+    let backend = device.for_training(&parameters, &training, Readback::default()).await?;
     let mut backend = Verified::new(backend, training, STEPS / VERIFIED, 0);
     let order = epoch_order(0, 1, training.examples.len());
     backend.begin_epoch(&order)?;
@@ -274,7 +312,7 @@ async fn train<B: Backend>(backend: B, training: Training<'_>) -> softstep::Resu
         let batch = training.batch_size;
         backend.step(Step { first: index * batch, batch, learning_rate: 0.1 }, &mut losses).await?;
     }
-    backend.finish(&mut losses).await?;
+    backend.flush(&mut losses).await?;
     let (first_loss, last_loss) = (losses[0], losses[losses.len() - 1]);
     let device = backend.info().name.clone();
     let learned = last_loss < 0.8 * first_loss;
@@ -310,4 +348,90 @@ fn system() -> String {
         system += &format!(", {}", name.trim_matches('"'));
     }
     system
+}
+
+/// Prints a diagnosis.
+fn print_diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
+    if json {
+        return Ok(print_json(diagnosis)?);
+    }
+    let Diagnosis { version, os, processor, threads, adapters, auto, device, training, folders, problems, .. } =
+        diagnosis;
+    let mut lines = vec![
+        field("softstep", &format!("{version}, {os}")),
+        field("processor", &format!("{processor}, {}, {}", diagnosis.instruction_set, counted(*threads, "thread"))),
+        field("CPU bits", &format!("{}: the same wherever this line is the same", diagnosis.arithmetic)),
+    ];
+    if !adapters.is_empty() {
+        lines.extend(["".into(), adapter_table(adapters), "".into()]);
+    }
+    lines.push(field("auto", &format!("takes {auto}")));
+    if let Some(TestedDevice { info, limits, matmul, matmul_choices, kernels, costs }) = device {
+        lines.push(device_line(info));
+        lines.push(field(
+            "limits",
+            &format!(
+                "{} in a binding, {} in a buffer, {} workgroups along a side, {} of workgroup memory, {}timestamps",
+                HumanBytes(limits.binding_bytes),
+                HumanBytes(limits.buffer_bytes),
+                count(limits.workgroups_per_dimension as usize),
+                HumanBytes(u64::from(limits.workgroup_bytes)),
+                if limits.timestamps { "" } else { "no " },
+            ),
+        ));
+        let right = kernels.iter().filter(|test| test.passed()).count();
+        let numbers = kernels.iter().map(|test| test.numbers).sum();
+        let worst = kernels.iter().max_by(|a, b| a.worst.excess().total_cmp(&b.worst.excess()));
+        let choices: Vec<String> = matmul_choices.iter().map(|&choice| matmul_name(choice)).collect();
+        lines.push(field(
+            "kernels",
+            &format!(
+                "{right} of {} right: {} numbers; matmul {} (takes {})",
+                counted(kernels.len(), "test"),
+                count(numbers),
+                choices.join(", "),
+                matmul_name(*matmul)
+            ),
+        ));
+        if let Some(KernelTest { kernel, matmul, worst, .. }) = worst {
+            lines.push(field("", &format!("worst: {kernel}{}, {worst}", by_matmul(*matmul))));
+        }
+        if let Some(Costs { dispatch_seconds, readback_seconds }) = costs {
+            let (dispatch, readback) = (1e6 * dispatch_seconds, 1e6 * readback_seconds);
+            let text = format!("a dispatch {dispatch:.1} µs, one submitted and read back {readback:.0} µs");
+            lines.push(field("costs", &text));
+        }
+    }
+    if let Some(TestTraining { device, steps, verified, first_loss, last_loss }) = training {
+        lines.push(field(
+            "training",
+            &format!(
+                "{steps} steps on {device}: loss {first_loss:.3} to {last_loss:.3}, {} right by the CPU",
+                counted(*verified, "step")
+            ),
+        ));
+    }
+    for Folder { what, path, free_bytes, problem, .. } in folders {
+        let free = free_bytes.map_or_else(String::new, |bytes| format!(", {} free", DecimalBytes(bytes)));
+        let state = problem.as_deref().unwrap_or("can be written");
+        lines.push(field(what, &format!("{}: {}{free}", path_text(path), line(state))));
+    }
+    let verdict = match problems.as_slice() {
+        [] => "training works here".into(),
+        problems => {
+            let problems: Vec<String> = problems.iter().map(|problem| line(problem)).collect();
+            format!("training would fail here, or come out wrong\n  {}", problems.join("\n  "))
+        }
+    };
+    lines.push(field("verdict", &verdict));
+    Ok(print(&lines.join("\n"))?)
+}
+
+/// Formats a way to multiply, as in ` by matmul plain`.
+fn by_matmul(matmul: Option<Matmul>) -> String {
+    matmul.map_or_else(String::new, |matmul| format!(" by matmul {}", matmul_name(matmul)))
+}
+
+fn matmul_name(matmul: Matmul) -> String {
+    format!("{matmul:?}").to_lowercase()
 }

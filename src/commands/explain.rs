@@ -1,26 +1,78 @@
 //! `softstep explain`: the lesson as an HTML page, with experiments that it runs.
 
 pub mod experiments;
-mod lab;
+mod runner;
 mod sections;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde::Serialize;
+use softstep::backend::DeviceInfo;
 use softstep::data::csv::{TableOptions, Task};
 use softstep::data::{Kind, TestPart};
 
 use self::experiments::{Lesson, Table};
-use self::lab::Lab;
-use self::sections::Made;
-use self::text::Text;
-use crate::cli::{BackendChoice, ExplainArgs, Language};
-use crate::page;
-use crate::report::{Explained, LessonReport};
-use crate::run_folder;
+use self::runner::Runner;
+use self::sections::Provenance;
+use self::text::{Language, Text};
+use crate::options::{BackendChoice, DeviceArgs};
+use crate::run::files;
+use crate::terminal::{path_text, print, print_json, serialize_device, style};
+use crate::{device, html};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep explain                            writes explain.html: open it in a browser
+  softstep explain --lang zh --out lesson.html
+  softstep explain --data houses.csv --target price   your own table in the place of the house prices
+
+Runs the experiments of a lesson about softmax and cross-entropy on this machine and writes them as one page that needs
+no network: house prices as regression, softmax of three scores, tumour sizes by a line and by a sigmoid, two outputs
+beside one, digits with three losses, and one training step with every number.
+
+--json prints one JSON object: backend, adapter, device_type, driver, seed, seconds (since the program's start), out, and
+the numbers of every experiment: houses, softmax, tumours, two_classes, digits (linear, with a hidden layer), one_step.";
+
+/// Options of `softstep explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The page to write; one that is there is replaced
+    #[arg(long, value_name = "FILE", default_value = "explain.html")]
+    pub out: PathBuf,
+    /// The page's language
+    #[arg(long, value_enum, default_value = "en")]
+    pub lang: Language,
+    /// Table to learn from in the place of house prices: file.csv
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Column of the table to learn: numbers
+    #[arg(long, value_name = "COLUMN")]
+    pub target: Option<String>,
+    /// Columns of the table that are categories, though their first value is a number
+    #[arg(long, value_name = "COLUMNS", requires = "data")]
+    pub categorical: Vec<String>,
+    /// Columns of the table to leave out
+    #[arg(long, value_name = "COLUMNS", requires = "data")]
+    pub ignore: Vec<String>,
+    /// Seed of everything that is random: the same seed, the same numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// No progress: results, notices and errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Hidden layers of the second model of the digits.
 const HIDDEN: [usize; 1] = [32];
@@ -29,31 +81,31 @@ const HIDDEN: [usize; 1] = [32];
 pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
     check_out(&args.out, args.data.as_deref())?;
     let table = table(args)?;
-    let lab = Lab { gpu: super::open_gpu(&args.device).await? };
-    let info = lab.info()?;
-    let report = LessonReport::new(7, args.quiet || args.json);
+    let runner = Runner { device: device::open_device(&args.device).await? };
+    let info = runner.device.info();
+    let progress = Progress::new(7, args.quiet || args.json);
     let seed = args.seed;
 
-    report.begin("house prices");
-    let houses = experiments::houses(&lab, table.as_ref(), seed).await?;
-    report.begin("softmax");
-    let softmax = experiments::softmax(&lab).await?;
-    report.begin("tumours");
-    let sample = experiments::sample_tumours(&lab, seed).await?;
-    let tumours = experiments::tumours(&lab, &sample).await?;
-    report.begin("softmax beside sigmoid");
-    let two_classes = experiments::two_classes(&lab, &sample).await?;
-    report.begin("digits");
-    let linear = experiments::digits(&lab, &[], seed).await?;
-    report.begin("digits, with a hidden layer");
-    let with_hidden = experiments::digits(&lab, &HIDDEN, seed).await?;
-    report.begin("one step");
-    let one_step = experiments::one_step(&lab).await?;
+    progress.begin("house prices");
+    let houses = experiments::houses(&runner, table.as_ref(), seed).await?;
+    progress.begin("softmax");
+    let softmax = experiments::softmax(&runner).await?;
+    progress.begin("tumours");
+    let sample = experiments::sample_tumours(&runner, seed).await?;
+    let tumours = experiments::tumours(&runner, &sample).await?;
+    progress.begin("softmax beside sigmoid");
+    let two_classes = experiments::two_classes(&runner, &sample).await?;
+    progress.begin("digits");
+    let linear = experiments::digits(&runner, &[], seed).await?;
+    progress.begin("digits, with a hidden layer");
+    let with_hidden = experiments::digits(&runner, &HIDDEN, seed).await?;
+    progress.begin("one step");
+    let one_step = experiments::one_step(&runner).await?;
 
     let lesson = Lesson { houses, softmax, tumours, two_classes, digits: [linear, with_hidden], one_step };
     let text = Text(args.lang);
     let seconds = started.elapsed().as_secs_f64();
-    let made = Made {
+    let provenance = Provenance {
         values: [
             info.name.clone(),
             info.device_type.into(),
@@ -66,9 +118,9 @@ pub async fn run(args: &ExplainArgs, started: Instant) -> Result<()> {
             command(args),
         ],
     };
-    let document = sections::page(&lesson, &made, text)?;
-    run_folder::write_named("--out", &args.out, page::MARK, document.as_bytes())?;
-    report.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
+    let document = sections::page(&lesson, &provenance, text)?;
+    files::write_named("--out", &args.out, html::MARK, document.as_bytes())?;
+    progress.done(&Explained { info: &info, seed, seconds, out: &args.out, lesson: &lesson }, args.json)
 }
 
 /// Refuses an unusable `--out` before any work is done.
@@ -149,17 +201,81 @@ fn quoted(value: &str) -> String {
     }
 }
 
+/// Progress of `softstep explain`.
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// Begins, with this many experiments to come.
+    pub fn new(experiments: u64, quiet: bool) -> Self {
+        let bar = ProgressBar::new(experiments);
+        if quiet {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        bar.set_style(style("running {msg}  {bar:24} {pos}/{len}"));
+        Self { bar }
+    }
+
+    /// Shows which experiment is under way.
+    pub fn begin(&self, experiment: &'static str) {
+        if !self.bar.message().is_empty() {
+            self.bar.inc(1);
+        }
+        self.bar.set_message(experiment);
+        self.bar.tick();
+    }
+
+    /// Ends with the page's path, or everything as JSON.
+    pub fn done(&self, explained: &Explained<'_>, json: bool) -> Result<()> {
+        self.bar.finish_and_clear();
+        if json {
+            return Ok(print_json(explained)?);
+        }
+        Ok(print(&format!("page in {}, after {:.1} s", path_text(explained.out), explained.seconds))?)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Results of `softstep explain`, with all numbers.
+#[derive(Serialize)]
+pub struct Explained<'a> {
+    /// Device.
+    #[serde(flatten, serialize_with = "serialize_device")]
+    pub info: &'a DeviceInfo,
+    /// The seed.
+    pub seed: u64,
+    /// Since the program's start.
+    pub seconds: f64,
+    /// The page.
+    pub out: &'a Path,
+    /// The experiments.
+    #[serde(flatten)]
+    pub lesson: &'a Lesson,
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
-    use crate::cli::{self, Command};
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        explain: ExplainArgs,
+    }
 
     #[test]
     fn the_command_has_every_flag_that_makes_the_numbers_and_is_quoted_for_a_shell() {
         let command_of = |arguments: &[&str]| {
-            let arguments = ["softstep", "explain"].iter().chain(arguments);
-            let Command::Explain(args) = cli::parse(arguments.map(Into::into)).unwrap().command else { panic!() };
-            command(&args)
+            let arguments = ["softstep"].iter().chain(arguments);
+            command(&Options::try_parse_from(arguments).unwrap().explain)
         };
         assert_eq!(command_of(&["--quiet", "--out", "a.html"]), "softstep explain --seed 0");
         assert_eq!(

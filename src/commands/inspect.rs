@@ -1,28 +1,82 @@
 //! `softstep inspect`: a step of a run, computed again and laid open on a page; without a step, the examples that a run
 //! never learned.
 
-use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
 use maud::{Markup, html};
 use serde::Serialize;
-use softstep::backend::{Backend, Step};
-use softstep::cpu::CpuBackend;
+use softstep::backend::{Backend, Step, Training};
 use softstep::data::{Examples, Targets};
-use softstep::gpu::{GpuBackend, Readback};
-use softstep::loss::Loss;
-use softstep::model::{Layer, Parameters};
+use softstep::gpu::Readback;
+use softstep::loss::{Link, Loss, Objective};
+use softstep::model::{Architecture, Layer, Parameters};
 use softstep::optimizer::TrainingState;
 use softstep::plan::{Operation, Plan};
 use softstep::reference::gradient_norm;
 use softstep::trainer::{TrainingConfig, epoch_order};
 use softstep::verify::dissected;
 
-use super::rerun::{self, Rerun};
-use crate::cli::InspectArgs;
-use crate::page::plot::{Axis, Mark, Plot, Series, number};
-use crate::page::{self, note, picture, section, table, tiles};
-use crate::report::{self, count};
-use crate::run_folder::write_named;
-use crate::tested::{Input, chunks, look_of, outputs};
+use super::rerun::Rerun;
+use crate::format::{self, count, number};
+use crate::html::plot::{Axis, Mark, Plot, Series};
+use crate::html::{self, note, picture, section, table, tiles};
+use crate::options::{RunArgs, at_least_1};
+use crate::run::error_analysis::{Input, chunks, look_of, outputs};
+use crate::run::files::write_named;
+use crate::{model_summary, shell, terminal};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep inspect runs/mlp --step 612        writes runs/mlp/inspect-612.html
+  softstep inspect runs/mlp --step 612 --what-if lr=0.05   and how the run would have gone on
+  softstep inspect runs/mlp --step 612 --what-if momentum=0.5,batch-size=32
+  softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
+
+A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
+with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
+layer that changed most. Without --step the run is trained again, and every training example is looked at after each epoch.
+
+--what-if goes on from before the step for --steps steps, as if options of softstep train had other values: lr, batch-size,
+clip-norm (or none), label-smoothing, schedule, dropout (of all such layers) and those of the run's optimizer, such as
+momentum or weight-decay. The order of the examples stays. With another batch size the rate follows the schedule by the
+examples that were seen, and a batch stands beside the step of the run that its first example was in.
+
+--json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
+gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
+after), what_if (settings, losses: step, recorded, now); without it after (steps), training_examples and examples
+(example, target, predicted, mean_loss, last_loss).";
+
+/// Options of `softstep inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The step to look at, from 1; without it the examples with the highest loss over the run
+    #[arg(long, value_name = "STEP", value_parser = at_least_1)]
+    pub step: Option<usize>,
+    /// Go on from before the step with these settings changed, beside the recorded losses
+    #[arg(long, value_name = "SETTING=VALUE,…", requires = "step", value_delimiter = ',', value_parser = what_if)]
+    pub what_if: Vec<(String, String)>,
+    /// Steps to go on for
+    #[arg(long, value_name = "N", requires = "what_if", value_parser = at_least_1, default_value_t = 100)]
+    pub steps: usize,
+    /// The page [default: inspect-STEP.html or inspect.html in the folder of the run]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object for programs, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One change of `--what-if`.
+fn what_if(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("is a setting and its value, such as lr=0.05")?;
+    Ok((name.into(), value.into()))
+}
 
 /// Examples of a batch that are shown, those with the highest loss.
 const BATCH: usize = 128;
@@ -41,28 +95,31 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     if let Some(step) = args.step.filter(|&step| step > last) {
         bail!("--step {step}: the run in {} has {} steps", folder.display(), count(last));
     }
-    let gpu = run.open_gpu(&args.run).await?;
+    // Before the long way to the step.
+    let changed = if args.what_if.is_empty() { None } else { Some(Changed::new(&run, &args.what_if)?) };
+    let device = run.open_device(&args.run).await?;
     let training = run.training()?;
-    let found = match &gpu {
-        Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &run.start, Some(&training), Readback::Pipelined).await?;
-            look(&run, Walk::new(&run, backend), args).await?
-        }
-        None => look(&run, Walk::new(&run, CpuBackend::new(&run.start, Some(&training))?), args).await?,
-    };
+    let backend = device.for_training(&run.start, &training, Readback::Pipelined).await?;
+    let mut found = look(&run, Walk::new(&run, backend), args).await?;
+    if let (Some(changed), Found::Step(found)) = (&changed, &mut found) {
+        let (start, training) = (changed.parameters(&found.before.parameters), changed.training(&run)?);
+        let backend = device.for_training(&start, &training, Readback::Pipelined).await?;
+        let losses = changed.go_on(&run, backend, found, args.steps).await?;
+        found.what_if = Some(WhatIf { settings: changed.text.clone(), losses });
+    }
     let (name, page) = match &found {
         Found::Step(step) => (format!("inspect-{}.html", step.step), page_of_step(&run, step)),
         Found::Run(hardest) => ("inspect.html".into(), page_of_run(&run, hardest)),
     };
     let out = args.out.clone().unwrap_or_else(|| folder.join(name));
-    write_named("--out", &out, page::MARK, page.as_bytes())?;
+    write_named("--out", &out, html::MARK, page.as_bytes())?;
     if args.json {
-        return report::receipt(&[], &found, true);
+        return terminal::print_fields(&[], &found, true);
     }
-    report::written("page", &out)
+    terminal::written("page", &out)
 }
 
-/// What there is to see.
+/// Result of an inspection.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Found {
@@ -78,19 +135,22 @@ struct Inspected {
     learning_rate: f32,
     /// The state that it was computed from on: that of a kept checkpoint, or the start.
     from: usize,
-    /// Its loss as the run recorded it, and now.
+    /// Loss as recorded by the run, and now.
     recorded_loss: Option<f64>,
     loss: f32,
     layers: Vec<LayerStep>,
-    /// Its batch, the highest loss first.
+    /// Examples of the batch, the highest loss first.
     examples: Vec<ExampleStep>,
     weights: Vec<WeightStep>,
     what_if: Option<WhatIf>,
+    /// The state before the step, and the parameters after it.
     #[serde(skip)]
-    parameters: [Parameters; 2],
+    before: TrainingState,
+    #[serde(skip)]
+    after: Parameters,
 }
 
-/// What a step did to a layer.
+/// Effect of a step on a layer.
 #[derive(Serialize)]
 struct LayerStep {
     layer: String,
@@ -102,7 +162,7 @@ struct LayerStep {
 /// An example of a batch.
 #[derive(Serialize)]
 struct ExampleStep {
-    /// Its place among the training examples, from 0.
+    /// Index among the training examples, from 0.
     example: u32,
     target: String,
     loss_before: f64,
@@ -118,12 +178,126 @@ struct WeightStep {
     after: f32,
 }
 
-/// The run with another learning rate from a step on.
+/// The run with other settings from a step on.
 #[derive(Serialize)]
 struct WhatIf {
-    learning_rate: f32,
-    /// Step, and its loss as recorded and with that rate.
+    /// The changes, as `--what-if` says them.
+    settings: String,
+    /// Step, and its loss as recorded and with those settings.
     losses: Vec<(usize, Option<f64>, f32)>,
+}
+
+/// The settings of a run with the changes of `--what-if`.
+struct Changed {
+    text: String,
+    config: TrainingConfig,
+    /// The run's model, with other dropout.
+    architecture: Architecture,
+}
+
+impl Changed {
+    fn new(run: &Rerun, changes: &[(String, String)]) -> Result<Self> {
+        let optimizer = run.config.optimizer.setting_names().iter().map(|name| name.replace('_', "-"));
+        let own = ["lr", "batch-size", "clip-norm", "label-smoothing", "schedule", "dropout"].map(String::from);
+        let possible: Vec<String> = own.into_iter().chain(optimizer).collect();
+        let mut settings = serde_json::to_value(&run.config)?;
+        let mut layers = run.start.architecture.layers().to_vec();
+        for (name, value) in changes {
+            let refused = |problem: &str| {
+                anyhow!("--what-if {}={}: {problem}", terminal::printable(name), terminal::printable(value))
+            };
+            if !possible.contains(name) {
+                return Err(refused(&format!("in this run it can change {}", possible.join(", "))));
+            }
+            if name == "dropout" {
+                let share = value.parse().map_err(|_| refused("is no number"))?;
+                let mut dropped = layers.iter_mut().filter(|layer| matches!(layer, Layer::Dropout { .. })).peekable();
+                if dropped.peek().is_none() {
+                    return Err(refused("the run's model has no dropout"));
+                }
+                dropped.for_each(|layer| *layer = Layer::Dropout { p: share });
+                continue;
+            }
+            let key = if name == "lr" { "learning_rate".into() } else { name.replace('-', "_") };
+            settings[key] = match value.as_str() {
+                "none" if name == "clip-norm" => serde_json::Value::Null,
+                text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+            };
+            let config = serde_json::from_value::<TrainingConfig>(settings.clone());
+            config
+                .map_err(|error| refused(&error.to_string()))?
+                .check()
+                .map_err(|error| refused(&error.to_string()))?;
+        }
+        let text: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let text = text.join(",");
+        let architecture = Architecture::new(run.start.architecture.input(), layers)
+            .with_context(|| format!("--what-if {}", terminal::printable(&text)))?;
+        Ok(Self { text, config: serde_json::from_value(settings)?, architecture })
+    }
+
+    fn training<'a>(&self, run: &'a Rerun) -> Result<Training<'a>> {
+        let training = run.training()?;
+        Ok(Training {
+            batch_size: self.config.batch_size.min(training.examples.len()),
+            optimizer: self.config.optimizer,
+            clip_norm: self.config.clip_norm,
+            objective: Objective { label_smoothing: self.config.label_smoothing, ..training.objective },
+            ..training
+        })
+    }
+
+    fn parameters(&self, parameters: &Parameters) -> Parameters {
+        Parameters { architecture: self.architecture.clone(), ..parameters.clone() }
+    }
+
+    /// Goes on from the state before a step: gives for each batch the step of the run that it begins in, its recorded loss,
+    /// and its loss now.
+    async fn go_on<B: Backend>(
+        &self,
+        run: &Rerun,
+        mut backend: B,
+        found: &Inspected,
+        steps: usize,
+    ) -> Result<Vec<(usize, Option<f64>, f32)>> {
+        let examples = run.data.train.len();
+        let mut moments: Vec<Parameters> = found.before.moments.iter().map(|moment| self.parameters(moment)).collect();
+        // Of a momentum that begins now.
+        let mut zero = self.parameters(&run.start);
+        zero.layers.iter_mut().for_each(|layer| layer.values.fill(0.0));
+        zero.statistics.clear();
+        moments.resize(self.config.optimizer.moments(), zero);
+        let parameters = self.parameters(&found.before.parameters);
+        backend.restore(&TrainingState { parameters, moments, best: None, updates: found.before.updates })?;
+        // Places in the run are those of its own batches, as is its schedule.
+        let config = self.config.clone().batch_size(run.config.batch_size);
+        let steps_of_epoch = examples.div_ceil(config.batch_size);
+        let end = (found.step - 1 + steps).min(config.steps(examples));
+        let (mut epoch, Step { mut first, .. }) = config.step_at(found.step - 1, examples);
+        let (mut begun, mut losses) = (Vec::new(), Vec::new());
+        let mut order_of = 0;
+        loop {
+            let index = (epoch - 1) * steps_of_epoch + first / config.batch_size;
+            if index >= end {
+                break;
+            }
+            if order_of != epoch {
+                backend.flush(&mut losses).await?;
+                backend.begin_epoch(&epoch_order(config.seed, epoch, examples))?;
+                order_of = epoch;
+            }
+            let learning_rate = config.step_at(index, examples).1.learning_rate;
+            let batch = self.config.batch_size.min(examples - first);
+            backend.step(Step { first, batch, learning_rate }, &mut losses).await?;
+            begun.push(index + 1);
+            first += batch;
+            if first == examples {
+                (epoch, first) = (epoch + 1, 0);
+            }
+        }
+        backend.flush(&mut losses).await?;
+        Ok(begun.into_iter().zip(losses).map(|(step, loss)| (step, run.recorded(step), loss)).collect())
+    }
 }
 
 /// The examples with the highest loss over a run.
@@ -138,10 +312,10 @@ struct Hardest {
 /// An example that a run did not learn.
 #[derive(Serialize)]
 struct Hard {
-    /// Its place among the training examples, from 0.
+    /// Index among the training examples, from 0.
     example: u32,
     target: String,
-    /// What the model takes it for in the end.
+    /// Final prediction.
     predicted: String,
     mean_loss: f64,
     last_loss: f64,
@@ -186,27 +360,18 @@ impl<'a, B: Backend> Walk<'a, B> {
 
     /// Waits for all steps.
     async fn finish(&mut self) -> Result<()> {
-        Ok(self.backend.finish(&mut self.losses).await?)
+        Ok(self.backend.flush(&mut self.losses).await?)
     }
 }
 
 async fn look<B: Backend>(run: &Rerun, mut walk: Walk<'_, B>, args: &InspectArgs) -> Result<Found> {
     match args.step {
-        Some(step) => Ok(Found::Step(Box::new(inspect(run, &mut walk, step, args).await?))),
+        Some(step) => Ok(Found::Step(Box::new(inspect(run, &mut walk, step).await?))),
         None => Ok(Found::Run(hardest(run, &mut walk).await?)),
     }
 }
 
-async fn inspect<B: Backend>(
-    run: &Rerun,
-    walk: &mut Walk<'_, B>,
-    step: usize,
-    args: &InspectArgs,
-) -> Result<Inspected> {
-    let recorded = |step: usize| {
-        let points = &run.record.history.steps;
-        points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
-    };
+async fn inspect<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>, step: usize) -> Result<Inspected> {
     let before_it = run.checkpoints.iter().rfind(|(found, _)| (1..step).contains(&found.step));
     if let Some((_, state)) = before_it {
         walk.restore(state)?;
@@ -265,32 +430,19 @@ async fn inspect<B: Backend>(
     };
     let weights = most.into_iter().take(SINGLE).map(weight).collect();
 
-    let mut what_if = None;
-    if let Some(learning_rate) = args.what_if {
-        let config = TrainingConfig { learning_rate, ..run.config.clone() };
-        config.check()?;
-        walk.restore(&before)?;
-        walk.losses.clear();
-        let end = (step - 1 + args.steps).min(config.steps(run.data.train.len()));
-        while walk.steps < end {
-            walk.step(&config).await?;
-        }
-        walk.finish().await?;
-        let losses = walk.losses.iter().zip(step..).map(|(&loss, step)| (step, recorded(step), loss)).collect();
-        what_if = Some(WhatIf { learning_rate, losses });
-    }
     Ok(Inspected {
         step,
         epoch,
         learning_rate,
         from,
-        recorded_loss: recorded(step),
+        recorded_loss: run.recorded(step),
         loss,
         layers,
         examples,
         weights,
-        what_if,
-        parameters: [before.parameters, after.parameters],
+        what_if: None,
+        before,
+        after: after.parameters,
     })
 }
 
@@ -334,24 +486,25 @@ async fn hardest<B: Backend>(run: &Rerun, walk: &mut Walk<'_, B>) -> Result<Hard
 
 /// The loss of an example, without label smoothing and class weights.
 fn example_loss(loss: Loss, examples: &Examples, example: u32, outputs: &[f32]) -> f64 {
-    let squared = |target: &dyn Fn(usize) -> f64| {
-        let error = |(at, &output): (usize, &f32)| (f64::from(output) - target(at)).powi(2);
-        outputs.iter().enumerate().map(error).sum::<f64>() / outputs.len() as f64
-    };
-    match &*examples.targets {
-        Targets::Values(values) => squared(&|at| f64::from(values[example as usize * examples.outputs + at])),
-        Targets::Classes(labels) => {
-            let label = labels[example as usize] as usize;
-            match loss {
-                Loss::MeanSquaredError => squared(&|at| f64::from(u8::from(at == label))),
-                // What f32 cannot tell from 0 is as wrong as it can be told.
-                _ => -outputs.get(label).map_or(0.0, |&p| f64::from(p)).max(f64::from(f32::MIN_POSITIVE)).ln(),
-            }
+    let targets = examples.targets.select(&[example], examples.outputs);
+    match (&targets, loss.link()) {
+        (Targets::Classes(labels), Link::Softmax | Link::Sigmoid) => {
+            let probability = outputs.get(labels[0] as usize).map_or(0.0, |&p| f64::from(p));
+            // f32 cannot tell a smaller probability from 0.
+            -probability.max(f64::from(f32::MIN_POSITIVE)).ln()
+        }
+        _ => {
+            let objective = Objective { loss, ..Objective::default() };
+            let outputs = softstep::reference::widen(outputs);
+            softstep::reference::losses(&objective, &outputs, &targets, outputs.len())
+                .first()
+                .copied()
+                .unwrap_or(f64::NAN)
         }
     }
 }
 
-/// What a model takes an example for, from its outputs.
+/// Formats the prediction of the outputs.
 fn prediction(run: &Rerun, outputs: &[f32]) -> String {
     match &*run.data.train.targets {
         Targets::Classes(_) => {
@@ -362,7 +515,7 @@ fn prediction(run: &Rerun, outputs: &[f32]) -> String {
     }
 }
 
-/// What an example is, or should come to.
+/// Formats the target of an example.
 fn target(run: &Rerun, example: u32) -> String {
     let train = &run.data.train;
     match &*train.targets {
@@ -381,7 +534,7 @@ fn values(run: &Rerun, values: &[f32]) -> String {
 fn title(run: &Rerun) -> String {
     let folder = &run.record.folder;
     let name = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-    name.file_name().map_or_else(|| "run".into(), |name| page::name(&name.to_string_lossy()))
+    name.file_name().map_or_else(|| "run".into(), |name| html::name(&name.to_string_lossy()))
 }
 
 /// The model reads images, and an example is one.
@@ -444,7 +597,7 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
     let name = title(run);
     let body = html! {
         h1 { "Step " (count(found.step)) " of " (name) }
-        p.lead { "data " (page::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
+        p.lead { "data " (html::name(&run.record.config.data)) " · model " (model_summary::model_name(&run.start.architecture))
             " · computed again " (from) }
         p { (recorded) }
         (tiles(&[
@@ -458,9 +611,9 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
         (section("Layers", &layers(found)))
         (section("Most changed weights of the first layer", &weights(run, found)))
         (section("The batch", &batch(run, found)))
-        footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) ". The whole run again: " code { (rerun::command(&run.record.folder)) } }
+        footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) ". The whole run again: " code { (shell::reproduce_command(&run.record.folder)) } }
     };
-    page::document(&format!("Step {} of {name} – softstep", found.step), "en", &body)
+    html::document(&format!("Step {} of {name} – softstep", found.step), "en", &body)
 }
 
 fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
@@ -468,16 +621,16 @@ fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
         what_if.losses.iter().filter_map(|&(step, recorded, _)| Some([step as f64, recorded?])).collect();
     let other = what_if.losses.iter().map(|&(step, _, loss)| [step as f64, f64::from(loss)]).collect();
     let mean = |points: &[[f64; 2]]| points.iter().map(|point| point[1]).sum::<f64>() / points.len().max(1) as f64;
+    let changes = html::name(&what_if.settings);
     let series = [
         Series { name: "as recorded".into(), colour: 0, mark: Mark::Line, points: recorded },
-        Series { name: format!("with --lr {}", what_if.learning_rate), colour: 1, mark: Mark::Line, points: other },
+        Series { name: format!("with {changes}"), colour: 1, mark: Mark::Line, points: other },
     ];
     let summary = format!(
-        "The mean over {} steps is {} as recorded, and {} with --lr {}.",
-        what_if.losses.len(),
+        "The mean over {} is {} as recorded, and {} with {changes}.",
+        format::counted(what_if.losses.len(), "step"),
         number(mean(&series[0].points), 3),
         number(mean(&series[1].points), 3),
-        what_if.learning_rate
     );
     let plot = Plot {
         title: "Loss of each step",
@@ -488,7 +641,7 @@ fn what_if_plot(found: &Inspected, what_if: &WhatIf) -> Markup {
         note: "",
     };
     html! {
-        p { "From step " (count(found.step)) " on, with the same batches and schedule. " (summary) }
+        p { "From step " (count(found.step)) " on, with the examples in the same order. " (summary) }
         div.plots { (plot.figure()) }
     }
 }
@@ -515,7 +668,7 @@ fn layers(found: &Inspected) -> Markup {
 }
 
 fn weights(run: &Rerun, found: &Inspected) -> Markup {
-    let [before, after] = found.parameters.each_ref().map(|parameters| &parameters.layers[0]);
+    let [before, after] = [&found.before.parameters, &found.after].map(|parameters| &parameters.layers[0]);
     let (inputs, outputs) = (before.inputs, before.outputs);
     let change = |output: usize| -> Vec<f32> {
         let at = |input: usize| after.values[input * outputs + output] - before.values[input * outputs + output];
@@ -609,8 +762,8 @@ fn page_of_run(run: &Rerun, found: &Hardest) -> String {
     let disputed = found.examples.iter().filter(|hard| hard.target != hard.predicted).count();
     let body = html! {
         h1 { "The hardest examples of " (name) }
-        p.lead { "data " (page::name(&run.record.config.data)) " · model " (report::model_name(&run.start.architecture))
-            " · " (count(found.training_examples)) " training examples, looked at " (report::counted(found.after.len(), "time")) }
+        p.lead { "data " (html::name(&run.record.config.data)) " · model " (model_summary::model_name(&run.start.architecture))
+            " · " (count(found.training_examples)) " training examples, looked at " (format::counted(found.after.len(), "time")) }
         p { "These training examples had the highest loss over the run, the mean of their losses after each epoch. A model fits \
             what it is trained on, and what it does not fit to the end is often labelled wrong, or hard for people, too." }
         (section("Likely label errors", &html! {
@@ -620,5 +773,5 @@ fn page_of_run(run: &Rerun, found: &Hardest) -> String {
         }))
         footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) "." }
     };
-    page::document(&format!("The hardest examples of {name} – softstep"), "en", &body)
+    html::document(&format!("The hardest examples of {name} – softstep"), "en", &body)
 }

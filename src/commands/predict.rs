@@ -1,33 +1,97 @@
-//! `softstep predict`: what a trained model makes of files.
+//! `softstep predict`: predictions of a trained model for files.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read as _, stdin};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use comfy_table::Cell;
+use serde_json::json;
 use softstep::Error;
-use softstep::backend::Backend;
-use softstep::cpu::CpuBackend;
+use softstep::backend::Inference;
 use softstep::data::inputs::{Fit, Inputs, Place, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
-use softstep::gpu::{GpuBackend, Readback};
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 
-use super::report::no_formula;
-use crate::cli::{FitChoice, PredictArgs};
-use crate::report;
-use crate::run_folder::{self, Model, write_named};
+use crate::device;
+use crate::format::{no_formula, percent, significant};
+use crate::options::{DeviceArgs, at_least_1};
+use crate::run::files::write_named;
+use crate::run::model::{self, Model};
+use crate::terminal::{self, print, print_json, printable, printable_end, right, table};
 
-/// The most bytes of a file, as of an IDX file's elements.
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep predict --model runs/mlp seven.png photo.jpg
+  softstep predict --model runs/plants new.csv --out predictions.csv
+  softstep predict --model runs/mlp pictures/
+  softstep predict --model runs/mlp --top 1 --json t10k-images-idx3-ubyte
+  softstep predict --model runs/mlp < seven.png
+
+What cannot be read is an error, and the others are predicted; the exit code is then 1.
+
+A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF), one trained on a table CSV files with its columns (the target need not
+be there), one trained on arrays .npy files; models of bytes read IDX files and .npy arrays of bytes, too. A picture for a
+model that was trained on IDX files is fitted: with --fit digit it is brought to the form of MNIST's digits, dark ink on
+light or light on dark, in any place and size, on plain, ruled or squared paper; with --fit whole the picture is made grey
+and resized as it is. Several digits are read row by row, each on a line of its own; --one reads the largest alone.
+
+--json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
+probable first, each with class and probability (output where the model was trained with mse or huber); or values,
+where the targets are real values. Of a picture with several digits each has digit (its number in reading order), row and
+box ([x, y, width, height] in pixels), too; what is unlikely a digit has no_digit: true.";
+
+/// Options of `softstep predict`.
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    /// The model: a model.safetensors, or a run folder that holds one
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub model: PathBuf,
+    /// Images, tables, .npy arrays or IDX files, or folders of them; - is standard input
+    #[arg(value_name = "FILES", default_value = "-")]
+    pub files: Vec<PathBuf>,
+    /// Classes to show, the most probable first
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
+    pub top: usize,
+    /// Fit of pictures to the images of a model [default: digit for models of 28x28 and 8x8 from IDX files, but for
+    /// fashion-mnist and kmnist; else whole]
+    #[arg(long, value_enum)]
+    pub fit: Option<FitChoice>,
+    /// Read the largest digit of a picture, and no others
+    #[arg(long)]
+    pub one: bool,
+    /// Write the predictions to this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print JSON Lines for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Values of `--fit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FitChoice {
+    /// The ink alone, as MNIST has its digits
+    Digit,
+    /// The whole picture
+    Whole,
+}
+
+/// Upper limit of the size of a file, as for IDX files.
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
 /// Standard input.
 const STDIN: &str = "-";
-/// Images of MNIST's size and that of the bundled digits are taken for digits, brought to the same form.
+/// Sizes of the images of MNIST and of the bundled digits: pictures for such models are digits.
 const DIGITS: [[usize; 2]; 2] = [[28, 28], [8, 8]];
-/// But not those of these sets.
+/// Data sets of that size without digits.
 const NO_DIGITS: [&str; 2] = ["fashion-mnist", "kmnist"];
 
-/// What a model makes of one input.
+/// Prediction for one input.
 pub struct Prediction {
     /// The file, with line or index.
     pub input: String,
@@ -35,11 +99,11 @@ pub struct Prediction {
     pub place: Option<Place>,
     /// True if no class is likely enough for a digit.
     pub is_no_digit: bool,
-    pub outcome: Outcome,
+    pub predicted: Predicted,
 }
 
-/// What a model gives.
-pub enum Outcome {
+/// Predicted classes or values.
+pub enum Predicted {
     /// Classes with their probabilities, the most probable first; or with the model's outputs, where it was trained with
     /// mean squared error.
     Classes(Vec<(String, f32)>),
@@ -47,9 +111,9 @@ pub enum Outcome {
     Values(Vec<f64>),
 }
 
-/// Predicts; whether every file could be read.
+/// Predicts; returns true if every input could be read.
 pub async fn run(args: &PredictArgs) -> Result<bool> {
-    let model = run_folder::read_model(&args.model)?;
+    let model = model::read_model(&args.model)?;
     let Model { parameters, loss, preprocessing, image, .. } = &model;
     if args.fit.is_some() && matches!(preprocessing, Some(Preprocessing::Table(_))) {
         bail!("--fit is for pictures, and the model was trained on a table: leave it away");
@@ -65,13 +129,10 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         Reading { features: parameters.features(), image: *image, preprocessing: preprocessing.as_ref(), fit };
     let Read { names, places, examples, whole } = read(args, &reading, &model)?;
     let Some(examples) = examples else { return Ok(false) };
-    let outputs = match super::open_gpu(&args.device).await? {
-        Some(gpu) => {
-            let backend = GpuBackend::new(&gpu, parameters, None, Readback::default()).await?;
-            outputs(backend.with_loss(*loss), &examples).await?
-        }
-        None => outputs(CpuBackend::new(parameters, None)?.with_loss(*loss), &examples).await?,
-    };
+    let device = device::open_device(&args.device).await?;
+    let mut backend = device.for_inference(parameters, *loss).await?;
+    let set = backend.upload(&examples)?;
+    let outputs = backend.probabilities(&set).await?;
     let predictions: Vec<Prediction> = names
         .into_iter()
         .zip(places)
@@ -80,20 +141,20 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
             input,
             place: place.filter(|place| place.of > 1),
             is_no_digit: place.is_some() && is_no_digit(outputs, *loss),
-            outcome: outcome(outputs, &model, args.top),
+            predicted: predicted(outputs, &model, args.top),
         })
         .collect();
     if let Some(out) = &args.out {
         write_named("--out", out, "input,", &csv_of(&predictions, *loss)?)?;
     }
     match &args.out {
-        Some(out) if !args.json => report::written("predictions", out)?,
-        _ => report::predictions(&predictions, *loss, args.json)?,
+        Some(out) if !args.json => terminal::written("predictions", out)?,
+        _ => print_predictions(&predictions, *loss, args.json)?,
     }
     Ok(whole)
 }
 
-/// How pictures are brought to the images of a model.
+/// Fit of pictures to the images of a model: the choice, or else its default.
 pub fn fit(choice: Option<FitChoice>, model: &Model) -> Fit {
     let is_of_digits = || {
         let is_as_large = model.image.is_some_and(|image| DIGITS.contains(&image));
@@ -106,22 +167,17 @@ pub fn fit(choice: Option<FitChoice>, model: &Model) -> Fit {
     }
 }
 
-/// What could be read of the files.
+/// The inputs that could be read.
 struct Read {
     names: Vec<String>,
     places: Vec<Option<Place>>,
     /// `None` if there are none.
     examples: Option<Examples>,
-    /// Whether it is all of them.
+    /// True if every input could be read.
     whole: bool,
 }
 
-async fn outputs<B: Backend>(mut backend: B, examples: &Examples) -> Result<Vec<f32>> {
-    let set = backend.upload(examples)?;
-    Ok(backend.probabilities(&set).await?)
-}
-
-/// All files together; one that cannot be read is reported, and the others are predicted.
+/// Reads all files; prints an error for those that cannot be read.
 fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read> {
     let (mut names, mut places, mut bytes, mut floats) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut whole = true;
@@ -137,14 +193,14 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
         let Inputs { names: of_file, features, notices, problems, places: of_digits } = match inputs {
             Ok(inputs) => inputs,
             Err(error) => {
-                report::error(&error);
+                terminal::error(&error);
                 whole = false;
                 continue;
             }
         };
-        report::notices(&notices);
+        terminal::notices(&notices);
         for problem in problems {
-            report::error(&anyhow::Error::msg(problem));
+            terminal::error(&anyhow::Error::msg(problem));
             whole = false;
         }
         names.extend(of_file);
@@ -160,8 +216,8 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     // A model reads either the one or the other. The targets are unknown, and nobody looks at them.
     let inputs = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
     let (count, outputs) = (names.len(), model.parameters.outputs());
-    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss) {
-        (true, Loss::BinaryCrossEntropy) => (Targets::Classes(vec![0; count]), 2),
+    let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss.link()) {
+        (true, Link::Sigmoid) => (Targets::Classes(vec![0; count]), 2),
         (true, _) => (Targets::Classes(vec![0; count]), outputs),
         (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
     };
@@ -169,33 +225,33 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     Ok(Read { names, places, examples: Some(examples), whole })
 }
 
-/// The predictions as a table, a line for each input.
+/// Encodes predictions as CSV, a line for each input.
 fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
-    let measure = if loss == Loss::MeanSquaredError { "output" } else { "probability" };
+    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
     let has_places = predictions.iter().any(|prediction| prediction.place.is_some());
-    match predictions.first().map(|first| &first.outcome) {
-        Some(Outcome::Values(values)) if values.len() > 1 => {
+    match predictions.first().map(|first| &first.predicted) {
+        Some(Predicted::Values(values)) if values.len() > 1 => {
             let columns = (1..=values.len()).map(|number| format!("value {number}"));
             table.write_record(std::iter::once("input".to_string()).chain(columns))?;
         }
-        Some(Outcome::Values(_)) => table.write_record(["input", "value"])?,
+        Some(Predicted::Values(_)) => table.write_record(["input", "value"])?,
         _ if has_places => {
             table.write_record(["input", "class", measure, "digit", "row", "x", "y", "width", "height"])?;
         }
         _ => table.write_record(["input", "class", measure])?,
     }
-    for Prediction { input, place, is_no_digit, outcome } in predictions {
+    for Prediction { input, place, is_no_digit, predicted } in predictions {
         let input = no_formula(input);
-        match outcome {
-            Outcome::Values(values) => {
+        match predicted {
+            Predicted::Values(values) => {
                 table.write_record(std::iter::once(input).chain(values.iter().map(f64::to_string)))?;
             }
-            Outcome::Classes(classes) => {
+            Predicted::Classes(classes) => {
                 let Some((class, value)) = classes.first() else { continue };
                 let place = match place {
-                    Some(Place { number, row, bounds: [x, y, width, height], .. }) => {
-                        let bounds = [x, y, width, height].map(u32::to_string);
+                    Some(Place { number, row, bounds, .. }) => {
+                        let bounds = bounds.map(|along| along.to_string());
                         [number, row].map(usize::to_string).into_iter().chain(bounds).collect()
                     }
                     None if has_places => vec![String::new(); 6],
@@ -209,7 +265,7 @@ fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
     Ok(table.into_inner()?)
 }
 
-/// How deep folders in folders are followed; a link may lead back.
+/// Upper limit of the depth of nested folders: a link may lead back.
 const MAX_DEPTH: usize = 8;
 
 /// Lists the files in a folder and in those in it, sorted by name, but for hidden ones.
@@ -232,7 +288,7 @@ fn files_in(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()>
     Ok(())
 }
 
-/// A file's content, and what to call it.
+/// Reads a file; returns its display name and content.
 fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
     let (name, input): (_, Box<dyn io::Read>) = if path == Path::new(STDIN) {
         if stdin().is_terminal() {
@@ -284,18 +340,18 @@ fn check_length(name: &str, bytes: u64) -> Result<()> {
 /// Least probability of a digit. Of MNIST's test images a model of them gives 2 % a smaller one.
 const LEAST_DIGIT: f32 = 0.8;
 
-/// Whether outputs for a digit that was found in a picture say that it is none.
+/// Returns true if the outputs for a digit that was found in a picture say that it is none.
 fn is_no_digit(outputs: &[f32], loss: Loss) -> bool {
-    loss == Loss::CrossEntropy && outputs.iter().all(|&probability| probability < LEAST_DIGIT)
+    loss.link() == Link::Softmax && outputs.iter().all(|&probability| probability < LEAST_DIGIT)
 }
 
-/// What the outputs for an input say.
-fn outcome(outputs: &[f32], model: &Model, top: usize) -> Outcome {
+/// Interprets the outputs for an input.
+fn predicted(outputs: &[f32], model: &Model, top: usize) -> Predicted {
     let preprocessing = model.preprocessing.as_ref();
     if !preprocessing.is_none_or(Preprocessing::has_classes) {
         let scale = preprocessing.and_then(Preprocessing::target_scale);
         let value = |&output: &f32| scale.map_or(f64::from(output), |scale| scale.undo(output));
-        return Outcome::Values(outputs.iter().map(value).collect());
+        return Predicted::Values(outputs.iter().map(value).collect());
     }
     let mut classes: Vec<usize> = (0..outputs.len()).collect();
     // Equal ones in the order of the classes, as the first is predicted.
@@ -304,5 +360,81 @@ fn outcome(outputs: &[f32], model: &Model, top: usize) -> Outcome {
         Some(names) => names[class].clone(),
         None => class.to_string(),
     };
-    Outcome::Classes(classes.into_iter().take(top).map(|class| (name(class), outputs[class])).collect())
+    Predicted::Classes(classes.into_iter().take(top).map(|class| (name(class), outputs[class])).collect())
+}
+
+/// Prints the predictions of a model that was trained with `loss`.
+fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
+    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
+    if json {
+        return predictions.iter().try_for_each(|Prediction { input, place, is_no_digit, predicted }| {
+            let mut line = match predicted {
+                Predicted::Values(values) => json!({ "input": input, "values": values }),
+                Predicted::Classes(classes) => {
+                    let classes: Vec<_> =
+                        classes.iter().map(|(class, value)| json!({ "class": class, measure: value })).collect();
+                    json!({ "input": input, "classes": classes })
+                }
+            };
+            if *is_no_digit {
+                line["no_digit"] = json!(true);
+            }
+            if let Some(Place { number, row, bounds, .. }) = place {
+                line["digit"] = json!(number);
+                line["row"] = json!(row);
+                line["box"] = json!(bounds);
+            }
+            Ok(print_json(&line)?)
+        });
+    }
+    let number = |value: f32| match loss.link() {
+        Link::Identity => format!("{value:.4}"),
+        Link::Softmax | Link::Sigmoid => percent(value.into()),
+    };
+    let is_values = |prediction: &Prediction| matches!(prediction.predicted, Predicted::Values(_));
+    let others = |prediction: &Prediction| matches!(&prediction.predicted, Predicted::Classes(all) if all.len() > 1);
+    let mut header = vec!["input"];
+    match predictions.iter().any(is_values) {
+        true => header.push("value"),
+        false => header.extend(["class", measure]),
+    }
+    header.extend(predictions.iter().any(others).then_some("next"));
+    let has_places = predictions.iter().any(|prediction| prediction.place.is_some());
+    if has_places {
+        header.splice(1..1, ["digit", "row", "box"]);
+    }
+    let mut table = table(&header);
+    for Prediction { input, place, is_no_digit, predicted } in predictions {
+        let mut row = vec![Cell::new(printable_end(input))];
+        match place {
+            Some(Place { number, row: of_sheet, bounds: [x, y, width, height], .. }) => {
+                row.extend(right([number.to_string(), of_sheet.to_string()]));
+                row.push(Cell::new(format!("{x},{y} {width}x{height}")));
+            }
+            None if has_places => row.extend([(); 3].map(|()| Cell::new(""))),
+            None => {}
+        }
+        match predicted {
+            Predicted::Values(values) => {
+                let values: Vec<String> = values.iter().map(|&value| significant(value, 7)).collect();
+                row.push(Cell::new(values.join(", ")));
+            }
+            Predicted::Classes(classes) => {
+                // Where it is none, the digit that it would be comes first among the others.
+                let first = usize::from(!is_no_digit);
+                match classes.first() {
+                    Some((class, value)) if !is_no_digit => {
+                        row.push(Cell::new(printable(class)));
+                        row.extend(right([number(*value)]));
+                    }
+                    _ => row.extend(["no digit", ""].map(Cell::new)),
+                }
+                let next =
+                    classes.iter().skip(first).map(|(class, value)| format!("{} {}", printable(class), number(*value)));
+                row.push(Cell::new(next.collect::<Vec<_>>().join(", ")));
+            }
+        }
+        table.add_row(row);
+    }
+    Ok(print(&table.to_string())?)
 }

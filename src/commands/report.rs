@@ -1,19 +1,49 @@
 //! `softstep report`: pages of runs, from what their folders hold.
 
 mod comparison;
-mod run;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use clap::Args;
 use softstep::Error;
 
-use crate::cli::ReportArgs;
-use crate::page::{self, plot::MAX_SERIES};
-use crate::record::{EpochPoint, Record};
-use crate::report;
-use crate::run_folder::{REPORT, write_named, write_whole};
+use crate::format::no_formula;
+use crate::html::plot::MAX_SERIES;
+use crate::run::files::write_named;
+use crate::run::metrics::EpochPoint;
+use crate::run::page::{self, REPORT};
+use crate::run::record::Record;
+use crate::{html, terminal};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep report runs/mlp                    writes runs/mlp/report.html anew
+  softstep report runs/mlp runs/softmax       comparison.html: both runs on one page
+  softstep report runs/mlp --csv mlp.csv      the metrics for a spreadsheet, too
+
+A page is one file that needs nothing else: no network, no scripts. It is made of what the run folder holds, without
+the data and on any machine.
+
+--csv has a line for each step of each run: run, step, loss, learning_rate; and in the line of an epoch's last step also
+epoch, train_loss (of the whole epoch), validation_loss, validation_accuracy or validation_r_squared, test_loss,
+test_accuracy or test_r_squared. What a run does not have, and a loss that is not finite, is empty.";
+
+/// Options of `softstep report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The page [default: report.html in the folder of the run; comparison.html here for several]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the metrics as CSV, too
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+}
 
 /// Writes a run's page anew, or a page that compares several; with `--csv` also their metrics.
 pub fn run(args: &ReportArgs) -> Result<()> {
@@ -37,26 +67,19 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let records: Vec<Record> = args.runs.iter().map(|folder| Record::read(folder)).collect::<Result<_>>()?;
     let labels = labels(&args.runs);
     let (page, default) = match records.as_slice() {
-        [record] => (run::page(record), record.folder.join(REPORT)),
+        [record] => (page::page(record), record.folder.join(REPORT)),
         several => (comparison::page(several, &labels), PathBuf::from("comparison.html")),
     };
     let out = args.out.as_deref().unwrap_or(&default);
     if out == default && default.symlink_metadata().is_ok_and(|there| !there.is_file()) {
         bail!("{} is not a file of softstep's: move it away, or name another with --out", out.display());
     }
-    write_named("--out", out, page::MARK, page.as_bytes())?;
+    write_named("--out", out, html::MARK, page.as_bytes())?;
     if let Some(csv) = &args.csv {
         write_named("--csv", csv, "run,step,loss,learning_rate", &csv_of(&records, &labels)?)?;
-        report::written("metrics", csv)?;
+        terminal::written("metrics", csv)?;
     }
-    report::written("report", out)
-}
-
-/// Writes the page of a run that has just ended, into its folder; gives where.
-pub fn write(folder: &Path) -> Result<PathBuf> {
-    let path = folder.join(REPORT);
-    write_whole(&path, run::page(&Record::read(folder)?).as_bytes())?;
-    Ok(path)
+    terminal::written("report", out)
 }
 
 /// Names of runs: that of the folder, with as many of those that it is in as tell it from the others.
@@ -64,7 +87,7 @@ fn labels(folders: &[PathBuf]) -> Vec<String> {
     let paths: Vec<PathBuf> =
         folders.iter().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone())).collect();
     let parts: Vec<Vec<String>> =
-        paths.iter().map(|path| path.iter().map(|part| page::name(&part.to_string_lossy())).collect()).collect();
+        paths.iter().map(|path| path.iter().map(|part| html::name(&part.to_string_lossy())).collect()).collect();
     let name = |parts: &[String], depth: usize| parts[parts.len().saturating_sub(depth)..].join("/");
     let label = |own: &Vec<String>| {
         let unique = |depth: &usize| parts.iter().filter(|other| name(other, *depth) == name(own, *depth)).count() == 1;
@@ -77,12 +100,6 @@ fn labels(folders: &[PathBuf]) -> Vec<String> {
     }
     // What could not be shown was all the difference.
     labels.iter().enumerate().map(|(index, label)| format!("{label} ({})", index + 1)).collect()
-}
-
-/// A name that a spreadsheet takes for text, not for a formula to compute.
-pub(super) fn no_formula(name: &str) -> String {
-    let is_formula = name.trim_start().starts_with(['=', '+', '-', '@']);
-    if is_formula { format!("'{name}") } else { name.to_owned() }
 }
 
 /// A line for each step of each run; figures of an epoch are in the line of its last step.

@@ -1,28 +1,73 @@
 //! `softstep reproduce`: a run, trained again from what it recorded, and compared bit by bit.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use softstep::Error;
-use softstep::backend::{Backend, DeviceInfo, Evaluation, Step};
-use softstep::cpu::CpuBackend;
+use softstep::any_backend::Device;
+use softstep::backend::{Backend, DeviceInfo, Evaluation, Inference, Step};
 use softstep::data::Examples;
-use softstep::gpu::{Gpu, GpuBackend, Readback};
+use softstep::gpu::Readback;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::plan::Plan;
-use softstep::random;
 use softstep::reference::rounding;
-use softstep::trainer::{self, Course, Event, Keep, Position, TrainingConfig};
+use softstep::trainer::{self, Event, Keep, Position, RunOptions};
 use softstep::verify::{Replay, TWIN_FACTOR};
+use softstep::{Error, random};
 
 use super::rerun::Rerun;
-use crate::cli::ReproduceArgs;
-use crate::record::{self, Results, StepPoint};
-use crate::report::{self, EpochLine, count, counted};
-use crate::run_folder::{CONFIG, MODEL, RESULTS, read_model};
+use crate::format::{count, counted};
+use crate::options::RunArgs;
+use crate::run::config::CONFIG;
+use crate::run::metrics::{EpochLine, METRICS, StepPoint};
+use crate::run::model::{MODEL, read_model};
+use crate::run::results::{self, RESULTS, Results};
+use crate::terminal;
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep reproduce runs/mlp                 trains it again, on the same device
+  softstep reproduce runs/mlp --backend cpu   elsewhere: are all losses within what rounding allows?
+  softstep reproduce runs/mlp --data here/plants.csv   where the data are now
+  softstep reproduce runs/mlp --sample 50     only 50 steps, again in f64
+
+Everything comes from the run folder: settings, seed, the SHA-256 of the data and how they were read, backend and adapter.
+First the files of the run are held against the digests in results.json: one that was changed since the run ended is named.
+Then the run is trained again, without writing anything, and every loss, learning rate and evaluation in metrics.jsonl and
+the parameters are compared bit by bit. The exit code is 0 for the same bits, or elsewhere for losses within the bounds.
+
+On another adapter, driver or backend the bits differ, and the difference grows over a run as the model amplifies it. The
+bound of a loss is twice what came of rounding so far in a twin: the same run, here, whose parameters are moved by the
+rounding errors of f32 every 8 steps, up or down at random; beside it the rounding of the loss itself. It is measured, not
+proved, and where it has grown to a part of the loss it says little: the step from which on it is above 1 % is said.
+
+--sample N computes N steps in f64 on the CPU instead, from the run's start and from each kept checkpoint on. The bound of
+the first of each is the verifier's (proved but for constants of roundings at random); of those behind it there is a twin
+in f64, moved by the verifier's bounds after every step.
+
+--json prints one JSON object: verdict (same_bits, within_bounds, differs, changed), changed (files), steps, backend,
+adapter, first_difference and largest_difference (what, step, recorded, now, difference), parameters_sha256 (recorded, now),
+and with bounds bound_of_largest, worst (the difference nearest to its bound), largest_share (of its bound) and
+one_percent_from (a step).";
+
+/// Options of `softstep reproduce`.
+#[derive(Args, Debug)]
+pub struct ReproduceArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Compute only so many steps again, in f64 on the CPU, from the start and from kept checkpoints
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["backend", "adapter"])]
+    pub sample: Option<NonZeroUsize>,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// A twin's parameters are moved after every so many steps.
 const MOVED_EVERY: usize = 8;
@@ -33,10 +78,10 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     if !folder.is_dir() {
         bail!("{}: there is no such folder; name the folder of a run", folder.display());
     }
-    let changed = match record::changed_files(folder)? {
+    let mut changed = match results::changed_files(folder)? {
         Some(changed) => changed,
         None => {
-            report::notice(&format!(
+            terminal::notice(&format!(
                 "{}: the run has not ended, or no {RESULTS} says what its files were then: a change is only seen by its effect",
                 folder.display()
             ));
@@ -44,16 +89,19 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
         }
     };
     for name in &changed {
-        report::notice(&format!("{} was changed since the run ended, or is gone", folder.join(name).display()));
+        terminal::notice(&format!("{} was changed since the run ended, or is gone", folder.join(name).display()));
     }
     if changed.iter().any(|name| name == CONFIG || name == RESULTS) {
         let names = changed.join(" and ");
         let text = format!("not trained again: {names} is not what the run left");
-        report::receipt(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
+        terminal::print_fields(&[("changed", text)], &json!({ "verdict": "changed", "changed": changed }), args.json)?;
         return Ok(false);
     }
     let run =
         Rerun::open(&args.run).with_context(|| format!("the run in {} cannot be trained again", folder.display()))?;
+    if !run.record.history.damaged.is_empty() && !changed.iter().any(|name| name == METRICS) {
+        changed.push(METRICS.into());
+    }
     let mut found = match args.sample {
         Some(sample) => sampled(&run, sample.get())?,
         None => trained(&run, args).await?,
@@ -63,7 +111,7 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     Ok(found.changed.is_empty() && matches!(found.verdict, Verdict::SameBits | Verdict::WithinBounds))
 }
 
-/// How a run and its repetition compare.
+/// Comparison of a run with its repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
@@ -77,7 +125,7 @@ enum Verdict {
 struct Difference {
     /// The loss, the learning rate, or a figure of an epoch.
     what: &'static str,
-    /// Its step; of an epoch its last.
+    /// Step; for an epoch, its last step.
     step: usize,
     recorded: f64,
     now: f64,
@@ -97,7 +145,7 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// What came of a repetition.
+/// Result of a repetition.
 #[derive(Debug, Serialize)]
 struct Reproduction {
     verdict: Verdict,
@@ -112,20 +160,20 @@ struct Reproduction {
     parameters_sha256: Option<[String; 2]>,
     #[serde(flatten)]
     bounds: Option<Bounds>,
-    /// What may make other bits than the run's.
+    /// Reason why the bits may differ.
     elsewhere: Option<String>,
     /// With `--sample`, the steps that it went on from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sampled_from: Vec<usize>,
 }
 
-/// How the differences of losses stand to their bounds.
+/// Differences of losses in relation to their bounds.
 #[derive(Debug, Serialize)]
 struct Bounds {
     /// The loss that is nearest to its bound, or furthest beyond.
     worst: Option<Difference>,
     bound_of_worst: f64,
-    /// Its difference by its bound.
+    /// Difference divided by its bound.
     largest_share: f64,
     /// The first loss beyond its bound.
     first_beyond: Option<Difference>,
@@ -134,7 +182,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Of losses `(recorded, now, bound)`.
+    /// Compares losses `(recorded, now, bound)`.
     fn new(losses: impl Iterator<Item = (StepPoint, f64, f64)>) -> Self {
         let mut bounds =
             Self { worst: None, bound_of_worst: 0.0, largest_share: 0.0, first_beyond: None, one_percent_from: None };
@@ -210,7 +258,7 @@ impl Reproduction {
         if !self.changed.is_empty() {
             text.push(("changed", format!("{} since the run ended", self.changed.join(", "))));
         }
-        report::receipt(&text, self, json)
+        terminal::print_fields(&text, self, json)
     }
 }
 
@@ -233,7 +281,7 @@ fn sampled(run: &Rerun, sample: usize) -> Result<Reproduction> {
         for step in first + 1..=first + steps {
             let (rows, rate, _) = run.batch(step);
             let Some(found) = replay.step(&rows, rate) else {
-                report::notice(&format!("from step {step} on numbers leave f32, as in a run that diverges"));
+                terminal::notice(&format!("from step {step} on numbers leave f32, as in a run that diverges"));
                 break;
             };
             if let Some(point) = recorded(step) {
@@ -263,7 +311,7 @@ fn sampled(run: &Rerun, sample: usize) -> Result<Reproduction> {
     })
 }
 
-/// What a run came to when it was trained again.
+/// Result of training a run again.
 #[derive(Default)]
 struct Trained {
     info: Option<DeviceInfo>,
@@ -275,11 +323,8 @@ struct Trained {
     parameters: Option<Parameters>,
 }
 
-/// The verdict of a whole run.
-async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
-    let gpu = run.open_gpu(&args.run).await?;
-    let again = train(run, gpu.as_ref(), false).await?;
-    let info = again.info.clone().context("a backend says where it computes")?;
+/// Compares the recorded numbers of a run with those of its repetition, and returns the differences in the order of steps.
+fn differences(run: &Rerun, again: &Trained) -> Vec<Difference> {
     let mut differences = Vec::new();
     for point in &run.record.history.steps {
         // A step that the repetition did not come to has no loss.
@@ -292,7 +337,8 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
         compare("loss", point.loss, loss);
         compare("learning rate", point.learning_rate, rate);
     }
-    for (epoch, (step, now)) in run.record.history.epochs.iter().zip(&again.epochs) {
+    for epoch in &run.record.history.epochs {
+        let Some((step, now)) = epoch.epoch.checked_sub(1).and_then(|at| again.epochs.get(at)) else { continue };
         for (what, recorded, names) in [
             ("training loss of the epoch", epoch.train_loss, &["train_loss"][..]),
             ("validation loss", epoch.validation_loss, &["validation_loss"]),
@@ -307,34 +353,47 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
             }
         }
     }
+    differences.sort_by_key(|difference| difference.step);
+    differences
+}
+
+/// Computes the bounds of the losses of a repetition from those of its twin.
+fn twin_bounds(run: &Rerun, twin: &Trained, again: &Trained) -> Bounds {
+    let mut spread = 0.0f64;
+    let rounded = rounding(longest_sum(run));
+    let both: Vec<_> = again
+        .steps
+        .iter()
+        .zip(&twin.steps)
+        .map(|([now, _], [of_twin, _])| {
+            spread = spread.max(f64::from((now - of_twin).abs()));
+            let own = 4.0 * rounded * (1.0 + f64::from(now.abs()));
+            (f64::from(*now), own + TWIN_FACTOR * spread)
+        })
+        .collect();
+    let bounded = |point: &StepPoint| both.get(point.step - 1).map(|&(now, bound)| (*point, now, bound));
+    Bounds::new(run.record.history.steps.iter().filter_map(bounded))
+}
+
+/// Trains the whole run again and compares.
+async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
+    let device = run.open_device(&args.run).await?;
+    let again = train(run, &device, false).await?;
+    let info = again.info.clone().context("a backend says where it computes")?;
+    let differences = differences(run, &again);
     let parameters_sha256 = match (recorded_parameters(run, args)?, &again.parameters) {
         (Some(was), Some(now)) => Some([was, now.sha256()]),
         _ => None,
     };
     let same_parameters = parameters_sha256.as_ref().is_none_or(|[was, now]| was == now);
     let same = differences.is_empty() && same_parameters;
-    differences.sort_by_key(|difference| difference.step);
     let elsewhere = run.elsewhere(&info);
     let mut bounds = None;
     if !same && elsewhere.is_some() {
-        report::notice(
+        terminal::notice(
             "the bits differ, as they may elsewhere: training a twin, to see what rounding makes of this run",
         );
-        let twin = train(run, gpu.as_ref(), true).await?;
-        let mut spread = 0.0f64;
-        let rounded = rounding(longest_sum(run));
-        let both: Vec<_> = again
-            .steps
-            .iter()
-            .zip(&twin.steps)
-            .map(|([now, _], [of_twin, _])| {
-                spread = spread.max(f64::from((now - of_twin).abs()));
-                let own = 4.0 * rounded * (1.0 + f64::from(now.abs()));
-                (f64::from(*now), own + TWIN_FACTOR * spread)
-            })
-            .collect();
-        let bounded = |point: &StepPoint| both.get(point.step - 1).map(|&(now, bound)| (*point, now, bound));
-        bounds = Some(Bounds::new(run.record.history.steps.iter().filter_map(bounded)));
+        bounds = Some(twin_bounds(run, &train(run, &device, true).await?, &again));
     }
     let enough = again.steps.len() >= run.steps();
     let verdict = match &bounds {
@@ -370,7 +429,7 @@ fn recorded_parameters(run: &Rerun, args: &ReproduceArgs) -> Result<Option<Strin
     let parameters = read_model(&folder.join(MODEL))?.parameters.sha256();
     let said = Results::read(folder)?.and_then(|results| results.parameters_sha256);
     if said.as_ref().is_some_and(|said| *said != parameters) {
-        report::notice(&format!("the parameters in {MODEL} are not those that {RESULTS} speaks of"));
+        terminal::notice(&format!("the parameters in {MODEL} are not those that {RESULTS} speaks of"));
     }
     Ok(Some(parameters))
 }
@@ -386,25 +445,16 @@ fn longest_sum(run: &Rerun) -> usize {
 }
 
 /// Trains the run again, or a twin of it.
-async fn train(run: &Rerun, gpu: Option<&Gpu>, is_twin: bool) -> Result<Trained> {
+async fn train(run: &Rerun, device: &Device, is_twin: bool) -> Result<Trained> {
     let training = run.training()?;
     let twin = is_twin.then(|| Twin { rounded: rounding(longest_sum(run)), seed: run.config.seed, before: None });
-    match gpu {
-        Some(gpu) => {
-            let backend = GpuBackend::new(gpu, &run.start, Some(&training), Readback::Pipelined).await?;
-            train_on(run, backend, twin).await
-        }
-        None => train_on(run, CpuBackend::new(&run.start, Some(&training))?, twin).await,
-    }
-}
-
-async fn train_on<B: Backend>(run: &Rerun, backend: B, twin: Option<Twin>) -> Result<Trained> {
+    let backend = device.for_training(&run.start, &training, Readback::Pipelined).await?;
     let stop = AtomicBool::new(false);
     // A run that ended ends by itself, perhaps early.
     let last = if run.has_ended() && twin.is_none() { usize::MAX } else { run.steps() };
     // A twin's epochs are evaluated otherwise, and it must not end otherwise.
     let config = match twin {
-        Some(_) => TrainingConfig { patience: None, keep: Keep::Last, ..run.config.clone() },
+        Some(_) => run.config.clone().patience(None).keep(Keep::Last),
         None => run.config.clone(),
     };
     let mut found = Trained { info: Some(backend.info().clone()), ..Trained::default() };
@@ -412,9 +462,9 @@ async fn train_on<B: Backend>(run: &Rerun, backend: B, twin: Option<Twin>) -> Re
     let validation = run.validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
     let test = backend.upload(&run.data.test)?;
     let examples = run.data.train.len();
-    let course = Course { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
     let (mut steps, mut epochs, mut parameters) = (Vec::new(), Vec::new(), None);
-    let ended = trainer::train(&mut backend, &config, examples, validation.as_ref(), &test, &course, |event| {
+    let ended = trainer::train(&mut backend, &config, examples, validation.as_ref(), &test, &options, |event| {
         match event {
             Event::Step { loss, learning_rate, .. } => steps.push([loss, learning_rate]),
             Event::EpochEvaluated { epoch, train_loss, validation, test } => {
@@ -485,7 +535,7 @@ struct Repeated<'a, B> {
     twin: Option<Twin>,
 }
 
-impl<B: Backend> Backend for Repeated<'_, B> {
+impl<B: Backend> Inference for Repeated<'_, B> {
     type Set = B::Set;
 
     fn info(&self) -> &DeviceInfo {
@@ -494,26 +544,6 @@ impl<B: Backend> Backend for Repeated<'_, B> {
 
     fn upload(&mut self, examples: &Examples) -> softstep::Result<B::Set> {
         self.backend.upload(examples)
-    }
-
-    fn begin_epoch(&mut self, order: &[u32]) -> softstep::Result<()> {
-        self.backend.begin_epoch(order)
-    }
-
-    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> softstep::Result<()> {
-        if let Some(twin) = self.twin.as_mut().filter(|_| self.steps.is_multiple_of(MOVED_EVERY)) {
-            self.backend.finish(losses).await?;
-            let mut state = self.backend.state().await?;
-            twin.move_apart(self.steps, &mut state.parameters);
-            self.backend.restore(&state)?;
-        }
-        self.steps += 1;
-        self.stop.fetch_or(self.steps >= self.last, Ordering::Relaxed);
-        self.backend.step(step, losses).await
-    }
-
-    async fn finish(&mut self, losses: &mut Vec<f32>) -> softstep::Result<()> {
-        self.backend.finish(losses).await
     }
 
     async fn evaluate(&mut self, set: &B::Set) -> softstep::Result<Evaluation> {
@@ -530,6 +560,28 @@ impl<B: Backend> Backend for Repeated<'_, B> {
 
     async fn parameters(&mut self) -> softstep::Result<Parameters> {
         self.backend.parameters().await
+    }
+}
+
+impl<B: Backend> Backend for Repeated<'_, B> {
+    fn begin_epoch(&mut self, order: &[u32]) -> softstep::Result<()> {
+        self.backend.begin_epoch(order)
+    }
+
+    async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> softstep::Result<()> {
+        if let Some(twin) = self.twin.as_mut().filter(|_| self.steps.is_multiple_of(MOVED_EVERY)) {
+            self.backend.flush(losses).await?;
+            let mut state = self.backend.state().await?;
+            twin.move_apart(self.steps, &mut state.parameters);
+            self.backend.restore(&state)?;
+        }
+        self.steps += 1;
+        self.stop.fetch_or(self.steps >= self.last, Ordering::Relaxed);
+        self.backend.step(step, losses).await
+    }
+
+    async fn flush(&mut self, losses: &mut Vec<f32>) -> softstep::Result<()> {
+        self.backend.flush(losses).await
     }
 
     async fn state(&mut self) -> softstep::Result<TrainingState> {

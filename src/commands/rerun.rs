@@ -1,37 +1,37 @@
-//! A run that has been, opened to be computed again: its settings, its data and what it started from.
+//! A recorded run, opened to be computed again: its settings, its data and its first parameters.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use softstep::augmentation::Augmentation;
+use softstep::any_backend::Device;
 use softstep::backend::{DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::data::{self, Data, Examples, TestPart};
-use softstep::gpu::Gpu;
-use softstep::loss::Objective;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{TrainingConfig, epoch_order};
 
-use crate::cli::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
-use crate::record::{Config, Record, Source};
-use crate::report::printable;
-use crate::run_folder;
+use crate::options::{BackendChoice, DataArgs, DeviceArgs, RunArgs};
+use crate::run::config::{Config, Source};
+use crate::run::record::Record;
+use crate::run::{checkpoints, model};
+use crate::terminal::printable;
+use crate::{device, loading};
 
 /// A run with all that trains it again.
 pub struct Rerun {
-    /// What its folder says.
+    /// Files of its folder.
     pub record: Record,
-    /// Its settings.
+    /// Settings.
     pub config: TrainingConfig,
-    /// Its data, without the validation part.
+    /// Data without the validation part.
     pub data: Data,
     /// The validation part.
     pub validation: Option<Examples>,
     /// The parameters that it started from.
     pub start: Parameters,
-    /// Its good checkpoints, the first step first.
+    /// Good checkpoints, the first step first.
     pub checkpoints: Vec<(checkpoint::Metadata, TrainingState)>,
     class_weights: Vec<f32>,
 }
@@ -77,14 +77,11 @@ impl Rerun {
             let (train, held_out) = data.train.split(config.validation, config.seed)?;
             (data.train, validation) = (train, Some(held_out));
         }
-        let class_weights = match &config.class_weights {
-            Some(weights) => weights.of(&data.train)?,
-            None => Vec::new(),
-        };
+        let class_weights = config.class_weights_of(&data.train)?;
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
         let start = match &source.init {
             Some(init) => {
-                let model = run_folder::read_model(Path::new(&init.path))
+                let model = model::read_model(Path::new(&init.path))
                     .with_context(|| format!("the run in {folder} started from {}", printable(&init.path)))?;
                 if model.parameters.sha256() != init.parameters_sha256 {
                     bail!(
@@ -99,27 +96,14 @@ impl Rerun {
         if start.architecture != architecture {
             bail!("{folder}: it started from the model {}, and its settings make {architecture}", start.architecture);
         }
-        let checkpoints = run_folder::good_checkpoints(&args.run)?;
+        let checkpoints = checkpoints::good_checkpoints(&args.run)?;
         let checkpoints = checkpoints.into_iter().filter(|(found, _)| found.architecture == architecture).collect();
         Ok(Self { record, config, data, validation, start, checkpoints, class_weights })
     }
 
-    /// What a backend needs to take its steps.
+    /// Returns what a backend needs for training.
     pub fn training(&self) -> Result<Training<'_>> {
-        let config = &self.config;
-        Ok(Training {
-            examples: &self.data.train,
-            batch_size: config.batch_size.min(self.data.train.len()),
-            optimizer: config.optimizer,
-            clip_norm: config.clip_norm,
-            objective: Objective {
-                loss: config.loss,
-                label_smoothing: config.label_smoothing,
-                class_weights: &self.class_weights,
-            },
-            seed: config.seed,
-            augmentation: config.augment.map(|augment| Augmentation::new(augment, self.data.shape())).transpose()?,
-        })
+        Ok(self.config.training(&self.data.train, &self.class_weights, self.data.shape())?)
     }
 
     /// The state before the first step.
@@ -129,6 +113,12 @@ impl Rerun {
         zero.statistics.clear();
         let moments = vec![zero; self.config.optimizer.moments()];
         TrainingState { parameters: self.start.clone(), moments, best: None, updates: 0 }
+    }
+
+    /// The recorded loss of step `step`, from 1.
+    pub fn recorded(&self, step: usize) -> Option<f64> {
+        let points = &self.record.history.steps;
+        points.binary_search_by_key(&step, |point| point.step).ok().map(|at| points[at].loss)
     }
 
     /// Steps in `metrics.jsonl`.
@@ -149,18 +139,18 @@ impl Rerun {
         (rows, found.learning_rate, epoch)
     }
 
-    /// Opens the device that the arguments ask for, or the run's own; `None` is the CPU.
-    pub async fn open_gpu(&self, args: &RunArgs) -> Result<Option<Gpu>> {
+    /// Opens the device that the arguments choose, or else the run's own.
+    pub async fn open_device(&self, args: &RunArgs) -> Result<Device> {
         let Config { backend, adapter, .. } = &self.record.config;
         if args.backend.is_some() || args.adapter.is_some() {
             let backend = args.backend.unwrap_or(BackendChoice::Auto);
-            return super::open_gpu(&DeviceArgs { backend, adapter: args.adapter.clone() }).await;
+            return device::open_device(&DeviceArgs { backend, adapter: args.adapter.clone() }).await;
         }
         let device = match backend.as_str() {
             "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
             _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(adapter.clone()) },
         };
-        super::open_gpu(&device).await.with_context(|| {
+        device::open_device(&device).await.with_context(|| {
             format!(
                 "this run computed on {} ({}), which is not here; --backend or --adapter computes it elsewhere, within \
                  bounds instead of to the same bits",
@@ -170,7 +160,7 @@ impl Rerun {
         })
     }
 
-    /// What may make other bits than the run's on this device; `None` if nothing is known that does.
+    /// Formats the reason why this device may give other bits than the run; `None` if there is no known reason.
     pub fn elsewhere(&self, info: &DeviceInfo) -> Option<String> {
         let was = &self.record.config;
         let last = self.checkpoints.last().map(|(found, _)| found);
@@ -200,7 +190,7 @@ fn load(args: &RunArgs, record: &Record, source: &Source, seed: u64) -> Result<D
     let Some(preprocessing) = &source.preprocessing else {
         let was = source.data_dir.as_ref().map(Into::into).filter(|folder: &std::path::PathBuf| folder.exists());
         let data_dir = args.data_dir.clone().or(was);
-        return super::load_data(&DataArgs { data: spec, data_dir }, false);
+        return loading::load_data(&DataArgs { data: spec, data_dir }, false);
     };
     let test = source.test_path.as_ref().filter(|path| Path::new(path).exists());
     let preprocessing = match (preprocessing.test(), test) {
@@ -208,9 +198,4 @@ fn load(args: &RunArgs, record: &Record, source: &Source, seed: u64) -> Result<D
         _ => preprocessing.clone(),
     };
     Ok(data::load_again(&spec, &preprocessing, seed)?)
-}
-
-/// The command that trains the run in this folder again.
-pub fn command(folder: &Path) -> String {
-    format!("softstep reproduce {}", super::train::shell_argument(folder))
 }

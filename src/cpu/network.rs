@@ -214,7 +214,7 @@ impl Network {
         let scratches = &self.scratches;
         let Buffer { length, stride, .. } = self.values[0];
         let input = self.values[0].rows_mut(rows);
-        workers.for_each_block(GATHER_COST * input.len(), (stride, stride), input, |rows, block| {
+        workers.for_each_block(GATHER_COST * input.len(), stride, input, |rows, block| {
             let rows = rows.zip(block.chunks_exact_mut(stride).map(|row| &mut row[..length]));
             match mode {
                 Mode::Training { seed, step, augmentation: Some(augmentation) } => {
@@ -258,13 +258,13 @@ impl Network {
         let output = after[0].rows_mut(rows);
         let kept = &mut self.pre_activations[index];
         let Some(activation) = activation else {
-            workers.for_each_block(operations, (stride, length), output, |rows, block| {
+            workers.for_each_block(operations, stride, output, |rows, block| {
                 matmul(block, stride, 0.0, 1.0, input.rows(rows), weights);
             });
             return;
         };
         if kept.is_empty() {
-            workers.for_each_block(operations, (stride, length), output, |rows, block| {
+            workers.for_each_block(operations, stride, output, |rows, block| {
                 matmul(block, stride, 0.0, 1.0, input.rows(rows), weights);
                 for row in block.chunks_exact_mut(stride) {
                     activate(workers.arch, activation, &mut row[..length]);
@@ -272,10 +272,10 @@ impl Network {
             });
             return;
         }
-        workers.for_each_block(operations, (length, length), &mut kept[..rows * length], |rows, block| {
+        workers.for_each_block(operations, length, &mut kept[..rows * length], |rows, block| {
             matmul(block, length, 0.0, 1.0, input.rows(rows), weights);
         });
-        workers.for_each_block(operations, (stride, length), output, |rows, block| {
+        workers.for_each_block(operations, stride, output, |rows, block| {
             let kept = kept[rows.start * length..].chunks_exact(length);
             for (row, kept) in block.chunks_exact_mut(stride).zip(kept) {
                 row[..length].copy_from_slice(kept);
@@ -424,7 +424,7 @@ impl Network {
         let input = Matrix::new(&self.values[index].values, rows, layer.inputs + 1).transposed();
         let d_sums = Matrix::new(d_sums(&self.d_sums, &self.values, stage), rows, layer.outputs);
         let operations = self.operations(index, rows);
-        workers.for_each_block(operations, (layer.outputs, layer.outputs), updater.gradient(weights), |rows, block| {
+        workers.for_each_block(operations, layer.outputs, updater.gradient(weights), |rows, block| {
             matmul(block, layer.outputs, 0.0, 1.0, input.rows(rows), d_sums);
         });
     }
@@ -444,7 +444,7 @@ impl Network {
         let weights = Matrix::new(&layer.values, layer.inputs, layer.outputs);
         let kept = Kept { nodes: &self.plan.nodes, values: &self.values, pre_activations: &self.pre_activations };
         let width = layer.inputs;
-        workers.for_each_block(operations, (width, width), &mut d_input[..rows * width], |rows, block| {
+        workers.for_each_block(operations, width, &mut d_input[..rows * width], |rows, block| {
             matmul(block, width, 0.0, 1.0, d_sums.rows(rows.clone()), weights.transposed());
             for (row, d_input) in rows.zip(block.chunks_exact_mut(width)) {
                 kept.backward(workers, index, row, d_input);
@@ -478,7 +478,7 @@ impl Network {
         let kept = Kept { nodes: &self.plan.nodes, values: &self.values, pre_activations: &self.pre_activations };
         let (weights, gradient) = (&self.parameters.layers[weights].values, &*gradient);
         let count = rows * shape.positions();
-        workers.for_each_block(operations, (length, length), &mut d_input[..rows * length], |rows, block| {
+        workers.for_each_block(operations, length, &mut d_input[..rows * length], |rows, block| {
             for (row, d_input) in rows.zip(block.chunks_exact_mut(length)) {
                 let d_sums = &d_sums[row * length..][..length];
                 normalisation.backward(workers.arch, weights, (gradient, count), [input.row(row), d_sums], d_input);

@@ -92,7 +92,7 @@ impl Updater {
             Gradient::Product(a, b) => (b.columns, 2 * a.columns * values.len()),
             Gradient::Stored { width, .. } => (width, UPDATE_COST * values.len()),
         };
-        let blocks = workers.blocks(operations, values.len() / width, width);
+        let blocks = workers.blocks(operations, values.len() / width);
         let split = |values| split(values, &blocks, width);
         let [first, second] = &mut self.moments;
         let (first, second) = (&mut first[index], &mut second[index]);
@@ -107,7 +107,7 @@ impl Updater {
         match (self.optimizer, gradient) {
             (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Product(a, b)) => {
                 // The gradient is never written down: the product goes into the values.
-                workers.for_each_block(operations, (width, width), values, |rows, block| {
+                workers.for_each_block(operations, width, values, |rows, block| {
                     if weight_decay != 0.0 {
                         block.iter_mut().for_each(|value| *value -= learning_rate * (weight_decay * *value));
                     }
@@ -115,7 +115,7 @@ impl Updater {
                 });
             }
             (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay, .. }), Gradient::Stored { coefficient, .. }) => {
-                workers.for_each_block(operations, (width, width), values, |rows, block| {
+                workers.for_each_block(operations, width, values, |rows, block| {
                     for (value, gradient) in block.iter_mut().zip(&room[rows.start * width..]) {
                         *value -= learning_rate * (coefficient * gradient + weight_decay * *value);
                     }

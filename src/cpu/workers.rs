@@ -1,13 +1,15 @@
 //! Who does the work: the threads that share a pass, and how a pass is dealt out.
 //!
 //! No result depends on the number of threads. Sums over a batch are those of [`Workers::parts`], whose number depends on
-//! the batch alone. The rows of a product's result are sums of their own, but the `gemm` library cuts long ones by the
-//! shape of the result that it is asked for: [`Workers::blocks`] are such that it always cuts them alike.
+//! the batch alone. The elements of a product are sums of their own, in one order however its rows are dealt out.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+
+use crate::error::{Error, Result};
 
 /// Below this many floating-point operations one thread does a whole step: it takes about 12 µs to wake another,
 /// in which one core does a million of them.
@@ -19,26 +21,20 @@ const PARALLEL_PASS: usize = 1_000_000;
 /// The most parts that a pass over the examples of a batch is dealt out in. More would be more sums to add up.
 const PARTS: usize = 32;
 
-/// Results that are no wider and no higher have paths of their own in the `gemm` library.
-const SMALL_SIDE: usize = 64;
-
-/// The same for results of no more numbers.
-const SMALL_RESULT: usize = 256;
+/// The least rows of a block that are worth a thread.
+const LEAST_ROWS: usize = 16;
 
 /// Who does the work: the best instruction set the processor has, on one thread or all of the pool.
 #[derive(Clone, Copy)]
 pub struct Workers {
     pub arch: Arch,
-    /// True if the step is worth sharing, whether or not there are threads to share it with.
-    is_shared: bool,
     threads: usize,
 }
 
 impl Workers {
     /// Those worth calling for so many floating-point operations.
     pub fn new(operations: usize) -> Self {
-        let is_shared = operations >= PARALLEL_STEP;
-        Self { arch: Arch::new(), is_shared, threads: if is_shared { Self::most_threads() } else { 1 } }
+        Self { arch: arch(), threads: if operations >= PARALLEL_STEP { Self::most_threads() } else { 1 } }
     }
 
     /// Number of threads of the current pool, the most that share a pass.
@@ -66,21 +62,12 @@ impl Workers {
         (0..rows).step_by(length).map(|first| first..rows.min(first + length)).collect()
     }
 
-    /// The blocks that the rows of a result of so many columns are dealt out in: halves where the pass is worth sharing,
-    /// and parts of these where there are threads for them. A product has the same bits in any of them.
-    pub fn blocks(self, operations: usize, rows: usize, columns: usize) -> Vec<Range<usize>> {
-        if !self.is_shared || operations < PARALLEL_PASS {
-            return std::iter::once(0..rows).collect();
-        }
-        let least = if columns > SMALL_SIDE { 16 } else { (SMALL_SIDE + 1).max(SMALL_RESULT / columns + 1) };
-        let half = rows.div_ceil(2);
-        let halves = [0..half, half..rows].into_iter().filter(|rows| !rows.is_empty());
-        let parts = |half: Range<usize>| {
-            let count = (half.len() / least).clamp(1, self.threads.div_ceil(2));
-            let at = move |part: usize| half.start + part * half.len() / count;
-            (0..count).map(|part| at(part)..at(part + 1)).collect::<Vec<_>>()
-        };
-        halves.flat_map(parts).collect()
+    /// The blocks that the rows of a result are dealt out in: one for each thread, where the pass is worth sharing.
+    pub fn blocks(self, operations: usize, rows: usize) -> Vec<Range<usize>> {
+        let most = if operations < PARALLEL_PASS { 1 } else { self.threads };
+        let count = (rows / LEAST_ROWS).clamp(1, most);
+        let at = |block: usize| block * rows / count;
+        (0..count).map(|block| at(block)..at(block + 1)).collect()
     }
 
     /// Deals out the rows of `values`, `[rows, width]`, in [`blocks`](Self::blocks): `work` gets which rows, and their
@@ -88,11 +75,11 @@ impl Workers {
     pub fn for_each_block(
         self,
         operations: usize,
-        (width, columns): (usize, usize),
+        width: usize,
         values: &mut [f32],
         work: impl Fn(Range<usize>, &mut [f32]) + Sync,
     ) {
-        let blocks = self.blocks(operations, values.len() / width, columns);
+        let blocks = self.blocks(operations, values.len() / width);
         let values = split(values, &blocks, width);
         self.for_each(operations, blocks.iter().cloned().zip(values), |(rows, values)| work(rows, values));
     }
@@ -110,6 +97,45 @@ pub fn split<'a>(
     })
 }
 
+/// What was asked for by [`limit_instruction_set`].
+static LIMIT: OnceLock<Arch> = OnceLock::new();
+
+/// The instruction set that the backend computes with: the best of the processor's, or what it was limited to.
+pub fn arch() -> Arch {
+    LIMIT.get().copied().unwrap_or_else(Arch::new)
+}
+
+/// The processor's instruction sets that the backend has code for, the best first, with a name for each.
+fn instruction_sets() -> Vec<(&'static str, Arch)> {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    {
+        use pulp::x86::{V3, V4};
+        let wide = V4::try_new().map(|simd| ("avx512", Arch::V4(simd)));
+        let narrow = V3::try_new().map(|simd| ("avx2", Arch::V3(simd)));
+        wide.into_iter().chain(narrow).chain([("none", Arch::Scalar)]).collect()
+    }
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+    {
+        vec![(if cfg!(target_arch = "aarch64") { "neon" } else { "none" }, Arch::new())]
+    }
+}
+
+/// Makes the CPU backend compute with this instruction set of the processor instead of the best, from now on and in the
+/// whole process: `avx512`, `avx2` or `none`. It is for measurements and tests, and has to be called before the first
+/// model is made.
+///
+/// # Errors
+/// [`Invalid`](Error::Invalid) for an instruction set that this processor or the backend does not have, and after another
+/// one was taken.
+pub fn limit_instruction_set(name: &str) -> Result<()> {
+    let sets = instruction_sets();
+    let Some((_, arch)) = sets.iter().find(|(set, _)| *set == name) else {
+        let names: Vec<_> = sets.iter().map(|(name, _)| *name).collect();
+        return Err(Error::Invalid(format!("instruction set {name:?}: this processor has {}", names.join(", "))));
+    };
+    LIMIT.set(*arch).map_err(|_| Error::Invalid("the instruction set is limited already".into()))
+}
+
 /// Numbers in a vector of this processor.
 pub fn lanes() -> usize {
     struct Lanes;
@@ -120,10 +146,11 @@ pub fn lanes() -> usize {
             S::F32_LANES
         }
     }
-    Arch::new().dispatch(Lanes)
+    arch().dispatch(Lanes)
 }
 
-/// The instruction set that results are computed with; another may give other bits.
+/// The instruction set that the backend computes with, in words. It makes no difference to results; what does is
+/// `arithmetic`.
 pub fn instruction_set() -> &'static str {
     match lanes() {
         16 => "AVX-512",
@@ -134,28 +161,26 @@ pub fn instruction_set() -> &'static str {
     }
 }
 
+/// How products are summed: what the bits of results depend on, beside the system's logarithms and powers.
+pub fn arithmetic() -> &'static str {
+    match lanes() {
+        8 | 16 => "fused multiply-add",
+        4 if cfg!(target_arch = "aarch64") => "fused multiply-add",
+        _ => "no fused multiply-add",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn blocks_hold_all_rows_and_are_as_large_as_a_product_asks_for() {
+    fn blocks_hold_every_row_once() {
         for rows in [1, 2, 63, 64, 65, 129, 130, 131, 785, 1024] {
-            for columns in [1, 3, 10, 64, 65, 513] {
-                let blocks = |threads| {
-                    let workers = Workers { arch: Arch::new(), is_shared: true, threads };
-                    workers.blocks(PARALLEL_PASS, rows, columns)
-                };
-                let halves = blocks(1);
-                assert_eq!(blocks(2), halves);
-                for threads in [3, 8, 32] {
-                    let blocks = blocks(threads);
-                    assert_eq!(blocks.iter().cloned().flatten().collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
-                    let is_large = |rows: usize| (columns > 64 && rows >= 16) || (rows > 64 && rows * columns > 256);
-                    for block in &blocks {
-                        assert!(halves.contains(block) || is_large(block.len()), "{rows}×{columns}: {blocks:?}");
-                    }
-                }
+            for threads in [1, 2, 3, 8, 32] {
+                let blocks = Workers { arch: arch(), threads }.blocks(PARALLEL_PASS, rows);
+                assert!(blocks.len() <= threads && blocks.iter().all(|block| !block.is_empty()), "{blocks:?}");
+                assert_eq!(blocks.into_iter().flatten().collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
             }
         }
     }

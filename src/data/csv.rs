@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use self::cells::{Header, Table};
 use self::columns::{Scan, Texts, Values};
+pub use self::forms::gap_texts;
 use self::forms::{is_gap, is_number_gap};
 use super::preprocessing::{
     Column, Encoding, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart,
@@ -70,6 +71,7 @@ pub enum Task {
 
 /// A loaded table whose statistics can be recomputed from fewer rows: [`Data::refit`].
 #[derive(Clone, Debug)]
+#[doc(hidden)]
 pub struct Loaded {
     rows: Rows,
     /// Rows of a separate test file.
@@ -379,7 +381,7 @@ impl Rows {
                 let columns = list(with_gaps.map(|(name, (count, _))| format!("{name} ({count})")).collect());
                 Ok(Some(format!(
                     "missing values in {columns}: the mean of the training rows takes their place, and a feature says so; \
-                     of texts they are a category of their own (--missing drop or refuse changes that)"
+                     of texts they are a category of their own (`missing` drop or refuse changes that)"
                 )))
             }
             Missing::Drop => {
@@ -389,18 +391,18 @@ impl Rows {
                 let columns = list(with_gaps.map(|(name, (count, _))| format!("{name} ({count})")).collect());
                 let problem = format!("{dropped} of {} rows have missing values in {columns}", kept.len());
                 if dropped == kept.len() {
-                    let problem = format!("{problem}: none is left; fill them with --missing fill");
+                    let problem = format!("{problem}: none is left; fill them with `missing` fill");
                     return Err(Error::format(&self.file, problem));
                 }
                 self.keep(&kept);
-                Ok(Some(format!("{problem}: left out, as --missing drop says")))
+                Ok(Some(format!("{problem}: left out, as `missing` drop says")))
             }
             Missing::Refuse => {
                 let columns = with_gaps.map(|(name, (count, first))| {
                     format!("{name} ({count}, the first in line {})", self.lines[*first])
                 });
                 let problem = format!(
-                    "missing values in {}, and --missing refuse: fill them in, or say --missing fill or --missing drop",
+                    "missing values in {}, and `missing` refuse: fill them in, or say `missing` fill or `missing` drop",
                     list(columns.collect())
                 );
                 Err(Error::format(&self.file, problem))
@@ -409,7 +411,7 @@ impl Rows {
     }
 }
 
-/// Problems for which a table is refused, with the columns that flags could exempt.
+/// Problems for which a table is refused, with the columns that settings could exempt.
 #[derive(Default)]
 struct Refused {
     problems: Vec<String>,
@@ -427,22 +429,25 @@ impl Refused {
         if self.problems.is_empty() {
             return Ok(());
         }
-        let flags: Vec<String> = [("--categorical", &self.categorical), ("--ignore", &self.ignored)]
+        let settings: Vec<String> = [("`categorical`", &self.categorical), ("`ignore`", &self.ignored)]
             .into_iter()
             .filter(|(_, names)| !names.is_empty())
-            .map(|(flag, names)| flags(flag, names))
+            .map(|(setting, names)| setting_values(setting, names))
             .collect();
-        let way_out =
-            if flags.is_empty() { String::new() } else { format!(". Mend them, or pass with: {}", flags.join(" ")) };
-        // The flags must not be truncated, or they are of no use.
+        let way_out = if settings.is_empty() {
+            String::new()
+        } else {
+            format!(". Mend them, or pass with: {}", settings.join(" "))
+        };
+        // The settings must not be truncated, or they are of no use.
         let shown = crate::error::printable(&joined(&self.problems, "; ", 8), 1000);
         let problem = shown + &crate::error::printable(&way_out, 3000);
         Err(Error::Format { file: file.into(), problem })
     }
 }
 
-/// Formats a flag with names of columns for a shell; names without commas share one list.
-fn flags(flag: &str, names: &[String]) -> String {
+/// Formats a setting with names of columns for a shell; names without commas share one list.
+fn setting_values(setting: &str, names: &[String]) -> String {
     let (alone, listed): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| name.contains(','));
     let listed: Vec<&str> = listed.into_iter().map(String::as_str).collect();
     let values =
@@ -451,8 +456,8 @@ fn flags(flag: &str, names: &[String]) -> String {
         let plain = |character: char| character.is_alphanumeric() || "-_./,:+@".contains(character);
         let between = if value.starts_with('-') { '=' } else { ' ' };
         match value.chars().all(plain) {
-            true => format!("{flag}{between}{value}"),
-            false => format!("{flag}{between}'{}'", value.replace('\'', "'\\''")),
+            true => format!("{setting}{between}{value}"),
+            false => format!("{setting}{between}'{}'", value.replace('\'', "'\\''")),
         }
     };
     values.map(quoted).collect::<Vec<_>>().join(" ")
@@ -503,7 +508,7 @@ struct Aim {
     encoding: TargetEncoding,
     form: Form,
     values: Values,
-    /// Reason why the target is classes or numbers, with the flag that changes it.
+    /// Reason why the target is classes or numbers, with the setting that changes it.
     rule: String,
 }
 
@@ -511,10 +516,10 @@ impl Plan<'_> {
     /// Reads the rows, without statistics; also returns the rule that made the target classes or numbers.
     fn load(mut self, progress: &mut dyn FnMut(f64)) -> Result<(Loaded, String)> {
         let Self { table, options, .. } = self;
-        let target = table.find("--target", &options.target)?;
-        let categorical = self.resolve("--categorical", &options.categorical, target)?;
-        let ignored = self.resolve("--ignore", &options.ignore, target)?;
-        let used = self.resolve("--use", &options.used, target)?;
+        let target = table.find("`target`", &options.target)?;
+        let categorical = self.resolve("`categorical`", &options.categorical, target)?;
+        let ignored = self.resolve("`ignore`", &options.ignore, target)?;
+        let used = self.resolve("`used`", &options.used, target)?;
         let candidates: Vec<usize> = (0..table.names.len())
             .filter(|column| *column != target && !ignored.contains(column) && !table.names[*column].is_empty())
             .collect();
@@ -571,17 +576,17 @@ impl Plan<'_> {
         Ok((Loaded { rows, test: None, chosen, format, notices: self.notices }, aim.rule))
     }
 
-    /// Resolves the columns that a flag names; none of them may be the target.
-    fn resolve(&self, flag: &str, names: &[String], target: usize) -> Result<BTreeSet<usize>> {
+    /// Resolves the columns that a setting names; none of them may be the target.
+    fn resolve(&self, setting: &str, names: &[String], target: usize) -> Result<BTreeSet<usize>> {
         let mut columns = BTreeSet::new();
         for name in names {
             // A single name may contain commas.
             let is_one = self.table.names.contains(name) || !name.contains(',');
             let names = if is_one { vec![name.as_str()] } else { name.split(',').map(str::trim).collect() };
             for name in names {
-                let column = self.table.find(flag, name)?;
+                let column = self.table.find(setting, name)?;
                 if column == target {
-                    let problem = format!("{flag} {name}: that is the column to learn; take it out of {flag}");
+                    let problem = format!("{setting} {name}: that is the column to learn; take it out of {setting}");
                     return Err(Error::format(&self.table.file, problem));
                 }
                 columns.insert(column);
@@ -665,14 +670,14 @@ impl Plan<'_> {
         refused.check(&table.file)?;
         for (how, names) in formed.into_iter().filter(|(how, _)| !how.is_empty()) {
             self.notices
-                .push(format!("read as {how}: {} (--categorical takes such values for texts)", quoted_list(names, 10)));
+                .push(format!("read as {how}: {} (`categorical` takes such values for texts)", quoted_list(names, 10)));
         }
         let mut left_out = |names: Vec<String>, why: &str| {
             if !names.is_empty() {
                 self.notices.push(format!("left out, as {why}: {}", quoted_list(&names, 10)));
             }
         };
-        let use_them = |names: &[String]| flags("--use", &names[..names.len().min(10)]);
+        let use_them = |names: &[String]| setting_values("`used`", &names[..names.len().min(10)]);
         let (of_indices, of_unique) = (use_them(&indices), use_them(&unique));
         left_out(empty, "there is no value");
         left_out(indices, &format!("it counts up like an index ({of_indices} would use it)"));
@@ -743,7 +748,7 @@ impl Plan<'_> {
             if mixed && options.task.is_none() {
                 let problem = format!(
                     "{place}{more}, and {numbers} of {} values of this column to learn are: mend it, empty it to leave the \
-                     row out, or pass with --task classification, which makes each of {} texts a class",
+                     row out, or pass with `task` classification, which makes each of {} texts a class",
                     table.len(),
                     texts.distinct()
                 );
@@ -793,11 +798,11 @@ impl Plan<'_> {
 
     /// Chooses the task for a target of numbers, with the reason.
     fn task(&self, form: Form, distinct: &[f64], rows: usize) -> (Task, String) {
-        const TO_CLASSES: &str = "regression (--task classification makes each number a class)";
+        const TO_CLASSES: &str = "regression (`task` classification makes each number a class)";
         let count = distinct.len();
         match self.options.task {
-            Some(Task::Classification) => (Task::Classification, "each number is a class, as --task says".into()),
-            Some(Task::Regression) => (Task::Regression, "regression, as --task says".into()),
+            Some(Task::Classification) => (Task::Classification, "each number is a class, as `task` says".into()),
+            Some(Task::Regression) => (Task::Regression, "regression, as `task` says".into()),
             None if form == Form::Boolean => (Task::Classification, "true and false are two classes".into()),
             None if form.is_date() => (Task::Regression, format!("dates are days since 1970-01-01: {TO_CLASSES}")),
             None if distinct.iter().any(|number| number.fract() != 0.0) => {
@@ -811,7 +816,7 @@ impl Plan<'_> {
             }
             None => {
                 let rule =
-                    format!("each of {count} whole numbers is a class (--task regression learns them as numbers)");
+                    format!("each of {count} whole numbers is a class (`task` regression learns them as numbers)");
                 (Task::Classification, rule)
             }
         }
@@ -937,7 +942,7 @@ impl Again<'_> {
     fn rows(&self, with_target: bool) -> Result<(Rows, Vec<String>)> {
         let Self { table, format } = *self;
         let places = self.places()?;
-        let target = if with_target { Some(table.find("--target", &format.target)?) } else { None };
+        let target = if with_target { Some(table.find("`target`", &format.target)?) } else { None };
         let mut notices = table.notices.clone();
         // Columns of mostly plain numbers are scanned together.
         let is_plain =

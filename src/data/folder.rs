@@ -141,7 +141,7 @@ fn check(
     if digest.as_deref() != sha256 {
         return Err(Error::format(
             file,
-            "its content is not the published one (by its SHA-256); to use it as it is, name its folder in --data",
+            "its content is not the published one (by its SHA-256); to use it as it is, name its folder in `data`",
         ));
     }
     Ok(())

@@ -190,7 +190,7 @@ mod folder {
     use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
     use crate::data::inputs::Reading;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, kind};
+    use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, test_part};
     use crate::error::{Error, Result};
 
     /// What is to be made of a folder of images.
@@ -228,7 +228,7 @@ mod folder {
         let test = match (parts.test, test) {
             (Some(own), Some(asked)) => {
                 return Err(Error::Invalid(format!(
-                    "--test {asked}: {} has its own test part, {}; leave --test away",
+                    "`test` {asked}: {} has its own test part, {}; leave `test` away",
                     folder.display(),
                     own.name
                 )));
@@ -245,7 +245,8 @@ mod folder {
         if let Some(missing) = examples.missing_classes().first() {
             return Err(error(folder, format!("no picture of the class {:?} can be read", format.classes[*missing])));
         }
-        let mut data = kind::data(&name, examples, preprocessing, seed)?;
+        let (own, other) = (|| own_test(folder, &format), |path: &Path| self::examples(path, &format));
+        let mut data = test_part::split(&name, examples, preprocessing, seed, own, other)?;
         data.notices.splice(0..0, parts.notices.into_iter().chain(skipped.notices()));
         if strict {
             // The test part is read by what a model knows, which does not include that files are refused.
@@ -274,8 +275,8 @@ mod folder {
         Ok(Some((examples, skipped.notices())))
     }
 
-    /// The images of a folder by class, as `reading` reads them, and notices: of its own test part, if it has one. The
-    /// classes are named by their numbers.
+    /// Reads the images of a folder with `reading`, and returns notices: of its own test part, if it has one. The classes
+    /// are named by their numbers.
     pub(in crate::data) fn numbered(
         folder: &Path,
         reading: &Reading<'_>,
@@ -355,12 +356,12 @@ mod folder {
                 }
             }
             let line = |(what, why, paths): (String, String, Vec<&Path>)| match &paths[..] {
-                [only] => format!("1 {what} is skipped: {}{why}; --strict refuses it", only.display()),
+                [only] => format!("1 {what} is skipped: {}{why}; `strict` refuses it", only.display()),
                 _ => {
                     let (count, first) = (paths.len(), paths[0].display());
                     let what = what.replace("folder ", "folders ");
                     let plural = if what.starts_with("folders") { "" } else { "s" };
-                    format!("{count} {what}{plural} are skipped, the first {first}{why}; --strict refuses them")
+                    format!("{count} {what}{plural} are skipped, the first {first}{why}; `strict` refuses them")
                 }
             };
             groups.into_iter().map(line).collect()
@@ -485,7 +486,7 @@ mod folder {
     fn part_notice(tested: &Path, left_out: Option<&PathBuf>) -> Option<String> {
         match left_out {
             Some(validation) => Some(format!(
-                "{} is not used: to validate, hold out a share of the training part with --validation 0.1",
+                "{} is not used: to validate, hold out a share of the training part with `validation` 0.1",
                 validation.display()
             )),
             None if PartName::of(tested) == Some(PartName::Validation) => {
@@ -561,7 +562,7 @@ mod folder {
         }
     }
 
-    /// Makes an example of a file's bytes; the first argument is what errors call it.
+    /// Makes an example of a file's bytes; the first argument is the file's name in errors.
     type Decode<'a> = dyn Fn(&str, &[u8]) -> Result<Vec<u8>> + Sync + 'a;
 
     impl Listing {
@@ -576,7 +577,7 @@ mod folder {
                 Some((bytes, Ok(()))) => inputs.resize(bytes, 0u8),
                 _ => {
                     return Err(Error::Invalid(format!(
-                        "there is no memory for {} images of {features} bytes: choose a smaller --image-size",
+                        "there is no memory for {} images of {features} bytes: choose a smaller `image_size`",
                         self.files.len(),
                     )));
                 }

@@ -122,7 +122,7 @@ impl Reading<'_> {
                 if self.fit != Fit::Whole =>
             {
                 if elements != Elements::Bytes {
-                    let problem = "--fit digit makes bytes of pictures, and the model reads arrays of float32: leave it away, \
+                    let problem = "`fit` digit makes bytes of pictures, and the model reads arrays of float32: leave it away, \
                                    and give it .npy arrays";
                     return Err(Error::format(file, problem));
                 }
@@ -194,11 +194,11 @@ impl Reading<'_> {
         let [rows, columns] = match self.image {
             Some([rows, columns]) if rows != columns => {
                 return error(format!(
-                    "--fit digit is for square images, and the model's are {columns}x{rows}: say --fit whole"
+                    "`fit` digit is for square images, and the model's are {columns}x{rows}: say `fit` whole"
                 ));
             }
             Some([rows, columns]) if rows * columns < self.features => {
-                return error("--fit digit is for grey images, and the model's have colours: say --fit whole".into());
+                return error("`fit` digit is for grey images, and the model's have colours: say `fit` whole".into());
             }
             _ => self.grey(file)?,
         };

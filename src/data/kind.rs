@@ -1,10 +1,10 @@
-//! Detection of the kind of data that `--data` names, and loading of data for an existing model.
+//! Detection of the kind of a data source, and loading of data for an existing model.
 
 use std::path::Path;
 
 use super::inputs::Reading;
 use super::preprocessing::{Preprocessing, TestPart};
-use super::{Data, Examples, TEST_STREAM, choose, choose_test, csv, folder, images, npy, store};
+use super::{Data, Examples, TEST_STREAM, choose, csv, folder, images, npy, store, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Detects the kind of data that `spec`, the value of `--data`, names.
+    /// Detects the kind of data that `spec` names.
     pub fn of(spec: &str) -> Self {
         let path = Path::new(spec);
         if store::is_name(spec) {
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// Returns true if `spec`, the value of `--data`, is the name of a standard set and so not a path.
+    /// Returns true if `spec` is the name of a standard set and so not a path.
     pub fn is_set(spec: &str) -> bool {
         store::is_name(spec)
     }
@@ -113,32 +113,12 @@ impl Part {
 pub fn load_again(spec: &str, preprocessing: &Preprocessing, seed: u64) -> Result<Data> {
     check_kind(spec, preprocessing)?;
     let (examples, notices) = examples(Path::new(spec), preprocessing)?;
-    let mut data = data(spec, examples, preprocessing.clone(), seed)?;
+    let source = Path::new(spec);
+    let own = || own_test(source, preprocessing);
+    let other = |path: &Path| self::examples(path, preprocessing);
+    let mut data = test_part::split(spec, examples, preprocessing.clone(), seed, own, other)?;
     data.notices.splice(0..0, notices);
     Ok(data)
-}
-
-/// Splits examples into the training part and the test part that the preprocessing specifies.
-pub(super) fn data(spec: &str, mut train: Examples, preprocessing: Preprocessing, seed: u64) -> Result<Data> {
-    let mut notices = Vec::new();
-    let test = match preprocessing.test() {
-        TestPart::Share(share) => train.take(&choose_test(spec, train.len(), *share, seed)?),
-        TestPart::Path(path) => match own_test(Path::new(spec), &preprocessing)? {
-            Some((test, of_test)) => {
-                notices.extend(of_test);
-                test
-            }
-            None => {
-                let (test, of_test) = examples(Path::new(path), &preprocessing)?;
-                notices.extend(of_test.into_iter().map(|notice| format!("{path}: {notice}")));
-                test
-            }
-        },
-    };
-    train.check_learnable(preprocessing.class_names()).map_err(|problem| Error::format(spec, problem))?;
-    let image = preprocessing.image();
-    let (name, preprocessing) = (spec.into(), Some(preprocessing));
-    Ok(Data { name, train, test, preprocessing, image, notices, target_rule: None, table: None })
 }
 
 /// Loads the examples to evaluate a model on: the test part of the source, or the share that was held out of the data
@@ -180,7 +160,7 @@ pub fn load_test(
     }
     if trained_on.is_some() && trained_on == Some(&examples.sha256()) {
         return Err(Error::Invalid(format!(
-            "--data {spec}: the model was trained on these very examples: name others, or measure it on them with --all"
+            "`data` {spec}: the model was trained on these very examples: name others, or measure it on them with `all`"
         )));
     }
     let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None, notices) };
@@ -242,11 +222,11 @@ fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<(Exampl
 fn check_kind(spec: &str, preprocessing: &Preprocessing) -> Result<()> {
     let (given, wanted) = (Kind::of(spec), Kind::of_model(Some(preprocessing)));
     if !store::is_name(spec) && !Path::new(spec).exists() {
-        return Err(Error::Invalid(format!("--data {spec}: there is no such file or folder")));
+        return Err(Error::Invalid(format!("`data` {spec}: there is no such file or folder")));
     }
     if given != wanted {
         return Err(Error::Invalid(format!(
-            "--data {spec} is {}, and the model was trained on {}: choose the --data it was trained on",
+            "`data` {spec} is {}, and the model was trained on {}: choose the `data` it was trained on",
             given.name(),
             wanted.name()
         )));

@@ -30,6 +30,7 @@ const TRUSTED: usize = 64 << 20;
 
 /// An array.
 #[derive(Clone, Debug, PartialEq)]
+#[doc(hidden)]
 pub struct Array {
     /// What errors call its file.
     pub file: String,
@@ -41,6 +42,7 @@ pub struct Array {
 
 /// The elements of an array.
 #[derive(Clone, Debug, PartialEq)]
+#[doc(hidden)]
 pub enum Values {
     /// Of `uint8`.
     Bytes(Vec<u8>),
@@ -370,6 +372,7 @@ fn read_chunks(
 
 /// Features and targets of some examples, and what was made of the targets.
 #[derive(Clone, Debug, PartialEq)]
+#[doc(hidden)]
 pub struct Labelled {
     /// The examples.
     pub examples: Examples,
@@ -387,6 +390,7 @@ pub struct Labelled {
 ///
 /// # Errors
 /// [`Error::Format`] naming the file, and the index where there is one.
+#[doc(hidden)]
 pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Result<Labelled> {
     let examples = x.examples()?;
     if y.shape.first() != Some(&examples) {
@@ -404,6 +408,7 @@ pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>, task: Option<T
 }
 
 /// The most whole numbers that floats are classes with; the same as in tables.
+#[doc(hidden)]
 pub const MAX_FLOAT_CLASSES: usize = 20;
 
 /// What was made of an array of targets.
@@ -441,14 +446,14 @@ fn targets(y: &Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Resul
                 Err(y.error(format!("its one-hot rows have {width} columns, not {count} as in training")))
             }
             (Some(labels), _, _) => {
-                let notice = format!("its one-hot rows are {width} classes (for real values, say --task regression)");
+                let notice = format!("its one-hot rows are {width} classes (for real values, say `task` regression)");
                 let notice = format.is_none().then_some(notice);
                 Ok(Made { notice, ..classes(y, count.or(Some(width)), |at| i64::from(labels[at]))? })
             }
             (None, None, Values::Floats(_)) if is_regression.is_none() => real_values(y, known, None),
             _ => Err(y.error(format!(
                 "its shape is [{}]: classes are one number for each example, or one-hot rows of one 1 and else 0; for real \
-                 values, say --task regression",
+                 values, say `task` regression",
                 y.shape_list()
             ))),
         };
@@ -467,12 +472,12 @@ fn targets(y: &Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Resul
                 && distinct.is_some_and(|distinct| distinct > 1)
                 && numbers.iter().all(|number| (0.0..MAX_CLASSES as f32).contains(number));
             if is_regression == Some(false) || are_classes {
-                let notice = "its floats are whole numbers, and classes (for real values, say --task regression)";
+                let notice = "its floats are whole numbers, and classes (for real values, say `task` regression)";
                 let notice = format.is_none().then(|| notice.to_string());
                 return Ok(Made { notice, ..classes(y, count, |at| numbers[at] as i64)? });
             }
             let notice = fraction.is_none().then(|| {
-                "its floats are whole numbers, taken as real values (if they are classes, say --task classification)".into()
+                "its floats are whole numbers, taken as real values (if they are classes, say `task` classification)".into()
             });
             real_values(y, known, notice)
         }
@@ -580,7 +585,7 @@ fn classes(y: &Array, count: Option<usize>, label: impl Fn(usize) -> i64) -> Res
             let problem = match count {
                 Some(count) => format!("classes are 0 to {}, as in training", count - 1),
                 None => {
-                    format!("classes are numbers from 0, below {MAX_CLASSES}; for real values, say --task regression")
+                    format!("classes are numbers from 0, below {MAX_CLASSES}; for real values, say `task` regression")
                 }
             };
             y.error(format!("{} is {label}: {problem}", index_text(at, &y.shape, false)))
@@ -662,8 +667,8 @@ mod folder {
 
     use super::{Array, Labelled, examples};
     use crate::data::csv::Task;
-    use crate::data::preprocessing::{ArrayFormat, ArrayTargets, Elements, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, Targets, kind, zip};
+    use crate::data::preprocessing::{ArrayFormat, Preprocessing, TestPart};
+    use crate::data::{Data, Examples, test_part, zip};
     use crate::error::{Error, Result};
 
     /// Loads the arrays of a folder, or of an `.npz` archive: `x` and `y`, and for testing `x_test` and `y_test` or else a
@@ -677,13 +682,13 @@ mod folder {
         let test = match (test, &set.test) {
             (Some(asked @ TestPart::Path(_)), _) => {
                 return Err(Error::Invalid(format!(
-                    "--test {asked}: arrays to test with are x_test.npy and y_test.npy, beside {}",
+                    "`test` {asked}: arrays to test with are x_test.npy and y_test.npy, beside {}",
                     set.train.join(" and ")
                 )));
             }
             (Some(asked), Some(own)) => {
                 return Err(Error::Invalid(format!(
-                    "--test {asked}: {} has its own test part, {}; leave --test away",
+                    "`test` {asked}: {} has its own test part, {}; leave `test` away",
                     path.display(),
                     own.join(" and ")
                 )));
@@ -692,23 +697,12 @@ mod folder {
             (asked, None) => asked.cloned().unwrap_or_default(),
         };
         let Labelled { examples: train, classes, notice } = set.read(&set.train, None, task)?;
-        let format = ArrayFormat {
-            elements: match *train.inputs {
-                Features::Bytes(_) => Elements::Bytes,
-                Features::Floats(_) => Elements::Numbers,
-            },
-            features: train.features,
-            targets: match *train.targets {
-                Targets::Classes(_) => ArrayTargets::Classes(train.outputs),
-                Targets::Values(_) => ArrayTargets::Values(train.outputs),
-            },
-            classes,
-            test,
-        };
-        let preprocessing = Preprocessing::Arrays(format);
+        let format = ArrayFormat { classes, test, ..ArrayFormat::of(&train) };
+        let preprocessing = Preprocessing::Arrays(format.clone());
         let name = path.display().to_string();
         preprocessing.check().map_err(|error| Error::format(&name, error.to_string()))?;
-        let mut data = kind::data(&name, train, preprocessing, seed)?;
+        let own = || own_test(path, &format);
+        let mut data = test_part::split(&name, train, preprocessing, seed, own, |path| own_examples(path, &format))?;
         data.notices.splice(0..0, set.notices.into_iter().chain(notice));
         Ok(data)
     }
@@ -844,7 +838,7 @@ mod folder {
             let (test, validation) = (pair(Part::Test)?, pair(Part::Validation)?);
             let notices = match (&test, &validation) {
                 (Some(_), Some([x, y])) => vec![format!(
-                    "{x} and {y} are not used: to validate, hold out a share of the training part with --validation 0.1"
+                    "{x} and {y} are not used: to validate, hold out a share of the training part with `validation` 0.1"
                 )],
                 (None, Some([x, y])) => {
                     vec![format!("{x} and {y} are the test part: it is measured after every epoch")]

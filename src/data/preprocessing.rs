@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_CLASSES;
+use super::{Examples, Features, MAX_CLASSES, Targets};
 use crate::error::{Error, Result};
 
 /// Upper limit of the JSON of a [`Preprocessing`], which has to fit into a model file's header. Ten thousand columns
@@ -143,6 +143,25 @@ pub struct ArrayFormat {
     pub classes: Vec<String>,
     /// The test part: examples that the model was not trained on.
     pub test: TestPart,
+}
+
+impl ArrayFormat {
+    /// The format of arrays with these features and targets.
+    pub(super) fn of(examples: &Examples) -> Self {
+        Self {
+            elements: match *examples.inputs {
+                Features::Bytes(_) => Elements::Bytes,
+                Features::Floats(_) => Elements::Numbers,
+            },
+            features: examples.features,
+            targets: match *examples.targets {
+                Targets::Classes(_) => ArrayTargets::Classes(examples.outputs),
+                Targets::Values(_) => ArrayTargets::Values(examples.outputs),
+            },
+            classes: Vec::new(),
+            test: TestPart::default(),
+        }
+    }
 }
 
 /// Elements of an array of features.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy;
 
+#[cfg(feature = "download")]
 use super::download::download;
 use super::{Data, digits, folder};
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 /// A standard data set: 60,000 training and 10,000 test images of 28×28 in ten classes, in four IDX files.
 #[derive(Clone, Copy, Debug)]
 pub struct Set<'a> {
-    /// Name for `--data`, and of the set's folder.
+    /// Name of the set, and of its folder.
     pub name: &'a str,
     /// Base URLs, which the names of the files are appended to, in the order in which they are tried.
     pub mirrors: &'a [&'a str],
@@ -70,7 +71,7 @@ const SETS: [Set; 3] = [
     },
 ];
 
-/// Returns true if `spec`, the value of `--data`, is a name and not a path.
+/// Returns true if `spec` is a name and not a path.
 pub(super) fn is_name(spec: &str) -> bool {
     ["auto", "digits"].contains(&spec) || SETS.iter().any(|set| set.name == spec)
 }
@@ -130,7 +131,7 @@ impl DownloadLimits {
     }
 }
 
-/// Loads the data set that `--data` names: `auto`, `mnist`, `fashion-mnist`, `kmnist`, `digits`, or a folder of four
+/// Loads the data set that `spec` names: `auto`, `mnist`, `fashion-mnist`, `kmnist`, `digits`, or a folder of four
 /// IDX files.
 ///
 /// A standard set is looked for in the folders of [`Store::new`] and downloaded if none of them has it. `auto` is
@@ -225,7 +226,7 @@ impl Store {
                     (Error::Download { .. }, Some(folder)) => {
                         format!("put its four .gz files into {}", folder.join(mnist.name).display())
                     }
-                    _ => "name a folder that can be written to with --data-dir".into(),
+                    _ => "name a folder that can be written to with `data_dir`".into(),
                 };
                 progress(Progress::Notice(&format!(
                     "MNIST is not on this machine and could not be downloaded ({}): using the bundled digits (1,797 \
@@ -245,7 +246,7 @@ impl Store {
     fn fetch(&self, set: &Set, progress: &mut dyn FnMut(Progress<'_>)) -> Result<[PathBuf; 4]> {
         let Some(folder) = self.folders.first().map(|folder| folder.join(set.name)) else {
             return Err(Error::Invalid(format!(
-                "there is no folder to keep {} in: name one with --data-dir",
+                "there is no folder to keep {} in: name one with `data_dir`",
                 set.name
             )));
         };
@@ -260,6 +261,20 @@ impl Store {
         }
         folder::find(&folder)
     }
+}
+
+/// Refuses to download, in a build that cannot.
+#[cfg(not(feature = "download"))]
+fn download(
+    _: &mut [String],
+    file: &str,
+    _: &str,
+    _: &Path,
+    _: DownloadLimits,
+    _: &mut dyn FnMut(Progress<'_>),
+) -> Result<()> {
+    let problem = "softstep was built without its feature \"download\"".into();
+    Err(Error::Download { what: file.into(), problem })
 }
 
 /// Summarises the cause of a failed download; if several mirrors failed, that of the first one.
@@ -287,7 +302,7 @@ fn load_folder(spec: &str) -> Result<Data> {
     let problem = if folder.exists() { "is a file that is no table" } else { "is neither a known set nor a folder" };
     let names: Vec<_> = SETS.iter().map(|set| set.name).collect();
     Err(Error::Invalid(format!(
-        "--data {spec} {problem}: give auto, {}, digits, a table (file.csv), or a folder: of images by class, of x.npy and \
+        "`data` {spec} {problem}: give auto, {}, digits, a table (file.csv), or a folder: of images by class, of x.npy and \
          y.npy, or of four IDX files",
         names.join(", ")
     )))

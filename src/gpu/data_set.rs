@@ -17,7 +17,7 @@ use crate::error::Result;
 const UPLOAD_BYTES: usize = 4 << 20;
 
 pub(super) const EXAMPLES: Content = Content { name: "the data set", remedy: "fewer examples" };
-const BATCHES: Content = Content { name: "the examples of a submission", remedy: "a smaller --batch-size" };
+const BATCHES: Content = Content { name: "the examples of a submission", remedy: "a smaller `batch_size`" };
 
 /// Examples, targets and shuffled indices on the device.
 pub(super) struct DataSet {

@@ -29,7 +29,7 @@ const WAIT_SLICES: u32 = 20;
 /// An adapter of this machine: a GPU, or a software implementation of one.
 #[derive(Clone, Debug)]
 pub struct AdapterEntry {
-    /// Index in the list of adapters, which `--adapter` accepts.
+    /// Index in the list of adapters, which [`AdapterChoice::Named`] accepts.
     pub index: usize,
     /// Name of the adapter.
     pub name: String,
@@ -94,13 +94,13 @@ pub enum AdapterChoice {
 pub struct Content {
     /// Content of the buffer.
     pub name: &'static str,
-    /// Advice to make the buffer smaller, such as "a smaller --batch-size".
+    /// Advice to make the buffer smaller, such as "a smaller `batch_size`".
     pub remedy: &'static str,
 }
 
 impl From<&'static str> for Content {
     fn from(name: &'static str) -> Self {
-        Self { name, remedy: "less data, a smaller --batch-size or smaller --hidden layers" }
+        Self { name, remedy: "less data, a smaller `batch_size` or smaller `hidden` layers" }
     }
 }
 
@@ -161,7 +161,7 @@ impl Gpu {
             entries.retain(|entry| entry.device_type != "software");
             if entries.is_empty() {
                 return Err(Error::NoAdapter(format!(
-                    "no hardware GPU found; --backend gpu takes the software adapter {software}, which is slower than the CPU"
+                    "no hardware GPU found; `Device::gpu_or_software()` takes the software adapter {software}, which is slower than the CPU"
                 )));
             }
         }
@@ -339,7 +339,7 @@ impl Gpu {
         if bytes > most {
             return Err(Error::Invalid(format!(
                 "{name} would take {bytes} bytes, {:.1} times the {most} that adapter {} allows in one buffer; \
-                 use {remedy}, or --backend cpu",
+                 use {remedy}, or `Device::cpu()`",
                 bytes as f64 / most as f64,
                 self.info.name
             )));

@@ -237,7 +237,7 @@ impl Kernel {
         if let Some(count) = workgroups.into_iter().find(|&count| count > most) {
             return Err(Error::Invalid(format!(
                 "kernel {} would need {count} workgroups along a side for a batch of {batch}, and adapter {} allows \
-                 {most}; use a smaller --batch-size or smaller --hidden layers, or --backend cpu",
+                 {most}; use a smaller `batch_size` or smaller `hidden` layers, or `Device::cpu()`",
                 self.name,
                 gpu.info().name
             )));

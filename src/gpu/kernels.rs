@@ -34,8 +34,9 @@ pub use loss::{LossKernel, LossKind, Targets, loss};
 pub use matmul::Matmul;
 pub use max_pool::{max_pool, max_pool_backward};
 pub use softmax::softmax;
-pub use sum_parts::{sum_parts, sum_parts_stored};
-pub use weight_gradient::{PartialSums, weight_gradient, weight_gradient_parts, weight_gradient_stored};
+pub use sum_parts::sum_parts;
+pub use update::Epilogue;
+pub use weight_gradient::{PartialSums, weight_gradient};
 
 use super::kernel::Program;
 use crate::optimizer::Optimizer;
@@ -53,18 +54,26 @@ pub fn programs() -> Vec<Program> {
     programs.extend(gather_images::programs());
     programs.extend(element_wise::programs());
     programs.extend(batch_norm::programs());
-    programs.extend(activation::all().map(max_pool::program_backward));
-    for matmul in Matmul::ALL {
+    for overlap in [false, true] {
+        programs.extend(activation::all().map(|activation| max_pool::program_backward(activation, overlap)));
+    }
+    for matmul in [Matmul::Plain, Matmul::Workgroup, Matmul::Subgroup, Matmul::Narrow] {
         for activation in activation::all() {
             programs.push(input_gradient::program(matmul, activation));
-            programs.extend(Source::ALL.map(|source| forward::program(source, matmul, activation)));
+            programs.extend(Source::LINEAR.map(|source| forward::program(source, matmul, activation)));
         }
         for source in Source::LINEAR {
             programs.extend(updates().map(|update| weight_gradient::program(source, matmul, update)));
         }
+    }
+    programs.extend(activation::all().map(|activation| input_gradient::program(Matmul::Sliding, activation)));
+    for matmul in [Matmul::Plain, Matmul::Workgroup, Matmul::Sliding] {
+        programs.extend(activation::all().map(|activation| forward::program(Source::Patches, matmul, activation)));
+    }
+    for matmul in [Matmul::Plain, Matmul::Workgroup, Matmul::SlidingSums] {
         programs.push(weight_gradient::program(Source::Patches, matmul, None));
     }
-    for loss in LossKind::ALL {
+    for loss in LossKind::all() {
         programs.extend([loss.program(), loss.evaluation()]);
         programs.extend(Source::LINEAR.map(|source| forward::program_with_loss(source, loss)));
     }

@@ -3,7 +3,7 @@
 use super::data_set::DataSet;
 use super::device::{Content, Gpu};
 use super::kernel::{Kernel, StepRecords};
-use super::kernels::{self, Clipping, Dropout, Hidden, Inputs, LossKernel, PartialSums, Targets};
+use super::kernels::{self, Clipping, Dropout, Epilogue, Hidden, Inputs, LossKernel, PartialSums, Targets};
 use super::matrix::Matrix;
 use super::tensor::{Layout, Tensor, View, WeightRows};
 use crate::augmentation::Augmentation;
@@ -18,11 +18,11 @@ const EVALUATION_ROWS: usize = 1024;
 /// Bytes of a tensor, at most, where the batch size does not ask for more.
 const TENSOR_BYTES: usize = 64 << 20;
 
-const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller --hidden or --layers" };
+const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller `hidden` or `layers`" };
 const ACTIVATIONS: Content =
-    Content { name: "a layer's activations", remedy: "a smaller --batch-size, or smaller --hidden or --layers" };
+    Content { name: "a layer's activations", remedy: "a smaller `batch_size`, or smaller `hidden` or `layers`" };
 const GRADIENT: Content = Content { name: "a layer's gradient", ..ACTIVATIONS };
-const LOGITS: Content = Content { name: "the logits", remedy: "a smaller --batch-size" };
+const LOGITS: Content = Content { name: "the logits", remedy: "a smaller `batch_size`" };
 
 /// A model on the device: its weights, and the tensors between its nodes.
 pub(super) struct Network {
@@ -103,7 +103,7 @@ impl Network {
         let largest = layouts.iter().map(|layout| 16 * layout.example).max().unwrap_or(1);
         let rows = (TENSOR_BYTES / largest / 4 * 4).clamp(4, EVALUATION_ROWS).max(batch_size.unwrap_or(0));
         let rows = rows.checked_next_multiple_of(4).ok_or_else(|| {
-            crate::Error::Invalid(format!("--batch-size {rows}: more than there can be; use a smaller one"))
+            crate::Error::Invalid(format!("`batch_size` {rows}: more than there can be; use a smaller one"))
         })?;
 
         let nodes = || plan.nodes.iter().zip(&layouts);
@@ -512,7 +512,7 @@ impl<'a> Lowering<'a> {
             let d_output = self.d_output(index);
             let kernels = [
                 kernels::batch_norm_weight_gradient(gpu, steps, input, statistics, d_output, &sums),
-                kernels::sum_parts_stored(gpu, steps, &sums, rows, d_weights),
+                kernels::sum_parts(gpu, steps, &sums, rows, Epilogue::Store(d_weights)),
             ];
             self.kernels.extend(kernels);
         }
@@ -526,13 +526,14 @@ impl<'a> Lowering<'a> {
         let Some(at) = node.weights else { return Ok(()) };
         let (weights, rows) = (&network.weights[at], network.weight_rows[at]);
         let (moments, optimizer) = ([&parts.moments[0][at], &parts.moments[1][at]], parts.optimizer);
+        let update = Epilogue::Update { weights, moments, optimizer };
         if node.operation == Operation::BatchNorm {
             if self.stored(index).is_none() {
                 self.batch_norm_gradient(index)?;
             }
             if let (true, Some(d_weights)) = (with_update, self.stored(index)) {
                 let sums = PartialSums::of_matrix(d_weights);
-                self.kernels.push(kernels::sum_parts(gpu, steps, &sums, rows, weights, moments, optimizer));
+                self.kernels.push(kernels::sum_parts(gpu, steps, &sums, rows, update));
             }
             return Ok(());
         }
@@ -541,23 +542,14 @@ impl<'a> Lowering<'a> {
         }
         let Some(inputs) = self.inputs(index) else { return Ok(()) };
         let d_output = self.d_output(index);
-        let kernels = match (node.operation, &self.d_weights[at]) {
-            (Operation::Conv2d(_), d_weights) => {
-                let places = parts.batch_size * node.output.positions();
-                let sums = PartialSums::of_conv2d(gpu, weights, places)?;
-                let product = kernels::weight_gradient_parts(gpu, steps, inputs, d_output, weights, &sums);
-                let end = match d_weights {
-                    None => kernels::sum_parts(gpu, steps, &sums, rows, weights, moments, optimizer),
-                    Some(d_weights) => kernels::sum_parts_stored(gpu, steps, &sums, rows, d_weights),
-                };
-                vec![product, end]
-            }
-            (_, None) => {
-                vec![kernels::weight_gradient(gpu, steps, inputs, d_output, weights, moments, optimizer)]
-            }
-            (_, Some(d_weights)) => {
-                vec![kernels::weight_gradient_stored(gpu, steps, inputs, d_output, d_weights)]
-            }
+        let epilogue = self.d_weights[at].as_ref().map_or(update, Epilogue::Store);
+        let kernels = if matches!(node.operation, Operation::Conv2d(_)) {
+            let places = parts.batch_size * node.output.positions();
+            let sums = PartialSums::of_conv2d(gpu, weights, places)?;
+            let product = kernels::weight_gradient(gpu, steps, inputs, d_output, Epilogue::Parts(&sums));
+            vec![product, kernels::sum_parts(gpu, steps, &sums, rows, epilogue)]
+        } else {
+            vec![kernels::weight_gradient(gpu, steps, inputs, d_output, epilogue)]
         };
         self.kernels.extend(kernels);
         Ok(())

@@ -19,7 +19,7 @@ impl Profiler {
     /// [`Error::Invalid`] if the adapter has no timestamp queries.
     pub fn new(gpu: &Gpu, steps: usize, names: impl Iterator<Item = &'static str>) -> Result<Self> {
         if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Err(Error::Invalid(format!("adapter {} has no timestamp queries: no --profile", gpu.info().name)));
+            return Err(Error::Invalid(format!("adapter {} has no timestamp queries: no `profile`", gpu.info().name)));
         }
         let kernels: Vec<KernelTime> = names.map(|name| KernelTime { name, dispatches: 0, seconds: 0.0 }).collect();
         let count = (2 * steps * kernels.len()) as u32;

@@ -94,7 +94,7 @@ impl Ring {
     pub fn new(gpu: &Gpu, slots: usize, steps: usize, stride: usize) -> Result<Self> {
         let bytes = 4 * (steps * stride) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let content = Content { name: "the losses of a submission", remedy: "a smaller --batch-size" };
+        let content = Content { name: "the losses of a submission", remedy: "a smaller `batch_size`" };
         let losses = gpu.buffer(content, bytes, usage)?;
         let staging = (0..slots).map(|_| gpu.buffer("a staging buffer", bytes, STAGING)).collect::<Result<_>>()?;
         Ok(Self { losses, stride, staging, next: 0, in_flight: VecDeque::new() })

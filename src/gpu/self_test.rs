@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::device::Gpu;
 use super::kernel::{Kernel, StepRecord, StepRecords};
 use super::kernels::{
-    self, Clipping, Dropout, Hidden, Inputs, LossKernel, LossKind, Matmul, PartialSums, Results, Targets,
+    self, Clipping, Dropout, Epilogue, Hidden, Inputs, LossKernel, LossKind, Matmul, PartialSums, Results, Targets,
 };
 use super::matrix::Matrix;
 use super::readback::read_buffer;
@@ -16,7 +16,7 @@ use super::tensor::{Layout, Tensor, WeightRows};
 use crate::augmentation::{Augment, Augmentation};
 use crate::data;
 use crate::error::Result;
-use crate::loss::{Loss, Objective};
+use crate::loss::{Link, Objective};
 use crate::model::{Activation, Architecture, Parameters, Shape, Weights, Window, parse_layers};
 use crate::optimizer::{Optimizer, Sgd};
 use crate::plan::Operation;
@@ -28,6 +28,11 @@ const SHAPES: [[usize; 3]; 2] = [[37, 33, 35], [66, 70, 10]];
 
 /// Shape of the images of the network tests.
 const IMAGE: Shape = Shape::Image { height: 7, width: 6, channels: 3 };
+
+/// An image of one channel, and a network of what [`networks`] do not have: convolutions with a stride of 1 and pooling
+/// without overlap.
+const GREY: (Shape, &str) =
+    (Shape::Image { height: 6, width: 7, channels: 1 }, "conv:5x5,pool:2,conv:6x3,linear:3,linear:2");
 
 /// Networks in which every activation, and none, precedes and follows every kind of layer.
 fn networks() -> Vec<String> {
@@ -87,6 +92,8 @@ pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>>
         for layers in networks() {
             bench.network(IMAGE, &layers, matmul, turn == 0).await?;
         }
+        let (image, layers) = GREY;
+        bench.network(image, layers, matmul, turn == 0).await?;
     }
     Ok(bench.tests)
 }
@@ -109,7 +116,7 @@ impl Bench {
         let actual = matrix.read(&self.gpu, batch).await?;
         let expected = reference::softmax(&widen(&values), outputs);
         self.expect("softmax", "probability", outputs, &actual, &expected, [2e-5, 1e-7]);
-        for kind in LossKind::ALL {
+        for kind in LossKind::all() {
             self.loss(kind, batch, outputs).await?;
         }
         Ok(())
@@ -117,7 +124,7 @@ impl Bench {
 
     /// Tests a loss on random outputs: its values, its gradient and its evaluation.
     async fn loss(&mut self, kind: LossKind, batch: usize, outputs: usize) -> Result<()> {
-        let (outputs, classes) = if kind == LossKind::BinaryCrossEntropy { (1, 2) } else { (outputs, outputs) };
+        let (outputs, classes) = if kind.loss.link() == Link::Sigmoid { (1, 2) } else { (outputs, outputs) };
         let values = self.values(batch * outputs, 8.0);
         let wide = widen(&values);
         let order = blocks((0..batch as u32).rev());
@@ -153,13 +160,22 @@ impl Bench {
         let plain = Objective { loss: objective.loss, ..Objective::default() };
         let losses = reference::losses(&plain, &wide, &row_targets, outputs);
         self.expect(name, "loss", 1, &actual, &losses, [1e-5, 1e-5]);
-        let data::Targets::Classes(labels) = row_targets else { return Ok(()) };
+        let labels = match row_targets {
+            data::Targets::Classes(labels) => labels,
+            data::Targets::Values(values) => {
+                let actual = read_buffer(&self.gpu, &predictions, 4 * batch as u64).await?;
+                let rows = wide.chunks_exact(outputs).zip(values.chunks_exact(outputs));
+                let square = |(output, target): (&f64, &f32)| (output - f64::from(*target)).powi(2);
+                let expected: Vec<f64> = rows
+                    .map(|(row, targets)| row.iter().zip(targets).map(square).sum::<f64>() / outputs as f64)
+                    .collect();
+                self.expect(name, "squared error", 1, &actual, &expected, [1e-5, 1e-5]);
+                return Ok(());
+            }
+        };
         let as_floats = |numbers: Vec<u32>| numbers.into_iter().map(|number| number as f32).collect::<Vec<_>>();
         let actual = as_floats(read_buffer(&self.gpu, &predictions, 4 * batch as u64).await?);
-        let best = match kind {
-            LossKind::BinaryCrossEntropy => wide.iter().map(|&logit| u32::from(logit > 0.0)).collect(),
-            _ => reference::argmax(&wide, outputs),
-        };
+        let best = reference::predictions(kind.loss.link(), &wide, outputs);
         let expected: Vec<f64> = best.iter().map(|&class| f64::from(class)).collect();
         self.expect(name, "prediction", 1, &actual, &expected, [0.0, 0.5]);
         let right = best.iter().zip(&labels).filter(|(best, label)| best == label).count();
@@ -170,7 +186,7 @@ impl Bench {
 
     /// Random targets for this kind of loss.
     fn targets(&mut self, kind: LossKind, count: usize, outputs: usize, classes: usize) -> Result<TestTargets> {
-        if kind == LossKind::SquaredErrorOfValues {
+        if kind.has_values {
             let values = self.values(count * outputs, 8.0);
             let padded: Vec<f32> = values.chunks_exact(outputs).flat_map(padded_to_4).collect();
             return Ok(TestTargets { buffer: self.buffer(&padded)?, targets: values.into() });
@@ -231,13 +247,14 @@ impl Bench {
                 }
             }
 
-            for kind in LossKind::ALL {
+            for kind in LossKind::all() {
                 self.fused(kind, source, values, [batch, inputs, outputs], (&order, &order_buffer), count).await?;
             }
 
             let gradient = reference::matmul_at_b(values, &widen(&d_outputs), [inputs + 1, batch, outputs]);
             let stored = self.unwritten(inputs + 1, outputs)?;
-            let kernel = kernels::weight_gradient_stored(&self.gpu, &self.steps, source, &d_output_matrix, &stored);
+            let kernel =
+                kernels::weight_gradient(&self.gpu, &self.steps, source, &d_output_matrix, Epilogue::Store(&stored));
             self.run(&kernel, record(batch))?;
             let actual = stored.read(&self.gpu, inputs + 1).await?;
             self.expect(kernel.name, "d_weight", outputs, &actual, &gradient, [1e-5, 2e-5]);
@@ -245,7 +262,8 @@ impl Bench {
             for optimizer in optimizers() {
                 let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
                     let (gpu, steps) = (&bench.gpu, &bench.steps);
-                    kernels::weight_gradient(gpu, steps, source, &d_output_matrix, weights, moments, &optimizer)
+                    let update = Epilogue::Update { weights, moments, optimizer: &optimizer };
+                    kernels::weight_gradient(gpu, steps, source, &d_output_matrix, update)
                 };
                 self.update(&optimizer, &gradient, outputs, batch, kernel).await?;
             }
@@ -379,12 +397,13 @@ impl Bench {
             if node.weights.is_some() {
                 let (kernel, sums) = match node.operation {
                     Operation::Linear => {
-                        (kernels::weight_gradient_stored(&gpu, &self.steps, inputs, &d_output, &d_weights), None)
+                        let store = Epilogue::Store(&d_weights);
+                        (kernels::weight_gradient(&gpu, &self.steps, inputs, &d_output, store), None)
                     }
                     Operation::Conv2d(_) => {
                         let sums = PartialSums::new(&gpu, &weights, 3)?;
                         let kernel =
-                            kernels::weight_gradient_parts(&gpu, &self.steps, inputs, &d_output, &weights, &sums);
+                            kernels::weight_gradient(&gpu, &self.steps, inputs, &d_output, Epilogue::Parts(&sums));
                         (kernel, Some(sums))
                     }
                     _ => {
@@ -402,7 +421,7 @@ impl Bench {
                 };
                 self.run(&kernel, record)?;
                 if let Some(sums) = &sums {
-                    let sum = kernels::sum_parts_stored(&gpu, &self.steps, sums, rows, &d_weights);
+                    let sum = kernels::sum_parts(&gpu, &self.steps, sums, rows, Epilogue::Store(&d_weights));
                     self.run(&sum, record)?;
                 }
                 let actual = rows.gather(&d_weights.read(&gpu, weights.rows).await?, weights.columns);
@@ -414,7 +433,8 @@ impl Bench {
                     let spread: Vec<f32> = rows.spread(&narrow(&expected), weights.columns);
                     for optimizer in optimizers() {
                         let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
-                            kernels::sum_parts(&bench.gpu, &bench.steps, sums, rows, weights, moments, &optimizer)
+                            let update = Epilogue::Update { weights, moments, optimizer: &optimizer };
+                            kernels::sum_parts(&bench.gpu, &bench.steps, sums, rows, update)
                         };
                         self.update(&optimizer, &widen(&spread), weights.columns, batch, kernel).await?;
                     }
@@ -604,7 +624,7 @@ impl Bench {
         (order, order_buffer): (&[u32], &wgpu::Buffer),
         count: usize,
     ) -> Result<()> {
-        let (outputs, classes) = if kind == LossKind::BinaryCrossEntropy { (1, 2) } else { (outputs, outputs) };
+        let (outputs, classes) = if kind.loss.link() == Link::Sigmoid { (1, 2) } else { (outputs, outputs) };
         let weights = self.values((features + 1) * outputs, 1.0);
         let matrix = self.matrix(features + 1, outputs, &weights)?;
         let TestTargets { buffer, targets } = self.targets(kind, count, outputs, classes)?;
@@ -742,12 +762,9 @@ struct TestTargets {
 
 /// Objective for the test of a loss kernel.
 fn objective(kind: LossKind, class_weights: &[f32]) -> Objective<'_> {
-    let (loss, label_smoothing, class_weights) = match kind {
-        LossKind::CrossEntropy => (Loss::CrossEntropy, 0.0, &[][..]),
-        LossKind::WeightedCrossEntropy => (Loss::CrossEntropy, 0.1, class_weights),
-        LossKind::BinaryCrossEntropy => (Loss::BinaryCrossEntropy, 0.0, class_weights),
-        LossKind::SquaredErrorOfClasses | LossKind::SquaredErrorOfValues => (Loss::MeanSquaredError, 0.0, &[][..]),
-    };
+    let loss = kind.loss;
+    let label_smoothing = if loss.smooths() && !kind.is_plain { 0.1 } else { 0.0 };
+    let class_weights = if loss.weighs() && !kind.is_plain { class_weights } else { &[] };
     Objective { loss, label_smoothing, class_weights }
 }
 

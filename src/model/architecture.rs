@@ -131,7 +131,7 @@ impl Window {
     }
 }
 
-/// One layer of an architecture. Its text is an item of `--layers`; files contain the same text.
+/// One layer of an architecture. Files contain its text.
 ///
 /// | text | layer |
 /// |---|---|
@@ -178,7 +178,7 @@ pub enum Layer {
 }
 
 impl fmt::Display for Layer {
-    /// Formats the layer as in `--layers`, without default values.
+    /// Formats the layer as text, without default values.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Linear { outputs } => write!(f, "linear:{outputs}"),

@@ -35,7 +35,7 @@ impl Preset {
     pub fn layers(self, input: Shape) -> Result<Vec<Layer>> {
         let Shape::Image { height, width, .. } = input else {
             return Err(Error::Invalid(format!(
-                "--layers {}: it needs images, and an example of this data is {input} features in a row",
+                "`layers` {}: it needs images, and an example of this data is {input} features in a row",
                 self.name()
             )));
         };
@@ -75,6 +75,6 @@ mod tests {
         let text = digit.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         assert_eq!(text, "conv:16x5,relu,pool:2,conv:32x5,relu,pool:2,dropout:0.25,linear:128,relu");
         let error = Preset::Cnn.layers(Shape::Flat(4)).unwrap_err().to_string();
-        assert_eq!(error, "--layers cnn: it needs images, and an example of this data is 4 features in a row");
+        assert_eq!(error, "`layers` cnn: it needs images, and an example of this data is 4 features in a row");
     }
 }

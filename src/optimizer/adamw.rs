@@ -1,6 +1,6 @@
 //! Adam with decoupled weight decay.
 
-use super::{BoundedUpdate, Entry, Settings, must};
+use super::{BoundedUpdate, Entry, Settings, beta_constants, check_betas, check_weight_decay, must};
 use crate::error::Result;
 use crate::reference::{Bounded, EPSILON};
 use crate::shader::{Part, part};
@@ -43,7 +43,7 @@ impl AdamW {
 
 impl Entry for AdamW {
     const NAME: &'static str = "adamw";
-    const LABEL: &'static str = "Adam with decoupled weight decay, with --beta1, --beta2 and --epsilon";
+    const LABEL: &'static str = "Adam with decoupled weight decay, with `beta1`, `beta2` and `epsilon`";
     const LEARNING_RATE: f32 = 0.001;
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "epsilon", "weight_decay"];
     const SHADER: Part = part!("optimizer/adamw");
@@ -55,11 +55,10 @@ impl Entry for AdamW {
 
     fn check(&self) -> Result<()> {
         let Self { beta1, beta2, epsilon, weight_decay } = *self;
-        must((0.0..1.0).contains(&beta1), "--beta1", beta1, "at least 0 and below 1")?;
-        must((0.0..1.0).contains(&beta2), "--beta2", beta2, "at least 0 and below 1")?;
+        check_betas([beta1, beta2])?;
         // The range in which epsilon keeps its effect in f32.
-        must((1e-30..=1.0).contains(&epsilon), "--epsilon", epsilon, "at least 1e-30 and at most 1")?;
-        must(weight_decay >= 0.0 && weight_decay.is_finite(), "--weight-decay", weight_decay, "at least 0 and finite")
+        must((1e-30..=1.0).contains(&epsilon), "`epsilon`", epsilon, "at least 1e-30 and at most 1")?;
+        check_weight_decay(weight_decay)
     }
 
     fn moment_scales(&self, step: u64) -> [f64; 2] {
@@ -67,14 +66,9 @@ impl Entry for AdamW {
     }
 
     fn constants(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("BETA1", self.beta1),
-            ("BETA2", self.beta2),
-            ("REST1", 1.0 - self.beta1),
-            ("REST2", 1.0 - self.beta2),
-            ("EPSILON", self.epsilon),
-            ("WEIGHT_DECAY", f64::from(self.weight_decay)),
-        ]
+        let mut constants = beta_constants([self.beta1, self.beta2]);
+        constants.extend([("EPSILON", self.epsilon), ("WEIGHT_DECAY", f64::from(self.weight_decay))]);
+        constants
     }
 
     fn settings(&self) -> Settings {

@@ -1,6 +1,6 @@
 //! Lion, "evolved sign momentum".
 
-use super::{BoundedUpdate, Entry, Settings, must};
+use super::{BoundedUpdate, Entry, Settings, beta_constants, check_betas, check_weight_decay};
 use crate::error::Result;
 use crate::reference::{Bounded, EPSILON};
 use crate::shader::{Part, part};
@@ -46,7 +46,7 @@ fn sign<T: Copy + PartialOrd + Default + From<i8>>(x: T) -> T {
 
 impl Entry for Lion {
     const NAME: &'static str = "lion";
-    const LABEL: &'static str = "steps of one size by the sign of the mean gradient, with --beta1 and --beta2";
+    const LABEL: &'static str = "steps of one size by the sign of the mean gradient, with `beta1` and `beta2`";
     const LEARNING_RATE: f32 = 0.0001;
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "weight_decay"];
     const SHADER: Part = part!("optimizer/lion");
@@ -58,19 +58,14 @@ impl Entry for Lion {
 
     fn check(&self) -> Result<()> {
         let Self { beta1, beta2, weight_decay } = *self;
-        must((0.0..1.0).contains(&beta1), "--beta1", beta1, "at least 0 and below 1")?;
-        must((0.0..1.0).contains(&beta2), "--beta2", beta2, "at least 0 and below 1")?;
-        must(weight_decay >= 0.0 && weight_decay.is_finite(), "--weight-decay", weight_decay, "at least 0 and finite")
+        check_betas([beta1, beta2])?;
+        check_weight_decay(weight_decay)
     }
 
     fn constants(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("BETA1", self.beta1),
-            ("BETA2", self.beta2),
-            ("REST1", 1.0 - self.beta1),
-            ("REST2", 1.0 - self.beta2),
-            ("WEIGHT_DECAY", f64::from(self.weight_decay)),
-        ]
+        let mut constants = beta_constants([self.beta1, self.beta2]);
+        constants.push(("WEIGHT_DECAY", f64::from(self.weight_decay)));
+        constants
     }
 
     fn settings(&self) -> Settings {

@@ -1,6 +1,6 @@
 //! Stochastic gradient descent.
 
-use super::{BoundedUpdate, Entry, Settings, must};
+use super::{BoundedUpdate, Entry, Settings, check_weight_decay, must};
 use crate::error::Result;
 use crate::reference::{Bounded, EPSILON};
 use crate::shader::{Part, part};
@@ -27,7 +27,7 @@ pub struct Sgd {
 
 impl Entry for Sgd {
     const NAME: &'static str = "sgd";
-    const LABEL: &'static str = "stochastic gradient descent, with --momentum and --nesterov";
+    const LABEL: &'static str = "stochastic gradient descent, with `momentum` and `nesterov`";
     const LEARNING_RATE: f32 = 0.15;
     const SETTINGS: &'static [&'static str] = &["momentum", "nesterov", "weight_decay"];
     const SHADER: Part = part!("optimizer/sgd");
@@ -39,9 +39,9 @@ impl Entry for Sgd {
 
     fn check(&self) -> Result<()> {
         let Self { momentum, nesterov, weight_decay } = *self;
-        must((0.0..1.0).contains(&momentum), "--momentum", momentum, "at least 0 and below 1")?;
-        must(!nesterov || momentum > 0.0, "--nesterov with --momentum", momentum, "a momentum above 0")?;
-        must(weight_decay >= 0.0 && weight_decay.is_finite(), "--weight-decay", weight_decay, "at least 0 and finite")
+        must((0.0..1.0).contains(&momentum), "`momentum`", momentum, "at least 0 and below 1")?;
+        must(!nesterov || momentum > 0.0, "`nesterov` with `momentum`", momentum, "a momentum above 0")?;
+        check_weight_decay(weight_decay)
     }
 
     fn constants(&self) -> Vec<(&'static str, f64)> {

@@ -667,6 +667,9 @@ mod tests {
             (4, 4, 1, "conv:2x3s3p2,batchnorm,tanh,linear:3"),
             (4, 3, 2, "pool:2s1,conv:3x2,tanh,batchnorm,linear:5,batchnorm,gelu,linear:2"),
             (3, 3, 1, "tanh,linear:4,sigmoid,tanh,linear:2"),
+            (5, 7, 3, "conv:4x5s2p2,leaky_relu,pool:3s2,linear:2"),
+            (6, 4, 5, "conv:2x4p0,gelu,dropout:0.4,linear:3"),
+            (1, 1, 5, "conv:3x1,tanh,batchnorm,linear:2"),
         ] {
             let (mut network, inputs) = network(height, width, channels, layers);
             let pass = network.forward(Bounded::exact(inputs.clone()), mode).unwrap();

@@ -72,8 +72,7 @@ fn npy(descr: &str, order: &str, shape: &str, elements: &[u8]) -> Vec<u8> {
 fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
     let sizes = parameters.sizes();
     let sgd = Sgd { momentum, ..Sgd::default() };
-    let config =
-        TrainingConfig { hidden: sizes[1..sizes.len() - 1].to_vec(), optimizer: sgd.into(), ..Default::default() };
+    let config = TrainingConfig::default().hidden(sizes[1..sizes.len() - 1].to_vec()).optimizer(sgd);
     let architecture = parameters.architecture.clone();
     let state = TrainingState {
         moments: vec![parameters.clone(); Optimizer::from(sgd).moments()],

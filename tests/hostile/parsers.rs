@@ -39,7 +39,7 @@ pub fn csv(bytes: &[u8]) {
     let options =
         TableOptions { target: "y".into(), task, missing, test: TestPart::Share(0.5), ..TableOptions::default() };
     let data = match csv::read(FILE, bytes, &options, 1) {
-        Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: --test 0.5 of 1 examples")),
+        Err(Error::Invalid(problem)) => return assert!(problem.starts_with("some/file: `test` 0.5 of 1 examples")),
         result => sound(result),
     };
     let Some(mut data) = data else { return };

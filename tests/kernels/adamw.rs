@@ -1,4 +1,4 @@
-use softstep::gpu::kernels::{Inputs, weight_gradient};
+use softstep::gpu::kernels::{Epilogue, Inputs, weight_gradient};
 use softstep::optimizer::AdamW;
 
 use super::*;
@@ -29,8 +29,9 @@ fn adamw_matches_oracle_over_five_steps_with_and_without_decay() {
             let d_outputs = bench.matrix(1, outputs, &d_out);
             let inputs = Inputs::Activations(&activations);
             let moments = [&first, &second];
-            let kernel =
-                weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, &weights, moments, &adamw.into());
+            let optimizer = &adamw.into();
+            let update = Epilogue::Update { weights: &weights, moments, optimizer };
+            let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, update);
             let moment_scales = adamw.moment_scales(step).map(|scale| scale as f32);
             bench.run(&kernel, StepRecord { learning_rate, moment_scales, ..batch(1) });
         }

@@ -1,11 +1,8 @@
 use softstep::data;
-use softstep::gpu::kernels::LossKind;
 use softstep::loss::{Loss, Objective};
 
 use super::cross_entropy::{Case, check_case, run_case};
 use super::*;
-
-const KIND: LossKind = LossKind::BinaryCrossEntropy;
 
 #[test]
 fn binary_cross_entropy_and_its_gradient_match_oracle_on_ragged_rows() {
@@ -16,7 +13,7 @@ fn binary_cross_entropy_and_its_gradient_match_oracle_on_ragged_rows() {
             let targets: data::Targets = bench.below(rows, 2).into();
             let loss = Loss::BinaryCrossEntropy;
             let objective = Objective { loss, label_smoothing: 0.0, class_weights: &class_weights };
-            let case = Case { kind: KIND, objective, outputs: &outputs, columns: 1, targets: &targets };
+            let case = Case { objective, outputs: &outputs, columns: 1, targets: &targets };
             check_case(&mut bench, &case, &format!("binary_cross_entropy {rows}, scale {scale}"));
         }
     }
@@ -29,7 +26,7 @@ fn binary_cross_entropy_of_ten_thousand_is_ten_thousand_or_0_and_shows_what_is_n
     let mut run = |logits: &[f32], labels: &[u32]| {
         let objective = Objective { loss: Loss::BinaryCrossEntropy, class_weights: &ones, ..Objective::default() };
         let targets: data::Targets = labels.to_vec().into();
-        run_case(&mut bench, &Case { kind: KIND, objective, outputs: logits, columns: 1, targets: &targets })
+        run_case(&mut bench, &Case { objective, outputs: logits, columns: 1, targets: &targets })
     };
     let (losses, gradients) = run(&[1e4, 1e4, -1e4, -1e4], &[1, 0, 1, 0]);
     assert_eq!(losses, [0.0, 1e4, 1e4, 0.0]);

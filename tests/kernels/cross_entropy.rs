@@ -4,6 +4,11 @@ use softstep::loss::Objective;
 
 use super::*;
 
+/// Cross-entropy without label smoothing and class weights.
+pub fn plain_cross_entropy() -> LossKind {
+    LossKind::of(&Objective::default(), &vec![0u32].into())
+}
+
 /// Losses and d_logits of rows whose examples are numbered backwards.
 fn run(bench: &mut Bench, logits: &[f32], labels: &[u32], classes: usize) -> (Vec<f32>, Matrix) {
     let rows = labels.len();
@@ -12,7 +17,8 @@ fn run(bench: &mut Bench, logits: &[f32], labels: &[u32], classes: usize) -> (Ve
     let matrix = bench.matrix(rows, classes, logits);
     let losses = bench.buffer(&vec![SENTINEL; rows + 5]);
     let targets = Targets { order: &bench.buffer(&padded(&order)), labels: &bench.buffer(&labels), losses: &losses };
-    let kernel = loss(&bench.gpu, &bench.steps, &matrix, targets, LossKernel::CrossEntropy);
+    let kernel =
+        loss(&bench.gpu, &bench.steps, &matrix, targets, LossKernel::new(plain_cross_entropy(), 0.0, &matrix.buffer));
     bench.run(&kernel, StepRecord { first_row: 5, ..batch(rows) });
     let losses = bench.read_buffer::<f32>(&losses, rows + 5);
     assert_eq!(losses[..5], [SENTINEL; 5], "losses before the first row");
@@ -61,7 +67,6 @@ fn cross_entropy_shows_logits_that_are_not_finite() {
 
 /// Outputs, targets and objective for one of the other losses.
 pub struct Case<'a> {
-    pub kind: LossKind,
     pub objective: Objective<'a>,
     /// `[rows, columns]`
     pub outputs: &'a [f32],
@@ -72,7 +77,8 @@ pub struct Case<'a> {
 /// Losses and gradients of a case whose examples are numbered backwards; the loss buffer starts 5 rows before them, and
 /// what lies beyond the batch is 0.
 pub fn run_case(bench: &mut Bench, case: &Case<'_>) -> (Vec<f32>, Vec<f32>) {
-    let Case { kind, ref objective, outputs, columns, targets } = *case;
+    let Case { ref objective, outputs, columns, targets } = *case;
+    let kind = LossKind::of(objective, targets);
     let rows = outputs.len() / columns;
     let order: Vec<u32> = (0..rows as u32).rev().collect();
     let (targets, weight) = match targets.select(&order, columns) {

@@ -1,5 +1,6 @@
-use softstep::gpu::kernels::{LossKind, Results, Targets, evaluate};
+use softstep::gpu::kernels::{Results, Targets, evaluate};
 
+use super::cross_entropy::plain_cross_entropy;
 use super::*;
 
 #[test]
@@ -21,7 +22,7 @@ fn evaluate_matches_oracle_and_takes_the_lowest_of_equal_classes() {
         let targets =
             Targets { order: &bench.buffer(&padded(&order)), labels: &bench.buffer(&labels), losses: &losses };
         let results = Results { predictions: &predictions, correct: &correct };
-        let kernel = evaluate(&bench.gpu, &bench.steps, &matrix, targets, results, LossKind::CrossEntropy);
+        let kernel = evaluate(&bench.gpu, &bench.steps, &matrix, targets, results, plain_cross_entropy());
         bench.run(&kernel, StepRecord { first_row: 4, ..batch(rows) });
 
         let name = bench.name(format!("evaluate {rows}x{classes}"));

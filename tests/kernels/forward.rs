@@ -1,6 +1,7 @@
 use softstep::gpu::kernels::{Hidden, Inputs, LossKernel, Targets, forward, forward_with_loss};
 use softstep::model::Activation;
 
+use super::cross_entropy::plain_cross_entropy;
 use super::*;
 
 #[test]
@@ -77,7 +78,7 @@ fn forward_fused_with_the_loss_gives_what_both_kernels_give() {
                 &weights,
                 &outputs,
                 targets,
-                LossKernel::CrossEntropy,
+                LossKernel::new(plain_cross_entropy(), 0.0, &weights.buffer),
             ) else {
                 assert_ne!(bench.gpu.matmul(), Matmul::Subgroup, "the narrow product is fused");
                 return;

@@ -1,4 +1,4 @@
-use softstep::gpu::kernels::{Inputs, weight_gradient};
+use softstep::gpu::kernels::{Epilogue, Inputs, weight_gradient};
 use softstep::optimizer::{Entry as _, Lion};
 
 use super::*;
@@ -27,7 +27,9 @@ fn lion_matches_oracle_over_five_steps_with_and_without_decay() {
             let d_outputs = bench.matrix(1, outputs, &d_out);
             let inputs = Inputs::Activations(&activations);
             let moments = [&moment, &moment];
-            let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, &weights, moments, &lion.into());
+            let optimizer = &lion.into();
+            let update = Epilogue::Update { weights: &weights, moments, optimizer };
+            let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, update);
             bench.run(&kernel, StepRecord { learning_rate, ..batch(1) });
         }
         let name = bench.name(format!("{lion:?}"));

@@ -8,21 +8,26 @@ mod oracle;
 
 mod activation;
 mod adamw;
+mod batch_norm;
 mod binary_cross_entropy;
 mod clipped_update;
 mod conv2d;
 mod cross_entropy;
+mod element_wise;
 mod evaluate;
 mod forward;
-mod gather;
+mod gather_images;
 mod gradient_norm;
+mod huber;
 mod input_gradient;
+mod inputs;
 mod lion;
 mod matmul;
 mod max_pool;
 mod mean_squared_error;
 mod sgd;
 mod softmax;
+mod sum_parts;
 mod weight_gradient;
 mod weighted_cross_entropy;
 

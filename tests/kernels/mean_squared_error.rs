@@ -1,5 +1,4 @@
 use softstep::data;
-use softstep::gpu::kernels::LossKind;
 use softstep::loss::{Loss, Objective};
 
 use super::cross_entropy::{Case, check_case, run_case};
@@ -16,11 +15,9 @@ fn mean_squared_error_and_its_gradient_match_oracle_on_ragged_rows() {
             let outputs = bench.values(rows * columns, scale);
             let values: data::Targets = bench.values(rows * columns, scale).into();
             let labels: data::Targets = bench.below(rows, columns).into();
-            for (kind, targets) in
-                [(LossKind::SquaredErrorOfValues, &values), (LossKind::SquaredErrorOfClasses, &labels)]
-            {
-                let case = Case { kind, objective: OBJECTIVE, outputs: &outputs, columns, targets };
-                check_case(&mut bench, &case, &format!("mean_squared_error {kind:?} {rows}x{columns}, scale {scale}"));
+            for (kind, targets) in [("values", &values), ("classes", &labels)] {
+                let case = Case { objective: OBJECTIVE, outputs: &outputs, columns, targets };
+                check_case(&mut bench, &case, &format!("mean_squared_error of {kind} {rows}x{columns}, scale {scale}"));
             }
         }
     }
@@ -31,8 +28,7 @@ fn mean_squared_error_shows_outputs_that_are_not_finite() {
     let mut bench = Bench::new();
     let targets: data::Targets = vec![0.5f32, 1.0].into();
     for bad in [f32::NAN, f32::INFINITY] {
-        let kind = LossKind::SquaredErrorOfValues;
-        let case = Case { kind, objective: OBJECTIVE, outputs: &[0.5, bad], columns: 2, targets: &targets };
+        let case = Case { objective: OBJECTIVE, outputs: &[0.5, bad], columns: 2, targets: &targets };
         let (losses, _) = run_case(&mut bench, &case);
         assert!(!losses[0].is_finite(), "{bad}: loss {}", losses[0]);
     }

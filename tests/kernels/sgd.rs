@@ -1,4 +1,4 @@
-use softstep::gpu::kernels::{Inputs, weight_gradient};
+use softstep::gpu::kernels::{Epilogue, Inputs, weight_gradient};
 use softstep::optimizer::Sgd;
 
 use super::*;
@@ -26,15 +26,9 @@ fn sgd_matches_oracle_over_five_steps_with_momentum_nesterov_and_decay() {
 
             let d_outputs = bench.matrix(1, outputs, &d_out);
             let inputs = Inputs::Activations(&activations);
-            let kernel = weight_gradient(
-                &bench.gpu,
-                &bench.steps,
-                inputs,
-                &d_outputs,
-                &weights,
-                [&velocity; 2],
-                &optimizer.into(),
-            );
+            let (moments, optimizer) = ([&velocity; 2], &optimizer.into());
+            let update = Epilogue::Update { weights: &weights, moments, optimizer };
+            let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, update);
             bench.run(&kernel, StepRecord { learning_rate, ..batch(1) });
         }
         let name = bench.name(format!("sgd {optimizer:?}"));

@@ -1,4 +1,4 @@
-use softstep::gpu::kernels::{Inputs, weight_gradient, weight_gradient_stored};
+use softstep::gpu::kernels::{Epilogue, Inputs, weight_gradient};
 use softstep::optimizer::{Optimizer, Sgd};
 
 use super::*;
@@ -39,12 +39,12 @@ fn weight_gradient_of_gathered_examples_matches_oracle() {
             };
 
             let order_buffer = bench.buffer(&padded(&order));
-            let examples = bench.buffer(&gather::packed(&bytes, features, 255));
+            let examples = bench.buffer(&inputs::packed(&bytes, features, 255));
             let inputs = Inputs::Examples { examples: &examples, order: &order_buffer, features };
             let scaled: Vec<f64> = bytes.iter().map(|&byte| f64::from(byte) / 255.0).collect();
             check(bench, inputs, &d_out, rows, &expected(&scaled));
 
-            let examples = bench.buffer(&gather::packed(&floats, features, 1.0));
+            let examples = bench.buffer(&inputs::packed(&floats, features, 1.0));
             let inputs = Inputs::FloatExamples { examples: &examples, order: &order_buffer, features };
             check(bench, inputs, &d_out, rows, &expected(&oracle::widen(&floats)));
         }
@@ -56,14 +56,15 @@ fn check(bench: &mut Bench, inputs: Inputs<'_>, d_out: &[f32], rows: usize, expe
     let d_outputs = bench.matrix(rows, outputs, d_out);
     let weights = bench.matrix(expected.len() / outputs, outputs, &vec![0.0; expected.len()]);
     let velocity = bench.unwritten(1, 1);
-    let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, &weights, [&velocity; 2], &PLAIN);
+    let update = Epilogue::Update { weights: &weights, moments: [&velocity; 2], optimizer: &PLAIN };
+    let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, update);
     bench.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) });
     let name = bench.name(format!("weight_gradient {rows}x{}x{outputs}", weights.rows - 1));
     oracle::assert_close(&name, &bench.read(&weights), expected, 1e-5, 2e-5);
     assert_eq!(bench.read(&velocity), [SENTINEL], "{name}: no momentum, no velocity");
 
     let stored = bench.unwritten(weights.rows, outputs);
-    let kernel = weight_gradient_stored(&bench.gpu, &bench.steps, inputs, &d_outputs, &stored);
+    let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, Epilogue::Store(&stored));
     bench.run(&kernel, batch(rows));
     let name = format!("stored {name}");
     oracle::assert_close(&name, &bench.read(&stored), expected, 1e-5, 2e-5);

@@ -1,5 +1,4 @@
 use softstep::data;
-use softstep::gpu::kernels::LossKind;
 use softstep::loss::{Loss, Objective};
 
 use super::cross_entropy::{Case, check_case, run_case};
@@ -14,8 +13,7 @@ fn weighted_cross_entropy_and_its_gradient_match_oracle_on_ragged_rows() {
             let class_weights: Vec<f32> = bench.values(classes, 0.9).iter().map(|value| value + 1.0).collect();
             let targets: data::Targets = bench.below(rows, classes).into();
             let objective = Objective { loss: Loss::CrossEntropy, label_smoothing, class_weights: &class_weights };
-            let kind = LossKind::WeightedCrossEntropy;
-            let case = Case { kind, objective, outputs: &outputs, columns: classes, targets: &targets };
+            let case = Case { objective, outputs: &outputs, columns: classes, targets: &targets };
             check_case(&mut bench, &case, &format!("weighted_cross_entropy {rows}x{classes}, scale {scale}"));
         }
     }
@@ -27,11 +25,10 @@ fn weighted_cross_entropy_without_weights_and_smoothing_is_cross_entropy() {
     let outputs = bench.values(33 * 10, 5.0);
     let targets: data::Targets = bench.below(33, 10).into();
     let ones = [1.0; 10];
-    let [plain, weighted] =
-        [(LossKind::CrossEntropy, &[][..]), (LossKind::WeightedCrossEntropy, &ones)].map(|(kind, class_weights)| {
-            let objective = Objective { class_weights, ..Objective::default() };
-            run_case(&mut bench, &Case { kind, objective, outputs: &outputs, columns: 10, targets: &targets })
-        });
+    let [plain, weighted] = [&[][..], &ones].map(|class_weights| {
+        let objective = Objective { class_weights, ..Objective::default() };
+        run_case(&mut bench, &Case { objective, outputs: &outputs, columns: 10, targets: &targets })
+    });
     oracle::assert_close(&bench.name("losses"), &weighted.0, &oracle::widen(&plain.0), 1e-6, 1e-6);
     oracle::assert_close(&bench.name("gradients"), &weighted.1, &oracle::widen(&plain.1), 1e-6, 1e-8);
 }
@@ -43,8 +40,7 @@ fn weighted_cross_entropy_shows_logits_that_are_not_finite() {
     for bad in [f32::NAN, f32::INFINITY] {
         let objective = Objective { label_smoothing: 0.1, class_weights: &class_weights, ..Objective::default() };
         let targets: data::Targets = vec![1u32].into();
-        let kind = LossKind::WeightedCrossEntropy;
-        let case = Case { kind, objective, outputs: &[0.5, bad, 1.0], columns: 3, targets: &targets };
+        let case = Case { objective, outputs: &[0.5, bad, 1.0], columns: 3, targets: &targets };
         let (losses, _) = run_case(&mut bench, &case);
         assert!(!losses[0].is_finite(), "{bad}: loss {}", losses[0]);
     }

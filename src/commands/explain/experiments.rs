@@ -10,14 +10,14 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use softstep::data::csv::{self, TableOptions, Task};
 use softstep::data::{
-    self, Data, Encoding, Examples, Features, Preprocessing, Scale, TargetEncoding, Targets, TestPart,
+    self, Data, Encoding, Examples, Features, Preprocessing, Scale, TableFormat, TargetEncoding, Targets, TestPart,
 };
-use softstep::loss::Loss;
+use softstep::loss::{Link, Loss};
 use softstep::model::{Activation, Parameters};
 use softstep::optimizer::{Schedule, Sgd};
 use softstep::trainer::TrainingConfig;
 
-use super::lab::{Lab, Run, linear};
+use super::runner::{Runner, Trained, linear};
 
 /// Random generator of an experiment.
 struct Random(ChaCha8Rng);
@@ -44,10 +44,10 @@ impl Random {
 /// Examples for prediction, whose targets are placeholders.
 fn unlabelled(inputs: Vec<f32>, features: usize, outputs: usize, loss: Loss) -> softstep::Result<Examples> {
     let count = inputs.len() / features;
-    let targets = match loss {
-        Loss::MeanSquaredError => Targets::Values(vec![0.0; count * outputs]),
-        Loss::BinaryCrossEntropy => return Examples::new(inputs, vec![0u32; count], features, 2),
-        Loss::CrossEntropy => Targets::Classes(vec![0; count]),
+    let targets = match loss.link() {
+        Link::Identity => Targets::Values(vec![0.0; count * outputs]),
+        Link::Sigmoid => return Examples::new(inputs, vec![0u32; count], features, 2),
+        Link::Softmax => Targets::Classes(vec![0; count]),
     };
     Examples::new(inputs, targets, features, outputs)
 }
@@ -201,39 +201,30 @@ fn means(examples: &Examples) -> Vec<f64> {
     means
 }
 
-pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<Houses> {
-    let data = match table {
-        Some(Table { file, options }) => csv::load(file, options, seed)?,
-        None => sample_houses(seed)?,
-    };
-    let Some(Preprocessing::Table(format)) = &data.preprocessing else { bail!("{} is no table", data.name) };
-    let TargetEncoding::Standardised(scale) = format.encoding else {
-        bail!("{}: --target {} has classes, where a number is to be learned", data.name, format.target)
-    };
-    // A large table gets enough steps from fewer epochs of larger batches.
-    let config = TrainingConfig {
-        epochs: (16_000 / data.train.len()).clamp(5, 100),
-        batch_size: (data.train.len() / 15).clamp(20, 512),
-        seed,
-        loss: Loss::MeanSquaredError,
-        ..TrainingConfig::default()
-    };
-    let learning_rate = lab.best_rate(&config, &HOUSE_RATES, &data.train, |run, _| -run.test_loss()).await?;
-    let config = TrainingConfig { learning_rate, ..config };
-    let run = lab.train(&config, None, &data.train, &data.test).await?;
-    let evaluation = run.tests.last();
+/// Terms of the price in the units of their columns.
+struct HouseTerms {
+    terms: Vec<Term>,
+    intercept: f64,
+    /// Price of a house with the mean of every column.
+    at_means: f64,
+}
 
-    // Converts the fit back from standardised numbers: y = mean + deviation · (w · (x − mean_x) / deviation_x + bias).
-    let weights: Vec<f64> =
-        run.parameters.layers[0].values.iter().map(|&weight| f64::from(weight) * scale.deviation).collect();
-    let shares = means(&data.train);
-    let law = |name: &str| match (table, name) {
-        (None, "area") => Some(PER_AREA),
-        (None, "age") => Some(-PER_YEAR),
+/// Converts `weights`, which are in units of the price, to the units of the columns.
+fn house_terms(
+    format: &TableFormat,
+    train: &Examples,
+    mean_price: f64,
+    weights: &[f64],
+    is_sample: bool,
+) -> HouseTerms {
+    let shares = means(train);
+    let law = |name: &str| match (is_sample, name) {
+        (true, "area") => Some(PER_AREA),
+        (true, "age") => Some(-PER_YEAR),
         _ => None,
     };
     let mut terms = Vec::new();
-    let mut at_means = scale.mean + weights[data.train.features];
+    let mut at_means = mean_price + weights[train.features];
     let mut intercept = at_means;
     let mut first = 0;
     for column in &format.columns {
@@ -245,7 +236,7 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
         match &column.encoding {
             Encoding::Standardised(of_column) => {
                 // The weight of a feature that is 0 everywhere keeps its initial value.
-                let constant = (0..data.train.len()).all(|example| data.train.input(example).nth(first) == Some(0.0));
+                let constant = (0..train.len()).all(|example| train.input(example).nth(first) == Some(0.0));
                 let fitted = if constant { f64::NAN } else { weights[first] / of_column.deviation };
                 intercept -= if constant { 0.0 } else { fitted * of_column.mean };
                 terms.push(term(None, fitted));
@@ -270,6 +261,34 @@ pub async fn houses(lab: &Lab, table: Option<&Table<'_>>, seed: u64) -> Result<H
             }
         }
     }
+    HouseTerms { terms, intercept, at_means }
+}
+
+pub async fn houses(runner: &Runner, table: Option<&Table<'_>>, seed: u64) -> Result<Houses> {
+    let data = match table {
+        Some(Table { file, options }) => csv::load(file, options, seed)?,
+        None => sample_houses(seed)?,
+    };
+    let Some(Preprocessing::Table(format)) = &data.preprocessing else { bail!("{} is no table", data.name) };
+    let TargetEncoding::Standardised(scale) = format.encoding else {
+        bail!("{}: --target {} has classes, where a number is to be learned", data.name, format.target)
+    };
+    // A large table gets enough steps from fewer epochs of larger batches.
+    let config = TrainingConfig::default()
+        .epochs((16_000 / data.train.len()).clamp(5, 100))
+        .batch_size((data.train.len() / 15).clamp(20, 512))
+        .seed(seed)
+        .loss(Loss::MeanSquaredError);
+    let learning_rate = runner.best_rate(&config, &HOUSE_RATES, &data.train, |run, _| -run.test_loss()).await?;
+    let config = config.learning_rate(learning_rate);
+    let run = runner.train(&config, None, &data.train, &data.test).await?;
+    let evaluation = run.tests.last();
+
+    // Converts the fit back from standardised numbers: y = mean + deviation · (w · (x − mean_x) / deviation_x + bias).
+    let weights: Vec<f64> =
+        run.parameters.layers[0].values.iter().map(|&weight| f64::from(weight) * scale.deviation).collect();
+    let HouseTerms { terms, intercept, at_means } =
+        house_terms(format, &data.train, scale.mean, &weights, table.is_none());
 
     let unscaled = |value: f32| scale.mean + scale.deviation * f64::from(value);
     let Targets::Values(targets) = &*data.test.targets else { bail!("{} has classes", data.name) };
@@ -319,19 +338,19 @@ pub struct Softmax {
     pub losses: Vec<f64>,
 }
 
-pub async fn softmax(lab: &Lab) -> Result<Softmax> {
+pub async fn softmax(runner: &Runner) -> Result<Softmax> {
     // A model with a bias only: its outputs are these scores for any input.
     let scores = [3.0, 1.0, -3.0];
     let model = |more: f32| linear(1, 3, [0.0; 3].into_iter().chain(scores.map(|score| score + more)).collect());
     let loss = Loss::CrossEntropy;
     let [mut probabilities, mut shifted] = [Vec::new(), Vec::new()];
     for (more, of) in [(0.0, &mut probabilities), (10.0, &mut shifted)] {
-        *of = wide(&lab.outputs(&model(more)?, loss, &unlabelled(vec![0.0], 1, 3, loss)?).await?);
+        *of = wide(&runner.outputs(&model(more)?, loss, &unlabelled(vec![0.0], 1, 3, loss)?).await?);
     }
     let mut losses = Vec::new();
     for label in 0..3 {
         let example = Examples::new(vec![0.0], vec![label], 1, 3)?;
-        losses.push(lab.step(&model(0.0)?, loss, &example, 1.0).await?.0.into());
+        losses.push(runner.step(&model(0.0)?, loss, &example, 1.0).await?.0.into());
     }
     Ok(Softmax { scores: wide(&scores), probabilities, shifted, losses })
 }
@@ -399,8 +418,8 @@ impl Sample {
 
     fn examples(&self, loss: Loss) -> softstep::Result<Examples> {
         let inputs = self.inputs(&self.sizes);
-        match loss {
-            Loss::MeanSquaredError => {
+        match loss.link() {
+            Link::Identity => {
                 Examples::new(inputs, self.labels.iter().map(|&label| label as f32).collect::<Vec<_>>(), 1, 1)
             }
             _ => Examples::new(inputs, self.labels.clone(), 1, 2),
@@ -408,42 +427,42 @@ impl Sample {
     }
 
     fn config(&self, loss: Loss, learning_rate: f32) -> TrainingConfig {
-        TrainingConfig { epochs: 100, batch_size: 20, learning_rate, seed: self.seed, loss, ..Default::default() }
+        TrainingConfig::default().epochs(100).batch_size(20).learning_rate(learning_rate).seed(self.seed).loss(loss)
     }
 
     /// Trains a model; returns its outputs for these sizes, and for the samples.
     async fn train(
         &self,
-        lab: &Lab,
+        runner: &Runner,
         config: &TrainingConfig,
         start: Option<&Parameters>,
         sizes: &[f64],
     ) -> Result<[Vec<f64>; 2]> {
         let examples = self.examples(config.loss)?;
-        let run = lab.train(config, start, &examples, &examples).await?;
+        let run = runner.train(config, start, &examples, &examples).await?;
         let width = config.loss.outputs(&examples)?;
         let sizes = unlabelled(self.inputs(sizes), 1, width, config.loss)?;
-        let curve = lab.outputs(&run.parameters, config.loss, &sizes).await?;
+        let curve = runner.outputs(&run.parameters, config.loss, &sizes).await?;
         Ok([malignant(config.loss, &curve), malignant(config.loss, run.last_outputs())])
     }
 }
 
 /// Outputs of mean squared error, or the second of two class probabilities.
 fn malignant(loss: Loss, outputs: &[f32]) -> Vec<f64> {
-    let width = if loss == Loss::MeanSquaredError { 1 } else { 2 };
+    let width = if loss.link() == Link::Identity { 1 } else { 2 };
     outputs.chunks(width).map(|row| f64::from(row[width - 1])).collect()
 }
 
 /// The law's probability for each of these sizes; the law is a model as well.
-async fn law(lab: &Lab, sizes: &[f64]) -> softstep::Result<Vec<f64>> {
+async fn law(runner: &Runner, sizes: &[f64]) -> softstep::Result<Vec<f64>> {
     let model = linear(1, 1, vec![(1.0 / WIDTH) as f32, (-BOUNDARY / WIDTH) as f32])?;
     let inputs = sizes.iter().map(|&size| size as f32).collect();
     let loss = Loss::BinaryCrossEntropy;
-    Ok(malignant(loss, &lab.outputs(&model, loss, &unlabelled(inputs, 1, 1, loss)?).await?))
+    Ok(malignant(loss, &runner.outputs(&model, loss, &unlabelled(inputs, 1, 1, loss)?).await?))
 }
 
 /// Draws sizes with a long tail, in tenths of a centimetre, and a label for each from the law.
-pub async fn sample_tumours(lab: &Lab, seed: u64) -> Result<Sample> {
+pub async fn sample_tumours(runner: &Runner, seed: u64) -> Result<Sample> {
     let mut random = Random::new(seed, 2);
     let mut sizes = Vec::new();
     while sizes.len() < TUMOURS {
@@ -452,18 +471,18 @@ pub async fn sample_tumours(lab: &Lab, seed: u64) -> Result<Sample> {
             sizes.push(size);
         }
     }
-    let labels = law(lab, &sizes).await?.iter().map(|&chance| u32::from(random.uniform() < chance)).collect();
+    let labels = law(runner, &sizes).await?.iter().map(|&chance| u32::from(random.uniform() < chance)).collect();
     let Some(scale) = Scale::of(&sizes) else { bail!("tumour sizes that are no numbers") };
     Ok(Sample { sizes, labels, scale, seed })
 }
 
-pub async fn tumours(lab: &Lab, sample: &Sample) -> Result<Tumours> {
+pub async fn tumours(runner: &Runner, sample: &Sample) -> Result<Tumours> {
     let largest = sample.sizes.iter().copied().fold(0.0, f64::max);
     let grid = range(0.0, largest, 241);
     let at = |values: &[f64]| grid.iter().zip(values).map(|(&size, &value)| [size, value]).collect::<Vec<_>>();
-    let chances = law(lab, &sample.sizes).await?;
+    let chances = law(runner, &sample.sizes).await?;
     let fit = async |loss, learning_rate| -> Result<Fit> {
-        let [curve, outputs] = sample.train(lab, &sample.config(loss, learning_rate), None, &grid).await?;
+        let [curve, outputs] = sample.train(runner, &sample.config(loss, learning_rate), None, &grid).await?;
         let boundary = crossing(&at(&curve), 0.5);
         let distance = outputs.iter().zip(&chances).map(|(output, chance)| (output - chance).abs()).sum::<f64>();
         let wrong = outputs.iter().zip(&sample.labels).filter(|&(&output, &label)| (output > 0.5) != (label == 1));
@@ -489,7 +508,7 @@ pub async fn tumours(lab: &Lab, sample: &Sample) -> Result<Tumours> {
         width: WIDTH,
         shares: samples.chunks(GROUP).map(mean).collect(),
         samples,
-        law: at(&law(lab, &grid).await?),
+        law: at(&law(runner, &grid).await?),
         line: fit(Loss::MeanSquaredError, 0.05).await?,
         sigmoid: fit(Loss::BinaryCrossEntropy, 1.0).await?,
         group: GROUP,
@@ -529,7 +548,7 @@ pub struct TwoClasses {
     pub trained_distance: f64,
 }
 
-pub async fn two_classes(lab: &Lab, sample: &Sample) -> Result<TwoClasses> {
+pub async fn two_classes(runner: &Runner, sample: &Sample) -> Result<TwoClasses> {
     let example = (0.6f64 / 0.4).ln();
     let mut differences = range(-8.0, 8.0, 65);
     differences.push(example);
@@ -538,7 +557,7 @@ pub async fn two_classes(lab: &Lab, sample: &Sample) -> Result<TwoClasses> {
     let one = linear(1, 1, vec![1.0, 0.0])?;
     let inputs: Vec<f32> = differences.iter().map(|&difference| difference as f32).collect();
     let outputs = async |model, loss, width| -> Result<Vec<f64>> {
-        Ok(wide(&lab.outputs(model, loss, &unlabelled(inputs.clone(), 1, width, loss)?).await?))
+        Ok(wide(&runner.outputs(model, loss, &unlabelled(inputs.clone(), 1, width, loss)?).await?))
     };
     let mut softmax = outputs(&two, Loss::CrossEntropy, 2).await?;
     let mut sigmoid = outputs(&one, Loss::BinaryCrossEntropy, 1).await?;
@@ -556,9 +575,9 @@ pub async fn two_classes(lab: &Lab, sample: &Sample) -> Result<TwoClasses> {
     // twice as far.
     let rates = [0.5, 1.0];
     let config = |loss, rate| sample.config(loss, rate);
-    let [by_two, _] = sample.train(lab, &config(Loss::CrossEntropy, rates[0]), Some(&start), &grid).await?;
+    let [by_two, _] = sample.train(runner, &config(Loss::CrossEntropy, rates[0]), Some(&start), &grid).await?;
     let start = linear(1, 1, difference)?;
-    let [by_one, _] = sample.train(lab, &config(Loss::BinaryCrossEntropy, rates[1]), Some(&start), &grid).await?;
+    let [by_one, _] = sample.train(runner, &config(Loss::BinaryCrossEntropy, rates[1]), Some(&start), &grid).await?;
     let at = |values: &[f64]| grid.iter().zip(values).map(|(&size, &value)| [size, value]).collect();
     Ok(TwoClasses {
         softmax: points(&softmax),
@@ -653,31 +672,25 @@ fn right(outputs: &[f32], labels: &[u32], classes: usize) -> usize {
     rows.zip(labels).filter(|&(row, &label)| class(row, classes) == label).count()
 }
 
-pub async fn digits(lab: &Lab, hidden: &[usize], seed: u64) -> Result<Digits> {
+pub async fn digits(runner: &Runner, hidden: &[usize], seed: u64) -> Result<Digits> {
     let Data { train, test, .. } = data::digits()?;
     let (labels, classes) = (test.labels()?, test.outputs);
     let as_number = |examples: &Examples| -> softstep::Result<Examples> {
         let numbers: Vec<f32> = examples.labels()?.iter().map(|&label| label as f32).collect();
         Ok(Examples { targets: Targets::Values(numbers).into(), outputs: 1, ..examples.clone() })
     };
-    let config = TrainingConfig {
-        hidden: hidden.to_vec(),
-        activation: Activation::Tanh,
-        epochs: 30,
-        seed,
-        ..Default::default()
-    };
-    let learn = async |loss, train: &Examples, test: &Examples| -> Result<(DigitRun, Run)> {
-        let config = TrainingConfig { loss, ..config.clone() };
-        let score = |run: &Run, validation: &Examples| match &*validation.targets {
+    let config = TrainingConfig::default().hidden(hidden.to_vec()).activation(Activation::Tanh).epochs(30).seed(seed);
+    let learn = async |loss, train: &Examples, test: &Examples| -> Result<(DigitRun, Trained)> {
+        let config = config.clone().loss(loss);
+        let score = |run: &Trained, validation: &Examples| match &*validation.targets {
             Targets::Classes(labels) => right(run.last_outputs(), labels, classes) as f64,
             Targets::Values(numbers) => {
                 let labels: Vec<u32> = numbers.iter().map(|&number| number as u32).collect();
                 right(run.last_outputs(), &labels, classes) as f64
             }
         };
-        let learning_rate = lab.best_rate(&config, &DIGIT_RATES, train, score).await?;
-        let run = lab.train(&TrainingConfig { learning_rate, ..config }, None, train, test).await?;
+        let learning_rate = runner.best_rate(&config, &DIGIT_RATES, train, score).await?;
+        let run = runner.train(&config.learning_rate(learning_rate), None, train, test).await?;
         let count = |outputs: &[f32]| right(outputs, labels, classes);
         let of_loss = DigitRun {
             learning_rate,
@@ -750,7 +763,7 @@ pub struct OneStep {
     pub curve: Vec<f64>,
 }
 
-pub async fn one_step(lab: &Lab) -> Result<OneStep> {
+pub async fn one_step(runner: &Runner) -> Result<OneStep> {
     let learning_rate = 0.5;
     let inputs = [1.0, 2.0, 2.0, -1.0, -1.0, 1.0];
     let labels = vec![0, 2, 1];
@@ -758,20 +771,18 @@ pub async fn one_step(lab: &Lab) -> Result<OneStep> {
     let before = linear(2, 3, vec![0.5, -0.2, 0.1, -0.3, 0.4, 0.2, 0.0, 0.0, 0.0])?;
     let loss = Loss::CrossEntropy;
     // With mean squared error, the outputs of a model are its scores.
-    let scores = lab.outputs(&before, Loss::MeanSquaredError, &examples).await?;
-    let probabilities = lab.outputs(&before, loss, &examples).await?;
-    let (mean_loss, after) = lab.step(&before, loss, &examples, learning_rate).await?;
-    let (next_loss, _) = lab.step(&after, loss, &examples, learning_rate).await?;
-    let updated_probabilities = lab.outputs(&after, loss, &examples).await?;
-    let config = TrainingConfig {
-        epochs: 100,
-        batch_size: 3,
-        learning_rate,
-        optimizer: Sgd::default().into(),
-        schedule: Schedule::Constant,
-        ..TrainingConfig::default()
-    };
-    let run = lab.train(&config, Some(&before), &examples, &examples).await?;
+    let scores = runner.outputs(&before, Loss::MeanSquaredError, &examples).await?;
+    let probabilities = runner.outputs(&before, loss, &examples).await?;
+    let (mean_loss, after) = runner.step(&before, loss, &examples, learning_rate).await?;
+    let (next_loss, _) = runner.step(&after, loss, &examples, learning_rate).await?;
+    let updated_probabilities = runner.outputs(&after, loss, &examples).await?;
+    let config = TrainingConfig::default()
+        .epochs(100)
+        .batch_size(3)
+        .learning_rate(learning_rate)
+        .optimizer(Sgd::default())
+        .schedule(Schedule::Constant);
+    let run = runner.train(&config, Some(&before), &examples, &examples).await?;
 
     let one_hot: Vec<f32> =
         labels.iter().flat_map(|&label| (0..3).map(move |class| f32::from(u8::from(class == label)))).collect();
@@ -781,7 +792,7 @@ pub async fn one_step(lab: &Lab) -> Result<OneStep> {
     let mut losses = Vec::new();
     for (input, &label) in inputs.chunks(2).zip(&labels) {
         let example = Examples::new(input.to_vec(), vec![label], 2, 3)?;
-        losses.push(lab.step(&before, loss, &example, learning_rate).await?.0.into());
+        losses.push(runner.step(&before, loss, &example, learning_rate).await?.0.into());
     }
     Ok(OneStep {
         learning_rate,

@@ -7,8 +7,8 @@ use super::experiments::{
     DigitRun, Digits, Factor, Houses, Lesson, Matrix, OneStep, Picture, Softmax, Term, Tumours, TwoClasses,
 };
 use super::text::{Text, fixed, percent, quantity};
-use crate::page::plot::{Axis, Bars, Mark, Plot, Series, thinned};
-use crate::page::{self, picture};
+use crate::html::plot::{Axis, Bars, Mark, Plot, Series, thinned};
+use crate::html::{self, picture};
 
 /// Upper limit of the rows of a table of terms.
 const MAX_TERMS: usize = 16;
@@ -18,13 +18,13 @@ const MAX_DOTS: usize = 1000;
 const COLUMNS: usize = 240;
 
 /// Provenance of the page, which its last section shows.
-pub struct Made {
+pub struct Provenance {
     /// Values for the names of [`Text::made_names`], in the same order.
     pub values: [String; 9],
 }
 
 /// The whole page.
-pub fn page(lesson: &Lesson, made: &Made, text: Text) -> Result<String> {
+pub fn page(lesson: &Lesson, provenance: &Provenance, text: Text) -> Result<String> {
     let Lesson { houses, softmax, tumours, two_classes, digits: [digits, with_hidden], one_step } = lesson;
     let sections = [
         ("houses", text.houses_title(), houses_section(houses, text)),
@@ -35,7 +35,7 @@ pub fn page(lesson: &Lesson, made: &Made, text: Text) -> Result<String> {
         ("fits", text.fits_title(), fits_section(tumours, text)),
         ("losses", text.digits_title(), digits_section(digits, with_hidden, text)?),
         ("one-step", text.step_title(), step_section(one_step, text)),
-        ("made", text.made_title(), made_section(made, text)),
+        ("made", text.made_title(), provenance_section(provenance, text)),
     ];
     let p = |index: usize| fixed(softmax.probabilities[index], 2);
     let [line, sigmoid] = [&tumours.line, &tumours.sigmoid].map(|fit| text.centimetres(fit.boundary_error));
@@ -47,17 +47,17 @@ pub fn page(lesson: &Lesson, made: &Made, text: Text) -> Result<String> {
     ];
     let body = html! {
         h1 { (text.title()) }
-        p.lead { (text.lead(&made.values[0])) }
+        p.lead { (text.lead(&provenance.values[0])) }
         p { (text.steps_of_training()) }
-        (page::tiles(&tiles.map(|(name, value)| (name.to_string(), value))))
+        (html::tiles(&tiles.map(|(name, value)| (name.to_string(), value))))
         nav aria-label=(text.contents()) {
             ol.contents { @for (id, title, _) in &sections { li { a href=(format!("#{id}")) { (title) } } } }
         }
         @for (index, (id, title, body)) in sections.iter().enumerate() {
-            div id=(id) { (page::section(&format!("{}. {title}", index + 1), body)) }
+            div id=(id) { (html::section(&format!("{}. {title}", index + 1), body)) }
         }
     };
-    Ok(page::document(text.title(), text.lang(), &body))
+    Ok(html::document(text.title(), text.lang(), &body))
 }
 
 fn paragraph(html: &Markup) -> Markup {
@@ -84,7 +84,7 @@ fn series(name: impl Into<String>, colour: usize, mark: Mark, points: &[[f64; 2]
 /// A table of strings.
 fn table(caption: &str, header: &[&str], rows: Vec<Vec<String>>) -> Markup {
     let header: Vec<String> = header.iter().map(ToString::to_string).collect();
-    html! { div { h3 { (caption) } (page::table(caption, &header, rows)) } }
+    html! { div { h3 { (caption) } (html::table(caption, &header, rows)) } }
 }
 
 fn houses_section(houses: &Houses, text: Text) -> Markup {
@@ -96,8 +96,8 @@ fn houses_section(houses: &Houses, text: Text) -> Markup {
     let shown = houses.terms.len().min(MAX_TERMS);
     let name = |term: &Term| match (&houses.file, &term.category) {
         (None, _) => text.house_column(&term.name),
-        (_, None) => page::name(&term.name),
-        (_, Some(category)) => format!("{} = {}", page::name(&term.name), page::name(category)),
+        (_, None) => html::name(&term.name),
+        (_, Some(category)) => format!("{} = {}", html::name(&term.name), html::name(category)),
     };
     let mut rows: Vec<_> = houses.terms[..shown].iter().map(|term| row(name(term), &term.factor)).collect();
     // In a user's table, numbers need not have a meaningful 0, and categories have none.
@@ -139,9 +139,9 @@ fn houses_section(houses: &Houses, text: Text) -> Markup {
         }
         p { (text.houses_found(houses)) @if houses.file.is_none() { (text.houses_noise(houses)) } }
         (table(text.terms_caption(), header, rows))
-        @if shown < houses.terms.len() { (page::note(&text.more_terms(houses.terms.len() - shown))) }
-        @if categories { (page::note(text.categories_note())) }
-        @if constants { (page::note(text.constants_note())) }
+        @if shown < houses.terms.len() { (html::note(&text.more_terms(houses.terms.len() - shown))) }
+        @if categories { (html::note(text.categories_note())) }
+        @if constants { (html::note(text.constants_note())) }
         (was_run(text, &text.houses_run(houses)))
     }
 }
@@ -318,6 +318,29 @@ fn fits_section(tumours: &Tumours, text: Text) -> Markup {
     }
 }
 
+/// Renders pictures with their two most probable classes.
+fn recognised_pictures(digits: &Digits, text: Text) -> Result<Vec<Markup>> {
+    let mut figures = Vec::new();
+    for picture in &digits.pictures {
+        let mut chances: Vec<(usize, f64)> = picture.probabilities.iter().copied().enumerate().collect();
+        chances.sort_by(|a, b| b.1.total_cmp(&a.1));
+        figures.push(html! {
+            figure {
+                (image(picture, text)?)
+                figcaption { (text.as_number(picture.number)) }
+                dl.chances {
+                    @for &(class, chance) in &chances[..2] {
+                        div.label[class == picture.label as usize] style=(format!("--v:{chance:.3}")) {
+                            dt { (class) } dd { (percent(chance)) }
+                        }
+                    }
+                }
+            }
+        });
+    }
+    Ok(figures)
+}
+
 fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<Markup> {
     let runs = |digits: &Digits| -> [DigitRunView; 3] {
         [&digits.number, &digits.one_hot, &digits.cross_entropy].map(DigitRunView::new)
@@ -349,24 +372,7 @@ fn digits_section(digits: &Digits, with_hidden: &Digits, text: Text) -> Result<M
         let rates = [&all, &hidden].map(|views| views[loss].learning_rate.to_string()).join(" / ");
         vec![names[loss].to_string(), percent(all[loss].accuracy), percent(hidden[loss].accuracy), rates]
     });
-    let mut figures = Vec::new();
-    for picture in &digits.pictures {
-        let mut chances: Vec<(usize, f64)> = picture.probabilities.iter().copied().enumerate().collect();
-        chances.sort_by(|a, b| b.1.total_cmp(&a.1));
-        figures.push(html! {
-            figure {
-                (image(picture, text)?)
-                figcaption { (text.as_number(picture.number)) }
-                dl.chances {
-                    @for &(class, chance) in &chances[..2] {
-                        div.label[class == picture.label as usize] style=(format!("--v:{chance:.3}")) {
-                            dt { (class) } dd { (percent(chance)) }
-                        }
-                    }
-                }
-            }
-        });
-    }
+    let figures = recognised_pictures(digits, text)?;
     Ok(html! {
         (paragraph(&text.digits_why(digits)))
         (paragraph(&text.digits_result(digits)))
@@ -488,9 +494,9 @@ fn step_section(step: &OneStep, text: Text) -> Markup {
     }
 }
 
-fn made_section(made: &Made, text: Text) -> Markup {
+fn provenance_section(provenance: &Provenance, text: Text) -> Markup {
     html! {
-        (page::facts(text.made_names().iter().zip(&made.values)))
+        (html::facts(text.made_names().iter().zip(&provenance.values)))
         (paragraph(&text.made_note()))
     }
 }

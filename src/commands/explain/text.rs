@@ -3,13 +3,14 @@
 //! A [`Text`] is asked for a message by name. Messages that are `Markup` are HTML already, so only numbers and what was
 //! [`escaped`] may be put into them; `&str` and `String` are plain.
 
+use clap::ValueEnum;
 use std::cmp::Ordering;
 
 use maud::{Markup, PreEscaped, html};
 
 use super::experiments::{Digits, Fit, Houses, OneStep, Softmax, Tumours, TwoClasses};
-use crate::cli::Language;
-use crate::page::{self, plot::number};
+use crate::format::number;
+use crate::html;
 
 /// A number with so many decimals, and a true minus sign.
 pub fn fixed(number: f64, decimals: usize) -> String {
@@ -92,6 +93,15 @@ fn unbroken(html: &str) -> String {
 /// A text of the person's, for HTML.
 pub fn escaped(text: &str) -> String {
     html! { (text) }.into_string()
+}
+
+/// Language of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// English
+    En,
+    /// Chinese
+    Zh,
 }
 
 /// The page's words in one language.
@@ -224,7 +234,7 @@ impl Text {
     }
 
     pub fn houses_table(self, houses: &Houses, file: &str) -> Markup {
-        let (file, target) = (escaped(&page::name(file)), escaped(&page::name(&houses.target)));
+        let (file, target) = (escaped(&html::name(file)), escaped(&html::name(&houses.target)));
         self.html(
             format!(
                 "Here it is done with your table <code>{file}</code>: the value to learn is <code>{target}</code>."

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 
 use maud::html;
 
-use super::run::{
+use crate::format::{count, counted, four_decimals, number};
+use crate::html::plot::{Axis, Mark, Plot, Series, smoothed};
+use crate::html::{self, note, section, table};
+use crate::model_summary::model_name;
+use crate::run::config::Config;
+use crate::run::page::{
     Figure, epoch_line, final_test, is_wide, last_epoch, loss, losses, plot_of_epochs, quality_text, settings,
     training_time, whole, window,
 };
-use crate::page::plot::{Axis, Mark, Plot, Series, four_decimals, number, smoothed};
-use crate::page::{self, note, section, table};
-use crate::record::{Config, Outcome, Record};
-use crate::report::{count, counted, model_name};
+use crate::run::record::Record;
+use crate::run::results::Outcome;
 
 /// Points of a curve: as many as can be seen.
 const COLUMNS: usize = 240;
@@ -20,9 +23,9 @@ const COLUMNS: usize = 240;
 #[derive(Clone, Copy)]
 struct Run<'a> {
     record: &'a Record,
-    /// What it is called.
+    /// Label.
     label: &'a str,
-    /// Its colour in every plot.
+    /// Colour in every plot.
     colour: usize,
 }
 
@@ -67,10 +70,10 @@ pub fn page(records: &[Record], labels: &[String]) -> String {
             @if differing.is_empty() { p { "There is none." } }
             @else { (table("Settings that differ", &header("setting"), differing)) }
         }))
-        (section("Settings that are the same", &page::facts(same)))
+        (section("Settings that are the same", &html::facts(same)))
         footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) "." }
     };
-    page::document("Comparison – softstep", "en", &body)
+    html::document("Comparison – softstep", "en", &body)
 }
 
 const RESULTS: [&str; 9] = [
@@ -120,7 +123,7 @@ fn by_loss<'a>(runs: &[Run<'a>]) -> Vec<(String, Vec<Run<'a>>)> {
     names.iter().map(|name| (of(name), with(name))).collect()
 }
 
-/// Which runs are best, if all learned the same.
+/// Names the best runs, if all have the same task.
 fn best(records: &[Record], labels: &[String]) -> String {
     let real_values = |record: &Record| last_epoch(record).map(|epoch| epoch.real_values);
     let learned = |record: &Record| {
@@ -154,13 +157,13 @@ fn compared(records: &[Record]) -> (Vec<(String, String)>, Vec<Vec<String>>) {
         .map(|record| {
             let config = &record.config;
             let mut all = vec![
-                ("data".to_string(), page::name(&config.data)),
+                ("data".to_string(), html::name(&config.data)),
                 ("model".into(), record.architecture().as_ref().map_or_else(|| "–".into(), model_name)),
-                ("adapter".into(), page::name(&config.adapter)),
-                ("driver".into(), page::name(&config.driver)),
-                ("softstep".into(), page::name(&config.version)),
+                ("adapter".into(), html::name(&config.adapter)),
+                ("driver".into(), html::name(&config.driver)),
+                ("softstep".into(), html::name(&config.version)),
             ];
-            all.extend(config.target.as_ref().map(|target| ("learned column".into(), page::name(target))));
+            all.extend(config.target.as_ref().map(|target| ("learned column".into(), html::name(target))));
             all.extend(config.train_examples.map(|examples| ("training examples".into(), count(examples))));
             all.extend(config.validation_examples.map(|examples| ("validation examples".into(), count(examples))));
             all.extend(config.test_examples.map(|examples| ("test examples".into(), count(examples))));

@@ -142,8 +142,8 @@ impl Table {
         self.rows[row].line
     }
 
-    /// Index of the column `name`; `flag` is the flag that named it, for the error.
-    pub fn find(&self, flag: &str, name: &str) -> Result<usize> {
+    /// Index of the column `name`; `setting` is the setting that named it, for the error.
+    pub fn find(&self, setting: &str, name: &str) -> Result<usize> {
         self.names.iter().position(|other| other == name && !name.is_empty()).ok_or_else(|| {
             let alike = self.names.iter().find(|other| other.eq_ignore_ascii_case(name) && !name.is_empty());
             let hint = match (alike, self.positions) {
@@ -152,14 +152,14 @@ impl Table {
                 // With numbers among the names, the first line may be a row.
                 (None, None) if self.names.iter().any(|name| forms::plain(name).is_some()) => {
                     format!(
-                        "; if the first line holds no names but a row, say --no-header and {flag} {}",
+                        "; if the first line holds no names but a row, say `no_header` and {setting} {}",
                         self.names.len()
                     )
                 }
                 (None, None) => String::new(),
             };
             let names = quoted_list(self.names.iter().filter(|name| !name.is_empty()), 40);
-            Error::format(&self.file, format!("{flag} {name}: there is no such column; it has {names}{hint}"))
+            Error::format(&self.file, format!("{setting} {name}: there is no such column; it has {names}{hint}"))
         })
     }
 
@@ -195,7 +195,7 @@ impl Table {
             self.names = first.into_iter().map(String::from).collect();
             if is_said {
                 let notice =
-                    format!("the first line has numbers among its names, {odd}: if it is a row, say --no-header");
+                    format!("the first line has numbers among its names, {odd}: if it is a row, say `no_header`");
                 self.notices.push(notice);
             }
             self.rows.remove(0);
@@ -203,7 +203,7 @@ impl Table {
             self.names = (1..=length).map(|place| place.to_string()).collect();
             if let Header::Guess { .. } = header {
                 self.notices.push(
-                    "the first line holds numbers alone, so it is taken for a row, as with --no-header: columns are called \
+                    "the first line holds numbers alone, so it is taken for a row, as with `no_header`: columns are called \
                      by their places, from 1"
                         .into(),
                 );

@@ -7,13 +7,31 @@ const CURRENCIES: [char; 8] = ['$', '€', '£', '¥', '₹', '₽', '₩', '₺
 /// First three letters of the English month names.
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
+/// Markers of missing values that are read in upper and lower case.
+const IN_ANY_CASE: [&str; 7] = ["n/a", "nan", "-nan", "null", "<na>", "#n/a", "#na"];
+
 /// Returns true if a text marks a missing value: the markers of pandas, R, spreadsheets and people.
 pub(super) fn is_gap(text: &str) -> bool {
     match text {
         "" | "?" | "-" | "NA" | "na" => true,
         _ if text.len() > 5 => false,
-        _ => ["n/a", "nan", "-nan", "null", "<na>", "#n/a", "#na"].iter().any(|gap| text.eq_ignore_ascii_case(gap)),
+        _ => IN_ANY_CASE.iter().any(|gap| text.eq_ignore_ascii_case(gap)),
     }
+}
+
+/// Every text that [`is_gap`] recognises but the empty one, for programs that compare texts as they are.
+pub fn gap_texts() -> Vec<String> {
+    let mut texts: Vec<String> = ["?", "-", "NA", "na"].map(String::from).to_vec();
+    for gap in IN_ANY_CASE {
+        let mut cases = vec![String::new()];
+        for character in gap.chars() {
+            let (lower, upper) = (character, character.to_ascii_uppercase());
+            let both = if lower == upper { vec![lower] } else { vec![lower, upper] };
+            cases = cases.iter().flat_map(|start| both.iter().map(move |end| format!("{start}{end}"))).collect();
+        }
+        texts.extend(cases);
+    }
+    texts
 }
 
 /// Returns true if a text marks a missing value among numbers, where more markers are known.
@@ -265,6 +283,14 @@ mod tests {
         for text in ["1.5", "0.123", "1,2,3", ",", "1,5x"] {
             assert_eq!(parse(Form::DecimalComma, text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_texts_of_gaps_are_gaps() {
+        let texts = gap_texts();
+        assert!(texts.iter().all(|text| is_gap(text)) && texts.contains(&"NaN".into()), "{texts:?}");
+        assert_eq!(texts.iter().collect::<std::collections::BTreeSet<_>>().len(), texts.len());
+        assert_eq!(texts.len(), 4 + 4 + 8 + 8 + 16 + 4 + 4 + 4);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::gpu::matrix::Matrix;
 use crate::gpu::tensor::{Layout, View, layout_constants};
 use crate::model::Activation;
 use crate::reference::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
-use crate::shader::part;
+use crate::shader::{Part, part};
 
 /// The most parts of a sum over a batch.
 const PARTS: usize = 256;
@@ -19,35 +19,40 @@ const PARTS: usize = 256;
 const PART_PIXELS: usize = 32;
 
 pub(super) fn programs() -> Vec<Program> {
-    let gradient = vec![
-        part!("step"),
-        part!("layout"),
-        part!("batch_norm/normalized"),
-        part!("batch_norm/parts"),
-        part!("batch_norm_weight_gradient"),
-    ];
     let mut programs: Vec<Program> = STATISTICS.map(statistics_program).into();
-    programs.push(Program::new("batch_norm_weight_gradient", &[], "batch_norm_weight_gradient", gradient));
+    programs.push(weight_gradient_program());
     for activation in activation::all() {
         programs.extend(PASSES.map(|pass| program(pass, activation)));
     }
     programs
 }
 
+/// Parts of every program: the inputs.
+const INPUTS: [Part; 4] = [part!("step"), part!("layout"), part!("element/pixels"), part!("batch_norm/inputs")];
+
 const STATISTICS: [&str; 2] = ["batch_statistics_parts", "batch_statistics"];
 
 fn statistics_program(name: &'static str) -> Program {
-    let parts = vec![part!("step"), part!("layout"), part!("batch_norm/parts"), part!("batch_statistics")];
+    let parts = [INPUTS.as_slice(), &[part!("batch_norm/parts"), part!("batch_statistics")]].concat();
     Program::new(name, &[], name, parts)
+}
+
+fn weight_gradient_program() -> Program {
+    let name = "batch_norm_weight_gradient";
+    let own = [part!("batch_norm/normalized"), part!("batch_norm/parts"), part!("batch_norm_weight_gradient")];
+    Program::new(name, &[], name, [INPUTS.as_slice(), &own].concat())
 }
 
 /// The passes over all values that an activation belongs to.
 const PASSES: [&str; 2] = ["batch_norm", "batch_norm_input_gradient"];
 
 fn program(pass: &'static str, activation: Option<Activation>) -> Program {
-    let file = if pass == PASSES[0] { part!("batch_norm") } else { part!("batch_norm_input_gradient") };
-    let mut parts = vec![part!("step"), part!("layout"), part!("batch_norm/normalized"), file];
-    parts.extend(activation::parts(activation));
+    let own = match pass == PASSES[0] {
+        true => [part!("element/channels"), part!("batch_norm")],
+        false => [part!("element/d_inputs"), part!("batch_norm_input_gradient")],
+    };
+    let mut parts = [INPUTS.as_slice(), &own, activation::parts(activation)].concat();
+    parts.push(part!("batch_norm/normalized"));
     Program::new(pass, &[activation::suffix(activation)], pass, parts)
 }
 
@@ -133,15 +138,7 @@ pub fn batch_norm_weight_gradient<'a>(
         (3, Access::Read, d_outputs.buffer),
         (4, Access::ReadWrite, &sums.buffer),
     ];
-    let parts = vec![
-        part!("step"),
-        part!("layout"),
-        part!("batch_norm/normalized"),
-        part!("batch_norm/parts"),
-        part!("batch_norm_weight_gradient"),
-    ];
-    let program = Program::new("batch_norm_weight_gradient", &[], "batch_norm_weight_gradient", parts);
-    Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_parts(inputs.layout, sums.parts))
+    Kernel::new(gpu, &weight_gradient_program(), &constants, steps, &bindings, grid_of_parts(inputs.layout, sums.parts))
 }
 
 /// Backward to the inputs, with the gradient by scales and shifts, `d_weights`, and on through the activation that the

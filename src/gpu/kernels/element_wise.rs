@@ -27,7 +27,12 @@ pub(super) fn programs() -> impl Iterator<Item = Program> {
 }
 
 fn program(drops: bool, activation: Option<Activation>, is_backward: bool) -> Program {
-    let mut parts = vec![part!("step"), part!("layout"), part!("element_wise")];
+    let mut parts =
+        vec![part!("step"), part!("layout"), part!("element/pixels"), part!("element/channels"), part!("element/read")];
+    match is_backward {
+        true => parts.extend([part!("element/d_inputs"), part!("element_wise_backward")]),
+        false => parts.push(part!("element_wise")),
+    }
     match drops {
         true => parts.extend([part!("random"), part!("element/dropout")]),
         false => parts.push(part!("element/no_dropout")),
@@ -89,8 +94,12 @@ fn kernel(
         ("ONES", f64::from(!is_backward && to.layout.ones_behind_channels())),
     ];
     constants.extend(layout_constants!("FROM", from.layout));
-    constants.extend(layout_constants!("TO", to.layout));
-    constants.extend(layout_constants!("ACTIVATION", activations.layout));
+    if is_backward {
+        constants.extend(layout_constants!("D_INPUT", to.layout));
+        constants.extend(layout_constants!("ACTIVATION", activations.layout));
+    } else {
+        constants.extend(layout_constants!("OUTPUT", to.layout));
+    }
     if let Some(Dropout { p, layer }) = dropout {
         constants.push(("STREAM", layer as f64));
         constants.push(("THRESHOLD", f64::from(dropout_threshold(p))));

@@ -1,4 +1,4 @@
-//! Loss, prediction and number of right ones.
+//! Evaluation: loss, prediction and the number of correct ones; of real targets the squared error.
 
 use super::loss::{LossKind, Targets};
 use super::softmax;
@@ -6,17 +6,18 @@ use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Access, Kernel, StepRecords};
 use crate::gpu::matrix::Matrix;
 
-/// Where predictions and the count of right ones go.
+/// Buffers for the results of an evaluation.
 #[derive(Clone, Copy)]
 pub struct Results<'a> {
-    /// The predicted class of each row, u32, from the step's first row on.
+    /// The predicted class of each row, u32, from the step's first row on; of real targets the mean squared error of the
+    /// row's outputs, f32.
     pub predictions: &'a wgpu::Buffer,
-    /// How many of them are right, one u32 that is added to.
+    /// The number of correct predictions, one u32 that is added to.
     pub correct: &'a wgpu::Buffer,
 }
 
-/// Each row's loss, without label smoothing and class weights, and its predicted class, and how many of them are right,
-/// added up; of real values the loss alone.
+/// Loss of each row, without label smoothing and class weights; its predicted class, and the number of correct ones, added
+/// up, or the squared error of real targets.
 pub fn evaluate(
     gpu: &Gpu,
     steps: &StepRecords,
@@ -27,8 +28,8 @@ pub fn evaluate(
 ) -> Kernel {
     let mut bindings = targets.bindings();
     bindings.push((4, Access::ReadWrite, &outputs.buffer));
-    if kind != LossKind::SquaredErrorOfValues {
-        bindings.push((8, Access::ReadWrite, results.predictions));
+    bindings.push((8, Access::ReadWrite, results.predictions));
+    if !kind.has_values {
         bindings.push((9, Access::ReadWrite, results.correct));
     }
     Kernel::new(gpu, &kind.evaluation(), &softmax::constants(outputs), steps, &bindings, softmax::row_grid())

@@ -27,8 +27,9 @@ pub(super) fn program_with_loss(source: Source, loss: LossKind) -> Program {
         parts.push(part!("input/order")); // for the targets; a gather brings it along
     }
     parts.extend(Matmul::Narrow.parts(true));
-    parts.extend(loss.parts());
-    Program::new("forward_with_loss", &[loss.suffix(), source.suffix()], "main", parts)
+    parts.extend(loss.training_parts());
+    let [loss, targets] = loss.suffixes();
+    Program::new("forward_with", &[loss, targets, source.suffix()], "main", parts)
 }
 
 /// `outputs = activation([inputs, 1] · weights)`, `[batch, outputs]`; behind the outputs stands the constant 1 where they
@@ -41,7 +42,10 @@ pub fn forward<'a>(
     outputs: impl Into<View<'a>>,
     hidden: Option<Hidden<'a>>,
 ) -> Kernel {
-    let matmul = gpu.matmul.for_columns(weights.columns);
+    let matmul = match inputs.source() {
+        Source::Patches => gpu.matmul.for_windows(),
+        _ => gpu.matmul.for_columns(weights.columns),
+    };
     let program = program(inputs.source(), matmul, hidden.map(Hidden::activation));
     let more: Vec<_> = hidden.and_then(Hidden::kept).into_iter().collect();
     kernel(gpu, steps, &program, matmul, (inputs, weights, outputs.into()), &more, &[])
@@ -99,6 +103,12 @@ fn kernel(
     bindings.push((3, Access::Read, &weights.buffer));
     bindings.push((4, Access::ReadWrite, outputs.buffer));
     bindings.extend(more_bindings);
-    let grid = matmul.grid_of_batch(pixels, weights.column_blocks());
+    let grid = match inputs.sliding().filter(|_| matmul == Matmul::Sliding) {
+        Some(sliding) => {
+            constants.extend(sliding.constants(weights.column_blocks()));
+            sliding.grid(weights.column_blocks())
+        }
+        None => matmul.grid_of_batch(pixels, weights.column_blocks()),
+    };
     Kernel::new(gpu, program, &constants, steps, &bindings, grid)
 }

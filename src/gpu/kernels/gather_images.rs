@@ -39,8 +39,8 @@ pub fn gather_images<'a>(
     let View { buffer, mut layout } = images.into();
     let shape = layout.shape;
     let border = layout.first / (layout.row + layout.column);
-    let blocks_of_row = match layout.overlapping {
-        true => layout.row,
+    let turns_of_row = match layout.overlapping {
+        true => layout.row.div_ceil(4),
         false => shape.width() * layout.channel_blocks(),
     };
     if layout.overlapping {
@@ -69,6 +69,6 @@ pub fn gather_images<'a>(
     let mut bindings = inputs.bindings();
     bindings.push((4, crate::gpu::kernel::Access::ReadWrite, buffer));
     let program = program(inputs.source(), augmentation.is_some());
-    let grid = grid_of_batch(shape.height() * blocks_of_row);
+    let grid = grid_of_batch(shape.height() * turns_of_row);
     Some(Kernel::new(gpu, &program, &constants, steps, &bindings, grid))
 }

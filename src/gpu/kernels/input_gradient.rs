@@ -2,7 +2,7 @@
 
 use super::activation::{self, Hidden};
 use super::inputs::window_constants;
-use super::matmul::Matmul;
+use super::matmul::{Matmul, Sliding};
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
@@ -66,7 +66,10 @@ fn kernel(
         }
     };
     let columns = 4 * blocks * (shape.positions() / pixels);
-    let matmul = gpu.matmul.for_columns(if shape.positions() == 1 { shape.channels() } else { columns });
+    let matmul = match window {
+        Some(_) => gpu.matmul.for_windows(),
+        None => gpu.matmul.for_columns(if shape.positions() == 1 { shape.channels() } else { columns }),
+    };
     let mut constants = window_constants([pixels, width], windows);
     constants.extend([
         ("INPUTS", shape.channels() as f64),
@@ -85,6 +88,22 @@ fn kernel(
         (4, Access::Read, d_outputs.buffer),
         (5, Access::ReadWrite, d_inputs.buffer),
     ];
-    let grid = matmul.grid_of_batch(pixels, columns / 4);
+    let grid = match window.filter(|_| matmul == Matmul::Sliding) {
+        Some(Window { size, .. }) => {
+            let sliding = Sliding {
+                height: shape.height(),
+                width,
+                column: windows.column,
+                rows: size,
+                taps: size,
+                tap_blocks: weights.column_blocks(),
+                row_step: windows.row,
+                tap_step: windows.column,
+            };
+            constants.extend(sliding.constants(columns / 4));
+            sliding.grid(columns / 4)
+        }
+        None => matmul.grid_of_batch(pixels, columns / 4),
+    };
     Kernel::new(gpu, &program(matmul, hidden.map(Hidden::activation)), &constants, steps, &bindings, grid)
 }

@@ -1,5 +1,6 @@
 //! The inputs of a matrix product: gathered from the data set, the values of the node before, or the patches of an image.
 
+use super::matmul::Sliding;
 use crate::gpu::kernel::{Access, Binding};
 use crate::gpu::matrix::Matrix;
 use crate::gpu::tensor::{Layout, View, WeightRows, layout_constants};
@@ -48,8 +49,6 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) const ALL: [Self; 4] = [Self::Gather, Self::GatherFloats, Self::Activations, Self::Patches];
-
     /// Those that a linear layer may read.
     pub(super) const LINEAR: [Self; 3] = [Self::Gather, Self::GatherFloats, Self::Activations];
 
@@ -102,6 +101,28 @@ impl<'a> Inputs<'a> {
             constants.extend(window_constants(window_pixels(layout, window), windows(layout, window)));
         }
         constants
+    }
+
+    /// The windows of a convolution.
+    pub(super) fn sliding(self) -> Option<Sliding> {
+        let Self::Patches { images: View { layout, .. }, window } = self else { return None };
+        let places = |side: usize| window.places(side).unwrap_or(0);
+        let row_blocks = (self.blocks() - 1) / window.size;
+        // Overlapping blocks are not those of a pixel, but of four values side by side.
+        let (taps, tap_step) = match layout.overlapping {
+            true => (row_blocks, 4),
+            false => (window.size, layout.column),
+        };
+        Some(Sliding {
+            height: places(layout.shape.height()),
+            width: places(layout.shape.width()),
+            column: window.stride * layout.column,
+            rows: window.size,
+            taps,
+            tap_blocks: row_blocks / taps,
+            row_step: layout.row,
+            tap_step,
+        })
     }
 
     pub(super) fn bindings(self) -> Vec<Binding<'a>> {

@@ -1,23 +1,22 @@
-//! The losses and their gradients: `cross_entropy.wgsl`, `weighted_cross_entropy.wgsl`, `binary_cross_entropy.wgsl` and
-//! `mean_squared_error.wgsl`.
+//! The losses and their gradients, in the program of each loss's entry in [`loss`](mod@crate::loss).
 
 use super::softmax;
 use crate::data;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
-use crate::loss::{Loss, Objective};
+use crate::loss::{Entry, Link, Loss, Objective, with_loss};
 use crate::shader::{Part, part};
 
-/// What the outputs of a model should be, and where the loss of each row goes.
+/// Targets of the examples, and the buffer for their losses.
 #[derive(Clone, Copy)]
 pub struct Targets<'a> {
     /// Example numbers, as in [`Inputs::Examples`](super::Inputs::Examples).
     pub order: &'a wgpu::Buffer,
-    /// The label of each example, `[examples]`, u32; for [`LossKernel::SquaredErrorOfValues`] its values, `[examples,
-    /// outputs]`, f32, rows padded to multiples of 4.
+    /// The label of each example, `[examples]`, u32; or its real values, `[examples, outputs]`, f32, rows padded to
+    /// multiples of 4.
     pub labels: &'a wgpu::Buffer,
-    /// The loss of each row, from the step's first row on; their mean is that of the batch.
+    /// The loss of each row, from the step's first row on; their mean is the loss of the batch.
     pub losses: &'a wgpu::Buffer,
 }
 
@@ -27,165 +26,126 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// The ways to compute a loss. Class weights are f32, `[classes]`, padded to a multiple of 4.
-#[derive(Clone, Copy)]
-pub enum LossKernel<'a> {
-    /// Softmax and cross-entropy.
-    CrossEntropy,
-    /// The same with label smoothing and class weights.
-    WeightedCrossEntropy {
-        /// Share of a label that all classes get alike.
-        label_smoothing: f32,
-        /// The weight of each class.
-        class_weights: &'a wgpu::Buffer,
-    },
-    /// The sigmoid of one output, and cross-entropy.
-    BinaryCrossEntropy {
-        /// The weights of the two classes.
-        class_weights: &'a wgpu::Buffer,
-    },
-    /// Mean squared error, against one-hot labels.
-    SquaredErrorOfClasses,
-    /// Mean squared error, against real values.
-    SquaredErrorOfValues,
-}
-
-/// The kind of a [`LossKernel`].
+/// The shaders of a loss for one kind of targets and settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossKind {
-    /// [`LossKernel::CrossEntropy`]
-    CrossEntropy,
-    /// [`LossKernel::WeightedCrossEntropy`]
-    WeightedCrossEntropy,
-    /// [`LossKernel::BinaryCrossEntropy`]
-    BinaryCrossEntropy,
-    /// [`LossKernel::SquaredErrorOfClasses`]
-    SquaredErrorOfClasses,
-    /// [`LossKernel::SquaredErrorOfValues`]
-    SquaredErrorOfValues,
+pub struct LossKind {
+    /// The loss.
+    pub loss: Loss,
+    /// True for the shader without label smoothing and class weights.
+    pub is_plain: bool,
+    /// True if the targets are real values.
+    pub has_values: bool,
 }
 
 impl LossKind {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::CrossEntropy,
-        Self::WeightedCrossEntropy,
-        Self::BinaryCrossEntropy,
-        Self::SquaredErrorOfClasses,
-        Self::SquaredErrorOfValues,
-    ];
-
     /// The kind for an objective and targets.
     pub fn of(objective: &Objective<'_>, targets: &data::Targets) -> Self {
-        match (objective.loss, targets) {
-            (Loss::CrossEntropy, _) if objective.is_plain() => Self::CrossEntropy,
-            (Loss::CrossEntropy, _) => Self::WeightedCrossEntropy,
-            (Loss::BinaryCrossEntropy, _) => Self::BinaryCrossEntropy,
-            (Loss::MeanSquaredError, data::Targets::Classes(_)) => Self::SquaredErrorOfClasses,
-            (Loss::MeanSquaredError, data::Targets::Values(_)) => Self::SquaredErrorOfValues,
-        }
+        let has_values = matches!(targets, data::Targets::Values(_)) && objective.loss.link() == Link::Identity;
+        let is_plain = objective.is_plain() && plain_shader(objective.loss).is_some();
+        Self { loss: objective.loss, is_plain, has_values }
     }
 
-    /// What the loss adds to a program that makes outputs.
-    pub(super) fn parts(self) -> Vec<Part> {
-        match self {
-            Self::CrossEntropy => vec![part!("softmax"), part!("loss/cross_entropy")],
-            Self::WeightedCrossEntropy => vec![part!("softmax"), part!("loss/weighted_cross_entropy")],
-            Self::BinaryCrossEntropy => vec![part!("loss/binary_cross_entropy")],
-            Self::SquaredErrorOfClasses => vec![part!("loss/mean_squared_error"), part!("loss/one_hot")],
-            Self::SquaredErrorOfValues => vec![part!("loss/mean_squared_error"), part!("loss/values")],
+    /// Every kind.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Loss::ALL.into_iter().flat_map(|loss| {
+            let is_plain = if plain_shader(loss).is_some() { &[true, false][..] } else { &[false] };
+            let has_values = if loss.link() == Link::Identity { &[false, true][..] } else { &[false] };
+            is_plain.iter().flat_map(move |&is_plain| {
+                has_values.iter().map(move |&has_values| Self { loss, is_plain, has_values })
+            })
+        })
+    }
+
+    /// The shader of the loss itself.
+    fn shader(self) -> Part {
+        let shader = with_loss!(self.loss, E => E::SHADER);
+        plain_shader(self.loss).filter(|_| self.is_plain).unwrap_or(shader)
+    }
+
+    /// Parts of a program that computes the loss of its outputs.
+    fn parts(self) -> Vec<Part> {
+        let mut parts = vec![self.shader()];
+        match self.loss.link() {
+            Link::Softmax => parts.push(part!("softmax")),
+            Link::Sigmoid => {}
+            Link::Identity => {
+                parts.push(part!("loss/pointwise"));
+                parts.push(if self.has_values { part!("loss/values") } else { part!("loss/one_hot") });
+            }
         }
+        parts
+    }
+
+    /// Parts of a program that computes the loss of its outputs and its gradient.
+    pub(super) fn training_parts(self) -> Vec<Part> {
+        [self.parts(), vec![part!("loss/rows")]].concat()
     }
 
     pub(crate) fn program(self) -> Program {
-        let (name, entry) = match self {
-            Self::CrossEntropy => ("cross_entropy", "cross_entropy"),
-            Self::WeightedCrossEntropy => ("weighted_cross_entropy", "weighted_cross_entropy"),
-            Self::BinaryCrossEntropy => ("binary_cross_entropy", "binary_cross_entropy"),
-            Self::SquaredErrorOfClasses => ("mean_squared_error_of_classes", "mean_squared_error"),
-            Self::SquaredErrorOfValues => ("mean_squared_error", "mean_squared_error"),
-        };
-        Program::new(
-            name,
-            &[],
-            entry,
-            [self.parts(), vec![part!("step"), part!("outputs"), part!("input/order")]].concat(),
-        )
+        let parts = [self.training_parts(), vec![part!("step"), part!("outputs"), part!("input/order")]].concat();
+        Program::new(self.shader().stem(), &[self.suffix()], "train_rows", parts)
     }
 
-    /// Loss and prediction. Label smoothing and class weights belong to training alone.
+    /// The program that computes loss and prediction, without label smoothing and class weights.
     pub(crate) fn evaluation(self) -> Program {
-        let (suffix, entry, parts) = match self {
-            Self::CrossEntropy | Self::WeightedCrossEntropy => {
-                let parts = [Self::CrossEntropy.parts(), vec![part!("loss/argmax"), part!("evaluate")]].concat();
-                ("", "evaluate", parts)
-            }
-            Self::BinaryCrossEntropy => ("binary", "evaluate", [self.parts(), vec![part!("evaluate")]].concat()),
-            Self::SquaredErrorOfClasses => {
-                let parts = [self.parts(), vec![part!("loss/argmax"), part!("evaluate")]].concat();
-                ("squared_error", "evaluate", parts)
-            }
-            Self::SquaredErrorOfValues => {
-                ("values", "evaluate_values", [self.parts(), vec![part!("evaluate_values")]].concat())
-            }
-        };
-        let parts = [parts, vec![part!("step"), part!("outputs"), part!("input/order")]].concat();
-        Program::new("evaluate", &[suffix], entry, parts)
+        let kind = Self { is_plain: plain_shader(self.loss).is_some(), ..self };
+        let mut parts = [kind.parts(), vec![part!("step"), part!("outputs"), part!("input/order")]].concat();
+        if self.has_values {
+            parts.push(part!("evaluate_values"));
+        } else {
+            parts.push(part!("evaluate"));
+            parts.extend((self.loss.link() != Link::Sigmoid).then_some(part!("loss/argmax")));
+        }
+        let entry = if self.has_values { "evaluate_values" } else { "evaluate" };
+        Program::new("evaluate", &[kind.shader().stem(), kind.suffix()], entry, parts)
     }
 
-    /// Its part of the name of a forward program that the loss is fused with.
-    pub(super) fn suffix(self) -> &'static str {
-        match self {
-            Self::CrossEntropy => "",
-            Self::WeightedCrossEntropy => "weighted",
-            Self::BinaryCrossEntropy => "binary",
-            Self::SquaredErrorOfClasses => "squared_of_classes",
-            Self::SquaredErrorOfValues => "squared",
-        }
+    /// Names of the kind in a program that it is fused with.
+    pub(super) fn suffixes(self) -> [&'static str; 2] {
+        [self.shader().stem(), self.suffix()]
     }
+
+    fn suffix(self) -> &'static str {
+        if self.loss.link() == Link::Identity && !self.has_values { "of_classes" } else { "" }
+    }
+}
+
+/// [`Entry::PLAIN_SHADER`] of a loss.
+fn plain_shader(loss: Loss) -> Option<Part> {
+    with_loss!(loss, E => E::PLAIN_SHADER)
+}
+
+/// A loss to compute in training.
+#[derive(Clone, Copy)]
+pub struct LossKernel<'a> {
+    kind: LossKind,
+    label_smoothing: f32,
+    class_weights: &'a wgpu::Buffer,
 }
 
 impl<'a> LossKernel<'a> {
-    /// The kernel of this kind; label smoothing and class weights where it takes them.
+    /// The kernel of a kind. Label smoothing and class weights, f32, `[classes]` padded to a multiple of 4, count where
+    /// the kind has them.
     pub fn new(kind: LossKind, label_smoothing: f32, class_weights: &'a wgpu::Buffer) -> Self {
-        match kind {
-            LossKind::CrossEntropy => Self::CrossEntropy,
-            LossKind::WeightedCrossEntropy => Self::WeightedCrossEntropy { label_smoothing, class_weights },
-            LossKind::BinaryCrossEntropy => Self::BinaryCrossEntropy { class_weights },
-            LossKind::SquaredErrorOfClasses => Self::SquaredErrorOfClasses,
-            LossKind::SquaredErrorOfValues => Self::SquaredErrorOfValues,
-        }
+        Self { kind, label_smoothing, class_weights }
     }
 
     pub(super) fn kind(self) -> LossKind {
-        match self {
-            Self::CrossEntropy => LossKind::CrossEntropy,
-            Self::WeightedCrossEntropy { .. } => LossKind::WeightedCrossEntropy,
-            Self::BinaryCrossEntropy { .. } => LossKind::BinaryCrossEntropy,
-            Self::SquaredErrorOfClasses => LossKind::SquaredErrorOfClasses,
-            Self::SquaredErrorOfValues => LossKind::SquaredErrorOfValues,
-        }
+        self.kind
     }
 
     pub(super) fn bindings(self) -> Vec<Binding<'a>> {
-        match self {
-            Self::WeightedCrossEntropy { class_weights, .. } | Self::BinaryCrossEntropy { class_weights } => {
-                vec![(10, Access::Read, class_weights)]
-            }
-            _ => vec![],
-        }
+        let weighs = self.kind.loss.weighs() && !self.kind.is_plain;
+        weighs.then_some((10, Access::Read, self.class_weights)).into_iter().collect()
     }
 
     pub(super) fn constants(self) -> Vec<(&'static str, f64)> {
-        match self {
-            Self::WeightedCrossEntropy { label_smoothing, .. } => {
-                vec![("LABEL_SMOOTHING", f64::from(label_smoothing))]
-            }
-            _ => vec![],
-        }
+        let smooths = self.kind.loss.smooths() && !self.kind.is_plain;
+        smooths.then_some(("LABEL_SMOOTHING", f64::from(self.label_smoothing))).into_iter().collect()
     }
 }
 
-/// Each row's loss, and its gradient in the place of the outputs, `[batch, outputs]`.
+/// Loss of each row, and its gradient in the place of the outputs, `[batch, outputs]`.
 pub fn loss(gpu: &Gpu, steps: &StepRecords, outputs: &Matrix, targets: Targets<'_>, kernel: LossKernel<'_>) -> Kernel {
     let mut bindings = targets.bindings();
     bindings.push((4, Access::ReadWrite, &outputs.buffer));

@@ -15,15 +15,30 @@ pub enum Matmul {
     Subgroup,
     /// The same for products of at most 16 columns, where it takes the place of [`Matmul::Subgroup`].
     Narrow,
+    /// The same for convolutions and their gradients by the input, where it takes the place of [`Matmul::Subgroup`].
+    Sliding,
+    /// The same for gradients of convolutions by their weights.
+    SlidingSums,
 }
 
 impl Matmul {
     /// Every way.
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Workgroup, Self::Subgroup, Self::Narrow];
+    pub const ALL: [Self; 6] =
+        [Self::Plain, Self::Workgroup, Self::Subgroup, Self::Narrow, Self::Sliding, Self::SlidingSums];
 
     /// The way for a product with this many columns of which each row may be one invocation's.
     pub(super) fn for_columns(self, columns: usize) -> Self {
         if self == Self::Subgroup && columns <= 16 { Self::Narrow } else { self }
+    }
+
+    /// The way for a product of which each row is a window of an image.
+    pub(super) fn for_windows(self) -> Self {
+        if self == Self::Subgroup { Self::Sliding } else { self }
+    }
+
+    /// The way for the gradient of a convolution by its weights.
+    pub(super) fn for_sums_of_windows(self) -> Self {
+        if self == Self::Subgroup { Self::SlidingSums } else { self }
     }
 
     /// Its parts; `fused` is whether another part is the epilogue of a narrow product.
@@ -34,6 +49,8 @@ impl Matmul {
             Self::Workgroup => vec![part!("matmul/workgroup")],
             Self::Subgroup => vec![part!("matmul/broadcast"), part!("matmul/subgroup")],
             Self::Narrow => vec![part!("matmul/broadcast"), part!("matmul/narrow")],
+            Self::Sliding => vec![part!("matmul/sliding")],
+            Self::SlidingSums => vec![part!("matmul/sliding_sums")],
         });
         if self == Self::Narrow && !fused {
             parts.push(part!("matmul/no_epilogue"));
@@ -48,6 +65,8 @@ impl Matmul {
             Self::Workgroup => (16, 16),
             Self::Subgroup => (8, 8),
             Self::Narrow => (8, columns),
+            Self::Sliding => (8, Sliding::columns(columns as usize) as u32), // rows are runs of pixels
+            Self::SlidingSums => (1, 8),                                     // its grid is made by Sliding::sums
         };
         [columns.div_ceil(tile_columns), rows.div_ceil(tile_rows)]
     }
@@ -64,5 +83,95 @@ impl Matmul {
     pub(super) fn grid(self, row_blocks: usize, column_blocks: usize, parts: usize) -> Grid {
         let [x, y] = self.workgroups(row_blocks as u32, column_blocks as u32);
         Box::new(move |_| [x, y, parts as u32])
+    }
+}
+
+/// Windows that slide over images: the geometry that [`Matmul::Sliding`] and [`Matmul::SlidingSums`] are compiled for.
+pub(super) struct Sliding {
+    /// Rows of places.
+    pub height: usize,
+    /// Places in a row.
+    pub width: usize,
+    /// Blocks from a place to the next.
+    pub column: usize,
+    /// Rows of a window.
+    pub rows: usize,
+    /// Taps in a row of a window.
+    pub taps: usize,
+    /// Blocks of a tap.
+    pub tap_blocks: usize,
+    /// Blocks from a row of a window to the next.
+    pub row_step: usize,
+    /// Blocks from a tap to the next.
+    pub tap_step: usize,
+}
+
+impl Sliding {
+    /// Number of places side by side that an invocation takes: up to 8, so that runs of this length fill a row best.
+    fn run(&self) -> usize {
+        let runs = self.width.div_ceil(8);
+        self.width.div_ceil(runs)
+    }
+
+    /// Block columns of a workgroup of [`Matmul::Sliding`].
+    fn columns(column_blocks: usize) -> usize {
+        if column_blocks <= 4 { 4 } else { 8 }
+    }
+
+    /// The override constants of `matmul/sliding.wgsl`, for so many block columns.
+    pub fn constants(&self, column_blocks: usize) -> Vec<(&'static str, f64)> {
+        let columns = Self::columns(column_blocks);
+        [self.window_constants(), vec![("RUN", self.run() as f64), ("TILE_COLUMNS", columns as f64)]].concat()
+    }
+
+    fn window_constants(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("KERNEL_ROWS", self.rows as f64),
+            ("TAPS", self.taps as f64),
+            ("TAP_BLOCKS", self.tap_blocks as f64),
+            ("ROW_STEP", self.row_step as f64),
+            ("TAP_STEP", self.tap_step as f64),
+        ]
+    }
+
+    /// Grid of a product with so many block columns.
+    pub fn grid(&self, column_blocks: usize) -> Grid {
+        let runs = self.height * self.width.div_ceil(self.run());
+        Box::new(move |batch| {
+            let rows = batch.next_multiple_of(4).saturating_mul(runs as u32);
+            let [x, y] = Matmul::Sliding.workgroups(rows, column_blocks as u32);
+            [x, y, 1]
+        })
+    }
+
+    /// The override constants of `matmul/sliding_sums.wgsl` for so many block columns, and the grid in so many parts of
+    /// the depth.
+    pub fn sums(&self, column_blocks: usize, parts: usize) -> (Vec<(&'static str, f64)>, Grid) {
+        let lane_columns = if column_blocks <= 4 { 4 } else { 8 };
+        let sharing = 8 / lane_columns;
+        // The taps of four places that lie in the blocks that eight lanes load side by side; where there are fewer than
+        // two, the lanes load two taps of each place.
+        let unit = self.column.min(self.tap_step);
+        let lanes = [self.column / unit, self.tap_step / unit];
+        let is_even = self.column.is_multiple_of(unit) && self.tap_step.is_multiple_of(unit);
+        let most_taps = if is_even && 3 * lanes[0] <= 7 { (7 - 3 * lanes[0]) / lanes[1] + 1 } else { 0 };
+        let ([pixel_lanes, tap_lanes], most_taps) = if most_taps < 2 { ([1, 4], 2) } else { (lanes, most_taps) };
+        let lane_taps = if self.taps <= most_taps { self.taps.div_ceil(sharing) } else { most_taps / sharing };
+        let tap_tiles = self.taps.div_ceil(sharing * lane_taps);
+
+        // The code for more than ten blocks of sums would not fit into a processor's cache of instructions.
+        let strips = self.rows * self.tap_blocks;
+        let most_strips = (10 / lane_taps).clamp(1, 5);
+        let strip_tiles = strips.div_ceil(most_strips);
+        let mut constants = self.window_constants();
+        constants.extend([
+            ("STRIPS", strips.div_ceil(strip_tiles) as f64),
+            ("LANE_TAPS", lane_taps as f64),
+            ("LANE_COLUMNS", lane_columns as f64),
+            ("PIXEL_LANES", pixel_lanes as f64),
+            ("TAP_LANES", tap_lanes as f64),
+        ]);
+        let grid = [column_blocks.div_ceil(lane_columns), strip_tiles * tap_tiles, parts].map(|size| size as u32);
+        (constants, Box::new(move |_| grid))
     }
 }

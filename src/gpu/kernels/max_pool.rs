@@ -6,17 +6,22 @@ use crate::gpu::device::Gpu;
 use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
 use crate::gpu::tensor::{View, layout_constants};
 use crate::model::{Activation, Window};
-use crate::shader::part;
+use crate::shader::{Part, part};
+
+/// Parts of both programs.
+const PARTS: [Part; 4] = [part!("step"), part!("layout"), part!("element/pixels"), part!("pool/largest")];
 
 pub(super) fn program() -> Program {
-    let parts = vec![part!("step"), part!("layout"), part!("pool/largest"), part!("max_pool")];
+    let parts = [PARTS.as_slice(), &[part!("max_pool")]].concat();
     Program::new("max_pool", &[], "max_pool", parts)
 }
 
-pub(super) fn program_backward(activation: Option<Activation>) -> Program {
-    let mut parts = vec![part!("step"), part!("layout"), part!("pool/largest"), part!("max_pool_backward")];
-    parts.extend(activation::parts(activation));
-    Program::new("max_pool_backward", &[activation::suffix(activation)], "max_pool_backward", parts)
+/// The program of windows that overlap, or of those that do not.
+pub(super) fn program_backward(activation: Option<Activation>, overlap: bool) -> Program {
+    let entry = if overlap { "max_pool_backward" } else { "max_pool_backward_apart" };
+    let backward = [part!("element/d_inputs"), part!("max_pool_backward")];
+    let parts = [&PARTS, backward.as_slice(), activation::parts(activation)].concat();
+    Program::new("max_pool_backward", &[activation::suffix(activation)], entry, parts)
 }
 
 /// The maximum of each window and channel.
@@ -56,8 +61,13 @@ pub fn max_pool_backward<'a>(
     let mut constants = constants(inputs, window, d_outputs);
     constants.extend(layout_constants!("ACTIVATION", activations.layout));
     constants.extend(layout_constants!("D_INPUT", d_inputs.layout));
-    let blocks = inputs.layout.shape.positions() * inputs.layout.channel_blocks();
-    let program = program_backward(hidden.map(Hidden::activation));
+    let outputs_of_activation = activations.buffer == inputs.buffer;
+    constants.push(("OUTPUTS_OF_ACTIVATION", f64::from(outputs_of_activation)));
+    let overlap = window.size > window.stride;
+    let cell = if overlap { 1 } else { window.stride };
+    let [rows, columns] = [inputs.layout.shape.height(), inputs.layout.shape.width()].map(|side| side.div_ceil(cell));
+    let blocks = rows * columns * inputs.layout.channel_blocks();
+    let program = program_backward(hidden.map(Hidden::activation), overlap);
     Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_batch(blocks))
 }
 
@@ -69,7 +79,7 @@ fn constants(inputs: View<'_>, window: Window, outputs: View<'_>) -> Vec<(&'stat
         ("STRIDE", window.stride as f64),
         ("PLACES_Y", places.height() as f64),
         ("PLACES_X", places.width() as f64),
-        ("HEIGHT", shape.height() as f64),
+        ("PIXELS", shape.positions() as f64),
         ("WIDTH", shape.width() as f64),
     ];
     constants.extend(layout_constants!("INPUT", inputs.layout));

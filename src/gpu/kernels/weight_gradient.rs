@@ -2,10 +2,10 @@
 
 use super::inputs::{Inputs, Source};
 use super::matmul::Matmul;
-use super::update;
+use super::update::{self, Epilogue};
 use crate::error::Result;
 use crate::gpu::device::{Content, Gpu};
-use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
 use crate::gpu::matrix::Matrix;
 use crate::gpu::tensor::{View, layout_constants};
 use crate::optimizer::Optimizer;
@@ -27,8 +27,11 @@ pub(super) fn program(source: Source, matmul: Matmul, optimizer: Option<&Optimiz
 
 /// Partial sums of the gradient of weights, `[parts, inputs + 1, outputs]`.
 pub struct PartialSums {
-    pub(super) buffer: wgpu::Buffer,
+    /// The sums, row-major, each part padded as a [`Matrix`] is.
+    pub buffer: wgpu::Buffer,
     pub(super) parts: usize,
+    /// Rows and columns of each part.
+    pub(super) shape: [usize; 2],
 }
 
 impl PartialSums {
@@ -40,12 +43,12 @@ impl PartialSums {
         let bytes = 64 * (parts * weights.rows.div_ceil(4) * weights.column_blocks()) as u64;
         let content = Content { name: "partial sums of a gradient", remedy: "smaller layers" };
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        Ok(Self { buffer: gpu.buffer(content, bytes, usage)?, parts })
+        Ok(Self { buffer: gpu.buffer(content, bytes, usage)?, parts, shape: [weights.rows, weights.columns] })
     }
 
     /// A matrix as the only part.
     pub fn of_matrix(matrix: &Matrix) -> Self {
-        Self { buffer: matrix.buffer.clone(), parts: 1 }
+        Self { buffer: matrix.buffer.clone(), parts: 1, shape: [matrix.rows, matrix.columns] }
     }
 
     /// Room for those of a convolution with so many places in a batch. The shape says how many parts there are, and never
@@ -60,67 +63,41 @@ impl PartialSums {
     }
 }
 
-/// `weights = update(weights, [inputs, 1]ᵀ · d_outputs)`, `[inputs + 1, outputs]`; `moments` have the same shape, or any
-/// where the optimizer has fewer.
+/// `d_weights = [inputs, 1]ᵀ · d_outputs`, `[inputs + 1, outputs]`, and what the epilogue makes of it.
 pub fn weight_gradient<'a>(
     gpu: &Gpu,
     steps: &StepRecords,
     inputs: Inputs<'a>,
     d_outputs: impl Into<View<'a>>,
-    weights: &'a Matrix,
-    moments: [&'a Matrix; 2],
-    optimizer: &Optimizer,
+    epilogue: Epilogue<'a>,
 ) -> Kernel {
-    let bindings = update::bindings(optimizer, weights, moments);
-    kernel(gpu, steps, (inputs, d_outputs.into(), weights), Some(optimizer), bindings, 1)
-}
-
-/// `d_weights = [inputs, 1]ᵀ · d_outputs`, `[inputs + 1, outputs]`.
-pub fn weight_gradient_stored<'a>(
-    gpu: &Gpu,
-    steps: &StepRecords,
-    inputs: Inputs<'a>,
-    d_outputs: impl Into<View<'a>>,
-    d_weights: &'a Matrix,
-) -> Kernel {
-    kernel(gpu, steps, (inputs, d_outputs.into(), d_weights), None, vec![(5, Access::ReadWrite, &d_weights.buffer)], 1)
-}
-
-/// The same in partial sums, for [`sum_parts`](super::sum_parts()).
-pub fn weight_gradient_parts<'a>(
-    gpu: &Gpu,
-    steps: &StepRecords,
-    inputs: Inputs<'a>,
-    d_outputs: impl Into<View<'a>>,
-    weights: &'a Matrix,
-    parts: &'a PartialSums,
-) -> Kernel {
-    let results = vec![(5, Access::ReadWrite, &parts.buffer)];
-    kernel(gpu, steps, (inputs, d_outputs.into(), weights), None, results, parts.parts)
-}
-
-fn kernel(
-    gpu: &Gpu,
-    steps: &StepRecords,
-    (inputs, d_outputs, weights): (Inputs<'_>, View<'_>, &Matrix),
-    optimizer: Option<&Optimizer>,
-    results: Vec<Binding<'_>>,
-    parts: usize,
-) -> Kernel {
-    let (layout, columns) = (d_outputs.layout, weights.column_blocks());
-    let matmul = gpu.matmul.for_columns(weights.columns);
+    let d_outputs = d_outputs.into();
+    let (layout, [_, columns]) = (d_outputs.layout, epilogue.shape());
+    let matmul = match inputs.source() {
+        Source::Patches => gpu.matmul.for_sums_of_windows(),
+        _ => gpu.matmul.for_columns(columns),
+    };
+    let column_blocks = columns.div_ceil(4);
     let mut constants = inputs.constants();
     constants.extend([
-        ("OUTPUT_BLOCKS", columns as f64),
-        ("PARTS", parts as f64),
+        ("OUTPUT_BLOCKS", column_blocks as f64),
+        ("PARTS", epilogue.parts() as f64),
         ("D_OUTPUT_PIXELS", layout.shape.positions() as f64),
         ("D_OUTPUT_WIDTH", layout.shape.width() as f64),
     ]);
     constants.extend(layout_constants!("D_OUTPUT", layout));
-    constants.extend(optimizer.map(update::constants).unwrap_or_default());
+    constants.extend(epilogue.constants());
     let mut bindings = inputs.bindings();
     bindings.push((4, Access::Read, d_outputs.buffer));
-    bindings.extend(results);
-    let grid = matmul.grid(inputs.blocks(), columns, parts);
-    Kernel::new(gpu, &program(inputs.source(), matmul, optimizer), &constants, steps, &bindings, grid)
+    bindings.extend(epilogue.bindings());
+    let grid = match inputs.sliding().filter(|_| matmul == Matmul::SlidingSums) {
+        Some(sliding) => {
+            let (more, grid) = sliding.sums(column_blocks, epilogue.parts());
+            constants.extend(more);
+            grid
+        }
+        None => matmul.grid(inputs.blocks(), column_blocks, epilogue.parts()),
+    };
+    let program = program(inputs.source(), matmul, epilogue.optimizer());
+    Kernel::new(gpu, &program, &constants, steps, &bindings, grid)
 }

@@ -1,0 +1,640 @@
+//! Options of `softstep train`, and the settings that they make.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, ValueEnum};
+use serde_json::Value;
+use softstep::augmentation::Augment;
+use softstep::data::csv::{TableOptions, Task};
+use softstep::data::images::ImageOptions;
+use softstep::data::{Color, Data, ImageFormat, Kind, Missing, TestPart};
+use softstep::defaults::{Defaults, Outline};
+use softstep::loss::{ClassWeights, Loss};
+use softstep::model::{Activation, Architecture, Layer};
+use softstep::optimizer::{Optimizer, Schedule, Settings, Sgd, Warmup};
+use softstep::trainer::{Keep, TrainingConfig};
+
+use crate::options::{DataArgs, DeviceArgs, LayersChoice, Problem, layer_size};
+
+/// Examples and formats, shown by `--help`.
+pub const HELP: &str = "\
+Examples:
+  softstep train --data digits                bundled data, no download, seconds
+  softstep train --data mnist --hidden 128 --seed 7 --out runs/mlp
+  softstep train --backend cpu                without a GPU
+  softstep train --adapter 1                  the second of `softstep adapters`
+  softstep train --json | tail -1             one line that says it all
+  softstep train --data photos/train --test photos/val --color grey   images, in a folder for each class
+  softstep train --data arrays                a folder with x.npy and y.npy, or x_train.npy, y_train.npy, x_test.npy, …
+  softstep train --data mnist.npz             the same in one file
+  softstep train --layers cnn                 a convolutional network that fits the images
+  softstep train --layers cnn --schedule one-cycle --augment shift=2,rotate=10,scale=0.1
+  softstep train --loss mse                   the error of a line fit instead of cross-entropy
+  softstep train --lr auto                    a range test finds the learning rate
+  softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
+  softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
+
+--layers says a network layer by layer, separated by commas; the last linear layer, to the classes, is implied:
+  linear:128          128 outputs
+  conv:16x5           convolution with 16 channels and kernels of 5x5; padded so that the image keeps its size.
+                      conv:16x5s2p0 has stride 2 and padding 0
+  pool:2              the maximum of each 2x2 pixels; pool:3s2 of 3x3 with stride 2
+  relu, sigmoid, tanh, gelu   activations
+  dropout:0.25        a quarter of the values becomes 0 in training
+  batchnorm           batch normalisation
+  cnn                 alone: conv, relu and pool:2 until the image's shorter side is 8 or less, with 16 channels, 32, …;
+                      then dropout:0.25,linear:128,relu. For 28x28 that is
+                      conv:16x5,relu,pool:2,conv:32x5,relu,pool:2,dropout:0.25,linear:128,relu
+
+A run folder holds:
+  config.json         the settings
+  metrics.jsonl       a line for every step (step, epoch, loss, lr) and every epoch
+  report.html         curves, mistakes and settings on one page; `softstep report` writes it anew, and compares runs
+  results.json        what the page needs beside: timings, confusion matrix, worst mistakes
+  events.out.tfevents.…   with --tensorboard, for `tensorboard --logdir runs`
+  model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear),
+                      or with Sigmoid, Tanh or GELU(approximate=\"tanh\") for ReLU, as --activation says
+  checkpoint-<step>.safetensors   all that --resume needs; the last two stay
+
+Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
+stopped: Ctrl-C (or SIGTERM) finishes the step, saves, says how to go on and exits with 130; a second one leaves at
+once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes all settings from the
+checkpoint. --data beside it says where the data are now, if they are not found from here by the name they had. Only
+--backend or --adapter beside it may change something: they go on elsewhere, with the same data and settings but not
+with the same bits.
+
+--json prints, one JSON object a line:
+  {\"event\":\"start\", …}   backend, adapter, data, architecture (input, layers), sizes of linear layers and settings; of a table columns (name, and categories,
+                         their number, or null where it is numeric)
+  {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy (test_r_squared where the targets are real values)
+                         and, if held out, validation_*
+  {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
+  {\"event\":\"verification\", …} with --verify: steps that were verified, and for loss, gradients and parameters the worst
+                         number: step, tensor, row, column, gpu, cpu, error, tolerance
+  {\"event\":\"stopped\", …} instead of done, if the run was stopped: step, steps, out
+  {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
+                         parameters_sha256, first_loss_seconds (since the program's start), out; best_epoch and
+                         best_validation_loss with --patience or --keep best
+Losses are means; cross-entropies are in nats. One that is not finite is null. Label smoothing and class weights are
+in train_loss alone: validation and test measure the loss itself.";
+
+/// Options of `softstep train`.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// The data.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Reading of the user's own data.
+    #[command(flatten)]
+    pub own: OwnDataArgs,
+    /// The device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = layer_size, help_heading = "Model")]
+    hidden: Vec<usize>,
+    /// Activation after each hidden layer
+    #[arg(long, value_parser = activation(), default_value = "relu", help_heading = "Model")]
+    activation: Activation,
+    /// A whole network in the place of --hidden, such as conv:16x5,relu,pool:2,linear:128,relu, or cnn for one that fits
+    /// the images; the last linear layer, to the classes, is implied
+    #[arg(long, value_name = "LAYERS|cnn", conflicts_with_all = ["hidden", "activation"], help_heading = "Model")]
+    layers: Option<LayersChoice>,
+    /// Passes over the training data [default: 10, with convolutions 5, or what makes 1500 steps if that is more, 3000 of
+    /// large tables]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    epochs: Option<usize>,
+    /// Examples in a training step
+    #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size, help_heading = "Training")]
+    batch_size: usize,
+    /// Learning rate that the schedule starts from; auto finds it by a range test [default: by the data]
+    #[arg(long = "lr", value_name = "RATE|auto", value_parser = rate, allow_negative_numbers = true, help_heading = "Training")]
+    learning_rate: Option<RateChoice>,
+    /// Optimizer [default: sgd for pictures, adamw for tables and other numbers]
+    #[arg(long, value_parser = optimizer(), help_heading = "Training")]
+    optimizer: Option<Optimizer>,
+    /// Momentum of sgd, 0 to below 1 [default: 0.9]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
+    momentum: Option<f32>,
+    /// Use Nesterov's momentum
+    #[arg(long, help_heading = "Expert")]
+    nesterov: bool,
+    /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0; with adamw for tables 1
+    /// where there are few examples for each parameter, else 0.1]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
+    weight_decay: Option<f32>,
+    /// Share of the mean gradient that adamw keeps, 0 to below 1; with lion, in the step's direction [default: 0.9]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
+    beta1: Option<f64>,
+    /// Share of the mean squared gradient that adamw keeps, 0 to below 1; with lion, of the mean gradient [default: 0.999,
+    /// with lion 0.99]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
+    beta2: Option<f64>,
+    /// Number that adamw adds to the root that it divides by [default: 1e-8]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = "Expert")]
+    epsilon: Option<f64>,
+    /// Scale the gradients down to this L2 norm, of all layers together, where it is larger [default: never]
+    #[arg(long, value_name = "MAX", allow_negative_numbers = true, help_heading = "Expert")]
+    clip_norm: Option<f32>,
+    /// Schedule of the learning rate over the run
+    #[arg(long, value_enum, help_heading = "Training")]
+    schedule: Option<ScheduleChoice>,
+    /// Raise the learning rate evenly to the schedule's over these first steps, or this share of the run; the schedule has
+    /// the rest
+    #[arg(long, value_name = "STEPS|SHARE", allow_negative_numbers = true, help_heading = "Expert")]
+    warmup: Option<Warmup>,
+    /// Augment the images of each batch: random shifts in pixels, rotations in degrees, changes of scale as a share
+    #[arg(long, value_name = "shift=N,rotate=N,scale=S", help_heading = "Training")]
+    augment: Option<Augment>,
+    /// Seed of the initial parameters, of every shuffle, of dropout and augmentation: the same seed, the same run
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Training")]
+    seed: u64,
+    /// Share of the training data to hold out for validation
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Training")]
+    validation: f64,
+    /// The loss [default: cross-entropy; mse where the targets are real values]
+    #[arg(long, value_name = "LOSS", value_parser = loss(), help_heading = "Training")]
+    loss: Option<Loss>,
+    /// Share of each label that all classes get alike, 0 to below 1; with --loss cross-entropy
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Training")]
+    label_smoothing: f32,
+    /// Weights of the classes in the loss: balanced, or a number for each class, as in 1,2.5
+    #[arg(long, value_name = "balanced|W0,W1,…", help_heading = "Training")]
+    class_weights: Option<ClassWeights>,
+    /// End the run once the validation loss has not fallen for so many epochs; needs --validation
+    #[arg(long, value_name = "EPOCHS", help_heading = "Training")]
+    patience: Option<NonZeroUsize>,
+    /// The parameters to end with: those of the last epoch, or of the one with the lowest validation loss, which needs
+    /// --validation [default: best with --patience, else last]
+    #[arg(long, value_enum, help_heading = "Training")]
+    keep: Option<KeepChoice>,
+    /// Delivery of the losses from the GPU
+    #[arg(long, value_enum, default_value = "pipelined", help_heading = "Expert")]
+    pub readback: ReadbackChoice,
+    /// Measure the time of each kernel; needs a GPU, and slows it down
+    #[arg(long, help_heading = "Expert")]
+    pub profile: bool,
+    /// Verify every N-th step on the CPU in f64, and stop if the GPU is wrong [default: 100 without N]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100", help_heading = "Expert")]
+    pub verify: Option<NonZeroUsize>,
+    /// Run folder, new or empty [default: runs/<time>-<data>]
+    #[arg(long, value_name = "FOLDER", help_heading = "Output")]
+    pub out: Option<PathBuf>,
+    /// Save a checkpoint every so many steps, in addition to those after each epoch
+    #[arg(long, value_name = "STEPS", help_heading = "Expert")]
+    pub checkpoint_every: Option<NonZeroUsize>,
+    /// Also write event files for TensorBoard into the run folder; a resumed run continues its event files
+    #[arg(long, help_heading = "Output")]
+    pub tensorboard: bool,
+    /// Resume the run in this folder from its last checkpoint; of a finished run, write the files that are missing
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "init"], help_heading = "Training")]
+    pub resume: Option<PathBuf>,
+    /// Start from the parameters of this model, checkpoint or run
+    #[arg(long, value_name = "FILE|FOLDER", help_heading = "Model")]
+    pub init: Option<PathBuf>,
+    /// No progress: results, notices and errors only
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+    /// Print JSON Lines for programs
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+    /// Options on the command line, by the names of their fields, with their flags.
+    #[arg(skip)]
+    given: BTreeMap<String, String>,
+    /// Arguments on the command line, without the program's name.
+    #[arg(skip)]
+    pub arguments: Vec<String>,
+}
+
+impl TrainArgs {
+    /// Notes which options are on the command line; `train` describes them, and `arguments` follow the program's name.
+    pub fn set_given(&mut self, train: &clap::Command, matches: &ArgMatches, arguments: &[OsString]) {
+        self.given = given(train, matches);
+        self.arguments = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    }
+
+    /// Checks options against each other.
+    ///
+    /// # Errors
+    /// A wrong option, by its flag.
+    pub fn check(&self) -> Result<(), Problem> {
+        // The settings of a resumed run are the run's own: `difference` compares them.
+        if self.resume.is_none() {
+            self.check_optimizer(self.optimizer.unwrap_or_default())
+                .map_err(|problem| (ErrorKind::ArgumentConflict, problem))?;
+            self.provisional().check().map_err(|problem| (ErrorKind::ValueValidation, problem.to_string()))?;
+        }
+        self.device.check()
+    }
+
+    /// Returns the first flag on the command line that does not suit this kind of data, and the kinds that it is for.
+    pub fn unfit(&self, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
+        unfit(&self.given, kind)
+    }
+
+    /// Returns true if the option of `field` is on the command line.
+    pub fn gives(&self, field: &str) -> bool {
+        self.given.contains_key(field)
+    }
+
+    /// Returns the flag on the command line that makes another model than that of the resumed run, and the other model.
+    /// Compares whole models, and only if `--layers` made one of the two.
+    ///
+    /// # Errors
+    /// Layers that do not fit the input.
+    pub fn other_model(
+        &self,
+        config: &TrainingConfig,
+        run: &Architecture,
+    ) -> anyhow::Result<Option<(&str, Architecture)>> {
+        let flag = ["layers", "hidden", "activation"].into_iter().find_map(|field| self.given.get(field));
+        let (Some(flag), true) = (flag, self.layers.is_some() || config.layers.is_some()) else { return Ok(None) };
+        let layers = self.layers.as_ref().map(|layers| layers.layers(run.input())).transpose()?;
+        let asked = self.provisional().layers(layers);
+        let asked = asked.architecture(run.input(), run.output().len())?;
+        Ok((asked != *run).then_some((flag, asked)))
+    }
+
+    /// Returns the first setting on the command line that conflicts with the settings of the resumed run: its flag, its
+    /// value, and the value of the run. [`other_model`](Self::other_model) compares models.
+    ///
+    /// # Errors
+    /// A setting of another optimizer.
+    pub fn difference(&self, config: &TrainingConfig) -> anyhow::Result<Option<(String, Value, Value)>> {
+        self.check_optimizer(self.optimizer.unwrap_or(config.optimizer)).map_err(anyhow::Error::msg)?;
+        // By way of text, where 0.1 is 0.1 whatever its type.
+        let fields = |config: &TrainingConfig| -> serde_json::Result<serde_json::Map<String, Value>> {
+            serde_json::from_str(&serde_json::to_string(config)?)
+        };
+        let run = fields(config)?;
+        let asked = self.provisional();
+        let of_its_kind = if self.optimizer.is_some() { asked.optimizer } else { config.optimizer };
+        let mut asked = fields(&asked.optimizer(self.optimizer(of_its_kind)))?;
+        if self.layers.is_some() || config.layers.is_some() {
+            asked.retain(|field, _| !["layers", "hidden", "activation"].contains(&field.as_str()));
+        }
+        let differs = |(field, asked): (String, Value)| {
+            let run = run.get(&field).cloned().unwrap_or_default();
+            let flag = self.given.get(&field)?;
+            (asked != run).then(|| (flag.clone(), asked, run))
+        };
+        Ok(asked.into_iter().find_map(differs))
+    }
+
+    /// Returns true if the learning rate is to be found by a range test.
+    pub fn finds_rate(&self) -> bool {
+        self.learning_rate == Some(RateChoice::Auto)
+    }
+
+    /// Returns the default optimizer with the settings on the command line.
+    fn optimizer(&self, default: Optimizer) -> Optimizer {
+        let settings = Settings::from(default);
+        let settings = Settings {
+            weight_decay: self.weight_decay.unwrap_or(settings.weight_decay),
+            momentum: settings.momentum.map(|default| self.momentum.unwrap_or(default)),
+            // Without a momentum to look ahead along, the default is none.
+            nesterov: settings.nesterov.map(|default| self.nesterov || (default && self.momentum != Some(0.0))),
+            beta1: settings.beta1.map(|default| self.beta1.unwrap_or(default)),
+            beta2: settings.beta2.map(|default| self.beta2.unwrap_or(default)),
+            epsilon: settings.epsilon.map(|default| self.epsilon.unwrap_or(default)),
+            ..settings
+        };
+        Optimizer::from_settings(&settings).unwrap_or(default)
+    }
+
+    /// Refuses a setting of another optimizer than the chosen one.
+    fn check_optimizer(&self, optimizer: Optimizer) -> Result<(), String> {
+        let all = Optimizer::all();
+        let mut settings = all.iter().flat_map(|other| other.setting_names());
+        match settings.find(|setting| self.gives(setting) && !optimizer.setting_names().contains(setting)) {
+            Some(setting) => {
+                let others = all.iter().filter(|other| other.setting_names().contains(setting));
+                let others = others.map(Optimizer::name).collect::<Vec<_>>().join(" or ");
+                Err(format!("--{setting} is a setting of --optimizer {others}: add that, or leave it away"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the optimizer that is chosen by its name, or by a setting that only it has.
+    fn chosen_optimizer(&self) -> Option<Optimizer> {
+        self.optimizer.or_else(|| (self.momentum.is_some() || self.nesterov).then(|| Sgd::default().into()))
+    }
+
+    /// Returns the settings of the run on this data; and, in a sentence, the settings that are chosen by the data, with the
+    /// reason.
+    ///
+    /// # Errors
+    /// Layers that do not fit the data, or a loss that is not for it.
+    pub fn config(&self, data: &Data) -> softstep::Result<(TrainingConfig, Option<String>)> {
+        let layers = self.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
+        let loss = self.loss.unwrap_or_else(|| Loss::default_for(&data.train));
+        let config = self.fixed_settings(layers, loss);
+        let architecture = config.architecture(data.shape(), loss.outputs(&data.train)?)?;
+        let optimizer = self.chosen_optimizer();
+        let outline = Outline { loss, architecture: &architecture, batch_size: self.batch_size, optimizer };
+        let defaults = Defaults::new(&data.train, &outline);
+        Ok((self.with_defaults(config, &defaults), self.chosen(&defaults)))
+    }
+
+    /// Returns the settings without data: with the layers of a text, and the defaults for unknown data.
+    pub fn provisional(&self) -> TrainingConfig {
+        let layers = match &self.layers {
+            Some(LayersChoice::These(layers)) => Some(layers.clone()),
+            Some(LayersChoice::Preset(_)) | None => None,
+        };
+        let config = self.fixed_settings(layers, self.loss.unwrap_or_default());
+        self.with_defaults(config, &Defaults::without_data(self.chosen_optimizer()))
+    }
+
+    /// Formats the settings that are chosen by the data, and the reason; `None` if the command line has all of them.
+    fn chosen(&self, defaults: &Defaults) -> Option<String> {
+        let Defaults { optimizer, learning_rate, schedule, epochs, reason } = defaults;
+        let Settings { weight_decay, nesterov, .. } = Settings::from(*optimizer);
+        let name = optimizer.name();
+        let parts = [
+            (
+                self.chosen_optimizer().is_some(),
+                if nesterov == Some(true) { format!("{name} with nesterov") } else { name.to_string() },
+            ),
+            (self.learning_rate.is_some(), format!("learning rate {learning_rate:?}")),
+            (self.schedule.is_some() || *schedule != Schedule::OneCycle, "one-cycle".into()),
+            (self.weight_decay.is_some() || weight_decay == 0.0, format!("weight decay {weight_decay}")),
+            (self.epochs.is_some(), format!("{epochs} epochs")),
+        ];
+        let left: Vec<String> = parts.into_iter().filter(|(given, _)| !given).map(|(_, part)| part).collect();
+        (!left.is_empty()).then(|| format!("{}, as {reason}", left.join(", ")))
+    }
+
+    /// Returns the settings that have the same default for all data.
+    fn fixed_settings(&self, layers: Option<Vec<Layer>>, loss: Loss) -> TrainingConfig {
+        TrainingConfig::default()
+            .hidden(self.hidden.clone())
+            .activation(self.activation)
+            .layers(layers)
+            .batch_size(self.batch_size)
+            .clip_norm(self.clip_norm)
+            .warmup(self.warmup)
+            .augment(self.augment)
+            .seed(self.seed)
+            .validation(self.validation)
+            .loss(loss)
+            .label_smoothing(self.label_smoothing)
+            .class_weights(self.class_weights.clone())
+            .patience(self.patience)
+            .keep(match self.keep {
+                Some(KeepChoice::Last) => Keep::Last,
+                Some(KeepChoice::Best) => Keep::Best,
+                None if self.patience.is_some() => Keep::Best,
+                None => Keep::Last,
+            })
+    }
+
+    /// Sets the settings whose defaults depend on the data.
+    fn with_defaults(&self, config: TrainingConfig, defaults: &Defaults) -> TrainingConfig {
+        config
+            .epochs(self.epochs.unwrap_or(defaults.epochs))
+            .learning_rate(match self.learning_rate {
+                Some(RateChoice::Rate(rate)) => rate,
+                Some(RateChoice::Auto) | None => defaults.learning_rate,
+            })
+            .optimizer(self.optimizer(defaults.optimizer))
+            .schedule(match self.schedule {
+                Some(ScheduleChoice::Constant) => Schedule::Constant,
+                Some(ScheduleChoice::Cosine) => Schedule::Cosine,
+                Some(ScheduleChoice::Step) => Schedule::Step,
+                Some(ScheduleChoice::OneCycle) => Schedule::OneCycle,
+                None => defaults.schedule,
+            })
+    }
+}
+
+/// Reading of the user's own data.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Data")]
+pub struct OwnDataArgs {
+    /// Column of a table to learn
+    #[arg(long, value_name = "COLUMN")]
+    pub target: Option<String>,
+    /// Task of a table or of arrays [default: regression if the target is numbers with decimals, or more
+    /// than 20 different whole numbers; of arrays, integers are classes]
+    #[arg(long, value_enum)]
+    task: Option<TaskChoice>,
+    /// Columns of a table that are categories, though their values are numbers
+    #[arg(long, value_name = "COLUMNS")]
+    categorical: Vec<String>,
+    /// Columns of a table to leave out
+    #[arg(long, value_name = "COLUMNS")]
+    ignore: Vec<String>,
+    /// Columns of a table to use, though they count up like an index or have another text in nearly every row
+    #[arg(long = "use", value_name = "COLUMNS")]
+    used: Vec<String>,
+    /// Handling of missing values of a table: empty, NA, N/A, NaN, null, ? or -
+    #[arg(long, value_enum, default_value = "fill")]
+    missing: MissingChoice,
+    /// Read the first line of a table as a row; the names of the columns are then their numbers, from 1
+    #[arg(long)]
+    no_header: bool,
+    /// Pixels that images are resized to, such as 32 for 32x32, or 40x30: width and height
+    #[arg(long, value_name = "N|WxH", value_parser = image_size, default_value = "32")]
+    image_size: (u32, u32),
+    /// Features of each pixel of an image
+    #[arg(long, value_enum, default_value = "rgb")]
+    color: ColorChoice,
+    /// Refuse stray files and damaged pictures in a folder of images, which are otherwise skipped and counted
+    #[arg(long)]
+    strict: bool,
+    /// Test part of a table, images or arrays: a share of the examples, or another file or folder like --data
+    /// [default: 0.2, or the folder's own test part]
+    #[arg(long, value_name = "SHARE|PATH", value_parser = test_part, allow_negative_numbers = true)]
+    pub test: Option<TestPart>,
+}
+
+/// Kinds of data that each field of [`OwnDataArgs`] is for.
+const OWN_DATA: [(&str, &[Kind]); 11] = [
+    ("target", &[Kind::Table]),
+    ("task", &[Kind::Table, Kind::Arrays]),
+    ("categorical", &[Kind::Table]),
+    ("ignore", &[Kind::Table]),
+    ("used", &[Kind::Table]),
+    ("missing", &[Kind::Table]),
+    ("no_header", &[Kind::Table]),
+    ("image_size", &[Kind::Images]),
+    ("color", &[Kind::Images]),
+    ("strict", &[Kind::Images]),
+    ("test", &[Kind::Table, Kind::Images, Kind::Arrays]),
+];
+
+/// The options on the command line of `command` by the names of their fields, with their flags.
+pub fn given(command: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, String> {
+    let on_command_line =
+        |id: &str| matches.ids().any(|given| given == id) && matches.value_source(id) == Some(ValueSource::CommandLine);
+    command
+        .get_arguments()
+        .filter(|argument| on_command_line(argument.get_id().as_str()))
+        .filter_map(|argument| Some((argument.get_id().to_string(), format!("--{}", argument.get_long()?))))
+        .collect()
+}
+
+/// The first flag among `given` that is for people's own data, but not of this kind; and for which kinds.
+pub fn unfit(given: &BTreeMap<String, String>, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
+    let unfit = OWN_DATA.iter().filter(|(_, kinds)| kind.is_none_or(|kind| !kinds.contains(&kind)));
+    unfit.filter_map(|(field, kinds)| Some((given.get(*field)?.as_str(), *kinds))).next()
+}
+
+impl OwnDataArgs {
+    /// Returns the options of a table; `None` without a target.
+    pub fn table(&self) -> Option<TableOptions> {
+        Some(TableOptions {
+            target: self.target.clone()?,
+            task: self.task(),
+            categorical: self.categorical.clone(),
+            ignore: self.ignore.clone(),
+            used: self.used.clone(),
+            missing: match self.missing {
+                MissingChoice::Fill => Missing::Fill,
+                MissingChoice::Drop => Missing::Drop,
+                MissingChoice::Refuse => Missing::Refuse,
+            },
+            no_header: self.no_header,
+            test: self.test.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Returns the task, if it is set.
+    pub fn task(&self) -> Option<Task> {
+        self.task.map(|task| match task {
+            TaskChoice::Classification => Task::Classification,
+            TaskChoice::Regression => Task::Regression,
+        })
+    }
+
+    /// Returns the options of a folder of images.
+    pub fn images(&self) -> ImageOptions {
+        let (width, height) = self.image_size;
+        let color = match self.color {
+            ColorChoice::Grey => Color::Grey,
+            ColorChoice::Rgb => Color::Rgb,
+        };
+        ImageOptions { width, height, color, test: self.test.clone(), strict: self.strict }
+    }
+}
+
+/// Parses `--image-size`.
+fn image_size(text: &str) -> Result<(u32, u32), String> {
+    let (width, height) = text.split_once('x').unwrap_or((text, text));
+    let side = |side: &str| side.parse().ok().filter(|side| (1..=ImageFormat::MAX_SIDE).contains(side));
+    side(width)
+        .zip(side(height))
+        .ok_or_else(|| format!("a size is N or WxH, such as 32 or 40x30, and a side 1 to {}", ImageFormat::MAX_SIDE))
+}
+
+/// Parses `--test`: a number is a share, anything else a path.
+fn test_part(text: &str) -> Result<TestPart, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(TestPart::Share(share)),
+        Ok(_) => Err("a share is above 0 and below 1, such as 0.2; a path of this name is ./NAME".into()),
+        Err(_) => Ok(TestPart::Path(text.into())),
+    }
+}
+
+/// Value of `--color`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ColorChoice {
+    /// Lightness, one feature
+    Grey,
+    /// Red, green and blue, three features
+    Rgb,
+}
+
+/// Value of `--missing`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MissingChoice {
+    /// The mean for numbers, with a feature that says so; a category of their own for texts
+    Fill,
+    /// Leave the rows out
+    Drop,
+    /// An error that names all columns
+    Refuse,
+}
+
+/// Value of `--task`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TaskChoice {
+    /// A class
+    Classification,
+    /// A number
+    Regression,
+}
+
+/// Parser of `--activation`.
+pub fn activation() -> impl TypedValueParser<Value = Activation> {
+    let names = Activation::ALL.map(|activation| PossibleValue::new(activation.name()).help(activation.to_string()));
+    PossibleValuesParser::new(names).map(|name| Activation::from_name(&name).unwrap_or_default())
+}
+
+/// Parser of `--optimizer`; the optimizer has its default settings.
+fn optimizer() -> impl TypedValueParser<Value = Optimizer> {
+    let names = Optimizer::all().map(|optimizer| PossibleValue::new(optimizer.name()).help(optimizer.label()));
+    PossibleValuesParser::new(names).map(|name| Optimizer::from_name(&name).unwrap_or_default())
+}
+
+/// Value of `--lr`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum RateChoice {
+    /// The rate that a range test finds.
+    Auto,
+    /// This rate.
+    Rate(f32),
+}
+
+/// Parses `--lr`: a number, or `auto`.
+fn rate(text: &str) -> Result<RateChoice, String> {
+    match text {
+        "auto" => Ok(RateChoice::Auto),
+        _ => text.parse().map(RateChoice::Rate).map_err(|_| "a rate is a number such as 0.01, or auto".into()),
+    }
+}
+
+/// Value of `--schedule`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ScheduleChoice {
+    /// The same rate at every step
+    Constant,
+    /// Half a cosine, from --lr to 0
+    Cosine,
+    /// Divided by 10 after each third of the run
+    Step,
+    /// Half a cosine up to --lr over the first 30 % of the steps, then one down to nearly 0
+    OneCycle,
+}
+
+/// Parser of `--loss`.
+pub fn loss() -> impl TypedValueParser<Value = Loss> {
+    let names = Loss::ALL.map(|loss| PossibleValue::new(loss.name()).help(loss.label()));
+    PossibleValuesParser::new(names).map(|name| Loss::from_name(&name).unwrap_or_default())
+}
+
+/// Value of `--keep`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KeepChoice {
+    /// Of the last epoch
+    Last,
+    /// Of the epoch with the lowest validation loss
+    Best,
+}
+
+/// Value of `--readback`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ReadbackChoice {
+    /// Some steps late, so that the GPU never waits
+    Pipelined,
+    /// Before the next step
+    Blocking,
+}

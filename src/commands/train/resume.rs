@@ -1,0 +1,154 @@
+//! Resuming of a stopped run: its options, data and device have to be those of the run.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use softstep::any_backend::Device;
+use softstep::backend::DeviceInfo;
+use softstep::checkpoint;
+use softstep::data::{Data, Preprocessing, TestPart};
+
+use super::options::TrainArgs;
+use crate::options::{BackendChoice, DeviceArgs};
+use crate::run::config::{CONFIG, Config};
+use crate::run::folder::Stopped;
+use crate::run::page::REPORT;
+use crate::run::results::{Outcome, Results};
+use crate::{device, shell, terminal};
+
+/// Returns true if the folder of a finished run has all its files, apart from the model.
+pub fn is_complete(folder: &Path) -> bool {
+    let ended = |results: Results| results.outcome == Outcome::Ended;
+    Results::read(folder).is_ok_and(|results| results.is_some_and(ended))
+        && Config::read(&folder.join(CONFIG)).is_ok()
+        && folder.join(REPORT).exists()
+}
+
+/// Formats the way out if the data of a run cannot be loaded.
+pub fn where_data_are(stopped: &Stopped) -> String {
+    let run = &stopped.metadata;
+    let name = terminal::printable(&run.data);
+    let path = stopped.path().display();
+    let has_ended = if run.finished() { "has ended, and its model is there; for its results it" } else { "" };
+    let test = match run.preprocessing.as_ref().map(Preprocessing::test) {
+        Some(TestPart::Path(test)) => format!(" and, to test, {}", terminal::printable(test)),
+        _ => String::new(),
+    };
+    format!(
+        "the run in {path} {has_ended} needs its data again, {name}{test}: go to the folder from which that is found, or \
+         say where the data are with --data beside --resume"
+    )
+    .replace("  ", " ")
+}
+
+/// Refuses options beside `--resume` that conflict with the settings of the run.
+pub fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
+    if args.finds_rate() {
+        bail!(
+            "--lr auto conflicts with the run in {}, which uses --lr {}: leave --lr away, or start a new run",
+            stopped.path().display(),
+            stopped.metadata.config.learning_rate
+        );
+    }
+    let run = &stopped.metadata;
+    let path = stopped.path().display();
+    if let Some((flag, asked)) = args.other_model(&run.config, &run.architecture)? {
+        bail!(
+            "{flag} makes the model {asked}, but the run in {path} trains {}: leave {flag} away, or start a new run",
+            run.architecture
+        );
+    }
+    if let Some((flag, asked, run)) = args.difference(&run.config)? {
+        bail!(
+            "{flag} {asked} conflicts with the run in {path}, which uses {flag} {run}: leave {flag} away, or start a new run"
+        );
+    }
+    if let Some((flag, _)) = args.unfit(None) {
+        bail!(
+            "{flag} conflicts with --resume, which uses the setting of the run: leave {flag} away, or start a new run"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses data with another SHA-256 than that of the run.
+pub fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
+    let run = &stopped.metadata;
+    if sha256 != run.data_sha256 {
+        bail!(
+            "--data {}: not the data of the run in {}, which are {} with SHA-256 {}; these have {sha256}. \
+             Bring those back, or start a new run",
+            data.name,
+            stopped.path().display(),
+            terminal::printable(&run.data),
+            softstep::error::printable(&run.data_sha256, 64)
+        );
+    }
+    Ok(())
+}
+
+/// Opens the device that the options choose; by default, that of the resumed run.
+pub async fn open_device(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Device> {
+    let Some(stopped) = stopped else { return device::open_device(&args.device).await };
+    if args.gives("backend") || args.gives("adapter") {
+        return device::open_device(&args.device).await;
+    }
+    let run = &stopped.metadata;
+    let device = match run.backend.as_str() {
+        "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
+        _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(run.adapter.clone()) },
+    };
+    device::open_device(&device).await.with_context(|| elsewhere(run))
+}
+
+/// Formats the way out if the device of the run is not available.
+fn elsewhere(run: &checkpoint::Metadata) -> String {
+    format!(
+        "this run computed on {} ({}), which is not here; --backend or --adapter goes on elsewhere, \
+         but not with the same bits",
+        terminal::printable(&run.adapter),
+        terminal::printable(&run.backend)
+    )
+}
+
+/// Returns true if backend and name of a device are those of the run. All CPUs count as the same: what their bits depend on
+/// is in the driver.
+fn is_same_device((backend, adapter): (&str, &str), info: &DeviceInfo) -> bool {
+    backend == info.backend && (backend == "cpu" || adapter == info.name)
+}
+
+/// Prints a notice if the device may not give the same bits as that of the run; refuses another device that no option chose.
+pub fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    if !is_same_device((&run.backend, &run.adapter), info) {
+        if !args.gives("backend") && !args.gives("adapter") {
+            bail!("{}", elsewhere(run));
+        }
+        terminal::notice(&format!(
+            "this run computed on {} ({}) and goes on, not with the same bits, on {} ({})",
+            terminal::printable(&run.adapter),
+            terminal::printable(&run.backend),
+            info.name,
+            info.backend
+        ));
+    } else if (&run.driver, run.version.as_str()) != (&info.driver, version) {
+        terminal::notice(&format!(
+            "this run computed with {} and softstep {}, now {} and {version}: the bits may differ",
+            terminal::printable(&run.driver),
+            terminal::printable(&run.version),
+            info.driver
+        ));
+    }
+    Ok(())
+}
+
+/// Formats the command that resumes the run of a folder.
+pub fn resume_command(folder: &Path, args: &TrainArgs) -> String {
+    let data = (args.resume.is_some() && args.gives("data")).then(|| shell::argument(Path::new(&args.data.data)));
+    let data_dir = args.data.data_dir.as_deref().map(shell::argument);
+    let mut command = format!("softstep train --resume {}", shell::argument(folder));
+    command.extend(data.map(|data| format!(" --data {data}")));
+    command.extend(data_dir.map(|folder| format!(" --data-dir {folder}")));
+    command.extend(args.verify.map(|every| format!(" --verify={every}")));
+    command
+}

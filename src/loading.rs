@@ -1,0 +1,108 @@
+//! Loading of data, with progress bars.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use softstep::data::{self, Data, Progress};
+
+use crate::options::DataArgs;
+use crate::terminal::{notice, print_error_line, printable, style};
+
+/// Longest path that a system accepts, in bytes.
+pub const MAX_PATH: usize = 4096;
+
+/// Loads the data set of `--data`; with `progress`, shows downloads.
+pub fn load_data(args: &DataArgs, progress: bool) -> Result<Data> {
+    let mut downloads = Downloads::new(progress);
+    Ok(data::load(&args.data, args.data_dir.as_deref(), &mut |event| downloads.show(event))?)
+}
+
+/// Progress of downloads.
+#[derive(Debug)]
+pub struct Downloads {
+    progress: bool,
+    /// Bar of the current file; hidden before the first, and if standard error is no terminal.
+    bar: ProgressBar,
+    file: String,
+}
+
+impl Downloads {
+    /// Shows notices, and with `progress` downloads: as a bar on a terminal, elsewhere as a line for each file.
+    pub fn new(progress: bool) -> Self {
+        Self { progress, bar: ProgressBar::hidden(), file: String::new() }
+    }
+
+    /// Shows an event of the loader.
+    pub fn show(&mut self, progress: Progress<'_>) {
+        match progress {
+            Progress::Notice(text) => self.bar.suspend(|| notice(text)),
+            Progress::Download { file, received, total } if self.progress => {
+                let next = self.file != file;
+                // Another mirror starts the file anew.
+                if next || received < self.bar.position() {
+                    self.bar.finish_and_clear();
+                    self.bar = download_bar(file, total);
+                }
+                if next {
+                    self.file = file.to_string();
+                    if self.bar.is_hidden() {
+                        print_error_line(&format!("downloading {file}"));
+                    }
+                }
+                self.bar.set_position(received);
+            }
+            Progress::Download { .. } => {}
+        }
+    }
+}
+
+/// Builds the bar of a file, at most 80 columns wide.
+fn download_bar(file: &str, total: Option<u64>) -> ProgressBar {
+    let template = match total {
+        Some(_) => "{prefix} {bar:12} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
+        None => "{prefix} {decimal_bytes} {decimal_bytes_per_sec}",
+    };
+    ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr())
+        .with_style(style(template))
+        .with_prefix(file.to_string())
+}
+
+impl Drop for Downloads {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Progress of reading a table, shown once it takes longer than half a second.
+pub struct TableProgress {
+    bar: ProgressBar,
+    started: Instant,
+    file: String,
+    progress: bool,
+}
+
+impl TableProgress {
+    /// Shows progress on a terminal, if `progress` is set.
+    pub fn new(file: &str, progress: bool) -> Self {
+        Self { bar: ProgressBar::hidden(), started: Instant::now(), file: printable(file), progress }
+    }
+
+    /// Sets the share of the file that was read.
+    pub fn show(&mut self, share: f64) {
+        const MOMENT: Duration = Duration::from_millis(500);
+        if self.progress && self.bar.is_hidden() && self.started.elapsed() > MOMENT {
+            self.progress = false;
+            self.bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr())
+                .with_style(style("reading {prefix} {bar:16} {percent:>3} %"))
+                .with_prefix(self.file.clone());
+        }
+        self.bar.set_position((100.0 * share) as u64);
+    }
+}
+
+impl Drop for TableProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
