@@ -37,7 +37,7 @@ mod zip;
 pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use kind::{Kind, Measured, Part, load_again, load_test};
+pub use kind::{Kind, Measured, Part, load_again, load_pictures, load_test};
 #[doc(hidden)]
 pub use preprocessing::{
     ArrayFormat, ArrayTargets, Column, Elements, Encoding, Form, ImageFormat, Preprocessing, Scale, TableFormat,

@@ -7,11 +7,13 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use softstep::backend::{DeviceInfo, Evaluation, Inference};
+use softstep::data::inputs::{Fit, Reading};
 use softstep::data::{self, Data, Kind, Measured, Part, Preprocessing, Targets};
 use softstep::loss::Loss;
 use softstep::metrics::{Confusion, interval};
 use softstep::model::check_fit;
 
+use super::predict::{self, FitChoice};
 use crate::device;
 use crate::format::{UNDEFINED, count, counted, figure, interval_text, percent, significant};
 use crate::loading::{self, MAX_PATH};
@@ -26,6 +28,7 @@ Examples:
   softstep eval --model runs/mlp              on the data of the run
   softstep eval --model runs/mlp --data mnist
   softstep eval --model model.safetensors --data digits --json
+  softstep eval --model runs/mnist --data pictures/    with a folder for each class: 0, 1, … 9
 
 Measured is the data's own test part, or the share that was set aside of the data that the model was trained on; of other
 data all examples. --all measures all in any case, the training examples among them.
@@ -47,6 +50,9 @@ pub struct EvalArgs {
     /// Folder to look for data sets in first, and to download them to
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// Fit of the pictures of a folder to the images of a model of IDX files, as for `softstep predict`
+    #[arg(long, value_enum)]
+    pub fit: Option<FitChoice>,
     /// Every example of a table, of images or of arrays, not only those that the model was not trained on
     #[arg(long)]
     pub all: bool,
@@ -61,7 +67,7 @@ pub struct EvalArgs {
 /// Evaluates the model on the data's test part, or on all of them.
 pub async fn run(args: &EvalArgs) -> Result<()> {
     let model = model::read_model(&args.model)?;
-    let measured = load(&model, args.data.as_deref(), args.data_dir.as_deref(), args.all, !args.json)?;
+    let measured = load(&model, args.data.as_deref(), args.data_dir.as_deref(), args.fit, args.all, !args.json)?;
     let Measured { data, part, notice } = measured;
     let Model { path: file, parameters, loss, .. } = model;
     if let Some(notice) = notice {
@@ -86,7 +92,14 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
 
 /// Loads what a model is measured on: the test part of its own data or of `spec`, or all of it; with `progress`, shows
 /// downloads.
-pub fn load(model: &Model, spec: Option<&str>, data_dir: Option<&Path>, all: bool, progress: bool) -> Result<Measured> {
+pub fn load(
+    model: &Model,
+    spec: Option<&str>,
+    data_dir: Option<&Path>,
+    fit: Option<FitChoice>,
+    all: bool,
+    progress: bool,
+) -> Result<Measured> {
     let Model { path: file, seed, preprocessing, data: name, train_sha256, .. } = model;
     let own = spec.is_none();
     let spec = spec.unwrap_or(name);
@@ -96,10 +109,23 @@ pub fn load(model: &Model, spec: Option<&str>, data_dir: Option<&Path>, all: boo
     let where_data_are = || {
         format!("{} was trained on {}: say where the data are with --data", file.display(), terminal::printable(spec))
     };
+    let is_of_pictures = preprocessing.is_none() && Kind::of(spec) == Kind::Images;
+    if fit.is_some() && !is_of_pictures {
+        bail!("--fit is for folders of pictures and models of IDX files, and --data {spec} is read as in training");
+    }
     match preprocessing {
         Some(preprocessing) => {
             let measured = data::load_test(spec, preprocessing, *seed, train_sha256.as_deref(), all);
             if own { measured.with_context(where_data_are) } else { Ok(measured?) }
+        }
+        None if is_of_pictures && model.image.is_some() => {
+            let fit = match predict::fit(fit, model) {
+                Fit::Digits => Fit::Digit,
+                fit => fit,
+            };
+            let reading =
+                Reading { features: model.parameters.features(), image: model.image, preprocessing: None, fit };
+            Ok(data::load_pictures(spec, &reading, model.parameters.outputs().max(2))?)
         }
         None if Kind::of(spec) != Kind::Idx => bail!(
             "--data {spec} is {}, and {} was trained on {}: choose the --data it was trained on",

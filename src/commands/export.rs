@@ -208,7 +208,7 @@ impl Cost {
 fn int8_cost(args: &ExportArgs, model: &Model, rounded: &Parameters) -> Result<Cost> {
     let way_out = "--int8 measures what it costs on the test part: say where the data are with --data, or leave --int8 \
                    away; the header is written";
-    let measured = eval::load(model, args.data.as_deref(), args.data_dir.as_deref(), false, !args.json);
+    let measured = eval::load(model, args.data.as_deref(), args.data_dir.as_deref(), None, false, !args.json);
     let Measured { data, part, notice } = measured.context(way_out)?;
     if let Some(notice) = notice {
         terminal::notice(&notice);

@@ -7,15 +7,22 @@
 //! the stroke width of the data set. Finally the ink is scaled so that its longer side matches the data set's digits,
 //! and placed with its centre of mass in the middle, as Y. LeCun, C. Cortes and C. Burges did for MNIST.
 
+mod lines;
+mod marks;
+mod paper;
+
 use image::GrayImage;
 use image::imageops::{self, FilterType};
 
+use marks::Mark;
+use paper::Sheet;
+
 /// Longest side of the working copy of a picture, in pixels.
 const WORKING_SIDE: u32 = 160;
-/// Half-width of the closing window; strokes must be narrower than the window.
+/// Longest side of the copy in which digits are looked for, in pixels.
+const LARGE_SIDE: u32 = 640;
+/// Half-width of the closing window in the working copy; strokes must be narrower than the window.
 const REACH: usize = 24;
-/// Width of the margin that repeats the border.
-const MARGIN: usize = 2 * REACH + 1;
 /// Least contrast between paper and ink, in grey levels of 255; anything fainter is no ink.
 const FAINTEST: f32 = 12.0;
 /// Least size of a piece of ink, as a share of the largest piece; anything smaller is a speck.
@@ -56,82 +63,308 @@ impl Map {
     fn place(&self, at: usize) -> (usize, usize) {
         (at % self.width, at / self.width)
     }
+
+    fn at(&self, x: usize, y: usize) -> f32 {
+        self.values[y * self.width + x]
+    }
+
+    fn transposed(&self) -> Self {
+        let height = self.height();
+        let values = (0..self.width).flat_map(|x| (0..height).map(move |y| self.at(x, y)));
+        Self { width: height, values: values.collect() }
+    }
+}
+
+/// A digit in a picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digit {
+    /// The image of it, `[side, side]`, as the frame has it.
+    pub pixels: Vec<u8>,
+    /// Left, top, width and height in the picture.
+    pub bounds: [u32; 4],
+    /// The row of digits that it is in, from 0.
+    pub row: usize,
+    /// True if it is so wide that it may be two that touch.
+    pub is_wide: bool,
+}
+
+/// Takes a picture as it is, if it has the form that `frame` gives digits: bright on black or dark on white, of its size,
+/// with its margin.
+pub fn as_it_is(picture: &GrayImage, frame: Frame) -> Option<Vec<u8>> {
+    let Frame { side, digit } = frame;
+    if picture.dimensions() != (side, side) {
+        return None;
+    }
+    let bright = |is_inverted: bool| -> Option<Vec<u8>> {
+        let pixels: Vec<u8> =
+            picture.as_raw().iter().map(|&value| if is_inverted { 255 - value } else { value }).collect();
+        let map = Map { width: side as usize, values: pixels.iter().copied().map(f32::from).collect() };
+        // Whatever is not black takes part: the digits are as large as their palest pixels reach.
+        let inked = Map { width: map.width, values: map.values.iter().map(|&value| 10.0 * value).collect() };
+        let [_, _, width, height] = bounds(&inked)?;
+        let longest = width.max(height) as u32;
+        let mass: f32 = map.values.iter().sum();
+        let is_central = [true, false].into_iter().all(|along_x| {
+            let along = |at: usize| if along_x { map.place(at).0 } else { map.place(at).1 };
+            let moment: f32 = map.values.iter().enumerate().map(|(at, value)| value * (along(at) as f32 + 0.5)).sum();
+            (moment / mass - side as f32 / 2.0).abs() <= 2.5
+        });
+        let has_form = longest.abs_diff(digit) <= 2 && (digit == side || is_central);
+        // More black than ink, and ink that is bright.
+        let is_ink = mass < 0.5 * 255.0 * map.values.len() as f32 && pixels.iter().any(|&value| value >= 128);
+        (has_form && is_ink).then_some(pixels)
+    };
+    bright(false).or_else(|| bright(true))
+}
+
+/// Finds the largest digit in a picture and normalises it to an image as `frame` has it.
+pub fn digit(picture: &GrayImage, frame: Frame) -> Option<Digit> {
+    Page::of(picture).digit(frame)
+}
+
+/// Finds the digits in a picture, row by row, and normalises each to an image as `frame` has it.
+pub fn digits(picture: &GrayImage, frame: Frame) -> Vec<Digit> {
+    Page::of(picture).digits(frame)
+}
+
+/// A picture with its paper upright, without ruled lines.
+struct Page<'a> {
+    picture: &'a GrayImage,
+    sheet: Option<Sheet>,
+    /// The sheet alone.
+    upright: Option<GrayImage>,
+    /// A copy of the paper without its lines.
+    clean: Map,
+    contrast: Contrast,
+    is_ruled: bool,
+    pieces: Pieces,
+    marks: Vec<Mark>,
+}
+
+impl<'a> Page<'a> {
+    fn of(picture: &'a GrayImage) -> Self {
+        // A sheet without ink is none, but a broad stroke or a lamp.
+        let sheet = Sheet::find(picture).map(|sheet| Self::with(picture, Some(sheet)));
+        sheet.filter(|page| !page.marks.is_empty()).unwrap_or_else(|| Self::with(picture, None))
+    }
+
+    fn with(picture: &'a GrayImage, sheet: Option<Sheet>) -> Self {
+        let upright = sheet.map(|sheet| sheet.upright(picture));
+        let paper = upright.as_ref().unwrap_or(picture);
+        let longer = paper.width().max(paper.height()).min(LARGE_SIDE);
+        let mut clean = shrunk(paper, longer);
+        let mut contrast = contrast(&clean, (REACH * longer as usize).div_ceil(WORKING_SIDE as usize));
+        let is_ruled = lines::removed(&mut clean, &mut contrast);
+        let pieces = full_ink(&contrast.ink).map(|ink| Pieces::of(&ink)).unwrap_or_default();
+        let marks = marks::marks(&pieces);
+        Self { picture, sheet, upright, clean, contrast, is_ruled, pieces, marks }
+    }
+
+    fn digits(&self, frame: Frame) -> Vec<Digit> {
+        match self.marks.len() {
+            0 | 1 => self.digit(frame).into_iter().collect(),
+            _ => self.marks.iter().filter_map(|mark| self.marked(mark, self.alone(mark), frame)).collect(),
+        }
+    }
+
+    /// The largest digit.
+    fn digit(&self, frame: Frame) -> Option<Digit> {
+        let whole = Mark { corners: [0, 0, self.clean.width - 1, self.clean.height() - 1], ..Mark::default() };
+        let area = |mark: &&Mark| {
+            let [left, top, right, bottom] = mark.corners;
+            (right - left) * (bottom - top)
+        };
+        match self.marks.iter().max_by_key(area) {
+            // Of a ruled page the mark alone: what is left of the lines does not matter.
+            Some(mark) if self.is_ruled || self.marks.len() > 1 => self.marked(mark, self.alone(mark), frame),
+            mark => {
+                let paper = self.upright.as_ref().unwrap_or(self.picture).clone();
+                self.marked(mark.unwrap_or(&whole), paper, frame)
+            }
+        }
+    }
+
+    fn marked(&self, mark: &Mark, paper: GrayImage, frame: Frame) -> Option<Digit> {
+        let strokes = strokes(&paper)?;
+        let mnist = Frame::of_side(28);
+        // No digit has more holes than an 8; two that touch may.
+        if !mark.is_wide && holes(&framed(&strokes, mnist)?, mnist.side) > 2 {
+            return None;
+        }
+        let pixels = framed(&strokes, frame)?;
+        Some(Digit { pixels, bounds: self.bounds(mark), row: mark.row, is_wide: mark.is_wide })
+    }
+
+    /// The surroundings of a mark, with paper in the place of all others.
+    fn alone(&self, mark: &Mark) -> GrayImage {
+        let (map, [left, top, right, bottom]) = (&self.clean, mark.corners);
+        let margin = 4 + (right - left).max(bottom - top) / 4;
+        let (left, top) = (left.saturating_sub(margin), top.saturating_sub(margin));
+        let (right, bottom) = ((right + margin).min(map.width - 1), (bottom + margin).min(map.height() - 1));
+        let pieces = &self.pieces.of;
+        let is_other = |at: usize| pieces[at] != usize::MAX && !mark.pieces.contains(&pieces[at]);
+        GrayImage::from_fn((right - left + 1) as u32, (bottom - top + 1) as u32, |x, y| {
+            let at = (top + y as usize) * map.width + left + x as usize;
+            let is_painted = neighbours(map, at, 2).any(is_other);
+            let value = if is_painted { self.contrast.paper.values[at] } else { map.values[at] };
+            [value.round() as u8].into()
+        })
+    }
+
+    /// Left, top, width and height of a mark in the picture.
+    fn bounds(&self, mark: &Mark) -> [u32; 4] {
+        let paper = self.upright.as_ref().unwrap_or(self.picture);
+        let scale = f64::from(paper.width()) / self.clean.width as f64;
+        let [left, top, right, bottom] = mark.corners;
+        let corners = [[left, top], [right + 1, top], [left, bottom + 1], [right + 1, bottom + 1]].map(|corner| {
+            let point = corner.map(|along| along as f64 * scale);
+            self.sheet.map_or(point, |sheet| sheet.place(point))
+        });
+        let [low, high] = [f64::min, f64::max].map(|of_two| {
+            [0, 1].map(|along| corners.iter().map(|corner| corner[along]).reduce(of_two).unwrap_or_default())
+        });
+        let size = [self.picture.width(), self.picture.height()];
+        let [first, last] = [low, high].map(|end| [0, 1].map(|at| end[at].round().clamp(0.0, size[at].into()) as u32));
+        [first[0], first[1], last[0] - first[0], last[1] - first[1]]
+    }
 }
 
 /// Normalises a picture to an image of the digit, `[side, side]`, as `frame` has it; `None` if there is no ink.
-pub fn normalise(picture: &GrayImage, frame: Frame) -> Option<Vec<u8>> {
-    let map = ink(&working_copy(picture))?;
-    let strokes = broadened(strokes_alone(map)?);
-    let box_of_ink = bounds(&strokes)?;
-    Some(framed(&strokes, box_of_ink, frame))
+#[cfg(test)]
+fn normalise(picture: &GrayImage, frame: Frame) -> Option<Vec<u8>> {
+    strokes(picture).and_then(|strokes| framed(&strokes, frame))
 }
 
-fn working_copy(picture: &GrayImage) -> Map {
+/// The strokes of the digit in a picture, on an otherwise empty map; `None` if there is no ink.
+fn strokes(picture: &GrayImage) -> Option<Map> {
+    let map = ink(&shrunk(picture, WORKING_SIDE))?;
+    Some(broadened(strokes_alone(map)?))
+}
+
+/// Counts the places within the strokes that ink surrounds.
+fn holes(image: &[u8], side: u32) -> usize {
+    let side = side as usize + 2;
+    // A margin joins what is outside.
+    let mut is_paper = vec![true; side * side];
+    for (at, &value) in image.iter().enumerate() {
+        is_paper[(at / (side - 2) + 1) * side + at % (side - 2) + 1] = value < 100;
+    }
+    let mut count = 0;
+    for start in 0..is_paper.len() {
+        let (mut size, mut reached) = (0, if is_paper[start] { vec![start] } else { Vec::new() });
+        is_paper[start] = false;
+        while let Some(at) = reached.pop() {
+            size += 1;
+            for next in [at.wrapping_sub(1), at + 1, at.wrapping_sub(side), at + side] {
+                if is_paper.get(next) == Some(&true) {
+                    is_paper[next] = false;
+                    reached.push(next);
+                }
+            }
+        }
+        // A pixel alone is a gap between strokes.
+        count += usize::from(size > 1);
+    }
+    count.saturating_sub(1)
+}
+
+/// A copy of the picture whose longer side has this many pixels.
+fn shrunk(picture: &GrayImage, longer: u32) -> Map {
     let (width, height) = picture.dimensions();
     let longest = width.max(height).max(1);
-    let side = |side: u32| (f64::from(side) * f64::from(WORKING_SIDE) / f64::from(longest)).round().max(1.0) as u32;
+    let side = |side: u32| (f64::from(side) * f64::from(longer) / f64::from(longest)).round().max(1.0) as u32;
     let small = imageops::resize(picture, side(width), side(height), FilterType::Triangle);
     Map { width: small.width() as usize, values: small.into_raw().into_iter().map(f32::from).collect() }
 }
 
-/// Measures the ink of each pixel: 0 is paper, 255 full ink.
-fn ink(picture: &Map) -> Option<Map> {
-    let wide = with_margin(picture);
-    let [highest, lowest] = [f32::max, f32::min].map(|of_two| filtered(&wide, of_two));
-    let (closed, opened) = (filtered(&highest, f32::min).values, filtered(&lowest, f32::max).values);
+/// What is thinner than the paper around it.
+struct Contrast {
+    /// The difference of each pixel to the paper, beyond that of most paper.
+    ink: Map,
+    /// The picture without what is thin, as bright as most paper.
+    paper: Map,
+}
+
+/// Measures how far each pixel differs from the paper around it, as seen through windows of `2 * reach + 1` pixels.
+fn contrast(picture: &Map, reach: usize) -> Contrast {
+    let margin = 2 * reach + 1;
+    let wide = with_margin(picture, margin);
+    let [highest, lowest] = [f32::max, f32::min].map(|of_two| filtered(&wide, reach, of_two));
+    let (closed, opened) = (filtered(&highest, reach, f32::min).values, filtered(&lowest, reach, f32::max).values);
     // The range of values in the window; it is large as far as the window reaches around lines.
     let contrast = |at: usize| highest.values[at] - lowest.values[at];
     let largest = (0..wide.values.len()).map(contrast).fold(0.0, f32::max);
     let near_lines = || (0..wide.values.len()).filter(|&at| contrast(at) >= 0.5 * largest);
     let is_light = |&at: &usize| 2.0 * wide.values[at] > highest.values[at] + lowest.values[at];
     let is_dark_ink = 2 * near_lines().filter(is_light).count() > near_lines().count();
-    let mut ink: Vec<f32> = (0..picture.values.len())
-        .map(|at| {
-            let (x, y) = picture.place(at);
-            let at = (y + MARGIN) * wide.width + x + MARGIN;
-            if is_dark_ink { closed[at] - wide.values[at] } else { wide.values[at] - opened[at] }
-        })
-        .collect();
+    let whole = if is_dark_ink { closed } else { opened };
+    let inside = |at: usize| {
+        let (x, y) = picture.place(at);
+        (y + margin) * wide.width + x + margin
+    };
+    let paper = (0..picture.values.len()).map(|at| whole[inside(at)]).collect();
+    let paper = Map { width: picture.width, values: paper };
+    let values = picture.values.iter().zip(&paper.values);
+    let mut ink: Vec<f32> =
+        values.map(|(value, paper)| if is_dark_ink { paper - value } else { value - paper }).collect();
     // Noise makes all paper look slightly inked.
     let mut sorted = ink.clone();
-    sorted.sort_by(f32::total_cmp);
-    let paper = sorted[sorted.len() / 2];
-    ink.iter_mut().for_each(|value| *value = (*value - paper).max(0.0));
-    let threshold = otsu(&ink)?;
-    let inked = &sorted[sorted.partition_point(|&value| value - paper <= threshold)..];
-    let full = inked.get(inked.len() / 2)? - paper;
+    let middle = sorted.len() / 2;
+    let most = *sorted.select_nth_unstable_by(middle, f32::total_cmp).1;
+    ink.iter_mut().for_each(|value| *value = (*value - most).max(0.0));
+    let paper_alone = |paper: &f32| if is_dark_ink { paper - most } else { paper + most };
+    let paper = Map { width: paper.width, values: paper.values.iter().map(paper_alone).collect() };
+    Contrast { ink: Map { width: picture.width, values: ink }, paper }
+}
+
+/// Measures the ink of each pixel: 0 is paper, 255 full ink; `None` where there is none.
+fn ink(picture: &Map) -> Option<Map> {
+    full_ink(&contrast(picture, REACH).ink)
+}
+
+fn full_ink(ink: &Map) -> Option<Map> {
+    let threshold = otsu(&ink.values)?;
+    let mut inked: Vec<f32> = ink.values.iter().copied().filter(|&value| value > threshold).collect();
+    inked.sort_by(f32::total_cmp);
+    let full = *inked.get(inked.len() / 2)?;
     // Less than a third of full ink is noise; the edges of lines are in between.
-    let values = ink.iter().map(|&ink| (255.0 * (ink / full - 0.33) / 0.5).clamp(0.0, 255.0)).collect();
-    (full >= FAINTEST).then_some(Map { width: picture.width, values })
+    let values = ink.values.iter().map(|&ink| (255.0 * (ink / full - 0.33) / 0.5).clamp(0.0, 255.0)).collect();
+    (full >= FAINTEST).then_some(Map { width: ink.width, values })
 }
 
 /// Surrounds the picture with a margin that repeats its border, so that the paper beside a line is wider than the
 /// window.
-fn with_margin(picture: &Map) -> Map {
+fn with_margin(picture: &Map, margin: usize) -> Map {
     let (width, height) = (picture.width, picture.height());
-    let inside = |at: usize, length: usize| at.saturating_sub(MARGIN).min(length - 1);
-    let rows = 0..height + 2 * MARGIN;
-    let row = |y: usize| (0..width + 2 * MARGIN).map(move |x| (inside(x, width), inside(y, height)));
-    Map { width: width + 2 * MARGIN, values: rows.flat_map(row).map(|(x, y)| picture.values[y * width + x]).collect() }
+    let inside = |at: usize, length: usize| at.saturating_sub(margin).min(length - 1);
+    let rows = 0..height + 2 * margin;
+    let row = |y: usize| (0..width + 2 * margin).map(move |x| (inside(x, width), inside(y, height)));
+    Map { width: width + 2 * margin, values: rows.flat_map(row).map(|(x, y)| picture.values[y * width + x]).collect() }
 }
 
 /// Applies a maximum or minimum filter, as `of_two` selects, with the square window around each pixel.
-fn filtered(map: &Map, of_two: fn(f32, f32) -> f32) -> Map {
-    let (width, height) = (map.width, map.height());
-    let window = |at: usize, length: usize| at.saturating_sub(REACH)..(at + REACH + 1).min(length);
-    let mut rows = Vec::with_capacity(map.values.len());
-    for row in map.values.chunks_exact(width) {
-        rows.extend((0..width).map(|x| row[window(x, width)].iter().copied().reduce(of_two).unwrap_or_default()));
-    }
-    let mut values = Vec::with_capacity(rows.len());
-    for y in 0..height {
-        let mut whole = rows[y * width..][..width].to_vec();
-        for row in window(y, height) {
-            whole.iter_mut().zip(&rows[row * width..]).for_each(|(value, &other)| *value = of_two(*value, other));
+fn filtered(map: &Map, reach: usize, of_two: fn(f32, f32) -> f32) -> Map {
+    let in_rows = |map: &Map| {
+        let mut values = Vec::with_capacity(map.values.len());
+        for row in map.values.chunks_exact(map.width) {
+            // Repeating the ends changes no window's extreme. Windows grow by doubling.
+            let (first, last) = (row[0], row[row.len() - 1]);
+            let ends = |value: f32| std::iter::repeat_n(value, reach);
+            let mut windows: Vec<f32> = ends(first).chain(row.iter().copied()).chain(ends(last)).collect();
+            let (length, mut reached) = (2 * reach + 1, 1);
+            while reached < length {
+                let step = reached.min(length - reached);
+                for at in 0..windows.len() - step {
+                    windows[at] = of_two(windows[at], windows[at + step]);
+                }
+                windows.truncate(windows.len() - step);
+                reached += step;
+            }
+            values.extend(windows);
         }
-        values.extend(whole);
-    }
-    Map { width, values }
+        Map { width: map.width, values }
+    };
+    in_rows(&in_rows(map).transposed()).transposed()
 }
 
 /// Otsu's threshold (1979), which minimises the variance within the two sides; `None` if all values are on one side.
@@ -170,42 +403,63 @@ impl Piece {
     }
 }
 
+/// The connected components of ink.
+#[derive(Default)]
+struct Pieces {
+    all: Vec<Piece>,
+    /// The index of each pixel's component, or `usize::MAX`.
+    of: Vec<usize>,
+}
+
+impl Pieces {
+    fn of(map: &Map) -> Self {
+        let is_ink: Vec<bool> = map.values.iter().map(|&value| value >= 128.0).collect();
+        let mut pieces = Self { all: Vec::new(), of: vec![usize::MAX; is_ink.len()] };
+        for start in 0..is_ink.len() {
+            if !is_ink[start] || pieces.of[start] != usize::MAX {
+                continue;
+            }
+            let mut piece = Piece { size: 0, corners: [usize::MAX, usize::MAX, 0, 0], is_cut_off: false };
+            let mut reached = vec![start];
+            pieces.of[start] = pieces.all.len();
+            while let Some(at) = reached.pop() {
+                let ((x, y), [left, top, right, bottom]) = (map.place(at), piece.corners);
+                piece.size += 1;
+                piece.corners = [left.min(x), top.min(y), right.max(x), bottom.max(y)];
+                piece.is_cut_off |= x == 0 || y == 0 || x + 1 == map.width || y + 1 == map.height();
+                for next in neighbours(map, at, 1) {
+                    if is_ink[next] && pieces.of[next] == usize::MAX {
+                        pieces.of[next] = pieces.all.len();
+                        reached.push(next);
+                    }
+                }
+            }
+            pieces.all.push(piece);
+        }
+        pieces
+    }
+
+    /// Returns true for what neither leaves the picture nor frames other ink.
+    fn is_own(&self, piece: &Piece) -> bool {
+        !piece.is_cut_off && !self.all.iter().any(|other| piece.is_around(other))
+    }
+}
+
 /// Keeps the strokes of the digit only. Drops pieces that touch the border or frame other ink, if enough ink remains
 /// without them; pieces that are tiny compared with the largest one; and pale pixels that touch no kept piece.
 fn strokes_alone(mut map: Map) -> Option<Map> {
-    let is_ink: Vec<bool> = map.values.iter().map(|&value| value >= 128.0).collect();
-    let mut piece_of = vec![usize::MAX; is_ink.len()];
-    let mut pieces = Vec::new();
-    for start in 0..is_ink.len() {
-        if !is_ink[start] || piece_of[start] != usize::MAX {
-            continue;
-        }
-        let mut piece = Piece { size: 0, corners: [usize::MAX, usize::MAX, 0, 0], is_cut_off: false };
-        let mut reached = vec![start];
-        piece_of[start] = pieces.len();
-        while let Some(at) = reached.pop() {
-            let ((x, y), [left, top, right, bottom]) = (map.place(at), piece.corners);
-            piece.size += 1;
-            piece.corners = [left.min(x), top.min(y), right.max(x), bottom.max(y)];
-            piece.is_cut_off |= x == 0 || y == 0 || x + 1 == map.width || y + 1 == map.height();
-            for next in neighbours(&map, at, 1) {
-                if is_ink[next] && piece_of[next] == usize::MAX {
-                    piece_of[next] = pieces.len();
-                    reached.push(next);
-                }
-            }
-        }
-        pieces.push(piece);
-    }
-    let is_own = |piece: &Piece| !piece.is_cut_off && !pieces.iter().any(|other| piece.is_around(other));
-    let largest = pieces.iter().map(|piece| piece.size).max()? as f32;
-    let largest_own = pieces.iter().filter(|piece| is_own(piece)).map(|piece| piece.size).max().unwrap_or(0) as f32;
+    let pieces = Pieces::of(&map);
+    let own: Vec<bool> = pieces.all.iter().map(|piece| pieces.is_own(piece)).collect();
+    let largest = pieces.all.iter().map(|piece| piece.size).max()? as f32;
+    let of_own = pieces.all.iter().zip(&own).filter(|&(_, &is_own)| is_own);
+    let largest_own = of_own.map(|(piece, _)| piece.size).max().unwrap_or(0) as f32;
     let is_alone = largest_own >= FOREIGN * largest;
     let smallest = SPECK * if is_alone { largest_own } else { largest };
-    let is_kept: Vec<bool> =
-        pieces.iter().map(|piece| piece.size as f32 >= smallest && (!is_alone || is_own(piece))).collect();
-    let is_kept = |at: usize| is_kept.get(piece_of[at]).is_some_and(|&is_kept| is_kept);
-    let values = (0..is_ink.len()).map(|at| if neighbours(&map, at, 1).any(is_kept) { map.values[at] } else { 0.0 });
+    let is_kept = |(piece, &is_own): (&Piece, &bool)| piece.size as f32 >= smallest && (!is_alone || is_own);
+    let is_kept: Vec<bool> = pieces.all.iter().zip(&own).map(is_kept).collect();
+    let is_kept = |at: usize| is_kept.get(pieces.of[at]).is_some_and(|&is_kept| is_kept);
+    let values =
+        (0..map.values.len()).map(|at| if neighbours(&map, at, 1).any(is_kept) { map.values[at] } else { 0.0 });
     map.values = values.collect();
     Some(map)
 }
@@ -254,7 +508,8 @@ fn broadened(map: Map) -> Map {
 }
 
 /// Scales the bounding box of the ink and centres it by its centre of mass.
-fn framed(map: &Map, [left, top, width, height]: [usize; 4], frame: Frame) -> Vec<u8> {
+fn framed(map: &Map, frame: Frame) -> Option<Vec<u8>> {
+    let [left, top, width, height] = bounds(map)?;
     let ink = GrayImage::from_fn(width as u32, height as u32, |x, y| {
         [map.values[(top + y as usize) * map.width + left + x as usize] as u8].into()
     });
@@ -273,7 +528,7 @@ fn framed(map: &Map, [left, top, width, height]: [usize; 4], frame: Frame) -> Ve
     let (x, y) = (offset(centre(|x, _| x), ink.width()), offset(centre(|_, y| y), ink.height()));
     let mut image = GrayImage::new(side, side);
     imageops::replace(&mut image, &ink, x as i64, y as i64);
-    image.into_raw()
+    Some(image.into_raw())
 }
 
 #[cfg(test)]

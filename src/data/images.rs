@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::{ImageOptions, load};
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) use folder::{examples, has_classes, own_test};
+pub(super) use folder::{examples, has_classes, numbered, own_test};
 
 /// The most bytes that an image file, and the image in it, may have.
 const MAX_BYTES: u64 = 256 << 20;
@@ -188,6 +188,7 @@ mod folder {
     use rayon::prelude::*;
 
     use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
+    use crate::data::inputs::Reading;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
     use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, test_part};
     use crate::error::{Error, Result};
@@ -272,6 +273,26 @@ mod folder {
         let examples =
             list(folder, &test.folders, Some(&format.classes), &mut skipped)?.decode(format, &mut skipped)?;
         Ok(Some((examples, skipped.notices())))
+    }
+
+    /// Reads the images of a folder with `reading`, and returns notices: of its own test part, if it has one. The classes
+    /// are named by their numbers.
+    pub(in crate::data) fn numbered(
+        folder: &Path,
+        reading: &Reading<'_>,
+        outputs: usize,
+    ) -> Result<(Examples, Vec<String>)> {
+        let mut skipped = Skipped::default();
+        let parts = Parts::find(folder, &mut skipped)?;
+        let folders = parts.test.map_or(parts.train, |test| test.folders);
+        let classes: Vec<String> = (0..outputs).map(|class| class.to_string()).collect();
+        let decode = |file: &str, bytes: &[u8]| match reading.read(file, bytes)?.features {
+            Features::Bytes(pixels) if pixels.len() == reading.features => Ok(pixels.to_vec()),
+            _ => Err(Error::format(file, "it does not become one image of bytes: take it out of the folder")),
+        };
+        let listing = list(folder, &folders, Some(&classes), &mut skipped)?;
+        let examples = listing.decode_with(&decode, reading.features, &mut skipped)?;
+        Ok((examples, parts.notices.into_iter().chain(skipped.notices()).collect()))
     }
 
     /// Whether there is a folder in this one, as there is for each class.
@@ -541,25 +562,29 @@ mod folder {
         }
     }
 
+    /// Makes an example of a file's bytes; the first argument is the file's name in errors.
+    type Decode<'a> = dyn Fn(&str, &[u8]) -> Result<Vec<u8>> + Sync + 'a;
+
     impl Listing {
         fn decode(&self, format: &ImageFormat, skipped: &mut Skipped) -> Result<Examples> {
-            let features = format.features();
+            self.decode_with(&|file, bytes| format.decode(file, bytes), format.features(), skipped)
+        }
+
+        fn decode_with(&self, decode: &Decode<'_>, features: usize, skipped: &mut Skipped) -> Result<Examples> {
             let mut inputs = Vec::new();
             let room = self.files.len().checked_mul(features).map(|bytes| (bytes, inputs.try_reserve_exact(bytes)));
             match room {
                 Some((bytes, Ok(()))) => inputs.resize(bytes, 0u8),
                 _ => {
                     return Err(Error::Invalid(format!(
-                        "there is no memory for {} images of {}x{} pixels: choose a smaller `image_size`",
+                        "there is no memory for {} images of {features} bytes: choose a smaller `image_size`",
                         self.files.len(),
-                        format.width,
-                        format.height
                     )));
                 }
             }
             let rows = inputs.par_chunks_mut(features).zip(&self.files);
             let decoded = rows.map(|(row, (path, _))| {
-                let decoded = read(path).and_then(|bytes| format.decode(&path.display().to_string(), &bytes));
+                let decoded = read(path).and_then(|bytes| decode(&path.display().to_string(), &bytes));
                 match decoded {
                     Ok(pixels) => row.copy_from_slice(&pixels),
                     Err(Error::Format { problem, .. }) => return Ok(Some(problem)),
@@ -582,7 +607,7 @@ mod folder {
             if let ([], Some((path, _))) = (&labels[..], self.files.first()) {
                 return Err(error(path, "damaged, as every picture here is: replace them".into()));
             }
-            Examples::new(Features::Bytes(inputs), Targets::Classes(labels), features, format.classes.len())
+            Examples::new(Features::Bytes(inputs), Targets::Classes(labels), features, self.classes.len())
         }
     }
 

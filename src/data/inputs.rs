@@ -1,6 +1,6 @@
 //! What a model is to predict: images, rows of a table, arrays or IDX files, as the model reads them.
 
-use super::digit::{self, Frame};
+use super::digit::{self, Digit, Frame};
 use super::idx::Idx;
 use super::npy::Array;
 use super::{Color, Elements, Features, ImageFormat, Preprocessing, TableFormat, TestPart, csv, images};
@@ -17,13 +17,38 @@ pub struct Inputs {
     pub notices: Vec<String>,
     /// What is wrong with the rows of a table that are left out, a line each.
     pub problems: Vec<String>,
+    /// Where digits that were looked for are in their pictures; of other inputs nothing.
+    pub places: Vec<Option<Place>>,
 }
 
-/// How a picture is brought to the images of the IDX files that a model was trained on.
+impl Inputs {
+    fn of(names: Vec<String>, features: Features) -> Self {
+        let places = vec![None; names.len()];
+        Self { names, features, notices: Vec::new(), problems: Vec::new(), places }
+    }
+}
+
+/// Where a digit is in a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number in reading order, from 1.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Its row, from 1.
+    pub row: usize,
+    /// Left, top, width and height in pixels.
+    pub bounds: [u32; 4],
+}
+
+/// How a picture is brought to the images that a model was trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// As MNIST's digits are: the ink alone, bright on black, of one size, its centre of mass in the middle.
+    /// As MNIST's digits are: the ink alone, bright on black, of one size, its centre of mass in the middle. A picture
+    /// that is so already is taken as it is.
     Digit,
+    /// The same for each digit of several, row by row.
+    Digits,
     /// The whole picture, grey, resized.
     Whole,
 }
@@ -37,7 +62,7 @@ pub struct Reading<'a> {
     pub image: Option<[usize; 2]>,
     /// How the data were read that it was trained on; `None` for IDX files.
     pub preprocessing: Option<&'a Preprocessing>,
-    /// What becomes of pictures, where those were IDX files.
+    /// What becomes of pictures.
     pub fit: Fit,
 }
 
@@ -93,16 +118,20 @@ impl Reading<'_> {
             (kind, Some(Preprocessing::Table(format)), _) if kind == Kind::Other || bytes.starts_with(&GZIP) => {
                 rows(file, bytes, format)
             }
-            (Kind::Image, Some(Preprocessing::Images(format)), _) => Ok(Inputs {
-                names: vec![file.into()],
-                features: format.decode(file, bytes)?.into(),
-                notices: Vec::new(),
-                problems: Vec::new(),
-            }),
-            (Kind::Image, None, _) => {
-                let features = self.fitted(file, bytes)?.into();
-                Ok(Inputs { names: vec![file.into()], features, notices: Vec::new(), problems: Vec::new() })
+            (Kind::Image, Some(Preprocessing::Images(_) | Preprocessing::Arrays(_)) | None, Some(elements))
+                if self.fit != Fit::Whole =>
+            {
+                if elements != Elements::Bytes {
+                    let problem = "`fit` digit makes bytes of pictures, and the model reads arrays of float32: leave it away, \
+                                   and give it .npy arrays";
+                    return Err(Error::format(file, problem));
+                }
+                self.digits(file, bytes)
             }
+            (Kind::Image, Some(Preprocessing::Images(format)), _) => {
+                Ok(Inputs::of(vec![file.into()], format.decode(file, bytes)?.into()))
+            }
+            (Kind::Image, None, _) => Ok(Inputs::of(vec![file.into()], self.whole(file, bytes)?.into())),
             (Kind::Idx, _, Some(Elements::Bytes)) => {
                 let idx = Idx::new(file, bytes)?;
                 let (count, features) = (idx.shape()[0], idx.features());
@@ -110,14 +139,13 @@ impl Reading<'_> {
                     let problem = format!("an example has {features} features, not {} as in training", self.features);
                     return Err(Error::format(file, problem));
                 }
-                let (names, features) = (numbered(file, count), idx.read()?.into());
-                Ok(Inputs { names, features, notices: Vec::new(), problems: Vec::new() })
+                Ok(Inputs::of(numbered(file, count), idx.read()?.into()))
             }
             (Kind::Array, _, Some(elements)) => {
                 let array = Array::read(file, bytes)?;
                 array.check_features(elements, self.features)?;
                 let names = numbered(file, array.examples()?);
-                Ok(Inputs { names, features: array.into_features()?, notices: Vec::new(), problems: Vec::new() })
+                Ok(Inputs::of(names, array.into_features()?))
             }
             (kind, preprocessing, _) => {
                 // A picture by its name that is none by its first bytes is damaged, where the model reads pictures.
@@ -145,29 +173,73 @@ impl Reading<'_> {
         }
     }
 
+    /// Rows and columns of the grey images that the model was trained on.
+    fn grey(&self, file: &str) -> Result<[usize; 2]> {
+        let problem = "the model was not trained on grey images: it reads IDX files and .npy arrays";
+        let grey = self.image.filter(|[rows, columns]| rows * columns == self.features);
+        grey.ok_or_else(|| Error::format(file, problem))
+    }
+
     /// A picture as one of the images that the model was trained on.
-    fn fitted(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    fn whole(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+        let [rows, columns] = self.grey(file)?;
+        let [width, height] = [columns as u32, rows as u32];
+        let (color, classes, test) = (Color::Grey, Vec::new(), TestPart::default());
+        ImageFormat { width, height, color, classes, test }.decode(file, bytes)
+    }
+
+    /// The digits in a picture, or the one, as images that the model was trained on.
+    fn digits(&self, file: &str, bytes: &[u8]) -> Result<Inputs> {
         let error = |problem: String| Err(Error::format(file, problem));
-        let Some([rows, columns]) = self.image.filter(|[rows, columns]| rows * columns == self.features) else {
-            return error("the model was not trained on grey images: it reads IDX files and .npy arrays".into());
+        let [rows, columns] = match self.image {
+            Some([rows, columns]) if rows != columns => {
+                return error(format!(
+                    "`fit` digit is for square images, and the model's are {columns}x{rows}: say `fit` whole"
+                ));
+            }
+            Some([rows, columns]) if rows * columns < self.features => {
+                return error("`fit` digit is for grey images, and the model's have colours: say `fit` whole".into());
+            }
+            _ => self.grey(file)?,
         };
-        match self.fit {
-            Fit::Whole => {
-                let [width, height] = [columns as u32, rows as u32];
-                let (color, classes, test) = (Color::Grey, Vec::new(), TestPart::default());
-                ImageFormat { width, height, color, classes, test }.decode(file, bytes)
-            }
-            Fit::Digit if rows != columns => error(format!(
-                "`fit` digit is for square images, and the model's are {columns}x{rows}: say `fit` whole"
-            )),
-            Fit::Digit => {
-                let picture = images::decode_ink(file, bytes)?;
-                match digit::normalise(&picture, Frame::of_side(rows as u32)) {
-                    Some(pixels) => Ok(pixels),
-                    None => error("there is no digit to be seen: it is all of one shade".into()),
-                }
-            }
+        debug_assert_eq!(rows, columns);
+        let picture = images::decode_ink(file, bytes)?;
+        let frame = Frame::of_side(rows as u32);
+        if let Some(pixels) = digit::as_it_is(&picture, frame) {
+            return Ok(Inputs::of(vec![file.into()], pixels.into()));
         }
+        let digits = match self.fit {
+            Fit::Digits => digit::digits(&picture, frame),
+            Fit::Digit | Fit::Whole => digit::digit(&picture, frame).into_iter().collect(),
+        };
+        if digits.is_empty() {
+            return error(
+                "there is no digit to be seen: it is all of one shade, or what is there has more holes than an 8"
+                    .into(),
+            );
+        }
+        let count = digits.len();
+        let mut inputs = Inputs::of(vec![file.into(); count], Features::Bytes(Vec::new()));
+        let wide = |(at, digit): (usize, &Digit)| digit.is_wide.then(|| (at + 1).to_string());
+        let wide: Vec<String> = digits.iter().enumerate().filter_map(wide).collect();
+        if !wide.is_empty() {
+            inputs.notices.push(match count {
+                1 => format!("{file}: what is there is wide: digits that touch are read as one"),
+                _ => format!(
+                    "{file}: digits that touch are read as one: see the wide ones, {} in reading order",
+                    wide.join(", ")
+                ),
+            });
+        }
+        let place = |(at, digit): (usize, &Digit)| Place {
+            number: at + 1,
+            of: count,
+            row: digit.row + 1,
+            bounds: digit.bounds,
+        };
+        inputs.places = digits.iter().enumerate().map(|digit| Some(place(digit))).collect();
+        inputs.features = digits.into_iter().flat_map(|digit| digit.pixels).collect::<Vec<u8>>().into();
+        Ok(inputs)
     }
 }
 
@@ -225,7 +297,7 @@ fn joined(file: &str, parts: Vec<csv::Inputs>, problems: Vec<String>) -> Inputs 
             }
         }
     }
-    Inputs { names, features: Features::Floats(features), notices, problems }
+    Inputs { notices, problems, ..Inputs::of(names, Features::Floats(features)) }
 }
 
 fn numbered(file: &str, count: usize) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::inputs::Reading;
 use super::preprocessing::{Preprocessing, TestPart};
 use super::{Data, Examples, TEST_STREAM, choose, csv, folder, images, npy, store, test_part};
 use crate::error::{Error, Result};
@@ -184,6 +185,20 @@ pub fn load_test(
             measured(examples, Part::All, Some(notice), notices)
         }
     }
+}
+
+/// Loads a folder of pictures for a model of IDX files: each folder in it is a class, by its number. Its own test part is
+/// measured, if it has one.
+///
+/// # Errors
+/// [`Error::Format`] with the path of what is no class of the model, or of pictures none of which can be read;
+/// [`Error::Io`].
+pub fn load_pictures(spec: &str, reading: &Reading<'_>, outputs: usize) -> Result<Measured> {
+    let (examples, notices) = images::numbered(Path::new(spec), reading, outputs)?;
+    let (name, image, train) = (spec.into(), reading.image, examples.clone());
+    let data =
+        Data { name, train, test: examples, preprocessing: None, image, notices, target_rule: None, table: None };
+    Ok(Measured { data, part: Part::All, notice: None })
 }
 
 /// Loads every example outside a separate test part, and notices about them.
