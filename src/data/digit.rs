@@ -652,6 +652,41 @@ mod tests {
     }
 
     #[test]
+    fn what_has_the_form_already_is_taken_as_it_is() {
+        let picture = seven([200, 200], [50.0, 50.0, 60.0, 100.0], 0.12, plain);
+        let expected = normalise(&picture, MNIST).unwrap();
+        let bright = GrayImage::from_raw(28, 28, expected.clone()).unwrap();
+        let mut dark = bright.clone();
+        imageops::invert(&mut dark);
+        assert_eq!(as_it_is(&bright, MNIST), Some(expected.clone()));
+        assert_eq!(as_it_is(&dark, MNIST), Some(expected));
+        // Of another size, too small a digit, none, and nothing but ink.
+        assert_eq!(as_it_is(&picture, MNIST), None);
+        for small in [
+            seven([28, 28], [10.0, 8.0, 6.0, 12.0], 0.15, |_, _, ink| if ink { 255.0 } else { 0.0 }),
+            GrayImage::new(28, 28),
+            GrayImage::from_pixel(28, 28, Luma([255])),
+        ] {
+            assert_eq!(as_it_is(&small, MNIST), None);
+        }
+    }
+
+    #[test]
+    fn holes_are_paper_that_ink_surrounds() {
+        let ring = |x: usize, y: usize, [left, top]: [usize; 2]| {
+            let (x, y) = (x.wrapping_sub(left), y.wrapping_sub(top));
+            x < 6 && y < 6 && (x == 0 || y == 0 || x == 5 || y == 5)
+        };
+        for count in 0..4 {
+            let places = [[2, 2], [7, 2], [7, 7], [2, 20]];
+            let is_ink = |at: usize| places[..count].iter().any(|&place| ring(at % 28, at / 28, place));
+            let image: Vec<u8> = (0..784).map(|at| if is_ink(at) { 255 } else { 0 }).collect();
+            assert_eq!(holes(&image, 28), count);
+        }
+        assert!(digit(&GrayImage::from_pixel(60, 60, Luma([200])), MNIST).is_none());
+    }
+
+    #[test]
     fn frames_keep_the_proportion_of_mnist_but_for_the_bundled_digits() {
         assert_eq!(Frame::of_side(28), MNIST);
         assert_eq!(Frame::of_side(8), Frame { side: 8, digit: 8 });
