@@ -275,7 +275,7 @@ fn fit_digit_is_for_square_grey_images_of_any_model_and_refused_with_a_word_by_o
         let run = softstep(folder, &[&["train", "--backend", "cpu", "-q"], arguments].concat());
         assert_eq!(run.code, 0, "{run:?}");
     };
-    train(&["--data", "grey", "--image-size", "8", "--out", "grey run"]);
+    train(&["--data", "grey", "--image-size", "8", "--color", "grey", "--out", "grey run"]);
     train(&["--data", "colour", "--image-size", "8", "--color", "rgb", "--out", "colour run"]);
     fs::write(folder.join("table.csv"), "a,kind\n".to_string() + &"1.5,x\n2.5,y\n".repeat(40)).unwrap();
     train(&["--data", "table.csv", "--target", "kind", "--out", "table run"]);

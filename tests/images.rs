@@ -585,6 +585,6 @@ fn the_command_refuses_what_does_not_go_with_images() {
     refused(
         &["eval", "--model", "digits", "--data", "shapes"],
         1,
-        "--data shapes is a folder of images, and digits/mo",
+        "shapes/circles: it is none of the classes 0, 1, 2",
     );
 }
