@@ -5,7 +5,9 @@ use crate::backend::Inference;
 use crate::checkpoint;
 use crate::cpu::CpuModel;
 use crate::data::{Examples, Features, Preprocessing, Targets};
-use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::error::Error;
+use crate::error::Result;
 use crate::loss::Loss;
 use crate::model::{Architecture, Parameters};
 use crate::model_file::{self, Metadata};
@@ -56,7 +58,7 @@ impl Model {
     /// Reads a model from the bytes of a model file, or of a checkpoint; `name` is the file's name in errors.
     ///
     /// # Errors
-    /// [`Error::Format`] with the problem, if the file is damaged or none of softstep's.
+    /// [`Format`](crate::Error::Format) with the problem, if the file is damaged or none of softstep's.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self> {
         if checkpoint::is_checkpoint(bytes) {
             let (of_run, state) = checkpoint::from_safetensors(name, bytes)?;
@@ -74,7 +76,7 @@ impl Model {
     /// Writes the model as the bytes of a safetensors file; equal models give equal bytes.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a parameter is infinite or not a number.
+    /// [`Invalid`](crate::Error::Invalid) if a parameter is infinite or not a number.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         model_file::to_safetensors(&self.parameters, &self.metadata)
     }
@@ -132,7 +134,7 @@ impl Model {
     /// model was trained on.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the features are not those of whole examples.
+    /// [`Invalid`](crate::Error::Invalid) if the features are not those of whole examples.
     pub fn predict(&self, features: impl Into<Features>) -> Result<Vec<Prediction>> {
         let examples = self.unlabelled(features.into())?;
         let outputs = CpuModel::new(&self.parameters, self.loss())?.outputs(&examples)?;
