@@ -207,7 +207,7 @@ fn the_command_refuses_what_the_adapter_does_not_allow_and_leaves_no_run_folder(
     // Weights of [65, hidden], and activations of [1438, hidden], too large for a buffer.
     let (wide, high) = ((most / (4 * 65) + 4).to_string(), (most / (4 * 1438) + 4).to_string());
     for (settings, flag) in [
-        (&[wide.as_str()][..], "use smaller `hidden`"),
+        (&[wide.as_str()][..], "use smaller --hidden"),
         (&[&high, "--batch-size", "1438"], "use a smaller --batch-size"),
     ] {
         let run = binary::softstep(folder.path(), &[&train[..], settings].concat());
