@@ -262,8 +262,8 @@ fn holes(image: &[u8], side: u32) -> usize {
                 }
             }
         }
-        // A pixel alone is a gap between strokes.
-        count += usize::from(size > 1);
+        // Some pixels are a gap between strokes.
+        count += usize::from(size > 3);
     }
     count.saturating_sub(1)
 }
