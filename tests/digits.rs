@@ -138,14 +138,15 @@ fn nine_of_ten_digits_are_right_on_ruled_and_squared_paper_on_tables_in_lines_an
     }
     assert!(all[0] >= 0.9 * all[1], "{all:?}");
 
-    // No digit: blank paper is refused, and of scribbles most.
+    // No digit: blank paper is refused or called none, and of scribbles half.
     let mut random = Random(5);
     let papers = [Paper::Plain, Paper::Ruled(70), Paper::Squared(70), Paper::Table(4)];
     for (at, paper) in papers.into_iter().enumerate() {
         let file = format!("blank {at}.png");
         Strokes::new(400, 300).photo(Pen::Pencil, paper, &mut random).save(folder.join(&file)).unwrap();
         let run = predict(&[&file]);
-        assert!(run.code == 1 && run.stderr.contains("no digit to be seen"), "{paper:?}: {run:?}");
+        let is_none = run.code == 0 && run.json_lines().iter().all(|line| line["no_digit"] == true);
+        assert!(is_none || run.stderr.contains("no digit to be seen"), "{paper:?}: {run:?}");
     }
     let files: Vec<String> = (0..20).map(|at| format!("scribble {at}.png")).collect();
     for file in &files {
