@@ -21,7 +21,7 @@ pub(super) fn program_backward(activation: Option<Activation>, overlap: bool) ->
     let entry = if overlap { "max_pool_backward" } else { "max_pool_backward_apart" };
     let backward = [part!("element/d_inputs"), part!("max_pool_backward")];
     let parts = [&PARTS, backward.as_slice(), activation::parts(activation)].concat();
-    Program::new(entry, &[activation::suffix(activation)], entry, parts)
+    Program::new("max_pool_backward", &[activation::suffix(activation)], entry, parts)
 }
 
 /// The maximum of each window and channel.
