@@ -21,6 +21,8 @@ use paper::Sheet;
 const WORKING_SIDE: u32 = 160;
 /// Longest side of the copy in which digits are looked for, in pixels.
 const LARGE_SIDE: u32 = 640;
+/// Least height of a digit in that copy, in pixels; what is left of lines is smaller.
+const SMALLEST: usize = 8;
 /// Half-width of the closing window in the working copy; strokes must be narrower than the window.
 const REACH: usize = 24;
 /// Least contrast between paper and ink, in grey levels of 255; anything fainter is no ink.
@@ -156,7 +158,8 @@ impl<'a> Page<'a> {
         let mut contrast = contrast(&clean, (REACH * longer as usize).div_ceil(WORKING_SIDE as usize));
         let is_ruled = lines::removed(&mut clean, &mut contrast);
         let pieces = full_ink(&contrast.ink).map(|ink| Pieces::of(&ink)).unwrap_or_default();
-        let marks = marks::marks(&pieces);
+        let mut marks = marks::marks(&pieces);
+        marks.retain(|mark| mark.corners[3] - mark.corners[1] >= SMALLEST);
         Self { picture, sheet, upright, clean, contrast, is_ruled, pieces, marks }
     }
 
@@ -177,6 +180,8 @@ impl<'a> Page<'a> {
         match self.marks.iter().max_by_key(area) {
             // Of a ruled page the mark alone: what is left of the lines does not matter.
             Some(mark) if self.is_ruled || self.marks.len() > 1 => self.marked(mark, self.alone(mark), frame),
+            // What is left of lines is no digit.
+            None if self.is_ruled => None,
             mark => {
                 let paper = self.upright.as_ref().unwrap_or(self.picture).clone();
                 self.marked(mark.unwrap_or(&whole), paper, frame)
@@ -262,8 +267,8 @@ fn holes(image: &[u8], side: u32) -> usize {
                 }
             }
         }
-        // A pixel alone is a gap between strokes.
-        count += usize::from(size > 1);
+        // Some pixels are a gap between strokes.
+        count += usize::from(size > 3);
     }
     count.saturating_sub(1)
 }

@@ -191,7 +191,11 @@ impl Reading<'_> {
     /// The digits in a picture, or the one, as images that the model was trained on.
     fn digits(&self, file: &str, bytes: &[u8]) -> Result<Inputs> {
         let error = |problem: String| Err(Error::format(file, problem));
-        let [rows, columns] = match self.image {
+        // A model of arrays does not say how many columns their images had; square ones are told by their size.
+        let side = self.features.isqrt();
+        let is_square_array =
+            matches!(self.preprocessing, Some(Preprocessing::Arrays(_))) && side * side == self.features;
+        let rows = match self.image {
             Some([rows, columns]) if rows != columns => {
                 return error(format!(
                     "`fit` digit is for square images, and the model's are {columns}x{rows}: say `fit` whole"
@@ -200,9 +204,9 @@ impl Reading<'_> {
             Some([rows, columns]) if rows * columns < self.features => {
                 return error("`fit` digit is for grey images, and the model's have colours: say `fit` whole".into());
             }
-            _ => self.grey(file)?,
+            None if is_square_array => side,
+            _ => self.grey(file)?[0],
         };
-        debug_assert_eq!(rows, columns);
         let picture = images::decode_ink(file, bytes)?;
         let frame = Frame::of_side(rows as u32);
         if let Some(pixels) = digit::as_it_is(&picture, frame) {
