@@ -22,6 +22,5 @@ guides! {
     benches: "../benches/README.md", "Speeds, and how they were measured.";
     peers: "../benches/peers/README.md", "The same work in PyTorch, JAX, Burn and Candle.";
     tests: "../tests/README.md", "The tests: their kinds, and what happens at every fault.";
-    fuzz: "../tests/fuzz/README.md", "Fuzzing of the parsers.";
     source: "README.md", "How softstep is built: the path of a step, a code map, and what never happens.";
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 use softstep::data::{self, Data, Progress};
 
 use crate::options::DataArgs;
-use crate::terminal::{notice, print_error_line, printable, style};
+use crate::terminal::{notice, print_error_line, printable, progress_bar, style};
 
 /// Longest path that a system accepts, in bytes.
 pub const MAX_PATH: usize = 4096;
@@ -63,9 +63,7 @@ fn download_bar(file: &str, total: Option<u64>) -> ProgressBar {
         Some(_) => "{prefix} {bar:12} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
         None => "{prefix} {decimal_bytes} {decimal_bytes_per_sec}",
     };
-    ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr())
-        .with_style(style(template))
-        .with_prefix(file.to_string())
+    progress_bar(total).with_style(style(template)).with_prefix(file.to_string())
 }
 
 impl Drop for Downloads {
@@ -93,7 +91,7 @@ impl TableProgress {
         const MOMENT: Duration = Duration::from_millis(500);
         if self.progress && self.bar.is_hidden() && self.started.elapsed() > MOMENT {
             self.progress = false;
-            self.bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr())
+            self.bar = progress_bar(Some(100))
                 .with_style(style("reading {prefix} {bar:16} {percent:>3} %"))
                 .with_prefix(self.file.clone());
         }

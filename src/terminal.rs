@@ -7,12 +7,12 @@
 //! with its model. If it cannot be written, on a full disk or a terminal that is gone, one notice and the exit code say
 //! so.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use softstep::Error;
 use softstep::backend::DeviceInfo;
@@ -153,6 +153,13 @@ pub fn printable_end(name: &str) -> String {
     let shown: String =
         name[from..].chars().collect::<Vec<_>>().chunks(40).map(|part| printable(&String::from_iter(part))).collect();
     if from > 0 { format!("…{shown}") } else { shown }
+}
+
+/// Creates a progress bar on standard error; a hidden one if that is no terminal.
+pub fn progress_bar(total: Option<u64>) -> ProgressBar {
+    let is_terminal = io::stderr().is_terminal();
+    let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    ProgressBar::with_draw_target(total, target)
 }
 
 /// Builds the style of a progress bar.

@@ -171,11 +171,11 @@ fn every_mistake_is_refused_with_file_line_and_column() {
     let constant: String = (0..40).map(|row| format!("{row}.5,{}\n", ["5", "5.0"][row % 2])).collect();
     let message = refused(&format!("a,b\n{constant}"), &regression);
     assert!(message.contains("the same target everywhere in its training part"), "{message}");
-    for (flag, categorical, ignore) in [("--categorical", &["kind"][..], &[][..]), ("--ignore", &[], &["kind"])] {
+    for (setting, categorical, ignore) in [("`categorical`", &["kind"][..], &[][..]), ("`ignore`", &[], &["kind"])] {
         let [categorical, ignore] =
             [categorical, ignore].map(|names| names.iter().map(|name| name.to_string()).collect());
         let message = refused(&flowers(), &TableOptions { categorical, ignore, ..options("kind") });
-        assert!(message.contains(&format!("{flag} kind: that is the column to learn")), "{message}");
+        assert!(message.contains(&format!("{setting} kind: that is the column to learn")), "{message}");
     }
     // Under some seed the only row of another class is a test row.
     let rows = format!("a,b\n{}1,y\n", "1,x\n2,x\n".repeat(10));
@@ -461,7 +461,7 @@ fn a_test_file_of_its_own_changes_no_statistic_and_is_what_is_measured() {
 
     for (text, expected) in [
         ("kind,size,colour\nrose,1,red\n", "column odd, quoted: there is no such column; it has kind, size, colour"),
-        ("size,colour,\"odd, quoted\"\n1,red,1\n", "--target kind: there is no such column"),
+        ("size,colour,\"odd, quoted\"\n1,red,1\n", "`target` kind: there is no such column"),
         (
             "size,colour,\"odd, quoted\",kind\n1,red,1,rose\n1,red,1,lily\n",
             "line 3, column \"kind\": \"lily\" is none of",

@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 use softstep::model_file::from_safetensors;
 use tempfile::TempDir;
 
-/// The runs, and the `parameters_sha256` of each in the end.
-const RUNS: [(&str, &str); 2] = [
-    ("table", "c9909ab39ba843c3508954c70a7260d1d5e63a04b806682db0e300aaa1a35d47"),
-    ("digits", "8d12150c61aea0baf21f1e0322187fd075fca8723cef765fbe6b770935237da1"),
-];
+/// The runs, and the `parameters_sha256` of each in the end. Products as small as the table's have been summed in another
+/// order since 0.2.0, the same one with vectors of any width.
+const RUNS: [(&str, Option<&str>); 2] =
+    [("table", None), ("digits", Some("8d12150c61aea0baf21f1e0322187fd075fca8723cef765fbe6b770935237da1"))];
 
 /// A copy of the files, as runs change their folders.
 fn files() -> TempDir {
@@ -82,7 +81,7 @@ fn runs_of_0_1_0_go_on_and_end_as_they_did() {
             assert!((actual - expected).abs() <= 1e-5 * expected.abs().max(0.1), "{run}: {actual} {expected}");
         }
         // To the bits, where the processor rounds as that one did.
-        if is_processor_of_the_files() {
+        if let Some(sha256) = sha256.filter(|_| is_processor_of_the_files()) {
             assert_eq!(done["parameters_sha256"], sha256, "{run}");
         }
     }

@@ -114,7 +114,7 @@ fn gaps_of_numbers_are_filled_with_the_mean_and_marked() {
         for row in floats(&data.train.inputs).chunks(3).chain(floats(&data.test.inputs).chunks(3)) {
             assert!(row[2] == 0.0 || row[1..] == [0.0, 1.0], "{gap:?}: {row:?}");
         }
-        says(&data, &["missing values in b (10)", "--missing drop"]);
+        says(&data, &["missing values in b (10)", "`missing` drop"]);
 
         let inputs = again(&data, format!("a,b\n1,{gap}\n1,12\n")).unwrap();
         assert_eq!(floats(&inputs.features)[1..3], [0.0, 1.0], "{gap:?}");
@@ -158,18 +158,18 @@ fn rows_with_gaps_are_left_out_or_refused_where_that_is_asked_for() {
     let with = |missing| TableOptions { missing, ..options("y") };
     let data = read(&text, &with(Missing::Drop));
     assert_eq!((data.train.len() + data.test.len(), data.train.features), (57, 2));
-    says(&data, &["3 of 60 rows", "a (1), b (2)", "--missing drop"]);
+    says(&data, &["3 of 60 rows", "a (1), b (2)", "`missing` drop"]);
     let inputs = again(&data, "a,b\n1,\n1,2\n").unwrap();
     assert_eq!((inputs.names, inputs.notices.len()), (vec!["new.csv:3".to_string()], 1));
 
     let error = refused(&text, &with(Missing::Refuse));
     assert!(error.contains("a (1, the first in line 6), b (2, the first in line 9)"), "{error}");
-    assert!(error.contains("--missing fill"), "{error}");
+    assert!(error.contains("`missing` fill"), "{error}");
     let data = read(rows(|index| format!("{},{}", some(index), index % 7)), &with(Missing::Refuse));
-    assert!(again(&data, "a,b\n1,\n").unwrap_err().to_string().contains("--missing refuse"));
+    assert!(again(&data, "a,b\n1,\n").unwrap_err().to_string().contains("`missing` refuse"));
     let error =
         refused(rows(|index| format!("{},{}", ["", "1"][index % 2], ["2", ""][index % 2])), &with(Missing::Drop));
-    assert!(error.contains("none is left; fill them with --missing fill"), "{error}");
+    assert!(error.contains("none is left; fill them with `missing` fill"), "{error}");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn rows_without_a_target_are_left_out_and_make_no_classes() {
     // Another word among many numbers is a mistake.
     let error = refused(numbers("unknown"), &options("y"));
     assert!(error.contains("line 7, column \"y\": \"unknown\" is no number (nor are 1 more)"), "{error}");
-    assert!(error.contains("--task classification"), "{error}");
+    assert!(error.contains("`task` classification"), "{error}");
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_file_without_names_is_noticed_and_its_columns_are_called_by_their_places() 
     let lines: String = (0..60).map(|index| format!("{}.5,{},{}\n", some(index), index % 7, index % 2)).collect();
     let data = read(&lines, &options("3"));
     assert_eq!((names(&data), data.train.len() + data.test.len()), (vec!["1", "2"], 60));
-    says(&data, &["numbers alone", "--no-header"]);
+    says(&data, &["numbers alone", "`no_header`"]);
     assert_eq!(format(&data).positions, Some(3));
     // With the target or without it.
     for new in ["3.5,1,0\n", "3.5,1\n"] {
@@ -335,9 +335,9 @@ fn a_file_without_names_is_noticed_and_its_columns_are_called_by_their_places() 
     let texts: String =
         (0..60).map(|index| format!("{}.1,{},{}\n", some(index), index % 7, ["q", "p"][index % 2])).collect();
     let error = refused(&texts, &options("y"));
-    assert!(error.contains("say --no-header and --target 3"), "{error}");
+    assert!(error.contains("say `no_header` and `target` 3"), "{error}");
     let data = read(&texts, &options("q"));
-    says(&data, &["numbers among its names", "--no-header"]);
+    says(&data, &["numbers among its names", "`no_header`"]);
     let data = read(&texts, &TableOptions { no_header: true, ..options("3") });
     assert_eq!((classes(&data), data.train.len() + data.test.len()), (vec!["p", "q"], 60));
     // Names that count up are names, as pandas writes those of an array; and years are, if one is the target.
@@ -403,7 +403,7 @@ fn columns_with_a_name_twice_or_too_many_texts_are_told_apart_or_left_out() {
 
     let data = read(rows(|index| format!("person {index},{}", some(index))), &options("y"));
     assert_eq!(names(&data), ["b"]);
-    says(&data, &["nearly every row has a text of its own", "--use a"]);
+    says(&data, &["nearly every row has a text of its own", "`used` a"]);
     let used = read(
         rows(|index| format!("person {index},{}", some(index))),
         &TableOptions { used: vec!["a".into()], ..options("y") },
@@ -436,7 +436,7 @@ fn everything_that_is_refused_is_named_at_once_with_flags_that_pass() {
         assert!(error.contains(part), "{error} lacks {part}");
     }
     let (_, flags) = error.split_once("pass with: ").unwrap();
-    assert_eq!(flags, "--categorical 'first one' --categorical 'odd, quoted' --ignore c");
+    assert_eq!(flags, "`categorical` 'first one' `categorical` 'odd, quoted' `ignore` c");
 
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("t.csv"), &table).unwrap();
@@ -467,7 +467,7 @@ fn what_is_learned_follows_rules_that_are_told() {
         let data = target(y);
         let told = data.target_rule.clone().unwrap();
         assert_eq!(data.preprocessing.as_ref().unwrap().has_classes(), is_class, "{told}");
-        assert!(told.contains(rule) && told.contains("--task"), "{told}");
+        assert!(told.contains(rule) && told.contains("`task`"), "{told}");
     }
     // One number is one class.
     assert_eq!(classes(&target(&|index| ["1", "1.0", "02"][index % 3].into())), ["1", "02"]);

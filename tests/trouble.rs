@@ -145,7 +145,7 @@ fn memory_that_is_not_there_is_refused_by_name() {
 }
 
 #[test]
-fn what_exceeds_a_limit_is_refused_with_the_number_and_the_flag_to_change() {
+fn what_exceeds_a_limit_is_refused_with_the_number_and_the_setting_to_change() {
     let gpu = gpu();
     let limits = gpu.limits();
     let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) as usize;
@@ -157,15 +157,15 @@ fn what_exceeds_a_limit_is_refused_with_the_number_and_the_flag_to_change() {
         assert!(parts.iter().all(|part| message.contains(part)), "{parts:?}: {message}");
         assert!(message.chars().any(|character| character.is_ascii_digit()), "{message}");
     };
-    refused(&[3, 2], most / 16 + 4, ["the logits", "smaller --batch-size", &most.to_string()]);
-    refused(&[3, 4, 2], most / 20, ["activations", "smaller --batch-size", "--hidden"]);
-    refused(&[3, most / 16 + 4, 2], 8, ["weights", "use smaller --hidden", &most.to_string()]);
-    refused(&[3, 2], usize::MAX, ["--batch-size", "smaller", "18446744073709551615"]);
+    refused(&[3, 2], most / 16 + 4, ["the logits", "smaller `batch_size`", &most.to_string()]);
+    refused(&[3, 4, 2], most / 20, ["activations", "smaller `batch_size`", "`hidden`"]);
+    refused(&[3, most / 16 + 4, 2], 8, ["weights", "use smaller `hidden`", &most.to_string()]);
+    refused(&[3, 2], usize::MAX, ["`batch_size`", "smaller", "18446744073709551615"]);
     // Fits the buffers, but not the grid.
     let workgroups = limits.max_compute_workgroups_per_dimension as usize;
     let batch = 64 * (workgroups + 1);
     if 32 * batch <= most {
-        refused(&[3, 2], batch, ["workgroups", "--batch-size", &workgroups.to_string()]);
+        refused(&[3, 2], batch, ["workgroups", "`batch_size`", &workgroups.to_string()]);
     }
 }
 

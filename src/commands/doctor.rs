@@ -243,7 +243,9 @@ fn dump_shaders(folder: &Path) -> Result<()> {
     for program in programs() {
         let way = program.parts.iter().find_map(|part| {
             let way = part.path.strip_prefix("matmul/")?.strip_suffix(".wgsl")?;
-            ["plain", "workgroup", "subgroup", "narrow"].contains(&way).then(|| format!(".{way}"))
+            ["plain", "workgroup", "subgroup", "narrow", "sliding", "sliding_sums"]
+                .contains(&way)
+                .then(|| format!(".{way}"))
         });
         let (name, entry) = (program.name, program.entry);
         let head = format!("// softstep {}, program {name}: entry point {entry}\n", env!("CARGO_PKG_VERSION"));

@@ -1,6 +1,7 @@
 //! `softstep export`: a trained model for other programs, with its preprocessing.
 
 mod c;
+mod exported;
 mod onnx;
 mod torch;
 
@@ -13,12 +14,12 @@ use indicatif::HumanBytes;
 use serde_json::{Map, json};
 use softstep::any_backend::Device;
 use softstep::backend::{Evaluation, Inference};
-use softstep::data::{ArrayFormat, Data, Elements, Measured, Part, Preprocessing, Scale, TableFormat};
-use softstep::loss::{Link, Loss};
+use softstep::data::{Data, Measured, Part};
+use softstep::loss::Loss;
 use softstep::model::{Parameters, check_fit};
 use softstep::model_file::{self, Metadata};
-use softstep::plan::Plan;
 
+use self::exported::Export;
 use super::eval;
 use crate::format::{counted, figure, percent};
 use crate::quality::quality;
@@ -73,101 +74,6 @@ numbers. What differs between them is in src/commands/README.md.";
 
 /// Part of the [`title`](Export::title), by which files are recognised that may be replaced.
 const MARK: &str = " that softstep ";
-
-/// A model to export, with what is known of it.
-pub struct Export<'a> {
-    model: &'a Model,
-    plan: Plan,
-    input: Input<'a>,
-    output: Output,
-    /// Accuracy, R² or the like on the test part, in words.
-    accuracy: Option<String>,
-}
-
-/// Input of a model for one example.
-enum Input<'a> {
-    /// Bytes of an image, `[height, width, channels]`.
-    Image([usize; 3]),
-    /// Bytes in a row.
-    Bytes(usize),
-    /// Numbers in a row.
-    Numbers(usize),
-    /// Columns of a table.
-    Table(&'a TableFormat),
-}
-
-/// Meaning of a model's outputs.
-enum Output {
-    /// Logits of these classes.
-    Probabilities(Vec<String>),
-    /// One logit: that of the second of two classes.
-    Binary(Vec<String>),
-    /// One-hot estimates for these classes, by mean squared error.
-    Scores(Vec<String>),
-    /// Real values, standardised if there is a scale.
-    Values { count: usize, scale: Option<Scale>, target: Option<String> },
-}
-
-impl<'a> Export<'a> {
-    fn new(model: &'a Model, accuracy: Option<String>) -> Self {
-        let Model { parameters, loss, preprocessing, image, .. } = model;
-        let features = parameters.features();
-        let image = image.filter(|[height, width]| height * width > 0 && features.is_multiple_of(height * width));
-        let bytes = match image {
-            Some([height, width]) => Input::Image([height, width, features / (height * width)]),
-            None => Input::Bytes(features),
-        };
-        let input = match preprocessing {
-            Some(Preprocessing::Table(table)) => Input::Table(table),
-            Some(Preprocessing::Arrays(ArrayFormat { elements: Elements::Numbers, .. })) => Input::Numbers(features),
-            Some(Preprocessing::Images(_) | Preprocessing::Arrays(_)) | None => bytes,
-        };
-        let outputs = parameters.outputs();
-        let preprocessing = preprocessing.as_ref();
-        let output = if preprocessing.is_none_or(Preprocessing::has_classes) {
-            let count = if loss.link() == Link::Sigmoid { 2 } else { outputs };
-            let names = preprocessing.and_then(Preprocessing::class_names);
-            let names = names.map_or_else(|| (0..count).map(|class| class.to_string()).collect(), <[String]>::to_vec);
-            match loss.link() {
-                Link::Softmax => Output::Probabilities(names),
-                Link::Sigmoid => Output::Binary(names),
-                Link::Identity => Output::Scores(names),
-            }
-        } else {
-            let scale = preprocessing.and_then(Preprocessing::target_scale);
-            let target = preprocessing.and_then(Preprocessing::target).map(String::from);
-            Output::Values { count: outputs, scale, target }
-        };
-        Self { model, plan: Plan::new(&parameters.architecture), input, output, accuracy }
-    }
-
-    /// Names of the classes, if the model has any.
-    fn classes(&self) -> Option<&[String]> {
-        match &self.output {
-            Output::Probabilities(classes) | Output::Binary(classes) | Output::Scores(classes) => Some(classes),
-            Output::Values { .. } => None,
-        }
-    }
-
-    /// A line that says what the model is.
-    fn title(&self) -> String {
-        let what = if self.classes().is_some() { "A classifier" } else { "A regression" };
-        format!("{what} that softstep {} exported, trained on {}.", env!("CARGO_PKG_VERSION"), self.model.data)
-    }
-
-    /// What a program may want to know of the model, by names.
-    fn facts(&self) -> Vec<(&'static str, String)> {
-        let mut facts = vec![
-            ("producer", format!("softstep {}", env!("CARGO_PKG_VERSION"))),
-            ("data", self.model.data.clone()),
-            ("loss", self.model.loss.name().to_string()),
-            ("sha256", self.model.parameters.sha256()),
-        ];
-        facts.extend(self.classes().map(|classes| ("classes", json!(classes).to_string())));
-        facts.extend(self.accuracy.clone().map(|accuracy| ("accuracy", accuracy)));
-        facts
-    }
-}
 
 /// Writes the forms that the options ask for.
 pub fn run(args: &ExportArgs) -> Result<()> {
@@ -327,6 +233,8 @@ pub fn evaluate(parameters: &Parameters, loss: Loss, data: &Data) -> Result<Eval
 mod tests {
     use softstep::data::{Column, Encoding, Form, Missing, TargetEncoding, TestPart};
     use softstep::model::{Architecture, Shape, parse_layers};
+
+    use softstep::data::{Preprocessing, Scale, TableFormat};
 
     use super::*;
 

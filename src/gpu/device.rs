@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::kernels::Matmul;
 use crate::backend::DeviceInfo;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 
 /// Advice for a machine without an adapter.
 pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapter (on Debian and Ubuntu: \
@@ -188,7 +188,10 @@ impl Gpu {
         };
         match place.and_then(|position| entries.into_iter().nth(position)) {
             Some(entry) => Self::open_entry(entry).await,
-            None => Err(Error::NoAdapter(format!("no adapter matches {name:?}; there are: {}", list.join(", ")))),
+            None => {
+                let name = printable(name, 60);
+                Err(Error::NoAdapter(format!("no adapter matches {name:?}; there are: {}", list.join(", "))))
+            }
         }
     }
 

@@ -117,7 +117,7 @@ impl Strokes {
         let (tilt, first) = (random.between(-0.025, 0.025), random.between(0.0, 30.0));
         let (every, breadth) = (random.between(34.0, 44.0), random.between(0.8, 1.2));
         let turn = if let Paper::Table(degrees) = paper { (degrees as f32).to_radians() } else { 0.0 };
-        let table = [random.between(50.0, 85.0), random.between(0.0, 6.28)];
+        let table = [random.between(50.0, 85.0), random.between(0.0, std::f32::consts::TAU)];
         let mut picture = GrayImage::from_fn(width as u32, height as u32, |x, y| {
             let (mut x, mut y) = (x as f32, y as f32);
             let (share_x, share_y) = (x / width as f32, y / height as f32);

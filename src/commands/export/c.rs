@@ -12,7 +12,7 @@ use softstep::model::{Activation, Parameters, Weights};
 use softstep::plan::{Node, Operation, Plan};
 use softstep::reference::BATCH_NORM_EPSILON;
 
-use super::{Export, Input, Output};
+use super::exported::{Export, Input, Output};
 use crate::format::counted;
 
 /// Most weights of a header: compilers take long over larger ones.
@@ -213,7 +213,7 @@ impl Header<'_> {
         );
         let comment: String =
             lines.iter().map(|line| format!(" * {}", comment(line)).trim_end().to_owned() + "\n").collect();
-        let _ = write!(self.text, "/* {} */\n", comment.trim_start_matches(" * "));
+        let _ = writeln!(self.text, "/* {} */", comment.trim_start_matches(" * "));
         self.lines("#ifndef $_H\n#define $_H\n\n#include <math.h>\n#include <stdint.h>\n\n");
     }
 

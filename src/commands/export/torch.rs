@@ -5,7 +5,7 @@ use softstep::data::{Column, Encoding, Form, TableFormat, csv};
 use softstep::error::printable;
 use softstep::model::{Activation, Layer, Shape};
 
-use super::{Export, Input, Output};
+use super::exported::{Export, Input, Output};
 
 /// Writes the module of a model.
 pub fn to_torch(export: &Export<'_>) -> String {

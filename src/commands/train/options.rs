@@ -471,7 +471,7 @@ const OWN_DATA: [(&str, &[Kind]); 11] = [
     ("test", &[Kind::Table, Kind::Images, Kind::Arrays]),
 ];
 
-/// The options on the command line of `command` by the names of their fields, with their flags.
+/// Returns the options on the command line of `command`: the names of their fields, with their flags.
 pub fn given(command: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, String> {
     let on_command_line =
         |id: &str| matches.ids().any(|given| given == id) && matches.value_source(id) == Some(ValueSource::CommandLine);
@@ -482,7 +482,7 @@ pub fn given(command: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, 
         .collect()
 }
 
-/// The first flag among `given` that is for people's own data, but not of this kind; and for which kinds.
+/// Returns the first of the `given` flags that does not suit this kind of data, and the kinds that it is for.
 pub fn unfit(given: &BTreeMap<String, String>, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
     let unfit = OWN_DATA.iter().filter(|(_, kinds)| kind.is_none_or(|kind| !kinds.contains(&kind)));
     unfit.filter_map(|(field, kinds)| Some((given.get(*field)?.as_str(), *kinds))).next()

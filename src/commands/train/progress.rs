@@ -19,13 +19,12 @@
 //!
 //! Losses are means, cross-entropies in nats; an `rmse` (root mean squared error) is in the target's own units; accuracies shares in 0..1; a number that is not finite is `null`.
 
-use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use comfy_table::Cell;
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::json;
 use softstep::backend::DeviceInfo;
@@ -42,8 +41,8 @@ use crate::quality::{error_text, example_unit, guess_text, quality, rmse};
 use crate::run::metrics::{EpochLine, TestLine, ValidationLine};
 use crate::run::results::{Profile, Timings, VerifiedSteps};
 use crate::terminal::{
-    DeviceLine, device_line, field, line, notice, notice_with_command, path_text, print, print_event, printable, right,
-    style, table,
+    DeviceLine, device_line, field, line, notice, notice_with_command, path_text, print, print_event, printable,
+    progress_bar, right, style, table,
 };
 
 /// Description of a training run, for the header and the results.
@@ -90,14 +89,7 @@ pub struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// Prints the header of a run of `steps` steps.
     pub fn new(run: Header<'a>, steps: usize, json: bool, quiet: bool, started: Instant) -> Self {
-        let bar = ProgressBar::with_draw_target(
-            Some(steps as u64),
-            if quiet || !io::stderr().is_terminal() {
-                ProgressDrawTarget::hidden()
-            } else {
-                ProgressDrawTarget::stderr()
-            },
-        );
+        let bar = if quiet { ProgressBar::hidden() } else { progress_bar(Some(steps as u64)) };
         bar.set_style(style("{prefix}  {bar:16} {percent:>3} %"));
         // Not `set_position`, which draws: the header comes first.
         let bar = bar.with_position(run.resumed_from.unwrap_or(0) as u64);

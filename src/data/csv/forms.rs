@@ -19,7 +19,8 @@ pub(super) fn is_gap(text: &str) -> bool {
     }
 }
 
-/// Every text that [`is_gap`] recognises but the empty one, for programs that compare texts as they are.
+/// Every text that marks a missing value in a column of texts but the empty one, for programs that compare texts as
+/// they are.
 pub fn gap_texts() -> Vec<String> {
     let mut texts: Vec<String> = ["?", "-", "NA", "na"].map(String::from).to_vec();
     for gap in IN_ANY_CASE {
