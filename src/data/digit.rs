@@ -21,6 +21,8 @@ use paper::Sheet;
 const WORKING_SIDE: u32 = 160;
 /// Longest side of the copy in which digits are looked for, in pixels.
 const LARGE_SIDE: u32 = 640;
+/// Least size of a sheet without ink, as a share of the picture.
+const BLANK: f64 = 0.25;
 /// Least height of a digit in that copy, in pixels; what is left of lines is smaller.
 const SMALLEST: usize = 8;
 /// Half-width of the closing window in the working copy; strokes must be narrower than the window.
@@ -145,9 +147,15 @@ struct Page<'a> {
 
 impl<'a> Page<'a> {
     fn of(picture: &'a GrayImage) -> Self {
-        // A sheet without ink is none, but a broad stroke or a lamp.
-        let sheet = Sheet::find(picture).map(|sheet| Self::with(picture, Some(sheet)));
-        sheet.filter(|page| !page.marks.is_empty()).unwrap_or_else(|| Self::with(picture, None))
+        // A small sheet without ink is none, but a broad stroke or a lamp.
+        let page = Sheet::find(picture).map(|sheet| Self::with(picture, Some(sheet)));
+        let is_sheet = |page: &Self| {
+            let is_large = page
+                .sheet
+                .is_some_and(|sheet| sheet.area() >= BLANK * f64::from(picture.width()) * f64::from(picture.height()));
+            !page.marks.is_empty() || is_large && page.is_blank()
+        };
+        page.filter(is_sheet).unwrap_or_else(|| Self::with(picture, None))
     }
 
     fn with(picture: &'a GrayImage, sheet: Option<Sheet>) -> Self {
@@ -161,6 +169,11 @@ impl<'a> Page<'a> {
         let mut marks = marks::marks(&pieces);
         marks.retain(|mark| mark.corners[3] - mark.corners[1] >= SMALLEST);
         Self { picture, sheet, upright, clean, contrast, is_ruled, pieces, marks }
+    }
+
+    /// Returns true if there is no ink but specks.
+    fn is_blank(&self) -> bool {
+        self.pieces.all.iter().all(|piece| piece.corners[3] - piece.corners[1] < SMALLEST)
     }
 
     fn digits(&self, frame: Frame) -> Vec<Digit> {
@@ -180,8 +193,8 @@ impl<'a> Page<'a> {
         match self.marks.iter().max_by_key(area) {
             // Of a ruled page the mark alone: what is left of the lines does not matter.
             Some(mark) if self.is_ruled || self.marks.len() > 1 => self.marked(mark, self.alone(mark), frame),
-            // What is left of lines is no digit.
-            None if self.is_ruled => None,
+            // What is left of lines is no digit, nor is the edge of a sheet.
+            None if self.is_ruled || self.sheet.is_some() => None,
             mark => {
                 let paper = self.upright.as_ref().unwrap_or(self.picture).clone();
                 self.marked(mark.unwrap_or(&whole), paper, frame)

@@ -68,6 +68,15 @@ impl Sheet {
         })
     }
 
+    /// Its area in the picture, in pixels.
+    pub(super) fn area(&self) -> f64 {
+        let cross = |at: usize| {
+            let ([x, y], [next_x, next_y]) = (self.corners[at], self.corners[(at + 1) % 4]);
+            x * next_y - next_x * y
+        };
+        (0..4).map(cross).sum::<f64>() / 2.0
+    }
+
     fn longest(&self) -> f64 {
         let sides = (0..4).map(|at| distance(self.corners[at], self.corners[(at + 1) % 4]));
         sides.fold(0.0, f64::max)
