@@ -138,10 +138,9 @@ fn nine_of_ten_digits_are_right_on_ruled_and_squared_paper_on_tables_in_lines_an
     }
     assert!(all[0] >= 0.9 * all[1], "{all:?}");
 
-    // No digit: blank paper is refused or called none, and of scribbles half. Not so blank paper that lies crooked on a
-    // table: its edges are taken for ones.
+    // No digit: blank paper is refused or called none, and of scribbles half.
     let mut random = Random(5);
-    let papers = [Paper::Plain, Paper::Ruled(70), Paper::Squared(70)];
+    let papers = [Paper::Plain, Paper::Ruled(70), Paper::Squared(70), Paper::Table(4)];
     for (at, paper) in papers.into_iter().enumerate() {
         let file = format!("blank {at}.png");
         Strokes::new(400, 300).photo(Pen::Pencil, paper, &mut random).save(folder.join(&file)).unwrap();
