@@ -34,13 +34,13 @@ pub struct ImportArgs {
     /// The data.
     #[command(flatten)]
     data: DataArgs,
-    /// What to make of it if it is of one's own.
+    /// Options for people's own data.
     #[command(flatten)]
     own: OwnDataArgs,
     /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
     #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = layer_size, help_heading = "Model")]
     hidden: Vec<usize>,
-    /// What the hidden layers are followed by
+    /// Activation after each hidden layer
     #[arg(long, value_parser = activation(), default_value = "relu", help_heading = "Model")]
     activation: Activation,
     /// The network in the place of --hidden, as of `softstep train`; the last linear layer, to the classes, is implied

@@ -95,7 +95,7 @@ const NO_DIGITS: [&str; 2] = ["fashion-mnist", "kmnist"];
 pub struct Prediction {
     /// The file, with line or index.
     pub input: String,
-    /// Where it is in its picture, if that shows several digits.
+    /// Place of the digit in a picture of several digits.
     pub place: Option<Place>,
     /// True if no class is likely enough for a digit.
     pub is_no_digit: bool,

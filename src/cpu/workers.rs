@@ -97,7 +97,7 @@ pub fn split<'a>(
     })
 }
 
-/// What was asked for by [`limit_instruction_set`].
+/// Limit set by [`limit_instruction_set`].
 static LIMIT: OnceLock<Arch> = OnceLock::new();
 
 /// The instruction set that the backend computes with: the best of the processor's, or what it was limited to.
@@ -161,7 +161,7 @@ pub fn instruction_set() -> &'static str {
     }
 }
 
-/// How products are summed: what the bits of results depend on, beside the system's logarithms and powers.
+/// Name of the summation order of products. The bits of results depend on it, and on the system's logarithms and powers.
 pub fn arithmetic() -> &'static str {
     match lanes() {
         8 | 16 => "fused multiply-add",

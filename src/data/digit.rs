@@ -295,7 +295,7 @@ fn shrunk(picture: &GrayImage, longer: u32) -> Map {
     Map { width: small.width() as usize, values: small.into_raw().into_iter().map(f32::from).collect() }
 }
 
-/// What is thinner than the paper around it.
+/// Ink: values that are thinner than the paper around them.
 struct Contrast {
     /// The difference of each pixel to the paper, beyond that of most paper.
     ink: Map,

@@ -17,7 +17,7 @@ pub struct Inputs {
     pub notices: Vec<String>,
     /// What is wrong with the rows of a table that are left out, a line each.
     pub problems: Vec<String>,
-    /// Where digits that were looked for are in their pictures; of other inputs nothing.
+    /// Places of digits in their pictures; `None` for other inputs.
     pub places: Vec<Option<Place>>,
 }
 
@@ -28,12 +28,12 @@ impl Inputs {
     }
 }
 
-/// Where a digit is in a picture.
+/// Place of a digit in a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its number in reading order, from 1.
     pub number: usize,
-    /// How many there are.
+    /// Number of digits in the picture.
     pub of: usize,
     /// Its row, from 1.
     pub row: usize,
@@ -41,7 +41,7 @@ pub struct Place {
     pub bounds: [u32; 4],
 }
 
-/// How a picture is brought to the images that a model was trained on.
+/// Conversion of a picture to the images that a model was trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// As MNIST's digits are: the ink alone, bright on black, of one size, its centre of mass in the middle. A picture
@@ -62,7 +62,7 @@ pub struct Reading<'a> {
     pub image: Option<[usize; 2]>,
     /// How the data were read that it was trained on; `None` for IDX files.
     pub preprocessing: Option<&'a Preprocessing>,
-    /// What becomes of pictures.
+    /// Conversion of pictures.
     pub fit: Fit,
 }
 

@@ -88,7 +88,7 @@ impl<'a> Export<'a> {
         format!("{what} that softstep {} exported, trained on {}.", env!("CARGO_PKG_VERSION"), self.model.data)
     }
 
-    /// What a program may want to know of the model, by names.
+    /// Facts about the model for programs, by name.
     pub fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![
             ("producer", format!("softstep {}", env!("CARGO_PKG_VERSION"))),

@@ -242,7 +242,7 @@ struct Builder {
     graph: GraphProto,
     /// Names of tensors and operators that are taken.
     names: BTreeSet<String>,
-    /// What the next operators belong to: the prefix of their names, and a text for readers.
+    /// Group of the next operators: the prefix of their names, and a text for readers.
     place: (String, String),
     is_ml: bool,
 }
@@ -617,7 +617,7 @@ fn value_info(name: &str, dims: &[usize], element: Element, doc_string: String) 
     ValueInfo { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }), doc_string }
 }
 
-/// How a column is given to the model.
+/// Form of a column's input.
 fn described(column: &Column) -> String {
     let is = match (&column.encoding, column.form) {
         (Encoding::OneHot(_), _) => "a text without spaces around it; empty where it is missing",

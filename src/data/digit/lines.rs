@@ -11,7 +11,7 @@ const BREADTH: usize = 5;
 const STEEPEST: f64 = 0.27;
 /// Step between slopes that are tried.
 const SLOPE: f64 = 0.005;
-/// How far the slope of a line may be from that of most, as in perspective.
+/// Most difference between the slopes of a line and of most lines, as in perspective.
 const FAN: f64 = 0.04;
 /// Least part of a line that is seen, as a share of the width of the picture, where there are [`SEVERAL`].
 const SEEN: f32 = 0.5;
@@ -21,9 +21,9 @@ const SEEN_ALONE: f32 = 0.8;
 const SEVERAL: usize = 3;
 /// The most lines that are looked for.
 const MOST: usize = 80;
-/// How far a line may stray from a straight one, in pixels.
+/// Most deviation of a line from a straight one, in pixels.
 const STRAY: usize = 2;
-/// How much darker than the line the pen makes its surroundings, as a factor.
+/// Least contrast of a crossing pen's surroundings, as a factor of the line's.
 const PEN: f32 = 1.6;
 
 /// Paints over the lines in both directions, in the picture and in its ink; returns true if there are any.

@@ -1,14 +1,14 @@
-//! Which ink belongs together: digits side by side in a line, and lines below one another.
+//! Grouping of ink into digits, side by side in a line, and of lines below one another.
 
 use super::{Piece, Pieces, SPECK};
 
 /// Least height of a digit, as a share of that of most.
 const LEAST: f32 = 0.5;
-/// How far a part may be from the digit it belongs to, as a share of the height of most.
+/// Most distance of a part from its digit, as a share of the height of most digits.
 const NEAR: f32 = 0.25;
-/// How much of the narrower of two parts of one digit is below or above the other, as a share.
+/// Least share of the narrower of two parts of a digit that is below or above the other.
 const STACKED: f32 = 0.5;
-/// How far apart these may be, as a share of the height of most.
+/// Most distance between two such parts, as a share of the height of most digits.
 const STACKED_GAP: f32 = 0.15;
 /// Least overlap of the boxes of two strokes of one digit, as a share of the smaller.
 const CROSSED: f32 = 0.3;
