@@ -9,7 +9,7 @@ pub mod options;
 mod prepare;
 mod progress;
 mod resume;
-mod signals;
+pub mod signals;
 
 use std::process::ExitCode;
 use std::time::Instant;
