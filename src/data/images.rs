@@ -188,7 +188,7 @@ mod folder {
     use rayon::prelude::*;
 
     use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
-    use crate::data::inputs::Reading;
+    use crate::data::predict_inputs::Reading;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
     use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, test_part};
     use crate::error::{Error, Result};

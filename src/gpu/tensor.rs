@@ -1,6 +1,6 @@
 //! Tensors on the device: what stands between two nodes of the plan, for each example of a batch.
 
-use super::device::{Content, Gpu};
+use super::device::{BufferLabel, Gpu};
 use super::matrix::Matrix;
 use super::readback::read_buffer;
 use crate::error::Result;
@@ -154,7 +154,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Matrix::new`].
-    pub fn new(gpu: &Gpu, what: impl Into<Content>, rows: usize, layout: Layout) -> Result<Self> {
+    pub fn new(gpu: &Gpu, what: impl Into<BufferLabel>, rows: usize, layout: Layout) -> Result<Self> {
         let columns = layout.columns();
         let matrix = match layout.ones {
             true => Matrix::with_ones(gpu, what, rows, columns)?,

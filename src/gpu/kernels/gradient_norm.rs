@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::shader::part;
 
@@ -44,7 +44,7 @@ impl Clipping {
 }
 
 /// Adds the squares of a gradient, `[inputs + 1, outputs]`, to the sums.
-pub fn sum_of_squares(gpu: &Gpu, steps: &StepRecords, gradient: &Matrix, clipping: &Clipping) -> Kernel {
+pub fn sum_of_squares(gpu: &Gpu, steps: &StepUniformBuffer, gradient: &Matrix, clipping: &Clipping) -> Kernel {
     let [program, _] = programs();
     let bindings = [(3, Access::Read, &gradient.buffer), (4, Access::ReadWrite, &clipping.sums)];
     Kernel::new(gpu, &program, &clipping.constants(), steps, &bindings, grid(gradient))
@@ -52,7 +52,7 @@ pub fn sum_of_squares(gpu: &Gpu, steps: &StepRecords, gradient: &Matrix, clippin
 
 /// From the sums of all gradients to the coefficient, `min(1, max_norm / (norm + 1e-6))`, NaN where the norm is not
 /// finite; the sums are 0 then.
-pub fn clip_coefficient(gpu: &Gpu, steps: &StepRecords, clipping: &Clipping) -> Kernel {
+pub fn clip_coefficient(gpu: &Gpu, steps: &StepUniformBuffer, clipping: &Clipping) -> Kernel {
     let [_, program] = programs();
     let bindings = [(4, Access::ReadWrite, &clipping.sums), (5, Access::ReadWrite, &clipping.coefficient)];
     Kernel::new(gpu, &program, &clipping.constants(), steps, &bindings, Box::new(|_| [1, 1, 1]))

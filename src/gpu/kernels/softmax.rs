@@ -1,7 +1,7 @@
 //! Row-wise softmax.
 
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::shader::{Part, part};
 
@@ -13,7 +13,7 @@ pub(super) fn program() -> Program {
 }
 
 /// Logits become probabilities in place, `[batch, classes]`.
-pub fn softmax(gpu: &Gpu, steps: &StepRecords, logits: &Matrix) -> Kernel {
+pub fn softmax(gpu: &Gpu, steps: &StepUniformBuffer, logits: &Matrix) -> Kernel {
     let bindings = [(4, Access::ReadWrite, &logits.buffer)];
     Kernel::new(gpu, &program(), &constants(logits), steps, &bindings, row_grid())
 }

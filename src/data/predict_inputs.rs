@@ -1,6 +1,6 @@
 //! What a model is to predict: images, rows of a table, arrays or IDX files, as the model reads them.
 
-use super::digit::{self, Digit, Frame};
+use super::handwriting::{self, Digit, Frame};
 use super::idx::Idx;
 use super::npy::Array;
 use super::{Color, Elements, Features, ImageFormat, Preprocessing, TableFormat, TestPart, csv, images};
@@ -209,12 +209,12 @@ impl Reading<'_> {
         };
         let picture = images::decode_ink(file, bytes)?;
         let frame = Frame::of_side(rows as u32);
-        if let Some(pixels) = digit::as_it_is(&picture, frame) {
+        if let Some(pixels) = handwriting::as_it_is(&picture, frame) {
             return Ok(Inputs::of(vec![file.into()], pixels.into()));
         }
         let digits = match self.fit {
-            Fit::Digits => digit::digits(&picture, frame),
-            Fit::Digit | Fit::Whole => digit::digit(&picture, frame).into_iter().collect(),
+            Fit::Digits => handwriting::digits(&picture, frame),
+            Fit::Digit | Fit::Whole => handwriting::digit(&picture, frame).into_iter().collect(),
         };
         if digits.is_empty() {
             return error(

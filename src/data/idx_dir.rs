@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use mnist::{Mnist, MnistBuilder};
 use sha2::{Digest, Sha256};
 
+use super::catalog::Set;
 use super::idx::{self, Idx, Part, assemble, check_together, shape_text};
-use super::store::Set;
 use super::{Data, hexadecimal};
 use crate::error::{Error, Result};
 
