@@ -44,7 +44,7 @@ pub struct Set {
     losses: wgpu::Buffer,
     predictions: wgpu::Buffer,
     correct: wgpu::Buffer,
-    /// The one that reads the data set.
+    /// Kernel that reads the data set.
     first_kernel: Kernel,
     evaluate: Kernel,
 }

@@ -495,7 +495,7 @@ enum Choice {
     Categories(Texts),
     /// Numbers, and other texts that are mistakes.
     Odd(Form, Texts),
-    /// No values at all.
+    /// A column without values.
     Empty,
     /// Whole numbers that count up, one for each row.
     Index(Vec<f64>),

@@ -91,7 +91,7 @@ pub struct Measured {
 pub enum Part {
     /// The test part, which the model was not trained on.
     Test,
-    /// All examples.
+    /// All examples of the data.
     All,
 }
 

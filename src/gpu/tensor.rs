@@ -182,7 +182,7 @@ impl Tensor {
     /// The first `rows` rows, `[rows, shape]`.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub async fn read(&self, gpu: &Gpu, rows: usize) -> Result<Vec<f32>> {
         let stride = 4 * self.matrix.column_blocks();
         let padded: Vec<f32> = read_buffer(gpu, &self.matrix.buffer, 4 * (rows * stride) as u64).await?;

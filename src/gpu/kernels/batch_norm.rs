@@ -59,7 +59,7 @@ fn program(pass: &'static str, activation: Option<Activation>) -> Program {
 /// Room for the partial sums of a matrix `[2, channels]` over batches of so many pixels.
 ///
 /// # Errors
-/// What the device reports.
+/// Errors of the device.
 pub fn channel_sums(gpu: &Gpu, channels: &Matrix, pixels: usize) -> Result<PartialSums> {
     PartialSums::new(gpu, channels, (pixels / PART_PIXELS).clamp(1, PARTS))
 }

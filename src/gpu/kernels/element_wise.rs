@@ -115,12 +115,12 @@ fn kernel(
     Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_batch(blocks))
 }
 
-/// For a pass over so many blocks of each example, whole blocks of 4 examples.
+/// Returns the grid of a pass over so many blocks of each example, in whole blocks of 4 examples.
 pub(super) fn grid_of_batch(blocks: usize) -> Grid {
     grid_of_blocks(move |batch| batch.next_multiple_of(4) * blocks)
 }
 
-/// For a pass over so many blocks.
+/// Returns the grid of a pass over so many blocks.
 pub(super) fn grid_of_blocks(blocks: impl Fn(usize) -> usize + 'static) -> Grid {
     Box::new(move |batch| [blocks(batch as usize).div_ceil(64).clamp(1, WORKGROUPS) as u32, 1, 1])
 }

@@ -31,7 +31,8 @@ pub fn input_gradient<'a>(
     kernel(gpu, steps, d_outputs.into(), weights, (activations.into(), hidden.into()), d_inputs.into(), None)
 }
 
-/// The same of a convolution with this window; `d_outputs` has the layout [`Layout::gradient`].
+/// Computes the gradient by the inputs of a convolution with this window; `d_outputs` has the layout
+/// [`Layout::gradient`].
 #[expect(clippy::too_many_arguments, reason = "what a kernel reads and writes, one by one")]
 pub fn conv2d_input_gradient<'a>(
     gpu: &Gpu,

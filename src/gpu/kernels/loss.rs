@@ -45,7 +45,7 @@ impl LossKind {
         Self { loss: objective.loss, is_plain, has_values }
     }
 
-    /// Every kind.
+    /// Returns every kind.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         Loss::ALL.into_iter().flat_map(|loss| {
             let is_plain = if plain_shader(loss).is_some() { &[true, false][..] } else { &[false] };

@@ -20,7 +20,7 @@ impl Matmul {
         if self == Self::Subgroup { Self::SlidingSums } else { self }
     }
 
-    /// Its parts; `fused` is whether another part is the epilogue of a narrow product.
+    /// Returns the parts of the program; `fused` is true if another part is the epilogue of a narrow product.
     pub(super) fn parts(self, fused: bool) -> Vec<Part> {
         let mut parts = vec![part!("matmul/product")];
         parts.extend(match self {

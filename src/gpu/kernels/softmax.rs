@@ -5,7 +5,7 @@ use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::shader::{Part, part};
 
-/// What a kernel needs that works on rows of logits.
+/// Parts of kernels that work on rows of logits.
 const PARTS: [Part; 3] = [part!("step"), part!("outputs"), part!("softmax")];
 
 pub(super) fn program() -> Program {
@@ -22,7 +22,7 @@ pub(super) fn constants(logits: &Matrix) -> [(&'static str, f64); 2] {
     [("OUTPUTS", logits.columns as f64), ("OUTPUT_BLOCKS", logits.column_blocks() as f64)]
 }
 
-/// One invocation a row, blocks of rows whole.
+/// Returns the grid of one invocation for each row, in whole blocks of rows.
 pub(super) fn row_grid() -> Grid {
     Box::new(|batch| [batch.next_multiple_of(4).div_ceil(64), 1, 1])
 }

@@ -38,7 +38,7 @@ impl PartialSums {
     /// Room for so many.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub fn new(gpu: &Gpu, weights: &Matrix, parts: usize) -> Result<Self> {
         let bytes = 64 * (parts * weights.rows.div_ceil(4) * weights.column_blocks()) as u64;
         let content = BufferLabel { name: "partial sums of a gradient", remedy: "smaller layers" };
@@ -55,7 +55,7 @@ impl PartialSums {
     /// the device.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub fn of_conv2d(gpu: &Gpu, weights: &Matrix, places: usize) -> Result<Self> {
         let blocks = weights.rows.div_ceil(4) * weights.column_blocks();
         let most = (places / 4 / PART_DEPTH).max(2);
