@@ -9,7 +9,7 @@ use crate::commands::{
     serve, train,
 };
 use crate::flags::with_flags;
-use crate::options::Problem;
+use crate::options::{self, Problem};
 
 /// Train softmax classifiers on any GPU
 #[derive(Debug, Parser)]
@@ -131,7 +131,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
     match (&mut cli.command, Cli::command().find_subcommand(name)) {
         (Command::Train(args), Some(train)) => args.set_given(train, matches, &arguments[1..]),
-        (Command::Import(args), Some(import)) => args.given = train::options::given(import, matches),
+        (Command::Import(args), Some(import)) => args.given = options::given(import, matches),
         _ => {}
     }
     cli.command.check().map_err(|(kind, problem)| usage(name, kind, problem))?;

@@ -1,7 +1,7 @@
 //! Bodies of requests, read as the model reads files.
 
 use hyper::StatusCode;
-use softstep::data::inputs::{Fit, Inputs};
+use softstep::data::predict_inputs::{Fit, Inputs};
 
 use super::rows;
 use crate::commands::predict;

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 use softstep::backend::DeviceInfo;
-use softstep::data::inputs::Fit;
+use softstep::data::predict_inputs::Fit;
 use softstep::data::{Column, Encoding, Form, TableFormat};
 
 use crate::format::counted;

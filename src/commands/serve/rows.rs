@@ -9,7 +9,7 @@ use std::fmt;
 use csv::{QuoteStyle, Writer, WriterBuilder};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use softstep::data::inputs::{Fit, Inputs};
+use softstep::data::predict_inputs::{Fit, Inputs};
 use softstep::data::{Features, Form, TableFormat};
 
 use super::body::NAME;
