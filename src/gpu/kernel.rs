@@ -90,6 +90,10 @@ pub struct StepRecord {
     pub key: u32,
     /// Part of the depth that a dispatch of a matrix product starts with; 0 but where a product is split.
     pub first_part: u32,
+    /// Number of examples in the other shards of the batch; 0 for a whole batch.
+    pub others: u32,
+    /// Place in the batch of the first example.
+    pub batch_row: u32,
 }
 
 /// The step records of one submission; each dispatch sees one of them.
@@ -121,15 +125,25 @@ impl StepRecords {
         kernels: impl Iterator<Item = &'a Kernel> + Clone,
         profiler: Option<&Profiler>,
     ) -> wgpu::CommandEncoder {
+        let dispatches = (0..records.len()).flat_map(|record| kernels.clone().map(move |kernel| (record, kernel)));
+        self.record_each(gpu, records, dispatches, profiler)
+    }
+
+    /// Records dispatches, in order: each a kernel on one of `records`, by its number. As [`record`](Self::record).
+    pub(super) fn record_each<'a>(
+        &mut self,
+        gpu: &Gpu,
+        records: &[StepRecord],
+        dispatches: impl Iterator<Item = (usize, &'a Kernel)>,
+        profiler: Option<&Profiler>,
+    ) -> wgpu::CommandEncoder {
         let stride = self.stride as usize;
         for (record, bytes) in records.iter().zip(self.bytes.chunks_mut(stride)) {
             bytes[..size_of::<StepRecord>()].copy_from_slice(bytemuck::bytes_of(record));
         }
         gpu.queue.write_buffer(&self.buffer, 0, &self.bytes[..records.len() * stride]);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let dispatches = records.iter().enumerate().flat_map(|(index, record)| {
-            kernels.clone().map(move |kernel| (kernel, (index * stride) as u32, record.batch))
-        });
+        let dispatches = dispatches.map(|(record, kernel)| (kernel, (record * stride) as u32, records[record].batch));
         match profiler {
             None => {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -313,8 +327,8 @@ impl Pipeline {
 }
 
 /// Compiles what these kernels need, natively on all cores; [`Gpu::check`] tells what went wrong.
-pub(super) fn compile(gpu: &Gpu, kernels: &[Kernel]) {
-    let pipelines: Vec<&Pipeline> = kernels.iter().map(|kernel| &*kernel.pipeline).collect();
+pub(super) fn compile<'a>(gpu: &Gpu, kernels: impl Iterator<Item = &'a Kernel>) {
+    let pipelines: Vec<&Pipeline> = kernels.map(|kernel| &*kernel.pipeline).collect();
     #[cfg(not(target_arch = "wasm32"))]
     {
         use rayon::prelude::*;
