@@ -8,6 +8,7 @@ mod format;
 mod html;
 mod loading;
 mod model_summary;
+mod mpi;
 mod options;
 mod quality;
 mod run;
@@ -30,6 +31,11 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     let started = Instant::now();
     keep_mesa_quiet();
+    // Of the ranks of a run, the first one prints.
+    let trains = std::env::args_os().nth(1).is_some_and(|command| command == "train");
+    if trains && mpi::Launched::read().is_some_and(|launched| launched.rank > 0) {
+        terminal::be_silent();
+    }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
         .format(terminal::log_line)
         .init();

@@ -24,7 +24,7 @@ pub struct DataArgs {
 }
 
 /// The device.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
     /// auto takes a hardware GPU, else the CPU; gpu also a software adapter
