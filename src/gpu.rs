@@ -1,9 +1,11 @@
 //! The GPU backend: everything of a step runs on the device; the host records dispatches and reads losses.
 
+mod compiler;
 mod data_set;
 pub mod device;
 pub mod kernel;
 pub mod kernels;
+pub mod matmul;
 pub mod matrix;
 mod network;
 #[cfg(not(target_arch = "wasm32"))]
@@ -12,14 +14,15 @@ pub mod profile;
 pub mod readback;
 pub mod self_test;
 pub mod tensor;
+mod uniforms;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
+pub use device::{AdapterChoice, AdapterEntry, BufferLabel, Gpu, REMEDY, adapters};
 
 use data_set::{DataSet, EXAMPLES};
-use kernel::{Kernel, StepRecord, StepRecords};
+use kernel::{Kernel, StepUniformBuffer, StepUniforms};
 use kernels::{LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
 use network::{Network, TrainingParts, TrainingStep};
@@ -44,7 +47,7 @@ pub struct Set {
     losses: wgpu::Buffer,
     predictions: wgpu::Buffer,
     correct: wgpu::Buffer,
-    /// The one that reads the data set.
+    /// Kernel that reads the data set.
     first_kernel: Kernel,
     evaluate: Kernel,
 }
@@ -56,7 +59,7 @@ pub struct GpuModel {
     /// Evaluation, but for the kernel that reads the data set.
     later_kernels: Vec<Kernel>,
     softmax: Kernel,
-    steps: StepRecords,
+    steps: StepUniformBuffer,
     loss: Loss,
 }
 
@@ -78,10 +81,10 @@ pub struct GpuBackend {
     /// Set when a step failed in which other ranks had a part: nobody knows how far it went.
     is_broken: bool,
     /// Steps of the next submission, with a record for each shard of this rank.
-    pending: Vec<StepRecord>,
+    pending: Vec<StepUniforms>,
     /// Range of each pending step's batch in the epoch's shuffled indices.
     batches: Vec<Range<usize>>,
-    steps: StepRecords,
+    steps: StepUniformBuffer,
     steps_per_submission: usize,
     /// Number of submissions that each kernel of a long step is split into; more than 1 only for long steps.
     parts: u64,
@@ -112,7 +115,7 @@ impl GpuModel {
         parameters.check()?;
         let gpu = gpu.clone();
         let network = Network::new(&gpu, parameters, batch_size)?;
-        let steps = StepRecords::new(&gpu, 1)?;
+        let steps = StepUniformBuffer::new(&gpu, 1)?;
         let later_kernels = network.evaluation(&gpu, &steps);
         let softmax = kernels::softmax(&gpu, &steps, &network.logits);
         let model = Self { gpu, network, later_kernels, softmax, steps, loss };
@@ -130,7 +133,7 @@ impl GpuModel {
     fn training_step(
         &self,
         training: &Training<'_>,
-        steps: &StepRecords,
+        steps: &StepUniformBuffer,
         data: &DataSet,
         moments: &[Vec<Matrix>; 2],
         ring: &Ring,
@@ -167,13 +170,13 @@ impl GpuModel {
         let rows = self.rows_at_once();
         for first in (0..set.data.count).step_by(rows) {
             let batch = rows.min(set.data.count - first);
-            set.data.bring(&self.gpu, std::slice::from_ref(&(first..first + batch)));
-            let record = StepRecord {
+            set.data.upload_batches(&self.gpu, std::slice::from_ref(&(first..first + batch)));
+            let record = StepUniforms {
                 first_block: set.data.first_block(first, 0),
                 batch: batch as u32,
                 first_row: first as u32,
                 weight: batch as f32,
-                ..StepRecord::default()
+                ..StepUniforms::default()
             };
             let last_kernel = match last {
                 Last::Evaluate => Some(&set.evaluate),
@@ -235,7 +238,7 @@ impl GpuBackend {
         let steps_per_submission =
             (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
         let data = model.data_set(training.examples, batch_size, steps_per_submission)?;
-        let steps = StepRecords::new(gpu, steps_per_submission * training.shards)?;
+        let steps = StepUniformBuffer::new(gpu, steps_per_submission * training.shards)?;
         let ring = Ring::new(gpu, slots, steps_per_submission, batch_size, sharding.clone())?;
         let moment = |index: usize| {
             let is_read = index < training.optimizer.moments();
@@ -300,7 +303,7 @@ impl GpuBackend {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.data.bring(&self.model.gpu, &self.batches);
+        self.data.upload_batches(&self.model.gpu, &self.batches);
         let encoder = if self.sharding.ranks().size() > 1 {
             let encoder = self.record(Phase::Sums)?;
             self.model.gpu.submit([encoder.finish()])?;
@@ -418,8 +421,8 @@ impl Inference for GpuModel {
         data.set_order(gpu, &(0..count as u32).collect::<Vec<_>>());
 
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let losses = gpu.buffer(Content { name: "the losses", ..EXAMPLES }, 4 * count as u64, usage)?;
-        let predictions = gpu.buffer(Content { name: "the predictions", ..EXAMPLES }, 4 * count as u64, usage)?;
+        let losses = gpu.buffer(BufferLabel { name: "the losses", ..EXAMPLES }, 4 * count as u64, usage)?;
+        let predictions = gpu.buffer(BufferLabel { name: "the predictions", ..EXAMPLES }, 4 * count as u64, usage)?;
         let correct = gpu.buffer("the count of right predictions", 4, usage)?;
         let first_kernel = self.network.first_kernel(gpu, &self.steps, &data);
         let first_kernel = first_kernel.ok_or_else(|| gpu.error("no kernel reads the data set"))?;
@@ -511,7 +514,7 @@ impl Backend for GpuBackend {
         let (first_block, first_row) = (self.data.first_block(step.first, slot), self.ring.first_row(slot));
         let cut = self.sharding.cut(step.batch);
         let first = cut.rows().start;
-        self.pending.extend(cut.own().map(|shard| StepRecord {
+        self.pending.extend(cut.own().map(|shard| StepUniforms {
             first_block: first_block + ((first + shard.start) / 4) as u32,
             batch: shard.len() as u32,
             first_row: (first_row + first + shard.start) as u32,
@@ -521,7 +524,7 @@ impl Backend for GpuBackend {
             key: step_key(self.seed, self.updates),
             others: (step.batch - shard.len()) as u32,
             batch_row: (first + shard.start) as u32,
-            ..StepRecord::default()
+            ..StepUniforms::default()
         }));
         self.batches.push(step.first..step.first + step.batch);
         if self.batches.len() == self.steps_per_submission {

@@ -10,7 +10,7 @@ use comfy_table::Cell;
 use serde_json::json;
 use softstep::Error;
 use softstep::backend::Inference;
-use softstep::data::inputs::{Fit, Inputs, Place, Reading};
+use softstep::data::predict_inputs::{Fit, Inputs, Place, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::loss::{Link, Loss};
 

@@ -28,7 +28,6 @@ use softstep::verify::Verified;
 use self::job::Job;
 use self::options::{ReadbackChoice, TrainArgs};
 use self::prepare::Prepared;
-pub use self::prepare::{check_own, load_own};
 use crate::device;
 use crate::mpi::Joined;
 use crate::run::folder::{self, Stopped};

@@ -10,7 +10,7 @@ use crate::model::Statistics;
 use crate::reference::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 use crate::shards::Cut;
 
-/// What a channel is normalised with, `[channels]` each.
+/// Mean and inverse standard deviation of each channel, `[channels]` each.
 #[derive(Clone, Default)]
 pub struct Normalisation {
     mean: Vec<f32>,
@@ -64,7 +64,7 @@ impl<'a> Batch<'a> {
 }
 
 impl Normalisation {
-    /// That of evaluation.
+    /// Returns the normalisation of evaluation, by running statistics.
     pub fn of_statistics(statistics: &Statistics) -> Self {
         let inverse = statistics.variance.iter().map(|&variance| inverse_root(f64::from(variance))).collect();
         Self { mean: statistics.mean.clone(), inverse }

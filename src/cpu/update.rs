@@ -11,7 +11,7 @@ use crate::plan::{Operation, Plan};
 use crate::reference;
 use crate::shards::Cut;
 
-/// What an update by a gradient that is in memory costs for each parameter, in floating-point operations of a product.
+/// Cost of an update from a stored gradient for each parameter, in floating-point operations of a product.
 const UPDATE_COST: usize = 10;
 
 /// Σ x², in the same order whatever the number of threads.
@@ -26,12 +26,12 @@ fn sum_of_squares(values: &[f32]) -> f64 {
     sums.iter().sum()
 }
 
-/// Where an update takes the gradient of its layer from.
+/// Source of a layer's gradient.
 #[derive(Clone, Copy)]
 pub enum Gradient<'a> {
-    /// It is this product.
+    /// A product of these matrices.
     Product(Matrix<'a>, Matrix<'a>),
-    /// From [`Updater::gradients`], in rows of `width`, times `coefficient`.
+    /// [`Updater::gradients`] times `coefficient`, in rows of `width`.
     Stored { width: usize, coefficient: f32 },
 }
 
@@ -107,7 +107,7 @@ impl Updater {
         reference::clip_coefficient(norm, f64::from(max_norm)) as f32
     }
 
-    /// One update of layer `index`.
+    /// Updates layer `index`.
     pub fn update(
         &mut self,
         workers: Workers,

@@ -2,7 +2,7 @@
 
 use super::gradient_norm::grid;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::shader::part;
 
@@ -11,19 +11,19 @@ pub(super) fn programs() -> [Program; 3] {
 }
 
 /// `sum = 0`, `[inputs + 1, outputs]`.
-pub fn clear_sum(gpu: &Gpu, steps: &StepRecords, sum: &Matrix) -> Kernel {
+pub fn clear_sum(gpu: &Gpu, steps: &StepUniformBuffer, sum: &Matrix) -> Kernel {
     let [program, _, _] = programs();
     Kernel::new(gpu, &program, &[], steps, &[(3, Access::ReadWrite, &sum.buffer)], grid(sum))
 }
 
 /// `kept = sum`, for a matrix of the same shape.
-pub fn keep_sum(gpu: &Gpu, steps: &StepRecords, sum: &Matrix, kept: &Matrix) -> Kernel {
+pub fn keep_sum(gpu: &Gpu, steps: &StepUniformBuffer, sum: &Matrix, kept: &Matrix) -> Kernel {
     let [_, program, _] = programs();
     Kernel::new(gpu, &program, &[], steps, &bindings(sum, kept), grid(sum))
 }
 
 /// `sum = kept + sum`.
-pub fn add_sum(gpu: &Gpu, steps: &StepRecords, sum: &Matrix, kept: &Matrix) -> Kernel {
+pub fn add_sum(gpu: &Gpu, steps: &StepUniformBuffer, sum: &Matrix, kept: &Matrix) -> Kernel {
     let [_, _, program] = programs();
     Kernel::new(gpu, &program, &[], steps, &bindings(sum, kept), grid(sum))
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use mnist::{Mnist, MnistBuilder};
 use sha2::{Digest, Sha256};
 
+use super::catalog::Set;
 use super::idx::{self, Idx, Part, assemble, check_together, shape_text};
-use super::store::Set;
 use super::{Data, hexadecimal};
 use crate::error::{Error, Result};
 
@@ -16,12 +16,12 @@ use crate::error::{Error, Result};
 pub(super) const FILES: [&str; 4] =
     ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 
-/// What MNIST and the sets made in its likeness hold, file by file; the `mnist` crate knows no other size.
+/// Shapes of the files of MNIST and of the sets made in its likeness; the `mnist` crate knows no other size.
 const STANDARD_SHAPES: [&[usize]; 4] = [&[60_000, 28, 28], &[60_000], &[10_000, 28, 28], &[10_000]];
 const STANDARD_CLASSES: usize = 10;
 
-/// Where one of the [`FILES`] lies in a folder: under that name or with a dot (`train-images.idx3-ubyte`), either
-/// with or without `.gz`.
+/// Returns the path of one of the [`FILES`] in a folder: under that name or with a dot (`train-images.idx3-ubyte`),
+/// either with or without `.gz`.
 pub(super) fn find_file(folder: &Path, file: &str) -> Option<PathBuf> {
     names(file).into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
@@ -31,7 +31,7 @@ fn names(file: &str) -> [String; 4] {
     [file.into(), format!("{file}.gz"), dotted.clone(), format!("{dotted}.gz")]
 }
 
-/// Where the four files lie in a folder.
+/// Returns the paths of the four files in a folder.
 pub(super) fn find(folder: &Path) -> Result<[PathBuf; 4]> {
     let found = FILES.map(|file| find_file(folder, file).ok_or(file));
     let missing: Vec<_> = found.iter().filter_map(|path| path.as_ref().err().copied()).collect();

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::inputs::Reading;
+use super::predict_inputs::Reading;
 use super::preprocessing::{Preprocessing, TestPart};
-use super::{Data, Examples, TEST_STREAM, choose, csv, folder, images, npy, store, test_part};
+use super::{Data, Examples, TEST_STREAM, catalog, choose, csv, idx_dir, images, npy, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -24,11 +24,11 @@ impl Kind {
     /// Detects the kind of data that `spec` names.
     pub fn of(spec: &str) -> Self {
         let path = Path::new(spec);
-        if store::is_name(spec) {
+        if catalog::is_name(spec) {
             Self::Idx
         } else if is_table(path) {
             Self::Table
-        } else if folder::FILES.iter().any(|file| folder::find_file(path, file).is_some()) {
+        } else if idx_dir::FILES.iter().any(|file| idx_dir::find_file(path, file).is_some()) {
             Self::Idx
         } else if npy::is_set(path) {
             Self::Arrays
@@ -41,7 +41,7 @@ impl Kind {
 
     /// Returns true if `spec` is the name of a standard set and so not a path.
     pub fn is_set(spec: &str) -> bool {
-        store::is_name(spec)
+        catalog::is_name(spec)
     }
 
     /// Description for messages.
@@ -91,7 +91,7 @@ pub struct Measured {
 pub enum Part {
     /// The test part, which the model was not trained on.
     Test,
-    /// All examples.
+    /// All examples of the data.
     All,
 }
 
@@ -221,7 +221,7 @@ fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<(Exampl
 
 fn check_kind(spec: &str, preprocessing: &Preprocessing) -> Result<()> {
     let (given, wanted) = (Kind::of(spec), Kind::of_model(Some(preprocessing)));
-    if !store::is_name(spec) && !Path::new(spec).exists() {
+    if !catalog::is_name(spec) && !Path::new(spec).exists() {
         return Err(Error::Invalid(format!("`data` {spec}: there is no such file or folder")));
     }
     if given != wanted {
