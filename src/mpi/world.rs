@@ -27,7 +27,7 @@ const GOODBYE: i32 = 2;
 const LONGEST_PROBLEM: usize = 1000;
 /// How long a rank that was told to end waits for another: when one is killed, `mpirun` tells the others, and kills them
 /// after a second.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a rank that has failed waits for the goodbyes of the others.
 const FAREWELL: Duration = Duration::from_secs(20);
 
@@ -176,7 +176,9 @@ impl Ranks for World {
             world.process_at_rank(rank as i32).send_with_tag(&problem.as_bytes()[..end], GOODBYE);
         }
         let since = Instant::now();
-        let patience = if self.is_told_to_end.load(Ordering::Relaxed) { PATIENCE } else { FAREWELL };
+        // The first rank is the one that saves: the others wait until it has.
+        let is_short = self.rank == 0 && self.is_told_to_end.load(Ordering::Relaxed);
+        let patience = if is_short { PATIENCE } else { FAREWELL };
         while !self.have_all_gone() {
             if since.elapsed() > patience {
                 self.abort();
