@@ -22,7 +22,7 @@ const calls = {
     return null;
   },
   "Data.digits": () => hold(wasm_bindgen.Data.digits()),
-  "Data.from_files": (...args) => hold(wasm_bindgen.Data.from_files(...args)),
+  "Data.from_files": (...args) => hold(wasm_bindgen.Data.from_files(args[0], args[1], text(args[2]))),
   "Data.from_values": (...args) => hold(wasm_bindgen.Data.from_values(...args)),
   "Data.for_model": (...args) => hold(wasm_bindgen.Data.for_model(...args)),
   async "Run.create"(settings, backend) {
