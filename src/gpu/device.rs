@@ -45,7 +45,10 @@ pub struct AdapterEntry {
 /// Lists the adapters of this machine, best first: discrete, integrated and virtual GPUs, others, software.
 pub async fn adapters() -> Vec<AdapterEntry> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
+        backends: wgpu::Backends::VULKAN
+            | wgpu::Backends::METAL
+            | wgpu::Backends::DX12
+            | wgpu::Backends::BROWSER_WEBGPU,
         flags: wgpu::InstanceFlags::empty().with_env(),
         // If the driver reports how much memory is free, an allocation that does not fit is refused instead of swapped.
         memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
