@@ -97,7 +97,7 @@ class Fit {
 
   /** The output for each input: a value, or the probability of the second class. */
   async outputs(inputs) {
-    const answer = await this.worker.call('run.outputs', this.scaled(inputs));
+    const answer = await this.worker.call('run.predict_all', this.scaled(inputs));
     return rows(answer, inputs.length).map(row => row[row.length - 1]);
   }
 }
@@ -628,7 +628,7 @@ function losses(figure, data) {
   async function test() {
     const { features, labels } = examples.test;
     await Promise.all(runs.map(async run => {
-      const answer = await run.worker.call('run.outputs', features);
+      const answer = await run.worker.call('run.predict_all', features);
       run.outputs = rows(answer, labels.length);
       const right = run.outputs.filter((row, at) => classOf(row) === labels[at]).length;
       run.wrong = labels.length - right;

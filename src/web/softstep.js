@@ -1,7 +1,7 @@
 // The page's side of the Worker: calls with answers, and events.
 
 /** The bytes in an element of a page in one file: gzip in base64. */
-async function unpacked(element) {
+export async function unpacked(element) {
   const bytes = Uint8Array.from(atob(element.textContent), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
   return new Response(stream).arrayBuffer();
