@@ -89,8 +89,8 @@ class Fit {
   }
 
   async step(count) {
-    const { losses, done } = await this.worker.call('run.step', count);
-    this.steps += losses.length;
+    const { losses, step, done } = await this.worker.call('run.step', count);
+    this.steps = step;
     this.loss = losses[losses.length - 1] ?? this.loss;
     this.done = done;
   }
@@ -690,8 +690,8 @@ function losses(figure, data) {
     if (!runs.length || runs.every(run => run.done)) await begin();
     const count = runs[0].curve.length < 8 ? 4 : perEpoch();
     await Promise.all(runs.map(async run => {
-      const { losses, done } = await run.worker.call('run.step', count);
-      run.steps += losses.length;
+      const { step, done } = await run.worker.call('run.step', count);
+      run.steps = step;
       run.done = done;
     }));
     await test();

@@ -40,8 +40,10 @@ const calls = {
   },
   async "run.step"(count) {
     needs(run, "there is no model yet: make one");
-    await run.step(count);
-    return run.flush();
+    // The losses of both: those that arrived while it trained, and those that a GPU still had.
+    const [trained, rest] = [await run.step(count), await run.flush()];
+    const losses = new Float32Array([...trained.losses, ...rest.losses]);
+    return { ...rest, first_step: trained.first_step, losses, epochs: [...trained.epochs, ...rest.epochs] };
   },
   "run.start"() {
     needs(run, "there is no model yet: make one");
