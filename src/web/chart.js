@@ -23,20 +23,52 @@ export function roundedUp(number) {
   return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map(digit => digit * power).find(round => round >= number * (1 - 1e-9));
 }
 
-/** The lowest and the highest of the points in each of many columns, in their order, which keeps the shape of a line. */
-export function thinned(points, columns = 240) {
-  const size = Math.ceil(points.length / columns);
-  if (size <= 2) return points;
-  const kept = [];
-  for (let start = 0; start < points.length; start += size) {
-    let [lowest, highest] = [start, start];
-    for (let at = start; at < Math.min(start + size, points.length); at += 1) {
-      if (points[at][1] < points[lowest][1]) lowest = at;
-      if (points[at][1] > points[highest][1]) highest = at;
-    }
-    for (const at of [...new Set([lowest, highest])].sort((a, b) => a - b)) kept.push(points[at]);
+/** A line that grows without end: as many columns as can be seen, each with its lowest, highest and a mean of the last values. */
+export class Track {
+  #recent = [];
+  #sum = 0;
+
+  constructor(most = 400, window = 25) {
+    Object.assign(this, { most, window, size: 1, columns: [], highest: -Infinity, first: NaN, last: NaN, count: 0 });
   }
-  return kept;
+
+  add(x, y) {
+    if (!this.count) this.first = y;
+    this.last = y;
+    this.count += 1;
+    if (!Number.isFinite(y)) return;
+    this.highest = Math.max(this.highest, y);
+    this.#recent.push(y);
+    this.#sum += y;
+    if (this.#recent.length > this.window) this.#sum -= this.#recent.shift();
+    const mean = this.#sum / this.#recent.length;
+    const column = this.columns[this.columns.length - 1];
+    if (column && column.count < this.size) {
+      Object.assign(column, { x, mean, low: Math.min(column.low, y), high: Math.max(column.high, y), count: column.count + 1 });
+    } else {
+      this.columns.push({ x, mean, low: y, high: y, count: 1 });
+    }
+    if (this.columns.length > this.most) this.#halve();
+  }
+
+  #halve() {
+    this.size *= 2;
+    const pairs = [];
+    for (let at = 0; at < this.columns.length; at += 2) {
+      const [a, b] = [this.columns[at], this.columns[at + 1]];
+      pairs.push(b ? { x: b.x, mean: b.mean, low: Math.min(a.low, b.low), high: Math.max(a.high, b.high), count: a.count + b.count } : a);
+    }
+    this.columns = pairs;
+  }
+
+  /** Every value, or the lowest and highest of each column. */
+  get spread() {
+    return this.columns.flatMap(({ x, low, high }) => low === high ? [[x, low]] : [[x, low], [x, high]]);
+  }
+
+  get means() {
+    return this.columns.map(({ x, mean }) => [x, mean]);
+  }
 }
 
 /** Shows names of series, each with its colour: `[name, colour, isDot]`. */

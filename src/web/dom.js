@@ -58,6 +58,20 @@ export function coalesced(work) {
   };
 }
 
+/** A function that calls the given one at most every so many milliseconds, and always after the last call. */
+export function throttled(work, milliseconds) {
+  let timer = 0;
+  let last = -Infinity;
+  return () => {
+    if (timer) return;
+    timer = setTimeout(() => {
+      timer = 0;
+      last = performance.now();
+      work();
+    }, Math.max(0, last + milliseconds - performance.now()));
+  };
+}
+
 /** Uniform random numbers in 0..1 from a seed (mulberry32). */
 export function random(seed) {
   return () => {
@@ -80,25 +94,34 @@ const POSITIVE = [0xe6, 0x6a, 0x0c];
 /** Draws grey values in 0..1, `[rows, columns]` or `[rows, columns, 3]`: ink is dark on light paper, as a pen writes. */
 export function drawPicture(canvas, values, rows, columns, ink = true) {
   const colours = values.length / (rows * columns);
-  drawPixels(canvas, rows, columns, pixel => {
+  drawPixels(canvas, rows, columns, (pixel, set) => {
     const at = pixel * colours;
-    if (colours >= 3) return [255 * values[at], 255 * values[at + 1], 255 * values[at + 2], 255];
+    if (colours >= 3) return set(255 * values[at], 255 * values[at + 1], 255 * values[at + 2], 255);
     const grey = 255 * (ink ? 1 - values[at] : values[at]);
-    return [grey, grey, grey, 255];
+    return set(grey, grey, grey, 255);
   });
 }
 
 /** Draws numbers on a diverging scale of colours: the further from 0, the more opaque, fully at `largest`. */
 export function drawWeights(canvas, values, rows, columns, largest) {
-  drawPixels(canvas, rows, columns, pixel => {
+  drawPixels(canvas, rows, columns, (pixel, set) => {
     const value = values[pixel];
-    return [...(value < 0 ? NEGATIVE : POSITIVE), largest > 0 ? Math.min(255, (255 * Math.abs(value)) / largest) : 0];
+    const [red, green, blue] = value < 0 ? NEGATIVE : POSITIVE;
+    set(red, green, blue, largest > 0 ? Math.min(255, (255 * Math.abs(value)) / largest) : 0);
   });
 }
 
 function drawPixels(canvas, rows, columns, colour) {
   if (canvas.width !== columns || canvas.height !== rows) Object.assign(canvas, { width: columns, height: rows });
   const pixels = new ImageData(columns, rows);
-  for (let pixel = 0; pixel < rows * columns; pixel += 1) pixels.data.set(colour(pixel), 4 * pixel);
+  let at = 0;
+  const set = (red, green, blue, opacity) => {
+    pixels.data[at] = red;
+    pixels.data[at + 1] = green;
+    pixels.data[at + 2] = blue;
+    pixels.data[at + 3] = opacity;
+    at += 4;
+  };
+  for (let pixel = 0; pixel < rows * columns; pixel += 1) colour(pixel, set);
   canvas.getContext('2d').putImageData(pixels, 0, 0);
 }

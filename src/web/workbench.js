@@ -1,8 +1,8 @@
 // The workbench: data, settings, training on GPU and CPU, and a look inside the model while it forms.
 
 import { answerOf, showProbabilities, showSeen } from './answer.js';
-import { Chart, roundedUp, showLegend, thinned } from './chart.js';
-import { coalesced, drawPicture, drawWeights, find, latest, make, nextFrame, pause } from './dom.js';
+import { Chart, Track, roundedUp, showLegend } from './chart.js';
+import { coalesced, drawPicture, drawWeights, find, latest, make, pause, throttled } from './dom.js';
 import { bytesOf, chosen, columnsOf, keep, takeDrops } from './files.js';
 import { Pad } from './pad.js';
 import { Engine } from './engine.js';
@@ -27,7 +27,7 @@ class Lane {
 
   /** Forgets the run, not the data. */
   forget() {
-    Object.assign(this, { run: null, losses: [], tests: [], step: 0, epoch: 1, isRunning: false, isDone: false, seconds: 0 });
+    Object.assign(this, { run: null, losses: new Track(), tests: [], step: 0, epoch: 1, isRunning: false, isDone: false, seconds: 0 });
   }
 
   async create(settings) {
@@ -36,7 +36,7 @@ class Lane {
   }
 
   take({ first_step, losses, step, epoch, epochs, done, milliseconds }) {
-    losses.forEach((loss, at) => this.losses.push([first_step + at, loss]));
+    losses.forEach((loss, at) => this.losses.add(first_step + at, loss));
     this.tests.push(...epochs);
     this.seconds += (milliseconds ?? 0) / 1000;
     Object.assign(this, { step, epoch, isDone: done });
@@ -53,9 +53,10 @@ export function startWorkbench(adapter) {
   const form = find('#settings');
   const buttons = Object.fromEntries(['train', 'one-step-button', 'stop', 'save', 'profile'].map(name => [name, find(`#${name}`)]));
   const [message, progressLine, progressBar, tiles] = ['#message', '#progress', '#progress-bar', '#tiles'].map(name => find(name));
-  let [data, source, evaluation, judged] = [null, null, null, false];
+  let [data, source, evaluation] = [null, null, null];
   let isChanged = true;
   let pendingTable = null;
+  let shownMistakes = '';
 
   const lossChart = new Chart(find('#loss-chart'), {
     x: [0, 100], y: [0, 1], xLabel: () => say('step', '步数'), summary: () => lossWords(),
@@ -65,7 +66,7 @@ export function startWorkbench(adapter) {
   });
   const lossWords = () => {
     const losses = main.losses;
-    return losses.length ? say(`The loss goes from ${digits(losses[0][1])} in the first step to ${digits(losses[losses.length - 1][1])} in the last`, `第一步的损失为 ${digits(losses[0][1])}，最后一步为 ${digits(losses[losses.length - 1][1])}`) : say('No step has been taken yet', '还没有走过一步');
+    return losses.count ? say(`The loss goes from ${digits(losses.first)} in the first step to ${digits(losses.last)} in the last`, `第一步的损失为 ${digits(losses.first)}，最后一步为 ${digits(losses.last)}`) : say('No step has been taken yet', '还没有走过一步');
   };
   const scoreOf = test => test.accuracy ?? test.r_squared;
   const scoreName = () => data?.targets === 'values' ? 'R²' : say('accuracy', '正确率');
@@ -307,7 +308,7 @@ export function startWorkbench(adapter) {
 
   // What is shown.
 
-  const show = coalesced(() => {
+  const show = throttled(() => {
     const running = isRunning();
     const first = main.run;
     buttons.train.textContent = running ? say('Pause', '暂停') : first && main.step && !main.isDone && !isChanged ? say('Go on', '继续') : say('Train', '训练');
@@ -318,13 +319,12 @@ export function startWorkbench(adapter) {
     const colour = lane => lane.backend === 'gpu' ? 0 : rival ? 1 : 0;
     const steps = Math.max(1, ...lanes().map(lane => lane.run?.steps ?? 0));
     const epochs = Number(form.elements.epochs.value) || 1;
-    const losses = lanes().flatMap(lane => lane.losses.map(([, loss]) => loss)).filter(Number.isFinite);
     lossChart.x = [0, main.run ? steps : 100];
     // The first losses set the height, so that the axis does not jump later.
-    lossChart.y = [0, roundedUp(losses.reduce((most, loss) => Math.max(most, loss), 0.1))];
+    lossChart.y = [0, roundedUp(Math.max(0.1, ...lanes().map(lane => lane.losses.highest)))];
     lossChart.series = lanes().flatMap(lane => [
-      { colour: colour(lane), style: 'faint', points: thinned(lane.losses) },
-      { colour: colour(lane), points: smoothed(lane.losses) },
+      { colour: colour(lane), style: 'faint', points: lane.losses.spread },
+      { colour: colour(lane), points: lane.losses.means },
     ]);
     lossChart.paint();
     accuracyChart.x = [0, main.run?.settings?.epochs ?? epochs];
@@ -340,21 +340,12 @@ export function startWorkbench(adapter) {
       showLegend(list, rival ? lanes().map(lane => [NAMES[lane.backend], colour(lane)]) : []);
     }
     progressBar.value = main.run?.steps ? main.step / main.run.steps : 0;
+    const rivalBar = find('#rival-bar');
+    rivalBar.hidden = !rival;
+    if (rival) rivalBar.value = rival.run?.steps ? rival.step / rival.run.steps : 0;
     showProgress(running);
     showTiles();
-  });
-
-  /** The moving average of losses. */
-  function smoothed(losses, window = 25) {
-    let sum = 0;
-    const points = [];
-    const every = Math.max(1, Math.floor(losses.length / 240));
-    losses.forEach(([step, loss], at) => {
-      sum += loss - (losses[at - window]?.[1] ?? 0);
-      if (at % every === 0 || at === losses.length - 1) points.push([step, sum / Math.min(window, at + 1)]);
-    });
-    return points;
-  }
+  }, 100);
 
   let said = '';
   function showProgress(running) {
@@ -383,7 +374,7 @@ export function startWorkbench(adapter) {
     const isValue = data?.targets === 'values';
     const last = tests[tests.length - 1];
     const entries = [
-      [say('loss of the last step', '最后一步的损失'), losses.length ? digits(losses[losses.length - 1][1]) : '–'],
+      [say('loss of the last step', '最后一步的损失'), losses.count ? digits(losses.last) : '–'],
       [isValue ? say('R² on the test part', '测试部分的 R²') : say('test accuracy', '测试正确率'), last ? percent(scoreOf(last.test)) : '–'],
       ...lanes().map(lane => [rival ? say(`steps per second, ${NAMES[lane.backend]}`, `每秒步数，${NAMES[lane.backend]}`) : say('steps per second', '每秒步数'), Number.isFinite(lane.speed) ? thousands(lane.speed) : '–']),
       ...(rival ? [] : [[say('parameters', '参数个数'), run ? thousands(run.parameters) : '–']]),
@@ -402,6 +393,7 @@ export function startWorkbench(adapter) {
   const empty = Object.fromEntries(Object.entries(places).map(([name, place]) => [name, [...place.childNodes]]));
   function forgetLooks() {
     evaluation = null;
+    shownMistakes = '';
     for (const [name, place] of Object.entries(places)) place.replaceChildren(...empty[name]);
     predict();
   }
@@ -491,6 +483,9 @@ export function startWorkbench(adapter) {
   async function showMistakes(isCurrent) {
     const { mistakes, accuracy, wrong, examples } = evaluation;
     if (!mistakes) return;
+    const now = JSON.stringify([mistakes, say('en', 'zh')]);
+    if (now === shownMistakes) return;
+    shownMistakes = now;
     const figures = [];
     for (const { index, label, predicted, probability } of mistakes.slice(0, 12)) {
       let picture = null;
