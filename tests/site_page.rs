@@ -543,7 +543,7 @@ fn files_of_every_kind_are_dropped_and_bad_ones_are_refused_in_a_sentence() {
         }
     }
     tab.drop("#drop-data", &[&path("pictures")]);
-    tab.wait(&format!("{name}.includes('pictures of 12 × 12 pixels, 2 classes')"));
+    tab.wait(&format!("{name}.includes('pictures of 32 × 32 pixels, 2 classes')"));
     tab.click("#train");
     tab.wait("document.querySelector('#progress').innerText.startsWith('Finished')");
     assert_eq!(tab.evaluate("document.querySelector('#weights figcaption').innerText"), "dark");

@@ -124,7 +124,7 @@ export class Chart {
     const across = ticks(...this.x, Math.max(2, Math.min(8, this.width / 70)));
     const up = ticks(...this.y, Math.max(2, this.height / 60));
     const clip = `<clipPath id="${this.clip()}"><rect x="${MARGIN.left}" y="${MARGIN.top - 6}" width="${right - MARGIN.left}" height="${bottom - MARGIN.top + 12}"/></clipPath>`;
-    const text = (value, decimals) => this.percent ? `${fixed(100 * value, Math.max(0, decimals - 2))} %` : fixed(value, decimals);
+    const text = (value, decimals) => Math.abs(value) >= 1e5 ? value.toExponential(0).replace('e+', 'e') : this.percent ? `${fixed(100 * value, Math.max(0, decimals - 2))} %` : fixed(value, decimals);
     const rows = up.all.map(value => {
       const y = this.placeY(value).toFixed(1);
       return `<line class="grid" x1="${MARGIN.left}" x2="${right}" y1="${y}" y2="${y}"/><text x="${MARGIN.left - 6}" y="${y}" dy="4" text-anchor="end">${text(value, up.decimals)}</text>`;

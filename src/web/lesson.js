@@ -97,7 +97,7 @@ class Fit {
 
   /** The output for each input: a value, or the probability of the second class. */
   async outputs(inputs) {
-    const answer = await this.worker.call('run.predict_all', this.scaled(inputs));
+    const answer = await this.worker.call('run.outputs', this.scaled(inputs));
     return rows(answer, inputs.length).map(row => row[row.length - 1]);
   }
 }
@@ -628,7 +628,7 @@ function losses(figure, data) {
   async function test() {
     const { features, labels } = examples.test;
     await Promise.all(runs.map(async run => {
-      const answer = await run.worker.call('run.predict_all', features);
+      const answer = await run.worker.call('run.outputs', features);
       run.outputs = rows(answer, labels.length);
       const right = run.outputs.filter((row, at) => classOf(row) === labels[at]).length;
       run.wrong = labels.length - right;
@@ -712,7 +712,7 @@ function oneStep(figure) {
   const [phase, sum, place, found] = ['.phase', '.sum', '.matrices', '.found'].map(name => find(name, figure));
   const start = {
     false: [[0.5, -0.2, 0.1, -0.3, 0.4, 0.2, 0, 0, 0]],
-    true: [[0.8, -0.5, -0.4, 0.3, 0.1, 0], [0.5, -0.2, 0.1, -0.3, 0.4, 0.2, 0, 0, 0]],
+    true: [[0.6, -0.5, -0.1, 0.4, 0.1, 0], [0.5, -0.2, 0.1, -0.3, 0.4, 0.2, 0, 0, 0]],
   };
   let [weights, step, walk, at, taken] = [null, null, [], 0, 0];
   const set = controls(figure, {

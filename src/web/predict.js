@@ -68,53 +68,59 @@ takeDrops(document.body, files => photo(files[0]?.[1]));
 
 // Tables.
 
-const DATES = ['year_month_day', 'day_month_year', 'month_day_year'];
+const twoDigits = number => String(number).padStart(2, '0');
+/** How a date is written in a column of each form. */
+const DATES = {
+  year_month_day: ([year, month, day]) => `${year}-${month}-${day}`,
+  day_month_year: ([year, month, day]) => `${day}.${month}.${year}`,
+  month_day_year: ([year, month, day]) => `${month}/${day}/${year}`,
+};
+const dayOf = days => {
+  const date = new Date(days * 86_400_000);
+  return `${date.getUTCFullYear()}-${twoDigits(date.getUTCMonth() + 1)}-${twoDigits(date.getUTCDate())}`;
+};
 
-/** The field of a column: its element, what it means, and how it becomes features. */
-function fieldOf({ name, encoding, form, marks_gaps: marksGaps }, index) {
+/** The field of a column: its element, a hint about its range, and the text that it holds. */
+function fieldOf({ name, encoding, form }, index) {
   const id = `field-${index}`;
   const label = make('label', { for: id }, name);
+  const choice = (texts, first) => {
+    const select = make('select', { id }, ...['', ...texts].map(text => make('option', { value: text }, text || '–')));
+    select.value = first;
+    return { name, element: make('div', { class: 'field' }, label, select), hint: () => {}, text: () => select.value };
+  };
   if (encoding.one_hot) {
-    const texts = encoding.one_hot;
-    const known = texts.filter(text => text !== '');
-    const select = make('select', { id }, make('option', { value: '' }, '–'), ...known.map(text => make('option', { value: text }, text)));
-    select.value = known[0] ?? '';
-    return {
-      element: make('div', { class: 'field' }, label, select),
-      hint: () => '', features: () => texts.map(text => Number(text === select.value)),
-    };
+    const known = encoding.one_hot.filter(text => text !== '');
+    return choice(known, known[0] ?? '');
   }
+  if (form === 'boolean') return choice(['true', 'false'], '');
   const { mean, deviation } = encoding.standardised;
-  const [low, high] = [mean - 2 * deviation, mean + 2 * deviation];
-  const gap = isGap => marksGaps ? [Number(isGap)] : [];
-  const scaled = value => value == null || Number.isNaN(value) ? [0, ...gap(true)] : [(value - mean) / deviation, ...gap(false)];
-  if (form === 'boolean') {
-    const select = make('select', { id }, ...['', 'true', 'false'].map(text => make('option', { value: text }, text || '–')));
-    return { element: make('div', { class: 'field' }, label, select), hint: () => '', features: () => scaled(select.value ? Number(select.value === 'true') : null) };
-  }
+  const isDate = form in DATES;
+  const words = isDate ? dayOf : value => digits(value);
   const note = make('span', { class: 'note', id: `${id}-range` });
-  if (DATES.includes(form)) {
-    const day = value => new Date(value * 86_400_000).toISOString().slice(0, 10);
-    const input = make('input', { id, type: 'date', 'aria-describedby': note.id, value: day(mean) });
-    return {
-      element: make('div', { class: 'field' }, label, input, note),
-      hint: () => { note.textContent = say(`mostly ${day(low)} to ${day(high)}`, `多在 ${day(low)} 到 ${day(high)} 之间`); },
-      features: () => scaled(input.value ? Date.parse(input.value) / 86_400_000 : null),
-    };
-  }
-  const input = make('input', { id, type: 'number', step: 'any', 'aria-describedby': note.id, value: Number(mean.toPrecision(3)) });
+  const input = make('input', {
+    id, type: isDate ? 'date' : 'number', step: isDate ? null : 'any', 'aria-describedby': note.id,
+    value: isDate ? dayOf(mean) : Number(mean.toPrecision(3)),
+  });
   return {
-    element: make('div', { class: 'field' }, label, input, note),
-    hint: () => { note.textContent = say(`mostly ${digits(low)} to ${digits(high)}`, `多在 ${digits(low)} 到 ${digits(high)} 之间`); },
-    features: () => scaled(input.value === '' ? null : Number(input.value)),
+    name, element: make('div', { class: 'field' }, label, input, note),
+    hint: () => {
+      const [low, high] = [words(mean - 2 * deviation), words(mean + 2 * deviation)];
+      note.textContent = say(`mostly ${low} to ${high}`, `多在 ${low} 到 ${high} 之间`);
+    },
+    text: () => {
+      if (!input.value) return '';
+      if (isDate) return DATES[form](input.value.split('-'));
+      return form === 'decimal_comma' ? input.value.replace('.', ',') : input.value;
+    },
   };
 }
 
 let fields = [];
 const predictTable = latest(attempt(async () => {
   if (!fields.length) return;
-  const features = Float32Array.from(fields.flatMap(field => field.features()));
-  const { probabilities, predicted, value } = await engine.call('run.predict', features);
+  const [names, texts] = [fields.map(field => field.name), fields.map(field => field.text())];
+  const { probabilities, predicted, value } = await engine.call('run.predict_fields', names, texts);
   const result = find('#result');
   if (probabilities) {
     result.replaceChildren(make('b', {}, run.class_names?.[predicted] ?? String(predicted)), say(`, with ${percent(probabilities[predicted])}`, `，概率 ${percent(probabilities[predicted])}`));

@@ -204,15 +204,6 @@ impl WebRun {
         self.prediction(&outputs)
     }
 
-    /// Predicts any number of examples from their features, `[examples, features]`: the outputs of each, probabilities or
-    /// values as the model has them.
-    ///
-    /// # Errors
-    /// Throws if the features are no whole number of examples; errors of the device.
-    pub async fn predict_all(&self, features: Vec<f32>) -> Answer<Float32Array> {
-        answer(self.outputs(features).await).map(|outputs| Float32Array::from(&outputs[..]))
-    }
-
     /// Reads the weights of every layer that has any: `[{name, kind, shape, values, bias}]`, in PyTorch's order and shape.
     ///
     /// # Errors
@@ -487,19 +478,18 @@ impl WebRun {
         Ok(shown)
     }
 
-    /// Outputs of the model for examples, as [`Inference::probabilities`] has them. The CPU computes them, which takes
+    /// Outputs of the model for one example, as [`Inference::probabilities`] has them. The CPU computes them, which takes
     /// less time than a GPU's answer.
     async fn outputs(&self, features: Vec<f32>) -> Result<Vec<f32>> {
         let parameters = self.current().await?;
         let (width, outputs) = (parameters.features(), parameters.outputs());
-        let count = (features.len() / width).max(1);
         let (targets, outputs) = match (self.has_classes(), self.metadata.loss.link()) {
-            (true, Link::Sigmoid) => (Targets::Classes(vec![0; count]), 2),
-            (true, _) => (Targets::Classes(vec![0; count]), outputs),
-            (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
+            (true, Link::Sigmoid) => (Targets::Classes(vec![0]), 2),
+            (true, _) => (Targets::Classes(vec![0]), outputs),
+            (false, _) => (Targets::Values(vec![0.0; outputs]), outputs),
         };
-        let examples = Examples::new(features, targets, width, outputs)?;
-        CpuModel::new(&parameters, self.metadata.loss)?.outputs(&examples)
+        let example = Examples::new(features, targets, width, outputs)?;
+        CpuModel::new(&parameters, self.metadata.loss)?.outputs(&example)
     }
 
     /// What outputs mean: `{probabilities, predicted}` or `{value}`.

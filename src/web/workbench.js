@@ -453,7 +453,8 @@ export function startWorkbench(adapter) {
       const values = layer.values.subarray(output * size, (output + 1) * size);
       const plane = channels === 1 ? values : Float32Array.from({ length: rows * columns }, (_, pixel) => {
         let sum = 0;
-        for (let channel = 0; channel < channels; channel += 1) sum += values[channel * rows * columns + pixel];
+        // The channels of a filter are planes; those of a picture's features lie beside each other.
+        for (let channel = 0; channel < channels; channel += 1) sum += values[layer.kind === 'conv' ? channel * rows * columns + pixel : pixel * channels + channel];
         return sum / channels;
       });
       drawWeights(canvas, plane, rows, columns, largest);
