@@ -113,6 +113,12 @@ impl Browser {
         self.events.drain(..).collect()
     }
 
+    /// Takes the events that came since it was called last.
+    #[allow(dead_code)] // each test program uses its part
+    pub fn events(&mut self) -> Vec<Value> {
+        self.events.drain(..).collect()
+    }
+
     /// What an expression comes to on the page.
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });

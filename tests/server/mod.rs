@@ -17,7 +17,18 @@ pub fn serve(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> Strin
             let file = path.and_then(&answer);
             let status = if file.is_some() { "200 OK" } else { "404 Not Found" };
             let body = file.unwrap_or_default();
-            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let kind = match path.unwrap_or_default().split('?').next().and_then(|path| path.rsplit_once('.')) {
+                Some((_, "js")) => "text/javascript",
+                Some((_, "css")) => "text/css",
+                Some((_, "wasm")) => "application/wasm",
+                Some((_, "html")) | None => "text/html",
+                Some(_) => "application/octet-stream",
+            };
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
             let _ = stream.write_all(&body);
         }
     });
