@@ -15,29 +15,25 @@ pub mod digit;
 mod digits;
 #[cfg(all(feature = "download", not(target_arch = "wasm32")))]
 mod download;
-#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub mod files;
 mod folder;
 #[doc(hidden)]
 pub mod idx;
 pub mod images;
-#[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub mod inputs;
-#[cfg(not(target_arch = "wasm32"))]
 mod kind;
 pub mod npy;
 mod preprocessing;
 #[cfg(not(target_arch = "wasm32"))]
 mod store;
-#[cfg(not(target_arch = "wasm32"))]
 mod test_part;
-#[cfg(not(target_arch = "wasm32"))]
 mod zip;
 
 pub use digits::digits;
-#[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use kind::{Kind, Measured, Part, load_again, load_pictures, load_test};
+pub use kind::{Kind, Measured, Part, load_again, load_idx, load_pictures, load_test};
 #[doc(hidden)]
 pub use preprocessing::{
     ArrayFormat, ArrayTargets, Column, Elements, Encoding, Form, ImageFormat, Preprocessing, Scale, TableFormat,
@@ -311,7 +307,6 @@ impl Examples {
     }
 
     /// Appends examples with the same kinds of features and targets.
-    #[cfg(not(target_arch = "wasm32"))]
     fn and(mut self, other: Self) -> Self {
         match (Arc::make_mut(&mut self.inputs), &*other.inputs) {
             (Features::Bytes(bytes), Features::Bytes(more)) => bytes.extend(more),

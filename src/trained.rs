@@ -55,6 +55,12 @@ impl Model {
         Self { parameters, metadata }
     }
 
+    /// What the model's file says about it.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
     /// Splits the model into its parameters and what its file says about them.
     #[cfg(target_arch = "wasm32")]
     pub(crate) fn into_parts(self) -> (Parameters, Metadata) {

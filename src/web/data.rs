@@ -1,14 +1,20 @@
 //! Data sets of a page.
 
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use js_sys::Float32Array;
-use serde_json::json;
+use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use super::{Answer, answer, floats, object, set, throw};
-use crate::data::{self, Data, Examples, Preprocessing, Targets};
+use super::{Answer, answer, floats, object, parsed, set, throw};
+use crate::data::csv::{self, TableOptions, Task};
+use crate::data::files::Given;
+use crate::data::images::{self, ImageOptions};
+use crate::data::{self, Color, Data, Examples, Kind, Missing, Preprocessing, Targets, TestPart, npy};
+use crate::error::{Error, Result};
 use crate::model::Shape;
+use crate::trained::Model;
 
 /// A data set: a training part and a test part.
 #[wasm_bindgen(js_name = Data)]
@@ -30,6 +36,39 @@ impl WebData {
     /// Throws if they were damaged when softstep was built.
     pub fn digits() -> Answer<Self> {
         answer(data::digits()).map(Self::from)
+    }
+
+    /// Reads files by their names, which hold the names of their folders: four IDX files, a table, a folder of pictures
+    /// for each class, or NumPy arrays, as `softstep train` does. The options are a JSON object with the names of its
+    /// flags: `target`, `task`, `categorical`, `ignore`, `use`, `missing`, `no_header`, `image_size`, `color`, `strict`,
+    /// `test` (a share) and `seed`.
+    ///
+    /// # Errors
+    /// Throws what is wrong with a file or an option, in one sentence.
+    pub fn from_files(names: Vec<String>, bytes: Vec<js_sys::Uint8Array>, options: &str) -> Answer<Self> {
+        let options = parsed(options)?;
+        let (spec, _given) = given(names, bytes)?;
+        answer(load(&spec, &options)).map(Self::from)
+    }
+
+    /// Reads files as a model reads them, for its evaluation and further training.
+    ///
+    /// # Errors
+    /// Throws what is wrong with a file, or that the model reads others.
+    pub fn for_model(model: &[u8], names: Vec<String>, bytes: Vec<js_sys::Uint8Array>) -> Answer<Self> {
+        let model = answer(Model::from_bytes("the model", model))?;
+        let (spec, _given) = given(names, bytes)?;
+        let metadata = model.metadata();
+        answer(match &metadata.preprocessing {
+            Some(preprocessing) => data::load_again(&spec, preprocessing, metadata.seed),
+            None => load(&spec, &json!({})),
+        })
+        .map(Self::from)
+    }
+
+    /// Shares the data set with another run.
+    pub fn share(&self) -> Self {
+        Self { data: self.data.clone() }
     }
 
     /// Builds a data set of numbers, which is its own test part: `columns` features for each example, and its class or
@@ -131,5 +170,111 @@ pub(super) fn part_of<'a>(data: &'a Data, part: &str) -> Answer<&'a Examples> {
         "train" => Ok(&data.train),
         "test" => Ok(&data.test),
         other => throw(format!("part {other:?}: it is train or test")),
+    }
+}
+
+/// Folder of files that were given without one.
+const LOOSE: &str = "files";
+
+/// Gives files to the readers; returns the path of the file or folder that holds all of them.
+fn given(names: Vec<String>, bytes: Vec<js_sys::Uint8Array>) -> Answer<(String, Given)> {
+    if names.is_empty() || names.len() != bytes.len() {
+        return throw(format!("{} names for {} files", names.len(), bytes.len()));
+    }
+    let is_one = names.len() == 1;
+    let path = |name: &String| match name.trim_matches('/') {
+        name if is_one || name.contains('/') => PathBuf::from(name),
+        name => Path::new(LOOSE).join(name),
+    };
+    let paths: Vec<PathBuf> = names.iter().map(path).collect();
+    let mut common = if is_one { paths[0].clone() } else { paths[0].parent().unwrap_or(Path::new("")).to_path_buf() };
+    while !paths.iter().all(|path| path.starts_with(&common)) {
+        common.pop();
+    }
+    // An array alone, or a picture, is looked for in its folder.
+    let spec = match common.to_string_lossy() {
+        empty if empty.is_empty() => {
+            return throw("these files lie in several folders: drop the one that holds all of them");
+        }
+        spec => spec.into_owned(),
+    };
+    Ok((spec, Given::new(paths.into_iter().zip(bytes.iter().map(js_sys::Uint8Array::to_vec)))))
+}
+
+/// Loads given files with the options of a page.
+fn load(spec: &str, options: &Value) -> Result<Data> {
+    const KNOWN: [&str; 12] = [
+        "target",
+        "task",
+        "categorical",
+        "ignore",
+        "use",
+        "missing",
+        "no_header",
+        "image_size",
+        "color",
+        "strict",
+        "test",
+        "seed",
+    ];
+    let invalid = |problem: String| Err(Error::Invalid(problem));
+    if let Some(unknown) = options.as_object().into_iter().flatten().find(|(name, _)| !KNOWN.contains(&name.as_str())) {
+        return invalid(format!("there is no option {:?} of data: leave it away", unknown.0));
+    }
+    let text = |name: &str| options[name].as_str().filter(|text| !text.is_empty());
+    let list = |name: &str| match &options[name] {
+        Value::Array(names) => names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        Value::String(name) if !name.is_empty() => vec![name.clone()],
+        _ => Vec::new(),
+    };
+    let is = |name: &str| options[name].as_bool().unwrap_or(false);
+    let task = match text("task") {
+        None => None,
+        Some("classification") => Some(Task::Classification),
+        Some("regression") => Some(Task::Regression),
+        Some(other) => return invalid(format!("`task` {other}: it is classification or regression")),
+    };
+    let test = options["test"].as_f64().map(TestPart::Share);
+    let seed = options["seed"].as_u64().unwrap_or(0);
+    let path = Path::new(spec);
+    match Kind::of(spec) {
+        Kind::Idx => data::load_idx(spec),
+        Kind::Table => {
+            let Some(target) = text("target") else {
+                return invalid(format!("{spec} is a table: choose the column to learn"));
+            };
+            let missing = match text("missing") {
+                None | Some("fill") => Missing::Fill,
+                Some("drop") => Missing::Drop,
+                Some("refuse") => Missing::Refuse,
+                Some(other) => return invalid(format!("`missing` {other}: it is fill, drop or refuse")),
+            };
+            let options = TableOptions {
+                target: target.into(),
+                task,
+                categorical: list("categorical"),
+                ignore: list("ignore"),
+                used: list("use"),
+                missing,
+                no_header: is("no_header"),
+                test: test.unwrap_or_default(),
+            };
+            csv::load(path, &options, seed)
+        }
+        Kind::Images => {
+            let side =
+                |value: &Value| value.as_u64().and_then(|side| u32::try_from(side).ok()).filter(|side| *side > 0);
+            let (width, height) = match &options["image_size"] {
+                Value::Null => (32, 32),
+                Value::Array(sides) if sides.len() == 2 => side(&sides[0]).zip(side(&sides[1])).unwrap_or_default(),
+                one => side(one).map(|side| (side, side)).unwrap_or_default(),
+            };
+            if width == 0 {
+                return invalid("`image_size`: it is a number of pixels, or width and height".into());
+            }
+            let color = if text("color") == Some("grey") { Color::Grey } else { Color::Rgb };
+            images::load(path, &ImageOptions { width, height, color, test, strict: is("strict") }, seed)
+        }
+        Kind::Arrays => npy::load(path, test.as_ref(), task, seed),
     }
 }

@@ -17,13 +17,15 @@ use super::{Answer, answer, device, floats, object, parsed, set, throw};
 use crate::any_backend::Device;
 use crate::backend::{AnyModel, AnySet, Backend, DeviceInfo, Evaluation, Inference, Readback, Step};
 use crate::cpu::CpuModel;
-use crate::data::{Data, Examples, Preprocessing, Targets};
+use crate::data::inputs::{Fit, NO_DIGIT, Reading, is_no_digit};
+use crate::data::{Data, Examples, Features, Preprocessing, Targets};
 use crate::error::{Error, Result};
 use crate::loss::Link;
 use crate::metrics::{Confusion, interval};
 use crate::model::Parameters;
 use crate::model_file::{self, Metadata, pytorch_weights};
 use crate::plan::{Operation, Plan};
+use crate::reference::{Bounded, Mode, Network, widen};
 use crate::trained::Model;
 use crate::trainer::{self, Event, RunOptions, Summary, TrainingConfig, epoch_order};
 
@@ -200,7 +202,73 @@ impl WebRun {
     /// # Errors
     /// Throws if the number of features is another; errors of the device.
     pub async fn predict(&self, features: Vec<f32>) -> Answer<JsValue> {
-        let outputs = answer(self.outputs(features).await)?;
+        let outputs = answer(self.computed(features.into()).await)?;
+        self.prediction(&outputs)
+    }
+
+    /// Computes the outputs for examples from their features, one after the other: `[examples, classes]` probabilities,
+    /// or `[examples, outputs]` values as the model gives them.
+    ///
+    /// # Errors
+    /// Throws if the features are not those of whole examples; errors of the device.
+    pub async fn outputs(&self, features: Vec<f32>) -> Answer<Float32Array> {
+        Ok(Float32Array::from(&answer(self.computed(features.into()).await)?[..]))
+    }
+
+    /// Predicts a picture of pixels, row by row, each of red, green, blue and alpha: `{seen, probabilities, predicted,
+    /// digit, attribution}`. `seen` is what the model read of it; `digit` is false where a model of digits sees none, and
+    /// `attribution` is for each feature the gradient of the predicted class's score times the feature.
+    ///
+    /// # Errors
+    /// Throws if the model reads no pictures; errors of the device.
+    pub async fn predict_picture(&self, pixels: Vec<u8>, width: u32, height: u32) -> Answer<JsValue> {
+        let Metadata { architecture, preprocessing, image, data, .. } = &self.metadata;
+        let fit = match Fit::default_for(preprocessing.as_ref(), *image, data) {
+            Fit::Digits => Fit::Digit,
+            fit => fit,
+        };
+        let reading =
+            Reading { features: architecture.input().len(), image: *image, preprocessing: preprocessing.as_ref(), fit };
+        let inputs = match reading.read_pixels(pixels, width, height) {
+            Err(Error::Format { problem, .. }) if problem == NO_DIGIT => return object(&json!({ "digit": false })),
+            inputs => answer(inputs)?,
+        };
+        let is_found = inputs.places.first().is_some_and(Option::is_some);
+        let seen = match &inputs.features {
+            Features::Bytes(bytes) => bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect(),
+            Features::Floats(values) => values.clone(),
+        };
+        let outputs = answer(self.computed(inputs.features).await)?;
+        let result = self.prediction(&outputs)?;
+        let is_none = is_found && self.metadata.loss.link() == Link::Softmax && is_no_digit(&outputs);
+        set(&result, "digit", &(!is_none).into())?;
+        set(&result, "attribution", &floats(answer(self.attribution(&seen, &outputs).await)?))?;
+        set(&result, "seen", &Float32Array::from(&seen[..]))?;
+        Ok(result)
+    }
+
+    /// Predicts a row of a table from the texts of its fields, by the names of the columns, as [`predict`](Self::predict)
+    /// does.
+    ///
+    /// # Errors
+    /// Throws if a field is missing or no number where the model wants one; errors of the device.
+    pub async fn predict_fields(&self, names: Vec<String>, texts: Vec<String>) -> Answer<JsValue> {
+        let mut table = csv::Writer::from_writer(Vec::new());
+        let written =
+            table.write_record(&names).and_then(|()| table.write_record(&texts)).map_err(|error| error.to_string());
+        let bytes = written.and_then(|()| table.into_inner().map_err(|error| error.to_string()));
+        let bytes = bytes.or_else(throw)?;
+        let reading = Reading {
+            features: self.metadata.architecture.input().len(),
+            image: None,
+            preprocessing: self.metadata.preprocessing.as_ref(),
+            fit: Fit::Whole,
+        };
+        let inputs = answer(reading.read("these fields", &bytes))?;
+        if let Some(problem) = inputs.problems.first() {
+            return throw(problem);
+        }
+        let outputs = answer(self.computed(inputs.features).await)?;
         self.prediction(&outputs)
     }
 
@@ -478,18 +546,37 @@ impl WebRun {
         Ok(shown)
     }
 
-    /// Outputs of the model for one example, as [`Inference::probabilities`] has them. The CPU computes them, which takes
+    /// Outputs of the model for examples, as [`Inference::probabilities`] has them. The CPU computes them, which takes
     /// less time than a GPU's answer.
-    async fn outputs(&self, features: Vec<f32>) -> Result<Vec<f32>> {
+    async fn computed(&self, features: Features) -> Result<Vec<f32>> {
         let parameters = self.current().await?;
         let (width, outputs) = (parameters.features(), parameters.outputs());
+        let count = features.len() / width;
         let (targets, outputs) = match (self.has_classes(), self.metadata.loss.link()) {
-            (true, Link::Sigmoid) => (Targets::Classes(vec![0]), 2),
-            (true, _) => (Targets::Classes(vec![0]), outputs),
-            (false, _) => (Targets::Values(vec![0.0; outputs]), outputs),
+            (true, Link::Sigmoid) => (Targets::Classes(vec![0; count]), 2),
+            (true, _) => (Targets::Classes(vec![0; count]), outputs),
+            (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
         };
         let example = Examples::new(features, targets, width, outputs)?;
         CpuModel::new(&parameters, self.metadata.loss)?.outputs(&example)
+    }
+
+    /// Gradient of the predicted class's score, or of the first value, times each feature.
+    async fn attribution(&self, seen: &[f32], outputs: &[f32]) -> Result<Vec<f64>> {
+        let parameters = self.current().await?;
+        let network = Network::new(&parameters);
+        let inputs = Bounded::exact(widen(seen));
+        let Some(pass) = network.forward(inputs, Mode::Evaluation) else { return Ok(vec![0.0; seen.len()]) };
+        let mut d_outputs = vec![0.0; parameters.outputs()];
+        let largest = (0..outputs.len()).max_by(|&a, &b| outputs[a].total_cmp(&outputs[b])).unwrap_or(0);
+        match &mut d_outputs[..] {
+            // One score stands for the second class of two, and its opposite for the first.
+            [d] if self.metadata.loss.link() == Link::Sigmoid => *d = if largest == 1 { 1.0 } else { -1.0 },
+            [d] => *d = 1.0,
+            all => all[largest] = 1.0,
+        }
+        let gradients = network.gradients(&pass, Bounded::exact(d_outputs));
+        Ok(gradients[0].values.iter().zip(seen).map(|(d, &value)| d * f64::from(value)).collect())
     }
 
     /// What outputs mean: `{probabilities, predicted}` or `{value}`.

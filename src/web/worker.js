@@ -22,21 +22,18 @@ const calls = {
     return null;
   },
   "Data.digits": () => hold(wasm_bindgen.Data.digits()),
-  "Data.from_files": (...args) => hold(wasm_bindgen.Data.from_files(...args)),
+  "Data.from_files": (...args) => hold(wasm_bindgen.Data.from_files(args[0], args[1], text(args[2]))),
   "Data.from_values": (...args) => hold(wasm_bindgen.Data.from_values(...args)),
   "Data.for_model": (...args) => hold(wasm_bindgen.Data.for_model(...args)),
   async "Run.create"(settings, backend) {
     needs(data, "there is no data yet: choose some");
-    await close();
-    run = await wasm_bindgen.Run.create(data, text(settings), backend);
-    return run.describe();
+    return replace(() => wasm_bindgen.Run.create(data, text(settings), backend));
   },
   async "Run.from_model"(name, bytes, withData, settings, backend) {
-    await close();
     if (withData) needs(data, "there is no data yet: choose some");
-    run = await wasm_bindgen.Run.from_model(
-      name, bytes, withData ? data.share() : undefined, settings == null ? undefined : text(settings), backend);
-    return run.describe();
+    const further = settings == null ? undefined : text(settings);
+    return replace(() =>
+      wasm_bindgen.Run.from_model(name, bytes, withData ? data.share() : undefined, further, backend));
   },
   async "run.step"(count) {
     needs(run, "there is no model yet: make one");
@@ -52,11 +49,10 @@ const calls = {
   },
   async "run.pause"() {
     await pause();
-    return run ? run.flush() : null;
+    return exclusive(() => run?.flush() ?? null);
   },
   async "run.close"() {
-    await close();
-    return null;
+    return replace(() => null);
   },
 };
 
@@ -82,10 +78,15 @@ async function pause() {
   }
 }
 
-async function close() {
+/** Ends the run, and makes another. */
+async function replace(make) {
   await pause();
-  run?.free();
-  run = null;
+  return exclusive(async () => {
+    run?.free();
+    run = null;
+    run = await make();
+    return run && run.describe();
+  });
 }
 
 /** Lets messages that wait be heard. */

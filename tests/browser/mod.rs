@@ -32,6 +32,11 @@ pub struct Browser {
 
 impl Browser {
     pub fn open(chromium: &Path) -> Self {
+        Self::open_with(chromium, &[])
+    }
+
+    /// Opens a browser with further flags.
+    pub fn open_with(chromium: &Path, flags: &[&str]) -> Self {
         let profile = tempfile::tempdir().unwrap();
         // The protocol is spoken on descriptors 3 and 4, which a shell makes of the ordinary pipes.
         let mut process = Command::new("sh")
@@ -40,6 +45,7 @@ impl Browser {
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"])
             .args(["--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            .args(flags)
             .arg("about:blank")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
