@@ -57,7 +57,7 @@ impl Tab {
         self.browser.call("Emulation.setEmulatedMedia", json!({ "features": features }));
         let url = format!("{}{path}", self.base);
         self.browser.call("Page.navigate", json!({ "url": url }));
-        self.wait("document.readyState === 'complete'");
+        self.wait(&format!("location.href === {url:?} && document.readyState === 'complete'"));
     }
 
     fn evaluate(&mut self, expression: &str) -> Value {

@@ -1,11 +1,9 @@
 // Paper to write a digit on, with pen, finger, mouse or arrow keys; or a photo laid on it.
 
-const PEN = 22;
-
 export class Pad {
   /** `changed` is called after every part of a stroke. */
   constructor(canvas, changed) {
-    Object.assign(this, { canvas, changed, strokes: [], picture: null, pen: [canvas.width / 2, canvas.height / 2], isDown: false });
+    Object.assign(this, { canvas, changed, strokes: [], picture: null, width: 22, pen: [canvas.width / 2, canvas.height / 2], isDown: false });
     this.context = canvas.getContext('2d', { willReadFrequently: true });
     const place = event => {
       const box = canvas.getBoundingClientRect();
@@ -41,6 +39,12 @@ export class Pad {
 
   get isBlank() {
     return !this.strokes.length && !this.picture;
+  }
+
+  /** Takes the pen that suits a model's pictures: of few pixels, a line is broad. */
+  suit([rows]) {
+    this.width = rows <= 12 ? 36 : 22;
+    this.paint();
   }
 
   begin(at) {
@@ -80,14 +84,14 @@ export class Pad {
       const [x, y] = this.pen;
       Object.assign(this.context, { strokeStyle: this.isDown ? '#d55e00' : '#0072b0', lineWidth: 2 });
       this.context.beginPath();
-      this.context.arc(x, y, PEN / 2, 0, 7);
+      this.context.arc(x, y, this.width / 2, 0, 7);
       this.context.stroke();
     }
   }
 
   ink(context) {
     const { width, height } = this.canvas;
-    Object.assign(context, { fillStyle: '#fff', strokeStyle: '#14181d', lineWidth: PEN, lineCap: 'round', lineJoin: 'round' });
+    Object.assign(context, { fillStyle: '#fff', strokeStyle: '#14181d', lineWidth: this.width, lineCap: 'round', lineJoin: 'round' });
     context.fillRect(0, 0, width, height);
     if (this.picture) {
       const scale = Math.min(width / this.picture.width, height / this.picture.height);

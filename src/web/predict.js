@@ -49,7 +49,7 @@ const predictPicture = latest(attempt(async () => {
 function showPicture() {
   if (!shown) return;
   answer.innerHTML = answerOf(shown, run.class_names);
-  if (shown.digit !== false) showProbabilities(bars, shown.probabilities, run.class_names);
+  if (shown.probabilities) showProbabilities(bars, shown.probabilities, run.class_names);
   if (shown.seen) showSeen(seen, shown, run.image);
 }
 const pad = new Pad(find('#pad'), coalesced(() => predictPicture()));
@@ -148,6 +148,7 @@ async function open(name, bytes) {
     throw new Error(say(`This model takes ${thousands(run.features)} numbers, and neither pictures nor the columns of a table: use softstep predict`, `这个模型接收 ${thousands(run.features)} 个数，既不是图片也不是表格的列：请用 softstep predict`));
   }
   render();
+  if (run.image) pad.suit(run.image);
   predictPicture();
   predictTable();
 }

@@ -71,7 +71,8 @@ export function digits(number, count = 3) {
   const size = Math.abs(number);
   if (size !== 0 && (size < 1e-4 || size >= 1e7)) return number.toExponential(count - 1).replace('e+', 'e');
   const decimals = size === 0 ? 0 : Math.max(0, count - 1 - Math.floor(Math.log10(size)));
-  return fixed(number, Math.min(decimals, 8));
+  const text = fixed(number, Math.min(decimals, 8));
+  return size < 1000 ? text : text.replace(/^(−?\d+)/, whole => whole.replace(/\B(?=(\d{3})+$)/g, ','));
 }
 
 export const thousands = number => Math.round(number).toLocaleString('en');

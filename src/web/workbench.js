@@ -116,6 +116,7 @@ export function startWorkbench(adapter) {
     evaluation = null;
     pendingTable = null;
     find('#draw').hidden = !data.shape;
+    if (data.shape) pad.suit(data.shape);
     forgetLooks();
     showData();
     show();
@@ -548,7 +549,7 @@ export function startWorkbench(adapter) {
     const step = main.isTrained || main.isDone ? '' : say(` (after ${thousands(main.step)} steps)`, `（${thousands(main.step)} 步之后）`);
     const was = example == null ? '' : say(` The test set says ${className(example)}.`, `测试集说是 ${className(example)}。`);
     answer.innerHTML = answerOf(drawnAnswer, main.run?.class_names) + step + was;
-    if (drawnAnswer.digit !== false) showProbabilities(bars, drawnAnswer.probabilities, main.run?.class_names);
+    if (drawnAnswer.probabilities) showProbabilities(bars, drawnAnswer.probabilities, main.run?.class_names);
   }
 
   /** Predicts what is drawn; the first stroke trains a model if there is none. */

@@ -1,5 +1,7 @@
 //! A headless Chromium, spoken to by its DevTools protocol over a pair of pipes.
 
+#![allow(dead_code)] // each test program uses its part
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -114,7 +116,6 @@ impl Browser {
     }
 
     /// Takes the events that came since it was called last.
-    #[allow(dead_code)] // each test program uses its part
     pub fn events(&mut self) -> Vec<Value> {
         self.events.drain(..).collect()
     }
