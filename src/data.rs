@@ -16,22 +16,19 @@ mod digits;
 #[cfg(all(feature = "download", not(target_arch = "wasm32")))]
 mod download;
 #[doc(hidden)]
+pub mod files;
+#[doc(hidden)]
 pub mod handwriting;
 #[doc(hidden)]
 pub mod idx;
-#[cfg(not(target_arch = "wasm32"))]
 mod idx_dir;
 pub mod images;
 pub mod npy;
-#[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub mod predict_inputs;
 mod preprocessing;
-#[cfg(not(target_arch = "wasm32"))]
 mod source;
-#[cfg(not(target_arch = "wasm32"))]
 mod test_part;
-#[cfg(not(target_arch = "wasm32"))]
 mod zip;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -46,9 +43,8 @@ pub use preprocessing::{
     TargetEncoding,
 };
 pub use preprocessing::{Color, Missing, TestPart};
-#[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use source::{Kind, Measured, Part, load_again, load_pictures, load_test};
+pub use source::{Kind, Measured, Part, load_again, load_idx, load_pictures, load_test};
 
 /// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;
@@ -311,7 +307,6 @@ impl Examples {
     }
 
     /// Appends examples with the same kinds of features and targets.
-    #[cfg(not(target_arch = "wasm32"))]
     fn and(mut self, other: Self) -> Self {
         match (Arc::make_mut(&mut self.inputs), &*other.inputs) {
             (Features::Bytes(bytes), Features::Bytes(more)) => bytes.extend(more),

@@ -15,9 +15,7 @@ use super::preprocessing::{ArrayFormat, ArrayTargets, Elements};
 use super::{Examples, Features, MAX_CLASSES, Targets};
 use crate::error::{Error, Result};
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use folder::load;
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) use folder::{is_set, own_examples, own_test};
 
 /// The longest header that is read; of arrays that are not structured it has about a hundred bytes.
@@ -659,14 +657,13 @@ impl Elements {
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 mod folder {
-    use std::fs::{self, File};
     use std::io::BufReader;
     use std::path::{Path, PathBuf};
 
     use super::{Array, Labelled, examples};
     use crate::data::csv::Task;
+    use crate::data::files::{self as fs, File};
     use crate::data::preprocessing::{ArrayFormat, Preprocessing, TestPart};
     use crate::data::{Data, Examples, test_part, zip};
     use crate::error::{Error, Result};
@@ -731,7 +728,7 @@ mod folder {
         let has = |role| file_names(path).iter().any(|name| place_of(name) == Some((Part::Train, role)));
         let has_folders = || {
             let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
-            entries.any(|entry| entry.path().is_dir())
+            entries.any(|entry| fs::is_dir(&entry.path()))
         };
         match [has(Role::X), has(Role::Y)] {
             [true, true] => true,
@@ -741,7 +738,7 @@ mod folder {
     }
 
     fn is_archive(path: &Path) -> bool {
-        path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npz")) && !path.is_dir()
+        path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npz")) && !fs::is_dir(path)
     }
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
