@@ -116,6 +116,8 @@ export function startWorkbench(adapter) {
     evaluation = null;
     pendingTable = null;
     find('#draw').hidden = !data.shape;
+    pad.clear();
+    find('#accuracy-title').textContent = data.targets === 'values' ? say('R² on the test part', '测试部分的 R²') : say('Accuracy on the test part', '测试部分的正确率');
     if (data.shape) pad.suit(data.shape);
     forgetLooks();
     showData();
@@ -127,6 +129,7 @@ export function startWorkbench(adapter) {
     const { name, rows, shape, classes, features, target, notices } = data;
     const what = shape ? say(`pictures of ${shape[0]} × ${shape[1]} pixels`, `${shape[0]} × ${shape[1]} 像素的图片`) : say(`${thousands(features)} features`, `${thousands(features)} 个特征`);
     const goal = data.targets === 'values' ? (target ? say(`value of “${target}”`, `“${target}”的数值`) : say('a value', '一个数值')) : say(`${classes} classes`, `${classes} 个类别`);
+    find('#draw-title').textContent = data.class_names ? say('Draw or drop a picture', '画一幅或拖入一张图片') : say('Draw a digit', '写一个数字');
     find('.data-name').replaceChildren(make('b', {}, name === 'digits' ? say('bundled digits', '内置数字') : name),
       say(`: ${thousands(rows.train)} examples to learn, ${thousands(rows.test)} to test, ${what}, ${goal}`, `：${thousands(rows.train)} 个训练样本，${thousands(rows.test)} 个测试样本，${what}，${goal}`),
       ...(notices ?? []).map(notice => make('span', { class: 'note' }, ` ${notice}`)));
