@@ -9,42 +9,42 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::model::Shape;
 
+#[cfg(not(target_arch = "wasm32"))]
+mod catalog;
 pub mod csv;
-#[doc(hidden)]
-pub mod digit;
 mod digits;
 #[cfg(all(feature = "download", not(target_arch = "wasm32")))]
 mod download;
 #[doc(hidden)]
 pub mod files;
-mod folder;
+#[doc(hidden)]
+pub mod handwriting;
 #[doc(hidden)]
 pub mod idx;
+mod idx_dir;
 pub mod images;
-#[doc(hidden)]
-pub mod inputs;
-mod kind;
 pub mod npy;
+#[doc(hidden)]
+pub mod predict_inputs;
 mod preprocessing;
-#[cfg(not(target_arch = "wasm32"))]
-mod store;
+mod source;
 mod test_part;
 mod zip;
 
-pub use digits::digits;
+#[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use kind::{Kind, Measured, Part, load_again, load_idx, load_pictures, load_test};
+pub use catalog::{DownloadLimits, Set, Store, cache_folder};
+#[cfg(not(target_arch = "wasm32"))]
+pub use catalog::{Progress, load};
+pub use digits::digits;
 #[doc(hidden)]
 pub use preprocessing::{
     ArrayFormat, ArrayTargets, Column, Elements, Encoding, Form, ImageFormat, Preprocessing, Scale, TableFormat,
     TargetEncoding,
 };
 pub use preprocessing::{Color, Missing, TestPart};
-#[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use store::{DownloadLimits, Set, Store, cache_folder};
-#[cfg(not(target_arch = "wasm32"))]
-pub use store::{Progress, load};
+pub use source::{Kind, Measured, Part, load_again, load_idx, load_pictures, load_test};
 
 /// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;

@@ -10,7 +10,7 @@ use comfy_table::Cell;
 use serde_json::json;
 use softstep::Error;
 use softstep::backend::Inference;
-use softstep::data::inputs::{self, Fit, Inputs, Place, Reading};
+use softstep::data::predict_inputs::{self, Fit, Inputs, Place, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::loss::{Link, Loss};
 
@@ -331,7 +331,7 @@ fn check_length(name: &str, bytes: u64) -> Result<()> {
 
 /// Returns true if the outputs for a digit that was found in a picture say that it is none.
 fn is_no_digit(outputs: &[f32], loss: Loss) -> bool {
-    loss.link() == Link::Softmax && inputs::is_no_digit(outputs)
+    loss.link() == Link::Softmax && predict_inputs::is_no_digit(outputs)
 }
 
 /// Interprets the outputs for an input.

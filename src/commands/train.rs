@@ -25,7 +25,6 @@ use softstep::verify::Verified;
 use self::job::Job;
 use self::options::{ReadbackChoice, TrainArgs};
 use self::prepare::Prepared;
-pub use self::prepare::{check_own, load_own};
 use crate::device;
 use crate::run::folder::{self, Stopped};
 

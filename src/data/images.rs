@@ -71,13 +71,13 @@ pub(super) fn ink_of(image: DynamicImage) -> GrayImage {
 /// A kind of picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Picture {
-    /// One that is read.
+    /// A format that is read.
     Read(FileFormat),
-    /// One that is not, by its name.
+    /// The name of a format that is not read.
     Unread(&'static str),
 }
 
-/// How many bytes at the start of a file tell what it is.
+/// Bytes at the start of a file that tell its format.
 pub(super) const SNIFFED: usize = 32;
 /// The kinds of picture that are read, in words.
 pub(super) const READ: &str = "PNG, JPEG, WebP, BMP, GIF or TIFF";
@@ -161,7 +161,8 @@ fn on_ground(image: DynamicImage, ground: u16) -> DynamicImage {
     }))
 }
 
-/// Whether a JPEG goes on to its end-of-image marker. The decoder makes up what is missing of one that was cut off.
+/// Returns true if a JPEG goes on to its end-of-image marker. The decoder invents the missing rest of a file that was
+/// cut off.
 fn has_jpeg_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
@@ -189,22 +190,22 @@ mod folder {
 
     use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
     use crate::data::files::{self as fs, File};
-    use crate::data::inputs::Reading;
+    use crate::data::predict_inputs::Reading;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
     use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, test_part};
     use crate::error::{Error, Result};
 
-    /// What is to be made of a folder of images.
+    /// Options for loading a folder of images.
     #[derive(Clone, Debug, PartialEq)]
     pub struct ImageOptions {
         /// Pixels of a row that images are brought to.
         pub width: u32,
         /// Rows that they are brought to.
         pub height: u32,
-        /// What is kept of each pixel.
+        /// Features of each pixel.
         pub color: Color,
-        /// What to test with: a share of the images, or another folder with the same classes. Otherwise that is the
-        /// folder's own test part, or where there is none, a fifth.
+        /// Test part: a share of the images, or another folder with the same classes. The default is the folder's own
+        /// test part or, where there is none, a fifth of the images.
         pub test: Option<TestPart>,
         /// Refuse stray files and damaged pictures, which are otherwise skipped with a notice.
         pub strict: bool,
@@ -259,7 +260,8 @@ mod folder {
         Ok(data)
     }
 
-    /// Every image of a folder, but for its own test part, as a model with this format reads them; and notices.
+    /// Loads every image of a folder, except its own test part, as a model with this format reads them; returns
+    /// notices, too.
     pub(in crate::data) fn examples(folder: &Path, format: &ImageFormat) -> Result<(Examples, Vec<String>)> {
         let mut skipped = Skipped::default();
         let parts = Parts::find(folder, &mut skipped)?;
@@ -296,7 +298,7 @@ mod folder {
         Ok((examples, parts.notices.into_iter().chain(skipped.notices()).collect()))
     }
 
-    /// Whether there is a folder in this one, as there is for each class.
+    /// Returns true if the folder has subfolders, one for each class.
     pub(in crate::data) fn has_classes(folder: &Path) -> bool {
         entries(folder).is_ok_and(|entries| entries.iter().any(|entry| fs::is_dir(entry)))
     }
@@ -369,7 +371,7 @@ mod folder {
         }
     }
 
-    /// Where the folders of the classes are.
+    /// Folders of the classes, by part.
     struct Parts {
         train: Vec<(String, PathBuf)>,
         test: Option<OwnTest>,
@@ -378,7 +380,7 @@ mod folder {
 
     /// The test part that a folder brings itself.
     struct OwnTest {
-        /// Its path, with `*` for the class where the parts are in the classes.
+        /// Path of the part, with `*` for the class where the parts are in the classes.
         name: String,
         folders: Vec<(String, PathBuf)>,
     }
@@ -401,7 +403,7 @@ mod folder {
             }
         }
 
-        /// The one folder that is this part.
+        /// Returns the one folder that is this part.
         fn find(self, folders: &[PathBuf]) -> Result<Option<&PathBuf>> {
             let mut found = folders.iter().filter(|folder| Self::of(folder) == Some(self));
             match (found.next(), found.next()) {
@@ -483,7 +485,7 @@ mod folder {
         }
     }
 
-    /// What becomes of a validation part: the test part where there is no other, else nothing.
+    /// Formats a notice about a validation part: it is the test part where there is no other, and else left out.
     fn part_notice(tested: &Path, left_out: Option<&PathBuf>) -> Option<String> {
         match left_out {
             Some(validation) => Some(format!(
@@ -646,7 +648,7 @@ mod folder {
         Ok(entries(folder)?.into_iter().filter(|entry| fs::is_dir(entry) && !is_of_runs(entry)).collect())
     }
 
-    /// What else is in a folder.
+    /// Returns the files of a folder.
     fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         Ok(entries(folder)?.into_iter().filter(|entry| !fs::is_dir(entry)).collect())
     }
@@ -674,7 +676,7 @@ mod folder {
         is_run(folder) || entries(folder).is_ok_and(holds_runs)
     }
 
-    /// What is in a folder, sorted by name, but for hidden files and what file managers leave behind.
+    /// Returns the entries of a folder, sorted by name, without hidden files and those that file managers leave behind.
     fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for entry in fs::read_dir(folder).map_err(Error::io("read folder", folder))? {

@@ -30,11 +30,11 @@ const TRUSTED: usize = 64 << 20;
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]
 pub struct Array {
-    /// What errors call its file.
+    /// Name of the file, for errors.
     pub file: String,
-    /// Its dimensions; none is 0.
+    /// Dimensions of the array, none of them 0.
     pub shape: Vec<usize>,
-    /// Its elements, row-major.
+    /// Elements, row-major.
     pub values: Values,
 }
 
@@ -42,21 +42,21 @@ pub struct Array {
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]
 pub enum Values {
-    /// Of `uint8`.
+    /// Elements of type `uint8`.
     Bytes(Vec<u8>),
-    /// Of any other type of integers, and of `bool`.
+    /// Elements of any other integer type, or of `bool`.
     Integers(Vec<i64>),
-    /// Of `float16`, `float32`, or of `float64` and rounded; all finite.
+    /// Elements of type `float16`, `float32`, or `float64`, which are rounded; all finite.
     Floats(Vec<f32>),
     /// Texts of a fixed length, `str` or `bytes`.
     Texts(Vec<String>),
 }
 
-/// What a header says.
+/// Header of a file.
 struct Header {
     /// Type of the elements, such as `<f4`: byte order, kind and bytes.
     descr: String,
-    /// Whether the first index changes fastest.
+    /// True if the first index changes fastest.
     fortran_order: bool,
     shape: Vec<usize>,
 }
@@ -223,7 +223,7 @@ fn finite(number: f32) -> Option<f32> {
     number.is_finite().then_some(number)
 }
 
-/// As NumPy indexes the element that is at this place in the file: `[2, 0, 7]`.
+/// Formats the index of the element at position `at` of the file as NumPy does: `[2, 0, 7]`.
 fn index_text(mut at: usize, shape: &[usize], fortran_order: bool) -> String {
     let mut index = vec![0; shape.len()];
     let mut place = |dimension: usize| {
@@ -376,7 +376,7 @@ pub struct Labelled {
     pub examples: Examples,
     /// The names of the classes, where the targets are texts.
     pub classes: Vec<String>,
-    /// What should be known of how the targets were read.
+    /// Notice about how the targets were read.
     pub notice: Option<String>,
 }
 
@@ -409,7 +409,7 @@ pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>, task: Option<T
 #[doc(hidden)]
 pub const MAX_FLOAT_CLASSES: usize = 20;
 
-/// What was made of an array of targets.
+/// Targets made of an array.
 struct Made {
     targets: Targets,
     outputs: usize,
@@ -483,7 +483,7 @@ fn targets(y: &Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Resul
     }
 }
 
-/// How many different numbers there are; `None` where they are more than `most`.
+/// Returns the number of different values; `None` if there are more than `most`.
 fn distinct_up_to(numbers: &[f32], most: usize) -> Option<usize> {
     let mut distinct = BTreeSet::new();
     for number in numbers {
@@ -600,7 +600,7 @@ fn classes(y: &Array, count: Option<usize>, label: impl Fn(usize) -> i64) -> Res
 }
 
 impl Array {
-    /// How many examples it has, if each of its first dimension is one.
+    /// Returns the number of examples, one for each index of the first dimension.
     ///
     /// # Errors
     /// [`Error::Format`] where it is a single number.
@@ -623,7 +623,7 @@ impl Array {
         Ok(())
     }
 
-    /// Its elements as features, `[examples, …]`.
+    /// Returns the elements as features, `[examples, …]`.
     ///
     /// # Errors
     /// [`Error::Format`] where they are texts.
@@ -704,7 +704,8 @@ mod folder {
         Ok(data)
     }
 
-    /// Every example of a set, but for its own test part, as a model with this format reads them; and notices.
+    /// Loads every example of a set, except its own test part, as a model with this format reads them; returns notices,
+    /// too.
     pub(in crate::data) fn own_examples(path: &Path, format: &ArrayFormat) -> Result<(Examples, Vec<String>)> {
         let set = Set::open(path)?;
         let Labelled { examples, notice, .. } = set.read(&set.train, Some(format), None)?;
@@ -753,7 +754,8 @@ mod folder {
         Y,
     }
 
-    /// What an array is, by its name: `x`, `x_train`, `X_train.npy`, `trainX`, `train_images`, `labels`, ….
+    /// Returns part and role of an array by its name: `x`, `x_train`, `X_train.npy`, `trainX`, `train_images`,
+    /// `labels`, ….
     fn place_of(name: &str) -> Option<(Part, Role)> {
         const PARTS: [(&str, Part); 6] = [
             ("training", Part::Train),
@@ -789,7 +791,7 @@ mod folder {
     /// Arrays by the parts of the data that they are.
     struct Set {
         path: PathBuf,
-        /// Of an archive.
+        /// Entries of an archive.
         entries: Option<Vec<zip::Entry>>,
         /// Features and targets to train on, and to test with.
         train: [String; 2],
@@ -845,7 +847,7 @@ mod folder {
             Ok(Self { path: path.into(), entries, train, test: test.or(validation), notices })
         }
 
-        /// What errors call an array.
+        /// Formats the place of an array for errors.
         fn place(&self, name: &str) -> String {
             match self.entries {
                 Some(_) => format!("{}[{}]", self.path.display(), name.strip_suffix(".npy").unwrap_or(name)),
@@ -872,7 +874,7 @@ mod folder {
     }
 
     impl Part {
-        /// Its usual file.
+        /// Returns the usual file name of this role.
         fn file(self, role: Role) -> String {
             let name = if role == Role::X { "x" } else { "y" };
             match self {

@@ -17,7 +17,7 @@ use super::{Answer, answer, device, floats, object, parsed, set, throw};
 use crate::any_backend::Device;
 use crate::backend::{AnyModel, AnySet, Backend, DeviceInfo, Evaluation, Inference, Readback, Step};
 use crate::cpu::CpuModel;
-use crate::data::inputs::{Fit, NO_DIGIT, Reading, is_no_digit};
+use crate::data::predict_inputs::{Fit, NO_DIGIT, Reading, is_no_digit};
 use crate::data::{Data, Examples, Features, Preprocessing, Targets};
 use crate::error::{Error, Result};
 use crate::loss::Link;

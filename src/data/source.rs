@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::inputs::Reading;
-use super::preprocessing::{Preprocessing, TestPart};
 #[cfg(not(target_arch = "wasm32"))]
-use super::store;
-use super::{Data, Examples, TEST_STREAM, choose, csv, files, folder, images, npy, test_part};
+use super::catalog;
+use super::predict_inputs::Reading;
+use super::preprocessing::{Preprocessing, TestPart};
+use super::{Data, Examples, TEST_STREAM, choose, csv, files, idx_dir, images, npy, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -30,7 +30,7 @@ impl Kind {
             Self::Idx
         } else if is_table(path) {
             Self::Table
-        } else if folder::FILES.iter().any(|file| folder::find_file(path, file).is_some()) {
+        } else if idx_dir::FILES.iter().any(|file| idx_dir::find_file(path, file).is_some()) {
             Self::Idx
         } else if npy::is_set(path) {
             Self::Arrays
@@ -70,7 +70,7 @@ impl Kind {
 /// Returns true if `spec` is the name of a standard set. A page has no such names: all data there are files.
 fn is_set(spec: &str) -> bool {
     #[cfg(not(target_arch = "wasm32"))]
-    return store::is_name(spec);
+    return catalog::is_name(spec);
     #[cfg(target_arch = "wasm32")]
     {
         let _ = spec;
@@ -104,7 +104,7 @@ pub struct Measured {
 pub enum Part {
     /// The test part, which the model was not trained on.
     Test,
-    /// All examples.
+    /// All examples of the data.
     All,
 }
 
@@ -125,7 +125,7 @@ impl Part {
 pub fn load_idx(spec: &str) -> Result<Data> {
     let path = Path::new(spec);
     match files::is_dir(path) {
-        true => folder::read_any(spec, &folder::find(path)?),
+        true => idx_dir::read_any(spec, &idx_dir::find(path)?),
         false => {
             Err(Error::format(spec, "it is no table, and neither a folder of pictures nor one of arrays or IDX files"))
         }

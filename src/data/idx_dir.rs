@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 pub(super) const FILES: [&str; 4] =
     ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 
-/// Where one of the [`FILES`] lies in a folder: under that name or with a dot (`train-images.idx3-ubyte`), either
-/// with or without `.gz`.
+/// Returns the path of one of the [`FILES`] in a folder: under that name or with a dot (`train-images.idx3-ubyte`),
+/// either with or without `.gz`.
 pub(super) fn find_file(folder: &Path, file: &str) -> Option<PathBuf> {
     names(file).into_iter().map(|name| folder.join(name)).find(|path| files::is_file(path))
 }
@@ -23,7 +23,7 @@ fn names(file: &str) -> [String; 4] {
     [file.into(), format!("{file}.gz"), dotted.clone(), format!("{dotted}.gz")]
 }
 
-/// Where the four files lie in a folder.
+/// Returns the paths of the four files in a folder.
 pub(super) fn find(folder: &Path) -> Result<[PathBuf; 4]> {
     let found = FILES.map(|file| find_file(folder, file).ok_or(file));
     let missing: Vec<_> = found.iter().filter_map(|path| path.as_ref().err().copied()).collect();
@@ -59,12 +59,12 @@ mod standard {
     use sha2::{Digest, Sha256};
 
     use super::open;
+    use crate::data::catalog::Set;
     use crate::data::idx::{self, Idx, Part, assemble, check_together, shape_text};
-    use crate::data::store::Set;
     use crate::data::{Data, hexadecimal};
     use crate::error::{Error, Result};
 
-    /// What MNIST and the sets made in its likeness hold, file by file; the `mnist` crate knows no other size.
+    /// Shapes of the files of MNIST and of the sets made in its likeness; the `mnist` crate knows no other size.
     const STANDARD_SHAPES: [&[usize]; 4] = [&[60_000, 28, 28], &[60_000], &[10_000, 28, 28], &[10_000]];
     const STANDARD_CLASSES: usize = 10;
 

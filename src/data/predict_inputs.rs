@@ -1,8 +1,8 @@
-//! What a model is to predict: images, rows of a table, arrays or IDX files, as the model reads them.
+//! Inputs for prediction: images, rows of a table, arrays or IDX files, read as the model was trained.
 
 use ::image::{DynamicImage, GrayImage, RgbaImage};
 
-use super::digit::{self, Digit, Frame};
+use super::handwriting::{self, Digit, Frame};
 use super::idx::Idx;
 use super::npy::Array;
 use super::{Color, Elements, Features, ImageFormat, Preprocessing, TableFormat, TestPart, csv, images};
@@ -11,13 +11,13 @@ use crate::error::{Error, Result};
 /// Examples whose targets nobody knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inputs {
-    /// What each is called: its file, with the line of a table's row or the index of an array's.
+    /// Name of each example: its file, with the line of a table's row or the index of an array's.
     pub names: Vec<String>,
     /// `[examples, features]`, row-major.
     pub features: Features,
-    /// What a person should know of how they were read, a line each.
+    /// Notices about how the inputs were read, one line each.
     pub notices: Vec<String>,
-    /// What is wrong with the rows of a table that are left out, a line each.
+    /// Faults of the rows of a table that are left out, one line each.
     pub problems: Vec<String>,
     /// Places of digits in their pictures; `None` for other inputs.
     pub places: Vec<Option<Place>>,
@@ -33,11 +33,11 @@ impl Inputs {
 /// Place of a digit in a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its number in reading order, from 1.
+    /// Number in reading order, from 1.
     pub number: usize,
     /// Number of digits in the picture.
     pub of: usize,
-    /// Its row, from 1.
+    /// Row of the picture, from 1.
     pub row: usize,
     /// Left, top, width and height in pixels.
     pub bounds: [u32; 4],
@@ -46,10 +46,10 @@ pub struct Place {
 /// Conversion of a picture to the images that a model was trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// As MNIST's digits are: the ink alone, bright on black, of one size, its centre of mass in the middle. A picture
-    /// that is so already is taken as it is.
+    /// The form of MNIST's digits: the ink alone, bright on black, of one size, its centre of mass in the middle. A
+    /// picture in that form already is taken as it is.
     Digit,
-    /// The same for each digit of several, row by row.
+    /// The form of [`Digit`](Self::Digit) for each of several digits, row by row.
     Digits,
     /// The whole picture, grey, resized.
     Whole,
@@ -84,23 +84,23 @@ pub fn is_no_digit(probabilities: &[f32]) -> bool {
     probabilities.iter().all(|&probability| probability < LEAST_DIGIT)
 }
 
-/// How a model reads files.
+/// Form of the inputs of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
     /// Features of an example.
     pub features: usize,
     /// Rows and columns of an example, if it is an image.
     pub image: Option<[usize; 2]>,
-    /// How the data were read that it was trained on; `None` for IDX files.
+    /// Preprocessing of the training data; `None` for IDX files.
     pub preprocessing: Option<&'a Preprocessing>,
     /// Conversion of pictures.
     pub fit: Fit,
 }
 
-/// How gzipped files start: IDX files and tables.
+/// First bytes of gzipped files: IDX files and tables.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// What a file is, by its first bytes.
+/// Kind of a file, told by its first bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Image,
@@ -218,7 +218,7 @@ impl Reading<'_> {
         Ok(Inputs::of(vec![FILE.into()], pixels.into()))
     }
 
-    /// What arrays must hold; `None` where the model reads none.
+    /// Returns the type of elements that arrays must have; `None` if the model reads no arrays.
     fn elements(&self) -> Option<Elements> {
         match self.preprocessing {
             None | Some(Preprocessing::Images(_)) => Some(Elements::Bytes),
@@ -266,12 +266,12 @@ impl Reading<'_> {
 
     /// The digits in a picture, or the one, as images that the model was trained on.
     fn digits(&self, file: &str, frame: Frame, picture: &GrayImage) -> Result<Inputs> {
-        if let Some(pixels) = digit::as_it_is(picture, frame) {
+        if let Some(pixels) = handwriting::as_it_is(picture, frame) {
             return Ok(Inputs::of(vec![file.into()], pixels.into()));
         }
         let digits = match self.fit {
-            Fit::Digits => digit::digits(picture, frame),
-            Fit::Digit | Fit::Whole => digit::digit(picture, frame).into_iter().collect(),
+            Fit::Digits => handwriting::digits(picture, frame),
+            Fit::Digit | Fit::Whole => handwriting::digit(picture, frame).into_iter().collect(),
         };
         if digits.is_empty() {
             return Err(Error::format(file, NO_DIGIT));
