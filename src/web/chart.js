@@ -6,11 +6,12 @@ import { fixed } from './text.js';
 const MARGIN = { left: 44, right: 12, top: 10, bottom: 36 };
 const REACH = 24;
 
-/** Round numbers from `low` to `high`, about `count` of them. */
-export function ticks(low, high, count) {
+/** Round numbers from `low` to `high`, about `count` of them; only whole ones if that is asked. */
+export function ticks(low, high, count, whole = false) {
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map(digit => digit * power).find(step => step >= rough) ?? rough;
+  if (whole && step < 1) return ticks(low, high, high - low);
   const first = Math.ceil(low / step - 1e-9);
   const all = [];
   for (let at = first; at * step <= high + step * 1e-9; at += 1) all.push(at * step);
@@ -78,7 +79,10 @@ export function showLegend(list, entries) {
 }
 
 export class Chart {
-  /** `options`: `x` and `y` are `[low, high]`, `xLabel` and `summary` functions that give texts, `percent` a switch. */
+  /**
+   * `options`: `x` and `y` are `[low, high]`, `xLabel` and `summary` functions that give texts; `percent` is for shares up
+   * the axis, `whole` for counts along it.
+   */
   constructor(host, options) {
     Object.assign(this, { host, series: [], xLabel: () => '', summary: () => '', percent: false }, options);
     this.svg = make('svg', { focusable: 'false' });
@@ -121,7 +125,7 @@ export class Chart {
 
   axes() {
     const [bottom, right] = [this.height - MARGIN.bottom, this.width - MARGIN.right];
-    const across = ticks(...this.x, Math.max(2, Math.min(8, this.width / 70)));
+    const across = ticks(...this.x, Math.max(2, Math.min(8, this.width / 70)), this.whole);
     const up = ticks(...this.y, Math.max(2, this.height / 60));
     const clip = `<clipPath id="${this.clip()}"><rect x="${MARGIN.left}" y="${MARGIN.top - 6}" width="${right - MARGIN.left}" height="${bottom - MARGIN.top + 12}"/></clipPath>`;
     const text = (value, decimals) => Math.abs(value) >= 1e5 ? value.toExponential(0).replace('e+', 'e') : this.percent ? `${fixed(100 * value, Math.max(0, decimals - 2))} %` : fixed(value, decimals);

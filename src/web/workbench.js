@@ -59,10 +59,10 @@ export function startWorkbench(adapter) {
   let shownMistakes = '';
 
   const lossChart = new Chart(find('#loss-chart'), {
-    x: [0, 100], y: [0, 1], xLabel: () => say('step', '步数'), summary: () => lossWords(),
+    x: [0, 100], y: [0, 1], whole: true, xLabel: () => say('step', '步数'), summary: () => lossWords(),
   });
   const accuracyChart = new Chart(find('#accuracy-chart'), {
-    x: [0, 10], y: [0, 1], percent: true, xLabel: () => say('epoch', '轮数'), summary: () => accuracyWords(),
+    x: [0, 10], y: [0, 1], percent: true, whole: true, xLabel: () => say('epoch', '轮数'), summary: () => accuracyWords(),
   });
   const lossWords = () => {
     const losses = main.losses;
@@ -535,9 +535,15 @@ export function startWorkbench(adapter) {
       for (const canvas of seen) canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
       return;
     }
-    const { data: pixels, width, height } = pad.pixels();
     try {
-      drawnAnswer = await main.worker.call('run.predict_picture', new Uint8Array(pixels.buffer), width, height);
+      if (example) {
+        // A test picture is what the model reads already.
+        const { features } = example;
+        drawnAnswer = { ...await main.worker.call('run.predict', features), seen: features };
+      } else {
+        const { data: pixels, width, height } = pad.pixels();
+        drawnAnswer = await main.worker.call('run.predict_picture', new Uint8Array(pixels.buffer), width, height);
+      }
     } catch (error) {
       if (main.run === run) answer.textContent = error.message;
       return;
@@ -550,7 +556,7 @@ export function startWorkbench(adapter) {
   function showAnswer() {
     if (!drawnAnswer) return;
     const step = main.isTrained || main.isDone ? '' : say(` (after ${thousands(main.step)} steps)`, `（${thousands(main.step)} 步之后）`);
-    const was = example == null ? '' : say(` The test set says ${className(example)}.`, `测试集说是 ${className(example)}。`);
+    const was = example == null ? '' : say(` The test set says ${className(example.label)}.`, `测试集说是 ${className(example.label)}。`);
     answer.innerHTML = answerOf(drawnAnswer, main.run?.class_names) + step + was;
     if (drawnAnswer.probabilities) showProbabilities(bars, drawnAnswer.probabilities, main.run?.class_names);
   }
@@ -579,7 +585,7 @@ export function startWorkbench(adapter) {
     context.imageSmoothingQuality = 'high';
     context.drawImage(small, 30, 30, 220, 220);
     pad.lay(large);
-    example = label;
+    example = { features, label };
   }));
   const photo = attempt(async file => {
     if (!file) return;
