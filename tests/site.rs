@@ -484,3 +484,53 @@ fn the_numbers_of_the_lesson_are_those_of_the_formulas() {
     assert_eq!(step["layers"][1]["d_weights"].as_array().unwrap().len(), 9);
     is_of_the_page(&tab.fails("softmax_of", "new Float32Array([1, 2]), 2"));
 }
+
+/// The page of a model, opened from disk, predicts as the command does.
+#[test]
+fn a_page_of_a_model_predicts_from_disk_without_a_network() {
+    let Some((chromium, site)) = site() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let table: String = (0..60)
+        .map(|row| format!("{},{},{}\n", row % 7, ["red", "green"][row / 7 % 2], ["no", "yes"][row % 7 / 4]))
+        .collect();
+    fs::write(folder.path().join("plants.csv"), format!("width,colour,ripe\n{table}")).unwrap();
+    let common = ["--backend", "cpu", "--epochs", "60"];
+    let arguments = [&["train", "--data", "plants.csv", "--target", "ripe", "--out", "table"][..], &common].concat();
+    succeeds(folder.path(), &arguments);
+    let page = ["export", "table", "--page", "table.html", "--json"];
+    let mut without = command(folder.path(), &page);
+    let refused = finished(without.env_remove("SOFTSTEP_PAGE").output().unwrap());
+    if !cfg!(feature = "page") {
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("src/web/build"), "{refused:?}");
+    }
+    let mut with = command(folder.path(), &page);
+    let done = good(finished(with.env("SOFTSTEP_PAGE", site.join("predict.html")).output().unwrap())).last_json();
+    assert_eq!(done["page"]["path"], "table.html", "{done}");
+    // A page may be replaced by a newer one, another file not.
+    good(finished(with.output().unwrap()));
+    fs::write(folder.path().join("mine.html"), "<p>mine</p>").unwrap();
+    let mut over = command(folder.path(), &["export", "table", "--page", "mine.html"]);
+    assert_eq!(finished(over.env("SOFTSTEP_PAGE", site.join("predict.html")).output().unwrap()).code, 1);
+
+    let mut browser = Browser::open_with(&chromium, &[]);
+    browser.show(&folder.path().join("table.html"), 800, "light");
+    let shown = browser.evaluate(
+        "(async () => {
+            for (let at = 0; at < 600; at += 1) {
+                if (document.querySelectorAll('#fields select, #fields input').length === 2) break;
+                await new Promise(done => setTimeout(done, 50));
+            }
+            const width = document.querySelector('#fields input');
+            const said = [];
+            for (const value of ['0', '6']) {
+                width.value = value;
+                width.dispatchEvent(new Event('input', { bubbles: true }));
+                await new Promise(done => setTimeout(done, 500));
+                said.push(document.querySelector('#result').innerText);
+            }
+            return said;
+        })()",
+    );
+    assert!(shown[0].as_str().unwrap().contains("no") && shown[1].as_str().unwrap().contains("yes"), "{shown}");
+}

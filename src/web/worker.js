@@ -134,6 +134,10 @@ function exclusive(work) {
 }
 
 function message(error) {
+  // Memory that is not there stops the wasm, and a fault does: neither goes on.
+  if (error instanceof WebAssembly.RuntimeError) {
+    return "softstep ran out of memory in this tab, or has a fault: load the page again, and use less data or smaller layers";
+  }
   return error instanceof Error ? error.message : String(error);
 }
 
