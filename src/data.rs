@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
@@ -365,13 +366,48 @@ fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
     Some((0..len).map(choose).collect())
 }
 
-/// Chooses the test part of `file`: true for each of its examples.
-fn choose_test(file: &str, len: usize, share: f64, seed: u64) -> Result<Vec<bool>> {
-    choose(len, share, seed, TEST_STREAM).ok_or_else(|| {
-        Error::Invalid(format!(
-            "{file}: `test` {share} of {len} examples: there must be at least one to test with and one left to train on"
-        ))
-    })
+/// Chooses the test part of `file` by its share or fold: true for each of its examples; `None` for a separate test part.
+/// `classes` are the labels of the examples, which folds are stratified by.
+fn choose_test(
+    file: &str,
+    part: &TestPart,
+    classes: Option<&[u32]>,
+    len: usize,
+    seed: u64,
+) -> Result<Option<Vec<bool>>> {
+    let refused = |problem| Error::Invalid(format!("{file}: `test` {part} of {len} examples: {problem}"));
+    match *part {
+        TestPart::Path(_) => Ok(None),
+        TestPart::Share(share) => choose(len, share, seed, TEST_STREAM)
+            .ok_or_else(|| refused("there must be at least one to test with and one left to train on"))
+            .map(Some),
+        TestPart::Fold { fold, folds } => {
+            if folds > len {
+                return Err(refused("each fold needs at least one"));
+            }
+            Ok(Some(folds_of(classes, len, folds, seed).into_iter().map(|of| of + 1 == fold).collect()))
+        }
+    }
+}
+
+/// Deals examples out to folds, from 0: their sizes, and those of their parts of each class, differ by at most one.
+///
+/// The folds depend on the seed and on which examples have the same class, not on the numbers of the classes.
+fn folds_of(classes: Option<&[u32]>, len: usize, folds: usize, seed: u64) -> Vec<usize> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(TEST_STREAM);
+    let mut order: Vec<usize> = (0..len).collect();
+    order.shuffle(&mut random);
+    if let Some(classes) = classes {
+        let mut first = std::collections::BTreeMap::new();
+        classes.iter().enumerate().for_each(|(at, &class)| {
+            first.entry(class).or_insert(at);
+        });
+        order.sort_by_key(|&example| first[&classes[example]]);
+    }
+    let mut fold = vec![0; len];
+    order.into_iter().enumerate().for_each(|(at, example)| fold[example] = at % folds);
+    fold
 }
 
 /// Removes the chosen rows from `values`, `[rows, width]`, and returns them; both parts keep their order.

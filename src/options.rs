@@ -11,7 +11,7 @@ use softstep::model::{Layer, Preset, Shape, parse_layers};
 pub type Problem = (ErrorKind, String);
 
 /// The data set.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (.csv, .tsv, .txt, .data, if need be .gz), or a folder: of images by class, of the
@@ -24,7 +24,7 @@ pub struct DataArgs {
 }
 
 /// The device.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
     /// auto takes a hardware GPU, else the CPU; gpu also a software adapter

@@ -8,6 +8,7 @@ mod job;
 pub mod options;
 mod prepare;
 mod progress;
+mod repeats;
 mod resume;
 mod signals;
 
@@ -22,21 +23,34 @@ use softstep::range_test::{RangeTest, range_test};
 use softstep::trainer::TrainingConfig;
 use softstep::verify::Verified;
 
-use self::job::Job;
+use self::job::{Beside, Job};
 use self::options::{ReadbackChoice, TrainArgs};
-use self::prepare::Prepared;
-pub use self::prepare::{check_own, load_own};
+pub use self::prepare::{Prepared, SharedData, check_own, load_own};
+pub use self::signals::{STOPPED, stop_on_signals};
 use crate::device;
 use crate::run::folder::{self, Stopped};
 
-/// Trains a model, or resumes a stopped run; `started` is the start time of the program.
+/// Trains a model, or several, or resumes a stopped run; `started` is the start time of the program.
 pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
+    if args.are_several() { repeats::run(args, started).await } else { train(args, None, None, started).await }
+}
+
+/// Trains a model, or resumes a stopped run, on this device or the one that the options choose, alone or beside others.
+async fn train(
+    args: &TrainArgs,
+    device: Option<Device>,
+    beside: Option<&Beside<'_>>,
+    started: Instant,
+) -> Result<ExitCode> {
     let stopped = args.resume.as_deref().map(Stopped::open).transpose()?;
     if let Some(stopped) = &stopped {
         resume::check_settings(args, stopped)?;
         if stopped.metadata.finished() {
             let model = stopped.write_model()?;
             if resume::is_complete(stopped.path()) {
+                if beside.is_some() {
+                    return Ok(ExitCode::SUCCESS);
+                }
                 progress::finished(stopped.metadata.step, stopped.path(), &model, args.json)?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -45,8 +59,11 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     if let Some(out) = &args.out {
         folder::check_free("--out", out)?;
     }
-    let prepared = Prepared::new(args, stopped.as_ref())?;
-    let device = resume::open_device(args, stopped.as_ref()).await?;
+    let prepared = Prepared::new(args, stopped.as_ref(), beside.is_none_or(|beside| beside.notices))?;
+    let device = match device {
+        Some(device) => device,
+        None => resume::open_device(args, stopped.as_ref()).await?,
+    };
     check_options(args, &device)?;
     let losing = device.gpu().cloned().zip(device::lose_device_at()?);
     let readback = match args.readback {
@@ -57,7 +74,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     let mut backend = device.for_training(&prepared.parameters, &training, readback).await?;
     let mut config = prepared.config.clone();
     let range_test = find_rate(args, &mut backend, &mut config, training.examples.len()).await?;
-    let job = Job { args, prepared: &prepared, config: &config, range_test, losing, started };
+    let job = Job { args, prepared: &prepared, config: &config, range_test, losing, started, beside };
     let backend = if args.profile { backend.with_profile()? } else { backend };
     match args.verify {
         Some(every) => {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::inputs::Reading;
 use super::preprocessing::{Preprocessing, TestPart};
-use super::{Data, Examples, TEST_STREAM, choose, csv, folder, images, npy, store, test_part};
+use super::{Data, Examples, choose_test, csv, folder, images, npy, store, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -163,8 +163,11 @@ pub fn load_test(
             "`data` {spec}: the model was trained on these very examples: name others, or measure it on them with `all`"
         )));
     }
-    let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None, notices) };
-    let set_aside = choose(examples.len(), share, seed, TEST_STREAM).map(|chosen| {
+    if matches!(preprocessing.test(), TestPart::Path(_)) {
+        return measured(examples, Part::All, None, notices);
+    }
+    let chosen = choose_test(spec, preprocessing.test(), examples.labels().ok(), examples.len(), seed);
+    let set_aside = chosen.ok().flatten().map(|chosen| {
         let mut train = examples.clone();
         (train.take(&chosen), train.sha256())
     });

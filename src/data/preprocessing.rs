@@ -192,6 +192,13 @@ pub enum TestPart {
     Share(f64),
     /// A separate file or folder.
     Path(String),
+    /// One of several parts of equal size, with equal shares of the classes, that the seed of the run makes.
+    Fold {
+        /// Number of the fold, from 1.
+        fold: usize,
+        /// Number of folds, 2 or more.
+        folds: usize,
+    },
 }
 
 impl Default for TestPart {
@@ -206,6 +213,7 @@ impl fmt::Display for TestPart {
         match self {
             Self::Share(share) => share.fmt(formatter),
             Self::Path(path) => path.fmt(formatter),
+            Self::Fold { fold, folds } => write!(formatter, "fold={fold}/{folds}"),
         }
     }
 }
@@ -475,6 +483,9 @@ impl Preprocessing {
             (Some(problem), _) => problem,
             (None, TestPart::Share(share)) if !(0.0..1.0).contains(share) => {
                 format!("a test share of {share} is not in 0..1")
+            }
+            (None, &TestPart::Fold { fold, folds }) if folds < 2 || !(1..=folds).contains(&fold) => {
+                format!("there is no fold {fold} of {folds}")
             }
             _ if bytes > MAX_BYTES => {
                 format!(
