@@ -21,7 +21,7 @@ use std::ops::Range;
 use crate::augmentation::Augmentation;
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, Step, Training};
 use crate::data::{Examples, Targets};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::loss::{Link, Loss, Objective, of_two_classes, softmax_f32};
 use crate::model::{Parameters, Weights};
 use crate::optimizer::TrainingState;
@@ -99,6 +99,7 @@ impl CpuModel {
             });
             visit(network.logits(rows), first..first + rows);
         }
+        set.check_read()?;
         Ok(())
     }
 }
@@ -228,14 +229,16 @@ impl Backend for CpuBackend {
         let loss = workers.run(|| {
             let example = |row: usize| order[row] as usize;
             network.gather(workers, mode, examples, batch, example);
+            // Nothing is learned from a row that could not be read.
+            examples.check_read()?;
             network.forward(workers, mode, batch);
             let (outputs, targets) = (network.outputs(), &examples.targets);
             let logits = network.logits(batch);
             let loss = loss_and_gradient(workers.arch, &objective, logits, outputs, targets, example) / batch as f64;
             network.backward(workers, mode, batch, updater, learning_rate);
-            loss as f32
+            Ok::<f32, Error>(loss as f32)
         });
-        losses.push(loss);
+        losses.push(loss?);
         Ok(())
     }
 

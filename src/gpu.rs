@@ -159,7 +159,7 @@ impl GpuModel {
         let rows = self.rows_at_once();
         for first in (0..set.data.count).step_by(rows) {
             let batch = rows.min(set.data.count - first);
-            set.data.bring(&self.gpu, std::slice::from_ref(&(first..first + batch)));
+            set.data.bring(&self.gpu, std::slice::from_ref(&(first..first + batch)))?;
             let record = StepRecord {
                 first_block: set.data.first_block(first, 0),
                 batch: batch as u32,
@@ -256,7 +256,7 @@ impl GpuBackend {
             return Ok(());
         }
         let gpu = &self.model.gpu;
-        self.data.bring(gpu, &self.batches);
+        self.data.bring(gpu, &self.batches)?;
         let encoder = if self.parts > 1 && self.profiler.is_none() {
             for &step in &self.pending {
                 for kernel in &self.kernels {

@@ -26,7 +26,7 @@ use self::trial::{Ended, Trained, Trial};
 use crate::cli;
 use crate::commands::train::options::{OWN_DATA, OwnDataArgs, TrainArgs};
 use crate::commands::train::{STOPPED, SharedData, stop_on_signals};
-use crate::format::{count, figure, interval_text, percent};
+use crate::format::{count, counted, figure, interval_text, percent};
 use crate::options::{DataArgs, DeviceArgs, Problem, at_least_1};
 use crate::run::files::{hexadecimal, write_whole};
 use crate::run::model::{MODEL, model_of, read_own_model};
@@ -264,7 +264,7 @@ fn say_start(
     };
     let mut lines = vec![terminal::device_line(&places[0].device.info())];
     lines.push(terminal::field("sweep", &format!("{how} of {}{runs}{halving}{known}", flags.join(", "))));
-    lines.push(terminal::field("at once", &crate::format::counted(places.len(), "run")));
+    lines.push(terminal::field("at once", &counted(places.len(), "run")));
     Ok(terminal::print(&lines.join("\n"))?)
 }
 
@@ -431,7 +431,7 @@ impl Sweep<'_> {
             (Some(loss), None) => format!("validation loss {}", figure(loss)),
             (None, _) => ended.problem.clone().unwrap_or_else(|| "failed".into()),
         };
-        let epochs = if ended.finished { String::new() } else { format!(" after {} epochs", ended.epochs) };
+        let epochs = if ended.finished { String::new() } else { format!(" after {}", counted(ended.epochs, "epoch")) };
         let settings = self.space.settings.iter().zip(&trial.choice);
         let settings: Vec<String> = settings.map(|(setting, value)| format!("{} {value}", setting.flag)).collect();
         Ok(terminal::print(&format!("run {}{of}: {result}{epochs}  {}", trial.number, settings.join(" ")))?)

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::idx::{self, Idx, Part, assemble, check_together, shape_text};
 use super::store::Set;
-use super::{Data, hexadecimal};
+use super::{Data, hexadecimal, store};
 use crate::error::{Error, Result};
 
 /// The four files: images and labels to train on, images and labels to test with.
@@ -65,12 +65,26 @@ fn read_checked(name: &str, paths: &[PathBuf; 4], set: Option<&Set>) -> Result<D
     }
     let standard = odd.is_none();
     if !standard {
-        return idx::data(name, idx);
+        return idx::data(name, staying(idx, paths)?);
     }
     let features = check_together(&idx)?;
     let image = idx[0].image();
     let data = assemble(name, read_standard(idx, paths, set)?, features, set.map(|_| STANDARD_CLASSES))?;
     Ok(Data { image, ..data })
+}
+
+/// Leaves images of large files in them.
+fn staying(idx: [Idx<'static>; 4], paths: &[PathBuf; 4]) -> Result<[Idx<'static>; 4]> {
+    let stay = |idx: Idx<'static>, path: &Path| {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let there = file.metadata().map_err(Error::io("read", path))?;
+        let stays = !idx.is_gzipped() && there.is_file() && there.len() > store::in_memory_bytes();
+        if stays { idx.staying_in(file) } else { Ok(idx) }
+    };
+    let [train_images, train_labels, test_images, test_labels] = idx;
+    let images = [stay(train_images, &paths[0])?, stay(test_images, &paths[2])?];
+    let [train_images, test_images] = images;
+    Ok([train_images, train_labels, test_images, test_labels])
 }
 
 fn open(path: &Path) -> Result<Idx<'static>> {
@@ -95,7 +109,7 @@ fn read_standard(idx: [Idx; 4], paths: &[PathBuf; 4], set: Option<&Set>) -> Resu
     }
     let Some(names) = plain_names else {
         let [train_images, train_labels, test_images, test_labels] = parts.try_into().expect("four files");
-        return Ok([(train_images, train_labels), (test_images, test_labels)]);
+        return Ok([(train_images.into(), train_labels), (test_images.into(), test_labels)]);
     };
     let Mnist { mut trn_img, trn_lbl, tst_img, tst_lbl, .. } = MnistBuilder::new()
         .base_path("")
@@ -105,7 +119,7 @@ fn read_standard(idx: [Idx; 4], paths: &[PathBuf; 4], set: Option<&Set>) -> Resu
         .test_labels_filename(names[3])
         .finalize();
     trn_img.shrink_to_fit(); // the crate held the test images behind them for a while
-    Ok([(trn_img, trn_lbl), (tst_img, tst_lbl)])
+    Ok([(trn_img.into(), trn_lbl), (tst_img.into(), tst_lbl)])
 }
 
 /// Checks a file's length, hash and labels in one pass, which appends its elements to `keep`.

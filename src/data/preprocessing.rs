@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Examples, Features, MAX_CLASSES, Targets};
+use super::{Examples, MAX_CLASSES, Targets};
 use crate::error::{Error, Result};
 
 /// Upper limit of the JSON of a [`Preprocessing`], which has to fit into a model file's header. Ten thousand columns
@@ -149,10 +149,7 @@ impl ArrayFormat {
     /// The format of arrays with these features and targets.
     pub(super) fn of(examples: &Examples) -> Self {
         Self {
-            elements: match *examples.inputs {
-                Features::Bytes(_) => Elements::Bytes,
-                Features::Floats(_) => Elements::Numbers,
-            },
+            elements: if examples.inputs.is_bytes() { Elements::Bytes } else { Elements::Numbers },
             features: examples.features,
             targets: match *examples.targets {
                 Targets::Classes(_) => ArrayTargets::Classes(examples.outputs),

@@ -71,6 +71,12 @@ const SETS: [Set; 3] = [
     },
 ];
 
+/// Size in bytes above which features stay in their file: 256 MiB, or what `SOFTSTEP_IN_MEMORY_BYTES` says.
+pub(super) fn in_memory_bytes() -> u64 {
+    let said = std::env::var("SOFTSTEP_IN_MEMORY_BYTES").ok();
+    said.and_then(|bytes| bytes.parse().ok()).unwrap_or(256 << 20)
+}
+
 /// Returns true if `spec` is a name and not a path.
 pub(super) fn is_name(spec: &str) -> bool {
     ["auto", "digits"].contains(&spec) || SETS.iter().any(|set| set.name == spec)

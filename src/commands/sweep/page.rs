@@ -95,7 +95,9 @@ impl Coordinates {
             return Self { numbers, texts: Vec::new() };
         }
         let mut texts: Vec<String> = all.iter().map(value).collect();
-        texts.sort_by_key(|text| (text.parse::<f64>().is_ok(), text.clone()));
+        // Texts first, then numbers by their size.
+        let size = |text: &String| text.parse().unwrap_or(f64::NEG_INFINITY);
+        texts.sort_by(|a, b| size(a).total_cmp(&size(b)).then_with(|| a.cmp(b)));
         texts.dedup();
         let place = |text: &String| texts.iter().position(|other| other == text).unwrap_or_default() as f64;
         let numbers = all.iter().map(|row| place(&value(row))).collect();

@@ -446,6 +446,10 @@ fn way_out(
                     let again = "what the device did after it is done again, to the same bits";
                     (format!("{last}; {again}; go on with:"), Some(resume_command(&path, args)))
                 }
+                // Of data that stay in their file.
+                Error::Format { .. } => {
+                    (format!("{last}; once the data are as they were, go on with:"), Some(resume_command(&path, args)))
+                }
                 Error::Io { .. } => (format!("{last}; go on with:"), Some(resume_command(&path, args))),
                 // A run that does not fit will not fit again.
                 _ => (last, None),

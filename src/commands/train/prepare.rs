@@ -142,6 +142,8 @@ impl Parts {
         data.refit(config.validation, config.seed)?;
         let data_sha256 = data.sha256();
         let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
+        data.train.check_read()?;
+        data.test.check_read()?;
         let mut validation = None;
         if config.validation > 0.0 {
             let (train, held_out) = data.train.split(config.validation, config.seed)?;
