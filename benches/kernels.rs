@@ -13,7 +13,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use pollster::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use softstep::gpu::kernel::{Kernel, StepRecord, StepRecords};
+use softstep::gpu::kernel::{Kernel, StepUniformBuffer, StepUniforms};
 use softstep::gpu::kernels::{self, Clipping, Epilogue, Hidden, Inputs, Results, Targets};
 use softstep::gpu::matrix::Matrix;
 use softstep::gpu::readback::read_buffer;
@@ -43,7 +43,7 @@ fn kernels(criterion: &mut Criterion) {
     };
     let info = gpu.info();
     println!("kernels on {} ({}; {}), matmul {:?}", info.name, info.device_type, info.driver, gpu.matmul());
-    let steps = StepRecords::new(&gpu, DISPATCHES).unwrap();
+    let steps = StepUniformBuffer::new(&gpu, DISPATCHES).unwrap();
     let mut bench = Bench { gpu, steps, random: ChaCha8Rng::seed_from_u64(0), criterion };
     for shape in FIRST_LAYERS {
         let inputs = bench.examples(shape);
@@ -72,7 +72,7 @@ fn kernels(criterion: &mut Criterion) {
 /// A device, a source of random numbers, and where times go.
 struct Bench<'a> {
     gpu: Gpu,
-    steps: StepRecords,
+    steps: StepUniformBuffer,
     random: ChaCha8Rng,
     criterion: &'a mut Criterion,
 }
@@ -160,7 +160,7 @@ impl Bench<'_> {
         let update = Epilogue::Update { weights: &weights, moments: [&velocity; 2], optimizer: &optimizer };
         let kernel = kernels::weight_gradient(gpu, &self.steps, inputs.bound(), &d_outputs, update);
         // From weights of 0 and at a rate of -1 the update is the gradient.
-        self.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) }, 1);
+        self.run(&kernel, StepUniforms { learning_rate: -1.0, ..batch(rows) }, 1);
         let expected = oracle::matmul_at_b(&inputs.values, &oracle::widen(&d_out), [width + 1, rows, outputs]);
         oracle::assert_close(kernel_name, &self.read(&weights), &expected, 1e-5, 5e-5);
         self.measure_product(kernel_name, shape, &kernel, batch(rows));
@@ -250,13 +250,13 @@ impl Bench<'_> {
         let (moments, optimizer) = ([&velocity; 2], Optimizer::default());
         let kernel =
             kernels::clipped_update(&self.gpu, &self.steps, &gradient, &clipping, &weights, moments, &optimizer);
-        self.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(1) }, 1);
+        self.run(&kernel, StepUniforms { learning_rate: -1.0, ..batch(1) }, 1);
         let expected: Vec<f64> = values.iter().map(|&value| 0.5 * f64::from(value)).collect();
         oracle::assert_close("clipped_sgd", &self.read(&weights), &expected, 1e-6, 1e-6);
         self.measure_rows("clipped_sgd", shape, 3 * 4 * rows * outputs, &kernel);
     }
 
-    fn measure_product(&mut self, name: &str, [m, k, n]: [usize; 3], kernel: &Kernel, record: StepRecord) {
+    fn measure_product(&mut self, name: &str, [m, k, n]: [usize; 3], kernel: &Kernel, record: StepUniforms) {
         self.measure(name, &format!("{m}x{k}x{n}"), Throughput::Elements(2 * (m * k * n) as u64), kernel, record);
     }
 
@@ -264,7 +264,7 @@ impl Bench<'_> {
         self.measure(name, &format!("{rows}x{classes}"), Throughput::Bytes(bytes as u64), kernel, batch(rows));
     }
 
-    fn measure(&mut self, name: &str, size: &str, throughput: Throughput, kernel: &Kernel, record: StepRecord) {
+    fn measure(&mut self, name: &str, size: &str, throughput: Throughput, kernel: &Kernel, record: StepUniforms) {
         let (gpu, steps) = (&self.gpu, &mut self.steps);
         let mut group = self.criterion.benchmark_group(name);
         group.sampling_mode(SamplingMode::Flat).sample_size(10).throughput(throughput);
@@ -274,7 +274,7 @@ impl Bench<'_> {
         });
     }
 
-    fn run(&mut self, kernel: &Kernel, record: StepRecord, times: u64) {
+    fn run(&mut self, kernel: &Kernel, record: StepUniforms, times: u64) {
         run(&self.gpu, &mut self.steps, kernel, record, times);
     }
 
@@ -344,7 +344,7 @@ impl Bench<'_> {
 }
 
 /// Dispatches a kernel so many times and waits for the device.
-fn run(gpu: &Gpu, steps: &mut StepRecords, kernel: &Kernel, record: StepRecord, times: u64) -> Duration {
+fn run(gpu: &Gpu, steps: &mut StepUniformBuffer, kernel: &Kernel, record: StepUniforms, times: u64) -> Duration {
     let started = Instant::now();
     for first in (0..times).step_by(DISPATCHES) {
         let records = [record; DISPATCHES];
@@ -374,8 +374,8 @@ fn numbers(rows: usize) -> Vec<u32> {
 }
 
 /// A batch at the start of the order; its updates change nothing.
-fn batch(batch: usize) -> StepRecord {
-    StepRecord { batch: batch as u32, ..StepRecord::default() }
+fn batch(batch: usize) -> StepUniforms {
+    StepUniforms { batch: batch as u32, ..StepUniforms::default() }
 }
 
 criterion_group!(benches, kernels);

@@ -8,7 +8,7 @@ use crate::commands::{
     adapters, bench, doctor, eval, explain, export, import, inspect, predict, report, reproduce, sweep, train,
 };
 use crate::flags::with_flags;
-use crate::options::Problem;
+use crate::options::{self, Problem};
 
 /// Train softmax classifiers on any GPU
 #[derive(Debug, Parser)]
@@ -119,8 +119,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
     match (&mut cli.command, Cli::command().find_subcommand(name)) {
         (Command::Train(args), Some(train)) => args.set_given(train, matches, &arguments[1..]),
-        (Command::Sweep(args), Some(sweep)) => args.options = train::options::in_one_form(sweep, matches),
-        (Command::Import(args), Some(import)) => args.given = train::options::given(import, matches),
+        (Command::Sweep(args), Some(sweep)) => args.options = options::in_one_form(sweep, matches),
+        (Command::Import(args), Some(import)) => args.given = options::given(import, matches),
         _ => {}
     }
     cli.command.check().map_err(|(kind, problem)| usage(name, kind, problem))?;

@@ -290,5 +290,6 @@ fn processor_name() -> String {
     if let Some(brand) = raw_cpuid::CpuId::new().get_processor_brand_string() {
         return brand.as_str().trim().to_owned();
     }
-    std::env::consts::ARCH.to_owned()
+    // A browser does not say which processor it runs on.
+    if cfg!(target_arch = "wasm32") { "CPU".into() } else { std::env::consts::ARCH.to_owned() }
 }

@@ -11,47 +11,43 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::model::Shape;
 
+#[cfg(not(target_arch = "wasm32"))]
+mod catalog;
 pub mod csv;
-#[doc(hidden)]
-pub mod digit;
 mod digits;
 #[cfg(all(feature = "download", not(target_arch = "wasm32")))]
 mod download;
-#[cfg(not(target_arch = "wasm32"))]
-mod folder;
+#[doc(hidden)]
+pub mod files;
+#[doc(hidden)]
+pub mod handwriting;
 #[doc(hidden)]
 pub mod idx;
+mod idx_dir;
 pub mod images;
-#[cfg(not(target_arch = "wasm32"))]
-#[doc(hidden)]
-pub mod inputs;
-#[cfg(not(target_arch = "wasm32"))]
-mod kind;
 pub mod npy;
+#[doc(hidden)]
+pub mod predict_inputs;
 mod preprocessing;
-#[cfg(not(target_arch = "wasm32"))]
-mod store;
+mod source;
 mod stored;
-#[cfg(not(target_arch = "wasm32"))]
 mod test_part;
-#[cfg(not(target_arch = "wasm32"))]
 mod zip;
 
-pub use digits::digits;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use kind::{Kind, Measured, Part, load_again, load_pictures, load_test};
+pub use catalog::{DownloadLimits, Set, Store, cache_folder};
+#[cfg(not(target_arch = "wasm32"))]
+pub use catalog::{Progress, load};
+pub use digits::digits;
 #[doc(hidden)]
 pub use preprocessing::{
     ArrayFormat, ArrayTargets, Column, Elements, Encoding, Form, ImageFormat, Preprocessing, Scale, TableFormat,
     TargetEncoding,
 };
 pub use preprocessing::{Color, Missing, TestPart};
-#[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use store::{DownloadLimits, Set, Store, cache_folder};
-#[cfg(not(target_arch = "wasm32"))]
-pub use store::{Progress, load};
+pub use source::{Kind, Measured, Part, load_again, load_idx, load_pictures, load_test};
 pub(crate) use stored::Row;
 pub use stored::Stored;
 
@@ -135,7 +131,6 @@ impl Features {
     }
 
     /// Reads features of a file into memory.
-    #[cfg(not(target_arch = "wasm32"))]
     fn into_memory(self) -> Self {
         let Self::Stored(stored) = &self else { return self };
         let (mut bytes, mut floats) = (Vec::new(), Vec::new());
@@ -373,7 +368,6 @@ impl Examples {
     }
 
     /// Appends examples with the same kinds of features and targets.
-    #[cfg(not(target_arch = "wasm32"))]
     fn and(mut self, other: Self) -> Self {
         if matches!((&*self.inputs, &*other.inputs), (Features::Stored(_), _) | (_, Features::Stored(_))) {
             self.inputs = Arc::new((*self.inputs).clone().into_memory());

@@ -101,7 +101,7 @@ pub fn alter_shaders(gpu: Gpu) -> Gpu {
         && let Some((text, other)) = alteration.split_once("=>")
     {
         notice("SOFTSTEP_ALTER_SHADERS is set: the shaders are not those of softstep, and results may be wrong");
-        return gpu.with_altered_shaders(text, other);
+        return gpu.with_patched_shaders(text, other);
     }
     gpu
 }

@@ -1,9 +1,11 @@
 //! The GPU backend: everything of a step runs on the device; the host records dispatches and reads losses.
 
+mod compiler;
 mod data_set;
 pub mod device;
 pub mod kernel;
 pub mod kernels;
+pub mod matmul;
 pub mod matrix;
 mod network;
 #[cfg(not(target_arch = "wasm32"))]
@@ -12,13 +14,14 @@ pub mod profile;
 pub mod readback;
 pub mod self_test;
 pub mod tensor;
+mod uniforms;
 
 use std::ops::Range;
 
-pub use device::{AdapterChoice, AdapterEntry, Content, Gpu, REMEDY, adapters};
+pub use device::{AdapterChoice, AdapterEntry, BufferLabel, Gpu, REMEDY, adapters};
 
 use data_set::{DataSet, EXAMPLES};
-use kernel::{Kernel, StepRecord, StepRecords};
+use kernel::{Kernel, StepUniformBuffer, StepUniforms};
 use kernels::{LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
 use network::{Network, TrainingParts};
@@ -41,7 +44,7 @@ pub struct Set {
     losses: wgpu::Buffer,
     predictions: wgpu::Buffer,
     correct: wgpu::Buffer,
-    /// The one that reads the data set.
+    /// Kernel that reads the data set.
     first_kernel: Kernel,
     evaluate: Kernel,
 }
@@ -53,7 +56,7 @@ pub struct GpuModel {
     /// Evaluation, but for the kernel that reads the data set.
     later_kernels: Vec<Kernel>,
     softmax: Kernel,
-    steps: StepRecords,
+    steps: StepUniformBuffer,
     loss: Loss,
 }
 
@@ -71,10 +74,10 @@ pub struct GpuBackend {
     /// The dispatches of a step, in order.
     kernels: Vec<Kernel>,
     /// Steps of the next submission.
-    pending: Vec<StepRecord>,
+    pending: Vec<StepUniforms>,
     /// Range of each pending step's batch in the epoch's shuffled indices.
     batches: Vec<Range<usize>>,
-    steps: StepRecords,
+    steps: StepUniformBuffer,
     steps_per_submission: usize,
     /// Number of submissions that each kernel of a long step is split into; more than 1 only for long steps.
     parts: u64,
@@ -105,7 +108,7 @@ impl GpuModel {
         parameters.check()?;
         let gpu = gpu.clone();
         let network = Network::new(&gpu, parameters, batch_size)?;
-        let steps = StepRecords::new(&gpu, 1)?;
+        let steps = StepUniformBuffer::new(&gpu, 1)?;
         let later_kernels = network.evaluation(&gpu, &steps);
         let softmax = kernels::softmax(&gpu, &steps, &network.logits);
         let model = Self { gpu, network, later_kernels, softmax, steps, loss };
@@ -123,7 +126,7 @@ impl GpuModel {
     fn training_step(
         &self,
         training: &Training<'_>,
-        steps: &StepRecords,
+        steps: &StepUniformBuffer,
         data: &DataSet,
         moments: &[Vec<Matrix>; 2],
         ring: &Ring,
@@ -159,13 +162,13 @@ impl GpuModel {
         let rows = self.rows_at_once();
         for first in (0..set.data.count).step_by(rows) {
             let batch = rows.min(set.data.count - first);
-            set.data.bring(&self.gpu, std::slice::from_ref(&(first..first + batch)))?;
-            let record = StepRecord {
+            set.data.upload_batches(&self.gpu, std::slice::from_ref(&(first..first + batch)))?;
+            let record = StepUniforms {
                 first_block: set.data.first_block(first, 0),
                 batch: batch as u32,
                 first_row: first as u32,
                 weight: batch as f32,
-                ..StepRecord::default()
+                ..StepUniforms::default()
             };
             let last_kernel = match last {
                 Last::Evaluate => Some(&set.evaluate),
@@ -208,7 +211,7 @@ impl GpuBackend {
         let steps_per_submission =
             (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
         let data = model.data_set(training.examples, batch_size, steps_per_submission)?;
-        let steps = StepRecords::new(gpu, steps_per_submission)?;
+        let steps = StepUniformBuffer::new(gpu, steps_per_submission)?;
         let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
         let moment = |index: usize| {
             let is_read = index < training.optimizer.moments();
@@ -256,7 +259,7 @@ impl GpuBackend {
             return Ok(());
         }
         let gpu = &self.model.gpu;
-        self.data.bring(gpu, &self.batches)?;
+        self.data.upload_batches(gpu, &self.batches)?;
         let encoder = if self.parts > 1 && self.profiler.is_none() {
             for &step in &self.pending {
                 for kernel in &self.kernels {
@@ -321,8 +324,8 @@ impl Inference for GpuModel {
         data.set_order(gpu, &(0..count as u32).collect::<Vec<_>>());
 
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let losses = gpu.buffer(Content { name: "the losses", ..EXAMPLES }, 4 * count as u64, usage)?;
-        let predictions = gpu.buffer(Content { name: "the predictions", ..EXAMPLES }, 4 * count as u64, usage)?;
+        let losses = gpu.buffer(BufferLabel { name: "the losses", ..EXAMPLES }, 4 * count as u64, usage)?;
+        let predictions = gpu.buffer(BufferLabel { name: "the predictions", ..EXAMPLES }, 4 * count as u64, usage)?;
         let correct = gpu.buffer("the count of right predictions", 4, usage)?;
         let first_kernel = self.network.first_kernel(gpu, &self.steps, &data);
         let first_kernel = first_kernel.ok_or_else(|| gpu.error("no kernel reads the data set"))?;
@@ -410,7 +413,7 @@ impl Backend for GpuBackend {
         };
         self.updates += 1;
         let moment_scales = self.optimizer.moment_scales(self.updates).map(|scale| scale as f32);
-        self.pending.push(StepRecord {
+        self.pending.push(StepUniforms {
             first_block: self.data.first_block(step.first, self.pending.len()),
             batch: step.batch as u32,
             first_row: self.ring.first_row(self.pending.len()) as u32,
@@ -418,7 +421,7 @@ impl Backend for GpuBackend {
             weight,
             moment_scales,
             key: step_key(self.seed, self.updates),
-            ..StepRecord::default()
+            ..StepUniforms::default()
         });
         self.batches.push(step.first..step.first + step.batch);
         if self.pending.len() == self.steps_per_submission {

@@ -166,6 +166,9 @@ pub mod trainer;
 mod training;
 #[doc(hidden)]
 pub mod verify;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod web;
 
 pub use any_backend::Device;
 pub use error::{Error, Result};

@@ -1,12 +1,13 @@
 //! Loading of data, with progress bars.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use indicatif::ProgressBar;
-use softstep::data::{self, Data, Progress};
+use softstep::data::{self, Data, Kind, Progress, csv, images, npy};
 
-use crate::options::DataArgs;
+use crate::options::{DataArgs, OwnDataArgs};
 use crate::terminal::{notice, print_error_line, printable, progress_bar, style};
 
 /// Longest path that a system accepts, in bytes.
@@ -102,5 +103,36 @@ impl TableProgress {
 impl Drop for TableProgress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Refuses an option for people's own data, `unfit`, that is for other kinds than `data`.
+pub fn check_own(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
+    let Some((flag, kinds)) = unfit else { return Ok(()) };
+    let (path, is_set) = (Path::new(data), Kind::is_set(data));
+    if !is_set && !path.exists() {
+        bail!("--data {data}: there is no such file or folder");
+    }
+    if flag == "--target" && !is_set && path.is_file() {
+        bail!("--data {data}: rename it, if it is a table: its name ends in .csv, .tsv, .txt or .data");
+    }
+    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), Kind::of(data).name())
+}
+
+/// Loads data by the options for people's own; `seed` chooses the test part.
+pub fn load_own(args: &DataArgs, own: &OwnDataArgs, seed: u64, progress: bool) -> Result<Data> {
+    let path = Path::new(&args.data);
+    match Kind::of(&args.data) {
+        Kind::Idx => load_data(args, progress),
+        Kind::Table => match own.table() {
+            Some(options) => {
+                let mut bar = TableProgress::new(&args.data, progress);
+                Ok(csv::load_with(path, &options, seed, &mut |share| bar.show(share))?)
+            }
+            None => bail!("--data {} is a table: name the column to learn with --target", args.data),
+        },
+        Kind::Images => Ok(images::load(path, &own.images(), seed)?),
+        Kind::Arrays => Ok(npy::load(path, own.test.as_ref(), own.task(), seed)?),
     }
 }

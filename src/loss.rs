@@ -122,13 +122,13 @@ pub trait Entry {
 pub struct RowLoss {
     /// The loss.
     pub loss: f64,
-    /// Its error bound.
+    /// Error bound of the value.
     pub error: f64,
-    /// Its gradient with respect to the outputs.
+    /// Gradient by the outputs.
     pub gradient: Bounded,
 }
 
-/// What the outputs of an example are compared with.
+/// Target of an example.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[doc(hidden)]
 pub enum Target<'a> {
@@ -328,7 +328,7 @@ pub(crate) fn check_settings(loss: Loss, label_smoothing: f32, class_weights: bo
 pub enum ClassWeights {
     /// Weights that make every class count the same, as scikit-learn's `class_weight="balanced"`.
     Balanced(Balanced),
-    /// These weights, `[classes]`.
+    /// One weight for each class, `[classes]`.
     Each(Vec<f32>),
 }
 

@@ -30,7 +30,7 @@ pub enum Operation {
     /// Matrix product `[inputs, 1] · weights` with the features of an example; an image is flattened row by row,
     /// channels last.
     Linear,
-    /// The same product with each window of an image, at every position.
+    /// A linear layer at every position of an image, on the pixels of a window.
     Conv2d(Window),
     /// Maximum of each window and channel.
     MaxPool2d(Window),

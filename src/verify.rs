@@ -174,7 +174,7 @@ pub struct Replay<'a> {
 #[derive(Clone, Debug)]
 struct Trajectory {
     network: Network,
-    /// Of each layer with weights.
+    /// Moments of each layer with weights.
     moments: Vec<[Vec<f64>; 2]>,
 }
 

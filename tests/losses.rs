@@ -185,7 +185,7 @@ fn verification_catches_a_bug_in_every_loss() {
             seed: 0,
             augmentation: None,
         };
-        let gpu = gpu().with_altered_shaders(text, other);
+        let gpu = gpu().with_patched_shaders(text, other);
         let mut backend = Verified::new(gpu_backend(&gpu, &parameters, &training), training, 1, 0);
         let order: Vec<u32> = (0..40).collect();
         backend.begin_epoch(&order).unwrap();

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use skip::skipped;
-use softstep::gpu::kernel::{Program, StepRecord};
+use softstep::gpu::kernel::{Program, StepUniforms};
 use softstep::gpu::kernels::programs;
 
 fn parse(program: &Program) -> naga::Module {
@@ -299,16 +299,16 @@ fn the_step_record_has_the_layout_of_the_shaders_struct() {
     let offsets: Vec<(&str, usize)> =
         members.iter().map(|member| (member.name.as_deref().unwrap(), member.offset as usize)).collect();
     let expected = [
-        ("first_block", std::mem::offset_of!(StepRecord, first_block)),
-        ("batch", std::mem::offset_of!(StepRecord, batch)),
-        ("first_row", std::mem::offset_of!(StepRecord, first_row)),
-        ("learning_rate", std::mem::offset_of!(StepRecord, learning_rate)),
-        ("weight", std::mem::offset_of!(StepRecord, weight)),
-        ("first_tile", std::mem::offset_of!(StepRecord, first_tile)),
-        ("moment_scales", std::mem::offset_of!(StepRecord, moment_scales)),
-        ("key", std::mem::offset_of!(StepRecord, key)),
-        ("first_part", std::mem::offset_of!(StepRecord, first_part)),
+        ("first_block", std::mem::offset_of!(StepUniforms, first_block)),
+        ("batch", std::mem::offset_of!(StepUniforms, batch)),
+        ("first_row", std::mem::offset_of!(StepUniforms, first_row)),
+        ("learning_rate", std::mem::offset_of!(StepUniforms, learning_rate)),
+        ("weight", std::mem::offset_of!(StepUniforms, weight)),
+        ("first_tile", std::mem::offset_of!(StepUniforms, first_tile)),
+        ("moment_scales", std::mem::offset_of!(StepUniforms, moment_scales)),
+        ("key", std::mem::offset_of!(StepUniforms, key)),
+        ("first_part", std::mem::offset_of!(StepUniforms, first_part)),
     ];
     assert_eq!(offsets, expected);
-    assert_eq!(*span as usize, size_of::<StepRecord>());
+    assert_eq!(*span as usize, size_of::<StepUniforms>());
 }

@@ -10,7 +10,7 @@ use binary::softstep;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use softstep::data::csv::{self, TableOptions, Task};
-use softstep::data::inputs::{Fit, Inputs, Reading};
+use softstep::data::predict_inputs::{Fit, Inputs, Reading};
 use softstep::data::{
     Column, Data, Encoding, Features, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, Targets,
     TestPart,

@@ -152,7 +152,7 @@ fn a_bug_in_any_kernel_of_clipping_is_caught_by_the_known_answers_and_by_verific
     let digits = data::digits().unwrap();
     let training = Training { clip_norm: Some(0.1), ..training(&digits.train, 50, MOMENTUM) };
     for (kernel, text, other) in CLIPPING_BUGS {
-        let gpu = gpu().with_altered_shaders(text, other);
+        let gpu = gpu().with_patched_shaders(text, other);
         let tests = block_on(self_test(&gpu, &[Matmul::Plain])).unwrap();
         let failed: Vec<_> = tests.iter().filter(|test| !test.passed()).map(|test| test.kernel).collect();
         assert!(!failed.is_empty(), "{other}: not caught");
@@ -221,7 +221,7 @@ fn a_wrong_derivative_of_any_activation_is_caught_by_verification() {
         (Activation::Gelu, "(1.0 + 3.0 * square)", "(1.0 + 2.8 * square)"),
         (Activation::LeakyRelu, "select(LEAK * d_output", "select(0.02 * d_output"),
     ] {
-        let gpu = gpu().with_altered_shaders(text, other);
+        let gpu = gpu().with_patched_shaders(text, other);
         let parameters = Parameters::with_activation(&[64, 33, 10], activation, 3).unwrap();
         let backend = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)).unwrap();
         let error = train(&mut Verified::new(backend, training, 100, 0), &training, 10, 0.1);
@@ -321,7 +321,7 @@ fn the_known_answers_come_out_on_this_adapter_for_every_kernel() {
 #[test]
 fn a_bug_in_one_element_of_any_kernel_is_caught_by_the_known_answers() {
     for (name, text, other, _) in BUGS {
-        let gpu = gpu().with_altered_shaders(text, other);
+        let gpu = gpu().with_patched_shaders(text, other);
         let tests = block_on(self_test(&gpu, &[Matmul::Plain])).unwrap();
         let kernel = name.split(',').next().unwrap();
         let failed: Vec<_> = tests.iter().filter(|test| !test.passed()).collect();
@@ -344,7 +344,7 @@ fn a_bug_in_one_element_of_any_kernel_is_caught_by_the_known_answers() {
 
 #[test]
 fn a_bug_in_one_way_to_multiply_matrices_is_caught_there() {
-    let gpu = gpu().with_altered_shaders(
+    let gpu = gpu().with_patched_shaders(
         "lower = multiply_add(load_a(lower_at, k), b, lower);",
         "lower = multiply_add(load_a(lower_at, min(k, 15u)), b, lower);",
     );
@@ -378,7 +378,7 @@ fn a_bug_in_a_convolution_on_software_adapters_is_caught_there() {
         return;
     }
     for (kernel, text, other) in SLIDING_BUGS {
-        let gpu = gpu().with_altered_shaders(text, other);
+        let gpu = gpu().with_patched_shaders(text, other);
         let failed: Vec<_> = block_on(self_test(&gpu, &[Matmul::Subgroup])).unwrap();
         let failed: Vec<_> = failed.iter().filter(|test| !test.passed()).map(|test| test.kernel).collect();
         assert!(failed.contains(&kernel), "{other}: {failed:?} are blamed");
@@ -388,7 +388,7 @@ fn a_bug_in_a_convolution_on_software_adapters_is_caught_there() {
 #[test]
 fn a_bug_in_one_element_of_any_kernel_is_caught_by_verification_at_its_first_step() {
     for (name, text, other, sizes) in BUGS {
-        let gpu = gpu().with_altered_shaders(text, other);
+        let gpu = gpu().with_patched_shaders(text, other);
         let Err(Error::WrongStep { step, deviation, .. }) = verified(&gpu, sizes, MOMENTUM, 100, 10) else {
             panic!("{name}: not caught");
         };
@@ -414,7 +414,7 @@ fn a_breach_names_step_adapter_element_and_both_values() {
     let other = other.replace("row_block == 3u", "row_block == 3u && step.learning_rate < 0.05");
     let digits = data::digits().unwrap();
     let training = training(&digits.train, 50, PLAIN);
-    let gpu = gpu().with_altered_shaders(text, &other);
+    let gpu = gpu().with_patched_shaders(text, &other);
     let mut backend = Verified::new(on_gpu(&gpu, sizes, &training), training, 4, 20);
     train(&mut backend, &training, 8, 0.1).unwrap();
     let message = train(&mut backend, &training, 8, 0.01).unwrap_err().to_string();
@@ -450,7 +450,7 @@ fn a_bug_in_any_kernel_of_a_layer_is_caught_by_the_known_answers_and_by_verifica
     let examples: Examples = oracle::random_examples(60, 36, 10, 1);
     let training = training(&examples, 30, MOMENTUM);
     for (kernel, text, other) in LAYER_BUGS {
-        let gpu = gpu().with_altered_shaders(text, other);
+        let gpu = gpu().with_patched_shaders(text, other);
         let backend = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)).unwrap();
         let error = train(&mut Verified::new(backend, training, 1, 0), &training, 2, 0.1).map(drop);
         assert!(matches!(error, Err(Error::WrongStep { step: 1, .. })), "{other}: {error:?}");

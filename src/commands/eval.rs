@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use softstep::backend::{DeviceInfo, Evaluation, Inference};
-use softstep::data::inputs::{Fit, Reading};
+use softstep::data::predict_inputs::{Fit, Reading};
 use softstep::data::{self, Data, Kind, Measured, Part, Preprocessing, Targets};
 use softstep::loss::Loss;
 use softstep::metrics::{Confusion, interval};

@@ -11,16 +11,14 @@ use serde_json::json;
 use softstep::Error;
 use softstep::data::Kind;
 use softstep::loss::Loss;
-use softstep::model::Activation;
 use softstep::model_file::import::{Imported, Layout, Options, import};
 use softstep::model_file::{self, Metadata};
 use softstep::trainer::TrainingConfig;
 
 use super::export;
-use super::train::options::{OwnDataArgs, activation, loss, unfit};
-use super::train::{check_own, load_own};
 use crate::format::counted;
-use crate::options::{DataArgs, LayersChoice, layer_size};
+use crate::loading::{check_own, load_own};
+use crate::options::{DataArgs, NetworkArgs, OwnDataArgs, loss, unfit};
 use crate::quality::quality;
 use crate::run::files::write_named;
 use crate::terminal;
@@ -37,15 +35,9 @@ pub struct ImportArgs {
     /// Options for people's own data.
     #[command(flatten)]
     own: OwnDataArgs,
-    /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
-    #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = layer_size, help_heading = "Model")]
-    hidden: Vec<usize>,
-    /// Activation after each hidden layer
-    #[arg(long, value_parser = activation(), default_value = "relu", help_heading = "Model")]
-    activation: Activation,
-    /// The network in the place of --hidden, as of `softstep train`; the last linear layer, to the classes, is implied
-    #[arg(long, value_name = "LAYERS|cnn", conflicts_with_all = ["hidden", "activation"], help_heading = "Model")]
-    layers: Option<LayersChoice>,
+    /// The network.
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Loss that the weights were trained with, which says what the outputs mean [default: cross-entropy; mse where the
     /// targets are real values]
     #[arg(long, value_parser = loss(), help_heading = "Model")]
@@ -116,9 +108,9 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     data.refit(0.0, args.seed)?;
     terminal::notices(&data.notices);
     let loss = args.loss.unwrap_or_else(|| Loss::default_for(&data.train));
-    let layers = args.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
+    let layers = args.network.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
     let mut config = TrainingConfig::default();
-    (config.hidden, config.activation, config.layers) = (args.hidden.clone(), args.activation, layers);
+    (config.hidden, config.activation, config.layers) = (args.network.hidden.clone(), args.network.activation, layers);
     let architecture = config.architecture(data.shape(), loss.outputs(&data.train)?)?;
     let layout = args.from.map(|from| match from {
         LayoutChoice::Pytorch => Layout::PyTorch,

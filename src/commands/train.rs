@@ -25,7 +25,7 @@ use softstep::verify::Verified;
 
 use self::job::{Beside, Job};
 use self::options::{ReadbackChoice, TrainArgs};
-pub use self::prepare::{Prepared, SharedData, check_own, load_own};
+pub use self::prepare::{Prepared, SharedData};
 pub use self::signals::{STOPPED, stop_on_signals};
 use crate::device;
 use crate::run::folder::{self, Stopped};

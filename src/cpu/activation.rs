@@ -14,7 +14,7 @@ pub fn activate(arch: Arch, activation: Activation, values: &mut [f32]) {
     ));
 }
 
-/// From the gradient by an activation's outputs to that by its inputs, in place. `kept` are its inputs if
+/// Turns the gradient by an activation's outputs into that by its inputs, in place. `kept` are its inputs if
 /// [`Activation::keeps_input`], else its outputs.
 pub fn activate_backward(arch: Arch, activation: Activation, gradient: &mut [f32], kept: &[f32]) {
     with_entry!(activation, E => arch.dispatch(

@@ -357,7 +357,7 @@ fn store<S: Simd>(simd: S, vector: S::f32s, output: &mut [f32]) {
 struct Collect<'a> {
     sliding: Sliding,
     image: &'a [f32],
-    /// In whole vectors.
+    /// Gradient by the outputs, in whole vectors.
     d_output: &'a [f32],
     width: usize,
     gradient: &'a mut [f32],

@@ -12,7 +12,7 @@ use pulp::Arch;
 
 use super::workers::arch;
 
-/// Most terms of a sum that are added up before the next block of them. The library never cuts so few.
+/// Upper limit of the terms of a sum that are added up before the next block of them. The library never cuts so few.
 const DEPTH: usize = 512;
 
 /// Sums of a product of one column that go on side by side.

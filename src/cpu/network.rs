@@ -23,10 +23,10 @@ use crate::plan::{Node, Operation, Plan};
 const EVALUATION_ROWS: usize = 1_000;
 const EVALUATION_BYTES: usize = 64 << 20;
 
-/// What gathering a feature costs, in floating-point operations of a product: it waits for memory.
+/// Cost of gathering a feature, in floating-point operations of a product: it waits for memory.
 const GATHER_COST: usize = 25;
 
-/// The same of an element of an operation that multiplies nothing.
+/// Cost of an element of an operation without products, in floating-point operations of a product.
 const ELEMENT_COST: usize = 4;
 
 /// Consecutive nodes that a batch passes through together.
@@ -102,12 +102,12 @@ struct Scratch {
     image: Vec<f32>,
 }
 
-/// How a forward pass runs.
+/// Mode of a forward pass.
 #[derive(Clone, Copy)]
 pub enum Mode<'a> {
-    /// Without dropout and augmentation, with running statistics.
+    /// No dropout, no augmentation, and running statistics.
     Evaluation,
-    /// With dropout, augmentation and the statistics of the batch.
+    /// Dropout, augmentation and the statistics of the batch.
     Training { seed: u64, step: u64, augmentation: Option<&'a Augmentation> },
 }
 
@@ -118,8 +118,8 @@ pub struct Network {
     pub evaluation_rows: usize,
     plan: Plan,
     stages: Vec<Stage>,
-    /// What each node reads, and behind them the outputs of the last, `[rows, length]`. These turn into the gradient of
-    /// the loss by them.
+    /// Inputs of each node, and the outputs of the last, `[rows, length]`. The backward pass overwrites them with the
+    /// gradient of the loss by them.
     values: Vec<Buffer>,
     /// Per node, where its activation keeps them for the way back, what it activates, `[rows, output]`; else none.
     pre_activations: Vec<Vec<f32>>,
@@ -233,7 +233,7 @@ impl Network {
         });
     }
 
-    /// From the input to the outputs.
+    /// Computes the outputs of the network.
     pub fn forward(&mut self, workers: Workers, mode: Mode<'_>, rows: usize) {
         for stage in 0..self.stages.len() {
             match self.stages[stage] {
@@ -365,7 +365,7 @@ impl Network {
         });
     }
 
-    /// From the gradient by the outputs to the gradients by all parameters, and to the new parameters.
+    /// Computes the gradients by all parameters from that by the outputs, and updates the parameters.
     pub fn backward(
         &mut self,
         workers: Workers,
@@ -429,8 +429,8 @@ impl Network {
         });
     }
 
-    /// From the gradient by a layer's output to that by the sums of the node before: `d_sums · weightsᵀ`, and back through
-    /// the activation between them.
+    /// Computes the gradient by the pre-activations of the node before from that by a linear layer's outputs:
+    /// `d_outputs · weightsᵀ`, times the derivative of the activation between them.
     fn backward_linear(&mut self, workers: Workers, stage: usize, index: usize, rows: usize) {
         let operations = self.operations(index, rows);
         let (before, after) = self.d_sums.split_at_mut(stage);
@@ -611,7 +611,7 @@ struct BackwardPart<'a> {
     d_input: &'a mut [f32],
 }
 
-/// What the forward pass keeps for the way back.
+/// Results of the forward pass that the backward pass needs.
 #[derive(Clone, Copy)]
 struct Kept<'a> {
     nodes: &'a [Node],
@@ -620,8 +620,7 @@ struct Kept<'a> {
 }
 
 impl Kept<'_> {
-    /// From the gradient by what node `index` reads to that by the sums of the node before: back through the activation
-    /// that is fused to that one.
+    /// Turns the gradient by the inputs of node `index` into that by the pre-activations of the node before, in place.
     fn backward(&self, workers: Workers, index: usize, row: usize, gradient: &mut [f32]) {
         let Some(activation) = index.checked_sub(1).and_then(|before| self.nodes[before].activation) else { return };
         let pre_activations = &self.pre_activations[index - 1];
@@ -650,7 +649,7 @@ impl Lowering<'_> {
         Some(Pooling { window, input, output })
     }
 
-    /// Before the activation that is fused to the node.
+    /// Computes a node's outputs, before the activation that is fused to it.
     fn forward(&self, index: usize, row: usize, input: &[f32], output: &mut [f32], scratch: &mut Scratch) {
         let arch = self.workers.arch;
         if let Some(convolution) = &self.convolutions[index] {

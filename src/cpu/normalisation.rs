@@ -6,7 +6,7 @@ use super::workers::Workers;
 use crate::model::Statistics;
 use crate::reference::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 
-/// What a channel is normalised with, `[channels]` each.
+/// Mean and inverse standard deviation of each channel, `[channels]` each.
 #[derive(Clone, Default)]
 pub struct Normalisation {
     mean: Vec<f32>,
@@ -54,13 +54,13 @@ impl<'a> Batch<'a> {
 }
 
 impl Normalisation {
-    /// That of evaluation.
+    /// Returns the normalisation of evaluation, by running statistics.
     pub fn of_statistics(statistics: &Statistics) -> Self {
         let inverse = statistics.variance.iter().map(|&variance| inverse_root(f64::from(variance))).collect();
         Self { mean: statistics.mean.clone(), inverse }
     }
 
-    /// That of a batch; the running statistics take it in.
+    /// Returns the normalisation by the statistics of a batch, and adds these to the running statistics.
     pub fn of_batch(workers: Workers, batch: Batch<'_>, statistics: &mut Statistics) -> Self {
         let channels = statistics.mean.len();
         let count = (batch.values.len() / batch.stride * batch.length / channels) as f64;

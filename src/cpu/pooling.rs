@@ -14,7 +14,7 @@ pub struct Pooling {
 }
 
 impl Pooling {
-    /// Where the pixels of the window at place (y, x) start in the image, row by row.
+    /// Offsets in the image of the pixels of a window, row by row; `place` is the window's position, row-major.
     #[inline(always)]
     fn candidates(self, place: usize) -> impl Iterator<Item = usize> {
         let Window { size, stride, .. } = self.window;
@@ -99,7 +99,7 @@ impl Pooling {
 mod tests {
     use super::*;
 
-    /// The same numbers in each of so many channels, at more than one vector and at less.
+    /// Repeats the values in each of `count` channels, so that they fill whole vectors and parts of one.
     fn channels(values: &[f32], count: usize) -> Vec<f32> {
         values.iter().flat_map(|&value| vec![value; count]).collect()
     }

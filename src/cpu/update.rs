@@ -9,7 +9,7 @@ use crate::optimizer::{Entry as _, Optimizer, Sgd, with_optimizer};
 use crate::plan::{Operation, Plan};
 use crate::reference;
 
-/// What an update by a gradient that is in memory costs for each parameter, in floating-point operations of a product.
+/// Cost of an update from a stored gradient for each parameter, in floating-point operations of a product.
 const UPDATE_COST: usize = 10;
 
 /// Σ x², in the same order whatever the number of threads.
@@ -24,12 +24,12 @@ fn sum_of_squares(values: &[f32]) -> f64 {
     sums.iter().sum()
 }
 
-/// Where an update takes the gradient of its layer from.
+/// Source of a layer's gradient.
 #[derive(Clone, Copy)]
 pub enum Gradient<'a> {
-    /// It is this product.
+    /// A product of these matrices.
     Product(Matrix<'a>, Matrix<'a>),
-    /// From [`Updater::gradients`], in rows of `width`, times `coefficient`.
+    /// [`Updater::gradients`] times `coefficient`, in rows of `width`.
     Stored { width: usize, coefficient: f32 },
 }
 
@@ -70,8 +70,8 @@ impl Updater {
         &mut self.gradients[index]
     }
 
-    /// What all gradients are multiplied with to be clipped, as
-    /// [`clip_coefficient`](crate::reference::clip_coefficient); NaN where the sum of their squares leaves f32.
+    /// Returns the factor that clips all gradients, as [`clip_coefficient`](crate::reference::clip_coefficient); NaN
+    /// where the sum of their squares leaves f32.
     pub fn clip_coefficient(&self, arch: Arch) -> Option<f32> {
         let max_norm = self.clip_norm?;
         let sum: f64 = self.gradients.iter().map(|gradient| arch.dispatch(|| sum_of_squares(gradient))).sum();
@@ -79,7 +79,7 @@ impl Updater {
         Some(reference::clip_coefficient(norm, f64::from(max_norm)) as f32)
     }
 
-    /// One update of layer `index`.
+    /// Updates layer `index`.
     pub fn update(
         &mut self,
         workers: Workers,

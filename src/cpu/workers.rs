@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 /// in which one core does a million of them.
 const PARALLEL_STEP: usize = 5_000_000;
 
-/// The same for one pass within a step that is shared among threads; the others are awake then.
+/// Least floating-point operations of a pass within a step that is shared among threads; the other threads are awake
+/// then.
 const PARALLEL_PASS: usize = 1_000_000;
 
 /// The most parts that a pass over the examples of a batch is dealt out in. More would be more sums to add up.
@@ -32,7 +33,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Those worth calling for so many floating-point operations.
+    /// Returns as many workers as pay off for a step of `operations` floating-point operations.
     pub fn new(operations: usize) -> Self {
         Self { arch: arch(), threads: if operations >= PARALLEL_STEP { Self::most_threads() } else { 1 } }
     }

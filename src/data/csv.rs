@@ -6,7 +6,6 @@ mod forms;
 mod text;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use self::cells::{Header, Table};
 use self::columns::{Scan, Texts, Values};
 pub use self::forms::gap_texts;
 use self::forms::{is_gap, is_number_gap};
+use super::files::{self, File};
 use super::preprocessing::{
     Column, Encoding, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart,
 };
@@ -120,8 +120,8 @@ pub fn load_with(path: &Path, options: &TableOptions, seed: u64, progress: &mut 
 }
 
 /// Opens a table for training: a regular file, which a resumed run can read again.
-fn open(path: &Path) -> Result<File> {
-    let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+fn open(path: &Path) -> Result<impl Read> {
+    let metadata = files::metadata(path).map_err(Error::io("read", path))?;
     let problem = match metadata.len() {
         _ if metadata.is_dir() => "it is a folder, and a table is a file".to_string(),
         _ if !metadata.is_file() => "it is a pipe or a device: save the table as a file".to_string(),
@@ -195,7 +195,6 @@ fn rows_of_file(path: &Path, format: &TableFormat) -> Result<(Rows, Vec<String>)
 }
 
 /// The features of a table for prediction; the table may lack the target.
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) struct Inputs {
     /// The features of every row, `[rows, features]`.
     pub features: Vec<f32>,
@@ -206,7 +205,6 @@ pub(super) struct Inputs {
 }
 
 /// Reads a table for prediction with the format of a model.
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Result<Inputs> {
     let table = Table::read(file, input, Header::Known(format), &mut |_| {})?;
     let (rows, mut notices) = Again { table: &table, format }.rows(false)?;
@@ -499,7 +497,7 @@ enum Choice {
     Categories(Texts),
     /// Numbers, and other texts that are mistakes.
     Odd(Form, Texts),
-    /// No values at all.
+    /// A column without values.
     Empty,
     /// Whole numbers that count up, one for each row.
     Index(Vec<f64>),
@@ -514,6 +512,70 @@ struct Aim {
     values: Values,
     /// Reason why the target is classes or numbers, with the setting that changes it.
     rule: String,
+}
+
+/// Columns of a table that need a notice, by their names.
+#[derive(Default)]
+struct ColumnNotes {
+    /// Columns without values.
+    empty: Vec<String>,
+    /// Columns that count up like an index.
+    indices: Vec<String>,
+    /// Columns with another text in nearly every row.
+    unique: Vec<String>,
+    /// Columns with too many different texts, and their number.
+    many: Vec<String>,
+    /// Ways in which numbers were read from texts, with the columns.
+    formed: Vec<(&'static str, Vec<String>)>,
+}
+
+impl ColumnNotes {
+    /// Notes that the numbers of a column were read in this way.
+    fn add_formed(&mut self, reading: &'static str, name: &str) {
+        match self.formed.iter_mut().find(|(other, _)| *other == reading) {
+            Some((_, names)) => names.push(name.to_owned()),
+            None => self.formed.push((reading, vec![name.to_owned()])),
+        }
+    }
+
+    /// Formats the notices.
+    fn notices(self) -> Vec<String> {
+        let Self { empty, indices, unique, many, formed } = self;
+        let formed = formed.into_iter().filter(|(reading, _)| !reading.is_empty()).map(|(reading, names)| {
+            format!("read as {reading}: {} (`categorical` takes such values for texts)", quoted_list(names, 10))
+        });
+        let use_them = |names: &[String]| setting_values("`used`", &names[..names.len().min(10)]);
+        let (of_indices, of_unique) = (use_them(&indices), use_them(&unique));
+        let left_out = [
+            (empty, "there is no value".to_owned()),
+            (indices, format!("it counts up like an index ({of_indices} would use it)")),
+            (unique, format!("nearly every row has a text of its own there ({of_unique} would use it)")),
+        ];
+        let left_out = left_out.into_iter().filter(|(names, _)| !names.is_empty());
+        let left_out = left_out.map(|(names, why)| format!("left out, as {why}: {}", quoted_list(&names, 10)));
+        let many = (!many.is_empty()).then(|| {
+            format!(
+                "more than {MAX_CATEGORIES} different texts, of which the most frequent become features: {}",
+                quoted_list(many, 10)
+            )
+        });
+        formed.chain(left_out).chain(many).collect()
+    }
+}
+
+/// Describes how a column of texts that may be of several `forms` was read as numbers of one; empty for booleans.
+fn reading_of(form: Form, forms: &[Form]) -> &'static str {
+    let both = forms.contains(&Form::DayMonthYear) && forms.contains(&Form::MonthDayYear);
+    match form {
+        Form::Number => "numbers in spite of thousands separators, currencies or %",
+        Form::DecimalComma => "numbers with a decimal comma",
+        Form::Boolean => "",
+        Form::MonthDayYear if both => "days: the month first, as no date tells otherwise",
+        Form::DayMonthYear if both && !forms.contains(&Form::YearMonthDay) => {
+            "days: the day first, as no date tells otherwise"
+        }
+        _ => "days since 1970-01-01",
+    }
 }
 
 impl Plan<'_> {
@@ -606,23 +668,21 @@ impl Plan<'_> {
         let comma = choices.iter().any(|(_, choice)| matches!(choice, Choice::Dressed(forms, _) if only_comma(forms)));
         let is_some =
             choices.iter().any(|(_, choice)| !matches!(choice, Choice::Index(_) | Choice::Empty | Choice::Unique));
-        let (mut columns, mut values) = (Vec::new(), Vec::new());
-        let (mut empty, mut indices, mut unique, mut many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut formed: Vec<(&str, Vec<String>)> = Vec::new();
+        let (mut columns, mut values, mut notes) = (Vec::new(), Vec::new(), ColumnNotes::default());
         let mut refused = Refused::default();
         for (column, choice) in choices {
             let name = table.names[column].clone();
             let (form, of_column) = match choice {
                 Choice::Empty => {
-                    empty.push(name);
+                    notes.empty.push(name);
                     continue;
                 }
                 Choice::Index(_) if is_some => {
-                    indices.push(name);
+                    notes.indices.push(name);
                     continue;
                 }
                 Choice::Unique => {
-                    unique.push(name);
+                    notes.unique.push(name);
                     continue;
                 }
                 Choice::Odd(form, texts) => {
@@ -637,27 +697,13 @@ impl Plan<'_> {
                 }
                 Choice::Dressed(forms, texts) => {
                     let form = pick(&forms, comma, &texts);
-                    let both = forms.contains(&Form::DayMonthYear) && forms.contains(&Form::MonthDayYear);
-                    let how = match form {
-                        Form::Number => "numbers in spite of thousands separators, currencies or %",
-                        Form::DecimalComma => "numbers with a decimal comma",
-                        Form::Boolean => "",
-                        Form::MonthDayYear if both => "days: the month first, as no date tells otherwise",
-                        Form::DayMonthYear if both && !forms.contains(&Form::YearMonthDay) => {
-                            "days: the day first, as no date tells otherwise"
-                        }
-                        _ => "days since 1970-01-01",
-                    };
-                    match formed.iter_mut().find(|(other, _)| *other == how) {
-                        Some((_, names)) => names.push(name.clone()),
-                        None => formed.push((how, vec![name.clone()])),
-                    }
+                    notes.add_formed(reading_of(form, &forms), &name);
                     (form, Values::Numbers(texts.numbers(form)))
                 }
                 Choice::Categories(texts) => {
                     let distinct = texts.distinct();
                     if distinct > MAX_CATEGORIES {
-                        many.push(format!("{name} ({distinct})"));
+                        notes.many.push(format!("{name} ({distinct})"));
                     }
                     let Texts { codes, texts, .. } = texts;
                     (Form::Number, Values::Texts { codes, texts })
@@ -672,26 +718,7 @@ impl Plan<'_> {
             values.push(of_column);
         }
         refused.check(&table.file)?;
-        for (how, names) in formed.into_iter().filter(|(how, _)| !how.is_empty()) {
-            self.notices
-                .push(format!("read as {how}: {} (`categorical` takes such values for texts)", quoted_list(names, 10)));
-        }
-        let mut left_out = |names: Vec<String>, why: &str| {
-            if !names.is_empty() {
-                self.notices.push(format!("left out, as {why}: {}", quoted_list(&names, 10)));
-            }
-        };
-        let use_them = |names: &[String]| setting_values("`used`", &names[..names.len().min(10)]);
-        let (of_indices, of_unique) = (use_them(&indices), use_them(&unique));
-        left_out(empty, "there is no value");
-        left_out(indices, &format!("it counts up like an index ({of_indices} would use it)"));
-        left_out(unique, &format!("nearly every row has a text of its own there ({of_unique} would use it)"));
-        if !many.is_empty() {
-            self.notices.push(format!(
-                "more than {MAX_CATEGORIES} different texts, of which the most frequent become features: {}",
-                quoted_list(many, 10)
-            ));
-        }
+        self.notices.extend(notes.notices());
         if columns.is_empty() {
             let problem = format!(
                 "no column is left to learn {:?} from{}",

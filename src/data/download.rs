@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 
+use super::catalog::{DownloadLimits, Progress};
 use super::hexadecimal;
-use super::store::{DownloadLimits, Progress};
 use crate::error::{Error, Result};
 
 /// Prefix of the names of incomplete files.

@@ -15,9 +15,7 @@ use ::image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat as FileFormat, 
 use super::preprocessing::{Color, ImageFormat};
 use crate::error::{Error, Result};
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use folder::{ImageOptions, load};
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) use folder::{examples, has_classes, numbered, own_test};
 
 /// The most bytes that an image file, and the image in it, may have.
@@ -36,26 +34,30 @@ impl ImageFormat {
     /// # Errors
     /// [`Error::Format`] where it is no image of a kind that is read, is damaged or incomplete, or has more than 256 MiB.
     pub fn decode(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-        let image = decode(file, bytes)?;
+        Ok(self.pixels_of(decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?))
+    }
+
+    /// The pixels of a picture, `[features]`.
+    pub(super) fn pixels_of(&self, image: DynamicImage) -> Vec<u8> {
+        let image = if image.color().has_alpha() { on_ground(image, 255) } else { image };
         let Self { width, height, .. } = *self;
-        Ok(match self.color {
+        match self.color {
             Color::Grey => imageops::resize(&image.into_luma8(), width, height, FilterType::Triangle).into_raw(),
             Color::Rgb => imageops::resize(&image.into_rgb8(), width, height, FilterType::Triangle).into_raw(),
-        })
+        }
     }
 }
 
-/// An opaque image, the right way up, on white where it was transparent; `file` is what errors call it.
-fn decode(file: &str, bytes: &[u8]) -> Result<DynamicImage> {
-    let image = decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?;
-    Ok(if image.color().has_alpha() { on_ground(image, 255) } else { image })
+/// A picture in grey, the right way up, on white where it was transparent, and on black where light ink was on a
+/// transparent ground; `file` is what errors call it.
+pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
+    Ok(ink_of(decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?))
 }
 
-/// The same in grey, and on black where light ink was on a transparent ground.
-pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
-    let image = decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?;
+/// The same of a decoded picture.
+pub(super) fn ink_of(image: DynamicImage) -> GrayImage {
     if !image.color().has_alpha() {
-        return Ok(image.into_luma8());
+        return image.into_luma8();
     }
     let pixels = image.to_luma_alpha8();
     let ink = || pixels.pixels().map(|pixel| pixel.0.map(f64::from));
@@ -63,19 +65,19 @@ pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
         (ink().map(|[luma, alpha]| luma * alpha).sum::<f64>(), ink().map(|[_, alpha]| alpha).sum::<f64>());
     let is_transparent = count < 0.9 * 255.0 * pixels.len() as f64 / 2.0;
     let ground = if is_transparent && sum > 128.0 * count { 0 } else { 255 };
-    Ok(on_ground(image, ground).into_luma8())
+    on_ground(image, ground).into_luma8()
 }
 
 /// A kind of picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Picture {
-    /// One that is read.
+    /// A format that is read.
     Read(FileFormat),
-    /// One that is not, by its name.
+    /// The name of a format that is not read.
     Unread(&'static str),
 }
 
-/// How many bytes at the start of a file tell what it is.
+/// Bytes at the start of a file that tell its format.
 pub(super) const SNIFFED: usize = 32;
 /// The kinds of picture that are read, in words.
 pub(super) const READ: &str = "PNG, JPEG, WebP, BMP, GIF or TIFF";
@@ -159,7 +161,8 @@ fn on_ground(image: DynamicImage, ground: u16) -> DynamicImage {
     }))
 }
 
-/// Whether a JPEG goes on to its end-of-image marker. The decoder makes up what is missing of one that was cut off.
+/// Returns true if a JPEG goes on to its end-of-image marker. The decoder invents the missing rest of a file that was
+/// cut off.
 fn has_jpeg_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
@@ -178,32 +181,31 @@ fn has_jpeg_end(bytes: &[u8]) -> bool {
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 mod folder {
     use std::ffi::OsStr;
-    use std::fs::{self, File};
     use std::io::Read as _;
     use std::path::{Path, PathBuf};
 
     use rayon::prelude::*;
 
     use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
-    use crate::data::inputs::Reading;
+    use crate::data::files::{self as fs, File};
+    use crate::data::predict_inputs::Reading;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
     use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, test_part};
     use crate::error::{Error, Result};
 
-    /// What is to be made of a folder of images.
+    /// Options for loading a folder of images.
     #[derive(Clone, Debug, PartialEq)]
     pub struct ImageOptions {
         /// Pixels of a row that images are brought to.
         pub width: u32,
         /// Rows that they are brought to.
         pub height: u32,
-        /// What is kept of each pixel.
+        /// Features of each pixel.
         pub color: Color,
-        /// What to test with: a share of the images, or another folder with the same classes. Otherwise that is the
-        /// folder's own test part, or where there is none, a fifth.
+        /// Test part: a share of the images, or another folder with the same classes. The default is the folder's own
+        /// test part or, where there is none, a fifth of the images.
         pub test: Option<TestPart>,
         /// Refuse stray files and damaged pictures, which are otherwise skipped with a notice.
         pub strict: bool,
@@ -258,7 +260,8 @@ mod folder {
         Ok(data)
     }
 
-    /// Every image of a folder, but for its own test part, as a model with this format reads them; and notices.
+    /// Loads every image of a folder, except its own test part, as a model with this format reads them; returns
+    /// notices, too.
     pub(in crate::data) fn examples(folder: &Path, format: &ImageFormat) -> Result<(Examples, Vec<String>)> {
         let mut skipped = Skipped::default();
         let parts = Parts::find(folder, &mut skipped)?;
@@ -295,9 +298,9 @@ mod folder {
         Ok((examples, parts.notices.into_iter().chain(skipped.notices()).collect()))
     }
 
-    /// Whether there is a folder in this one, as there is for each class.
+    /// Returns true if the folder has subfolders, one for each class.
     pub(in crate::data) fn has_classes(folder: &Path) -> bool {
-        entries(folder).is_ok_and(|entries| entries.iter().any(|entry| entry.is_dir()))
+        entries(folder).is_ok_and(|entries| entries.iter().any(|entry| fs::is_dir(entry)))
     }
 
     /// Files and folders that are left out.
@@ -368,7 +371,7 @@ mod folder {
         }
     }
 
-    /// Where the folders of the classes are.
+    /// Folders of the classes, by part.
     struct Parts {
         train: Vec<(String, PathBuf)>,
         test: Option<OwnTest>,
@@ -377,7 +380,7 @@ mod folder {
 
     /// The test part that a folder brings itself.
     struct OwnTest {
-        /// Its path, with `*` for the class where the parts are in the classes.
+        /// Path of the part, with `*` for the class where the parts are in the classes.
         name: String,
         folders: Vec<(String, PathBuf)>,
     }
@@ -400,7 +403,7 @@ mod folder {
             }
         }
 
-        /// The one folder that is this part.
+        /// Returns the one folder that is this part.
         fn find(self, folders: &[PathBuf]) -> Result<Option<&PathBuf>> {
             let mut found = folders.iter().filter(|folder| Self::of(folder) == Some(self));
             match (found.next(), found.next()) {
@@ -482,7 +485,7 @@ mod folder {
         }
     }
 
-    /// What becomes of a validation part: the test part where there is no other, else nothing.
+    /// Formats a notice about a validation part: it is the test part where there is no other, and else left out.
     fn part_notice(tested: &Path, left_out: Option<&PathBuf>) -> Option<String> {
         match left_out {
             Some(validation) => Some(format!(
@@ -642,12 +645,12 @@ mod folder {
 
     /// The folders in a folder, but for those of runs.
     fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
-        Ok(entries(folder)?.into_iter().filter(|entry| entry.is_dir() && !is_of_runs(entry)).collect())
+        Ok(entries(folder)?.into_iter().filter(|entry| fs::is_dir(entry) && !is_of_runs(entry)).collect())
     }
 
-    /// What else is in a folder.
+    /// Returns the files of a folder.
     fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-        Ok(entries(folder)?.into_iter().filter(|entry| !entry.is_dir()).collect())
+        Ok(entries(folder)?.into_iter().filter(|entry| !fs::is_dir(entry)).collect())
     }
 
     /// Folders with their names.
@@ -666,14 +669,14 @@ mod folder {
     /// Returns true if a folder is that of a run, or holds runs and nothing else.
     fn is_of_runs(folder: &Path) -> bool {
         let is_run = |folder: &Path| {
-            ["metrics.jsonl", "model.safetensors"].iter().any(|file| folder.join(file).is_file())
-                && folder.join("config.json").is_file()
+            ["metrics.jsonl", "model.safetensors"].iter().any(|file| fs::is_file(&folder.join(file)))
+                && fs::is_file(&folder.join("config.json"))
         };
         let holds_runs = |entries: Vec<PathBuf>| !entries.is_empty() && entries.iter().all(|entry| is_run(entry));
         is_run(folder) || entries(folder).is_ok_and(holds_runs)
     }
 
-    /// What is in a folder, sorted by name, but for hidden files and what file managers leave behind.
+    /// Returns the entries of a folder, sorted by name, without hidden files and those that file managers leave behind.
     fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for entry in fs::read_dir(folder).map_err(Error::io("read folder", folder))? {

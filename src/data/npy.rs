@@ -17,9 +17,7 @@ use super::stored::{Element, Row};
 use super::{Examples, Features, MAX_CLASSES, Stored, Targets};
 use crate::error::{Error, Result};
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use folder::load;
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) use folder::{is_set, own_examples, own_test};
 
 /// The longest header that is read; of arrays that are not structured it has about a hundred bytes.
@@ -34,11 +32,11 @@ const TRUSTED: usize = 64 << 20;
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]
 pub struct Array {
-    /// What errors call its file.
+    /// Name of the file, for errors.
     pub file: String,
-    /// Its dimensions; none is 0.
+    /// Dimensions of the array, none of them 0.
     pub shape: Vec<usize>,
-    /// Its elements, row-major.
+    /// Elements, row-major.
     pub values: Values,
 }
 
@@ -46,11 +44,11 @@ pub struct Array {
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]
 pub enum Values {
-    /// Of `uint8`.
+    /// Elements of type `uint8`.
     Bytes(Vec<u8>),
-    /// Of any other type of integers, and of `bool`.
+    /// Elements of any other integer type, or of `bool`.
     Integers(Vec<i64>),
-    /// Of `float16`, `float32`, or of `float64` and rounded; all finite.
+    /// Elements of type `float16`, `float32`, or `float64`, which are rounded; all finite.
     Floats(Vec<f32>),
     /// Texts of a fixed length, `str` or `bytes`.
     Texts(Vec<String>),
@@ -58,11 +56,11 @@ pub enum Values {
     Stored(Stored),
 }
 
-/// What a header says.
+/// Header of a file.
 struct Header {
     /// Type of the elements, such as `<f4`: byte order, kind and bytes.
     descr: String,
-    /// Whether the first index changes fastest.
+    /// True if the first index changes fastest.
     fortran_order: bool,
     shape: Vec<usize>,
 }
@@ -302,7 +300,7 @@ fn finite(number: f32) -> Option<f32> {
     number.is_finite().then_some(number)
 }
 
-/// As NumPy indexes the element that is at this place in the file: `[2, 0, 7]`.
+/// Formats the index of the element at position `at` of the file as NumPy does: `[2, 0, 7]`.
 fn index_text(mut at: usize, shape: &[usize], fortran_order: bool) -> String {
     let mut index = vec![0; shape.len()];
     let mut place = |dimension: usize| {
@@ -455,7 +453,7 @@ pub struct Labelled {
     pub examples: Examples,
     /// The names of the classes, where the targets are texts.
     pub classes: Vec<String>,
-    /// What should be known of how the targets were read.
+    /// Notice about how the targets were read.
     pub notice: Option<String>,
 }
 
@@ -488,7 +486,7 @@ pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>, task: Option<T
 #[doc(hidden)]
 pub const MAX_FLOAT_CLASSES: usize = 20;
 
-/// What was made of an array of targets.
+/// Targets made of an array.
 struct Made {
     targets: Targets,
     outputs: usize,
@@ -565,7 +563,7 @@ fn targets(y: &Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Resul
     }
 }
 
-/// How many different numbers there are; `None` where they are more than `most`.
+/// Returns the number of different values; `None` if there are more than `most`.
 fn distinct_up_to(numbers: &[f32], most: usize) -> Option<usize> {
     let mut distinct = BTreeSet::new();
     for number in numbers {
@@ -682,7 +680,7 @@ fn classes(y: &Array, count: Option<usize>, label: impl Fn(usize) -> i64) -> Res
 }
 
 impl Array {
-    /// How many examples it has, if each of its first dimension is one.
+    /// Returns the number of examples, one for each index of the first dimension.
     ///
     /// # Errors
     /// [`Error::Format`] where it is a single number.
@@ -705,7 +703,7 @@ impl Array {
         Ok(())
     }
 
-    /// Its elements as features, `[examples, …]`.
+    /// Returns the elements as features, `[examples, …]`.
     ///
     /// # Errors
     /// [`Error::Format`] where they are texts.
@@ -741,16 +739,15 @@ impl Elements {
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 mod folder {
-    use std::fs::{self, File};
     use std::io::BufReader;
     use std::path::{Path, PathBuf};
 
-    use super::{Array, Labelled, examples, store as npy_store};
+    use super::{Array, Labelled, examples};
     use crate::data::csv::Task;
+    use crate::data::files::{self as fs, File};
     use crate::data::preprocessing::{ArrayFormat, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, store, test_part, zip};
+    use crate::data::{Data, Examples, test_part, zip};
     use crate::error::{Error, Result};
 
     /// Loads the arrays of a folder, or of an `.npz` archive: `x` and `y`, and for testing `x_test` and `y_test` or else a
@@ -789,7 +786,8 @@ mod folder {
         Ok(data)
     }
 
-    /// Every example of a set, but for its own test part, as a model with this format reads them; and notices.
+    /// Loads every example of a set, except its own test part, as a model with this format reads them; returns notices,
+    /// too.
     pub(in crate::data) fn own_examples(path: &Path, format: &ArrayFormat) -> Result<(Examples, Vec<String>)> {
         let set = Set::open(path)?;
         let Labelled { examples, notice, .. } = set.read(&set.train, Some(format), None)?;
@@ -812,7 +810,7 @@ mod folder {
         let has = |role| file_names(path).iter().any(|name| place_of(name) == Some((Part::Train, role)));
         let has_folders = || {
             let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
-            entries.any(|entry| entry.path().is_dir())
+            entries.any(|entry| fs::is_dir(&entry.path()))
         };
         match [has(Role::X), has(Role::Y)] {
             [true, true] => true,
@@ -822,7 +820,7 @@ mod folder {
     }
 
     fn is_archive(path: &Path) -> bool {
-        path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npz")) && !path.is_dir()
+        path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npz")) && !fs::is_dir(path)
     }
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -838,7 +836,8 @@ mod folder {
         Y,
     }
 
-    /// What an array is, by its name: `x`, `x_train`, `X_train.npy`, `trainX`, `train_images`, `labels`, ….
+    /// Returns part and role of an array by its name: `x`, `x_train`, `X_train.npy`, `trainX`, `train_images`,
+    /// `labels`, ….
     fn place_of(name: &str) -> Option<(Part, Role)> {
         const PARTS: [(&str, Part); 6] = [
             ("training", Part::Train),
@@ -874,7 +873,7 @@ mod folder {
     /// Arrays by the parts of the data that they are.
     struct Set {
         path: PathBuf,
-        /// Of an archive.
+        /// Entries of an archive.
         entries: Option<Vec<zip::Entry>>,
         /// Features and targets to train on, and to test with.
         train: [String; 2],
@@ -930,7 +929,7 @@ mod folder {
             Ok(Self { path: path.into(), entries, train, test: test.or(validation), notices })
         }
 
-        /// What errors call an array.
+        /// Formats the place of an array for errors.
         fn place(&self, name: &str) -> String {
             match self.entries {
                 Some(_) => format!("{}[{}]", self.path.display(), name.strip_suffix(".npy").unwrap_or(name)),
@@ -953,13 +952,14 @@ mod folder {
 
         /// The features of a file: those of a large one stay there.
         fn features(&self, name: &str) -> Result<Array> {
-            let path = self.path.join(name);
+            #[cfg(not(target_arch = "wasm32"))]
             if self.entries.is_none() {
+                let path = self.path.join(name);
                 let file = File::open(&path).map_err(Error::io("read", &path))?;
                 let there = file.metadata().map_err(Error::io("read", &path))?;
                 if there.is_file()
-                    && there.len() > store::in_memory_bytes()
-                    && let Some(array) = npy_store(&self.place(name), file)?
+                    && there.len() > crate::data::stored::in_memory_bytes()
+                    && let Some(array) = super::store(&self.place(name), file)?
                 {
                     return Ok(array);
                 }
@@ -973,7 +973,7 @@ mod folder {
     }
 
     impl Part {
-        /// Its usual file.
+        /// Returns the usual file name of this role.
         fn file(self, role: Role) -> String {
             let name = if role == Role::X { "x" } else { "y" };
             match self {

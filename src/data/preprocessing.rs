@@ -122,7 +122,7 @@ pub struct ImageFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Color {
-    /// One channel: the luminance.
+    /// Luminance, in one channel.
     Grey,
     /// Three channels: red, green and blue.
     Rgb,
@@ -185,7 +185,7 @@ pub enum ArrayTargets {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TestPart {
-    /// This share of the examples, in 0..1, chosen by the seed of the run.
+    /// A share of the examples, in 0..1, chosen by the seed of the run.
     Share(f64),
     /// A separate file or folder.
     Path(String),
@@ -455,7 +455,7 @@ impl Preprocessing {
         }
     }
 
-    /// This preprocessing with another place of its test part.
+    /// Replaces the place of the test part.
     pub fn with_test(mut self, part: TestPart) -> Self {
         match &mut self {
             Self::Table(table) => table.test = part,

@@ -18,6 +18,13 @@ const WINDOW: usize = 1 << 20;
 /// Rows between two looks at the time when the file was last changed.
 const WATCH: usize = 64;
 
+/// Size in bytes above which features stay in their file: 256 MiB, or what `SOFTSTEP_IN_MEMORY_BYTES` says.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn in_memory_bytes() -> u64 {
+    let said = std::env::var("SOFTSTEP_IN_MEMORY_BYTES").ok();
+    said.and_then(|bytes| bytes.parse().ok()).unwrap_or(256 << 20)
+}
+
 /// Type of the elements of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {

@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 /// An entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its name.
+    /// Name of the entry.
     pub name: String,
     method: u16,
     crc: u32,
     compressed: u64,
-    /// Where its own header is.
+    /// Offset of the entry's own header.
     header: u64,
 }
 

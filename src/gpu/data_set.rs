@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::device::{Content, Gpu};
+use super::device::{BufferLabel, Gpu};
 use super::kernels::Inputs;
 use crate::data::{Examples, Features, Row, Targets};
 use crate::error::Result;
@@ -16,8 +16,8 @@ use crate::error::Result;
 /// Number of bytes uploaded at a time, which keeps the driver's staging memory small.
 const UPLOAD_BYTES: usize = 4 << 20;
 
-pub(super) const EXAMPLES: Content = Content { name: "the data set", remedy: "fewer examples" };
-const BATCHES: Content = Content { name: "the examples of a submission", remedy: "a smaller `batch_size`" };
+pub(super) const EXAMPLES: BufferLabel = BufferLabel { name: "the data set", remedy: "fewer examples" };
+const BATCHES: BufferLabel = BufferLabel { name: "the examples of a submission", remedy: "a smaller `batch_size`" };
 
 /// Examples, targets and shuffled indices on the device.
 pub(super) struct DataSet {
@@ -69,7 +69,7 @@ impl DataSet {
         let order_length = count.div_ceil(batch_size).saturating_mul(rows_of_batch);
         let largest = (row.example.max(row.target).saturating_mul(count as u64)).max(4 * order_length as u64);
         let is_streamed = largest > gpu.resident_bytes;
-        let (rows, order_length, content) = if is_streamed {
+        let (rows, order_length, label) = if is_streamed {
             log::info!(
                 "the data set is streamed: {largest} bytes are more than the {} of a buffer",
                 gpu.resident_bytes
@@ -80,12 +80,12 @@ impl DataSet {
             (count, order_length, EXAMPLES)
         };
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = |name, row| gpu.buffer(Content { name, ..content }, (rows as u64).saturating_mul(row), usage);
+        let buffer = |name, row| gpu.buffer(BufferLabel { name, ..label }, (rows as u64).saturating_mul(row), usage);
         let mut data_set = Self {
-            examples: buffer(content.name, row.example)?,
+            examples: buffer(label.name, row.example)?,
             targets: buffer("the targets", row.target)?,
             order: gpu.buffer(
-                Content { name: "the order of the examples", ..content },
+                BufferLabel { name: "the order of the examples", ..label },
                 4 * order_length as u64,
                 usage,
             )?,
@@ -147,7 +147,7 @@ impl DataSet {
     ///
     /// # Errors
     /// [`Format`](crate::Error::Format) if the rows are in a file that was changed or cut off.
-    pub fn bring(&self, gpu: &Gpu, batches: &[Range<usize>]) -> Result<()> {
+    pub fn upload_batches(&self, gpu: &Gpu, batches: &[Range<usize>]) -> Result<()> {
         if let Some(Streamed { examples, order }) = &self.streamed {
             let rows = batches.iter().flat_map(|batch| whole_blocks(&order[batch.clone()]));
             self.write(gpu, 0, examples, rows.map(|example| example as usize));

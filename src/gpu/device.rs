@@ -1,18 +1,25 @@
 //! Discovery of adapters, and the device opened on one of them.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::kernels::Matmul;
+use super::compiler::Compiler;
+use super::matmul::Matmul;
+#[cfg(not(target_arch = "wasm32"))]
+use super::pipeline_cache::PipelineCache;
 use crate::backend::DeviceInfo;
 use crate::error::{Error, Result, printable};
 
 /// Advice for a machine without an adapter.
+#[cfg(not(target_arch = "wasm32"))]
 pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapter (on Debian and Ubuntu: \
                       apt install mesa-vulkan-drivers libvulkan1)";
+/// Advice for a browser without one.
+#[cfg(target_arch = "wasm32")]
+pub const REMEDY: &str =
+    "this browser, or this computer's graphics driver, offers no WebGPU; the CPU computes here, too";
 
 /// Upper limit of the floating-point operations in the matrix products of one submission. Drivers reset a device that
 /// is busy with one submission for too long (Windows after 2 s, by default), and this much takes even a slow integrated
@@ -45,7 +52,10 @@ pub struct AdapterEntry {
 /// Lists the adapters of this machine, best first: discrete, integrated and virtual GPUs, others, software.
 pub async fn adapters() -> Vec<AdapterEntry> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
+        backends: wgpu::Backends::VULKAN
+            | wgpu::Backends::METAL
+            | wgpu::Backends::DX12
+            | wgpu::Backends::BROWSER_WEBGPU,
         flags: wgpu::InstanceFlags::empty().with_env(),
         // If the driver reports how much memory is free, an allocation that does not fit is refused instead of swapped.
         memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
@@ -72,7 +82,9 @@ pub async fn adapters() -> Vec<AdapterEntry> {
             wgpu::DeviceType::Other => "other",
         };
         let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
-        AdapterEntry { index, name: info.name, device_type, api: info.backend.to_string(), driver, adapter }
+        // A browser need not say what it has.
+        let name = if info.name.is_empty() { "WebGPU".into() } else { info.name };
+        AdapterEntry { index, name, device_type, api: info.backend.to_string(), driver, adapter }
     };
     adapters.into_iter().enumerate().map(entry).collect()
 }
@@ -91,14 +103,14 @@ pub enum AdapterChoice {
 
 /// Description of a buffer for error messages.
 #[derive(Clone, Copy, Debug)]
-pub struct Content {
-    /// Content of the buffer.
+pub struct BufferLabel {
+    /// BufferLabel of the buffer.
     pub name: &'static str,
     /// Advice to make the buffer smaller, such as "a smaller `batch_size`".
     pub remedy: &'static str,
 }
 
-impl From<&'static str> for Content {
+impl From<&'static str> for BufferLabel {
     fn from(name: &'static str) -> Self {
         Self { name, remedy: "less data, a smaller `batch_size` or smaller `hidden` layers" }
     }
@@ -106,7 +118,7 @@ impl From<&'static str> for Content {
 
 /// An error reported by wgpu or the driver.
 #[derive(Clone, Debug)]
-enum Trouble {
+enum DeviceFault {
     Lost(String),
     Memory(String),
     #[cfg_attr(target_arch = "wasm32", expect(dead_code))] // a browser is not waited for
@@ -116,9 +128,9 @@ enum Trouble {
 
 /// The error to report: the first one, since later ones are mostly its consequences; but the loss of the device
 /// replaces any other.
-type FirstTrouble = Mutex<Option<Trouble>>;
+type FirstFault = Mutex<Option<DeviceFault>>;
 
-/// A device and its queue, with the pipelines compiled so far.
+/// A device and its queue, with its compiler.
 #[derive(Clone)]
 pub struct Gpu {
     /// The wgpu device.
@@ -126,24 +138,20 @@ pub struct Gpu {
     /// The wgpu queue.
     pub queue: wgpu::Queue,
     pub(super) matmul: Matmul,
-    pub(super) pipelines: Arc<Mutex<HashMap<String, Arc<super::kernel::Pipeline>>>>,
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(super) pipeline_cache: Option<Arc<super::pipeline_cache::PipelineCache>>,
+    pub(super) compiler: Compiler,
     /// File name of the pipeline cache, if the driver supports one.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) pipeline_cache_key: Option<String>,
+    pipeline_cache_key: Option<String>,
     info: DeviceInfo,
     limits: wgpu::Limits,
     /// Available memory in bytes, if known.
     memory: Option<u64>,
     matmul_choices: Vec<Matmul>,
-    trouble: Arc<FirstTrouble>,
+    fault: Arc<FirstFault>,
     pub(super) timeout: Duration,
     pub(super) submission_operations: u64,
     /// Largest buffer of a resident data set; a larger data set is streamed.
     pub(super) resident_bytes: u64,
-    /// Text in the shaders and its replacement, for tests.
-    alteration: Option<(String, String)>,
 }
 
 impl Gpu {
@@ -213,35 +221,24 @@ impl Gpu {
             .map_err(|error| Error::Gpu { adapter: name.clone(), problem: format!("cannot open it: {error}") })?;
 
         // wgpu reports errors to callbacks, which panic by default; `check` reports the first error instead.
-        let trouble = Arc::<FirstTrouble>::default();
-        let for_errors = trouble.clone();
-        device.on_uncaptured_error(Arc::new(move |error| note(&for_errors, Trouble::new("a command", &error))));
-        let for_loss = trouble.clone();
+        let fault = Arc::<FirstFault>::default();
+        let for_errors = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error| note(&for_errors, DeviceFault::new("a command", &error))));
+        let for_loss = fault.clone();
         device.set_device_lost_callback(move |reason, message| {
-            note(&for_loss, Trouble::Lost(format!("{message} ({reason:?})")));
+            note(&for_loss, DeviceFault::Lost(format!("{message} ({reason:?})")));
         });
 
         let adapter_info = adapter.get_info();
         let has_subgroups = features.contains(wgpu::Features::SUBGROUP) && adapter_info.subgroup_min_size >= 8;
-        let mut matmul_choices = vec![Matmul::Plain, Matmul::Workgroup];
-        if has_subgroups {
-            matmul_choices.push(Matmul::Subgroup);
-        }
-        let matmul = match (device_type == "software", has_subgroups) {
-            (true, true) => Matmul::Subgroup,
-            (true, false) => Matmul::Plain,
-            (false, _) => Matmul::Workgroup,
-        };
+        let (matmul_choices, matmul) = Matmul::on_device(device_type == "software", has_subgroups);
         let resident_bytes = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
         let info = DeviceInfo { backend: "gpu", name, device_type, driver: format!("{api}, {driver}") };
-        let pipelines = Arc::default();
         Ok(Self {
             device,
             queue,
             matmul,
-            pipelines,
-            #[cfg(not(target_arch = "wasm32"))]
-            pipeline_cache: None,
+            compiler: Compiler::default(),
             #[cfg(not(target_arch = "wasm32"))]
             pipeline_cache_key: features
                 .contains(wgpu::Features::PIPELINE_CACHE)
@@ -251,11 +248,10 @@ impl Gpu {
             limits,
             memory: if device_type == "software" { available_memory() } else { None },
             matmul_choices,
-            trouble,
+            fault,
             timeout: TIMEOUT,
             submission_operations: SUBMISSION_OPERATIONS,
             resident_bytes,
-            alteration: None,
         })
     }
 
@@ -307,19 +303,19 @@ impl Gpu {
 
     /// Compiles every shader with `text` replaced by `other`, so that tests can plant a bug.
     #[doc(hidden)]
-    pub fn with_altered_shaders(mut self, text: &str, other: &str) -> Self {
-        self.alteration = Some((text.to_owned(), other.to_owned()));
-        self.pipelines = Arc::default();
+    pub fn with_patched_shaders(mut self, text: &str, other: &str) -> Self {
+        self.compiler = self.compiler.with_patch(text, other);
         self
     }
 
-    /// Returns the source of a shader with the replacement of [`with_altered_shaders`](Self::with_altered_shaders)
-    /// applied.
-    pub(super) fn altered(&self, source: String) -> String {
-        match &self.alteration {
-            None => source,
-            Some((text, other)) => source.replace(text, other),
+    /// Loads and stores compiled pipelines in a file of `folder`; has no effect if the adapter does not support that. A
+    /// file that cannot be read or written only costs the time to compile.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn with_pipeline_cache(mut self, folder: &std::path::Path) -> Self {
+        if let Some(key) = &self.pipeline_cache_key {
+            self.compiler = self.compiler.with_cache(PipelineCache::open(&self.device, folder.join(key)));
         }
+        self
     }
 
     /// Limits of the adapter.
@@ -332,8 +328,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::Invalid`], with advice, if the buffer exceeds the adapter's limits; [`Error::DeviceMemory`] if it does
     /// not fit into memory.
-    pub fn buffer(&self, content: impl Into<Content>, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
-        let Content { name, remedy } = content.into();
+    pub fn buffer(&self, label: impl Into<BufferLabel>, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let BufferLabel { name, remedy } = label.into();
         let most = if usage.contains(wgpu::BufferUsages::STORAGE) {
             self.limits.max_buffer_size.min(self.limits.max_storage_buffer_binding_size)
         } else {
@@ -355,7 +351,7 @@ impl Gpu {
                 return Err(Error::DeviceMemory { adapter: self.info.name.clone(), what });
             }
         }
-        let buffer = self.making(&format!("{name} ({bytes} bytes)"), || {
+        let buffer = self.with_error_scope(&format!("{name} ({bytes} bytes)"), || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(name),
                 size: bytes.next_multiple_of(16).max(16),
@@ -369,7 +365,7 @@ impl Gpu {
 
     /// Runs `make`, which creates `what` on the device, in error scopes. [`check`](Self::check) reports an error by
     /// that name.
-    pub(super) fn making<T>(&self, what: &str, make: impl FnOnce() -> T) -> T {
+    pub(super) fn with_error_scope<T>(&self, what: &str, make: impl FnOnce() -> T) -> T {
         // A browser reports errors later and without their origin: there all of them go to the callback.
         if cfg!(target_arch = "wasm32") {
             return make();
@@ -380,7 +376,7 @@ impl Gpu {
         for scope in scopes.into_iter().rev() {
             let popped = std::pin::pin!(scope.pop()).poll(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready(Some(error)) = popped {
-                note(&self.trouble, Trouble::new(what, &error));
+                note(&self.fault, DeviceFault::new(what, &error));
             }
         }
         made
@@ -398,30 +394,24 @@ impl Gpu {
         Ok(submission)
     }
 
-    /// Stride in bytes of the records in a uniform buffer with a dynamic offset.
-    pub(super) fn uniform_stride(&self) -> u64 {
-        (size_of::<super::kernel::StepRecord>() as u64)
-            .next_multiple_of(u64::from(self.limits.min_uniform_buffer_offset_alignment))
-    }
-
     /// Reports the first error that wgpu or the driver has raised.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::DeviceMemory`], [`Error::DeviceHung`], or [`Error::Gpu`] for anything else.
     pub fn check(&self) -> Result<()> {
         let adapter = || self.info.name.clone();
-        let mut trouble = lock(&self.trouble).clone();
-        if matches!(trouble, Some(Trouble::Memory(_) | Trouble::Other(_))) {
+        let mut fault = lock(&self.fault).clone();
+        if matches!(fault, Some(DeviceFault::Memory(_) | DeviceFault::Other(_))) {
             // The error may be a consequence of the loss of the device, which is reported once nothing is in flight.
             let _ = self.wait(None);
-            trouble = lock(&self.trouble).clone();
+            fault = lock(&self.fault).clone();
         }
-        Err(match trouble {
+        Err(match fault {
             None => return Ok(()),
-            Some(Trouble::Lost(reason)) => Error::DeviceLost { adapter: adapter(), reason },
-            Some(Trouble::Memory(what)) => Error::DeviceMemory { adapter: adapter(), what },
-            Some(Trouble::Hung) => Error::DeviceHung { adapter: adapter(), seconds: self.timeout.as_secs_f64() },
-            Some(Trouble::Other(problem)) => self.error(problem),
+            Some(DeviceFault::Lost(reason)) => Error::DeviceLost { adapter: adapter(), reason },
+            Some(DeviceFault::Memory(what)) => Error::DeviceMemory { adapter: adapter(), what },
+            Some(DeviceFault::Hung) => Error::DeviceHung { adapter: adapter(), seconds: self.timeout.as_secs_f64() },
+            Some(DeviceFault::Other(problem)) => self.error(problem),
         })
     }
 
@@ -447,8 +437,8 @@ impl Gpu {
 
     /// Abandons the device after a wait that timed out. The device is leaked, because dropping it would wait for it.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn give_up(&self) -> Result<()> {
-        note(&self.trouble, Trouble::Hung);
+    pub(super) fn abandon(&self) -> Result<()> {
+        note(&self.fault, DeviceFault::Hung);
         std::mem::forget(self.clone());
         self.check()
     }
@@ -470,7 +460,7 @@ fn available_memory() -> Option<u64> {
     None
 }
 
-impl Trouble {
+impl DeviceFault {
     /// Builds the error that wgpu raised when `what` was created, in one line.
     fn new(what: &str, error: &wgpu::Error) -> Self {
         match error {
@@ -483,14 +473,14 @@ impl Trouble {
     }
 }
 
-fn lock(trouble: &FirstTrouble) -> MutexGuard<'_, Option<Trouble>> {
-    trouble.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(fault: &FirstFault) -> MutexGuard<'_, Option<DeviceFault>> {
+    fault.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn note(trouble: &FirstTrouble, problem: Trouble) {
-    let mut first = lock(trouble);
+fn note(fault: &FirstFault, problem: DeviceFault) {
+    let mut first = lock(fault);
     // A lost device raises other errors before it reports the loss.
-    if first.is_none() || matches!(problem, Trouble::Lost(_)) {
+    if first.is_none() || matches!(problem, DeviceFault::Lost(_)) {
         *first = Some(problem);
     }
 }

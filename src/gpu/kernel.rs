@@ -1,134 +1,55 @@
-//! The one place that makes pipelines and bind groups, and that knows how a dispatch is recorded.
+//! The one place that makes bind groups, and that knows how a dispatch is recorded.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
-
+pub use super::compiler::Program;
+pub(super) use super::compiler::{Access, Pipeline};
 use super::device::Gpu;
 use super::profile::Profiler;
+pub use super::uniforms::StepUniforms;
 use crate::error::{Error, Result};
-use crate::shader::Part;
-
-/// A WGSL program: files of `shaders/` put together, and the entry point to call.
-#[derive(Clone, Debug)]
-pub struct Program {
-    /// The kernel's name, made of those of its parts.
-    pub name: &'static str,
-    /// The function to call.
-    pub entry: &'static str,
-    /// Parts of the program, in any order.
-    pub parts: Vec<Part>,
-}
-
-impl Program {
-    /// A program of these parts. Its name is `base` with the suffixes behind it.
-    pub(super) fn new(base: &str, suffixes: &[&str], entry: &'static str, parts: Vec<Part>) -> Self {
-        let mut name = base.to_owned();
-        for suffix in suffixes.iter().filter(|suffix| !suffix.is_empty()) {
-            name.push('_');
-            name.push_str(suffix);
-        }
-        Self { name: interned(name), entry, parts }
-    }
-
-    /// The whole text, with a line before each part that names its file.
-    pub fn source(&self) -> String {
-        self.parts.iter().map(|part| format!("// ---- {} ----\n{}\n", part.path, part.text)).collect()
-    }
-}
-
-/// The name for as long as the process runs; there are as many as programs.
-fn interned(name: String) -> &'static str {
-    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut names = NAMES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(known) = names.get(name.as_str()) {
-        return known;
-    }
-    let name: &'static str = name.leak();
-    names.insert(name);
-    name
-}
-
-/// Access of a kernel to a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    Read,
-    ReadWrite,
-}
 
 /// A buffer at a binding number.
 pub(super) type Binding<'a> = (u32, Access, &'a wgpu::Buffer);
 
-/// A program with its constants, compiled when it is first needed.
-pub(super) struct Pipeline {
-    program: Program,
-    constants: Vec<(&'static str, f64)>,
-    layout: wgpu::BindGroupLayout,
-    compiled: OnceLock<wgpu::ComputePipeline>,
-}
-
-/// `Step` of `shaders/step.wgsl`.
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-#[repr(C)]
-pub struct StepRecord {
-    /// Start of the batch in the shuffled indices, in blocks of 4.
-    pub first_block: u32,
-    /// Examples in it.
-    pub batch: u32,
-    /// Start of the results: losses, predictions.
-    pub first_row: u32,
-    /// Learning rate of its update.
-    pub learning_rate: f32,
-    /// Sum of the weights of its labels' classes; without class weights as many as there are examples.
-    pub weight: f32,
-    /// Row of workgroups that a dispatch of a matrix product starts with; 0 but where a product is split.
-    pub first_tile: u32,
-    /// Bias corrections of AdamW's moments: [`AdamW::moment_scales`](crate::optimizer::AdamW::moment_scales).
-    pub moment_scales: [f32; 2],
-    /// Key of its random numbers: [`step_key`](crate::random::step_key).
-    pub key: u32,
-    /// Part of the depth that a dispatch of a matrix product starts with; 0 but where a product is split.
-    pub first_part: u32,
-}
-
-/// The step records of one submission; each dispatch sees one of them.
-pub struct StepRecords {
+/// The uniforms of the steps of one submission; each dispatch sees those of one step.
+pub struct StepUniformBuffer {
     buffer: wgpu::Buffer,
     stride: u64,
     bytes: Vec<u8>,
 }
 
-impl StepRecords {
-    /// Room for `count` of them.
+impl StepUniformBuffer {
+    /// Creates a buffer for `count` steps.
     ///
     /// # Errors
     /// [`Error::Invalid`] if that is more than the adapter allows.
     pub fn new(gpu: &Gpu, count: usize) -> Result<Self> {
-        let stride = gpu.uniform_stride();
+        let alignment = gpu.limits().min_uniform_buffer_offset_alignment;
+        let stride = (size_of::<StepUniforms>() as u64).next_multiple_of(u64::from(alignment));
         let bytes = stride * count as u64;
         let buffer =
-            gpu.buffer("the step records", bytes, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)?;
+            gpu.buffer("the step uniforms", bytes, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)?;
         Ok(Self { buffer, stride, bytes: vec![0; bytes as usize] })
     }
 
-    /// Records all kernels, in order, on each of `records`, in order. Submit the encoder before the next call:
-    /// it overwrites the records. With a profiler, each dispatch is timed in a pass of its own; else all are one pass.
+    /// Records all kernels, in order, for each of `steps`, in order. Submit the encoder before the next call:
+    /// it overwrites the uniforms. With a profiler, each dispatch is timed in a pass of its own; else all are one pass.
     pub fn record<'a>(
         &mut self,
         gpu: &Gpu,
-        records: &[StepRecord],
+        steps: &[StepUniforms],
         kernels: impl Iterator<Item = &'a Kernel> + Clone,
         profiler: Option<&Profiler>,
     ) -> wgpu::CommandEncoder {
         let stride = self.stride as usize;
-        for (record, bytes) in records.iter().zip(self.bytes.chunks_mut(stride)) {
-            bytes[..size_of::<StepRecord>()].copy_from_slice(bytemuck::bytes_of(record));
+        for (uniforms, bytes) in steps.iter().zip(self.bytes.chunks_mut(stride)) {
+            bytes[..size_of::<StepUniforms>()].copy_from_slice(bytemuck::bytes_of(uniforms));
         }
-        gpu.queue.write_buffer(&self.buffer, 0, &self.bytes[..records.len() * stride]);
+        gpu.queue.write_buffer(&self.buffer, 0, &self.bytes[..steps.len() * stride]);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let dispatches = records.iter().enumerate().flat_map(|(index, record)| {
-            kernels.clone().map(move |kernel| (kernel, (index * stride) as u32, record.batch))
+        let dispatches = steps.iter().enumerate().flat_map(|(index, uniforms)| {
+            kernels.clone().map(move |kernel| (kernel, (index * stride) as u32, uniforms.batch))
         });
         match profiler {
             None => {
@@ -152,26 +73,26 @@ impl StepRecords {
     }
 }
 
-impl StepRecords {
+impl StepUniformBuffer {
     /// Records part number `part` of `parts` of a kernel on one step: a dispatch of some of its rows of workgroups, or of
     /// the parts of its depth. Submit the encoder before the next call.
     pub(super) fn record_part(
         &mut self,
         gpu: &Gpu,
-        record: StepRecord,
+        uniforms: StepUniforms,
         kernel: &Kernel,
         (part, parts): (u32, u32),
     ) -> wgpu::CommandEncoder {
-        let [x, y, z] = (kernel.grid)(record.batch);
+        let [x, y, z] = (kernel.grid)(uniforms.batch);
         let share = |of: u32| [part, part + 1].map(|part| (u64::from(of) * u64::from(part) / u64::from(parts)) as u32);
-        let (record, grid) = if z > 1 {
+        let (uniforms, grid) = if z > 1 {
             let [first, end] = share(z);
-            (StepRecord { first_part: first, ..record }, [x, y, end - first])
+            (StepUniforms { first_part: first, ..uniforms }, [x, y, end - first])
         } else {
             let [first, end] = share(y);
-            (StepRecord { first_tile: first, ..record }, [x, end - first, 1])
+            (StepUniforms { first_tile: first, ..uniforms }, [x, end - first, 1])
         };
-        gpu.queue.write_buffer(&self.buffer, 0, bytemuck::bytes_of(&record));
+        gpu.queue.write_buffer(&self.buffer, 0, bytemuck::bytes_of(&uniforms));
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         kernel.dispatch_workgroups(gpu, &mut encoder.begin_compute_pass(&Default::default()), 0, grid);
         encoder
@@ -181,7 +102,7 @@ impl StepRecords {
 /// Workgroups of a dispatch, from the number of examples in the batch.
 pub(super) type Grid = Box<dyn Fn(u32) -> [u32; 3]>;
 
-/// A program with its buffers: all that a dispatch needs but the step record.
+/// A program with its buffers: all that a dispatch needs but the step's uniforms.
 pub struct Kernel {
     pub(super) name: &'static str,
     pipeline: Arc<Pipeline>,
@@ -195,33 +116,27 @@ impl Kernel {
         gpu: &Gpu,
         program: &Program,
         constants: &[(&'static str, f64)],
-        steps: &StepRecords,
+        steps: &StepUniformBuffer,
         bindings: &[Binding<'_>],
         grid: Grid,
     ) -> Self {
-        // All that the pipeline is made of: a name is shared by programs that multiply matrices in other ways.
-        let parts: Vec<_> = program.parts.iter().map(|part| part.path).collect();
         let accesses: Vec<_> = bindings.iter().map(|&(binding, access, _)| (binding, access)).collect();
-        let key = format!("{} {parts:?} {} {constants:?} {accesses:?}", program.name, program.entry);
-        let pipeline = {
-            let mut pipelines = gpu.pipelines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            pipelines.entry(key).or_insert_with(|| Arc::new(Pipeline::new(gpu, program, constants, bindings))).clone()
-        };
+        let pipeline = gpu.compiler.pipeline(&gpu.device, program, constants, &accesses);
         let step = wgpu::BindGroupEntry {
             binding: 0,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer: &steps.buffer,
                 offset: 0,
-                size: wgpu::BufferSize::new(size_of::<StepRecord>() as u64),
+                size: wgpu::BufferSize::new(size_of::<StepUniforms>() as u64),
             }),
         };
         let buffers = bindings
             .iter()
             .map(|&(binding, _, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
-        let bind_group = gpu.making(&format!("the bindings of kernel {}", program.name), || {
+        let bind_group = gpu.with_error_scope(&format!("the bindings of kernel {}", program.name), || {
             gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(program.name),
-                layout: &pipeline.layout,
+                layout: pipeline.layout(),
                 entries: &std::iter::once(step).chain(buffers).collect::<Vec<_>>(),
             })
         });
@@ -256,60 +171,16 @@ impl Kernel {
     }
 
     fn dispatch_workgroups(&self, gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, offset: u32, [x, y, z]: [u32; 3]) {
-        pass.set_pipeline(self.pipeline.get(gpu));
+        pass.set_pipeline(compiled(gpu, &self.pipeline));
         pass.set_bind_group(0, &self.bind_group, &[offset]);
         pass.dispatch_workgroups(x, y, z);
     }
 }
 
-impl Pipeline {
-    fn new(gpu: &Gpu, program: &Program, constants: &[(&'static str, f64)], bindings: &[Binding<'_>]) -> Self {
-        let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size },
-            count: None,
-        };
-        let step_size = wgpu::BufferSize::new(size_of::<StepRecord>() as u64);
-        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, step_size)];
-        for &(binding, access, _) in bindings {
-            let ty = wgpu::BufferBindingType::Storage { read_only: access == Access::Read };
-            entries.push(entry(binding, ty, false, None));
-        }
-        let label = Some(program.name);
-        let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-        Self { program: program.clone(), constants: constants.to_vec(), layout, compiled: OnceLock::new() }
-    }
-
-    fn get(&self, gpu: &Gpu) -> &wgpu::ComputePipeline {
-        let what = || format!("kernel {}", self.program.name);
-        self.compiled.get_or_init(|| gpu.making(&what(), || self.compile(gpu)))
-    }
-
-    fn compile(&self, gpu: &Gpu) -> wgpu::ComputePipeline {
-        let Program { name, entry, .. } = self.program;
-        let label = Some(name);
-        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label,
-            source: wgpu::ShaderSource::Wgsl(gpu.altered(self.program.source()).into()),
-        });
-        #[cfg(not(target_arch = "wasm32"))]
-        let cache = gpu.pipeline_cache.as_ref().map(|cache| &cache.cache);
-        #[cfg(target_arch = "wasm32")]
-        let cache = None;
-        gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label,
-            layout: Some(&gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label,
-                bind_group_layouts: &[Some(&self.layout)],
-                immediate_size: 0,
-            })),
-            module: &module,
-            entry_point: Some(entry),
-            compilation_options: wgpu::PipelineCompilationOptions { constants: &self.constants, ..Default::default() },
-            cache,
-        })
-    }
+/// Returns a kernel's pipeline, compiled now if it was not needed before.
+fn compiled<'a>(gpu: &Gpu, pipeline: &'a Pipeline) -> &'a wgpu::ComputePipeline {
+    let what = || format!("kernel {}", pipeline.name());
+    pipeline.compiled(|| gpu.with_error_scope(&what(), || gpu.compiler.compile(&gpu.device, pipeline)))
 }
 
 /// Compiles what these kernels need, natively on all cores; [`Gpu::check`] tells what went wrong.
@@ -319,11 +190,11 @@ pub(super) fn compile(gpu: &Gpu, kernels: &[Kernel]) {
     {
         use rayon::prelude::*;
         pipelines.into_par_iter().for_each(|pipeline| {
-            pipeline.get(gpu);
+            compiled(gpu, pipeline);
         });
     }
     #[cfg(target_arch = "wasm32")]
     pipelines.into_iter().for_each(|pipeline| {
-        pipeline.get(gpu);
+        compiled(gpu, pipeline);
     });
 }

@@ -18,6 +18,7 @@ mod sum_parts;
 mod update;
 mod weight_gradient;
 
+pub use super::matmul::Matmul;
 pub use activation::Hidden;
 pub use batch_norm::{
     batch_norm, batch_norm_input_gradient, batch_norm_weight_gradient, batch_statistics, channel_sums,
@@ -31,7 +32,6 @@ pub use gradient_norm::{Clipping, clip_coefficient, sum_of_squares};
 pub use input_gradient::{conv2d_input_gradient, input_gradient};
 pub use inputs::Inputs;
 pub use loss::{LossKernel, LossKind, Targets, loss};
-pub use matmul::Matmul;
 pub use max_pool::{max_pool, max_pool_backward};
 pub use softmax::softmax;
 pub use sum_parts::sum_parts;

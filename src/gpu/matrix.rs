@@ -1,6 +1,6 @@
 //! Matrices on the device.
 
-use super::device::{Content, Gpu};
+use super::device::{BufferLabel, Gpu};
 use super::readback::read_buffer;
 use crate::error::Result;
 
@@ -20,7 +20,7 @@ impl Matrix {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if the matrix exceeds the adapter's limits.
-    pub fn new(gpu: &Gpu, what: impl Into<Content>, rows: usize, columns: usize) -> Result<Self> {
+    pub fn new(gpu: &Gpu, what: impl Into<BufferLabel>, rows: usize, columns: usize) -> Result<Self> {
         let padded = |size: usize| (size as u64).div_ceil(4).saturating_mul(4);
         let bytes = padded(rows).saturating_mul(padded(columns)).saturating_mul(4);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
@@ -33,7 +33,7 @@ impl Matrix {
     /// The errors of [`Matrix::new`].
     pub fn from_values(
         gpu: &Gpu,
-        what: impl Into<Content>,
+        what: impl Into<BufferLabel>,
         rows: usize,
         columns: usize,
         values: &[f32],
@@ -57,7 +57,7 @@ impl Matrix {
     ///
     /// # Errors
     /// The errors of [`Matrix::new`].
-    pub fn with_ones(gpu: &Gpu, what: impl Into<Content>, rows: usize, columns: usize) -> Result<Self> {
+    pub fn with_ones(gpu: &Gpu, what: impl Into<BufferLabel>, rows: usize, columns: usize) -> Result<Self> {
         let matrix = Self::new(gpu, what, rows, columns)?;
         let mut values = vec![0.0f32; rows * matrix.stride()];
         values.iter_mut().skip(columns - 1).step_by(matrix.stride()).for_each(|value| *value = 1.0);

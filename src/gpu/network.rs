@@ -1,8 +1,8 @@
 //! The lowering of a plan: each operation becomes one or a few kernels on tensors of the device.
 
 use super::data_set::DataSet;
-use super::device::{Content, Gpu};
-use super::kernel::{Kernel, StepRecords};
+use super::device::{BufferLabel, Gpu};
+use super::kernel::{Kernel, StepUniformBuffer};
 use super::kernels::{self, Clipping, Dropout, Epilogue, Hidden, Inputs, LossKernel, PartialSums, Targets};
 use super::matrix::Matrix;
 use super::tensor::{Layout, Tensor, View, WeightRows};
@@ -18,11 +18,11 @@ const EVALUATION_ROWS: usize = 1024;
 /// Bytes of a tensor, at most, where the batch size does not ask for more.
 const TENSOR_BYTES: usize = 64 << 20;
 
-const WEIGHTS: Content = Content { name: "a layer's weights", remedy: "smaller `hidden` or `layers`" };
-const ACTIVATIONS: Content =
-    Content { name: "a layer's activations", remedy: "a smaller `batch_size`, or smaller `hidden` or `layers`" };
-const GRADIENT: Content = Content { name: "a layer's gradient", ..ACTIVATIONS };
-const LOGITS: Content = Content { name: "the logits", remedy: "a smaller `batch_size`" };
+const WEIGHTS: BufferLabel = BufferLabel { name: "a layer's weights", remedy: "smaller `hidden` or `layers`" };
+const ACTIVATIONS: BufferLabel =
+    BufferLabel { name: "a layer's activations", remedy: "a smaller `batch_size`, or smaller `hidden` or `layers`" };
+const GRADIENT: BufferLabel = BufferLabel { name: "a layer's gradient", ..ACTIVATIONS };
+const LOGITS: BufferLabel = BufferLabel { name: "the logits", remedy: "a smaller `batch_size`" };
 
 /// A model on the device: its weights, and the tensors between its nodes.
 pub(super) struct Network {
@@ -127,21 +127,21 @@ impl Network {
             .statistics
             .iter()
             .map(|Statistics { mean, variance }| {
-                let content = Content { name: "running statistics", ..WEIGHTS };
-                Matrix::from_values(gpu, content, 2, mean.len(), &[mean.as_slice(), variance].concat())
+                let label = BufferLabel { name: "running statistics", ..WEIGHTS };
+                Matrix::from_values(gpu, label, 2, mean.len(), &[mean.as_slice(), variance].concat())
             })
             .collect::<Result<Vec<_>>>()?;
 
         let images = (plan.nodes[0].operation != Operation::Linear)
-            .then(|| Tensor::new(gpu, Content { name: "the images of a batch", ..ACTIVATIONS }, rows, layouts[0]))
+            .then(|| Tensor::new(gpu, BufferLabel { name: "the images of a batch", ..ACTIVATIONS }, rows, layouts[0]))
             .transpose()?;
         let (mut outputs, mut kept) = (Vec::new(), Vec::new());
         for (node, &layout) in plan.nodes.iter().zip(&layouts[1..]) {
             let is_skipped = batch_size.is_none() && matches!(node.operation, Operation::Dropout(_));
             let tensor = (!is_skipped).then(|| Tensor::new(gpu, ACTIVATIONS, rows, layout)).transpose()?;
             let keeps = tensor.as_ref().filter(|_| activation(node).is_some_and(Activation::keeps_input));
-            let content = Content { name: "a layer's pre-activations", ..ACTIVATIONS };
-            kept.push(keeps.map(|tensor| Matrix::new(gpu, content, rows, tensor.matrix.columns)).transpose()?);
+            let label = BufferLabel { name: "a layer's pre-activations", ..ACTIVATIONS };
+            kept.push(keeps.map(|tensor| Matrix::new(gpu, label, rows, tensor.matrix.columns)).transpose()?);
             outputs.push(tensor);
         }
         let logits = Matrix::new(gpu, LOGITS, rows, plan.outputs)?;
@@ -186,13 +186,13 @@ impl Network {
     }
 
     /// The kernels of evaluation behind the one that [`first_kernel`](Self::first_kernel) makes.
-    pub fn evaluation(&self, gpu: &Gpu, steps: &StepRecords) -> Vec<Kernel> {
+    pub fn evaluation(&self, gpu: &Gpu, steps: &StepUniformBuffer) -> Vec<Kernel> {
         let nodes = self.plan.evaluation().filter(|&node| node > 0 || self.images.is_some());
         nodes.filter_map(|node| self.forward(gpu, steps, node, None, Pass::Evaluation)).collect()
     }
 
     /// The kernel that reads the data set.
-    pub fn first_kernel(&self, gpu: &Gpu, steps: &StepRecords, data: &DataSet) -> Option<Kernel> {
+    pub fn first_kernel(&self, gpu: &Gpu, steps: &StepUniformBuffer, data: &DataSet) -> Option<Kernel> {
         match &self.images {
             Some(images) => kernels::gather_images(gpu, steps, data.inputs(), None, images),
             None => self.forward(gpu, steps, 0, Some(data.inputs()), Pass::Evaluation),
@@ -204,7 +204,7 @@ impl Network {
     fn forward<'a>(
         &'a self,
         gpu: &Gpu,
-        steps: &StepRecords,
+        steps: &StepUniformBuffer,
         index: usize,
         examples: Option<Inputs<'a>>,
         pass: Pass<'a>,
@@ -240,13 +240,18 @@ impl Network {
     pub fn like_weights(&self, gpu: &Gpu, name: &'static str, is_read: bool) -> Result<Vec<Matrix>> {
         let matrix = |weights: &Matrix| {
             let (rows, columns) = if is_read { (weights.rows, weights.columns) } else { (1, 1) };
-            Matrix::new(gpu, Content { name, ..WEIGHTS }, rows, columns)
+            Matrix::new(gpu, BufferLabel { name, ..WEIGHTS }, rows, columns)
         };
         self.weights.iter().map(matrix).collect()
     }
 
     /// The kernels of a training step, in order.
-    pub fn training_step(&self, gpu: &Gpu, steps: &StepRecords, parts: &TrainingParts<'_>) -> Result<Vec<Kernel>> {
+    pub fn training_step(
+        &self,
+        gpu: &Gpu,
+        steps: &StepUniformBuffer,
+        parts: &TrainingParts<'_>,
+    ) -> Result<Vec<Kernel>> {
         let lowering = Lowering::new(self, gpu, steps, parts)?;
         lowering.step()
     }
@@ -306,7 +311,7 @@ enum Pass<'a> {
 struct Lowering<'a> {
     network: &'a Network,
     gpu: &'a Gpu,
-    steps: &'a StepRecords,
+    steps: &'a StepUniformBuffer,
     parts: &'a TrainingParts<'a>,
     clipping: Option<Clipping>,
     /// The first node's inputs, where they are augmented features.
@@ -321,13 +326,18 @@ struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(network: &'a Network, gpu: &'a Gpu, steps: &'a StepRecords, parts: &'a TrainingParts<'a>) -> Result<Self> {
+    fn new(
+        network: &'a Network,
+        gpu: &'a Gpu,
+        steps: &'a StepUniformBuffer,
+        parts: &'a TrainingParts<'a>,
+    ) -> Result<Self> {
         let plan = &network.plan;
         let rows = parts.batch_size.next_multiple_of(4);
         let first = plan.first_weights();
         let statistics = plan.nodes.iter().map(|node| {
-            let content = Content { name: "statistics of a batch", ..WEIGHTS };
-            let matrix = || Matrix::new(gpu, content, 2, node.output.channels());
+            let label = BufferLabel { name: "statistics of a batch", ..WEIGHTS };
+            let matrix = || Matrix::new(gpu, label, 2, node.output.channels());
             node.statistics.map(|_| matrix()).transpose()
         });
         let statistics = statistics.collect::<Result<_>>()?;
@@ -343,8 +353,8 @@ impl<'a> Lowering<'a> {
         let is_features = network.images.is_none() && parts.augmentation.is_some();
         let augmented = is_features
             .then(|| {
-                let content = Content { name: "the images of a batch", ..ACTIVATIONS };
-                Tensor::new(gpu, content, rows, layout_before(plan, 0))
+                let label = BufferLabel { name: "the images of a batch", ..ACTIVATIONS };
+                Tensor::new(gpu, label, rows, layout_before(plan, 0))
             })
             .transpose()?;
         let d_weights = network.weights.iter().map(|_| None).collect();
@@ -493,8 +503,8 @@ impl<'a> Lowering<'a> {
     /// Makes room for the gradient of a node's weights.
     fn store(&mut self, weights: usize) -> Result<()> {
         let matrix = &self.network.weights[weights];
-        let content = Content { name: "the gradient of a layer's weights", ..WEIGHTS };
-        self.d_weights[weights] = Some(Matrix::new(self.gpu, content, matrix.rows, matrix.columns)?);
+        let label = BufferLabel { name: "the gradient of a layer's weights", ..WEIGHTS };
+        self.d_weights[weights] = Some(Matrix::new(self.gpu, label, matrix.rows, matrix.columns)?);
         Ok(())
     }
 

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::device::Gpu;
-
 const HASH_BYTES: usize = 32;
 
 /// A pipeline cache with its file, which is written when the last clone of the device is dropped.
@@ -19,25 +17,20 @@ pub(super) struct PipelineCache {
     loaded: Option<Vec<u8>>,
 }
 
-impl Gpu {
-    /// Loads and stores compiled pipelines in a file of `folder`; has no effect if the adapter does not support that. A
-    /// file that cannot be read or written only costs the time to compile.
-    pub fn with_pipeline_cache(mut self, folder: &Path) -> Self {
-        if let Some(key) = &self.pipeline_cache_key {
-            let path = folder.join(key);
-            let loaded = read(&path);
-            // SAFETY: the data come from `get_data`, as far as a hash can tell, and from an adapter with the same key.
-            #[allow(unsafe_code)]
-            let cache = unsafe {
-                self.device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
-                    label: Some("softstep"),
-                    data: loaded.as_deref(),
-                    fallback: true,
-                })
-            };
-            self.pipeline_cache = Some(std::sync::Arc::new(PipelineCache { cache, path, loaded }));
-        }
-        self
+impl PipelineCache {
+    /// Loads the file if it is there.
+    pub fn open(device: &wgpu::Device, path: PathBuf) -> Self {
+        let loaded = read(&path);
+        // SAFETY: the data come from `get_data`, as far as a hash can tell, and from an adapter with the same key.
+        #[allow(unsafe_code)]
+        let cache = unsafe {
+            device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+                label: Some("softstep"),
+                data: loaded.as_deref(),
+                fallback: true,
+            })
+        };
+        Self { cache, path, loaded }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use futures_channel::oneshot;
 
-use super::device::{Content, Gpu};
+use super::device::{BufferLabel, Gpu};
 use crate::error::Result;
 
 const STAGING: wgpu::BufferUsages = wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
@@ -31,7 +31,7 @@ pub(super) fn poll(gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Result<()> {
         };
         if waited.is_err() {
             gpu.check()?;
-            return gpu.give_up();
+            return gpu.abandon();
         }
     }
     #[cfg(target_arch = "wasm32")]
@@ -94,8 +94,8 @@ impl Ring {
     pub fn new(gpu: &Gpu, slots: usize, steps: usize, stride: usize) -> Result<Self> {
         let bytes = 4 * (steps * stride) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let content = Content { name: "the losses of a submission", remedy: "a smaller `batch_size`" };
-        let losses = gpu.buffer(content, bytes, usage)?;
+        let label = BufferLabel { name: "the losses of a submission", remedy: "a smaller `batch_size`" };
+        let losses = gpu.buffer(label, bytes, usage)?;
         let staging = (0..slots).map(|_| gpu.buffer("a staging buffer", bytes, STAGING)).collect::<Result<_>>()?;
         Ok(Self { losses, stride, staging, next: 0, in_flight: VecDeque::new() })
     }

@@ -1,27 +1,26 @@
 //! Known-answer tests: compares every kernel on a device, with every matrix multiplication method that the device
 //! supports, with [`mod@reference`]. `softstep doctor` runs them.
 
+mod network;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::device::Gpu;
-use super::kernel::{Kernel, StepRecord, StepRecords};
-use super::kernels::{
-    self, Clipping, Dropout, Epilogue, Hidden, Inputs, LossKernel, LossKind, Matmul, PartialSums, Results, Targets,
-};
+use super::kernel::{Kernel, StepUniformBuffer, StepUniforms};
+use super::kernels::{self, Clipping, Epilogue, Hidden, Inputs, LossKernel, LossKind, Matmul, Results, Targets};
 use super::matrix::Matrix;
 use super::readback::read_buffer;
-use super::tensor::{Layout, Tensor, WeightRows};
+use super::tensor::{Layout, Tensor};
 use crate::augmentation::{Augment, Augmentation};
 use crate::data;
 use crate::error::Result;
 use crate::loss::{Link, Objective};
-use crate::model::{Activation, Architecture, Parameters, Shape, Weights, Window, parse_layers};
+use crate::model::{Activation, Shape, Window};
 use crate::optimizer::{Optimizer, Sgd};
-use crate::plan::Operation;
 use crate::random::step_key;
-use crate::reference::{self, Bounded, Deviation, Mode, Network, widen};
+use crate::reference::{self, Bounded, Deviation, widen};
 
 /// Batch, inputs and outputs of the tests: one shape that is ragged in every tile, and one with few outputs.
 const SHAPES: [[usize; 3]; 2] = [[37, 33, 35], [66, 70, 10]];
@@ -75,7 +74,7 @@ impl KernelTest {
 /// # Errors
 /// Errors of the device; a wrong element is not an error.
 pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>> {
-    let steps = StepRecords::new(gpu, 1)?;
+    let steps = StepUniformBuffer::new(gpu, 1)?;
     let random = ChaCha8Rng::seed_from_u64(0);
     let mut bench = Bench { gpu: gpu.clone(), steps, random, matmul: None, tests: Vec::new() };
     for [batch, inputs, outputs] in SHAPES {
@@ -100,7 +99,7 @@ pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>>
 
 struct Bench {
     gpu: Gpu,
-    steps: StepRecords,
+    steps: StepUniformBuffer,
     random: ChaCha8Rng,
     matmul: Option<Matmul>,
     tests: Vec<KernelTest>,
@@ -110,9 +109,9 @@ impl Bench {
     /// Tests softmax, and every loss with its evaluation, on random logits.
     async fn losses(&mut self, batch: usize, outputs: usize) -> Result<()> {
         let values = self.values(batch * outputs, 8.0);
-        let record = record(batch);
+        let uniforms = uniforms(batch);
         let matrix = self.matrix(batch, outputs, &values)?;
-        self.run(&kernels::softmax(&self.gpu, &self.steps, &matrix), record)?;
+        self.run(&kernels::softmax(&self.gpu, &self.steps, &matrix), uniforms)?;
         let actual = matrix.read(&self.gpu, batch).await?;
         let expected = reference::softmax(&widen(&values), outputs);
         self.expect("softmax", "probability", outputs, &actual, &expected, [2e-5, 1e-7]);
@@ -133,7 +132,7 @@ impl Bench {
         let class_weights: Vec<f32> = self.values(classes, 0.5).iter().map(|value| value + 1.0).collect();
         let objective = objective(kind, &class_weights);
         let order = self.buffer(&order)?;
-        let record = StepRecord { weight: batch_weight(&objective, &row_targets, batch), ..record(batch) };
+        let uniforms = StepUniforms { weight: batch_weight(&objective, &row_targets, batch), ..uniforms(batch) };
 
         let name = kind.program().name;
         let weights = self.buffer(&padded_to_4(&class_weights))?;
@@ -141,7 +140,7 @@ impl Bench {
         let device_targets = Targets { order: &order, labels: &buffer, losses: &loss_buffer };
         let matrix = self.matrix(batch, outputs, &values)?;
         let kernel = LossKernel::new(kind, objective.label_smoothing, &weights);
-        self.run(&kernels::loss(&self.gpu, &self.steps, &matrix, device_targets, kernel), record)?;
+        self.run(&kernels::loss(&self.gpu, &self.steps, &matrix, device_targets, kernel), uniforms)?;
         let actual = read_buffer(&self.gpu, &loss_buffer, 4 * batch as u64).await?;
         let losses = reference::losses(&objective, &wide, &row_targets, outputs);
         self.expect(name, "loss", 1, &actual, &losses, [1e-5, 1e-5]);
@@ -155,7 +154,7 @@ impl Bench {
         let device_targets = Targets { order: &order, labels: &buffer, losses: &loss_buffer };
         let results = Results { predictions: &predictions, correct: &correct };
         let matrix = self.matrix(batch, outputs, &values)?;
-        self.run(&kernels::evaluate(&self.gpu, &self.steps, &matrix, device_targets, results, kind), record)?;
+        self.run(&kernels::evaluate(&self.gpu, &self.steps, &matrix, device_targets, results, kind), uniforms)?;
         let actual = read_buffer(&self.gpu, &loss_buffer, 4 * batch as u64).await?;
         let plain = Objective { loss: objective.loss, ..Objective::default() };
         let losses = reference::losses(&plain, &wide, &row_targets, outputs);
@@ -222,275 +221,103 @@ impl Bench {
             (from_examples, &gathered),
             (from_floats, &gathered_floats),
         ];
-        let weight_matrix = self.matrix(inputs + 1, outputs, &weights)?;
-        let d_output_matrix = self.matrix(batch, outputs, &d_outputs)?;
+        let shape = [batch, inputs, outputs];
         for (source, values) in sources {
-            let logits = reference::matmul(values, &widen(&weights), [batch, inputs + 1, outputs]);
-            let scale = [1e-5, 1e-6 * (inputs as f64).sqrt()];
-
-            let without_ones = |row: Vec<f32>| {
-                row.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect::<Vec<_>>()
-            };
-            for activation in Activation::ALL.map(Some).into_iter().chain([None]) {
-                let result = self.unwritten(batch, outputs + 1)?;
-                let kept = self.unwritten(batch, outputs + 1)?;
-                let hidden = activation.map(|activation| Hidden::new(activation, &kept));
-                let forward = kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, hidden);
-                self.run(&forward, record(batch))?;
-                let actual = without_ones(result.read(&self.gpu, batch).await?);
-                let expected =
-                    activation.map_or_else(|| logits.clone(), |activation| reference::activate(activation, &logits));
-                self.expect(forward.name, "output", outputs, &actual, &expected, scale);
-                if activation.is_some_and(Activation::keeps_input) {
-                    let actual = without_ones(kept.read(&self.gpu, batch).await?);
-                    self.expect(forward.name, "kept sum", outputs, &actual, &logits, scale);
-                }
-            }
-
+            self.layer_forward(source, values, &weights, shape).await?;
             for kind in LossKind::all() {
-                self.fused(kind, source, values, [batch, inputs, outputs], (&order, &order_buffer), count).await?;
+                self.fused(kind, source, values, shape, (&order, &order_buffer), count).await?;
             }
+            self.layer_weight_gradient(source, values, &d_outputs, shape).await?;
+        }
+        self.layer_input_gradient(&weights, &d_outputs, shape).await
+    }
 
-            let gradient = reference::matmul_at_b(values, &widen(&d_outputs), [inputs + 1, batch, outputs]);
-            let stored = self.unwritten(inputs + 1, outputs)?;
-            let kernel =
-                kernels::weight_gradient(&self.gpu, &self.steps, source, &d_output_matrix, Epilogue::Store(&stored));
-            self.run(&kernel, record(batch))?;
-            let actual = stored.read(&self.gpu, inputs + 1).await?;
-            self.expect(kernel.name, "d_weight", outputs, &actual, &gradient, [1e-5, 2e-5]);
-
-            for optimizer in optimizers() {
-                let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
-                    let (gpu, steps) = (&bench.gpu, &bench.steps);
-                    let update = Epilogue::Update { weights, moments, optimizer: &optimizer };
-                    kernels::weight_gradient(gpu, steps, source, &d_output_matrix, update)
-                };
-                self.update(&optimizer, &gradient, outputs, batch, kernel).await?;
+    /// Tests the outputs of a linear layer with every activation and without one. `values` is what the kernel reads
+    /// from `source`: `[batch, inputs + 1]`.
+    async fn layer_forward(
+        &mut self,
+        source: Inputs<'_>,
+        values: &[f64],
+        weights: &[f32],
+        [batch, inputs, outputs]: [usize; 3],
+    ) -> Result<()> {
+        let weight_matrix = self.matrix(inputs + 1, outputs, weights)?;
+        let logits = reference::matmul(values, &widen(weights), [batch, inputs + 1, outputs]);
+        let scale = [1e-5, 1e-6 * (inputs as f64).sqrt()];
+        let without_ones =
+            |row: Vec<f32>| row.chunks_exact(outputs + 1).flat_map(|row| &row[..outputs]).copied().collect::<Vec<_>>();
+        for activation in Activation::ALL.map(Some).into_iter().chain([None]) {
+            let result = self.unwritten(batch, outputs + 1)?;
+            let kept = self.unwritten(batch, outputs + 1)?;
+            let hidden = activation.map(|activation| Hidden::new(activation, &kept));
+            let forward = kernels::forward(&self.gpu, &self.steps, source, &weight_matrix, &result, hidden);
+            self.run(&forward, uniforms(batch))?;
+            let actual = without_ones(result.read(&self.gpu, batch).await?);
+            let expected =
+                activation.map_or_else(|| logits.clone(), |activation| reference::activate(activation, &logits));
+            self.expect(forward.name, "output", outputs, &actual, &expected, scale);
+            if activation.is_some_and(Activation::keeps_input) {
+                let actual = without_ones(kept.read(&self.gpu, batch).await?);
+                self.expect(forward.name, "kept pre-activation", outputs, &actual, &logits, scale);
             }
         }
+        Ok(())
+    }
 
+    /// Tests the gradient of a linear layer's weights, stored and fused with every update.
+    async fn layer_weight_gradient(
+        &mut self,
+        source: Inputs<'_>,
+        values: &[f64],
+        d_outputs: &[f32],
+        [batch, inputs, outputs]: [usize; 3],
+    ) -> Result<()> {
+        let d_output_matrix = self.matrix(batch, outputs, d_outputs)?;
+        let gradient = reference::matmul_at_b(values, &widen(d_outputs), [inputs + 1, batch, outputs]);
+        let stored = self.unwritten(inputs + 1, outputs)?;
+        let kernel =
+            kernels::weight_gradient(&self.gpu, &self.steps, source, &d_output_matrix, Epilogue::Store(&stored));
+        self.run(&kernel, uniforms(batch))?;
+        let actual = stored.read(&self.gpu, inputs + 1).await?;
+        self.expect(kernel.name, "d_weight", outputs, &actual, &gradient, [1e-5, 2e-5]);
+        for optimizer in optimizers() {
+            let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
+                let (gpu, steps) = (&bench.gpu, &bench.steps);
+                let update = Epilogue::Update { weights, moments, optimizer: &optimizer };
+                kernels::weight_gradient(gpu, steps, source, &d_output_matrix, update)
+            };
+            self.update(&optimizer, &gradient, outputs, batch, kernel).await?;
+        }
+        Ok(())
+    }
+
+    /// Tests the gradient of a linear layer's inputs, with the derivative of every activation before it.
+    async fn layer_input_gradient(
+        &mut self,
+        weights: &[f32],
+        d_outputs: &[f32],
+        [batch, inputs, outputs]: [usize; 3],
+    ) -> Result<()> {
+        let weight_matrix = self.matrix(inputs + 1, outputs, weights)?;
+        let d_output = self.matrix(batch, outputs, d_outputs)?;
         let shape = [batch, outputs, inputs];
-        let d_read = reference::matmul_a_bt(&widen(&d_outputs), &widen(&weights[..inputs * outputs]), shape);
+        let d_read = reference::matmul_a_bt(&widen(d_outputs), &widen(&weights[..inputs * outputs]), shape);
         let sums = self.values(batch * inputs, 4.0);
+        let values = widen(&sums);
         for activation in Activation::ALL.map(Some).into_iter().chain([None]) {
-            let values = widen(&sums);
             let activated = activation.map_or_else(|| values.clone(), |a| reference::activate(a, &values));
-            let outputs = narrow(&reference::with_ones(&activated, inputs));
-            let outputs = self.matrix(batch, inputs + 1, &outputs)?;
-            let kept = self.matrix(batch, inputs + 1, &narrow(&reference::with_ones(&widen(&sums), inputs)))?;
+            let outputs = self.matrix(batch, inputs + 1, &narrow(&reference::with_ones(&activated, inputs)))?;
+            let kept = self.matrix(batch, inputs + 1, &narrow(&reference::with_ones(&values, inputs)))?;
             let hidden = activation.map(|activation| Hidden::new(activation, &kept));
             let d_inputs = self.unwritten(batch, inputs)?;
-            let (gpu, d_output) = (&self.gpu, &d_output_matrix);
             let kernel =
-                kernels::input_gradient(gpu, &self.steps, d_output, &weight_matrix, &outputs, hidden, &d_inputs);
-            self.run(&kernel, record(batch))?;
+                kernels::input_gradient(&self.gpu, &self.steps, &d_output, &weight_matrix, &outputs, hidden, &d_inputs);
+            self.run(&kernel, uniforms(batch))?;
             let derivatives =
                 activation.map_or_else(|| vec![1.0; sums.len()], |a| reference::activation_derivative(a, &values));
             let expected: Vec<f64> = d_read.iter().zip(derivatives).map(|(d, derivative)| d * derivative).collect();
             let actual = d_inputs.read(&self.gpu, batch).await?;
             self.expect(kernel.name, "d_input", inputs, &actual, &expected, [1e-5, 2e-5]);
-        }
-        Ok(())
-    }
-
-    /// Tests every node of a network separately, forward and backward, on the inputs that the reference computes:
-    /// convolutions, and with `others` the nodes without a matrix product. [`layer`](Self::layer) tests linear layers.
-    async fn network(&mut self, input: Shape, layers: &str, matmul: Matmul, others: bool) -> Result<()> {
-        let (batch, seed, step) = (5, 3, 7);
-        let architecture = Architecture::new(input, parse_layers(layers)?)?;
-        let mut parameters = Parameters::initialize(&architecture, 1)?;
-        for layer in &mut parameters.layers {
-            layer.values = self.values(layer.values.len(), 1.0);
-        }
-        let network = Network::new(&parameters);
-        let values = widen(&self.values(batch * input.len(), 2.0));
-        let Some(pass) = network.forward(Bounded::exact(values), Mode::Training { seed, step }) else { return Ok(()) };
-        let record = StepRecord { key: step_key(seed, step), ..record(batch) };
-        let nodes = &network.plan.nodes;
-        let tolerance = [1e-4, 2e-5];
-        for (index, node) in nodes.iter().enumerate() {
-            let window = match node.operation {
-                Operation::Conv2d(window) | Operation::MaxPool2d(window) => window,
-                _ => Window { size: 1, stride: 1, padding: 0 },
-            };
-            let is_product = matches!(node.operation, Operation::Linear | Operation::Conv2d(_));
-            if node.operation == Operation::Linear || !(is_product || others) {
-                continue;
-            }
-            self.matmul = is_product.then_some(matmul);
-            let layout = match node.operation {
-                Operation::Linear => Layout::with_ones(node.input),
-                Operation::Conv2d(window) if index == 0 => Layout::overlapping(node.input, window),
-                _ => Layout::padded(node.input, window),
-            };
-            let input = self.tensor(batch, layout, &pass.inputs[index].values)?;
-            let gpu = self.gpu.clone();
-
-            // Forward.
-            let activation = match node.operation {
-                Operation::Activation(activation) => Some(activation),
-                _ => node.activation,
-            };
-            let output = self.tensor(batch, Layout::plain(node.output), &[])?;
-            let kept = self.tensor(batch, Layout::plain(node.output), &[])?;
-            let hidden = activation.map(|activation| Hidden::new(activation, &kept.matrix));
-            let inputs = match node.operation {
-                Operation::Conv2d(window) => Inputs::Patches { images: (&input).into(), window },
-                _ => Inputs::Activations(&input.matrix),
-            };
-            let rows = match node.operation {
-                Operation::Conv2d(window) => WeightRows::conv2d(layout, window),
-                Operation::BatchNorm => WeightRows::plain(1),
-                _ => WeightRows::linear(layout),
-            };
-            let weights = node.weights.map(|weights| &parameters.layers[weights]);
-            let weights = match weights {
-                None => self.matrix(1, 1, &[0.0])?,
-                Some(Weights { outputs, values, .. }) => {
-                    self.matrix(rows.bias() + 1, *outputs, &rows.spread(values, *outputs))?
-                }
-            };
-            let channels = node.output.channels();
-            let statistics = self.unwritten(2, channels)?;
-            let dropout = match node.operation {
-                Operation::Dropout(p) => Some(Dropout { p, layer: node.layer }),
-                _ => None,
-            };
-            let pixels = batch * node.input.positions();
-            if let Some(at) = node.statistics {
-                let running = self.matrix(2, channels, &[vec![0.0; channels], vec![1.0; channels]].concat())?;
-                let sums = kernels::channel_sums(&gpu, &statistics, pixels)?;
-                for kernel in kernels::batch_statistics(&gpu, &self.steps, &input, &sums, &statistics, &running) {
-                    self.run(&kernel, record)?;
-                    let expected = pass.statistics[at].each_ref().map(|s| s.values.clone()).concat();
-                    if kernel.name == "batch_statistics" {
-                        let actual = running.read(&gpu, 2).await?;
-                        self.expect(kernel.name, "running statistic", channels, &actual, &expected, tolerance);
-                        self.expect("batch_statistics_parts", "mean", channels, &actual, &expected, tolerance);
-                    }
-                }
-            }
-            let kernel = match node.operation {
-                Operation::Linear | Operation::Conv2d(_) => {
-                    kernels::forward(&gpu, &self.steps, inputs, &weights, &output, hidden)
-                }
-                Operation::MaxPool2d(window) => kernels::max_pool(&gpu, &self.steps, &input, window, &output),
-                Operation::BatchNorm => {
-                    kernels::batch_norm(&gpu, &self.steps, &input, &statistics, &weights, hidden, &output)
-                }
-                _ => kernels::element_wise(&gpu, &self.steps, &input, dropout, hidden, &output),
-            };
-            self.run(&kernel, record)?;
-            let expected = pass.inputs.get(index + 1).unwrap_or(&pass.outputs);
-            let actual = output.read(&gpu, batch).await?;
-            self.expect(kernel.name, "output", channels, &actual, &expected.values, tolerance);
-
-            // Backward.
-            let d_values = self.values(batch * node.output.len(), 1.0);
-            let d_layout = match node.operation {
-                Operation::Conv2d(window) => Layout::gradient(node.output, node.input, window),
-                _ => Layout::plain(node.output),
-            };
-            let d_values = Bounded::exact(widen(&d_values));
-            let d_output = self.tensor(batch, d_layout, &d_values.values)?;
-            let d_weights = self.unwritten(weights.rows, weights.columns)?;
-            if node.weights.is_some() {
-                let (kernel, sums) = match node.operation {
-                    Operation::Linear => {
-                        let store = Epilogue::Store(&d_weights);
-                        (kernels::weight_gradient(&gpu, &self.steps, inputs, &d_output, store), None)
-                    }
-                    Operation::Conv2d(_) => {
-                        let sums = PartialSums::new(&gpu, &weights, 3)?;
-                        let kernel =
-                            kernels::weight_gradient(&gpu, &self.steps, inputs, &d_output, Epilogue::Parts(&sums));
-                        (kernel, Some(sums))
-                    }
-                    _ => {
-                        let sums = kernels::channel_sums(&gpu, &weights, pixels)?;
-                        let kernel = kernels::batch_norm_weight_gradient(
-                            &gpu,
-                            &self.steps,
-                            &input,
-                            &statistics,
-                            &d_output,
-                            &sums,
-                        );
-                        (kernel, Some(sums))
-                    }
-                };
-                self.run(&kernel, record)?;
-                if let Some(sums) = &sums {
-                    let sum = kernels::sum_parts(&gpu, &self.steps, sums, rows, Epilogue::Store(&d_weights));
-                    self.run(&sum, record)?;
-                }
-                let actual = rows.gather(&d_weights.read(&gpu, weights.rows).await?, weights.columns);
-                let expected = network.weight_gradient(node, &pass.inputs[index], &d_values).values;
-                self.expect(kernel.name, "d_weight", weights.columns, &actual, &expected, tolerance);
-                if let Some(sums) = &sums {
-                    self.matmul = None;
-                    self.expect("sum_parts_stored", "d_weight", weights.columns, &actual, &expected, tolerance);
-                    let spread: Vec<f32> = rows.spread(&narrow(&expected), weights.columns);
-                    for optimizer in optimizers() {
-                        let kernel = |bench: &Self, weights: &Matrix, moments: [&Matrix; 2]| {
-                            let update = Epilogue::Update { weights, moments, optimizer: &optimizer };
-                            kernels::sum_parts(&bench.gpu, &bench.steps, sums, rows, update)
-                        };
-                        self.update(&optimizer, &widen(&spread), weights.columns, batch, kernel).await?;
-                    }
-                    self.matmul = is_product.then_some(matmul);
-                }
-            }
-            if index == 0 {
-                continue;
-            }
-            let before = &nodes[index - 1];
-            let activation = match before.operation {
-                Operation::Activation(activation) => Some(activation),
-                _ => before.activation,
-            };
-            // The activation's input, which its derivative may need.
-            let sums = match before.operation {
-                Operation::Activation(_) => &pass.inputs[index - 1],
-                _ => &pass.sums[index - 1],
-            };
-            let kept = self.tensor(batch, layout, &sums.values)?;
-            let hidden = activation.map(|activation| Hidden::new(activation, &kept.matrix));
-            let d_input = self.tensor(batch, Layout::plain(node.input), &[])?;
-            let kernel = match node.operation {
-                Operation::Linear => {
-                    kernels::input_gradient(&gpu, &self.steps, &d_output, &weights, &input, hidden, &d_input)
-                }
-                Operation::Conv2d(window) => kernels::conv2d_input_gradient(
-                    &gpu,
-                    &self.steps,
-                    &d_output,
-                    &weights,
-                    &input,
-                    hidden,
-                    &d_input,
-                    window,
-                ),
-                Operation::MaxPool2d(window) => {
-                    kernels::max_pool_backward(&gpu, &self.steps, &d_output, &input, window, hidden, &d_input)
-                }
-                Operation::BatchNorm => kernels::batch_norm_input_gradient(
-                    &gpu,
-                    &self.steps,
-                    &d_output,
-                    &input,
-                    &statistics,
-                    &weights,
-                    &d_weights,
-                    hidden,
-                    &d_input,
-                ),
-                _ => kernels::element_wise_backward(&gpu, &self.steps, &d_output, dropout, &input, hidden, &d_input),
-            };
-            self.run(&kernel, record)?;
-            let expected = network.gradient_before(&pass, index, &d_values).values;
-            let actual = d_input.read(&gpu, batch).await?;
-            self.expect(kernel.name, "d_input", node.input.channels(), &actual, &expected, tolerance);
         }
         Ok(())
     }
@@ -527,7 +354,7 @@ impl Bench {
                     let images = self.tensor(batch, layout, &[])?;
                     let kernel = kernels::gather_images(&self.gpu, &self.steps, inputs, augmentation, &images);
                     let Some(kernel) = kernel else { continue };
-                    self.run(&kernel, StepRecord { key: step_key(seed, step), ..record(batch) })?;
+                    self.run(&kernel, StepUniforms { key: step_key(seed, step), ..uniforms(batch) })?;
                     let actual = images.read(&self.gpu, batch).await?;
                     self.expect(kernel.name, "value", length, &actual, &expected.values, [1e-5, 1e-4]);
                 }
@@ -559,11 +386,11 @@ impl Bench {
             let clipping = Clipping { coefficient, ..Clipping::new(&self.gpu, max_norm)? };
             for gradient in &matrices {
                 let kernel = kernels::sum_of_squares(&self.gpu, &self.steps, gradient, &clipping);
-                self.run(&kernel, record(1))?;
+                self.run(&kernel, uniforms(1))?;
             }
             let sums: Vec<f32> = read_buffer(&self.gpu, &clipping.sums, clipping.sums.size()).await?;
             self.expect("sum_of_squares", "sum", 1, &[sums.iter().sum()], &[norm * norm], [1e-5, 0.0]);
-            self.run(&kernels::clip_coefficient(&self.gpu, &self.steps, &clipping), record(1))?;
+            self.run(&kernels::clip_coefficient(&self.gpu, &self.steps, &clipping), uniforms(1))?;
             let actual = read_buffer(&self.gpu, &clipping.coefficient, 4).await?;
             let expected = reference::clip_coefficient(norm, f64::from(max_norm));
             self.expect("clip_coefficient", "coefficient", 1, &actual, &[expected], [1e-5, 0.0]);
@@ -603,7 +430,7 @@ impl Bench {
         let moments = [&first?, &second?];
         let kernel = kernel(self, &matrix, moments);
         let moment_scales = optimizer.moment_scales(7).map(|scale| scale as f32);
-        self.run(&kernel, StepRecord { learning_rate: 0.5, moment_scales, ..record(batch) })?;
+        self.run(&kernel, StepUniforms { learning_rate: 0.5, moment_scales, ..uniforms(batch) })?;
         reference::update(optimizer, 7, 0.5, &mut expected, gradient, &mut expected_moments);
         let actual = matrix.read(&self.gpu, rows).await?;
         self.expect(kernel.name, "weight", outputs, &actual, &expected, [1e-5, 2e-5]);
@@ -640,7 +467,7 @@ impl Bench {
             kernels::forward_with_loss(&self.gpu, &self.steps, source, &matrix, &result, device_targets, kernel);
         let Some(fused) = fused else { return Ok(()) };
         let name = fused.name;
-        self.run(&fused, StepRecord { weight: batch_weight(&objective, &row_targets, batch), ..record(batch) })?;
+        self.run(&fused, StepUniforms { weight: batch_weight(&objective, &row_targets, batch), ..uniforms(batch) })?;
         let values = reference::matmul(inputs, &widen(&weights), [batch, features + 1, outputs]);
         let actual = read_buffer(&self.gpu, &losses, 4 * batch as u64).await?;
         let expected = reference::losses(&objective, &values, &row_targets, outputs);
@@ -677,8 +504,8 @@ impl Bench {
         }
     }
 
-    fn run(&mut self, kernel: &Kernel, record: StepRecord) -> Result<()> {
-        let encoder = self.steps.record(&self.gpu, &[record], [kernel].into_iter(), None);
+    fn run(&mut self, kernel: &Kernel, uniforms: StepUniforms) -> Result<()> {
+        let encoder = self.steps.record(&self.gpu, &[uniforms], [kernel].into_iter(), None);
         self.gpu.submit([encoder.finish()]).map(drop)
     }
 
@@ -732,14 +559,14 @@ impl Costs {
     /// Errors of the device.
     pub async fn measure(gpu: &Gpu) -> Result<Self> {
         const DISPATCHES: usize = 64;
-        let mut steps = StepRecords::new(gpu, DISPATCHES)?;
+        let mut steps = StepUniformBuffer::new(gpu, DISPATCHES)?;
         let logits = Matrix::from_values(gpu, "a test matrix", 1, 2, &[0.0, 1.0])?;
         let kernel = kernels::softmax(gpu, &steps, &logits);
         let mut seconds = [Vec::new(), Vec::new()];
         for _ in 0..32 {
             for (records, seconds) in [DISPATCHES, 1].into_iter().zip(&mut seconds) {
                 let started = std::time::Instant::now();
-                let encoder = steps.record(gpu, &vec![record(1); records], [&kernel].into_iter(), None);
+                let encoder = steps.record(gpu, &vec![uniforms(1); records], [&kernel].into_iter(), None);
                 gpu.submit([encoder.finish()])?;
                 logits.read(gpu, 1).await?;
                 seconds.push(started.elapsed().as_secs_f64());
@@ -789,8 +616,8 @@ fn padded_to_4(values: &[f32]) -> Vec<f32> {
 }
 
 /// Step uniforms of a batch at the start of the shuffled indices.
-fn record(batch: usize) -> StepRecord {
-    StepRecord { batch: batch as u32, ..StepRecord::default() }
+fn uniforms(batch: usize) -> StepUniforms {
+    StepUniforms { batch: batch as u32, ..StepUniforms::default() }
 }
 
 /// Pads shuffled indices with zeros to a multiple of 4.

@@ -1,6 +1,6 @@
 //! Tensors on the device: what stands between two nodes of the plan, for each example of a batch.
 
-use super::device::{Content, Gpu};
+use super::device::{BufferLabel, Gpu};
 use super::matrix::Matrix;
 use super::readback::read_buffer;
 use crate::error::Result;
@@ -154,7 +154,7 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Matrix::new`].
-    pub fn new(gpu: &Gpu, what: impl Into<Content>, rows: usize, layout: Layout) -> Result<Self> {
+    pub fn new(gpu: &Gpu, what: impl Into<BufferLabel>, rows: usize, layout: Layout) -> Result<Self> {
         let columns = layout.columns();
         let matrix = match layout.ones {
             true => Matrix::with_ones(gpu, what, rows, columns)?,
@@ -182,7 +182,7 @@ impl Tensor {
     /// The first `rows` rows, `[rows, shape]`.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub async fn read(&self, gpu: &Gpu, rows: usize) -> Result<Vec<f32>> {
         let stride = 4 * self.matrix.column_blocks();
         let padded: Vec<f32> = read_buffer(gpu, &self.matrix.buffer, 4 * (rows * stride) as u64).await?;

@@ -17,7 +17,7 @@ use crate::reference::BATCH_NORM_EPSILON;
 
 /// Longest name of a tensor that is shown in full, in characters.
 const LONGEST_NAME: usize = 80;
-/// Most problems that an error tells.
+/// Upper limit of the problems in an error.
 const MAX_PROBLEMS: usize = 20;
 
 /// Conventions of a framework for the order of axes.
@@ -476,7 +476,7 @@ impl<'a> Import<'a> {
     }
 }
 
-/// As in `1 convolution` and `2 convolutions`.
+/// Formats a count with its noun: `1 convolution`, `2 convolutions`.
 fn plural(kind: Kind, count: usize) -> String {
     format!("{count} {}{}", kind.name(), if count == 1 { "" } else { "s" })
 }

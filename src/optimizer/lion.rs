@@ -51,7 +51,7 @@ impl Entry for Lion {
     const SETTINGS: &'static [&'static str] = &["beta1", "beta2", "weight_decay"];
     const SHADER: Part = part!("optimizer/lion");
 
-    /// One: the mean gradient.
+    /// The mean gradient alone.
     fn moments(&self) -> usize {
         1
     }

@@ -32,7 +32,7 @@ impl Entry for Sgd {
     const SETTINGS: &'static [&'static str] = &["momentum", "nesterov", "weight_decay"];
     const SHADER: Part = part!("optimizer/sgd");
 
-    /// One with momentum, the velocity; otherwise none.
+    /// The velocity with momentum; otherwise none.
     fn moments(&self) -> usize {
         usize::from(self.momentum > 0.0)
     }

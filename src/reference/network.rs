@@ -303,6 +303,21 @@ impl Network {
         Some(gradients)
     }
 
+    /// Computes, from the gradient of the outputs, `[batch, outputs]`, the gradient of the inputs, `[batch, features]`,
+    /// followed by those of each node's pre-activations.
+    pub fn gradients(&self, pass: &Pass, d_outputs: Bounded) -> Vec<Bounded> {
+        let mut gradients = vec![d_outputs];
+        for (index, node) in self.plan.nodes.iter().enumerate().rev() {
+            let mut before = self.input_gradient(node, pass, index, &gradients[gradients.len() - 1]);
+            if let Some(derivative) = index.checked_sub(1).and_then(|before| pass.derivatives[before].as_ref()) {
+                before.multiply(derivative);
+            }
+            gradients.push(before);
+        }
+        gradients.reverse();
+        gradients
+    }
+
     /// Gradient of a node's weights, `[inputs, 1]ᵀ · d_outputs`: `[inputs + 1, outputs]`.
     pub(crate) fn weight_gradient(&self, node: &Node, input: &Bounded, d_output: &Bounded) -> Bounded {
         let Some([inputs, outputs]) = node.weights_shape() else { return Bounded::default() };

@@ -28,7 +28,7 @@ pub struct Results {
     pub version: String,
     /// Local time of writing.
     pub written: String,
-    /// How training ended.
+    /// Outcome of training.
     pub outcome: Outcome,
     /// Number of steps since the start of the run.
     pub step: usize,
@@ -62,15 +62,15 @@ impl Results {
     }
 }
 
-/// How training ended.
+/// Outcome of training.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// After the last step, or by early stopping.
+    /// Training reached the last step, or stopped early.
     Ended,
     /// Stopped by a signal; it can be resumed.
     Stopped,
-    /// With an error.
+    /// Training ended with an error.
     Failed(String),
 }
 
@@ -141,7 +141,7 @@ impl Profile {
 pub struct VerifiedSteps {
     /// Number of steps.
     pub steps: usize,
-    /// For each kind, the number that came nearest to its tolerance.
+    /// The number that came nearest to its tolerance, for each kind.
     pub worst: Vec<WorstNumber>,
 }
 

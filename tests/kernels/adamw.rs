@@ -33,7 +33,7 @@ fn adamw_matches_oracle_over_five_steps_with_and_without_decay() {
             let update = Epilogue::Update { weights: &weights, moments, optimizer };
             let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, update);
             let moment_scales = adamw.moment_scales(step).map(|scale| scale as f32);
-            bench.run(&kernel, StepRecord { learning_rate, moment_scales, ..batch(1) });
+            bench.run(&kernel, StepUniforms { learning_rate, moment_scales, ..batch(1) });
         }
         let name = bench.name(format!("{adamw:?}"));
         // A direction of a gradient near 0 has the rounding errors of a sum that cancels.

@@ -43,7 +43,7 @@ fn clipped_updates_match_oracle_over_three_steps_and_clip_no_weight_decay() {
                 let kernel =
                     clipped_update(&bench.gpu, &bench.steps, &gradient, &clipping, &weights, moments, &optimizer);
                 let moment_scales = optimizer.moment_scales(step).map(|scale| scale as f32);
-                bench.run(&kernel, StepRecord { learning_rate, moment_scales, ..batch(1) });
+                bench.run(&kernel, StepUniforms { learning_rate, moment_scales, ..batch(1) });
             }
             let name = bench.name(format!("{optimizer:?} of {rows}x{columns}"));
             oracle::assert_close(&name, &bench.read(&weights), &expected, 2e-6, 2e-6);
@@ -69,7 +69,7 @@ fn a_coefficient_that_is_no_number_shows_in_every_weight() {
         let clipping = clipping(&bench, f32::NAN);
         let moments = [&first, &second];
         let kernel = clipped_update(&bench.gpu, &bench.steps, &gradient, &clipping, &weights, moments, &optimizer);
-        bench.run(&kernel, StepRecord { learning_rate: 0.1, moment_scales: [1.0; 2], ..batch(1) });
+        bench.run(&kernel, StepUniforms { learning_rate: 0.1, moment_scales: [1.0; 2], ..batch(1) });
         assert!(bench.read(&weights).iter().all(|weight| weight.is_nan()), "{optimizer:?}");
     }
 }

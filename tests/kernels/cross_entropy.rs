@@ -19,7 +19,7 @@ fn run(bench: &mut Bench, logits: &[f32], labels: &[u32], classes: usize) -> (Ve
     let targets = Targets { order: &bench.buffer(&padded(&order)), labels: &bench.buffer(&labels), losses: &losses };
     let kernel =
         loss(&bench.gpu, &bench.steps, &matrix, targets, LossKernel::new(plain_cross_entropy(), 0.0, &matrix.buffer));
-    bench.run(&kernel, StepRecord { first_row: 5, ..batch(rows) });
+    bench.run(&kernel, StepUniforms { first_row: 5, ..batch(rows) });
     let losses = bench.read_buffer::<f32>(&losses, rows + 5);
     assert_eq!(losses[..5], [SENTINEL; 5], "losses before the first row");
     (losses[5..].to_vec(), matrix)
@@ -100,7 +100,7 @@ pub fn run_case(bench: &mut Bench, case: &Case<'_>) -> (Vec<f32>, Vec<f32>) {
     let targets = Targets { order: &bench.buffer(&padded(&order)), labels: &targets, losses: &losses };
     let kernel = LossKernel::new(kind, objective.label_smoothing, &weights);
     let kernel = loss(&bench.gpu, &bench.steps, &matrix, targets, kernel);
-    bench.run(&kernel, StepRecord { first_row: 5, weight, ..batch(rows) });
+    bench.run(&kernel, StepUniforms { first_row: 5, weight, ..batch(rows) });
     let losses = bench.read_buffer::<f32>(&losses, rows + 5);
     assert_eq!(losses[..5], [SENTINEL; 5], "losses before the first row");
     let all = bench.read_padded(&matrix);

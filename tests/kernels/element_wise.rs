@@ -83,7 +83,7 @@ fn element_wise_drops_the_values_that_the_cpu_drops_and_activates_the_rest() {
             let (outputs, kept) = (unwritten_tensor(&bench, rows, layout), unwritten_tensor(&bench, rows, layout));
             let hidden = activation.map(|activation| Hidden::new(activation, &kept.matrix));
             let kernel = element_wise(&bench.gpu, &bench.steps, &inputs, dropout, hidden, &outputs);
-            bench.run(&kernel, StepRecord { key: step_key(SEED, STEP), ..batch(rows) });
+            bench.run(&kernel, StepUniforms { key: step_key(SEED, STEP), ..batch(rows) });
             let name = bench.name(format!("element_wise {rows} of {shape}, {activation:?}"));
             oracle::assert_close(&name, &read_tensor(&bench, &outputs, rows), &expected, 1e-6, 1e-6);
             assert_padding(&bench, &name, &outputs, rows);
@@ -118,7 +118,7 @@ fn element_wise_backward_drops_the_same_values_and_takes_the_derivative_of_the_n
                 let d_inputs = unwritten_tensor(&bench, rows, Layout::plain(shape));
                 let (gpu, steps) = (&bench.gpu, &bench.steps);
                 let kernel = element_wise_backward(gpu, steps, &d_outputs, dropout, &outputs, hidden, &d_inputs);
-                bench.run(&kernel, StepRecord { key: step_key(SEED, STEP), ..batch(rows) });
+                bench.run(&kernel, StepUniforms { key: step_key(SEED, STEP), ..batch(rows) });
                 let name = bench.name(format!("element_wise_backward {rows} of {shape}, {activation:?}, {dropout:?}"));
                 oracle::assert_close(&name, &read_tensor(&bench, &d_inputs, rows), &expected, 1e-5, 2e-6);
                 assert_padding(&bench, &name, &d_inputs, rows);

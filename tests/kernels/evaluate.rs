@@ -23,7 +23,7 @@ fn evaluate_matches_oracle_and_takes_the_lowest_of_equal_classes() {
             Targets { order: &bench.buffer(&padded(&order)), labels: &bench.buffer(&labels), losses: &losses };
         let results = Results { predictions: &predictions, correct: &correct };
         let kernel = evaluate(&bench.gpu, &bench.steps, &matrix, targets, results, plain_cross_entropy());
-        bench.run(&kernel, StepRecord { first_row: 4, ..batch(rows) });
+        bench.run(&kernel, StepUniforms { first_row: 4, ..batch(rows) });
 
         let name = bench.name(format!("evaluate {rows}x{classes}"));
         assert_eq!(bench.read_buffer::<u32>(&predictions, rows + 4)[4..], expected, "{name}: predictions");

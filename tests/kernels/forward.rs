@@ -83,7 +83,7 @@ fn forward_fused_with_the_loss_gives_what_both_kernels_give() {
                 assert_ne!(bench.gpu.matmul(), Matmul::Subgroup, "the narrow product is fused");
                 return;
             };
-            bench.run(&kernel, StepRecord { first_row: 3, ..batch(rows) });
+            bench.run(&kernel, StepUniforms { first_row: 3, ..batch(rows) });
 
             let name = bench.name(format!("forward with loss {rows}x{inputs}x{classes}"));
             let expected = oracle::cross_entropy_backward(&logits, &row_labels, classes);

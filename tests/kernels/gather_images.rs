@@ -36,7 +36,7 @@ fn gathered(
 ) -> [Vec<f32>; 2] {
     let images = tensor(bench, rows, layout, &[]);
     let kernel = gather_images(&bench.gpu, &bench.steps, inputs, augmentation, &images).unwrap();
-    bench.run(&kernel, StepRecord { first_block: 3, key: step_key(SEED, STEP), ..batch(rows) });
+    bench.run(&kernel, StepUniforms { first_block: 3, key: step_key(SEED, STEP), ..batch(rows) });
     let expected: Tensor = tensor(bench, rows, layout, values);
     let numbers = rows * 4 * layout.example;
     [&images, &expected].map(|tensor| bench.read_buffer(&tensor.matrix.buffer, numbers))

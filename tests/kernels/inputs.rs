@@ -74,7 +74,7 @@ fn check(
     let outputs = bench.unwritten(rows, features);
     let order = bench.buffer(&whole_order);
     let kernel = forward(&bench.gpu, &bench.steps, inputs(examples, &order), &weights, &outputs, None);
-    bench.run(&kernel, StepRecord { first_block: 3, ..batch(rows) });
+    bench.run(&kernel, StepUniforms { first_block: 3, ..batch(rows) });
     let name = bench.name(format!("{name} {rows} of {features} features"));
     oracle::assert_close(&name, &bench.read(&outputs), &expected, tolerance, 0.0);
 }

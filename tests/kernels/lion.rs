@@ -30,7 +30,7 @@ fn lion_matches_oracle_over_five_steps_with_and_without_decay() {
             let optimizer = &lion.into();
             let update = Epilogue::Update { weights: &weights, moments, optimizer };
             let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, update);
-            bench.run(&kernel, StepRecord { learning_rate, ..batch(1) });
+            bench.run(&kernel, StepUniforms { learning_rate, ..batch(1) });
         }
         let name = bench.name(format!("{lion:?}"));
         oracle::assert_close(&name, &bench.read(&weights), &expected, 1e-5, 1e-5);

@@ -33,7 +33,7 @@ mod weighted_cross_entropy;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use softstep::gpu::kernel::{Kernel, StepRecord, StepRecords};
+use softstep::gpu::kernel::{Kernel, StepUniformBuffer, StepUniforms};
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::matrix::Matrix;
 use softstep::gpu::readback::read_buffer;
@@ -45,7 +45,7 @@ const SENTINEL: f32 = 12345.0;
 /// A device, a source of random numbers, and shorthands.
 struct Bench {
     gpu: Gpu,
-    steps: StepRecords,
+    steps: StepUniformBuffer,
     random: ChaCha8Rng,
     seed: u64,
 }
@@ -57,7 +57,7 @@ impl Bench {
             |seed| seed.parse().expect("SOFTSTEP_TEST_SEED is a number"),
         );
         let gpu = pollster::block_on(Gpu::open(&AdapterChoice::Auto)).expect("the tests need an adapter: see README");
-        let steps = StepRecords::new(&gpu, 1).unwrap();
+        let steps = StepUniformBuffer::new(&gpu, 1).unwrap();
         Self { gpu, steps, random: ChaCha8Rng::seed_from_u64(seed), seed }
     }
 
@@ -107,7 +107,7 @@ impl Bench {
         buffer
     }
 
-    fn run(&mut self, kernel: &Kernel, record: StepRecord) {
+    fn run(&mut self, kernel: &Kernel, record: StepUniforms) {
         let encoder = self.steps.record(&self.gpu, &[record], [kernel].into_iter(), None);
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.check().unwrap();
@@ -127,8 +127,8 @@ impl Bench {
 }
 
 /// A batch at the start of the order.
-fn batch(batch: usize) -> StepRecord {
-    StepRecord { batch: batch as u32, ..StepRecord::default() }
+fn batch(batch: usize) -> StepUniforms {
+    StepUniforms { batch: batch as u32, ..StepUniforms::default() }
 }
 
 /// An order that starts each batch at a block of 4, as the backend writes it.

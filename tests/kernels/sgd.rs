@@ -29,7 +29,7 @@ fn sgd_matches_oracle_over_five_steps_with_momentum_nesterov_and_decay() {
             let (moments, optimizer) = ([&velocity; 2], &optimizer.into());
             let update = Epilogue::Update { weights: &weights, moments, optimizer };
             let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, update);
-            bench.run(&kernel, StepRecord { learning_rate, ..batch(1) });
+            bench.run(&kernel, StepUniforms { learning_rate, ..batch(1) });
         }
         let name = bench.name(format!("sgd {optimizer:?}"));
         oracle::assert_close(&name, &bench.read(&weights), &expected, 1e-6, 1e-6);

@@ -75,7 +75,7 @@ fn sum_parts_ends_in_the_update_of_every_optimizer() {
         let update = Epilogue::Update { weights: &weights, moments: [&first, &second], optimizer: &optimizer };
         let kernel = sum_parts(&bench.gpu, &bench.steps, &sums, rows, update);
         let moment_scales = optimizer.moment_scales(1).map(|scale| scale as f32);
-        bench.run(&kernel, StepRecord { learning_rate: 0.1, moment_scales, ..batch(1) });
+        bench.run(&kernel, StepUniforms { learning_rate: 0.1, moment_scales, ..batch(1) });
         let name = bench.name(format!("sum_parts, {}", optimizer.name()));
         let all = bench.read(&weights);
         let actual = rows.gather(&all, columns);

@@ -58,7 +58,7 @@ fn check(bench: &mut Bench, inputs: Inputs<'_>, d_out: &[f32], rows: usize, expe
     let velocity = bench.unwritten(1, 1);
     let update = Epilogue::Update { weights: &weights, moments: [&velocity; 2], optimizer: &PLAIN };
     let kernel = weight_gradient(&bench.gpu, &bench.steps, inputs, &d_outputs, update);
-    bench.run(&kernel, StepRecord { learning_rate: -1.0, ..batch(rows) });
+    bench.run(&kernel, StepUniforms { learning_rate: -1.0, ..batch(rows) });
     let name = bench.name(format!("weight_gradient {rows}x{}x{outputs}", weights.rows - 1));
     oracle::assert_close(&name, &bench.read(&weights), expected, 1e-5, 2e-5);
     assert_eq!(bench.read(&velocity), [SENTINEL], "{name}: no momentum, no velocity");

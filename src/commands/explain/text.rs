@@ -44,7 +44,7 @@ pub fn quantity(value: f64, digits: i32) -> String {
     format!("{}{size}\u{a0}×\u{a0}10{power}", if value < 0.0 { "−" } else { "" })
 }
 
-/// The same as [`fixed`] as a factor: in brackets if it is below 0.
+/// Formats a number as [`fixed`] does, in brackets if it is below 0, to stand as a factor.
 fn factor(number: f64, decimals: usize) -> String {
     let text = fixed(number, decimals);
     if text.starts_with('−') { format!("({text})") } else { text }
@@ -187,7 +187,7 @@ impl Text {
         self.pick("Contents", "目录")
     }
 
-    /// What was run for a section.
+    /// Heading of the runs of a section.
     pub fn was_run(self) -> &'static str {
         self.pick("What was run: ", "运行内容：")
     }
@@ -336,7 +336,7 @@ impl Text {
         self.pick("perfect", "完美预测")
     }
 
-    /// Where only every so many examples are drawn.
+    /// Says that one of every so many examples is drawn.
     pub fn every(self, every: usize) -> String {
         self.pick(format!("One of {every} test examples is drawn."), format!("每 {every} 个测试样本画出一个。"))
     }
@@ -828,7 +828,7 @@ impl Text {
         )
     }
 
-    /// One-hot labels with the squared error beside cross-entropy: which of them got fewer digits wrong.
+    /// Compares the digits that squared error on one-hot labels and cross-entropy got wrong.
     fn one_hot_beside(self, one_hot: usize, cross_entropy: usize) -> String {
         let more = one_hot.abs_diff(cross_entropy);
         // Counts of rare mistakes vary by about their root; so this is less than two deviations of the difference.
@@ -1222,6 +1222,38 @@ mod tests {
         assert_eq!(text.one_hot_beside(40, 14), "One-hot labels got 40 digits wrong, 26 more than cross-entropy.");
         assert_eq!(text.one_hot_beside(7, 7), "One-hot labels got 7 digits wrong, as many as cross-entropy.");
         assert_eq!(Text(Language::Zh).one_hot_beside(40, 14), "one-hot 标签错了 40 个，比交叉熵多 26 个。");
+    }
+
+    #[test]
+    fn the_page_in_a_browser_tab_has_the_same_words_where_it_says_the_same() {
+        let page = include_str!("../../web/index.html");
+        for text in [Text(Language::En), Text(Language::Zh)] {
+            let headings = [
+                text.title(),
+                text.houses_title(),
+                text.classes_title(),
+                text.samples_title(),
+                text.softmax_title(),
+                text.two_title(),
+                text.fits_title(),
+                text.digits_title(),
+                text.step_title(),
+            ];
+            let paragraphs = [
+                text.steps_of_training(),
+                text.houses_why(),
+                text.classes_why(),
+                text.classes_one_hot(),
+                text.samples_why(),
+                text.softmax_why(),
+                text.two_why(),
+            ];
+            let paragraphs = paragraphs.into_iter().map(Markup::into_string);
+            for words in headings.map(String::from).into_iter().chain(paragraphs) {
+                let whole = format!("<span lang=\"{}\">{words}</span>", text.lang());
+                assert!(page.contains(&whole), "src/web/index.html lacks {whole}");
+            }
+        }
     }
 
     #[test]

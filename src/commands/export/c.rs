@@ -488,7 +488,7 @@ impl Header<'_> {
         self.exit(from);
     }
 
-    /// From the outputs of the last layer to those of the function.
+    /// Writes the step from the outputs of the last layer to those of the function.
     fn exit(&mut self, from: &str) {
         let each = |body: &str| format!("    for (int32_t at = 0; at < $_OUTPUTS; at++) {{\n        {body}\n    }}\n");
         let most =

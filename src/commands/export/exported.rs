@@ -33,9 +33,9 @@ pub enum Input<'a> {
 pub enum Output {
     /// Logits of these classes.
     Probabilities(Vec<String>),
-    /// One logit: that of the second of two classes.
+    /// One logit, of the second of two classes.
     Binary(Vec<String>),
-    /// One-hot estimates for these classes, by mean squared error.
+    /// Estimates of the one-hot label, trained by mean squared error.
     Scores(Vec<String>),
     /// Real values, standardised if there is a scale.
     Values { count: usize, scale: Option<Scale>, target: Option<String> },

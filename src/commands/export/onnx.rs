@@ -338,7 +338,7 @@ impl Builder {
         self.graph.output.push(value_info(name, dims, element, doc.into()));
     }
 
-    /// From the inputs of the model to the features of the first layer, images with channels first.
+    /// Adds the nodes from the inputs of the model to the features of the first layer, images with channels first.
     fn entrance(&mut self, export: &Export<'_>) -> String {
         self.place = ("input".into(), "preprocessing".into());
         let (features, shape) = match export.input {
@@ -545,7 +545,7 @@ impl Builder {
         }
     }
 
-    /// From the outputs of the last layer to what a person asks for.
+    /// Adds the nodes from the outputs of the last layer to probabilities, classes or values.
     fn exit(&mut self, export: &Export<'_>, outputs: String, labels: bool) {
         self.place = ("output".into(), "what the outputs mean".into());
         let axis = || vec![Attribute::int("axis", 1)];

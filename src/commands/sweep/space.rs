@@ -8,8 +8,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use softstep::optimizer::Optimizer;
 
-use crate::commands::train::options::{TrainArgs, in_one_form};
-use crate::options::Problem;
+use crate::commands::train::options::TrainArgs;
+use crate::options::{Problem, in_one_form};
 
 /// Settings that may have several values, by the names of their fields in [`TrainArgs`].
 const SWEPT: [&str; 20] = [

@@ -1,18 +1,17 @@
 //! Preparation of a run: its data, settings, model and first parameters.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use softstep::backend::{DeviceInfo, Training};
 use softstep::checkpoint;
-use softstep::data::{self, Data, Examples, Kind, Preprocessing, csv, images, npy};
+use softstep::data::{self, Data, Examples, Kind, Preprocessing};
 use softstep::model::{Architecture, Parameters};
 use softstep::trainer::{Position, TrainingConfig};
 
-use super::options::{OwnDataArgs, TrainArgs};
+use super::options::TrainArgs;
 use super::resume;
-use crate::loading::{self, MAX_PATH, TableProgress};
+use crate::loading::{self, MAX_PATH, check_own, load_own};
 use crate::options::DataArgs;
 use crate::run::config::{Init, whole_path};
 use crate::run::folder::Stopped;
@@ -243,37 +242,6 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
     }
     check_own(&data, args.unfit(Some(kind)))?;
     load_own(&DataArgs { data, data_dir: args.data.data_dir.clone() }, &args.own, args.provisional().seed, !args.quiet)
-}
-
-/// Refuses an option for people's own data, `unfit`, that is for other kinds than `data`.
-pub fn check_own(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
-    let Some((flag, kinds)) = unfit else { return Ok(()) };
-    let (path, is_set) = (Path::new(data), Kind::is_set(data));
-    if !is_set && !path.exists() {
-        bail!("--data {data}: there is no such file or folder");
-    }
-    if flag == "--target" && !is_set && path.is_file() {
-        bail!("--data {data}: rename it, if it is a table: its name ends in .csv, .tsv, .txt or .data");
-    }
-    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-    bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), Kind::of(data).name())
-}
-
-/// Loads data by the options for people's own; `seed` chooses the test part.
-pub fn load_own(args: &DataArgs, own: &OwnDataArgs, seed: u64, progress: bool) -> Result<Data> {
-    let path = Path::new(&args.data);
-    match Kind::of(&args.data) {
-        Kind::Idx => loading::load_data(args, progress),
-        Kind::Table => match own.table() {
-            Some(options) => {
-                let mut bar = TableProgress::new(&args.data, progress);
-                Ok(csv::load_with(path, &options, seed, &mut |share| bar.show(share))?)
-            }
-            None => bail!("--data {} is a table: name the column to learn with --target", args.data),
-        },
-        Kind::Images => Ok(images::load(path, &own.images(), seed)?),
-        Kind::Arrays => Ok(npy::load(path, own.test.as_ref(), own.task(), seed)?),
-    }
 }
 
 /// Loads a data set of IDX files.

@@ -12,8 +12,8 @@ use crate::shader::{Part, part};
 #[derive(Clone, Copy)]
 pub struct Hidden<'a> {
     activation: Activation,
-    /// Where forward keeps the values that it activates, shaped like the outputs; nobody reads them where the activation
-    /// does not need them.
+    /// Pre-activations that forward keeps, shaped like the outputs; unused where the activation's derivative does not
+    /// need them.
     kept: &'a Matrix,
 }
 
@@ -23,23 +23,23 @@ impl<'a> Hidden<'a> {
         Self { activation, kept: pre_activations }
     }
 
-    /// Which one.
+    /// Returns the activation.
     pub fn activation(self) -> Activation {
         self.activation
     }
 
-    /// What its gradient is computed from, where these are the node's outputs.
+    /// Returns the tensor that the derivative is computed from, where `outputs` are the node's outputs.
     pub(super) fn gradient_source(self, outputs: View<'a>) -> View<'a> {
         if self.activation.keeps_input() { outputs.of(&self.kept.buffer) } else { outputs }
     }
 
-    /// What forward keeps.
+    /// Returns the binding of the kept pre-activations.
     pub(super) fn kept(self) -> Option<Binding<'a>> {
         self.activation.keeps_input().then_some((10, Access::ReadWrite, &self.kept.buffer))
     }
 }
 
-/// Every activation, and none.
+/// Returns every activation, and none.
 pub(super) fn all() -> impl Iterator<Item = Option<Activation>> {
     Activation::ALL.map(Some).into_iter().chain([None])
 }

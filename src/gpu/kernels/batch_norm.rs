@@ -5,7 +5,7 @@ use super::element_wise::grid_of_batch;
 use super::weight_gradient::PartialSums;
 use crate::error::Result;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::gpu::tensor::{Layout, View, layout_constants};
 use crate::model::Activation;
@@ -59,7 +59,7 @@ fn program(pass: &'static str, activation: Option<Activation>) -> Program {
 /// Room for the partial sums of a matrix `[2, channels]` over batches of so many pixels.
 ///
 /// # Errors
-/// What the device reports.
+/// Errors of the device.
 pub fn channel_sums(gpu: &Gpu, channels: &Matrix, pixels: usize) -> Result<PartialSums> {
     PartialSums::new(gpu, channels, (pixels / PART_PIXELS).clamp(1, PARTS))
 }
@@ -68,7 +68,7 @@ pub fn channel_sums(gpu: &Gpu, channels: &Matrix, pixels: usize) -> Result<Parti
 /// two kernels belong behind each other.
 pub fn batch_statistics<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: impl Into<View<'a>>,
     sums: &PartialSums,
     statistics: &Matrix,
@@ -94,7 +94,7 @@ pub fn batch_statistics<'a>(
 /// `[2, channels]`.
 pub fn batch_norm<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: impl Into<View<'a>>,
     statistics: &Matrix,
     weights: &Matrix,
@@ -122,7 +122,7 @@ pub fn batch_norm<'a>(
 /// Partial sums of the gradient by scales and shifts, `[2, channels]`, for [`sum_parts`](super::sum_parts()).
 pub fn batch_norm_weight_gradient<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: impl Into<View<'a>>,
     statistics: &Matrix,
     d_outputs: impl Into<View<'a>>,
@@ -146,7 +146,7 @@ pub fn batch_norm_weight_gradient<'a>(
 #[expect(clippy::too_many_arguments, reason = "what a kernel reads and writes, one by one")]
 pub fn batch_norm_input_gradient<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     d_outputs: impl Into<View<'a>>,
     inputs: impl Into<View<'a>>,
     statistics: &Matrix,

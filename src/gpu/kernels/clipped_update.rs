@@ -3,7 +3,7 @@
 use super::gradient_norm::{Clipping, grid};
 use super::update;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::optimizer::Optimizer;
 use crate::shader::part;
@@ -18,7 +18,7 @@ pub(super) fn program(optimizer: &Optimizer) -> Program {
 /// [`weight_gradient`](super::weight_gradient()).
 pub fn clipped_update(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     gradient: &Matrix,
     clipping: &Clipping,
     weights: &Matrix,

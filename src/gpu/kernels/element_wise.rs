@@ -2,7 +2,7 @@
 
 use super::activation::{self, Hidden};
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepUniformBuffer};
 use crate::gpu::tensor::{View, layout_constants};
 use crate::model::Activation;
 use crate::random::dropout_threshold;
@@ -51,7 +51,7 @@ fn program(drops: bool, activation: Option<Activation>, is_backward: bool) -> Pr
 /// `outputs = activation(dropout(inputs))`, `[batch, shape]`.
 pub fn element_wise<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: impl Into<View<'a>>,
     dropout: Option<Dropout>,
     hidden: Option<Hidden<'a>>,
@@ -65,7 +65,7 @@ pub fn element_wise<'a>(
 /// of the node.
 pub fn element_wise_backward<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     d_outputs: impl Into<View<'a>>,
     dropout: Option<Dropout>,
     activations: impl Into<View<'a>>,
@@ -78,7 +78,7 @@ pub fn element_wise_backward<'a>(
 
 fn kernel(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     [from, to, activations]: [View<'_>; 3],
     dropout: Option<Dropout>,
     hidden: Option<Hidden<'_>>,
@@ -115,12 +115,12 @@ fn kernel(
     Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_batch(blocks))
 }
 
-/// For a pass over so many blocks of each example, whole blocks of 4 examples.
+/// Returns the grid of a pass over so many blocks of each example, in whole blocks of 4 examples.
 pub(super) fn grid_of_batch(blocks: usize) -> Grid {
     grid_of_blocks(move |batch| batch.next_multiple_of(4) * blocks)
 }
 
-/// For a pass over so many blocks.
+/// Returns the grid of a pass over so many blocks.
 pub(super) fn grid_of_blocks(blocks: impl Fn(usize) -> usize + 'static) -> Grid {
     Box::new(move |batch| [blocks(batch as usize).div_ceil(64).clamp(1, WORKGROUPS) as u32, 1, 1])
 }

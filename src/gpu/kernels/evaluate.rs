@@ -3,7 +3,7 @@
 use super::loss::{LossKind, Targets};
 use super::softmax;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, StepRecords};
+use crate::gpu::kernel::{Access, Kernel, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 
 /// Buffers for the results of an evaluation.
@@ -20,7 +20,7 @@ pub struct Results<'a> {
 /// up, or the squared error of real targets.
 pub fn evaluate(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     outputs: &Matrix,
     targets: Targets<'_>,
     results: Results<'_>,

@@ -1,11 +1,11 @@
 //! Forward through a linear layer or a convolution.
 
+use super::super::matmul::Matmul;
 use super::activation::{self, Hidden};
 use super::inputs::{Inputs, Source};
 use super::loss::{LossKernel, LossKind, Targets};
-use super::matmul::Matmul;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::gpu::tensor::View;
 use crate::model::Activation;
@@ -36,7 +36,7 @@ pub(super) fn program_with_loss(source: Source, loss: LossKind) -> Program {
 /// have room for it.
 pub fn forward<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: Inputs<'a>,
     weights: &'a Matrix,
     outputs: impl Into<View<'a>>,
@@ -55,7 +55,7 @@ pub fn forward<'a>(
 /// cannot do that.
 pub fn forward_with_loss(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: Inputs<'_>,
     weights: &Matrix,
     outputs: &Matrix,
@@ -76,7 +76,7 @@ pub fn forward_with_loss(
 
 fn kernel(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     program: &Program,
     matmul: Matmul,
     (inputs, weights, outputs): (Inputs<'_>, &Matrix, View<'_>),

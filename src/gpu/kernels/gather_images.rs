@@ -4,7 +4,7 @@ use super::element_wise::grid_of_batch;
 use super::inputs::{Inputs, Source};
 use crate::augmentation::Augmentation;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Kernel, Program, StepUniformBuffer};
 use crate::gpu::tensor::{View, layout_constants};
 use crate::shader::part;
 
@@ -28,7 +28,7 @@ fn program(source: Source, is_augmented: bool) -> Program {
 /// data set.
 pub fn gather_images<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: Inputs<'a>,
     augmentation: Option<&Augmentation>,
     images: impl Into<View<'a>>,

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Grid, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::shader::part;
 
@@ -22,15 +22,15 @@ pub struct Clipping {
     pub max_norm: f32,
     /// Sums of squares, f32; 0 between two steps.
     pub sums: wgpu::Buffer,
-    /// What the gradients of this step are multiplied with, one f32.
+    /// Factor that the gradients of this step are multiplied with, one f32.
     pub coefficient: wgpu::Buffer,
 }
 
 impl Clipping {
-    /// Before the first step.
+    /// Creates the buffers, with sums of 0.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub fn new(gpu: &Gpu, max_norm: f32) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let sums = gpu.buffer("the sums of squared gradients", 4 * WORKGROUPS as u64, usage)?;
@@ -44,21 +44,21 @@ impl Clipping {
 }
 
 /// Adds the squares of a gradient, `[inputs + 1, outputs]`, to the sums.
-pub fn sum_of_squares(gpu: &Gpu, steps: &StepRecords, gradient: &Matrix, clipping: &Clipping) -> Kernel {
+pub fn sum_of_squares(gpu: &Gpu, steps: &StepUniformBuffer, gradient: &Matrix, clipping: &Clipping) -> Kernel {
     let [program, _] = programs();
     let bindings = [(3, Access::Read, &gradient.buffer), (4, Access::ReadWrite, &clipping.sums)];
     Kernel::new(gpu, &program, &clipping.constants(), steps, &bindings, grid(gradient))
 }
 
-/// From the sums of all gradients to the coefficient, `min(1, max_norm / (norm + 1e-6))`, NaN where the norm is not
-/// finite; the sums are 0 then.
-pub fn clip_coefficient(gpu: &Gpu, steps: &StepRecords, clipping: &Clipping) -> Kernel {
+/// Computes the clip coefficient from the sums of all gradients, `min(1, max_norm / (norm + 1e-6))`, NaN where the norm
+/// is not finite; sets the sums to 0.
+pub fn clip_coefficient(gpu: &Gpu, steps: &StepUniformBuffer, clipping: &Clipping) -> Kernel {
     let [_, program] = programs();
     let bindings = [(4, Access::ReadWrite, &clipping.sums), (5, Access::ReadWrite, &clipping.coefficient)];
     Kernel::new(gpu, &program, &clipping.constants(), steps, &bindings, Box::new(|_| [1, 1, 1]))
 }
 
-/// For a pass over all blocks of a gradient, by workgroups that go round until there are no more.
+/// Returns the grid of a pass over all blocks of a gradient, by workgroups that go round until there are no more.
 pub(super) fn grid(gradient: &Matrix) -> Grid {
     let blocks = 4 * gradient.rows.div_ceil(4) * gradient.column_blocks();
     let workgroups = blocks.div_ceil(WORKGROUP_BLOCKS).clamp(1, WORKGROUPS) as u32;

@@ -1,10 +1,11 @@
 //! Backward to the inputs of a linear layer or a convolution.
 
+use super::super::matmul::Matmul;
 use super::activation::{self, Hidden};
 use super::inputs::window_constants;
-use super::matmul::{Matmul, Sliding};
+use super::matmul::Sliding;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::gpu::tensor::{Layout, View, layout_constants};
 use crate::model::{Activation, Window};
@@ -20,7 +21,7 @@ pub(super) fn program(matmul: Matmul, activation: Option<Activation>) -> Program
 /// `d_inputs = d_outputs · weightsᵀ · activation′`, `[batch, inputs]`; the `activations` are what `hidden` made.
 pub fn input_gradient<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     d_outputs: impl Into<View<'a>>,
     weights: &'a Matrix,
     activations: impl Into<View<'a>>,
@@ -30,11 +31,12 @@ pub fn input_gradient<'a>(
     kernel(gpu, steps, d_outputs.into(), weights, (activations.into(), hidden.into()), d_inputs.into(), None)
 }
 
-/// The same of a convolution with this window; `d_outputs` has the layout [`Layout::gradient`].
+/// Computes the gradient by the inputs of a convolution with this window; `d_outputs` has the layout
+/// [`Layout::gradient`].
 #[expect(clippy::too_many_arguments, reason = "what a kernel reads and writes, one by one")]
 pub fn conv2d_input_gradient<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     d_outputs: impl Into<View<'a>>,
     weights: &'a Matrix,
     activations: impl Into<View<'a>>,
@@ -47,7 +49,7 @@ pub fn conv2d_input_gradient<'a>(
 
 fn kernel(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     d_outputs: View<'_>,
     weights: &Matrix,
     (activations, hidden): (View<'_>, Option<Hidden<'_>>),

@@ -7,7 +7,7 @@ use crate::gpu::tensor::{Layout, View, WeightRows, layout_constants};
 use crate::model::Window;
 use crate::shader::{Part, part};
 
-/// Where a layer's inputs come from.
+/// Source of a layer's inputs.
 #[derive(Clone, Copy)]
 pub enum Inputs<'a> {
     /// A data set of bytes, in its order.
@@ -23,14 +23,14 @@ pub enum Inputs<'a> {
     FloatExamples {
         /// `[examples, features + 1]` f32, the last of each row 1, rows padded to blocks of 4 with 0.
         examples: &'a wgpu::Buffer,
-        /// As of [`Examples`](Self::Examples).
+        /// Shuffled indices, as of [`Examples`](Self::Examples).
         order: &'a wgpu::Buffer,
         /// Features of an example, without the constant 1.
         features: usize,
     },
     /// The node before: `[batch, inputs + 1]`.
     Activations(&'a Matrix),
-    /// What a window covers of images at each place, and the constant 1; the padding is around the images.
+    /// Pixels of the window at each position of images, and the constant 1; the padding is around the images.
     Patches {
         /// The images.
         images: View<'a>,
@@ -49,7 +49,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Those that a linear layer may read.
+    /// Sources of a linear layer.
     pub(super) const LINEAR: [Self; 3] = [Self::Gather, Self::GatherFloats, Self::Activations];
 
     pub(super) fn parts(self) -> Vec<Part> {
@@ -61,7 +61,7 @@ impl Source {
         }
     }
 
-    /// Its part of a program's name.
+    /// Returns the source's part of a program's name.
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Self::Gather => "from_examples",
@@ -142,7 +142,7 @@ fn window_pixels(layout: Layout, window: Window) -> [usize; 2] {
     [places(layout.shape.height()) * places(layout.shape.width()), places(layout.shape.width())]
 }
 
-/// Where the windows of a padded image start.
+/// Returns the layout of the windows' starts in a padded image.
 fn windows(layout: Layout, window: Window) -> Layout {
     let first = layout.first - window.padding * (layout.row + layout.column);
     Layout { first, row: window.stride * layout.row, column: window.stride * layout.column, ..layout }

@@ -3,7 +3,7 @@
 use super::softmax;
 use crate::data;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Binding, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::loss::{Entry, Link, Loss, Objective, with_loss};
 use crate::shader::{Part, part};
@@ -45,7 +45,7 @@ impl LossKind {
         Self { loss: objective.loss, is_plain, has_values }
     }
 
-    /// Every kind.
+    /// Returns every kind.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         Loss::ALL.into_iter().flat_map(|loss| {
             let is_plain = if plain_shader(loss).is_some() { &[true, false][..] } else { &[false] };
@@ -146,7 +146,13 @@ impl<'a> LossKernel<'a> {
 }
 
 /// Loss of each row, and its gradient in the place of the outputs, `[batch, outputs]`.
-pub fn loss(gpu: &Gpu, steps: &StepRecords, outputs: &Matrix, targets: Targets<'_>, kernel: LossKernel<'_>) -> Kernel {
+pub fn loss(
+    gpu: &Gpu,
+    steps: &StepUniformBuffer,
+    outputs: &Matrix,
+    targets: Targets<'_>,
+    kernel: LossKernel<'_>,
+) -> Kernel {
     let mut bindings = targets.bindings();
     bindings.push((4, Access::ReadWrite, &outputs.buffer));
     bindings.extend(kernel.bindings());

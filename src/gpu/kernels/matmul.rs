@@ -1,31 +1,10 @@
-//! Matrix products: the ways to compute one, and how much of the result a workgroup makes.
+//! Matrix products: the parts of a program for each way to compute one, and how much of the result a workgroup makes.
 
 use super::super::kernel::Grid;
+use super::super::matmul::Matmul;
 use crate::shader::{Part, part};
 
-/// A way to multiply matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Matmul {
-    /// Registers only; for any adapter.
-    Plain,
-    /// Tiles in workgroup memory, for hardware GPUs.
-    Workgroup,
-    /// Broadcasts within a subgroup of at least 8 lanes, for software adapters.
-    Subgroup,
-    /// The same for products of at most 16 columns, where it takes the place of [`Matmul::Subgroup`].
-    Narrow,
-    /// The same for convolutions and their gradients by the input, where it takes the place of [`Matmul::Subgroup`].
-    Sliding,
-    /// The same for gradients of convolutions by their weights.
-    SlidingSums,
-}
-
 impl Matmul {
-    /// Every way.
-    pub const ALL: [Self; 6] =
-        [Self::Plain, Self::Workgroup, Self::Subgroup, Self::Narrow, Self::Sliding, Self::SlidingSums];
-
     /// The way for a product with this many columns of which each row may be one invocation's.
     pub(super) fn for_columns(self, columns: usize) -> Self {
         if self == Self::Subgroup && columns <= 16 { Self::Narrow } else { self }
@@ -41,7 +20,7 @@ impl Matmul {
         if self == Self::Subgroup { Self::SlidingSums } else { self }
     }
 
-    /// Its parts; `fused` is whether another part is the epilogue of a narrow product.
+    /// Returns the parts of the program; `fused` is true if another part is the epilogue of a narrow product.
     pub(super) fn parts(self, fused: bool) -> Vec<Part> {
         let mut parts = vec![part!("matmul/product")];
         parts.extend(match self {

@@ -3,7 +3,7 @@
 use super::activation::{self, Hidden};
 use super::element_wise::grid_of_batch;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Kernel, Program, StepUniformBuffer};
 use crate::gpu::tensor::{View, layout_constants};
 use crate::model::{Activation, Window};
 use crate::shader::{Part, part};
@@ -27,7 +27,7 @@ pub(super) fn program_backward(activation: Option<Activation>, overlap: bool) ->
 /// The maximum of each window and channel.
 pub fn max_pool<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: impl Into<View<'a>>,
     window: Window,
     outputs: impl Into<View<'a>>,
@@ -43,7 +43,7 @@ pub fn max_pool<'a>(
 /// from, `hidden`.
 pub fn max_pool_backward<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     d_outputs: impl Into<View<'a>>,
     inputs: impl Into<View<'a>>,
     window: Window,

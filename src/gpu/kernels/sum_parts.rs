@@ -4,7 +4,7 @@ use super::element_wise::grid_of_blocks;
 use super::update::{self, Epilogue};
 use super::weight_gradient::PartialSums;
 use crate::gpu::device::Gpu;
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
+use crate::gpu::kernel::{Access, Kernel, Program, StepUniformBuffer};
 use crate::gpu::tensor::WeightRows;
 use crate::optimizer::Optimizer;
 use crate::shader::part;
@@ -18,7 +18,7 @@ pub(super) fn program(optimizer: Option<&Optimizer>) -> Program {
 /// `d_weights = Σ parts`, `[inputs + 1, outputs]`, on the rows that are weights, and what the epilogue makes of it.
 pub fn sum_parts(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     parts: &PartialSums,
     rows: WeightRows,
     epilogue: Epilogue<'_>,

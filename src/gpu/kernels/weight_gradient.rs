@@ -1,11 +1,11 @@
 //! Backward to the weights of a linear layer or a convolution: fused with their update, or stored.
 
+use super::super::matmul::Matmul;
 use super::inputs::{Inputs, Source};
-use super::matmul::Matmul;
 use super::update::{self, Epilogue};
 use crate::error::Result;
-use crate::gpu::device::{Content, Gpu};
-use crate::gpu::kernel::{Access, Kernel, Program, StepRecords};
+use crate::gpu::device::{BufferLabel, Gpu};
+use crate::gpu::kernel::{Access, Kernel, Program, StepUniformBuffer};
 use crate::gpu::matrix::Matrix;
 use crate::gpu::tensor::{View, layout_constants};
 use crate::optimizer::Optimizer;
@@ -38,10 +38,10 @@ impl PartialSums {
     /// Room for so many.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub fn new(gpu: &Gpu, weights: &Matrix, parts: usize) -> Result<Self> {
         let bytes = 64 * (parts * weights.rows.div_ceil(4) * weights.column_blocks()) as u64;
-        let content = Content { name: "partial sums of a gradient", remedy: "smaller layers" };
+        let content = BufferLabel { name: "partial sums of a gradient", remedy: "smaller layers" };
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         Ok(Self { buffer: gpu.buffer(content, bytes, usage)?, parts, shape: [weights.rows, weights.columns] })
     }
@@ -55,7 +55,7 @@ impl PartialSums {
     /// the device.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub fn of_conv2d(gpu: &Gpu, weights: &Matrix, places: usize) -> Result<Self> {
         let blocks = weights.rows.div_ceil(4) * weights.column_blocks();
         let most = (places / 4 / PART_DEPTH).max(2);
@@ -66,7 +66,7 @@ impl PartialSums {
 /// `d_weights = [inputs, 1]ᵀ · d_outputs`, `[inputs + 1, outputs]`, and what the epilogue makes of it.
 pub fn weight_gradient<'a>(
     gpu: &Gpu,
-    steps: &StepRecords,
+    steps: &StepUniformBuffer,
     inputs: Inputs<'a>,
     d_outputs: impl Into<View<'a>>,
     epilogue: Epilogue<'a>,

@@ -1,4 +1,4 @@
-//! What devices do wrong, and what becomes of it: an error of its own kind, and never a panic.
+//! Faults of devices: each ends in an error of its own kind, and never in a panic.
 
 mod binary;
 mod oracle;
@@ -89,7 +89,7 @@ fn a_device_lost_mid_run_is_noticed_by_everything_that_uses_it() {
 #[test]
 fn a_kernel_that_does_not_compile_is_named_with_the_compilers_reason() {
     let digits = data::digits().unwrap();
-    let gpu = gpu().with_altered_shaders("fn update(at: u32,", "fn update(at: nonsense,");
+    let gpu = gpu().with_patched_shaders("fn update(at: u32,", "fn update(at: nonsense,");
     let Err(error @ Error::Gpu { .. }) = backend(&gpu, &[64, 10], &digits.train, 8) else { panic!("it compiled") };
     let message = error.to_string();
     assert!(message.contains("kernel weight_gradient_sgd_from_examples") && message.contains("nonsense"), "{message}");
@@ -108,7 +108,7 @@ fn a_hang_is_an_error_after_the_time_out_and_not_before() {
         }
         let weight = weights[at] + f32(spins) * 1e-30;";
     let timeout = Duration::from_millis(50);
-    let gpu = gpu().with_altered_shaders("let weight = weights[at];", slow).with_timeout(timeout);
+    let gpu = gpu().with_patched_shaders("let weight = weights[at];", slow).with_timeout(timeout);
     let mut backend = backend(&gpu, &[64, 16384, 10], &digits.train, 8).unwrap();
     backend.begin_epoch(&[0, 1, 2]).unwrap();
     block_on(backend.step(Step { first: 0, batch: 3, learning_rate: 0.1 }, &mut Vec::new())).unwrap();

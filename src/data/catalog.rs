@@ -8,7 +8,7 @@ use etcetera::BaseStrategy;
 
 #[cfg(feature = "download")]
 use super::download::download;
-use super::{Data, digits, folder};
+use super::{Data, digits, idx_dir};
 use crate::error::{Error, Result};
 
 /// A standard data set: 60,000 training and 10,000 test images of 28×28 in ten classes, in four IDX files.
@@ -70,12 +70,6 @@ const SETS: [Set; 3] = [
         sha256: None,
     },
 ];
-
-/// Size in bytes above which features stay in their file: 256 MiB, or what `SOFTSTEP_IN_MEMORY_BYTES` says.
-pub(super) fn in_memory_bytes() -> u64 {
-    let said = std::env::var("SOFTSTEP_IN_MEMORY_BYTES").ok();
-    said.and_then(|bytes| bytes.parse().ok()).unwrap_or(256 << 20)
-}
 
 /// Returns true if `spec` is a name and not a path.
 pub(super) fn is_name(spec: &str) -> bool {
@@ -215,7 +209,7 @@ impl Store {
                 other => other,
             })?,
         };
-        folder::read(set.name, &paths, Some(set))
+        idx_dir::read(set.name, &paths, Some(set))
     }
 
     fn load_auto(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Data> {
@@ -225,7 +219,7 @@ impl Store {
             None => Self { limits: self.limits.impatient(), ..self.clone() }.fetch(mnist, progress),
         };
         match paths {
-            Ok(paths) => folder::read(mnist.name, &paths, Some(mnist)),
+            Ok(paths) => idx_dir::read(mnist.name, &paths, Some(mnist)),
             Err(error) => {
                 log::info!("{error}");
                 let remedy = match (&error, self.folders.first()) {
@@ -245,7 +239,7 @@ impl Store {
     }
 
     fn find(&self, set: &Set) -> Option<[PathBuf; 4]> {
-        self.folders.iter().find_map(|folder| folder::find(&folder.join(set.name)).ok())
+        self.folders.iter().find_map(|folder| idx_dir::find(&folder.join(set.name)).ok())
     }
 
     /// Downloads the files of a set that are missing from the first folder.
@@ -260,12 +254,12 @@ impl Store {
             Some(base) => vec![format!("{}/{}", base.trim_end_matches('/'), set.name)],
             None => set.mirrors.iter().map(|&url| url.into()).collect(),
         };
-        for (file, sha256) in folder::FILES.into_iter().zip(set.gz_sha256) {
-            if folder::find_file(&folder, file).is_none() {
+        for (file, sha256) in idx_dir::FILES.into_iter().zip(set.gz_sha256) {
+            if idx_dir::find_file(&folder, file).is_none() {
                 download(&mut mirrors, &format!("{file}.gz"), sha256, &folder, self.limits, progress)?;
             }
         }
-        folder::find(&folder)
+        idx_dir::find(&folder)
     }
 }
 
@@ -294,16 +288,16 @@ fn cause(error: &Error) -> String {
 
 fn load_folder(spec: &str) -> Result<Data> {
     let folder = Path::new(spec);
-    if folder.is_dir() && folder::FILES.iter().all(|file| folder::find_file(folder, file).is_none()) {
+    if folder.is_dir() && idx_dir::FILES.iter().all(|file| idx_dir::find_file(folder, file).is_none()) {
         let problem = format!(
             "this folder holds no data: neither a folder of images for each class, nor x.npy and y.npy, nor {} and the \
              other IDX files",
-            folder::FILES[0]
+            idx_dir::FILES[0]
         );
         return Err(Error::format(spec, problem));
     }
     if folder.is_dir() {
-        return folder::read(spec, &folder::find(folder)?, None);
+        return idx_dir::read(spec, &idx_dir::find(folder)?, None);
     }
     let problem = if folder.exists() { "is a file that is no table" } else { "is neither a known set nor a folder" };
     let names: Vec<_> = SETS.iter().map(|set| set.name).collect();
