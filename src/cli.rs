@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     adapters, bench, completions, doctor, eval, explain, export, import, inspect, man, predict, report, reproduce,
-    serve, train,
+    serve, sweep, train,
 };
 use crate::flags::with_flags;
 use crate::options::{self, Problem};
@@ -52,6 +52,9 @@ pub enum Command {
     /// Train a model
     #[command(after_long_help = train::options::HELP)]
     Train(Box<train::options::TrainArgs>),
+    /// Train with many settings and show which are best
+    #[command(after_long_help = sweep::HELP)]
+    Sweep(Box<sweep::SweepArgs>),
     /// Measure a trained model on a test set
     #[command(after_long_help = eval::HELP, visible_aliases = ["test", "val", "evaluate"])]
     Eval(eval::EvalArgs),
@@ -102,6 +105,7 @@ impl Command {
     fn check(&self) -> Result<(), Problem> {
         match self {
             Self::Train(args) => args.check(),
+            Self::Sweep(args) => args.check(),
             Self::Eval(args) => args.device.check(),
             Self::Predict(args) => args.device.check(),
             Self::Serve(args) => args.device.check(),
@@ -131,6 +135,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
     match (&mut cli.command, Cli::command().find_subcommand(name)) {
         (Command::Train(args), Some(train)) => args.set_given(train, matches, &arguments[1..]),
+        (Command::Sweep(args), Some(sweep)) => args.options = options::in_one_form(sweep, matches),
         (Command::Import(args), Some(import)) => args.given = options::given(import, matches),
         _ => {}
     }

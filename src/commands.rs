@@ -15,4 +15,5 @@ pub mod report;
 pub mod reproduce;
 mod rerun;
 pub mod serve;
+pub mod sweep;
 pub mod train;

@@ -111,6 +111,7 @@
 //! | feature | |
 //! |---|---|
 //! | `cli` | the binary `softstep`, and the crates that only it needs; on by default |
+//! | `mpi` | `softstep train` on the [ranks] of MPI: needs Open MPI and libclang |
 //! | `download` | the download of MNIST, Fashion-MNIST and KMNIST by [`data::load`]; part of `cli` |
 //!
 //! As a library, softstep is best used with `default-features = false`. It builds for `wasm32-unknown-unknown`, without
@@ -156,16 +157,21 @@ pub mod plan;
 pub mod random;
 #[doc(hidden)]
 pub mod range_test;
+pub mod ranks;
 #[doc(hidden)]
 pub mod reference;
 #[doc(hidden)]
 pub mod shader;
+mod shards;
 mod trained;
 #[doc(hidden)]
 pub mod trainer;
 mod training;
 #[doc(hidden)]
 pub mod verify;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod web;
 
 pub use any_backend::Device;
 pub use error::{Error, Result};

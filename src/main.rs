@@ -8,10 +8,13 @@ mod format;
 mod html;
 mod loading;
 mod model_summary;
+mod mpi;
 mod options;
 mod quality;
 mod run;
 mod shell;
+mod side_by_side;
+mod spread;
 mod terminal;
 
 use std::process::ExitCode;
@@ -30,6 +33,11 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     let started = Instant::now();
     keep_mesa_quiet();
+    // Of the ranks of a run, the first one prints.
+    let trains = std::env::args_os().nth(1).is_some_and(|command| command == "train");
+    if trains && mpi::Launched::read().is_some_and(|launched| launched.rank > 0) {
+        terminal::be_silent();
+    }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
         .format(terminal::log_line)
         .init();
@@ -54,6 +62,7 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
     }
     match command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
+        Command::Sweep(args) => pollster::block_on(commands::sweep::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Predict(args) => pollster::block_on(commands::predict::run(args))
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),

@@ -55,6 +55,18 @@ impl Model {
         Self { parameters, metadata }
     }
 
+    /// What the model's file says about it.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Splits the model into its parameters and what its file says about them.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn into_parts(self) -> (Parameters, Metadata) {
+        (self.parameters, self.metadata)
+    }
+
     /// Reads a model from the bytes of a model file, or of a checkpoint; `name` is the file's name in errors.
     ///
     /// # Errors

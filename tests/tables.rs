@@ -64,7 +64,7 @@ fn categories<'a>(data: &'a Data, name: &str) -> &'a [String] {
 fn floats(features: &Features) -> &[f32] {
     match features {
         Features::Floats(values) => values,
-        Features::Bytes(_) => panic!("bytes"),
+        Features::Bytes(_) | Features::Stored(_) => panic!("no floats in memory"),
     }
 }
 

@@ -19,7 +19,7 @@ import time
 
 GOAL = 0.99
 EPOCHS, BATCH, RATE, MOMENTUM = 2, 64, 0.1, 0.9
-LAYERS = "conv:16x5,relu,pool:2,conv:32x5,relu,pool:2,linear:128,relu"
+LAYERS = "conv:8x5,relu,pool:2,conv:16x5,relu,pool:2,linear:128,relu"
 BINARY = os.path.join(os.path.dirname(__file__), "../../target/release/softstep")
 
 
@@ -73,9 +73,9 @@ def train(data, seed):
     images = [torch.tensor(read(data, f"{part}-images-idx3-ubyte")).view(-1, 1, 28, 28) for part in ("train", "t10k")]
     labels = [torch.tensor(read(data, f"{part}-labels-idx1-ubyte")).long() for part in ("train", "t10k")]
     model = nn.Sequential(
-        nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(32 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10),
+        nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(16 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, nesterov=True)
     steps = EPOCHS * -(-len(labels[0]) // BATCH)

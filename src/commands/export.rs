@@ -3,6 +3,7 @@
 mod c;
 mod exported;
 mod onnx;
+mod page;
 mod torch;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ use crate::terminal;
 
 /// Options of `softstep export`.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("form").required(true).multiple(true).args(["onnx", "torch", "c"]))]
+#[command(group = ArgGroup::new("form").required(true).multiple(true).args(["onnx", "torch", "c", "page"]))]
 pub struct ExportArgs {
     /// The model: a model.safetensors, or a run folder that holds one
     #[arg(value_name = "FILE|FOLDER")]
@@ -50,6 +51,9 @@ pub struct ExportArgs {
     /// Write the weights of the C header in 8 bits, and measure on the test part what that costs
     #[arg(long, requires = "c")]
     int8: bool,
+    /// Write a page: one HTML file to draw or drop a picture on, or to fill in the fields of a table, and see the prediction
+    #[arg(long, value_name = "FILE.html")]
+    page: Option<PathBuf>,
     /// Data to measure --int8 on, as of `softstep train` [default: the data of the model's run]
     #[arg(long, value_name = "SET|FOLDER|FILE", requires = "int8")]
     data: Option<String>,
@@ -68,6 +72,7 @@ Examples:
   softstep export runs/mnist --onnx mnist.onnx --no-labels  for OpenCV
   softstep export runs/mnist --torch mnist.py               a module of PyTorch; its weights in mnist.safetensors
   softstep export runs/mnist --c mnist.h --int8             for microcontrollers
+  softstep export runs/mnist --page mnist.html              one file to send to somebody: it predicts in their browser
 
 Every form takes what softstep predict reads, with the same preprocessing inside: bytes of images, the columns of a table,
 numbers. What differs between them is in src/commands/README.md.";
@@ -101,11 +106,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             bail!("--torch {}: the weights go to that name; choose one that ends in .py", path.display());
         }
         let source = torch::to_torch(&export);
-        let metadata = Metadata::new(&model.parameters, &model.data, model.seed, model.loss)
-            .with_preprocessing(model.preprocessing.clone())
-            .with_image(model.image)
-            .with_train_sha256(model.train_sha256.clone());
-        write_weights(&weights, &model_file::to_safetensors(&model.parameters, &metadata)?, path)?;
+        write_weights(&weights, &file_of(&model)?, path)?;
         write_named("--torch", path, MARK, source.as_bytes())?;
         let what = format!("a PyTorch module, weights in {}", weights.display());
         written("torch", &what, path, source.len(), started.elapsed().as_secs_f64());
@@ -125,11 +126,27 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             cost = Some(int8_cost(args, &model, &c::dequantised(&model.parameters, quantised))?);
         }
     }
+    if let Some(path) = &args.page {
+        let started = Instant::now();
+        let page = page::to_page(&export, &file_of(&model)?).with_context(|| format!("--page {}", path.display()))?;
+        write_named("--page", path, MARK, page.as_bytes())?;
+        let what = "a page that predicts in any browser, with no network";
+        written("page", what, path, page.len(), started.elapsed().as_secs_f64());
+    }
     if let Some(cost) = cost {
         json.insert("int8".into(), cost.json());
         lines.push(("int8", cost.text()));
     }
     terminal::print_fields(&lines, &json, args.json)
+}
+
+/// The bytes of a model file.
+fn file_of(model: &Model) -> softstep::Result<Vec<u8>> {
+    let metadata = Metadata::new(&model.parameters, &model.data, model.seed, model.loss)
+        .with_preprocessing(model.preprocessing.clone())
+        .with_image(model.image)
+        .with_train_sha256(model.train_sha256.clone());
+    model_file::to_safetensors(&model.parameters, &metadata)
 }
 
 /// Writes the weights of a PyTorch module. A file that has them already is left alone, as beside the model itself; no other

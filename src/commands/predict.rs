@@ -10,7 +10,7 @@ use comfy_table::Cell;
 use serde_json::{Value, json};
 use softstep::Error;
 use softstep::backend::Inference;
-use softstep::data::predict_inputs::{Fit, Inputs, Place, Reading};
+use softstep::data::predict_inputs::{self, Fit, Inputs, Place, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::loss::{Link, Loss};
 
@@ -86,10 +86,6 @@ pub enum FitChoice {
 const MAX_BYTES: u64 = softstep::data::idx::MAX_BYTES;
 /// Standard input.
 const STDIN: &str = "-";
-/// Sizes of the images of MNIST and of the bundled digits: pictures for such models are digits.
-const DIGITS: [[usize; 2]; 2] = [[28, 28], [8, 8]];
-/// Data sets of that size without digits.
-const NO_DIGITS: [&str; 2] = ["fashion-mnist", "kmnist"];
 
 /// Prediction for one input.
 pub struct Prediction {
@@ -180,14 +176,10 @@ pub fn checked_fit(choice: Option<FitChoice>, one: bool, model: &Model) -> Resul
 
 /// Fit of pictures to the images of a model: the choice, or else its default.
 pub fn fit(choice: Option<FitChoice>, model: &Model) -> Fit {
-    let is_of_digits = || {
-        let is_as_large = model.image.is_some_and(|image| DIGITS.contains(&image));
-        model.preprocessing.is_none() && is_as_large && !NO_DIGITS.contains(&model.data.as_str())
-    };
     match choice {
         Some(FitChoice::Digit) => Fit::Digits,
-        None if is_of_digits() => Fit::Digits,
-        Some(FitChoice::Whole) | None => Fit::Whole,
+        Some(FitChoice::Whole) => Fit::Whole,
+        None => Fit::default_for(model.preprocessing.as_ref(), model.image, &model.data),
     }
 }
 
@@ -232,6 +224,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
         match features {
             Features::Bytes(features) => bytes.extend(features),
             Features::Floats(features) => floats.extend(features),
+            Features::Stored(_) => bail!("inputs to predict are read into memory"),
         }
     }
     if names.is_empty() {
@@ -367,12 +360,9 @@ fn check_length(name: &str, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Least probability of a digit. Of MNIST's test images a model of them gives 2 % a smaller one.
-const LEAST_DIGIT: f32 = 0.8;
-
 /// Returns true if the outputs for a digit that was found in a picture say that it is none.
 fn is_no_digit(outputs: &[f32], loss: Loss) -> bool {
-    loss.link() == Link::Softmax && outputs.iter().all(|&probability| probability < LEAST_DIGIT)
+    loss.link() == Link::Softmax && predict_inputs::is_no_digit(outputs)
 }
 
 /// Interprets the outputs for an input.

@@ -6,7 +6,6 @@ mod forms;
 mod text;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use self::cells::{Header, Table};
 use self::columns::{Scan, Texts, Values};
 pub use self::forms::gap_texts;
 use self::forms::{is_gap, is_number_gap};
+use super::files::{self, File};
 use super::preprocessing::{
     Column, Encoding, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart,
 };
@@ -120,8 +120,8 @@ pub fn load_with(path: &Path, options: &TableOptions, seed: u64, progress: &mut 
 }
 
 /// Opens a table for training: a regular file, which a resumed run can read again.
-fn open(path: &Path) -> Result<File> {
-    let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+fn open(path: &Path) -> Result<impl Read> {
+    let metadata = files::metadata(path).map_err(Error::io("read", path))?;
     let problem = match metadata.len() {
         _ if metadata.is_dir() => "it is a folder, and a table is a file".to_string(),
         _ if !metadata.is_file() => "it is a pipe or a device: save the table as a file".to_string(),
@@ -151,8 +151,12 @@ fn read_with(
     let notices = std::mem::take(&mut table.notices);
     let (mut loaded, rule) = Plan { table: &table, options, notices }.load(&mut |share| progress(0.5 + 0.5 * share))?;
     drop(table);
-    if let TestPart::Share(share) = options.test {
-        loaded.chosen = choose_test(file, loaded.rows.lines.len(), share, seed)?;
+    let classes = match &loaded.rows.target {
+        Values::Texts { codes, .. } => Some(codes.as_slice()),
+        Values::Numbers(_) => None,
+    };
+    if let Some(chosen) = choose_test(file, &options.test, classes, loaded.rows.lines.len(), seed)? {
+        loaded.chosen = chosen;
     }
     let training: Vec<bool> = loaded.chosen.iter().map(|chosen| !chosen).collect();
     loaded.format = loaded.fit(&training)?;
@@ -191,7 +195,6 @@ fn rows_of_file(path: &Path, format: &TableFormat) -> Result<(Rows, Vec<String>)
 }
 
 /// The features of a table for prediction; the table may lack the target.
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) struct Inputs {
     /// The features of every row, `[rows, features]`.
     pub features: Vec<f32>,
@@ -202,7 +205,6 @@ pub(super) struct Inputs {
 }
 
 /// Reads a table for prediction with the format of a model.
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Result<Inputs> {
     let table = Table::read(file, input, Header::Known(format), &mut |_| {})?;
     let (rows, mut notices) = Again { table: &table, format }.rows(false)?;

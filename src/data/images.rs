@@ -15,9 +15,7 @@ use ::image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat as FileFormat, 
 use super::preprocessing::{Color, ImageFormat};
 use crate::error::{Error, Result};
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use folder::{ImageOptions, load};
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) use folder::{examples, has_classes, numbered, own_test};
 
 /// The most bytes that an image file, and the image in it, may have.
@@ -36,26 +34,30 @@ impl ImageFormat {
     /// # Errors
     /// [`Error::Format`] where it is no image of a kind that is read, is damaged or incomplete, or has more than 256 MiB.
     pub fn decode(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-        let image = decode(file, bytes)?;
+        Ok(self.pixels_of(decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?))
+    }
+
+    /// The pixels of a picture, `[features]`.
+    pub(super) fn pixels_of(&self, image: DynamicImage) -> Vec<u8> {
+        let image = if image.color().has_alpha() { on_ground(image, 255) } else { image };
         let Self { width, height, .. } = *self;
-        Ok(match self.color {
+        match self.color {
             Color::Grey => imageops::resize(&image.into_luma8(), width, height, FilterType::Triangle).into_raw(),
             Color::Rgb => imageops::resize(&image.into_rgb8(), width, height, FilterType::Triangle).into_raw(),
-        })
+        }
     }
 }
 
-/// An opaque image, the right way up, on white where it was transparent; `file` is what errors call it.
-fn decode(file: &str, bytes: &[u8]) -> Result<DynamicImage> {
-    let image = decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?;
-    Ok(if image.color().has_alpha() { on_ground(image, 255) } else { image })
+/// A picture in grey, the right way up, on white where it was transparent, and on black where light ink was on a
+/// transparent ground; `file` is what errors call it.
+pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
+    Ok(ink_of(decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?))
 }
 
-/// Decodes an image to grey, on black where light ink was on a transparent ground.
-pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
-    let image = decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?;
+/// The same of a decoded picture.
+pub(super) fn ink_of(image: DynamicImage) -> GrayImage {
     if !image.color().has_alpha() {
-        return Ok(image.into_luma8());
+        return image.into_luma8();
     }
     let pixels = image.to_luma_alpha8();
     let ink = || pixels.pixels().map(|pixel| pixel.0.map(f64::from));
@@ -63,7 +65,7 @@ pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
         (ink().map(|[luma, alpha]| luma * alpha).sum::<f64>(), ink().map(|[_, alpha]| alpha).sum::<f64>());
     let is_transparent = count < 0.9 * 255.0 * pixels.len() as f64 / 2.0;
     let ground = if is_transparent && sum > 128.0 * count { 0 } else { 255 };
-    Ok(on_ground(image, ground).into_luma8())
+    on_ground(image, ground).into_luma8()
 }
 
 /// A kind of picture.
@@ -179,16 +181,15 @@ fn has_jpeg_end(bytes: &[u8]) -> bool {
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 mod folder {
     use std::ffi::OsStr;
-    use std::fs::{self, File};
     use std::io::Read as _;
     use std::path::{Path, PathBuf};
 
     use rayon::prelude::*;
 
     use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
+    use crate::data::files::{self as fs, File};
     use crate::data::predict_inputs::Reading;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
     use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, test_part};
@@ -299,7 +300,7 @@ mod folder {
 
     /// Returns true if the folder has subfolders, one for each class.
     pub(in crate::data) fn has_classes(folder: &Path) -> bool {
-        entries(folder).is_ok_and(|entries| entries.iter().any(|entry| entry.is_dir()))
+        entries(folder).is_ok_and(|entries| entries.iter().any(|entry| fs::is_dir(entry)))
     }
 
     /// Files and folders that are left out.
@@ -644,12 +645,12 @@ mod folder {
 
     /// The folders in a folder, but for those of runs.
     fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
-        Ok(entries(folder)?.into_iter().filter(|entry| entry.is_dir() && !is_of_runs(entry)).collect())
+        Ok(entries(folder)?.into_iter().filter(|entry| fs::is_dir(entry) && !is_of_runs(entry)).collect())
     }
 
     /// Returns the files of a folder.
     fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-        Ok(entries(folder)?.into_iter().filter(|entry| !entry.is_dir()).collect())
+        Ok(entries(folder)?.into_iter().filter(|entry| !fs::is_dir(entry)).collect())
     }
 
     /// Folders with their names.
@@ -668,8 +669,8 @@ mod folder {
     /// Returns true if a folder is that of a run, or holds runs and nothing else.
     fn is_of_runs(folder: &Path) -> bool {
         let is_run = |folder: &Path| {
-            ["metrics.jsonl", "model.safetensors"].iter().any(|file| folder.join(file).is_file())
-                && folder.join("config.json").is_file()
+            ["metrics.jsonl", "model.safetensors"].iter().any(|file| fs::is_file(&folder.join(file)))
+                && fs::is_file(&folder.join("config.json"))
         };
         let holds_runs = |entries: Vec<PathBuf>| !entries.is_empty() && entries.iter().all(|entry| is_run(entry));
         is_run(folder) || entries(folder).is_ok_and(holds_runs)

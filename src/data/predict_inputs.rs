@@ -1,5 +1,7 @@
 //! Inputs for prediction: images, rows of a table, arrays or IDX files, read as the model was trained.
 
+use ::image::{DynamicImage, GrayImage, RgbaImage};
+
 use super::handwriting::{self, Digit, Frame};
 use super::idx::Idx;
 use super::npy::Array;
@@ -51,6 +53,35 @@ pub enum Fit {
     Digits,
     /// The whole picture, grey, resized.
     Whole,
+}
+
+/// Problem of a picture without a digit.
+pub const NO_DIGIT: &str =
+    "there is no digit to be seen: it is all of one shade, or what is there has more holes than an 8";
+
+/// Least probability of a digit. Of MNIST's test images a model of them gives 2 % a smaller one.
+const LEAST_DIGIT: f32 = 0.8;
+
+/// Sizes of the images of MNIST and of the bundled digits: pictures for such models are digits.
+const DIGITS: [[usize; 2]; 2] = [[28, 28], [8, 8]];
+
+/// Data sets of that size without digits.
+const NO_DIGITS: [&str; 2] = ["fashion-mnist", "kmnist"];
+
+impl Fit {
+    /// The default for a model that was trained on images of this size in the data set `data`.
+    pub fn default_for(preprocessing: Option<&Preprocessing>, image: Option<[usize; 2]>, data: &str) -> Self {
+        let is_as_large = image.is_some_and(|image| DIGITS.contains(&image));
+        match preprocessing.is_none() && is_as_large && !NO_DIGITS.contains(&data) {
+            true => Self::Digits,
+            false => Self::Whole,
+        }
+    }
+}
+
+/// Returns true if the probabilities for a digit that was found in a picture say that it is none.
+pub fn is_no_digit(probabilities: &[f32]) -> bool {
+    probabilities.iter().all(|&probability| probability < LEAST_DIGIT)
 }
 
 /// Form of the inputs of a model.
@@ -128,12 +159,15 @@ impl Reading<'_> {
                                    and give it .npy arrays";
                     return Err(Error::format(file, problem));
                 }
-                self.digits(file, bytes)
+                let frame = self.frame(file)?;
+                self.digits(file, frame, &images::decode_ink(file, bytes)?)
             }
             (Kind::Image, Some(Preprocessing::Images(format)), _) => {
                 Ok(Inputs::of(vec![file.into()], format.decode(file, bytes)?.into()))
             }
-            (Kind::Image, None, _) => Ok(Inputs::of(vec![file.into()], self.whole(file, bytes)?.into())),
+            (Kind::Image, None, _) => {
+                Ok(Inputs::of(vec![file.into()], self.format_of_whole(file)?.decode(file, bytes)?.into()))
+            }
             (Kind::Idx, _, Some(Elements::Bytes)) => {
                 let idx = Idx::new(file, bytes)?;
                 let (count, features) = (idx.shape()[0], idx.features());
@@ -166,6 +200,26 @@ impl Reading<'_> {
         }
     }
 
+    /// Reads a picture of pixels, row by row, each of red, green, blue and alpha.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where the pixels are not those of such a picture, or the model reads none.
+    pub fn read_pixels(&self, pixels: Vec<u8>, width: u32, height: u32) -> Result<Inputs> {
+        const FILE: &str = "the picture";
+        let picture = RgbaImage::from_raw(width, height, pixels).filter(|picture| !picture.is_empty());
+        let picture = picture.map(DynamicImage::ImageRgba8);
+        let picture = picture.ok_or_else(|| Error::format(FILE, format!("it has no {width}x{height} pixels")))?;
+        let pixels = match (self.preprocessing, self.elements()) {
+            (_, Some(Elements::Bytes)) if self.fit != Fit::Whole => {
+                return self.digits(FILE, self.frame(FILE)?, &images::ink_of(picture));
+            }
+            (Some(Preprocessing::Images(format)), _) => format.pixels_of(picture),
+            (None, _) => self.format_of_whole(FILE)?.pixels_of(picture),
+            _ => return Err(Error::format(FILE, "the model reads no pictures")),
+        };
+        Ok(Inputs::of(vec![FILE.into()], pixels.into()))
+    }
+
     /// Returns the type of elements that arrays must have; `None` if the model reads no arrays.
     fn elements(&self) -> Option<Elements> {
         match self.preprocessing {
@@ -182,16 +236,16 @@ impl Reading<'_> {
         grey.ok_or_else(|| Error::format(file, problem))
     }
 
-    /// A picture as one of the images that the model was trained on.
-    fn whole(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    /// The transformation of a whole picture into one of the images that the model was trained on.
+    fn format_of_whole(&self, file: &str) -> Result<ImageFormat> {
         let [rows, columns] = self.grey(file)?;
         let [width, height] = [columns as u32, rows as u32];
         let (color, classes, test) = (Color::Grey, Vec::new(), TestPart::default());
-        ImageFormat { width, height, color, classes, test }.decode(file, bytes)
+        Ok(ImageFormat { width, height, color, classes, test })
     }
 
-    /// The digits in a picture, or the one, as images that the model was trained on.
-    fn digits(&self, file: &str, bytes: &[u8]) -> Result<Inputs> {
+    /// The frame of the digits that the model was trained on.
+    fn frame(&self, file: &str) -> Result<Frame> {
         let error = |problem: String| Err(Error::format(file, problem));
         // A model of arrays does not say how many columns their images had; square ones are told by their size.
         let side = self.features.isqrt();
@@ -209,20 +263,20 @@ impl Reading<'_> {
             None if is_square_array => side,
             _ => self.grey(file)?[0],
         };
-        let picture = images::decode_ink(file, bytes)?;
-        let frame = Frame::of_side(rows as u32);
-        if let Some(pixels) = handwriting::as_it_is(&picture, frame) {
+        Ok(Frame::of_side(rows as u32))
+    }
+
+    /// The digits in a picture, or the one, as images that the model was trained on.
+    fn digits(&self, file: &str, frame: Frame, picture: &GrayImage) -> Result<Inputs> {
+        if let Some(pixels) = handwriting::as_it_is(picture, frame) {
             return Ok(Inputs::of(vec![file.into()], pixels.into()));
         }
         let digits = match self.fit {
-            Fit::Digits => handwriting::digits(&picture, frame),
-            Fit::Digit | Fit::Whole => handwriting::digit(&picture, frame).into_iter().collect(),
+            Fit::Digits => handwriting::digits(picture, frame),
+            Fit::Digit | Fit::Whole => handwriting::digit(picture, frame).into_iter().collect(),
         };
         if digits.is_empty() {
-            return error(
-                "there is no digit to be seen: it is all of one shade, or what is there has more holes than an 8"
-                    .into(),
-            );
+            return Err(Error::format(file, NO_DIGIT));
         }
         let count = digits.len();
         let mut inputs = Inputs::of(vec![file.into(); count], Features::Bytes(Vec::new()));

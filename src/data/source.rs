@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::catalog;
 use super::predict_inputs::Reading;
 use super::preprocessing::{Preprocessing, TestPart};
-use super::{Data, Examples, TEST_STREAM, catalog, choose, csv, idx_dir, images, npy, test_part};
+use super::{Data, Examples, choose_test, csv, files, idx_dir, images, npy, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -24,7 +26,7 @@ impl Kind {
     /// Detects the kind of data that `spec` names.
     pub fn of(spec: &str) -> Self {
         let path = Path::new(spec);
-        if catalog::is_name(spec) {
+        if is_set(spec) {
             Self::Idx
         } else if is_table(path) {
             Self::Table
@@ -41,7 +43,7 @@ impl Kind {
 
     /// Returns true if `spec` is the name of a standard set and so not a path.
     pub fn is_set(spec: &str) -> bool {
-        catalog::is_name(spec)
+        is_set(spec)
     }
 
     /// Description for messages.
@@ -65,6 +67,17 @@ impl Kind {
     }
 }
 
+/// Returns true if `spec` is the name of a standard set. A page has no such names: all data there are files.
+fn is_set(spec: &str) -> bool {
+    #[cfg(not(target_arch = "wasm32"))]
+    return catalog::is_name(spec);
+    #[cfg(target_arch = "wasm32")]
+    {
+        let _ = spec;
+        false
+    }
+}
+
 /// File name extensions of tables, which `.gz` may follow.
 const TABLES: [&str; 6] = [".csv", ".tsv", ".tab", ".txt", ".data", ".dat"];
 
@@ -72,7 +85,7 @@ const TABLES: [&str; 6] = [".csv", ".tsv", ".tab", ".txt", ".data", ".dat"];
 fn is_table(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
-    TABLES.iter().any(|end| name.ends_with(end)) && !path.is_dir()
+    TABLES.iter().any(|end| name.ends_with(end)) && !files::is_dir(path)
 }
 
 /// Examples to evaluate a model on.
@@ -101,6 +114,20 @@ impl Part {
         match self {
             Self::Test => "test part",
             Self::All => "all examples",
+        }
+    }
+}
+
+/// Loads a folder of four IDX files.
+///
+/// # Errors
+/// [`Error::Format`] naming the folder that lacks one, or the file that is damaged; [`Error::Io`].
+pub fn load_idx(spec: &str) -> Result<Data> {
+    let path = Path::new(spec);
+    match files::is_dir(path) {
+        true => idx_dir::read_any(spec, &idx_dir::find(path)?),
+        false => {
+            Err(Error::format(spec, "it is no table, and neither a folder of pictures nor one of arrays or IDX files"))
         }
     }
 }
@@ -163,8 +190,11 @@ pub fn load_test(
             "`data` {spec}: the model was trained on these very examples: name others, or measure it on them with `all`"
         )));
     }
-    let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None, notices) };
-    let set_aside = choose(examples.len(), share, seed, TEST_STREAM).map(|chosen| {
+    if matches!(preprocessing.test(), TestPart::Path(_)) {
+        return measured(examples, Part::All, None, notices);
+    }
+    let chosen = choose_test(spec, preprocessing.test(), examples.labels().ok(), examples.len(), seed);
+    let set_aside = chosen.ok().flatten().map(|chosen| {
         let mut train = examples.clone();
         (train.take(&chosen), train.sha256())
     });
@@ -221,7 +251,7 @@ fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<(Exampl
 
 fn check_kind(spec: &str, preprocessing: &Preprocessing) -> Result<()> {
     let (given, wanted) = (Kind::of(spec), Kind::of_model(Some(preprocessing)));
-    if !catalog::is_name(spec) && !Path::new(spec).exists() {
+    if !is_set(spec) && !files::exists(Path::new(spec)) {
         return Err(Error::Invalid(format!("`data` {spec}: there is no such file or folder")));
     }
     if given != wanted {

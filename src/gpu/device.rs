@@ -13,8 +13,13 @@ use crate::backend::DeviceInfo;
 use crate::error::{Error, Result, printable};
 
 /// Advice for a machine without an adapter.
+#[cfg(not(target_arch = "wasm32"))]
 pub const REMEDY: &str = "install your GPU's Vulkan driver, or a software adapter (on Debian and Ubuntu: \
                       apt install mesa-vulkan-drivers libvulkan1)";
+/// Advice for a browser without one.
+#[cfg(target_arch = "wasm32")]
+pub const REMEDY: &str =
+    "this browser, or this computer's graphics driver, offers no WebGPU; the CPU computes here, too";
 
 /// Upper limit of the floating-point operations in the matrix products of one submission. Drivers reset a device that
 /// is busy with one submission for too long (Windows after 2 s, by default), and this much takes even a slow integrated
@@ -47,7 +52,10 @@ pub struct AdapterEntry {
 /// Lists the adapters of this machine, best first: discrete, integrated and virtual GPUs, others, software.
 pub async fn adapters() -> Vec<AdapterEntry> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
+        backends: wgpu::Backends::VULKAN
+            | wgpu::Backends::METAL
+            | wgpu::Backends::DX12
+            | wgpu::Backends::BROWSER_WEBGPU,
         flags: wgpu::InstanceFlags::empty().with_env(),
         // If the driver reports how much memory is free, an allocation that does not fit is refused instead of swapped.
         memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
@@ -74,7 +82,9 @@ pub async fn adapters() -> Vec<AdapterEntry> {
             wgpu::DeviceType::Other => "other",
         };
         let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
-        AdapterEntry { index, name: info.name, device_type, api: info.backend.to_string(), driver, adapter }
+        // A browser need not say what it has.
+        let name = if info.name.is_empty() { "WebGPU".into() } else { info.name };
+        AdapterEntry { index, name, device_type, api: info.backend.to_string(), driver, adapter }
     };
     adapters.into_iter().enumerate().map(entry).collect()
 }

@@ -1,5 +1,7 @@
 //! A headless Chromium, spoken to by its DevTools protocol over a pair of pipes.
 
+#![allow(dead_code)] // each test program uses its part
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +32,11 @@ pub struct Browser {
 
 impl Browser {
     pub fn open(chromium: &Path) -> Self {
+        Self::open_with(chromium, &[])
+    }
+
+    /// Opens a browser with further flags.
+    pub fn open_with(chromium: &Path, flags: &[&str]) -> Self {
         let profile = tempfile::tempdir().unwrap();
         // The protocol is spoken on descriptors 3 and 4, which a shell makes of the ordinary pipes.
         let mut process = Command::new("sh")
@@ -38,6 +45,7 @@ impl Browser {
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"])
             .args(["--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            .args(flags)
             .arg("about:blank")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -104,6 +112,11 @@ impl Browser {
         }
         // Whatever is late comes before the answer to this.
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))");
+        self.events.drain(..).collect()
+    }
+
+    /// Takes the events that came since it was called last.
+    pub fn events(&mut self) -> Vec<Value> {
         self.events.drain(..).collect()
     }
 

@@ -1225,6 +1225,38 @@ mod tests {
     }
 
     #[test]
+    fn the_page_in_a_browser_tab_has_the_same_words_where_it_says_the_same() {
+        let page = include_str!("../../web/index.html");
+        for text in [Text(Language::En), Text(Language::Zh)] {
+            let headings = [
+                text.title(),
+                text.houses_title(),
+                text.classes_title(),
+                text.samples_title(),
+                text.softmax_title(),
+                text.two_title(),
+                text.fits_title(),
+                text.digits_title(),
+                text.step_title(),
+            ];
+            let paragraphs = [
+                text.steps_of_training(),
+                text.houses_why(),
+                text.classes_why(),
+                text.classes_one_hot(),
+                text.samples_why(),
+                text.softmax_why(),
+                text.two_why(),
+            ];
+            let paragraphs = paragraphs.into_iter().map(Markup::into_string);
+            for words in headings.map(String::from).into_iter().chain(paragraphs) {
+                let whole = format!("<span lang=\"{}\">{words}</span>", text.lang());
+                assert!(page.contains(&whole), "src/web/index.html lacks {whole}");
+            }
+        }
+    }
+
+    #[test]
     fn printed_arithmetic_is_true_as_printed() {
         assert_eq!(logarithm(0.0021785, 6.12911, 2), "−ln\u{a0}0.00218 = 6.13");
         assert_eq!(logarithm(0.8788782, 0.129109, 2), "−ln\u{a0}0.8789 = 0.13");

@@ -94,12 +94,14 @@ fn computed(
 fn joined(parts: Vec<Features>) -> Features {
     let (mut bytes, mut floats) = (Vec::new(), Vec::new());
     for part in parts {
-        match part {
+        match part.into_memory() {
             // The first part is kept as it is: most batches have no other.
             Features::Bytes(part) if bytes.is_empty() => bytes = part,
             Features::Floats(part) if floats.is_empty() => floats = part,
             Features::Bytes(part) => bytes.extend(part),
             Features::Floats(part) => floats.extend(part),
+            // A body is in memory.
+            Features::Stored(_) => {}
         }
     }
     if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) }
