@@ -452,7 +452,7 @@ fn the_workbench_trains_pauses_draws_saves_and_goes_on() {
     // One step, train, pause, go on, to the end.
     tab.click("#one-step-button");
     tab.wait(&format!("{progress}.startsWith('Paused: step 1 of ')"));
-    tab.choose("[name=epochs]", "300");
+    tab.choose("[name=epochs]", "20000");
     tab.click("#train");
     tab.wait(&format!("{progress}.startsWith('Training')"));
     assert_eq!(tab.text("#train"), "Pause");

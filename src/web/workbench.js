@@ -254,8 +254,8 @@ export function startWorkbench(adapter) {
     if (!checkForm()) return;
     if (isRunning()) {
       await Promise.all(lanes().map(async lane => {
-        lane.isRunning = false;
         const rest = await lane.worker.call('run.pause');
+        lane.isRunning = false;
         if (rest) lane.take(rest);
       }));
       show();
