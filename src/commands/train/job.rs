@@ -15,6 +15,7 @@ use softstep::gpu::Gpu;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::range_test::RangeTest;
+use softstep::ranks::Ranks;
 use softstep::trainer::{self, Best, Event, Keep, Position, RunOptions, Summary, TrainingConfig};
 use softstep::{Error, checkpoint};
 
@@ -46,6 +47,8 @@ pub struct Job<'a> {
     pub range_test: Option<RangeTest>,
     /// Device to destroy at a step, for tests.
     pub losing: Option<(Gpu, usize)>,
+    /// The ranks that train the model together.
+    pub ranks: &'a dyn Ranks,
     /// Start time of the program, or of the run beside others.
     pub started: Instant,
     /// The run's place among others; `None` for a run alone, which prints its progress and results.
@@ -134,6 +137,28 @@ impl Job<'_> {
         }
     }
 
+    /// Trains as a rank that is not the first: it computes, and neither writes nor prints.
+    pub async fn follow<B: Backend>(&self, mut backend: B, stopped: Option<Stopped>) -> Result<ExitCode> {
+        let Self { prepared: Prepared { data, validation, .. }, config, .. } = *self;
+        let validation = validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
+        let test = backend.upload(&data.test)?;
+        let stop = stop_on_signals()?;
+        let (mut from, mut best) = (Position::START, None);
+        if let Some(stopped) = stopped {
+            backend.restore(&stopped.state)?;
+            (from, best) = (stopped.metadata.position, stopped.state.best);
+        }
+        let options = RunOptions { from, best: best.as_ref(), checkpoint_every: None, stop: &stop };
+        let examples = data.train.len();
+        trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &options, |_| Ok(())).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// True if no other rank has a part in the steps of the backend.
+    fn is_alone(&self) -> bool {
+        self.ranks.size() == 1
+    }
+
     /// Creates the run folder, or resumes the run of a folder with the state of its checkpoint.
     fn start<B: Backend>(&self, backend: &mut B, stopped: Option<Stopped>, info: &DeviceInfo) -> Result<Start> {
         let Some(stopped) = stopped else {
@@ -218,6 +243,8 @@ impl Job<'_> {
         results.test = Some(self.examine(backend, config, data, summary).await);
         let ended = findings::Ended { args, config, data, summary, first_loss };
         results.files = digests(folder.path());
+        // The other ranks have left: no step can be tried.
+        let start = start.filter(|_| self.is_alone());
         results.findings = ended.findings(backend, start.as_ref()).await;
         let page = self.write_page(&folder, &results);
         progress.done(summary, &folder.model(), page.as_deref(), parameters_sha256);
@@ -252,7 +279,8 @@ impl Job<'_> {
             let _ = folder.flush();
         }
         results.outcome = Outcome::Failed(with_flags(&error.to_string()));
-        let rate = match start.as_ref().filter(|_| is_divergence(&error)) {
+        let problem = error.to_string();
+        let rate = match start.as_ref().filter(|_| is_divergence(&error) && self.is_alone()) {
             Some(start) => findings::tried_rate(backend, self.config, examples, start).await,
             None => None,
         };
@@ -269,6 +297,7 @@ impl Job<'_> {
         if !is_disk && !has_ended {
             self.write_page(&folder, &results);
         }
+        self.ranks.fail(&problem);
         ExitCode::FAILURE
     }
 
@@ -450,7 +479,9 @@ fn way_out(
                 Error::Format { .. } => {
                     (format!("{last}; once the data are as they were, go on with:"), Some(resume_command(&path, args)))
                 }
-                Error::Io { .. } => (format!("{last}; go on with:"), Some(resume_command(&path, args))),
+                Error::Io { .. } | Error::Rank { .. } => {
+                    (format!("{last}; go on with:"), Some(resume_command(&path, args)))
+                }
                 // A run that does not fit will not fit again.
                 _ => (last, None),
             }

@@ -186,6 +186,10 @@ pub struct TrainArgs {
     /// the lowest validation loss, and the others that of the first run
     #[arg(long, value_enum, help_heading = "Training")]
     keep: Option<KeepChoice>,
+    /// Cut each batch into so many shards, a power of two, and add their gradients in a tree: what `mpirun` shares among
+    /// processes, to the same bits with any number of them
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Expert")]
+    shards: usize,
     /// Delivery of the losses from the GPU
     #[arg(long, value_enum, default_value = "pipelined", help_heading = "Expert")]
     pub readback: ReadbackChoice,
@@ -468,6 +472,7 @@ impl TrainArgs {
             .label_smoothing(self.label_smoothing)
             .class_weights(self.class_weights.clone())
             .patience(self.patience)
+            .shards(self.shards)
             .keep(match self.keep {
                 Some(KeepChoice::Last) => Keep::Last,
                 Some(KeepChoice::Best) => Keep::Best,

@@ -189,7 +189,7 @@ fn train_or_resume(run: &Repeat, place: &Place, beside: &Beside<'_>) -> Result<E
     let has_checkpoint = run.folder.is_dir() && !checkpoints(&run.folder)?.is_empty();
     if !has_checkpoint {
         let device = Some(place.device.clone());
-        return pollster::block_on(super::train(&run.args, device, Some(beside), started));
+        return pollster::block_on(super::train_beside(&run.args, device, beside, started));
     }
     if is_complete(&run.folder) {
         return Ok(ExitCode::SUCCESS);
@@ -198,7 +198,7 @@ fn train_or_resume(run: &Repeat, place: &Place, beside: &Beside<'_>) -> Result<E
     let others = run.args.options.iter().filter(|(field, _)| ["data", "data_dir", "verify"].contains(&field.as_str()));
     let arguments: Vec<String> = others.map(|(_, argument)| argument.clone()).collect();
     let args = single(&arguments, &[resume], &[])?;
-    pollster::block_on(super::train(&args, None, Some(beside), started))
+    pollster::block_on(super::train_beside(&args, None, beside, started))
 }
 
 /// Progress of the runs: a bar, and a line for each run that has ended.
