@@ -108,7 +108,8 @@ impl Job<'_> {
         let trained = if has_ended {
             conclude(&mut backend, &recorder.metadata, validation.as_ref(), &test, best, &out).await.map(Some)
         } else {
-            let options = RunOptions { from, best: best.as_ref(), checkpoint_every, stop: &stop };
+            let weights = trainer::example_weights(&data.train, &prepared.class_weights)?;
+            let options = RunOptions { from, best: best.as_ref(), checkpoint_every, stop: &stop, weights: &weights };
             let observe = |event: Event<'_>| recorder.observe(event);
             trainer::train(&mut backend, config, data.train.len(), validation.as_ref(), &test, &options, observe).await
         };
