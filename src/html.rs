@@ -17,6 +17,15 @@ pub const MARK: &str = "<meta name=\"generator\" content=\"softstep";
 
 /// Renders a whole page in the language `lang` (`en`, `zh`). `body` begins with its `h1`.
 pub fn document(title: &str, lang: &str, body: &Markup) -> String {
+    whole_page(title, lang, None, body)
+}
+
+/// Renders a whole page as [`document`] does, which loads itself anew every so many seconds.
+pub fn refreshing_document(title: &str, lang: &str, seconds: u32, body: &Markup) -> String {
+    whole_page(title, lang, Some(seconds), body)
+}
+
+fn whole_page(title: &str, lang: &str, refresh: Option<u32>, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang=(lang) {
@@ -24,6 +33,7 @@ pub fn document(title: &str, lang: &str, body: &Markup) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
+                @if let Some(seconds) = refresh { meta http-equiv="refresh" content=(seconds); }
                 meta name="generator" content=(concat!("softstep ", env!("CARGO_PKG_VERSION")));
                 // The policy makes browsers refuse every external resource: the page needs none.
                 meta http-equiv="Content-Security-Policy"

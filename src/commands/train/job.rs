@@ -201,7 +201,7 @@ impl Job<'_> {
         progress.profile(results.profile.as_ref());
         progress.verification(backend.verification(), summary.steps - progress.resumed_from());
         results.parameters_sha256 = Some(parameters_sha256.clone());
-        results.test = Some(examine(backend, config, data, summary).await);
+        results.test = Some(examine(backend, config, self.prepared, summary).await);
         let ended = findings::Ended { args, config, data, summary, first_loss };
         results.files = digests(folder.path());
         results.findings = ended.findings(backend, start.as_ref()).await;
@@ -441,13 +441,26 @@ async fn conclude<B: Backend>(
 async fn examine<B: Backend>(
     backend: &mut B,
     config: &TrainingConfig,
-    data: &Data,
+    prepared: &Prepared,
     summary: &Summary,
 ) -> ErrorAnalysis {
+    let Prepared { data, validation, .. } = prepared;
     let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
     let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
     if let Err(error) = tested.examine(backend, data, &summary.test).await {
         terminal::notice(&format!("the report will show no mistakes: {error}"));
+    }
+    let measured = tested.measure(backend, data, validation.as_ref(), &summary.test, config.loss).await;
+    let attributed = match measured {
+        Ok(()) => tested.attribute(backend, data, config.loss).await,
+        Err(error) => Err(error),
+    };
+    let weighed = match attributed {
+        Ok(()) => tested.weigh(backend, data, config.seed).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = weighed {
+        terminal::notice(&format!("the report will not show all that it could: {error}"));
     }
     tested
 }
