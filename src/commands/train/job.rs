@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use softstep::backend::{Backend, DeviceInfo, Evaluation};
@@ -104,6 +104,7 @@ impl Job<'_> {
             parameters_sha256,
             first_loss: None,
             last_test: None,
+            next_page: None,
         };
         let trained = if has_ended {
             conclude(&mut backend, &recorder.metadata, validation.as_ref(), &test, best, &out).await.map(Some)
@@ -278,7 +279,14 @@ struct Recorder<'a> {
     first_loss: Option<f64>,
     /// Last epoch with a test, and its evaluation.
     last_test: Option<(usize, Evaluation)>,
+    /// Earliest time of the next page of the run in progress; `None` before the first.
+    next_page: Option<Instant>,
 }
+
+/// Least time between two pages of a run in progress.
+const PAGE_INTERVAL: Duration = Duration::from_secs(4);
+/// Least time between two pages, in times that it takes to write one.
+const PAGE_SHARE: u32 = 50;
 
 impl Recorder<'_> {
     fn observe(&mut self, event: Event<'_>) -> softstep::Result<()> {
@@ -302,7 +310,28 @@ impl Recorder<'_> {
             Event::EpochStarted { .. } | Event::EpochTrained { .. } | Event::Checkpoint { .. } => {}
         }
         self.progress.show(event);
+        if let Event::Checkpoint { position, .. } = event
+            && position.steps == 0
+            && position != Position::START
+            && !self.config.ended(&position)
+        {
+            self.write_live_page();
+        }
         Ok(())
+    }
+
+    /// Writes the page of the run so far, unless that was just done.
+    fn write_live_page(&mut self) {
+        let is_early = self.next_page.is_some_and(|next| Instant::now() < next);
+        if is_early || self.folder.saved().is_none() {
+            return;
+        }
+        let started = Instant::now();
+        // A page that cannot be written is no reason to stop; the one at the end says why.
+        if let Err(error) = page::write_live(self.folder.path()) {
+            log::info!("no page of the run in progress: {error:#}");
+        }
+        self.next_page = Some(Instant::now() + PAGE_INTERVAL.max(PAGE_SHARE * started.elapsed()));
     }
 
     /// Saves a checkpoint.
