@@ -66,6 +66,7 @@ fn steps(criterion: &mut Criterion) {
                 objective: Objective::default(),
                 seed: 0,
                 augmentation: None,
+                shards: 1,
             };
             group.throughput(Throughput::Elements(Plan::new(&parameters.architecture).step_operations(batch_size)));
             let mut first_losses = Vec::new();

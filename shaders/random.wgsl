@@ -16,7 +16,7 @@ fn mix_bits(word: u32) -> u32 {
 
 // Key of a row of the batch in a stream.
 fn row_key(stream: u32, row: u32) -> u32 {
-    return mix_bits(mix_bits(step.key + stream) + row);
+    return mix_bits(mix_bits(step.key + stream) + step.batch_row + row);
 }
 
 fn random_word(key: u32, element: u32) -> u32 {

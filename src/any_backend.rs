@@ -1,5 +1,7 @@
 //! [`Device`], the choice between a GPU and the CPU, and [`AnyBackend`], a model on either of them.
 
+use std::sync::Arc;
+
 use crate::backend::{Backend, DeviceInfo, Evaluation, Inference, KernelTime, Step, Training};
 use crate::cpu::{self, CpuBackend, CpuModel};
 use crate::data::Examples;
@@ -8,6 +10,7 @@ use crate::gpu::{self, AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
 use crate::loss::Loss;
 use crate::model::Parameters;
 use crate::optimizer::TrainingState;
+use crate::ranks::Ranks;
 
 /// A device to train and to predict on.
 #[derive(Clone)]
@@ -60,6 +63,11 @@ impl Device {
             Self::Gpu(gpu) => gpu.info().clone(),
             Self::Cpu => cpu::device_info(),
         }
+    }
+
+    /// The device and queue of wgpu that softstep computes on, for kernels of one's own; `None` for the CPU.
+    pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
+        self.gpu().map(|gpu| (&gpu.device, &gpu.queue))
     }
 
     /// Returns the GPU; `None` for the CPU.
@@ -120,6 +128,17 @@ pub enum AnyBackend {
 }
 
 impl AnyBackend {
+    /// Shares the shards of every batch among these ranks.
+    ///
+    /// # Errors
+    /// [`Invalid`](Error::Invalid) unless the number of ranks is a power of two, and there is a shard for each.
+    pub fn with_ranks(self, ranks: Arc<dyn Ranks>) -> Result<Self> {
+        Ok(match self {
+            Self::Gpu(backend) => Self::Gpu(Box::new(backend.with_ranks(ranks)?)),
+            Self::Cpu(backend) => Self::Cpu(Box::new(backend.with_ranks(ranks)?)),
+        })
+    }
+
     /// Turns on [`profile`](Backend::profile).
     ///
     /// # Errors
@@ -220,6 +239,10 @@ impl Backend for AnyBackend {
         delegate!(self, backend => backend.restore(state))
     }
 
+    fn any(&self, flag: bool) -> Result<bool> {
+        delegate!(self, backend => backend.any(flag))
+    }
+
     fn profile(&self) -> &[KernelTime] {
         delegate!(self, backend => backend.profile())
     }
@@ -257,6 +280,7 @@ mod tests {
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         pollster::block_on(async {
             let gpu = Gpu::open(&AdapterChoice::Auto).await.unwrap();

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::loss::Objective;
 use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
+use crate::shards::MOST_SHARDS;
 use crate::verify::Verification;
 
 /// Everything that a backend needs for training, except the initial parameters.
@@ -28,6 +29,9 @@ pub struct Training<'a> {
     pub seed: u64,
     /// Random augmentation of the images of a batch, before the model reads them.
     pub augmentation: Option<Augmentation>,
+    /// Number of shards that the rows of a batch are cut into, a power of two: gradients are summed over each, and then in a
+    /// binary tree. The [`ranks`](crate::ranks) of a run share them; 1 for batches that are not cut.
+    pub shards: usize,
 }
 
 impl Training<'_> {
@@ -39,6 +43,7 @@ impl Training<'_> {
         if let Some(norm) = self.clip_norm.filter(|norm| !(*norm > 0.0 && norm.is_finite())) {
             return Err(Error::Invalid(format!("`clip_norm` {norm}: must be above 0 and finite")));
         }
+        check_shards(self.shards)?;
         self.optimizer.check()?;
         check_fit(parameters.features(), parameters.outputs(), self.objective.loss, self.examples)?;
         self.objective.check(self.examples)?;
@@ -49,6 +54,14 @@ impl Training<'_> {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+/// Checks a number of shards.
+pub(crate) fn check_shards(shards: usize) -> Result<()> {
+    match shards.is_power_of_two() && shards <= MOST_SHARDS {
+        true => Ok(()),
+        false => Err(Error::Invalid(format!("`shards` {shards}: must be a power of two, at most {MOST_SHARDS}"))),
     }
 }
 
@@ -209,6 +222,14 @@ pub trait Backend: Inference {
     /// # Errors
     /// [`Invalid`](crate::Error::Invalid) if the state belongs to another model or optimizer.
     fn restore(&mut self, state: &TrainingState) -> Result<()>;
+
+    /// Returns true if the flag is set, or on any other rank that trains the same model.
+    ///
+    /// # Errors
+    /// [`Rank`](crate::Error::Rank) if another rank has failed.
+    fn any(&self, flag: bool) -> Result<bool> {
+        Ok(flag)
+    }
 
     /// Accumulated time of each kernel of a training step, in dispatch order; empty if the backend does not measure it.
     fn profile(&self) -> &[KernelTime] {

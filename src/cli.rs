@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    adapters, bench, doctor, eval, explain, export, import, inspect, predict, report, reproduce, train,
+    adapters, bench, completions, doctor, eval, explain, export, import, inspect, man, predict, report, reproduce,
+    serve, sweep, train,
 };
 use crate::flags::with_flags;
 use crate::options::{self, Problem};
@@ -51,6 +52,9 @@ pub enum Command {
     /// Train a model
     #[command(after_long_help = train::options::HELP)]
     Train(Box<train::options::TrainArgs>),
+    /// Train with many settings and show which are best
+    #[command(after_long_help = sweep::HELP)]
+    Sweep(Box<sweep::SweepArgs>),
     /// Measure a trained model on a test set
     #[command(after_long_help = eval::HELP, visible_aliases = ["test", "val", "evaluate"])]
     Eval(eval::EvalArgs),
@@ -63,6 +67,9 @@ pub enum Command {
     /// Make a model of weights that PyTorch or Keras trained
     #[command(after_long_help = import::HELP)]
     Import(Box<import::ImportArgs>),
+    /// Predict for other programs and people, over HTTP
+    #[command(after_long_help = serve::HELP)]
+    Serve(serve::ServeArgs),
     /// Write the page of a run, or a page that compares several
     #[command(after_long_help = report::HELP)]
     Report(report::ReportArgs),
@@ -83,6 +90,11 @@ pub enum Command {
     /// Write a page that explains softmax, with experiments run on this machine
     #[command(after_long_help = explain::HELP)]
     Explain(explain::ExplainArgs),
+    /// Print the completions of a shell
+    #[command(after_long_help = completions::HELP)]
+    Completions(completions::CompletionsArgs),
+    /// Write man pages
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -93,13 +105,21 @@ impl Command {
     fn check(&self) -> Result<(), Problem> {
         match self {
             Self::Train(args) => args.check(),
+            Self::Sweep(args) => args.check(),
             Self::Eval(args) => args.device.check(),
             Self::Predict(args) => args.device.check(),
+            Self::Serve(args) => args.device.check(),
             Self::Explain(args) => args.device.check(),
             Self::Reproduce(args) => args.run.check(),
             Self::Inspect(args) => args.run.check(),
             Self::Bench(args) => args.check(),
-            Self::Report(_) | Self::Adapters(_) | Self::Doctor(_) | Self::Export(_) | Self::Import(_) => Ok(()),
+            Self::Report(_)
+            | Self::Adapters(_)
+            | Self::Doctor(_)
+            | Self::Export(_)
+            | Self::Import(_)
+            | Self::Completions(_)
+            | Self::Man(_) => Ok(()),
         }
     }
 }
@@ -115,6 +135,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
     match (&mut cli.command, Cli::command().find_subcommand(name)) {
         (Command::Train(args), Some(train)) => args.set_given(train, matches, &arguments[1..]),
+        (Command::Sweep(args), Some(sweep)) => args.options = options::in_one_form(sweep, matches),
         (Command::Import(args), Some(import)) => args.given = options::given(import, matches),
         _ => {}
     }

@@ -17,15 +17,18 @@ mod update;
 mod workers;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::augmentation::Augmentation;
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, Step, Training};
 use crate::data::{Examples, Targets};
 use crate::error::Result;
-use crate::loss::{Link, Loss, Objective, of_two_classes, softmax_f32};
+use crate::loss::{BatchSize, Link, Loss, Objective, of_two_classes, softmax_f32};
 use crate::model::{Parameters, Weights};
 use crate::optimizer::TrainingState;
 use crate::plan::Plan;
+use crate::ranks::Ranks;
+use crate::shards::Sharding;
 use loss::{argmax, loss_and_gradient};
 use network::{Mode, Network};
 use update::Updater;
@@ -51,6 +54,7 @@ pub struct CpuBackend {
     /// `[classes]`, or empty where all are 1.
     class_weights: Vec<f32>,
     updater: Updater,
+    sharding: Sharding,
     seed: u64,
     augmentation: Option<Augmentation>,
 }
@@ -95,10 +99,11 @@ impl CpuModel {
             let workers = Workers::new(network.forward_operations(rows));
             workers.run(|| {
                 network.gather(workers, Mode::Evaluation, set, rows, |row| first + row);
-                network.forward(workers, Mode::Evaluation, rows);
-            });
+                network.forward(workers, Mode::Evaluation, rows)
+            })?;
             visit(network.logits(rows), first..first + rows);
         }
+        set.check_read()?;
         Ok(())
     }
 }
@@ -115,6 +120,7 @@ impl CpuBackend {
         let model = CpuModel::with_rows(parameters, training.objective.loss, batch_size)?;
         training.check(parameters)?;
         let plan = Plan::new(&parameters.architecture);
+        let sharding = Sharding::new(training.shards, training.batch_size);
         Ok(Self {
             model,
             examples: training.examples.clone(),
@@ -122,10 +128,25 @@ impl CpuBackend {
             order: Vec::new(),
             label_smoothing: training.objective.label_smoothing,
             class_weights: training.objective.class_weights.to_vec(),
-            updater: Updater::new(training.optimizer, training.clip_norm, &plan, &parameters.layers),
+            updater: Updater::new(
+                training.optimizer,
+                training.clip_norm,
+                !sharding.is_whole(),
+                &plan,
+                &parameters.layers,
+            ),
+            sharding,
             seed: training.seed,
             augmentation: training.augmentation,
         })
+    }
+
+    /// Shares the shards of every batch among these ranks.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) unless the number of ranks is a power of two, and there is a shard for each.
+    pub fn with_ranks(self, ranks: Arc<dyn Ranks>) -> Result<Self> {
+        Ok(Self { sharding: self.sharding.with_ranks(ranks)?, ..self })
     }
 }
 
@@ -158,7 +179,8 @@ impl Inference for CpuModel {
                 _ => predictions.extend(values.chunks_exact(outputs).map(argmax)),
             }
             let example = |row| rows.start + row;
-            loss += loss_and_gradient(arch, &objective, values, outputs, &set.targets, example);
+            let part = BatchSize { rows: rows.len(), weight: rows.len() as f64 };
+            loss += loss_and_gradient(arch, &objective, values, outputs, &set.targets, part, example);
         })?;
         let loss = loss / set.len() as f64;
         match (&*set.targets, set.variance()) {
@@ -216,26 +238,49 @@ impl Backend for CpuBackend {
     async fn step(&mut self, step: Step, losses: &mut Vec<f32>) -> Result<()> {
         self.epoch.check(step)?;
         let Step { first, batch, learning_rate } = step;
-        let Self { model, examples, order, updater, seed, augmentation, .. } = self;
+        let Self { model, examples, order, updater, sharding, seed, augmentation, .. } = self;
         let network = &mut model.network;
         updater.updates += 1;
         let order = &order[first..first + batch];
+        let cut = sharding.cut(batch);
+        let own = &order[cut.rows()];
+        let rows = own.len();
         let objective =
             Objective { loss: model.loss, label_smoothing: self.label_smoothing, class_weights: &self.class_weights };
         // As many operations again for the gradients of the weights, and almost as many for those of the inputs.
-        let workers = Workers::new(3 * network.forward_operations(batch));
-        let mode = Mode::Training { seed: *seed, step: updater.updates, augmentation: augmentation.as_ref() };
+        let workers = Workers::new(3 * network.forward_operations(rows));
+        let mode = Mode::Training { seed: *seed, step: updater.updates, augmentation: augmentation.as_ref(), cut };
+        let statistics = network.parameters.statistics.clone();
         let loss = workers.run(|| {
-            let example = |row: usize| order[row] as usize;
-            network.gather(workers, mode, examples, batch, example);
-            network.forward(workers, mode, batch);
-            let (outputs, targets) = (network.outputs(), &examples.targets);
-            let logits = network.logits(batch);
-            let loss = loss_and_gradient(workers.arch, &objective, logits, outputs, targets, example) / batch as f64;
-            network.backward(workers, mode, batch, updater, learning_rate);
-            loss as f32
+            if rows > 0 {
+                network.gather(workers, mode, examples, rows, |row| own[row] as usize);
+            }
+            // Nothing is learned from a row that could not be read.
+            examples.check_read()?;
+            network.forward(workers, mode, rows)?;
+            let (outputs, targets) = (network.outputs(), &*examples.targets);
+            let size = objective.batch_size(batch, |row| targets.target(order[row] as usize, outputs));
+            let logits = network.logits(rows);
+            let shards: Vec<_> = cut.own().collect();
+            let mut loss = [0.0];
+            cut.sum(&mut loss, &mut Vec::new(), |shard, loss| {
+                let rows = shards[shard].clone();
+                let example = |row: usize| own[rows.start + row] as usize;
+                let logits = &mut logits[rows.start * outputs..rows.end * outputs];
+                loss[0] = loss_and_gradient(workers.arch, &objective, logits, outputs, targets, size, example);
+            })?;
+            network.backward(workers, mode, cut, updater, learning_rate)?;
+            Ok((loss[0] / batch as f64) as f32)
         });
-        losses.push(loss);
+        match loss {
+            Ok(loss) => losses.push(loss),
+            Err(error) => {
+                // No weight is updated before the last sum over the ranks: the step has not been.
+                updater.updates -= 1;
+                network.parameters.statistics.clone_from(&statistics);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -255,6 +300,10 @@ impl Backend for CpuBackend {
         let Updater { optimizer, ref moments, updates, .. } = self.updater;
         let moments = moments[..optimizer.moments()].iter().map(|moment| like_parameters(moment)).collect();
         Ok(TrainingState { parameters: parameters.clone(), moments, best: None, updates })
+    }
+
+    fn any(&self, flag: bool) -> Result<bool> {
+        self.sharding.ranks().any(flag)
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use softstep::any_backend::Device;
-use softstep::gpu::{AdapterChoice, Gpu};
+use softstep::gpu::{AdapterChoice, AdapterEntry, Gpu, adapters};
 use softstep::{Error, data};
 
 use crate::options::{BackendChoice, DeviceArgs};
@@ -22,6 +22,24 @@ pub async fn open_device(args: &DeviceArgs) -> Result<Device> {
         (BackendChoice::Gpu, None) => Gpu::open(&AdapterChoice::Auto).await?,
     };
     prepared(gpu).map(Device::Gpu)
+}
+
+/// Spreads the ranks of a node over its adapters: of those that the arguments allow, number `local` of the node takes number
+/// `local`, and again from the first.
+pub async fn for_rank(args: &DeviceArgs, local: usize) -> DeviceArgs {
+    let is_number = args.adapter.as_ref().is_some_and(|name| name.parse::<usize>().is_ok());
+    if args.backend == BackendChoice::Cpu || is_number {
+        return args.clone();
+    }
+    let is_allowed = |adapter: &AdapterEntry| match &args.adapter {
+        Some(name) => adapter.name.to_lowercase().contains(&name.to_lowercase()),
+        None => adapter.device_type != "software",
+    };
+    let adapters: Vec<AdapterEntry> = adapters().await.into_iter().filter(is_allowed).collect();
+    match adapters.get(local % adapters.len().max(1)) {
+        Some(adapter) => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(adapter.index.to_string()) },
+        None => args.clone(),
+    }
 }
 
 /// Opens the named adapter, or the first of any kind; `None` if there is none, with a notice.

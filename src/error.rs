@@ -94,6 +94,15 @@ pub enum Error {
         seconds: f64,
     },
 
+    /// Another rank has failed, or does not answer.
+    #[error("rank {rank}: {problem}")]
+    Rank {
+        /// The rank, from 0.
+        rank: usize,
+        /// The problem of that rank.
+        problem: String,
+    },
+
     /// A training step differs from the verification on the CPU.
     #[error(
         "step {step} is wrong on adapter {adapter}: {deviation}. The device, its driver or a kernel computes wrong \

@@ -9,7 +9,7 @@ const FLAGS: [(&str, &str); 4] = [
 ];
 
 /// Settings whose flag is their name with dashes, as messages of the library name them.
-const SETTINGS: [&str; 34] = [
+const SETTINGS: [&str; 35] = [
     "adapter",
     "all",
     "augment",
@@ -37,6 +37,7 @@ const SETTINGS: [&str; 34] = [
     "no_header",
     "patience",
     "profile",
+    "shards",
     "strict",
     "target",
     "task",

@@ -17,6 +17,7 @@ pub mod tensor;
 mod uniforms;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use device::{AdapterChoice, AdapterEntry, BufferLabel, Gpu, REMEDY, adapters};
 
@@ -24,19 +25,21 @@ use data_set::{DataSet, EXAMPLES};
 use kernel::{Kernel, StepUniformBuffer, StepUniforms};
 use kernels::{LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
-use network::{Network, TrainingParts};
+use network::{Network, TrainingParts, TrainingStep};
 use profile::Profiler;
-use readback::{Ring, poll, read_buffer};
+use readback::{Ring, poll, read_buffer, read_buffers};
 
 pub use crate::backend::Readback;
 
-use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, KernelTime, Step, Training};
+use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, KernelTime, Step, Training, check_shards};
 use crate::data::{self, Examples};
 use crate::error::{Error, Result};
 use crate::loss::{Link, Loss, Objective, of_two_classes};
 use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
 use crate::random::step_key;
+use crate::ranks::{Ranks, partners};
+use crate::shards::Sharding;
 
 /// A data set on the device, and the kernels that read it in evaluation.
 pub struct Set {
@@ -71,9 +74,13 @@ pub struct GpuBackend {
     seed: u64,
     /// Steps since the start of training, those that are pending included.
     updates: u64,
-    /// The dispatches of a step, in order.
-    kernels: Vec<Kernel>,
-    /// Steps of the next submission.
+    /// The kernels of a step.
+    training_step: TrainingStep,
+    /// The cut of every batch.
+    sharding: Sharding,
+    /// Set when a step failed in which other ranks had a part: nobody knows how far it went.
+    is_broken: bool,
+    /// Steps of the next submission, with a record for each shard of this rank.
     pending: Vec<StepUniforms>,
     /// Range of each pending step's batch in the epoch's shuffled indices.
     batches: Vec<Range<usize>>,
@@ -130,24 +137,25 @@ impl GpuModel {
         data: &DataSet,
         moments: &[Vec<Matrix>; 2],
         ring: &Ring,
-    ) -> Result<Vec<Kernel>> {
+    ) -> Result<TrainingStep> {
         let (gpu, objective) = (&self.gpu, &training.objective);
         let class_weights = class_weights(gpu, objective, training.examples.outputs)?;
         let kind = LossKind::of(objective, &training.examples.targets);
         let parts = TrainingParts {
             data,
-            batch_size: training.batch_size,
+            batch_size: ring.sharding.rows(),
             optimizer: &training.optimizer,
             moments,
             clip_norm: training.clip_norm,
+            sharding: &ring.sharding,
             augmentation: training.augmentation.as_ref(),
             targets: Targets { order: &data.order, labels: &data.targets, losses: &ring.losses },
             loss: LossKernel::new(kind, objective.label_smoothing, &class_weights),
         };
-        let kernels = self.network.training_step(gpu, steps, &parts)?;
-        check_grids(gpu, &kernels, training.batch_size)?;
-        kernel::compile(gpu, &kernels);
-        Ok(kernels)
+        let step = self.network.training_step(gpu, steps, &parts)?;
+        check_grids(gpu, step.all(), ring.sharding.rows())?;
+        kernel::compile(gpu, step.all());
+        Ok(step)
     }
 
     /// Rows of a chunk in evaluation; whole blocks of 4.
@@ -162,7 +170,7 @@ impl GpuModel {
         let rows = self.rows_at_once();
         for first in (0..set.data.count).step_by(rows) {
             let batch = rows.min(set.data.count - first);
-            set.data.upload_batches(&self.gpu, std::slice::from_ref(&(first..first + batch)));
+            set.data.upload_batches(&self.gpu, std::slice::from_ref(&(first..first + batch)))?;
             let record = StepUniforms {
                 first_block: set.data.first_block(first, 0),
                 batch: batch as u32,
@@ -187,6 +195,16 @@ impl GpuModel {
     }
 }
 
+/// Part of a training step to record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Whole,
+    /// Up to the sums of gradients over the shards of this rank.
+    Sums,
+    /// The updates by the sums over all ranks.
+    Updates,
+}
+
 /// Last kernel of a chunk in evaluation and prediction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
@@ -203,22 +221,31 @@ impl GpuBackend {
     /// [`Error::Invalid`] if data, model and settings do not fit together, or something is larger than the adapter
     /// allows; [`Error::Gpu`] for what the device reports.
     pub async fn new(gpu: &Gpu, parameters: &Parameters, training: &Training<'_>, readback: Readback) -> Result<Self> {
-        let model = GpuModel::with_batches(gpu, parameters, training.objective.loss, Some(training.batch_size))?;
+        check_shards(training.shards)?;
+        let sharding = Sharding::new(training.shards, training.batch_size);
+        let model = GpuModel::with_batches(gpu, parameters, training.objective.loss, Some(sharding.rows()))?;
         training.check(parameters)?;
+        if !sharding.is_whole() && !parameters.statistics.is_empty() {
+            return Err(Error::Invalid(format!(
+                "`shards` {}: batch normalisation needs the statistics of the whole batch, which only the CPU shares among \
+                 shards; use `Device::cpu()`, or layers without batch normalisation",
+                training.shards
+            )));
+        }
         let batch_size = training.batch_size;
         let (steps_per_submission, slots) = readback.depth();
         let operations = model.network.plan.step_operations(batch_size).max(1);
         let steps_per_submission =
             (gpu.submission_operations / operations).clamp(1, steps_per_submission as u64) as usize;
         let data = model.data_set(training.examples, batch_size, steps_per_submission)?;
-        let steps = StepUniformBuffer::new(gpu, steps_per_submission)?;
-        let ring = Ring::new(gpu, slots, steps_per_submission, batch_size)?;
+        let steps = StepUniformBuffer::new(gpu, steps_per_submission * training.shards)?;
+        let ring = Ring::new(gpu, slots, steps_per_submission, batch_size, sharding.clone())?;
         let moment = |index: usize| {
             let is_read = index < training.optimizer.moments();
             model.network.like_weights(gpu, "what the optimizer remembers", is_read)
         };
         let moments = [moment(0)?, moment(1)?];
-        let kernels = model.training_step(training, &steps, &data, &moments, &ring)?;
+        let training_step = model.training_step(training, &steps, &data, &moments, &ring)?;
         let backend = Self {
             model,
             data,
@@ -226,7 +253,9 @@ impl GpuBackend {
             moments,
             seed: training.seed,
             updates: 0,
-            kernels,
+            training_step,
+            sharding,
+            is_broken: false,
             pending: Vec::new(),
             batches: Vec::new(),
             steps,
@@ -243,12 +272,28 @@ impl GpuBackend {
         Ok(backend)
     }
 
+    /// Shares the shards of every batch among these ranks. Each step then waits for its loss.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless the number of ranks is a power of two, and there is a shard for each.
+    pub fn with_ranks(mut self, ranks: Arc<dyn Ranks>) -> Result<Self> {
+        if ranks.size() > 1 {
+            self.steps_per_submission = 1;
+        }
+        self.sharding = self.sharding.with_ranks(ranks)?;
+        self.ring.sharding = self.sharding.clone();
+        Ok(self)
+    }
+
     /// Turns on [`profile`](Backend::profile): the host then waits for every submission.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the adapter has no timestamp queries.
+    /// [`Error::Invalid`] if the adapter has no timestamp queries, or batches are cut into shards.
     pub fn with_profile(mut self) -> Result<Self> {
-        let names = self.kernels.iter().map(|kernel| kernel.name);
+        if !self.sharding.is_whole() {
+            return Err(Error::Invalid("a profile times the kernels of whole batches: use `shards` 1".into()));
+        }
+        let names = self.training_step.kernels.iter().map(|kernel| kernel.name);
         self.profiler = Some(Profiler::new(&self.model.gpu, self.steps_per_submission, names)?);
         Ok(self)
     }
@@ -258,22 +303,16 @@ impl GpuBackend {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let gpu = &self.model.gpu;
-        self.data.upload_batches(gpu, &self.batches);
-        let encoder = if self.parts > 1 && self.profiler.is_none() {
-            for &step in &self.pending {
-                for kernel in &self.kernels {
-                    let parts = self.parts.min(kernel.tile_rows(step.batch).into()) as u32;
-                    for part in 0..parts {
-                        let encoder = self.steps.record_part(gpu, step, kernel, (part, parts));
-                        gpu.submit([encoder.finish()])?;
-                    }
-                }
-            }
-            gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+        self.data.upload_batches(&self.model.gpu, &self.batches)?;
+        let encoder = if self.sharding.ranks().size() > 1 {
+            let encoder = self.record(Phase::Sums)?;
+            self.model.gpu.submit([encoder.finish()])?;
+            self.add_other_ranks().await?;
+            self.record(Phase::Updates)?
         } else {
-            self.steps.record(gpu, &self.pending, self.kernels.iter(), self.profiler.as_ref())
+            self.record(Phase::Whole)?
         };
+        let gpu = &self.model.gpu;
         self.pending.clear();
         let batches: Vec<usize> = self.batches.drain(..).map(|batch| batch.len()).collect();
         let steps = batches.len();
@@ -282,6 +321,64 @@ impl GpuBackend {
             Some(profiler) => profiler.add(gpu, steps).await,
             None => Ok(()),
         }
+    }
+}
+
+impl GpuBackend {
+    /// Records the pending steps, or submits them in parts.
+    fn record(&mut self, phase: Phase) -> Result<wgpu::CommandEncoder> {
+        let Self { model, training_step, sharding, steps, pending, batches, profiler, .. } = self;
+        let gpu = &model.gpu;
+        let mut dispatches = Vec::new();
+        for (step, batch) in batches.iter().enumerate() {
+            let first = step * sharding.own_count();
+            let Some(shards) = &training_step.shards else {
+                dispatches.extend(training_step.kernels.iter().map(|kernel| (first, kernel)));
+                continue;
+            };
+            if phase != Phase::Updates {
+                let rows = sharding.cut(batch.len()).own().map(|rows| rows.len());
+                let sums = shards.dispatches(&training_step.kernels, rows);
+                dispatches.extend(sums.into_iter().map(|(shard, kernel)| (first + shard, kernel)));
+            }
+            if phase != Phase::Sums {
+                dispatches.extend(shards.updates.iter().map(|kernel| (first, kernel)));
+            }
+        }
+        if self.parts == 1 || profiler.is_some() {
+            return Ok(steps.record_each(gpu, pending, dispatches.into_iter(), profiler.as_ref()));
+        }
+        for (record, kernel) in dispatches {
+            let record = pending[record];
+            let parts = self.parts.min(kernel.tile_rows(record.batch).into()) as u32;
+            for part in 0..parts {
+                let encoder = steps.record_part(gpu, record, kernel, (part, parts));
+                gpu.submit([encoder.finish()])?;
+            }
+        }
+        Ok(gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
+    }
+
+    /// Adds the other ranks' sums of gradients to those of this rank. All additions are the device's own, so that they have
+    /// the same bits as those of a rank that has all shards.
+    async fn add_other_ranks(&mut self) -> Result<()> {
+        let Self { model, training_step, sharding, steps, pending, .. } = self;
+        let (gpu, ranks) = (&model.gpu, sharding.ranks());
+        let Some(shards) = &training_step.shards else { return Ok(()) };
+        let buffers: Vec<&wgpu::Buffer> = shards.sums.iter().map(|sum| &sum.buffer).collect();
+        for partner in partners(ranks.rank(), ranks.size()) {
+            let sums = read_buffers(gpu, &buffers).await?;
+            let mut others = vec![0f32; sums.len()];
+            ranks.exchange(partner, bytemuck::cast_slice(&sums), bytemuck::cast_slice_mut(&mut others))?;
+            let mut others = &others[..];
+            for matrix in &shards.others {
+                let values = others.split_off(..matrix.buffer.size() as usize / 4).unwrap_or_default();
+                gpu.queue.write_buffer(&matrix.buffer, 0, bytemuck::cast_slice(values));
+            }
+            let encoder = steps.record(gpu, &pending[..1], shards.add_others.iter(), None);
+            gpu.submit([encoder.finish()])?;
+        }
+        Ok(())
     }
 }
 
@@ -413,22 +510,30 @@ impl Backend for GpuBackend {
         };
         self.updates += 1;
         let moment_scales = self.optimizer.moment_scales(self.updates).map(|scale| scale as f32);
-        self.pending.push(StepUniforms {
-            first_block: self.data.first_block(step.first, self.pending.len()),
-            batch: step.batch as u32,
-            first_row: self.ring.first_row(self.pending.len()) as u32,
+        let slot = self.batches.len();
+        let (first_block, first_row) = (self.data.first_block(step.first, slot), self.ring.first_row(slot));
+        let cut = self.sharding.cut(step.batch);
+        let first = cut.rows().start;
+        self.pending.extend(cut.own().map(|shard| StepUniforms {
+            first_block: first_block + ((first + shard.start) / 4) as u32,
+            batch: shard.len() as u32,
+            first_row: (first_row + first + shard.start) as u32,
             learning_rate: step.learning_rate,
             weight,
             moment_scales,
             key: step_key(self.seed, self.updates),
+            others: (step.batch - shard.len()) as u32,
+            batch_row: (first + shard.start) as u32,
             ..StepUniforms::default()
-        });
+        }));
         self.batches.push(step.first..step.first + step.batch);
-        if self.pending.len() == self.steps_per_submission {
+        if self.batches.len() == self.steps_per_submission {
+            self.is_broken = self.sharding.ranks().size() > 1;
             self.submit(losses).await?;
-            if self.readback == Readback::Blocking {
+            if self.readback == Readback::Blocking || self.is_broken {
                 self.ring.drain(&self.model.gpu, losses).await?;
             }
+            self.is_broken = false;
         }
         Ok(())
     }
@@ -439,12 +544,19 @@ impl Backend for GpuBackend {
     }
 
     async fn state(&mut self) -> Result<TrainingState> {
+        if self.is_broken {
+            return Err(Error::Invalid("the state after a step that another rank failed in is not known".into()));
+        }
         let parameters = self.model.network.parameters(&self.model.gpu).await?;
         let mut moments = Vec::new();
         for moment in &self.moments[..self.optimizer.moments()] {
             moments.push(self.model.network.read_layers(&self.model.gpu, moment).await?);
         }
         Ok(TrainingState { parameters, moments, best: None, updates: self.updates })
+    }
+
+    fn any(&self, flag: bool) -> Result<bool> {
+        self.sharding.ranks().any(flag)
     }
 
     fn restore(&mut self, state: &TrainingState) -> Result<()> {

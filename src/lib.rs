@@ -111,6 +111,7 @@
 //! | feature | |
 //! |---|---|
 //! | `cli` | the binary `softstep`, and the crates that only it needs; on by default |
+//! | `mpi` | `softstep train` on the [ranks] of MPI: needs Open MPI and libclang |
 //! | `download` | the download of MNIST, Fashion-MNIST and KMNIST by [`data::load`]; part of `cli` |
 //!
 //! As a library, softstep is best used with `default-features = false`. It builds for `wasm32-unknown-unknown`, without
@@ -121,7 +122,7 @@
 //! An [`Error`] is one line for a person: what is wrong, and the way out. A setting in it stands in backticks, by the name
 //! of its field: ``` `learning_rate` 0: must be above 0 and finite ```.
 //!
-//! The guides are in [`guide`]: models, data, commands, shaders, speeds, tests, and how softstep is built.
+//! The guides are in [`guide`]: [programs of your own](guide::programs), models, data, commands, shaders, speeds, tests, and how softstep is built.
 
 #[doc(hidden)]
 pub mod any_backend;
@@ -156,10 +157,12 @@ pub mod plan;
 pub mod random;
 #[doc(hidden)]
 pub mod range_test;
+pub mod ranks;
 #[doc(hidden)]
 pub mod reference;
 #[doc(hidden)]
 pub mod shader;
+mod shards;
 mod trained;
 #[doc(hidden)]
 pub mod trainer;
@@ -175,3 +178,6 @@ pub use error::{Error, Result};
 pub use trained::{Model, Prediction};
 pub use trainer::{Best, Event, Keep, Position, Summary, TrainingConfig};
 pub use training::{Run, train};
+/// The version of wgpu that [`Device::wgpu`] is of.
+#[doc(no_inline)]
+pub use wgpu;

@@ -106,14 +106,26 @@ pub trait Entry {
     /// The loss of an example and its gradient in f64, from outputs that are off by at most `errors`.
     fn row(objective: &Objective<'_>, outputs: &[f64], errors: &[f64], target: Target<'_>) -> RowLoss;
 
-    /// Replaces the outputs of a batch, `[rows, outputs]`, by the gradient of its mean loss in f32, and returns that mean
-    /// times the number of rows. `target` returns the target of a row. Its loops compile to vector instructions.
+    /// Replaces the outputs of rows of a batch, `[rows, outputs]`, by the gradient of the batch's mean loss in f32, and
+    /// returns what the rows contribute to that mean, times the number of rows in the batch. `target` returns the target of
+    /// a row. Its loops compile to vector instructions.
     fn batch_f32<'a>(
         objective: &Objective<'_>,
         values: &mut [f32],
         outputs: usize,
+        batch: BatchSize,
         target: impl Fn(usize) -> Target<'a> + Copy,
     ) -> f64;
+}
+
+/// Size of a whole batch, where the rows at hand may be a part of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[doc(hidden)]
+pub struct BatchSize {
+    /// Number of rows.
+    pub rows: usize,
+    /// Sum of the weights of their labels; without class weights their number.
+    pub weight: f64,
 }
 
 /// The loss of an example, times the weight of its label, with bounds on the errors of an f32 computation.
@@ -272,10 +284,13 @@ impl Objective<'_> {
         if self.class_weights.is_empty() { vec![1.0; classes] } else { self.class_weights.to_vec() }
     }
 
-    /// Sum of the weights of these targets; without class weights their number.
-    #[inline(always)]
-    pub(crate) fn batch_weight<'a>(&self, targets: impl Iterator<Item = Target<'a>>) -> f64 {
-        targets.map(|target| f64::from(self.weight(target.class()))).sum()
+    /// Size of a batch of `rows` rows with these targets.
+    pub(crate) fn batch_size<'a>(&self, rows: usize, target: impl Fn(usize) -> Target<'a>) -> BatchSize {
+        let weight = match self.class_weights {
+            [] => rows as f64,
+            _ => (0..rows).map(|row| f64::from(self.weight(target(row).class()))).sum(),
+        };
+        BatchSize { rows, weight }
     }
 
     /// Returns true without label smoothing and class weights.

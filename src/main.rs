@@ -8,10 +8,13 @@ mod format;
 mod html;
 mod loading;
 mod model_summary;
+mod mpi;
 mod options;
 mod quality;
 mod run;
 mod shell;
+mod side_by_side;
+mod spread;
 mod terminal;
 
 use std::process::ExitCode;
@@ -30,6 +33,11 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     let started = Instant::now();
     keep_mesa_quiet();
+    // Of the ranks of a run, the first one prints.
+    let trains = std::env::args_os().nth(1).is_some_and(|command| command == "train");
+    if trains && mpi::Launched::read().is_some_and(|launched| launched.rank > 0) {
+        terminal::be_silent();
+    }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
         .format(terminal::log_line)
         .init();
@@ -54,11 +62,13 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
     }
     match command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
+        Command::Sweep(args) => pollster::block_on(commands::sweep::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Predict(args) => pollster::block_on(commands::predict::run(args))
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Export(args) => commands::export::run(args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => commands::import::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => commands::serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Report(args) => commands::report::run(args).map(|()| ExitCode::SUCCESS),
         Command::Reproduce(args) => pollster::block_on(commands::reproduce::run(args))
             .map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
@@ -67,6 +77,8 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))
             .map(|fit| if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Completions(args) => commands::completions::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => commands::man::run(args).map(|()| ExitCode::SUCCESS),
         Command::Explain(args) => pollster::block_on(commands::explain::run(args, started)).map(|()| ExitCode::SUCCESS),
     }
 }

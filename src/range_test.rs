@@ -158,6 +158,7 @@ mod tests {
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let parameters = Parameters::new(&[&[64], hidden, &[10]].concat(), 0).unwrap();
         let mut backend = CpuBackend::new(&parameters, &training).unwrap();

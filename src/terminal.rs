@@ -10,6 +10,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,10 +21,22 @@ use softstep::error::is_printable;
 
 use crate::flags::with_flags;
 
+/// True if this process prints nothing.
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Prints nothing from now on: another process says the same.
+pub fn be_silent() {
+    IS_SILENT.store(true, Ordering::Relaxed);
+}
+
+fn is_silent() -> bool {
+    IS_SILENT.load(Ordering::Relaxed)
+}
+
 /// Prints a usage error, or the requested help or version; returns the exit code.
 pub fn usage_error(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
-    if lines(&text) == text {
+    if lines(&text) == text && !is_silent() {
         let _ = error.print();
     } else {
         // Without its colours: an argument is quoted that holds other commands for the terminal.
@@ -63,6 +76,9 @@ pub fn notices(texts: &[String]) {
 
 /// Prints a result. A closed standard output is no error.
 pub fn print(text: &str) -> softstep::Result<()> {
+    if is_silent() {
+        return Ok(());
+    }
     let mut output = io::stdout().lock();
     match writeln!(output, "{}", lines(text)).and_then(|()| output.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -99,6 +115,9 @@ struct Tagged<'a, T> {
 
 /// Prints to standard error, with flags for the settings that a message of the library names.
 pub fn print_error_line(text: &str) {
+    if is_silent() {
+        return;
+    }
     // Where standard error is closed there is nobody to tell.
     let _ = writeln!(io::stderr(), "{}", lines(with_flags(text).trim_end()));
 }
@@ -157,7 +176,7 @@ pub fn printable_end(name: &str) -> String {
 
 /// Creates a progress bar on standard error; a hidden one if that is no terminal.
 pub fn progress_bar(total: Option<u64>) -> ProgressBar {
-    let is_terminal = io::stderr().is_terminal();
+    let is_terminal = io::stderr().is_terminal() && !is_silent();
     let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     ProgressBar::with_draw_target(total, target)
 }

@@ -179,15 +179,16 @@ impl<B: Backend, O: FnMut(Event<'_>) -> Result<()>> TrainingLoop<'_, B, O> {
             if self.config.ended(&self.tracker.position) {
                 return self.conclude(epoch, train_loss, evaluations).await.map(Some);
             }
-            if self.is_stopped() {
+            if self.is_stopped()? {
                 return Ok(None);
             }
         }
         Ok(None)
     }
 
-    fn is_stopped(&self) -> bool {
-        self.options.stop.load(Ordering::Relaxed)
+    /// Returns true if the run is to stop, here or on another rank.
+    fn is_stopped(&self) -> Result<bool> {
+        self.backend.any(self.options.stop.load(Ordering::Relaxed))
     }
 
     /// Runs what is left of an epoch's steps; breaks, after a checkpoint, if the run is stopped.
@@ -201,11 +202,13 @@ impl<B: Backend, O: FnMut(Event<'_>) -> Result<()>> TrainingLoop<'_, B, O> {
         for index in steps.clone().skip(self.tracker.position.steps) {
             let step = self.tracker.steps.step(index);
             if let Err(error) = self.backend.step(step, &mut self.tracker.arrived).await {
-                self.checkpoint_after_error(index + 1, &error).await;
+                // A step that another rank fails in has not changed the model.
+                let ran = if matches!(error, Error::Rank { .. }) { index } else { index + 1 };
+                self.checkpoint_after_error(ran, &error).await;
                 return Err(error);
             }
             self.tracker.settle(&mut self.observe)?;
-            let stopped = self.is_stopped();
+            let stopped = self.is_stopped()?;
             if stopped || self.options.checkpoint_every.is_some_and(|every| (index + 1) % every == 0) {
                 self.tracker.flush(self.backend, index + 1, &mut self.observe).await?;
                 self.checkpoint().await?;
@@ -286,12 +289,18 @@ impl<B: Backend, O: FnMut(Event<'_>) -> Result<()>> TrainingLoop<'_, B, O> {
     }
 }
 
-async fn evaluate<B: Backend>(backend: &mut B, validation: Option<&B::Set>, test: &B::Set) -> Result<Evaluations> {
-    let validation = match validation {
+async fn evaluate<B: Backend>(backend: &mut B, validation_set: Option<&B::Set>, test: &B::Set) -> Result<Evaluations> {
+    let validation = match validation_set {
         Some(set) => Some(backend.evaluate(set).await?),
         None => None,
     };
-    Ok(Evaluations { validation, test: backend.evaluate(test).await? })
+    // A sweep looks at no test part: its validation set stands for it, and is evaluated once.
+    let is_validation = validation_set.is_some_and(|set| std::ptr::eq(set, test));
+    let test = match &validation {
+        Some(evaluation) if is_validation => evaluation.clone(),
+        _ => backend.evaluate(test).await?,
+    };
+    Ok(Evaluations { validation, test })
 }
 
 /// Shuffled indices of the training examples for an epoch (from 1): a permutation of `0..examples`.

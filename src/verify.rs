@@ -140,6 +140,10 @@ impl<B: Backend> Backend for Verified<'_, B> {
         self.backend.restore(state)
     }
 
+    fn any(&self, flag: bool) -> Result<bool> {
+        self.backend.any(flag)
+    }
+
     fn profile(&self) -> &[KernelTime] {
         self.backend.profile()
     }

@@ -64,6 +64,7 @@ fn agree(hidden: &[usize], tolerance: f32, (rate, optimizer): (f32, Optimizer)) 
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let expected = train(&mut CpuBackend::new(&parameters, &training).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
@@ -128,6 +129,7 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
                     objective: Objective::default(),
                     seed: 0,
                     augmentation: None,
+                    shards: 1,
                 };
                 let mut backend = gpu_backend(&gpu, &parameters, &training);
                 // At learning rate 1 the update is the gradient.
@@ -157,6 +159,7 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let run = |readback| {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, &training, readback)).unwrap();
@@ -185,6 +188,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let fresh = |seed| new(&Parameters::new(&[64, 37, 10], seed).unwrap(), &training);
         let run = |handover: Option<usize>| {
@@ -245,6 +249,7 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, &training, readback)).unwrap();
@@ -281,6 +286,7 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let mut backend = gpu_backend(&gpu(), &parameters, &training);
         let losses = train(&mut backend, &examples, 37, 3, 0.1);
@@ -334,6 +340,7 @@ fn refusals<B: Backend, M: Inference>(
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let mut said = Vec::new();
     let mut refused = |what: &str, result: softstep::Result<()>| match result {
@@ -400,6 +407,7 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
     let Err(error) = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)) else {
@@ -437,6 +445,7 @@ fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
                 objective,
                 seed: 0,
                 augmentation: None,
+                shards: 1,
             };
             let parameters = Parameters::new(&[features, 6, 5], seed).unwrap();
             let run = |gpu: &Gpu| {
@@ -481,6 +490,7 @@ fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());
     let mut cpu = CpuBackend::new(&parameters, &training).unwrap();

@@ -153,6 +153,7 @@ fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let examples = data.train.len();
     let run = |from: Option<&[u8]>, stop_after: usize| {

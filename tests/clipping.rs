@@ -30,6 +30,7 @@ fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer, clip_n
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     }
 }
 

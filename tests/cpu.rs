@@ -41,6 +41,7 @@ fn train(
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let mut backend = CpuBackend::new(parameters, &training).unwrap();
     let mut losses = Vec::new();

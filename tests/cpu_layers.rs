@@ -1,5 +1,7 @@
 //! Every layer on the CPU backend against the f64 reference: whole steps through `Verified`, and evaluation.
 
+use std::sync::Arc;
+
 use pollster::block_on;
 use softstep::augmentation::{Augment, Augmentation};
 use softstep::backend::{Backend, Inference, Step, Training};
@@ -9,6 +11,7 @@ use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Parameters, Shape, parse_layers};
 use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
 use softstep::random::{mix, signed_unit};
+use softstep::ranks::{LocalRank, local_ranks};
 use softstep::reference::{Bounded, Mode, Network};
 use softstep::verify::Verified;
 
@@ -62,6 +65,7 @@ fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer) -> Tra
         objective: Objective::default(),
         seed: 7,
         augmentation: None,
+        shards: 1,
     }
 }
 
@@ -208,6 +212,57 @@ fn bits_do_not_depend_on_the_number_of_threads() {
                     let actual = run_on(threads, &parameters, &training);
                     assert!(actual == expected, "{architecture}, batch {batch_size}, {threads} threads: other bits");
                 }
+            }
+        }
+    }
+}
+
+/// Class weights, label smoothing and augmentation: what depends on the whole batch, and on an example's place in it.
+fn everything(shape: Shape, training: Training<'_>) -> Training<'_> {
+    let augment = Augment { shift: 1.5, rotate: 20.0, scale: 0.2 };
+    let augmentation = matches!(shape, Shape::Image { .. }).then_some(Augmentation { augment, image: shape });
+    let objective = Objective { label_smoothing: 0.1, class_weights: &[0.5, 1.0, 2.0, 1.5], ..Objective::default() };
+    Training { objective, augmentation, ..training }
+}
+
+#[test]
+fn steps_of_every_layer_verify_in_shards() {
+    for (shape, layers) in NETWORKS {
+        let parameters = parameters(shape, layers);
+        let examples = examples(shape, 27);
+        // A batch of 20 in 2 shards of 12 and 8, and in 8 of which 5 have 4 rows and 3 none; and a ragged one of 7.
+        for (shards, clip_norm, optimizer) in [(2, None, PLAIN), (8, Some(0.5), ADAMW), (8, None, NESTEROV)] {
+            let training = Training { shards, clip_norm, ..training(&examples, 20, optimizer) };
+            verify(&format!("{layers}, {shards} shards"), &parameters, &everything(shape, training), 2);
+        }
+    }
+}
+
+#[test]
+fn any_number_of_ranks_gives_the_same_bits() {
+    for (shape, layers) in NETWORKS {
+        let parameters = parameters(shape, layers);
+        let examples = examples(shape, 51);
+        for (clip_norm, optimizer) in [(None, NESTEROV), (Some(0.5), ADAMW)] {
+            let training = Training { shards: 8, clip_norm, ..training(&examples, 40, optimizer) };
+            let training = everything(shape, training);
+            let alone = run(&mut CpuBackend::new(&parameters, &training).unwrap(), &training, 2).unwrap();
+            for size in [2, 4, 8] {
+                let on_rank = |rank: LocalRank| {
+                    // Each rank has a thread pool of its own: one that waits for another must not keep it from working.
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+                    let backend = CpuBackend::new(&parameters, &training).unwrap();
+                    let mut backend = backend.with_ranks(Arc::new(rank)).unwrap();
+                    pool.install(|| run(&mut backend, &training, 2).unwrap())
+                };
+                let on_rank = &on_rank;
+                std::thread::scope(|scope| {
+                    let ranks: Vec<_> =
+                        local_ranks(size).into_iter().map(|rank| scope.spawn(move || on_rank(rank))).collect();
+                    for rank in ranks {
+                        assert!(rank.join().unwrap() == alone, "{layers} on {size} ranks");
+                    }
+                });
             }
         }
     }

@@ -38,6 +38,7 @@ fn clipped_backend(
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, &training, Readback::Pipelined))
 }

@@ -138,6 +138,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let stop = AtomicBool::new(false);
     let mut backend = CpuBackend::new(&Parameters::initialize(&architecture, 1).unwrap(), &training).unwrap();

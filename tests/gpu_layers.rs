@@ -2,6 +2,8 @@
 
 mod oracle;
 
+use std::sync::Arc;
+
 use pollster::block_on;
 use softstep::augmentation::{Augment, Augmentation};
 use softstep::backend::{Backend, Inference, Step, Training};
@@ -9,7 +11,8 @@ use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
 use softstep::loss::{Loss, Objective};
 use softstep::model::{Architecture, Parameters, Shape, parse_layers};
-use softstep::optimizer::{AdamW, Optimizer, Sgd};
+use softstep::optimizer::{AdamW, Optimizer, Sgd, TrainingState};
+use softstep::ranks::{Alone, Ranks, local_ranks};
 use softstep::reference::{Bounded, Mode, Network, softmax};
 use softstep::verify::Verified;
 
@@ -44,6 +47,7 @@ fn training<'a>(examples: &'a Examples, batch_size: usize, optimizer: Optimizer)
         objective: Objective::default(),
         seed: 5,
         augmentation: None,
+        shards: 1,
     }
 }
 
@@ -192,4 +196,65 @@ fn a_streamed_data_set_a_restored_state_and_a_split_step_give_the_same_bits() {
     assert!(run(&gpu, Some(7)) == expected);
     assert!(run(&gpu.clone().with_resident_bytes(0), None) == expected);
     assert!(run(&gpu.clone().with_submission_operations(50_000), None) == expected);
+}
+
+#[test]
+fn steps_of_every_layer_verify_in_shards_and_on_any_number_of_ranks_with_the_same_bits() {
+    let gpu = gpu();
+    for (index, (input, layers)) in NETWORKS.into_iter().enumerate() {
+        let parameters = parameters(image(input), layers);
+        let features = input.iter().product();
+        let examples = oracle::random_floats(51, features, 10, 3);
+        let augment = Augment { shift: 1.5, rotate: 12.0, scale: 0.1 };
+        let augmentation = (index % 2 == 0).then_some(Augmentation { augment, image: image(input) });
+        let optimizer = if index % 4 < 2 { MOMENTUM } else { AdamW::default().into() };
+        let class_weights: Vec<f32> = (0..10).map(|class| 0.5 + 0.1 * class as f32).collect();
+        let objective = Objective { class_weights: &class_weights, ..Objective::default() };
+        // 40 rows in 8 shards of 8, of which 5 have any; and a ragged batch of 11.
+        let clip_norm = (index % 3 == 1).then_some(0.5);
+        let training = Training { shards: 8, clip_norm, augmentation, objective, ..training(&examples, 40, optimizer) };
+        if layers.contains("batchnorm") {
+            let refused = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)).err().unwrap();
+            assert!(refused.to_string().contains("only the CPU shares among shards"), "{refused}");
+            continue;
+        }
+        verify(&gpu, &parameters, &training, layers);
+        let alone = on_ranks(&gpu, &parameters, &training, Arc::new(Alone));
+        let streamed = on_ranks(&gpu.clone().with_resident_bytes(0), &parameters, &training, Arc::new(Alone));
+        assert!(streamed == alone, "{layers} streamed");
+        for size in [2, 4, 8] {
+            std::thread::scope(|scope| {
+                let ranks = local_ranks(size).into_iter();
+                let ranks: Vec<_> =
+                    ranks.map(|rank| scope.spawn(|| on_ranks(&gpu, &parameters, &training, Arc::new(rank)))).collect();
+                for rank in ranks {
+                    assert!(rank.join().unwrap() == alone, "{layers} on {size} ranks");
+                }
+            });
+        }
+    }
+}
+
+/// Trains some epochs as one of these ranks; returns losses and state.
+fn on_ranks(
+    gpu: &Gpu,
+    parameters: &Parameters,
+    training: &Training<'_>,
+    ranks: Arc<dyn Ranks>,
+) -> (Vec<f32>, TrainingState) {
+    let order: Vec<u32> = (0..training.examples.len() as u32).rev().collect();
+    let mut losses = Vec::new();
+    block_on(async {
+        let backend = GpuBackend::new(gpu, parameters, training, Readback::Pipelined).await.unwrap();
+        let mut backend = backend.with_ranks(ranks).unwrap();
+        for _ in 0..2 {
+            backend.begin_epoch(&order).unwrap();
+            for first in (0..order.len()).step_by(training.batch_size) {
+                let batch = training.batch_size.min(order.len() - first);
+                backend.step(Step { first, batch, learning_rate: 0.02 }, &mut losses).await.unwrap();
+            }
+            backend.flush(&mut losses).await.unwrap();
+        }
+        (losses, backend.state().await.unwrap())
+    })
 }

@@ -105,6 +105,7 @@ fn gradients_of_every_loss_match_finite_differences_in_f64_on_both_backends() {
                 objective,
                 seed: 0,
                 augmentation: None,
+                shards: 1,
             };
             let check = |backend: String, (losses, after): (Vec<f32>, Parameters)| {
                 let name = format!("{name}, {sizes:?}, {backend}");
@@ -150,6 +151,7 @@ fn steps_of_every_loss_agree_between_the_backends_and_verify_with_every_activati
             objective,
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let order: Vec<u32> = (0..150).map(|index| index * 7 % 150).collect();
         let cpu = Verified::new(CpuBackend::new(&parameters, &training).unwrap(), training, 1, 0);
@@ -184,6 +186,7 @@ fn verification_catches_a_bug_in_every_loss() {
             objective,
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let gpu = gpu().with_patched_shaders(text, other);
         let mut backend = Verified::new(gpu_backend(&gpu, &parameters, &training), training, 1, 0);
@@ -210,6 +213,7 @@ fn outputs_of_ten_thousand_give_finite_losses_and_gradients_on_both_backends() {
                 objective,
                 seed: 0,
                 augmentation: None,
+                shards: 1,
             };
             let order: Vec<u32> = (0..37).collect();
             let cpu = CpuBackend::new(&parameters, &training).unwrap();
@@ -264,6 +268,7 @@ fn softmax_over_two_classes_and_one_sigmoid_output_trained_from_equivalent_start
                 objective,
                 seed: 0,
                 augmentation: None,
+                shards: 1,
             }
         };
         let softmax = on_both(&two, &training(Loss::CrossEntropy), 5, 0.1);
@@ -357,6 +362,7 @@ fn regression_learns_a_linear_law() {
         objective,
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let start = Parameters::new(&[2, 2], 3).unwrap();
     for learned in on_both(&start, &training, 30, 0.3) {
@@ -391,6 +397,7 @@ fn a_loss_that_does_not_fit_the_data_is_refused_with_the_reason_on_both_backends
             objective,
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let Err(on_cpu) = CpuBackend::new(&parameters, &training) else { panic!("accepted: {reason}") };
         let new = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined));

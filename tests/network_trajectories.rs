@@ -117,6 +117,7 @@ fn follow_all<B: Backend>(backend: &str, new: impl Fn(&Parameters, &Training<'_>
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         follow(&format!("{name} on the {backend}"), new(&parameters, &training), learning_rate, expected);
     }

@@ -58,6 +58,7 @@ fn train(cache: &Path) -> String {
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let mut backend = GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined).await.unwrap();
         backend.begin_epoch(&[3, 1, 4, 0, 5]).unwrap();

@@ -38,12 +38,17 @@ fn site() -> Option<(PathBuf, PathBuf)> {
 
 impl Tab {
     fn open() -> Option<Self> {
+        // The flag with which a headless Chromium has an adapter, SwiftShader.
+        Self::open_with(&["--enable-unsafe-webgpu"])
+    }
+
+    fn open_with(flags: &[&str]) -> Option<Self> {
         let (chromium, folder) = site()?;
         let base = serve(move |path| {
             let name = path.split('?').next().unwrap().trim_start_matches('/');
             fs::read(folder.join(if name.is_empty() { "index.html" } else { name })).ok()
         });
-        Some(Self { browser: Browser::open(&chromium), base })
+        Some(Self { browser: Browser::open_with(&chromium, flags), base })
     }
 
     /// Shows a page of the site in a window of this size.
@@ -186,6 +191,10 @@ impl Tab {
     fn is_quiet(&mut self) {
         self.evaluate("new Promise(done => setTimeout(done, 50))");
         for event in self.browser.events() {
+            // Chromium's own words where there is no adapter.
+            if event["params"]["entry"]["text"] == "No available adapters." {
+                continue;
+            }
             let method = event["method"].as_str().unwrap_or_default();
             assert!(
                 !["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"].contains(&method),
@@ -383,6 +392,42 @@ fn every_figure_of_the_lesson_answers_to_mouse_and_keys() {
     tab.key_at("#figure-step [data-set=rate]", "End");
     tab.click("#figure-step [data-do=reset]");
     tab.wait("document.querySelector('#figure-step .found').innerText.startsWith('Number 1 ')");
+    tab.is_quiet();
+}
+
+#[test]
+fn without_webgpu_the_cpu_computes_and_the_page_says_so() {
+    let Some(mut tab) = Tab::open_with(&[]) else { return };
+    tab.show("/?lang=en", 390, "light");
+    tab.wait("document.querySelector('#status').innerText.includes('on the CPU: this browser gives it no GPU')");
+    let text = tab.text("#no-gpu");
+    assert!(text.starts_with("No GPU here, so the CPU computes.") && !text.contains("apt"), "{text}");
+    for backend in ["gpu", "both"] {
+        assert_eq!(tab.evaluate(&format!("document.querySelector('input[value={backend}]').disabled")), true);
+    }
+    tab.click("#train");
+    tab.wait("document.querySelector('#progress').innerText.startsWith('Finished')");
+    tab.is_quiet();
+}
+
+#[test]
+fn gpu_and_cpu_race_and_kernels_are_timed() {
+    let Some(mut tab) = Tab::open() else { return };
+    tab.show("/?lang=en", 1200, "dark");
+    tab.wait("!document.querySelector('input[value=both]').disabled");
+    tab.choose("[name=epochs]", "3");
+    tab.click("input[value=both]");
+    tab.click("#train");
+    tab.wait("document.querySelector('#progress').innerText.includes('was faster')");
+    assert_eq!(tab.evaluate("document.querySelector('#rival-bar').value"), 1);
+    assert_eq!(tab.text(".run .legend"), "GPU\nCPU");
+    tab.click("#profile");
+    tab.wait("document.querySelector('#kernels table')");
+    assert!(tab.text("#kernels").contains("cross_entropy"), "{}", tab.text("#kernels"));
+    tab.click("input[value=cpu]");
+    tab.click("#train");
+    tab.wait("document.querySelector('#progress').innerText.startsWith('Finished after 69 steps.')");
+    tab.wait("document.querySelector('#rival-bar').hidden");
     tab.is_quiet();
 }
 

@@ -28,6 +28,7 @@ fn train(gpu: &Gpu, examples: &Examples, order: &[u32], from: Option<&TrainingSt
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let parameters = Parameters::new(&[FEATURES, 10], 0).unwrap();
     block_on(async {

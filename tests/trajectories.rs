@@ -93,6 +93,7 @@ fn twenty_steps_of_every_optimizer_are_those_of_pytorch_on_both_backends() {
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let expected = &expected[name];
         let clipped =

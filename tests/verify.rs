@@ -89,6 +89,7 @@ fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer) -> Tra
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     }
 }
 

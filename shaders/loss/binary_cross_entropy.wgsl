@@ -4,7 +4,7 @@
 // / step.weight. The gradient overwrites the logit.
 //
 // Provides: class_of_row, labels, loss_of_row, losses, train_row.
-// Needs: example_of_row, outputs, step.
+// Needs: batch_size, example_of_row, outputs, step.
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 @group(0) @binding(10) var<storage, read> class_weights: array<vec4<f32>>; // [2]: weights of class 0 and class 1
@@ -23,7 +23,7 @@ fn train_row(row: u32) {
     outputs[row] = select(vec4<f32>(0.0), vec4<f32>(d_logit, 0.0, 0.0, 0.0), inside);
     if inside {
         // The host computes the mean over the rows.
-        losses[step.first_row + row] = loss * weight * (f32(step.batch) / step.weight);
+        losses[step.first_row + row] = loss * weight * (f32(batch_size()) / step.weight);
     }
 }
 

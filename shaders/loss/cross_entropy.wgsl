@@ -3,7 +3,7 @@
 // d_logits = (softmax(z) - onehot) / batch. The gradient overwrites the logits.
 //
 // Provides: labels, loss_of_row, losses, train_row.
-// Needs: OUTPUT_BLOCKS, block_exp, example_of_row, output_numbers, outputs, row_max, row_sum_exp, step.
+// Needs: OUTPUT_BLOCKS, batch_size, block_exp, example_of_row, output_numbers, outputs, row_max, row_sum_exp, step.
 @group(0) @binding(6) var<storage, read> labels: array<u32>; // [examples]
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 
@@ -16,7 +16,7 @@ fn train_row(row: u32) {
     let inside = row < step.batch;
     for (var block = 0u; block < OUTPUT_BLOCKS; block++) {
         let onehot = select(vec4<f32>(0.0), vec4<f32>(1.0), output_numbers(block) == vec4<u32>(label));
-        let d_logits = (block_exp(row, block, largest) / sum - onehot) / f32(step.batch);
+        let d_logits = (block_exp(row, block, largest) / sum - onehot) / f32(batch_size());
         // Rows of the last block beyond the batch must not contribute to the weight gradient.
         outputs[start + block] = select(vec4<f32>(0.0), d_logits, inside);
     }

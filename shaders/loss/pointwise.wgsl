@@ -3,8 +3,8 @@
 // batch).
 //
 // Provides: loss_of_row, losses, squared_error_of_row, train_row.
-// Needs: OUTPUTS, OUTPUT_BLOCKS, block_targets, error_loss, error_slope, example_of_row, output_numbers, outputs,
-//     step.
+// Needs: OUTPUTS, OUTPUT_BLOCKS, batch_size, block_targets, error_loss, error_slope, example_of_row, output_numbers,
+//     outputs, step.
 @group(0) @binding(7) var<storage, read_write> losses: array<f32>; // one per row, starting at step.first_row
 
 // Difference between a block of outputs and its targets; 0 for padding.
@@ -18,7 +18,7 @@ fn train_row(row: u32) {
     let loss = loss_of_row(row);
     let inside = row < step.batch;
     for (var block = 0u; block < OUTPUT_BLOCKS; block++) {
-        let d_outputs = error_slope(block_error(row, block, example)) * (1.0 / (f32(OUTPUTS) * f32(step.batch)));
+        let d_outputs = error_slope(block_error(row, block, example)) * (1.0 / (f32(OUTPUTS) * f32(batch_size())));
         // Rows of the last block beyond the batch must not contribute to the weight gradient.
         outputs[row * OUTPUT_BLOCKS + block] = select(vec4<f32>(0.0), d_outputs, inside);
     }

@@ -7,7 +7,7 @@
 // the sum of the labels' weights, so d_logits = (sum(t) * softmax(z) - t) / step.weight.
 //
 // Provides: train_row.
-// Needs: OUTPUTS, OUTPUT_BLOCKS, block_exp, example_of_row, is_class, output_numbers, outputs, row_max,
+// Needs: OUTPUTS, OUTPUT_BLOCKS, batch_size, block_exp, example_of_row, is_class, output_numbers, outputs, row_max,
 //     row_sum_exp, step.
 override LABEL_SMOOTHING: f32;
 
@@ -37,7 +37,7 @@ fn train_row(row: u32) {
     }
     if inside {
         // The host computes the mean over the rows.
-        losses[step.first_row + row] = loss * (f32(step.batch) / step.weight);
+        losses[step.first_row + row] = loss * (f32(batch_size()) / step.weight);
     }
 }
 

@@ -168,6 +168,7 @@ impl<'a> Job<'a> {
             objective: Objective::default(),
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let started = Instant::now();
         let mut gpu = match adapter {

@@ -301,6 +301,7 @@ async fn test_training(device: &Device) -> softstep::Result<TestTraining> {
         objective: Objective::default(),
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let layers = parse_layers("conv:8x3,batchnorm,relu,pool:2,dropout:0.1,linear:32,gelu")?;
     let last = Layer::Linear { outputs: digits.outputs };

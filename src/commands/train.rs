@@ -9,55 +9,128 @@ mod job;
 pub mod options;
 mod prepare;
 mod progress;
+mod repeats;
 mod resume;
-mod signals;
+pub mod signals;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use sha2::{Digest, Sha256};
 use softstep::any_backend::Device;
 use softstep::backend::Backend;
 use softstep::gpu::Readback;
 use softstep::range_test::{RangeTest, range_test};
+use softstep::ranks::{Alone, Ranks};
 use softstep::trainer::TrainingConfig;
 use softstep::verify::Verified;
 
-use self::job::Job;
+use self::job::{Beside, Job};
 use self::options::{ReadbackChoice, TrainArgs};
-use self::prepare::Prepared;
+pub use self::prepare::{Prepared, SharedData};
+pub use self::signals::{STOPPED, stop_on_signals};
 use crate::device;
+use crate::mpi::Joined;
 use crate::run::folder::{self, Stopped};
 
-/// Trains a model, or resumes a stopped run; `started` is the start time of the program.
+/// Trains a model, or several, or resumes a stopped run; `started` is the start time of the program.
+///
+/// Of several ranks, the first one writes and prints, and tells the problems of all.
 pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
-    let stopped = args.resume.as_deref().map(Stopped::open).transpose()?;
+    let Joined { ranks, local, .. } = &Joined::new()?;
+    let trained = match (args.are_several(), ranks.size()) {
+        (false, _) => train(args, Setup { device: None, local: *local, ranks, beside: None }, started).await,
+        (true, 1) => repeats::run(args, started).await,
+        (true, _) => Err(anyhow!("ranks share one run: leave mpirun away to train with several seeds or folds")),
+    };
+    if let Err(error) = &trained {
+        ranks.fail(&format!("{error:#}"));
+        if ranks.rank() > 0 {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    trained
+}
+
+/// Trains a run beside others, on this device or the one that its options choose.
+async fn train_beside(
+    args: &TrainArgs,
+    device: Option<Device>,
+    beside: &Beside<'_>,
+    started: Instant,
+) -> Result<ExitCode> {
+    train(args, Setup { device, local: None, ranks: &alone(), beside: Some(beside) }, started).await
+}
+
+/// Device, ranks and neighbours of a run.
+struct Setup<'a> {
+    /// Device; `None` for the one that the options choose.
+    device: Option<Device>,
+    /// Number of this process among the ranks of its node, if there are several.
+    local: Option<usize>,
+    /// Ranks that train the model together.
+    ranks: &'a Arc<dyn Ranks>,
+    /// The run's place among others; `None` for a run alone.
+    beside: Option<&'a Beside<'a>>,
+}
+
+/// Trains one model, or resumes a stopped run.
+async fn train(args: &TrainArgs, setup: Setup<'_>, started: Instant) -> Result<ExitCode> {
+    let Setup { device, local, ranks, beside } = setup;
+    let is_first = ranks.rank() == 0;
+    let stopped = match &args.resume {
+        None => None,
+        Some(path) if is_first => {
+            let stopped = Stopped::open(path)?;
+            ranks.broadcast(if ranks.size() > 1 { stopped.to_bytes()? } else { Vec::new() })?;
+            Some(stopped)
+        }
+        Some(path) => Some(Stopped::from_bytes(path, &ranks.broadcast(Vec::new())?)?),
+    };
     if let Some(stopped) = &stopped {
+        if stopped.metadata.finished() && !is_first {
+            return Ok(ExitCode::SUCCESS);
+        }
         resume::check_settings(args, stopped)?;
         if stopped.metadata.finished() {
             let model = stopped.write_model()?;
             if resume::is_complete(stopped.path()) {
+                if beside.is_some() {
+                    return Ok(ExitCode::SUCCESS);
+                }
                 progress::finished(stopped.metadata.step, stopped.path(), &model, args.json)?;
                 return Ok(ExitCode::SUCCESS);
             }
         }
     }
-    if let Some(out) = &args.out {
+    if let Some(out) = args.out.as_ref().filter(|_| is_first) {
         folder::check_free("--out", out)?;
     }
-    let prepared = Prepared::new(args, stopped.as_ref())?;
-    let device = resume::open_device(args, stopped.as_ref()).await?;
+    let prepared = Prepared::new(args, stopped.as_ref(), beside.is_none_or(|beside| beside.notices))?;
+    let device = match device {
+        Some(device) => device,
+        None => resume::open_device(args, stopped.as_ref(), local).await?,
+    };
     check_options(args, &device)?;
+    // A finished run has no step to share.
+    let ranks = if stopped.as_ref().is_some_and(|stopped| stopped.metadata.finished()) { &alone() } else { ranks };
+    check_ranks(&**ranks, &prepared, &device)?;
     let losing = device.gpu().cloned().zip(device::lose_device_at()?);
     let readback = match args.readback {
         ReadbackChoice::Pipelined => Readback::Pipelined,
         ReadbackChoice::Blocking => Readback::Blocking,
     };
     let training = prepared.training()?;
-    let mut backend = device.for_training(&prepared.parameters, &training, readback).await?;
+    let backend = device.for_training(&prepared.parameters, &training, readback).await?;
+    let mut backend = backend.with_ranks(Arc::clone(ranks))?;
     let mut config = prepared.config.clone();
     let range_test = find_rate(args, &mut backend, &mut config, training.examples.len()).await?;
-    let job = Job { args, prepared: &prepared, config: &config, range_test, losing, started };
+    let job = Job { args, prepared: &prepared, config: &config, range_test, losing, ranks: &**ranks, started, beside };
+    if !is_first {
+        return job.follow(backend, stopped).await;
+    }
     let backend = if args.profile { backend.with_profile()? } else { backend };
     match args.verify {
         Some(every) => {
@@ -66,6 +139,36 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         }
         None => job.train(backend, stopped).await,
     }
+}
+
+fn alone() -> Arc<dyn Ranks> {
+    Arc::new(Alone)
+}
+
+/// Refuses ranks that do not all have the same program, data, settings and kind of device: their models would differ.
+fn check_ranks(ranks: &dyn Ranks, prepared: &Prepared, device: &Device) -> Result<()> {
+    if ranks.size() == 1 {
+        return Ok(());
+    }
+    let info = device.info();
+    let device = match info.backend {
+        "cpu" => info.driver,
+        _ => format!("{}, {}", info.name, info.driver),
+    };
+    let program = std::env::current_exe().and_then(std::fs::read).context("softstep cannot read its own program")?;
+    let program: String = Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect();
+    let same_everywhere: [(&str, String, &str); 5] = [
+        ("program", program, "install the same softstep on every node"),
+        ("data", prepared.data_sha256.clone(), "put the same files on every node"),
+        ("settings", serde_json::to_string(&prepared.config)?, "start every rank by the same command"),
+        ("first parameters", prepared.parameters.sha256(), "start every rank from the same --init"),
+        ("device", device, "use devices of one kind, such as by --backend cpu"),
+    ];
+    for (what, own, way_out) in same_everywhere {
+        let Some(rank) = ranks.first_that_differs(own.as_bytes())? else { continue };
+        bail!("rank {rank} has another {what} than rank 0: {way_out}");
+    }
+    Ok(())
 }
 
 /// Refuses options that need a GPU if the device is the CPU.

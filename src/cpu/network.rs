@@ -11,13 +11,14 @@ use super::matmul::{Matrix, matmul};
 use super::normalisation::{Batch, Normalisation};
 use super::pooling::Pooling;
 use super::update::{Gradient, Updater};
-use super::workers::Workers;
+use super::workers::{Workers, split};
 use crate::augmentation::Augmentation;
 use crate::data::Examples;
 use crate::error::Result;
 use crate::loss::Loss;
 use crate::model::{Parameters, check_fit};
 use crate::plan::{Node, Operation, Plan};
+use crate::shards::Cut;
 
 /// Examples that evaluation passes through the model at a time, if they are no larger than these bytes allow.
 const EVALUATION_ROWS: usize = 1_000;
@@ -107,8 +108,8 @@ struct Scratch {
 pub enum Mode<'a> {
     /// No dropout, no augmentation, and running statistics.
     Evaluation,
-    /// Dropout, augmentation and the statistics of the batch.
-    Training { seed: u64, step: u64, augmentation: Option<&'a Augmentation> },
+    /// With dropout, augmentation and the statistics of the batch, of which the rows at hand are this rank's.
+    Training { seed: u64, step: u64, augmentation: Option<&'a Augmentation>, cut: Cut<'a> },
 }
 
 /// The parameters, and room for what a batch leaves behind on its way through them and back.
@@ -217,12 +218,13 @@ impl Network {
         workers.for_each_block(GATHER_COST * input.len(), stride, input, |rows, block| {
             let rows = rows.zip(block.chunks_exact_mut(stride).map(|row| &mut row[..length]));
             match mode {
-                Mode::Training { seed, step, augmentation: Some(augmentation) } => {
+                Mode::Training { seed, step, augmentation: Some(augmentation), cut } => {
+                    let first = cut.rows().start;
                     let image = &mut own(scratches).image;
                     image.resize(length, 0.0);
                     for (row, input) in rows {
                         workers.arch.dispatch(|| gather::gather(set, example(row), image));
-                        gather::augment(augmentation, augmentation.map(seed, step, row as u32), image, input);
+                        gather::augment(augmentation, augmentation.map(seed, step, (first + row) as u32), image, input);
                     }
                 }
                 _ => workers.arch.dispatch(
@@ -233,18 +235,24 @@ impl Network {
         });
     }
 
-    /// Computes the outputs of the network.
-    pub fn forward(&mut self, workers: Workers, mode: Mode<'_>, rows: usize) {
+    /// From the input to the outputs.
+    ///
+    /// # Errors
+    /// [`Error::Rank`](crate::Error::Rank) if another rank has failed.
+    pub fn forward(&mut self, workers: Workers, mode: Mode<'_>, rows: usize) -> Result<()> {
         for stage in 0..self.stages.len() {
             match self.stages[stage] {
+                Stage::BatchNorm(node) => self.forward_batch_norm(workers, mode, node, rows)?,
+                // A rank without a row of the batch still has a part in its statistics.
+                _ if rows == 0 => {}
                 Stage::Linear(node) => self.forward_linear(workers, node, rows),
-                Stage::BatchNorm(node) => self.forward_batch_norm(workers, mode, node, rows),
                 Stage::Examples(ref nodes) => {
                     let nodes = nodes.clone();
                     self.forward_examples(workers, mode, nodes, rows);
                 }
             }
         }
+        Ok(())
     }
 
     fn forward_linear(&mut self, workers: Workers, index: usize, rows: usize) {
@@ -284,11 +292,11 @@ impl Network {
         });
     }
 
-    fn forward_batch_norm(&mut self, workers: Workers, mode: Mode<'_>, index: usize, rows: usize) {
+    fn forward_batch_norm(&mut self, workers: Workers, mode: Mode<'_>, index: usize, rows: usize) -> Result<()> {
         let operations = self.operations(index, rows);
         let Node { activation, weights: Some(weights), statistics: Some(statistics), .. } = self.plan.nodes[index]
         else {
-            return;
+            return Ok(());
         };
         let (before, after) = self.values.split_at_mut(index + 1);
         let input = &before[index];
@@ -296,7 +304,7 @@ impl Network {
         let normalisation = &mut self.normalisations[statistics];
         *normalisation = match mode {
             Mode::Evaluation => Normalisation::of_statistics(statistics_of_run),
-            Mode::Training { .. } => Normalisation::of_batch(workers, input.batch(rows), statistics_of_run),
+            Mode::Training { cut, .. } => Normalisation::of_batch(workers, input.batch(rows), cut, statistics_of_run)?,
         };
         let weights = &self.parameters.layers[weights].values;
         let Buffer { length, stride, .. } = after[0];
@@ -320,6 +328,7 @@ impl Network {
                 }
             }
         });
+        Ok(())
     }
 
     fn forward_examples(&mut self, workers: Workers, mode: Mode<'_>, nodes: Range<usize>, rows: usize) {
@@ -365,39 +374,47 @@ impl Network {
         });
     }
 
-    /// Computes the gradients by all parameters from that by the outputs, and updates the parameters.
+    /// From the gradient by the outputs to the gradients by all parameters, and to the new parameters.
+    ///
+    /// # Errors
+    /// [`Error::Rank`](crate::Error::Rank) if another rank has failed.
     pub fn backward(
         &mut self,
         workers: Workers,
         mode: Mode<'_>,
-        rows: usize,
+        cut: Cut<'_>,
         updater: &mut Updater,
         learning_rate: f32,
-    ) {
+    ) -> Result<()> {
+        let rows = cut.rows().len();
         for stage in (0..self.stages.len()).rev() {
             match self.stages[stage] {
                 Stage::Linear(node) => {
-                    self.backward_linear(workers, stage, node, rows);
-                    if updater.clips() {
-                        self.store_linear_gradient(workers, stage, node, rows, updater);
+                    if rows > 0 {
+                        self.backward_linear(workers, stage, node, rows);
+                    }
+                    if updater.stores() {
+                        self.store_linear_gradient(workers, stage, node, cut, updater)?;
                     }
                 }
-                Stage::BatchNorm(node) => self.backward_batch_norm(workers, stage, node, rows, updater),
+                Stage::BatchNorm(node) => self.backward_batch_norm(workers, stage, node, cut, updater)?,
                 Stage::Examples(ref nodes) => {
                     let nodes = nodes.clone();
-                    self.backward_examples(workers, mode, stage, nodes, rows, updater);
+                    self.backward_examples(workers, mode, stage, nodes, cut, updater)?;
                 }
             }
-            if !updater.clips() {
+            if !updater.stores() {
                 self.update(workers, stage, rows, updater, learning_rate);
             }
         }
-        if let Some(coefficient) = updater.clip_coefficient(workers.arch) {
+        if updater.stores() {
+            let coefficient = updater.clip_coefficient(workers.arch);
             for (index, layer) in self.parameters.layers.iter_mut().enumerate() {
                 let gradient = Gradient::Stored { width: layer.outputs, coefficient };
                 updater.update(workers, index, &mut layer.values, gradient, learning_rate);
             }
         }
+        Ok(())
     }
 
     /// Updates the weights of a stage.
@@ -418,15 +435,30 @@ impl Network {
     }
 
     /// Writes the gradient of a linear layer down, `inputᵀ · d_sums`.
-    fn store_linear_gradient(&self, workers: Workers, stage: usize, index: usize, rows: usize, updater: &mut Updater) {
-        let Some(weights) = self.plan.nodes[index].weights else { return };
+    fn store_linear_gradient(
+        &self,
+        workers: Workers,
+        stage: usize,
+        index: usize,
+        cut: Cut<'_>,
+        updater: &mut Updater,
+    ) -> Result<()> {
+        let Some(weights) = self.plan.nodes[index].weights else { return Ok(()) };
         let layer = &self.parameters.layers[weights];
-        let input = Matrix::new(&self.values[index].values, rows, layer.inputs + 1).transposed();
-        let d_sums = Matrix::new(d_sums(&self.d_sums, &self.values, stage), rows, layer.outputs);
-        let operations = self.operations(index, rows);
-        workers.for_each_block(operations, layer.outputs, updater.gradient(weights), |rows, block| {
-            matmul(block, layer.outputs, 0.0, 1.0, input.rows(rows), d_sums);
-        });
+        let (width, outputs) = (layer.inputs + 1, layer.outputs);
+        let (input, d_sums) = (&self.values[index].values, d_sums(&self.d_sums, &self.values, stage));
+        let shards: Vec<Range<usize>> = cut.own().collect();
+        updater.sum_gradient(weights, cut, |shard, gradient| {
+            let (first, rows) = (shards[shard].start, shards[shard].len());
+            if rows == 0 {
+                return gradient.fill(0.0);
+            }
+            let input = Matrix::new(&input[first * width..], rows, width).transposed();
+            let d_sums = Matrix::new(&d_sums[first * outputs..], rows, outputs);
+            workers.for_each_block(self.operations(index, rows), outputs, gradient, |rows, block| {
+                matmul(block, outputs, 0.0, 1.0, input.rows(rows), d_sums);
+            });
+        })
     }
 
     /// Computes the gradient by the pre-activations of the node before from that by a linear layer's outputs:
@@ -457,27 +489,30 @@ impl Network {
         workers: Workers,
         stage: usize,
         index: usize,
-        rows: usize,
+        cut: Cut<'_>,
         updater: &mut Updater,
-    ) {
+    ) -> Result<()> {
+        let rows = cut.rows().len();
         let operations = self.operations(index, rows);
         let Node { weights: Some(weights), statistics: Some(statistics), input: shape, .. } = self.plan.nodes[index]
         else {
-            return;
+            return Ok(());
         };
         let (before, after) = self.d_sums.split_at_mut(stage);
-        let Some(d_sums) = after.first() else { return };
+        let Some(d_sums) = after.first() else { return Ok(()) };
         let (input, normalisation) = (&self.values[index], &self.normalisations[statistics]);
         let length = input.length;
         let gradient = updater.gradient(weights);
-        gradient.copy_from_slice(&normalisation.weight_gradient(workers, input.batch(rows), &d_sums[..rows * length]));
-        let Some(d_input) = before.last_mut() else { return };
+        // The whole gradient, which that by the input needs too.
+        let summed = normalisation.weight_gradient(workers, input.batch(rows), cut, &d_sums[..rows * length])?;
+        gradient.copy_from_slice(&summed);
+        let Some(d_input) = before.last_mut() else { return Ok(()) };
         if index <= self.plan.first_weights() {
-            return;
+            return Ok(());
         }
         let kept = Kept { nodes: &self.plan.nodes, values: &self.values, pre_activations: &self.pre_activations };
         let (weights, gradient) = (&self.parameters.layers[weights].values, &*gradient);
-        let count = rows * shape.positions();
+        let count = cut.batch * shape.positions();
         workers.for_each_block(operations, length, &mut d_input[..rows * length], |rows, block| {
             for (row, d_input) in rows.zip(block.chunks_exact_mut(length)) {
                 let d_sums = &d_sums[row * length..][..length];
@@ -485,6 +520,7 @@ impl Network {
                 kept.backward(workers, index, row, d_input);
             }
         });
+        Ok(())
     }
 
     fn backward_examples(
@@ -493,21 +529,26 @@ impl Network {
         mode: Mode<'_>,
         stage: usize,
         nodes: Range<usize>,
-        rows: usize,
+        cut: Cut<'_>,
         updater: &mut Updater,
-    ) {
+    ) -> Result<()> {
         let first_weights = self.plan.first_weights();
         if nodes.end <= first_weights {
-            return;
+            return Ok(());
         }
+        let rows = cut.rows().len();
         let operations = 2 * nodes.clone().map(|node| self.operations(node, rows)).sum::<usize>();
         let (before, after) = self.d_sums.split_at_mut(stage);
-        let Some(d_sums) = after.first() else { return };
-        let ranges = workers.parts(rows);
-        let part_rows = ranges.first().map_or(1, ExactSizeIterator::len);
+        let Some(d_sums) = after.first() else { return Ok(()) };
+        // The parts of each shard, and the numbers of a shard's parts.
+        let (mut ranges, mut parts_of_shards) = (Vec::new(), Vec::new());
+        for shard in cut.own() {
+            let parts = workers.parts_of_shard(shard.len(), cut.count());
+            parts_of_shards.push(ranges.len()..ranges.len() + parts.len());
+            ranges.extend(parts.into_iter().map(|rows| shard.start + rows.start..shard.start + rows.end));
+        }
         let count = ranges.len();
-        let mut parts: Vec<BackwardPart<'_>> = ranges
-            .into_iter()
+        let mut parts: Vec<BackwardPart<'_>> = (ranges.iter().cloned())
             .map(|rows| BackwardPart { rows, gradients: Vec::new(), d_input: Default::default() })
             .collect();
         for (index, gradients) in nodes.clone().zip(&mut self.partial_gradients[nodes.clone()]) {
@@ -524,7 +565,7 @@ impl Network {
         }
         if let Some(d_input) = before.last_mut().filter(|_| nodes.start > first_weights) {
             let length = self.plan.nodes[nodes.start].input.len();
-            for (part, d_input) in parts.iter_mut().zip(d_input[..rows * length].chunks_mut(part_rows * length)) {
+            for (part, d_input) in parts.iter_mut().zip(split(&mut d_input[..rows * length], &ranges, length)) {
                 part.d_input = d_input;
             }
         }
@@ -559,9 +600,14 @@ impl Network {
         });
         for index in nodes {
             if let (Some(convolution), Some(weights)) = (&self.convolutions[index], self.plan.nodes[index].weights) {
-                convolution.sum_gradients(&self.partial_gradients[index], updater.gradient(weights));
+                let (partial, length) = (&self.partial_gradients[index], convolution.gradient_length());
+                updater.sum_gradient(weights, cut, |shard, gradient| {
+                    let Range { start, end } = parts_of_shards[shard];
+                    convolution.sum_gradients(&partial[start * length..end * length], gradient);
+                })?;
             }
         }
+        Ok(())
     }
 }
 
@@ -661,7 +707,8 @@ impl Lowering<'_> {
             );
         } else {
             match (self.nodes[index].operation, self.mode) {
-                (Operation::Dropout(p), Mode::Training { seed, step, .. }) => {
+                (Operation::Dropout(p), Mode::Training { seed, step, cut, .. }) => {
+                    let row = cut.rows().start + row;
                     Dropout::new(&self.nodes[index], p, seed, step).apply(arch, row, input, output);
                 }
                 (Operation::Activation(activation), _) => {
@@ -706,7 +753,8 @@ impl Lowering<'_> {
             );
         } else {
             match (self.nodes[index].operation, self.mode) {
-                (Operation::Dropout(p), Mode::Training { seed, step, .. }) => {
+                (Operation::Dropout(p), Mode::Training { seed, step, cut, .. }) => {
+                    let row = cut.rows().start + row;
                     Dropout::new(&self.nodes[index], p, seed, step).apply(arch, row, d_output, d_input);
                 }
                 (Operation::Activation(activation), _) => {

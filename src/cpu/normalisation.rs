@@ -1,10 +1,14 @@
-//! Batch normalisation of each channel. Sums over a batch are those of fixed parts of it, in f64, in fixed order.
+//! Batch normalisation of each channel. Sums over a batch are those of fixed parts of its shards, in f64, in fixed order.
+
+use std::ops::Range;
 
 use pulp::Arch;
 
 use super::workers::Workers;
+use crate::error::Result;
 use crate::model::Statistics;
 use crate::reference::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
+use crate::shards::Cut;
 
 /// Mean and inverse standard deviation of each channel, `[channels]` each.
 #[derive(Clone, Default)]
@@ -23,33 +27,39 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn rows(self) -> usize {
-        self.values.len() / self.stride
-    }
-
     fn row(self, row: usize) -> &'a [f32] {
         &self.values[row * self.stride..][..self.length]
     }
 
-    /// Sums of each channel over the batch: `add` adds those of a row.
+    /// Sums of each channel over the batch that these rows are this rank's part of: `add` adds those of a row.
     fn sums<const N: usize>(
         self,
         workers: Workers,
+        cut: Cut<'_>,
         channels: usize,
         add: impl Fn(usize, &mut [[f64; N]]) + Sync,
-    ) -> Vec<[f64; N]> {
-        let parts = workers.parts(self.rows());
-        let mut sums = vec![[0.0; N]; parts.len() * channels];
-        workers.for_each(self.values.len(), parts.into_iter().zip(sums.chunks_mut(channels)), |(rows, sums)| {
-            rows.for_each(|row| add(row, sums));
-        });
-        let (total, rest) = sums.split_at_mut(channels);
-        for part in rest.chunks(channels) {
-            for (total, part) in total.iter_mut().zip(part) {
-                total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+    ) -> Result<Vec<[f64; N]>> {
+        let shards: Vec<Range<usize>> = cut.own().collect();
+        let mut total = vec![[0.0; N]; channels];
+        cut.sum(total.as_flattened_mut(), &mut Vec::new(), |shard, total| {
+            let shard = shards[shard].clone();
+            let parts = workers.parts_of_shard(shard.len(), cut.count());
+            let mut sums = vec![[0.0; N]; parts.len() * channels];
+            workers.for_each(
+                self.stride * shard.len(),
+                parts.into_iter().zip(sums.chunks_mut(channels)),
+                |(rows, sums)| {
+                    rows.for_each(|row| add(shard.start + row, sums));
+                },
+            );
+            let mut sums = sums.as_flattened().chunks(N * channels);
+            match sums.next() {
+                Some(first) => total.copy_from_slice(first),
+                None => total.fill(0.0),
             }
-        }
-        total.to_vec()
+            sums.for_each(|part| total.iter_mut().zip(part).for_each(|(total, part)| *total += part));
+        })?;
+        Ok(total)
     }
 }
 
@@ -60,21 +70,21 @@ impl Normalisation {
         Self { mean: statistics.mean.clone(), inverse }
     }
 
-    /// Returns the normalisation by the statistics of a batch, and adds these to the running statistics.
-    pub fn of_batch(workers: Workers, batch: Batch<'_>, statistics: &mut Statistics) -> Self {
+    /// That of a batch, of which `batch` are this rank's rows; the running statistics take it in.
+    pub fn of_batch(workers: Workers, batch: Batch<'_>, cut: Cut<'_>, statistics: &mut Statistics) -> Result<Self> {
         let channels = statistics.mean.len();
-        let count = (batch.values.len() / batch.stride * batch.length / channels) as f64;
+        let count = (cut.batch * batch.length / channels) as f64;
         let arch = workers.arch;
-        let sums = batch.sums(workers, channels, |row, sums| {
+        let sums = batch.sums(workers, cut, channels, |row, sums| {
             add_each(arch, batch.row(row), sums, |value, _, [sum]| *sum += f64::from(value));
-        });
+        })?;
         let means: Vec<f64> = sums.iter().map(|[sum]| sum / count).collect();
-        let squares = batch.sums(workers, channels, |row, sums| {
+        let squares = batch.sums(workers, cut, channels, |row, sums| {
             add_each(arch, batch.row(row), sums, |value, channel, [sum]| {
                 let centered = f64::from(value) - means[channel];
                 *sum += centered * centered;
             });
-        });
+        })?;
         let variances: Vec<f64> = squares.iter().map(|[sum]| sum / count).collect();
         let unbiased = count / (count.max(2.0) - 1.0);
         let average = |old: &mut f32, new: f64| {
@@ -82,10 +92,10 @@ impl Normalisation {
         };
         statistics.mean.iter_mut().zip(&means).for_each(|(old, &new)| average(old, new));
         statistics.variance.iter_mut().zip(&variances).for_each(|(old, &new)| average(old, unbiased * new));
-        Self {
+        Ok(Self {
             mean: means.iter().map(|&mean| mean as f32).collect(),
             inverse: variances.iter().map(|&variance| inverse_root(variance)).collect(),
-        }
+        })
     }
 
     /// `γ · normalised + β` of a row.
@@ -111,8 +121,14 @@ impl Normalisation {
 
     /// The gradients by γ and β, `[2, channels]`: sums over the batch of the gradient times the normalised values, and of
     /// the gradient.
-    pub fn weight_gradient(&self, workers: Workers, input: Batch<'_>, d_output: &[f32]) -> Vec<f32> {
-        let sums = input.sums(workers, self.mean.len(), |row, sums| {
+    pub fn weight_gradient(
+        &self,
+        workers: Workers,
+        input: Batch<'_>,
+        cut: Cut<'_>,
+        d_output: &[f32],
+    ) -> Result<Vec<f32>> {
+        let sums = input.sums(workers, cut, self.mean.len(), |row, sums| {
             let (input, d_output) = (input.row(row), &d_output[row * input.length..][..input.length]);
             for (input, d_output) in input.chunks_exact(sums.len()).zip(d_output.chunks_exact(sums.len())) {
                 for ((normalised, &d), [along, sum]) in self.normalised(input).zip(d_output).zip(&mut *sums) {
@@ -120,8 +136,8 @@ impl Normalisation {
                     *sum += f64::from(d);
                 }
             }
-        });
-        sums.iter().map(|[along, _]| *along as f32).chain(sums.iter().map(|[_, sum]| *sum as f32)).collect()
+        })?;
+        Ok(sums.iter().map(|[along, _]| *along as f32).chain(sums.iter().map(|[_, sum]| *sum as f32)).collect())
     }
 
     /// The gradient by a row from that by its output: `γ / √(variance + ε) · (d − mean(d) − x̂ mean(d x̂))`. `gradient` is

@@ -4,10 +4,12 @@ use pulp::Arch;
 
 use super::matmul::{Matrix, matmul};
 use super::workers::{Workers, split};
+use crate::error::Result;
 use crate::model::Weights;
 use crate::optimizer::{Entry as _, Optimizer, Sgd, with_optimizer};
 use crate::plan::{Operation, Plan};
 use crate::reference;
+use crate::shards::Cut;
 
 /// Cost of an update from a stored gradient for each parameter, in floating-point operations of a product.
 const UPDATE_COST: usize = 10;
@@ -39,30 +41,50 @@ pub struct Updater {
     /// Per moment and layer, shaped like its values; empty where the optimizer has fewer.
     pub moments: [Vec<Vec<f32>>; 2],
     clip_norm: Option<f32>,
+    /// True if all gradients are needed before any update.
+    stores: bool,
     /// The gradient of each layer, shaped like its values; empty where it goes into them straight from a product.
     gradients: Vec<Vec<f32>>,
+    /// Room for the gradients of shards.
+    rooms: Vec<Vec<f32>>,
     /// Steps since the start of training.
     pub updates: u64,
 }
 
 impl Updater {
-    pub fn new(optimizer: Optimizer, clip_norm: Option<f32>, plan: &Plan, layers: &[Weights]) -> Self {
+    /// `is_sharded` is true where gradients are summed over shards.
+    pub fn new(
+        optimizer: Optimizer,
+        clip_norm: Option<f32>,
+        is_sharded: bool,
+        plan: &Plan,
+        layers: &[Weights],
+    ) -> Self {
         let sizes = || layers.iter().map(|layer| layer.values.len());
         let moment = |index: usize| {
             let is_read = index < optimizer.moments();
             sizes().map(|size| vec![0.0; if is_read { size } else { 0 }]).collect()
         };
-        let is_stored = clip_norm.is_some() || optimizer.moments() > 0;
+        let stores = clip_norm.is_some() || is_sharded;
+        let is_stored = stores || optimizer.moments() > 0;
         let with_weights = plan.nodes.iter().filter(|node| node.weights.is_some());
         let gradients = with_weights
             .zip(sizes())
             .map(|(node, size)| vec![0.0; if is_stored || node.operation != Operation::Linear { size } else { 0 }]);
-        Self { optimizer, moments: [moment(0), moment(1)], clip_norm, gradients: gradients.collect(), updates: 0 }
+        Self {
+            optimizer,
+            moments: [moment(0), moment(1)],
+            clip_norm,
+            stores,
+            gradients: gradients.collect(),
+            rooms: Vec::new(),
+            updates: 0,
+        }
     }
 
     /// Returns true if all gradients are needed before any update.
-    pub fn clips(&self) -> bool {
-        self.clip_norm.is_some()
+    pub fn stores(&self) -> bool {
+        self.stores
     }
 
     /// Room for the gradient of layer `index`.
@@ -70,13 +92,19 @@ impl Updater {
         &mut self.gradients[index]
     }
 
-    /// Returns the factor that clips all gradients, as [`clip_coefficient`](crate::reference::clip_coefficient); NaN
-    /// where the sum of their squares leaves f32.
-    pub fn clip_coefficient(&self, arch: Arch) -> Option<f32> {
-        let max_norm = self.clip_norm?;
+    /// Sums the gradient of layer `index` over a batch; `compute` gets the number of a shard, and room for its gradient.
+    pub fn sum_gradient(&mut self, index: usize, cut: Cut<'_>, compute: impl FnMut(usize, &mut [f32])) -> Result<()> {
+        cut.sum(&mut self.gradients[index], &mut self.rooms, compute)
+    }
+
+    /// What all gradients are multiplied with to be clipped, as
+    /// [`clip_coefficient`](crate::reference::clip_coefficient); 1 without clipping, and NaN where the sum of their squares
+    /// leaves f32.
+    pub fn clip_coefficient(&self, arch: Arch) -> f32 {
+        let Some(max_norm) = self.clip_norm else { return 1.0 };
         let sum: f64 = self.gradients.iter().map(|gradient| arch.dispatch(|| sum_of_squares(gradient))).sum();
         let norm = if sum <= f64::from(f32::MAX) { sum.sqrt() } else { f64::NAN };
-        Some(reference::clip_coefficient(norm, f64::from(max_norm)) as f32)
+        reference::clip_coefficient(norm, f64::from(max_norm)) as f32
     }
 
     /// Updates layer `index`.

@@ -22,6 +22,9 @@ const PARALLEL_PASS: usize = 1_000_000;
 /// The most parts that a pass over the examples of a batch is dealt out in. More would be more sums to add up.
 const PARTS: usize = 32;
 
+/// The most parts of a shard, if a batch has so many that all of them would have fewer.
+const SHARD_PARTS: usize = 8;
+
 /// The least rows of a block that are worth a thread.
 const LEAST_ROWS: usize = 16;
 
@@ -59,8 +62,12 @@ impl Workers {
 
     /// The parts that the examples of a batch are dealt out in, whoever does the work.
     pub fn parts(self, rows: usize) -> Vec<Range<usize>> {
-        let length = rows.div_ceil(PARTS);
-        (0..rows).step_by(length).map(|first| first..rows.min(first + length)).collect()
+        parts(rows, PARTS)
+    }
+
+    /// The parts of a shard, which is one of `shards` in a batch.
+    pub fn parts_of_shard(self, rows: usize, shards: usize) -> Vec<Range<usize>> {
+        parts(rows, (PARTS / shards).max(SHARD_PARTS))
     }
 
     /// The blocks that the rows of a result are dealt out in: one for each thread, where the pass is worth sharing.
@@ -84,6 +91,12 @@ impl Workers {
         let values = split(values, &blocks, width);
         self.for_each(operations, blocks.iter().cloned().zip(values), |(rows, values)| work(rows, values));
     }
+}
+
+/// At most `most` parts of rows, all of the same length but the last.
+fn parts(rows: usize, most: usize) -> Vec<Range<usize>> {
+    let length = rows.div_ceil(most).max(1);
+    (0..rows).step_by(length).map(|first| first..rows.min(first + length)).collect()
 }
 
 /// The rows of each block, of `width` numbers; empty ones of a moment that the optimizer does not have.

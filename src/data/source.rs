@@ -6,7 +6,7 @@ use std::path::Path;
 use super::catalog;
 use super::predict_inputs::Reading;
 use super::preprocessing::{Preprocessing, TestPart};
-use super::{Data, Listed, TEST_STREAM, choose, csv, files, idx_dir, images, npy, test_part};
+use super::{Data, Listed, choose_test, csv, files, idx_dir, images, npy, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -184,8 +184,12 @@ pub fn load_test(
             "`data` {spec}: the model was trained on these very examples: name others, or measure it on them with `all`"
         )));
     }
-    let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None) };
-    let set_aside = choose(examples.examples.len(), share, seed, TEST_STREAM).map(|chosen| {
+    if matches!(preprocessing.test(), TestPart::Path(_)) {
+        return measured(examples, Part::All, None);
+    }
+    let chosen =
+        choose_test(spec, preprocessing.test(), examples.examples.labels().ok(), examples.examples.len(), seed);
+    let set_aside = chosen.ok().flatten().map(|chosen| {
         let mut train = examples.clone();
         let ((examples, origins), notices) = (train.take(&chosen), std::mem::take(&mut train.notices));
         (Listed { examples, origins, notices }, train.examples.sha256())

@@ -18,8 +18,10 @@ pub(super) fn split(
     other: impl FnOnce(&Path) -> Result<Listed>,
 ) -> Result<Data> {
     let mut notices = std::mem::take(&mut train.notices);
+    let labels = train.examples.labels().ok();
+    let chosen = choose_test(spec, preprocessing.test(), labels, train.examples.len(), seed)?;
     let (test, test_origins) = match preprocessing.test() {
-        TestPart::Share(share) => train.take(&choose_test(spec, train.examples.len(), *share, seed)?),
+        TestPart::Share(_) | TestPart::Fold { .. } => train.take(&chosen.unwrap_or_default()),
         TestPart::Path(path) => match own()? {
             Some(test) => {
                 notices.extend(test.notices);

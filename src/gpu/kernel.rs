@@ -42,15 +42,25 @@ impl StepUniformBuffer {
         kernels: impl Iterator<Item = &'a Kernel> + Clone,
         profiler: Option<&Profiler>,
     ) -> wgpu::CommandEncoder {
+        let dispatches = (0..steps.len()).flat_map(|step| kernels.clone().map(move |kernel| (step, kernel)));
+        self.record_each(gpu, steps, dispatches, profiler)
+    }
+
+    /// Records dispatches, in order: each a kernel on one of `steps`, by its number. As [`record`](Self::record).
+    pub(super) fn record_each<'a>(
+        &mut self,
+        gpu: &Gpu,
+        steps: &[StepUniforms],
+        dispatches: impl Iterator<Item = (usize, &'a Kernel)>,
+        profiler: Option<&Profiler>,
+    ) -> wgpu::CommandEncoder {
         let stride = self.stride as usize;
         for (uniforms, bytes) in steps.iter().zip(self.bytes.chunks_mut(stride)) {
             bytes[..size_of::<StepUniforms>()].copy_from_slice(bytemuck::bytes_of(uniforms));
         }
         gpu.queue.write_buffer(&self.buffer, 0, &self.bytes[..steps.len() * stride]);
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let dispatches = steps.iter().enumerate().flat_map(|(index, uniforms)| {
-            kernels.clone().map(move |kernel| (kernel, (index * stride) as u32, uniforms.batch))
-        });
+        let dispatches = dispatches.map(|(step, kernel)| (kernel, (step * stride) as u32, steps[step].batch));
         match profiler {
             None => {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -184,8 +194,8 @@ fn compiled<'a>(gpu: &Gpu, pipeline: &'a Pipeline) -> &'a wgpu::ComputePipeline 
 }
 
 /// Compiles what these kernels need, natively on all cores; [`Gpu::check`] tells what went wrong.
-pub(super) fn compile(gpu: &Gpu, kernels: &[Kernel]) {
-    let pipelines: Vec<&Pipeline> = kernels.iter().map(|kernel| &*kernel.pipeline).collect();
+pub(super) fn compile<'a>(gpu: &Gpu, kernels: impl Iterator<Item = &'a Kernel>) {
+    let pipelines: Vec<&Pipeline> = kernels.map(|kernel| &*kernel.pipeline).collect();
     #[cfg(not(target_arch = "wasm32"))]
     {
         use rayon::prelude::*;

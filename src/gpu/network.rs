@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::model::{Activation, Architecture, Parameters, Shape, Statistics, Weights};
 use crate::optimizer::Optimizer;
 use crate::plan::{Node, Op, Operation, Plan};
+use crate::shards::Sharding;
 
 /// Rows of a chunk in evaluation, where the batch size is not larger.
 const EVALUATION_ROWS: usize = 1024;
@@ -53,9 +54,96 @@ pub(super) struct TrainingParts<'a> {
     /// Per moment and node with weights, shaped like these.
     pub moments: &'a [Vec<Matrix>; 2],
     pub clip_norm: Option<f32>,
+    /// The cut of batches; tensors have room for a shard.
+    pub sharding: &'a Sharding,
     pub augmentation: Option<&'a Augmentation>,
     pub targets: Targets<'a>,
     pub loss: LossKernel<'a>,
+}
+
+/// The kernels of a training step.
+pub(super) struct TrainingStep {
+    /// Forward, loss and backward of a batch, or of a shard; without shards, the updates too.
+    pub kernels: Vec<Kernel>,
+    /// Sums over the shards, with what follows them.
+    pub shards: Option<ShardSums>,
+}
+
+/// Sums of gradients over the shards of a batch, and the updates by them.
+pub(super) struct ShardSums {
+    /// The gradients of a shard, or their sums.
+    pub sums: Vec<Matrix>,
+    /// Room for the sums of another rank.
+    pub others: Vec<Matrix>,
+    /// Kernels that clear the sums.
+    pub clear: Vec<Kernel>,
+    /// Kernels that keep the sums, at each level of the tree.
+    pub keep: Vec<Vec<Kernel>>,
+    /// Kernels that add what is kept at a level to the sums.
+    pub add: Vec<Vec<Kernel>>,
+    /// Kernels that add the sums of another rank.
+    pub add_others: Vec<Kernel>,
+    /// Kernels of the clip coefficient and the updates.
+    pub updates: Vec<Kernel>,
+}
+
+impl TrainingStep {
+    /// Every kernel.
+    pub fn all(&self) -> impl Iterator<Item = &Kernel> {
+        let shards = self.shards.iter().flat_map(|shards| {
+            let levels = shards.keep.iter().chain(&shards.add).flatten();
+            shards.clear.iter().chain(levels).chain(&shards.add_others).chain(&shards.updates)
+        });
+        self.kernels.iter().chain(shards)
+    }
+}
+
+impl ShardSums {
+    fn new(
+        gpu: &Gpu,
+        steps: &StepUniformBuffer,
+        sharding: &Sharding,
+        sums: Vec<Matrix>,
+        updates: Vec<Kernel>,
+    ) -> Result<Self> {
+        let content = BufferLabel { name: "sums of gradients", ..WEIGHTS };
+        let like_sums =
+            || sums.iter().map(|sum| Matrix::new(gpu, content, sum.rows, sum.columns)).collect::<Result<_>>();
+        let each = |kept: &[Matrix], kernel: fn(&Gpu, &StepUniformBuffer, &Matrix, &Matrix) -> Kernel| -> Vec<Kernel> {
+            sums.iter().zip(kept).map(|(sum, kept)| kernel(gpu, steps, sum, kept)).collect()
+        };
+        let others: Vec<Matrix> = like_sums()?;
+        let (mut keep, mut add) = (Vec::new(), Vec::new());
+        for _ in 0..sharding.count().ilog2() {
+            let kept: Vec<Matrix> = like_sums()?;
+            keep.push(each(&kept, kernels::keep_sum));
+            add.push(each(&kept, kernels::add_sum));
+        }
+        let clear = sums.iter().map(|sum| kernels::clear_sum(gpu, steps, sum)).collect();
+        let add_others = each(&others, kernels::add_sum);
+        Ok(Self { sums, others, clear, keep, add, add_others, updates })
+    }
+
+    /// Dispatches of a batch up to the sums over these shards, of so many rows each: kernels, with the number of the shard.
+    pub fn dispatches<'a>(
+        &'a self,
+        shard: &'a [Kernel],
+        rows: impl Iterator<Item = usize>,
+    ) -> Vec<(usize, &'a Kernel)> {
+        let mut dispatches = Vec::new();
+        let mut rows = rows.enumerate().peekable();
+        while let Some((number, count)) = rows.next() {
+            let mut then = |kernels: &'a [Kernel]| dispatches.extend(kernels.iter().map(|kernel| (number, kernel)));
+            then(if count == 0 { &self.clear } else { shard });
+            // As many sums are complete with this shard as its number has ones at the end.
+            let complete = number.trailing_ones() as usize;
+            self.add[..complete].iter().for_each(|level| then(level));
+            if rows.peek().is_some() {
+                then(&self.keep[complete]);
+            }
+        }
+        dispatches
+    }
 }
 
 fn is_element_wise(node: &Node) -> bool {
@@ -251,7 +339,7 @@ impl Network {
         gpu: &Gpu,
         steps: &StepUniformBuffer,
         parts: &TrainingParts<'_>,
-    ) -> Result<Vec<Kernel>> {
+    ) -> Result<TrainingStep> {
         let lowering = Lowering::new(self, gpu, steps, parts)?;
         lowering.step()
     }
@@ -323,6 +411,8 @@ struct Lowering<'a> {
     /// Gradient by the weights of each node that has some, where it is stored.
     d_weights: Vec<Option<Matrix>>,
     kernels: Vec<Kernel>,
+    /// Kernels of a sharded step that follow the sums over the shards.
+    updates: Vec<Kernel>,
 }
 
 impl<'a> Lowering<'a> {
@@ -358,12 +448,17 @@ impl<'a> Lowering<'a> {
             })
             .transpose()?;
         let d_weights = network.weights.iter().map(|_| None).collect();
-        let clipping = parts.clip_norm.map(|max_norm| Clipping::new(gpu, max_norm)).transpose()?;
-        let kernels = Vec::new();
-        Ok(Self { network, gpu, steps, parts, clipping, augmented, statistics, gradients, d_weights, kernels })
+        let clipping = match parts.clip_norm {
+            Some(max_norm) => Some(Clipping::new(gpu, max_norm)?),
+            None if !parts.sharding.is_whole() => Some(Clipping::none(gpu)?),
+            None => None,
+        };
+        let (kernels, updates) = (Vec::new(), Vec::new());
+        Ok(Self { network, gpu, steps, parts, clipping, augmented, statistics, gradients, d_weights, kernels, updates })
     }
 
-    fn step(mut self) -> Result<Vec<Kernel>> {
+    fn step(mut self) -> Result<TrainingStep> {
+        let clips = self.parts.clip_norm.is_some();
         let images = self.augmented.as_ref().or(self.network.images.as_ref());
         if let Some(images) = images {
             let (inputs, augmentation) = (self.parts.data.inputs(), self.parts.augmentation);
@@ -382,19 +477,33 @@ impl<'a> Lowering<'a> {
                     self.weight_gradient(node, is_fused)?;
                 }
                 Op::SquaredNorm(node) => {
-                    if let (Some(clipping), Some(d_weights)) = (&self.clipping, self.stored(node)) {
-                        self.kernels.push(kernels::sum_of_squares(self.gpu, self.steps, d_weights, clipping));
+                    if let (Some(clipping), Some(d_weights), true) = (&self.clipping, self.stored(node), clips) {
+                        let kernel = kernels::sum_of_squares(self.gpu, self.steps, d_weights, clipping);
+                        self.after_sums().push(kernel);
                     }
                 }
                 Op::ClipCoefficient => {
-                    let clipping = self.clipping.as_ref();
+                    let clipping = self.clipping.as_ref().filter(|_| clips);
                     let kernel = clipping.map(|clipping| kernels::clip_coefficient(self.gpu, self.steps, clipping));
-                    self.kernels.extend(kernel);
+                    self.after_sums().extend(kernel);
                 }
                 Op::Update(node) => self.clipped_update(node),
             }
         }
-        Ok(self.kernels)
+        let Self { gpu, steps, parts, d_weights, kernels, updates, .. } = self;
+        let shards = match parts.sharding.is_whole() {
+            true => None,
+            false => {
+                let sums = d_weights.into_iter().flatten().collect();
+                Some(ShardSums::new(gpu, steps, parts.sharding, sums, updates)?)
+            }
+        };
+        Ok(TrainingStep { kernels, shards })
+    }
+
+    /// Where the kernels go that need the gradients of the whole batch.
+    fn after_sums(&mut self) -> &mut Vec<Kernel> {
+        if self.parts.sharding.is_whole() { &mut self.kernels } else { &mut self.updates }
     }
 
     /// Inputs of the first node, where it reads no tensor of the network.
@@ -572,7 +681,7 @@ impl<'a> Lowering<'a> {
         if let (Some(clipping), Some(d_weights)) = (&self.clipping, &self.d_weights[at]) {
             let weights = &network.weights[at];
             let kernel = kernels::clipped_update(gpu, steps, d_weights, clipping, weights, moments, parts.optimizer);
-            self.kernels.push(kernel);
+            self.after_sums().push(kernel);
         }
     }
 }

@@ -6,6 +6,7 @@ use futures_channel::oneshot;
 
 use super::device::{BufferLabel, Gpu};
 use crate::error::Result;
+use crate::shards::Sharding;
 
 const STAGING: wgpu::BufferUsages = wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
 
@@ -71,6 +72,25 @@ pub async fn read_buffer<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer, byt
     mapped_values(gpu, &staging, bytes)
 }
 
+/// Reads whole buffers, one after the other, after everything submitted before.
+///
+/// # Errors
+/// Errors of the device.
+pub async fn read_buffers(gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> Result<Vec<f32>> {
+    let bytes = buffers.iter().map(|buffer| buffer.size()).sum();
+    let staging = gpu.buffer("a staging buffer", bytes, STAGING)?;
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut at = 0;
+    for buffer in buffers {
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, buffer.size());
+        at += buffer.size();
+    }
+    let submission = gpu.submit([encoder.finish()])?;
+    let mapped = map(&staging, bytes);
+    wait(gpu, submission, mapped).await?;
+    mapped_values(gpu, &staging, bytes)
+}
+
 /// Ring of staging buffers: returns the losses of each submission while later ones run.
 pub(super) struct Ring {
     /// One loss per example, `[steps of a submission, stride]`, written by the kernels.
@@ -79,6 +99,8 @@ pub(super) struct Ring {
     staging: Vec<wgpu::Buffer>,
     next: usize,
     in_flight: VecDeque<InFlight>,
+    /// The cut of every batch.
+    pub sharding: Sharding,
 }
 
 struct InFlight {
@@ -91,13 +113,13 @@ struct InFlight {
 
 impl Ring {
     /// A ring of `slots` submissions of at most `steps` steps with at most `stride` examples.
-    pub fn new(gpu: &Gpu, slots: usize, steps: usize, stride: usize) -> Result<Self> {
+    pub fn new(gpu: &Gpu, slots: usize, steps: usize, stride: usize, sharding: Sharding) -> Result<Self> {
         let bytes = 4 * (steps * stride) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let label = BufferLabel { name: "the losses of a submission", remedy: "a smaller `batch_size`" };
         let losses = gpu.buffer(label, bytes, usage)?;
         let staging = (0..slots).map(|_| gpu.buffer("a staging buffer", bytes, STAGING)).collect::<Result<_>>()?;
-        Ok(Self { losses, stride, staging, next: 0, in_flight: VecDeque::new() })
+        Ok(Self { losses, stride, staging, next: 0, in_flight: VecDeque::new(), sharding })
     }
 
     /// First row of a step's losses in the loss buffer.
@@ -142,9 +164,15 @@ impl Ring {
         let rows: Vec<f32> = mapped_values(gpu, &self.staging[slot], bytes)?;
         self.staging[slot].unmap();
         for (step, &batch) in batches.iter().enumerate() {
-            let rows = &rows[self.first_row(step)..][..batch];
+            let cut = self.sharding.cut(batch);
+            let rows = &rows[self.first_row(step)..][cut.rows()];
+            let shards: Vec<_> = cut.own().collect();
+            let mut sum = [0.0];
             // Summed in f64 and in order, so that the bits do not depend on the adapter.
-            losses.push((rows.iter().map(|&loss| f64::from(loss)).sum::<f64>() / batch as f64) as f32);
+            cut.sum(&mut sum, &mut Vec::new(), |shard, sum| {
+                sum[0] = rows[shards[shard].clone()].iter().map(|&loss| f64::from(loss)).sum::<f64>();
+            })?;
+            losses.push((sum[0] / batch as f64) as f32);
         }
         Ok(())
     }

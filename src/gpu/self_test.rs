@@ -80,6 +80,7 @@ pub async fn self_test(gpu: &Gpu, matmuls: &[Matmul]) -> Result<Vec<KernelTest>>
     for [batch, inputs, outputs] in SHAPES {
         bench.losses(batch, outputs).await?;
         bench.clipping(inputs, outputs).await?;
+        bench.shard_sums(inputs, outputs).await?;
     }
     bench.images().await?;
     for (turn, &matmul) in matmuls.iter().enumerate() {
@@ -406,6 +407,25 @@ impl Bench {
                 self.update(&optimizer, &clipped, outputs, 1, kernel).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Tests what sums of gradients over shards are made of.
+    async fn shard_sums(&mut self, inputs: usize, outputs: usize) -> Result<()> {
+        let count = (inputs + 1) * outputs;
+        let [first, second] = [self.values(count, 1.0), self.values(count, 1.0)];
+        let (sum, kept) = (self.matrix(inputs + 1, outputs, &first)?, self.unwritten(inputs + 1, outputs)?);
+        self.run(&kernels::keep_sum(&self.gpu, &self.steps, &sum, &kept), uniforms(1))?;
+        let actual = kept.read(&self.gpu, inputs + 1).await?;
+        self.expect("keep_sum", "sum that is kept", outputs, &actual, &widen(&first), [0.0, 1e-30]);
+        sum.write(&self.gpu, &second);
+        self.run(&kernels::add_sum(&self.gpu, &self.steps, &sum, &kept), uniforms(1))?;
+        let expected: Vec<f64> = first.iter().zip(&second).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
+        let actual = sum.read(&self.gpu, inputs + 1).await?;
+        self.expect("add_sum", "sum", outputs, &actual, &expected, [1e-6, 1e-30]);
+        self.run(&kernels::clear_sum(&self.gpu, &self.steps, &sum), uniforms(1))?;
+        let actual = sum.read(&self.gpu, inputs + 1).await?;
+        self.expect("clear_sum", "sum", outputs, &actual, &vec![0.0; count], [0.0, 1e-30]);
         Ok(())
     }
 

@@ -24,4 +24,8 @@ pub struct StepUniforms {
     pub key: u32,
     /// Part of the depth that a dispatch of a matrix product starts with; 0 but where a product is split.
     pub first_part: u32,
+    /// Number of examples in the other shards of the batch; 0 for a whole batch.
+    pub others: u32,
+    /// Place in the batch of the first example.
+    pub batch_row: u32,
 }

@@ -1,6 +1,6 @@
 //! Binary cross-entropy.
 
-use super::{Entry, Link, Objective, RowLoss, Target};
+use super::{BatchSize, Entry, Link, Objective, RowLoss, Target};
 use crate::math::exp;
 use crate::reference::{Bounded, EPSILON, sigmoid, softplus};
 use crate::shader::{Part, part};
@@ -41,10 +41,10 @@ impl Entry for BinaryCrossEntropy {
         objective: &Objective<'_>,
         logits: &mut [f32],
         _: usize,
+        batch: BatchSize,
         target: impl Fn(usize) -> Target<'a> + Copy,
     ) -> f64 {
-        let sum_of_weights = objective.batch_weight((0..logits.len()).map(target));
-        let scale = (1.0 / sum_of_weights) as f32;
+        let scale = (1.0 / batch.weight) as f32;
         let mut sum = 0.0;
         for (row, value) in logits.iter_mut().enumerate() {
             let label = target(row).class();
@@ -56,6 +56,6 @@ impl Entry for BinaryCrossEntropy {
             let sigmoid = (if z < 0.0 { small } else { 1.0 }) / (1.0 + small);
             *value = scale * weight * (sigmoid - label);
         }
-        logits.len() as f64 * (sum / sum_of_weights)
+        batch.rows as f64 * (sum / batch.weight)
     }
 }

@@ -1,6 +1,6 @@
 //! Cross-entropy.
 
-use super::{Entry, Link, Objective, RowLoss, Target};
+use super::{BatchSize, Entry, Link, Objective, RowLoss, Target};
 use crate::math::exp;
 use crate::reference::{EPSILON, log_sum_exp, rounding};
 use crate::shader::{Part, part};
@@ -55,12 +55,13 @@ impl Entry for CrossEntropy {
         objective: &Objective<'_>,
         logits: &mut [f32],
         classes: usize,
+        batch: BatchSize,
         target: impl Fn(usize) -> Target<'a> + Copy,
     ) -> f64 {
         if !objective.is_plain() {
-            return weighted_f32(objective, logits, classes, target);
+            return weighted_f32(objective, logits, classes, batch, target);
         }
-        let scale = 1.0 / (logits.len() / classes) as f32;
+        let scale = 1.0 / batch.rows as f32;
         softmax_f32(
             logits,
             classes,
@@ -86,10 +87,10 @@ fn weighted_f32<'a>(
     objective: &Objective<'_>,
     logits: &mut [f32],
     classes: usize,
+    batch: BatchSize,
     target: impl Fn(usize) -> Target<'a> + Copy,
 ) -> f64 {
-    let weight = objective.batch_weight((0..logits.len() / classes).map(target));
-    let scale = (1.0 / weight) as f32;
+    let scale = (1.0 / batch.weight) as f32;
     let weights = objective.weights(classes);
     let smoothing = objective.label_smoothing;
     let smooth: Vec<f32> = weights.iter().map(|weight| weight * (smoothing / classes as f32)).collect();
@@ -112,7 +113,7 @@ fn weighted_f32<'a>(
         }
         row[label] -= scale * sharp;
     }
-    (logits.len() / classes) as f64 * (sum / weight)
+    batch.rows as f64 * (sum / batch.weight)
 }
 
 /// Turns logits, `[rows, classes]`, into probabilities in f32 and returns the sum of the rows' cross-entropies, in nats:

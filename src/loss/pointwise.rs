@@ -1,6 +1,6 @@
 //! Losses that compare each output with its target.
 
-use super::{Entry, Link, Objective, RowLoss, Target};
+use super::{BatchSize, Entry, Link, Objective, RowLoss, Target};
 use crate::reference::{EPSILON, rounding};
 use crate::shader::Part;
 
@@ -53,9 +53,10 @@ impl<P: Pointwise> Entry for P {
         _: &Objective<'_>,
         values: &mut [f32],
         outputs: usize,
+        batch: BatchSize,
         target: impl Fn(usize) -> Target<'a> + Copy,
     ) -> f64 {
-        let count = values.len();
+        let count = batch.rows * outputs;
         let scale = 1.0 / count as f32;
         let mut sum = 0.0;
         for (row, values) in values.chunks_exact_mut(outputs).enumerate() {
@@ -67,6 +68,6 @@ impl<P: Pointwise> Entry for P {
             }
         }
         // The mean over the outputs, times the rows.
-        (count / outputs) as f64 * (sum / count as f64)
+        batch.rows as f64 * (sum / count as f64)
     }
 }

@@ -247,7 +247,8 @@ fn write_checkpoint(
 /// The folder of a stopped run, locked by this process, with its last good checkpoint. Its files are still unchanged.
 pub struct Stopped {
     path: PathBuf,
-    lock: File,
+    /// `None` on a rank that the first one sent the checkpoint to.
+    lock: Option<File>,
     /// Metadata of the checkpoint.
     pub metadata: checkpoint::Metadata,
     /// State of the checkpoint.
@@ -272,7 +273,18 @@ impl Stopped {
         let lock = lock(path)?;
         let mut damaged = Vec::new();
         let (metadata, state) = last_checkpoint(path, &mut damaged)?;
-        Ok(Self { path: path.to_path_buf(), lock, metadata, state, damaged })
+        Ok(Self { path: path.to_path_buf(), lock: Some(lock), metadata, state, damaged })
+    }
+
+    /// Returns the checkpoint as it is sent to the other ranks.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        Ok(checkpoint::to_safetensors(&self.metadata, &self.state)?)
+    }
+
+    /// The run of a checkpoint that the first rank sent. Its folder is that rank's alone.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let (metadata, state) = checkpoint::from_safetensors("the checkpoint of rank 0", bytes)?;
+        Ok(Self { path: path.to_path_buf(), lock: None, metadata, state, damaged: Vec::new() })
     }
 
     /// Returns the path of the folder.
@@ -294,7 +306,9 @@ impl Stopped {
 
     /// Resets the files of the run to the checkpoint, and resumes it.
     pub fn go_on(self) -> Result<RunFolder> {
-        let Self { path, lock, metadata, damaged, .. } = self;
+        let Self { path, lock: Some(lock), metadata, damaged, .. } = self else {
+            bail!("{}: the folder belongs to rank 0", self.path.display());
+        };
         for file in damaged {
             let mut aside = file.clone().into_os_string();
             aside.push(".damaged");
@@ -367,7 +381,7 @@ fn is_free(folder: &Path) -> softstep::Result<bool> {
 }
 
 /// Creates `runs/<local time>-<data>`, with a number at the end if the name is taken.
-fn create_named(data: &str) -> Result<PathBuf> {
+pub fn create_named(data: &str) -> Result<PathBuf> {
     let runs = Path::new("runs");
     fs::create_dir_all(runs).map_err(Error::io("create folder", runs))?;
     let data = Path::new(data).file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy());

@@ -532,7 +532,8 @@ fn class_results(record: &Record, test: &ErrorAnalysis, confusion: &Confusion) -
 }
 
 /// Axis of a share of a whole.
-const SHARES: Axis<'static> = Axis { label: "", logarithmic: false, percent: true, whole: false, include: &[0.0, 1.0] };
+const SHARES: Axis<'static> =
+    Axis { label: "", logarithmic: false, percent: true, whole: false, include: &[0.0, 1.0], labels: &[] };
 
 /// Renders the means over classes, and the plots of a classifier's probabilities.
 fn probabilities(record: &Record, test: &ErrorAnalysis) -> Markup {

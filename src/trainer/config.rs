@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Steps;
 use crate::augmentation::{Augment, Augmentation};
-use crate::backend::{Step, Training};
+use crate::backend::{Step, Training, check_shards};
 use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::loss::{ClassWeights, Loss, Objective, check_settings};
@@ -74,6 +74,14 @@ pub struct TrainingConfig {
     /// Choice of the parameters that the run ends with.
     #[serde(default)]
     pub keep: Keep,
+    /// Number of shards of each batch, a power of two: gradients are summed over each, then in a binary tree. The
+    /// [`ranks`](crate::ranks) of a run share them; their number is no setting, for the bits do not depend on it.
+    #[serde(default = "one")]
+    pub shards: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Choice of the parameters that a run ends with.
@@ -109,6 +117,7 @@ impl Default for TrainingConfig {
             class_weights: None,
             patience: None,
             keep: Keep::Last,
+            shards: 1,
         }
     }
 }
@@ -161,6 +170,7 @@ impl TrainingConfig {
         {
             return Err(Error::Invalid(format!("`warmup` {share}: must be a number of steps, or a share below 1")));
         }
+        check_shards(self.shards)?;
         self.augment.map_or(Ok(()), Augment::check)?;
         self.optimizer.check()?;
         check_settings(self.loss, self.label_smoothing, self.class_weights.is_some())?;
@@ -250,6 +260,7 @@ impl TrainingConfig {
             objective,
             seed: self.seed,
             augmentation: self.augment.map(|augment| Augmentation::new(augment, input)).transpose()?,
+            shards: self.shards,
         })
     }
 
@@ -298,7 +309,8 @@ macro_rules! setters {
 
 setters! {
     activation: Activation, epochs: usize, batch_size: usize, learning_rate: f32, clip_norm: Option<f32>,
-    schedule: Schedule, seed: u64, validation: f64, loss: Loss, label_smoothing: f32, keep: Keep;
+    schedule: Schedule, seed: u64, validation: f64, loss: Loss, label_smoothing: f32, keep: Keep,
+    shards: usize;
     hidden: Vec<usize>, layers: Option<Vec<Layer>>, optimizer: Optimizer, warmup: Option<Warmup>,
     augment: Option<Augment>, class_weights: Option<ClassWeights>, patience: Option<NonZeroUsize>
 }
@@ -389,6 +401,8 @@ mod tests {
                 "`augment` scale=1:",
                 TrainingConfig { augment: Some(Augment { scale: 1.0, ..Augment::default() }), ..good.clone() },
             ),
+            ("`shards` 0:", TrainingConfig { shards: 0, ..good.clone() }),
+            ("`shards` 6:", TrainingConfig { shards: 6, ..good.clone() }),
             ("`patience`", TrainingConfig { patience: NonZeroUsize::new(3), ..good.clone() }),
             ("`keep` best", TrainingConfig { keep: Keep::Best, ..good.clone() }),
         ] {

@@ -30,7 +30,10 @@ export function answerOf({ probabilities, digit }, names) {
 /** What the model saw, and beside it the pixels that spoke for the answer and against it. */
 export function showSeen([seen, spoke], answer, [rows, columns]) {
   drawPicture(seen, answer.seen, rows, columns);
-  if (!answer.attribution) return;
+  if (!answer.attribution) {
+    spoke.getContext('2d').clearRect(0, 0, spoke.width, spoke.height);
+    return;
+  }
   // Of a picture with colours, a pixel speaks with the sum of its channels.
   const channels = answer.attribution.length / (rows * columns);
   const sums = Float32Array.from({ length: rows * columns }, (_, pixel) =>

@@ -6,11 +6,12 @@ import { fixed } from './text.js';
 const MARGIN = { left: 44, right: 12, top: 10, bottom: 36 };
 const REACH = 24;
 
-/** Round numbers from `low` to `high`, about `count` of them. */
-export function ticks(low, high, count) {
+/** Round numbers from `low` to `high`, about `count` of them; only whole ones if that is asked. */
+export function ticks(low, high, count, whole = false) {
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map(digit => digit * power).find(step => step >= rough) ?? rough;
+  if (whole && step < 1) return ticks(low, high, high - low);
   const first = Math.ceil(low / step - 1e-9);
   const all = [];
   for (let at = first; at * step <= high + step * 1e-9; at += 1) all.push(at * step);
@@ -71,6 +72,14 @@ export class Track {
   }
 }
 
+/** A number at an axis: 12k for 12,000. */
+function short(value, decimals) {
+  const size = Math.abs(value);
+  if (size >= 1e9) return value.toExponential(0).replace('e+', 'e');
+  const [unit, sign] = size >= 1e6 ? [1e6, 'M'] : size >= 1e4 ? [1e3, 'k'] : [1, ''];
+  return `${sign ? String(Number((value / unit).toPrecision(3))).replace('-', '−') : fixed(value, decimals)}${sign}`;
+}
+
 /** Shows names of series, each with its colour: `[name, colour, isDot]`. */
 export function showLegend(list, entries) {
   list.replaceChildren(...entries.map(([name, colour, isDot]) =>
@@ -78,7 +87,10 @@ export function showLegend(list, entries) {
 }
 
 export class Chart {
-  /** `options`: `x` and `y` are `[low, high]`, `xLabel` and `summary` functions that give texts, `percent` a switch. */
+  /**
+   * `options`: `x` and `y` are `[low, high]`, `xLabel` and `summary` functions that give texts; `percent` is for shares up
+   * the axis, `whole` for counts along it.
+   */
   constructor(host, options) {
     Object.assign(this, { host, series: [], xLabel: () => '', summary: () => '', percent: false }, options);
     this.svg = make('svg', { focusable: 'false' });
@@ -121,16 +133,16 @@ export class Chart {
 
   axes() {
     const [bottom, right] = [this.height - MARGIN.bottom, this.width - MARGIN.right];
-    const across = ticks(...this.x, Math.max(2, Math.min(8, this.width / 70)));
+    const across = ticks(...this.x, Math.max(2, Math.min(8, this.width / 70)), this.whole);
     const up = ticks(...this.y, Math.max(2, this.height / 60));
     const clip = `<clipPath id="${this.clip()}"><rect x="${MARGIN.left}" y="${MARGIN.top - 6}" width="${right - MARGIN.left}" height="${bottom - MARGIN.top + 12}"/></clipPath>`;
-    const text = (value, decimals) => Math.abs(value) >= 1e5 ? value.toExponential(0).replace('e+', 'e') : this.percent ? `${fixed(100 * value, Math.max(0, decimals - 2))} %` : fixed(value, decimals);
+    const text = (value, decimals) => this.percent ? `${fixed(100 * value, Math.max(0, decimals - 2))} %` : short(value, decimals);
     const rows = up.all.map(value => {
       const y = this.placeY(value).toFixed(1);
       return `<line class="grid" x1="${MARGIN.left}" x2="${right}" y1="${y}" y2="${y}"/><text x="${MARGIN.left - 6}" y="${y}" dy="4" text-anchor="end">${text(value, up.decimals)}</text>`;
     });
     const columns = across.all.map(value =>
-      `<text x="${this.placeX(value).toFixed(1)}" y="${bottom + 15}" text-anchor="middle">${fixed(value, across.decimals)}</text>`);
+      `<text x="${this.placeX(value).toFixed(1)}" y="${bottom + 15}" text-anchor="middle">${short(value, across.decimals)}</text>`);
     return `${clip}${rows.join('')}${columns.join('')}<text x="${right}" y="${this.height - 4}" text-anchor="end">${escaped(this.xLabel())}</text>`;
   }
 

@@ -408,7 +408,7 @@ function softmax(figure) {
     const titles = say(['class', 'score z', '', 'probability p', 'label', 'p − one-hot'], ['类别', '分数 z', '', '概率 p', '标签', 'p − one-hot']);
     head.forEach((cell, index) => { cell.textContent = titles[index]; });
     lines.forEach((line, index) => {
-      const name = say(`class ${index + 1}`, `类别 ${index + 1}`);
+      const name = say(`class ${index + 1}`, `类别 ${index + 1} `);
       line.name.textContent = name;
       line.labelText.textContent = say('is the label', '是标签');
       line.input.setAttribute('aria-label', say(`score of ${name}`, `${name}的分数`));
@@ -724,8 +724,9 @@ function oneStep(figure) {
   const words = () => ({
     phases: say(['forward', 'loss', 'backward', 'update'], ['前向', '损失', '反向', '更新']),
     bias: say('bias', '偏置'),
-    class: index => say(`class ${index}`, `类别 ${index}`),
-    unit: index => say(`unit ${index + 1}`, `单元 ${index + 1}`),
+    // In Chinese a space stands between a number and the word after it.
+    class: index => say(`class ${index}`, `类别 ${index} `),
+    unit: index => say(`unit ${index + 1}`, `单元 ${index + 1} `),
   });
 
   /** The tables of all numbers, and the order in which they are computed. */
@@ -800,7 +801,7 @@ function oneStep(figure) {
         const [from, to] = [Math.floor(index / layer.outputs), index % layer.outputs];
         const input = from < layer.inputs ? layer.input[from] : 1;
         add(2, `g${number}`, index,
-          say(`How the loss changes with the weight of ${rowNames[from]} for ${names[to]}: the feature it meets (a bias meets 1), times what comes back.`, `损失随“${rowNames[from]}→${names[to]}”的权重的变化：与它相遇的特征（偏置遇到的是 1）乘以传回的量。`)
+          say(`How the loss changes with the weight of ${rowNames[from]} for ${names[to]}: the feature it meets (a bias meets 1), times what comes back.`, `损失随“${rowNames[from].trim()} → ${names[to].trim()}”的权重的变化：与它相遇的特征（偏置遇到的是 1）乘以传回的量。`)
             + ` ${n(input, from < layer.inputs && number ? 4 : 1)} · ${n(layer.d_sums[to])} <b>${equals(asPrinted(input, 4) * asPrinted(layer.d_sums[to], 4), value, 4)}</b>`,
           [key(`dz${number}`, to), ...(from < layer.inputs ? [key(inputId(number), from)] : [])]);
       });
@@ -811,7 +812,7 @@ function oneStep(figure) {
       const names = outputNames(number);
       table(`u${number}`, say('Weights after', '更新后的权重'), layer.updated, rowNames, names);
       layer.updated.forEach((value, index) => add(3, `u${number}`, index,
-        say(`The weight of ${rowNames[Math.floor(index / layer.outputs)]} for ${names[index % layer.outputs]} moves against its gradient, by the learning rate.`, `“${rowNames[Math.floor(index / layer.outputs)]}→${names[index % layer.outputs]}”的权重按学习率逆着梯度移动。`)
+        say(`The weight of ${rowNames[Math.floor(index / layer.outputs)]} for ${names[index % layer.outputs]} moves against its gradient, by the learning rate.`, `“${rowNames[Math.floor(index / layer.outputs)].trim()} → ${names[index % layer.outputs].trim()}”的权重按学习率逆着梯度移动。`)
           + ` ${fixed(layer.weights[index], 4)} − ${fixed(rate, 1)} · ${n(layer.d_weights[index])} <b>${equals(asPrinted(layer.weights[index], 4) - rate * asPrinted(layer.d_weights[index], 4), value, 4)}</b>`,
         [key(`w${number}`, index), key(`g${number}`, index)]));
     });

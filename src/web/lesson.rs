@@ -179,6 +179,7 @@ async fn verified(examples: &Examples, architecture: &Architecture, optimizer: O
         objective: Objective { loss: Loss::CrossEntropy, ..Objective::default() },
         seed: 0,
         augmentation: None,
+        shards: 1,
     };
     let backend = Device::Cpu.for_training(&parameters, &training, Readback::Blocking).await?;
     let mut backend = Verified::new(backend, training, 1, 0);

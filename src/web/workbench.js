@@ -16,13 +16,17 @@ const MAX_PICTURES = 40;
 /** A run on a backend, in a Worker of its own. */
 class Lane {
   constructor(backend, heard) {
-    this.backend = backend;
+    Object.assign(this, { backend, heard });
+    this.open();
+    this.forget();
+  }
+
+  open() {
     this.worker = new Engine(({ event, progress, error }) => {
       if (event === 'progress') this.take(progress);
-      if (event === 'failed') this.isRunning = false;
-      heard(event, error, this);
+      else this.isRunning = false;
+      this.heard(event, error, this);
     });
-    this.forget();
   }
 
   /** Forgets the run, not the data. */
@@ -59,10 +63,10 @@ export function startWorkbench(adapter) {
   let shownMistakes = '';
 
   const lossChart = new Chart(find('#loss-chart'), {
-    x: [0, 100], y: [0, 1], xLabel: () => say('step', '步数'), summary: () => lossWords(),
+    x: [0, 100], y: [0, 1], whole: true, xLabel: () => say('step', '步数'), summary: () => lossWords(),
   });
   const accuracyChart = new Chart(find('#accuracy-chart'), {
-    x: [0, 10], y: [0, 1], percent: true, xLabel: () => say('epoch', '轮数'), summary: () => accuracyWords(),
+    x: [0, 10], y: [0, 1], percent: true, whole: true, xLabel: () => say('epoch', '轮数'), summary: () => accuracyWords(),
   });
   const lossWords = () => {
     const losses = main.losses;
@@ -73,7 +77,15 @@ export function startWorkbench(adapter) {
   const accuracyWords = () => main.tests.length ? say(`${scoreName()} after epoch ${main.tests.length}: ${percent(scoreOf(main.tests[main.tests.length - 1].test))}`, `第 ${main.tests.length} 轮之后的${scoreName()}：${percent(scoreOf(main.tests[main.tests.length - 1].test))}`) : say('No epoch has ended yet', '还没有完成一轮');
 
   const heard = (event, error, lane) => {
-    if (event === 'failed') fail(error, lane);
+    if (event === 'failed') {
+      // Training goes on from a new start.
+      isChanged = true;
+      fail(error, lane);
+    }
+    if (event === 'panic') {
+      fail(error, lane);
+      reopen(lane);
+    }
     show();
     if (event === 'progress' && lane === main) look();
     if (lane.isDone && !lanes().some(lane => lane.isRunning)) finished();
@@ -106,6 +118,19 @@ export function startWorkbench(adapter) {
     ? lane.worker.call('Data.from_files', files.map(([name]) => name), files.bytes, options ?? {})
     : lane.worker.call('Data.digits');
 
+  /** Replaces a Worker that ended, and reads its data again. */
+  const reopen = async lane => {
+    lane.worker.end();
+    lane.forget();
+    lane.open();
+    isChanged = true;
+    try {
+      await load(lane, source ?? {});
+    } catch (error) {
+      fail(error, lane);
+    }
+  };
+
   async function useData(next) {
     await stop();
     const loaded = await load(main, next);
@@ -116,6 +141,8 @@ export function startWorkbench(adapter) {
     evaluation = null;
     pendingTable = null;
     find('#draw').hidden = !data.shape;
+    pad.clear();
+    find('#accuracy-title').textContent = data.targets === 'values' ? say('R² on the test part', '测试部分的 R²') : say('Accuracy on the test part', '测试部分的正确率');
     if (data.shape) pad.suit(data.shape);
     forgetLooks();
     showData();
@@ -127,6 +154,9 @@ export function startWorkbench(adapter) {
     const { name, rows, shape, classes, features, target, notices } = data;
     const what = shape ? say(`pictures of ${shape[0]} × ${shape[1]} pixels`, `${shape[0]} × ${shape[1]} 像素的图片`) : say(`${thousands(features)} features`, `${thousands(features)} 个特征`);
     const goal = data.targets === 'values' ? (target ? say(`value of “${target}”`, `“${target}”的数值`) : say('a value', '一个数值')) : say(`${classes} classes`, `${classes} 个类别`);
+    find('#confusion-title').textContent = data.targets === 'values' ? say('Predicted by real value', '预测值与真实值') : say('Confusion matrix', '混淆矩阵');
+    find('#mistakes').parentElement.hidden = data.targets === 'values';
+    find('#draw-title').textContent = data.class_names ? say('Draw or drop a picture', '画一幅或拖入一张图片') : say('Draw a digit', '写一个数字');
     find('.data-name').replaceChildren(make('b', {}, name === 'digits' ? say('bundled digits', '内置数字') : name),
       say(`: ${thousands(rows.train)} examples to learn, ${thousands(rows.test)} to test, ${what}, ${goal}`, `：${thousands(rows.train)} 个训练样本，${thousands(rows.test)} 个测试样本，${what}，${goal}`),
       ...(notices ?? []).map(notice => make('span', { class: 'note' }, ` ${notice}`)));
@@ -401,13 +431,15 @@ export function startWorkbench(adapter) {
 
   /** Looks inside a model in training, not more often than people can see. */
   const look = latest(async () => {
+    const start = performance.now();
     try {
       await inspectNow();
     } catch (error) {
       // A model that is gone meanwhile has nothing to show.
       if (main.run && main.isRunning) fail(error);
     }
-    await pause(LOOK);
+    // Looks at a large test part must not slow the training down.
+    await pause(Math.max(LOOK, 4 * (performance.now() - start)));
   });
   const inspect = latest(() => inspectNow().catch(error => { if (main.run) fail(error); }));
 
@@ -465,7 +497,7 @@ export function startWorkbench(adapter) {
   function showConfusion() {
     const place = places.confusion;
     if (evaluation.pairs) {
-      place.replaceChildren(make('p', {}, say(`R² ${percent(evaluation.r_squared)}; root mean squared error ${digits(evaluation.rmse)}.`, `R² ${percent(evaluation.r_squared)}；均方根误差 ${digits(evaluation.rmse)}。`)));
+      showPairs(place);
       return;
     }
     const { confusion } = evaluation;
@@ -480,6 +512,26 @@ export function startWorkbench(adapter) {
       }));
     });
     place.replaceChildren(make('table', { class: isMany ? 'confusion many' : 'confusion' }, make('thead', {}, head), make('tbody', {}, ...body)));
+  }
+
+  /** Predicted by real values of the test part. */
+  function showPairs(place) {
+    const { pairs, r_squared, rmse } = evaluation;
+    const values = pairs.flat();
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    if (!place.pairs?.host.isConnected) {
+      const host = make('div', { class: 'chart' });
+      const [line, legend] = [make('p'), make('ul', { class: 'legend' })];
+      place.replaceChildren(line, legend, host);
+      place.pairs = new Chart(host, { x: [0, 1], y: [0, 1], xLabel: () => say('real value', '真实值'), summary: () => say('Each test example as a dot; a perfect prediction lies on the diagonal', '每个测试样本一个点；完美的预测落在对角线上') });
+    }
+    const room = (high - low || 1) * 0.03;
+    place.pairs.x = [low - room, high + room];
+    place.pairs.y = place.pairs.x;
+    place.pairs.series = [{ colour: 5, style: 'thin', points: [[low, low], [high, high]] }, { kind: 'dots', colour: 0, points: pairs }];
+    place.pairs.paint();
+    showLegend(place.querySelector('.legend'), [[say('prediction', '预测'), 0, true], [say('perfect', '完美预测'), 5]]);
+    place.firstChild.textContent = say(`R² ${percent(r_squared)}; root mean squared error ${digits(rmse)}.`, `R² ${percent(r_squared)}；均方根误差 ${digits(rmse)}。`);
   }
 
   async function showMistakes(isCurrent) {
@@ -532,9 +584,15 @@ export function startWorkbench(adapter) {
       for (const canvas of seen) canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
       return;
     }
-    const { data: pixels, width, height } = pad.pixels();
     try {
-      drawnAnswer = await main.worker.call('run.predict_picture', new Uint8Array(pixels.buffer), width, height);
+      if (example) {
+        // A test picture is what the model reads already.
+        const { features } = example;
+        drawnAnswer = { ...await main.worker.call('run.predict', features), seen: features };
+      } else {
+        const { data: pixels, width, height } = pad.pixels();
+        drawnAnswer = await main.worker.call('run.predict_picture', new Uint8Array(pixels.buffer), width, height);
+      }
     } catch (error) {
       if (main.run === run) answer.textContent = error.message;
       return;
@@ -547,7 +605,7 @@ export function startWorkbench(adapter) {
   function showAnswer() {
     if (!drawnAnswer) return;
     const step = main.isTrained || main.isDone ? '' : say(` (after ${thousands(main.step)} steps)`, `（${thousands(main.step)} 步之后）`);
-    const was = example == null ? '' : say(` The test set says ${className(example)}.`, `测试集说是 ${className(example)}。`);
+    const was = example == null ? '' : say(` The test set says ${className(example.label)}.`, `测试集说是 ${className(example.label)}。`);
     answer.innerHTML = answerOf(drawnAnswer, main.run?.class_names) + step + was;
     if (drawnAnswer.probabilities) showProbabilities(bars, drawnAnswer.probabilities, main.run?.class_names);
   }
@@ -576,7 +634,7 @@ export function startWorkbench(adapter) {
     context.imageSmoothingQuality = 'high';
     context.drawImage(small, 30, 30, 220, 220);
     pad.lay(large);
-    example = label;
+    example = { features, label };
   }));
   const photo = attempt(async file => {
     if (!file) return;

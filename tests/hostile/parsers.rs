@@ -70,7 +70,8 @@ fn check_table(data: &softstep::data::Data) {
 
 fn read_again(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Inputs> {
     let features = preprocessing.features();
-    Reading { features, image: None, preprocessing: Some(preprocessing), fit: Fit::Whole }.read(FILE, bytes)
+    Reading { features, image: None, preprocessing: Some(preprocessing), fit: Fit::Whole, strict: false }
+        .read(FILE, bytes)
 }
 
 /// Formats of models that read tables in every form.
@@ -159,6 +160,7 @@ pub fn npy(bytes: &[u8]) {
             assert!(values.iter().map(String::len).sum::<usize>() <= 4 * bytes.len());
             (values.len(), 1)
         }
+        Values::Stored(_) => panic!("bytes in memory stay there"),
     };
     assert!(length == size && size > 0);
     assert!(size * width < bytes.len());

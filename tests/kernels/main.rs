@@ -26,6 +26,7 @@ mod matmul;
 mod max_pool;
 mod mean_squared_error;
 mod sgd;
+mod shard_sums;
 mod softmax;
 mod sum_parts;
 mod weight_gradient;

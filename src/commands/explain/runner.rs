@@ -70,6 +70,7 @@ impl Runner {
             objective,
             seed: 0,
             augmentation: None,
+            shards: 1,
         };
         let mut backend = self.device.for_training(parameters, &training, Readback::default()).await?;
         let mut losses = Vec::new();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,14 @@ use softstep::gpu::Gpu;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::range_test::RangeTest;
+use softstep::ranks::Ranks;
 use softstep::trainer::{self, Best, Event, Keep, Position, RunOptions, Summary, TrainingConfig};
 use softstep::{Error, checkpoint};
 
 use super::findings;
 use super::options::TrainArgs;
 use super::prepare::Prepared;
-use super::progress::{Header, Progress};
+use super::progress::{Header, Progress, Voice};
 use super::resume::{check_device, resume_command};
 use super::signals::{STOPPED, stop_on_signals};
 use crate::flags::with_flags;
@@ -45,8 +47,22 @@ pub struct Job<'a> {
     pub range_test: Option<RangeTest>,
     /// Device to destroy at a step, for tests.
     pub losing: Option<(Gpu, usize)>,
-    /// Start time of the program.
+    /// The ranks that train the model together.
+    pub ranks: &'a dyn Ranks,
+    /// Start time of the program, or of the run beside others.
     pub started: Instant,
+    /// The run's place among others; `None` for a run alone, which prints its progress and results.
+    pub beside: Option<&'a Beside<'a>>,
+}
+
+/// A run among others: it prints nothing but problems, by its name, and is stopped with the others.
+pub struct Beside<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Stop signal of all runs.
+    pub stop: Arc<AtomicBool>,
+    /// Prints notices about the data.
+    pub notices: bool,
 }
 
 /// The start of a run: new, or from a checkpoint.
@@ -70,7 +86,7 @@ impl Job<'_> {
         let validation = prepared.validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
         let test = backend.upload(&data.test)?;
         let info = backend.info().clone();
-        let stop = stop_on_signals()?;
+        let stop = self.beside.map_or_else(stop_on_signals, |beside| Ok(Arc::clone(&beside.stop)))?;
         let start = self.start(&mut backend, stopped, &info)?;
         let metadata = self.metadata(&start, &info);
         let Start { folder, position: from, resumed_from, best, parameters_sha256, checkpoint_every } = start;
@@ -96,7 +112,7 @@ impl Job<'_> {
             losing: self.losing.as_ref(),
             events: with_events.then(|| Events::create(&out, resumed_from.unwrap_or_default())),
             with_events,
-            progress: Progress::new(header, steps, args.json, args.quiet, self.started),
+            progress: Progress::new(header, steps, self.voice(), self.started),
             folder,
             metadata,
             start: None,
@@ -121,6 +137,29 @@ impl Job<'_> {
             Ok(None) => Ok(self.stop(recorder, results)),
             Err(error) => Ok(self.fail(&mut backend, recorder, results, error, has_ended).await),
         }
+    }
+
+    /// Trains as a rank that is not the first: it computes, and neither writes nor prints.
+    pub async fn follow<B: Backend>(&self, mut backend: B, stopped: Option<Stopped>) -> Result<ExitCode> {
+        let Self { prepared: Prepared { data, validation, class_weights, .. }, config, .. } = *self;
+        let validation = validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
+        let test = backend.upload(&data.test)?;
+        let stop = stop_on_signals()?;
+        let (mut from, mut best) = (Position::START, None);
+        if let Some(stopped) = stopped {
+            backend.restore(&stopped.state)?;
+            (from, best) = (stopped.metadata.position, stopped.state.best);
+        }
+        let weights = trainer::example_weights(&data.train, class_weights)?;
+        let options = RunOptions { from, best: best.as_ref(), checkpoint_every: None, stop: &stop, weights: &weights };
+        let examples = data.train.len();
+        trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &options, |_| Ok(())).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// True if no other rank has a part in the steps of the backend.
+    fn is_alone(&self) -> bool {
+        self.ranks.size() == 1
     }
 
     /// Creates the run folder, or resumes the run of a folder with the state of its checkpoint.
@@ -167,26 +206,28 @@ impl Job<'_> {
 
     /// Metadata of the checkpoints; position, step and length of the metrics are set for each.
     fn metadata(&self, start: &Start, info: &DeviceInfo) -> checkpoint::Metadata {
-        let Prepared { data, data_sha256, train_sha256, chosen, architecture, .. } = self.prepared;
-        checkpoint::Metadata {
-            format: checkpoint::Metadata::FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
-            architecture: architecture.clone(),
-            position: start.position,
-            step: start.resumed_from.unwrap_or(0),
-            config: self.config.clone(),
-            chosen: chosen.clone(),
-            checkpoint_every: start.checkpoint_every,
-            data: data.name.clone(),
-            data_sha256: data_sha256.clone(),
-            train_sha256: train_sha256.clone(),
-            preprocessing: data.preprocessing.clone(),
-            image: data.image,
-            backend: info.backend.into(),
-            adapter: info.name.clone(),
-            driver: info.driver.clone(),
-            metrics_bytes: 0,
+        let metadata = self.prepared.metadata(info, start.position, start.resumed_from.unwrap_or(0));
+        checkpoint::Metadata { checkpoint_every: start.checkpoint_every, ..metadata }
+    }
+
+    /// What the run prints.
+    fn voice(&self) -> Voice {
+        match self.args {
+            _ if self.beside.is_some() => Voice::Silent,
+            TrainArgs { json: true, quiet: true, .. } => Voice::Lines,
+            TrainArgs { json: true, .. } => Voice::Json,
+            TrainArgs { quiet: true, .. } => Voice::Results,
+            _ => Voice::All,
         }
+    }
+
+    /// Prints a notice, by the name of a run among others.
+    fn notice(&self, text: &str) {
+        terminal::notice(&self.named(text));
+    }
+
+    fn named(&self, text: &str) -> String {
+        self.beside.map_or_else(|| text.to_owned(), |beside| format!("{}: {text}", beside.name))
     }
 
     /// Examines the model of a finished run, writes results and page, and prints them.
@@ -202,13 +243,15 @@ impl Job<'_> {
         progress.profile(results.profile.as_ref());
         progress.verification(backend.verification(), summary.steps - progress.resumed_from());
         results.parameters_sha256 = Some(parameters_sha256.clone());
-        results.test = Some(examine(backend, config, self.prepared, summary).await);
+        results.test = Some(self.examine(backend, summary).await);
         let ended = findings::Ended { args, config, data, summary, first_loss };
         results.files = digests(folder.path());
+        // The other ranks have left: no step can be tried.
+        let start = start.filter(|_| self.is_alone());
         results.findings = ended.findings(backend, start.as_ref()).await;
-        let page = write_page(&folder, &results, args);
+        let page = self.write_page(&folder, &results);
         progress.done(summary, &folder.model(), page.as_deref(), parameters_sha256);
-        results.findings.iter().for_each(|text| terminal::notice(text));
+        results.findings.iter().for_each(|text| self.notice(text));
         Ok(if progress.all_printed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -216,7 +259,7 @@ impl Job<'_> {
     fn stop(&self, recorder: Recorder<'_>, results: Results) -> ExitCode {
         let Recorder { mut progress, folder, .. } = recorder;
         let steps = results.steps;
-        write_page(&folder, &Results { outcome: Outcome::Stopped, ..results }, self.args);
+        self.write_page(&folder, &Results { outcome: Outcome::Stopped, ..results });
         progress.stopped(folder.saved().unwrap_or_default(), steps, &resume_command(folder.path(), self.args));
         ExitCode::from(STOPPED)
     }
@@ -239,21 +282,61 @@ impl Job<'_> {
             let _ = folder.flush();
         }
         results.outcome = Outcome::Failed(with_flags(&error.to_string()));
-        let rate = match start.as_ref().filter(|_| is_divergence(&error)) {
+        let problem = error.to_string();
+        let rate = match start.as_ref().filter(|_| is_divergence(&error) && self.is_alone()) {
             Some(start) => findings::tried_rate(backend, self.config, examples, start).await,
             None => None,
         };
         let (way_out, command) = way_out(&mut folder, &error, rate, self.args, with_events);
-        terminal::error(&error.into());
+        match self.beside {
+            Some(beside) => terminal::error(&anyhow::Error::from(error).context(beside.name.to_owned())),
+            None => terminal::error(&error.into()),
+        }
         match command {
-            Some(command) => terminal::notice_with_command(&way_out, &command),
-            None => terminal::notice(&way_out),
+            Some(command) => terminal::notice_with_command(&self.named(&way_out), &command),
+            None => self.notice(&way_out),
         }
         // A finished run keeps the results that it has.
         if !is_disk && !has_ended {
-            write_page(&folder, &results, self.args);
+            self.write_page(&folder, &results);
         }
+        self.ranks.fail(&problem);
         ExitCode::FAILURE
+    }
+
+    /// Analyses the errors of the kept model on the test part. A failure of the device is only a notice: the model is saved.
+    async fn examine<B: Backend>(&self, backend: &mut B, summary: &Summary) -> ErrorAnalysis {
+        let (config, Prepared { data, validation, .. }) = (self.config, self.prepared);
+        let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
+        let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
+        if let Err(error) = tested.examine(backend, data, &summary.test).await {
+            self.notice(&format!("the report will show no mistakes: {error}"));
+        }
+        let measured = tested.measure(backend, data, validation.as_ref(), &summary.test, config.loss).await;
+        let attributed = match measured {
+            Ok(()) => tested.attribute(backend, data, config.loss).await,
+            Err(error) => Err(error),
+        };
+        let weighed = match attributed {
+            Ok(()) => tested.weigh(backend, data, config.seed).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = weighed {
+            self.notice(&format!("the report will not show all that it could: {error}"));
+        }
+        tested
+    }
+
+    /// Writes `results.json` and the page, and returns its path. A failure is only a notice: `--resume` writes them later.
+    fn write_page(&self, folder: &RunFolder, results: &Results) -> Option<PathBuf> {
+        match folder.write_results(results).and_then(|()| page::write(folder.path())) {
+            Ok(page) => Some(page),
+            Err(error) => {
+                let text = format!("the run has no report: {error:#}; once that is mended, it gets one by:");
+                terminal::notice_with_command(&self.named(&text), &resume_command(folder.path(), self.args));
+                None
+            }
+        }
     }
 }
 
@@ -430,7 +513,13 @@ fn way_out(
                     let again = "what the device did after it is done again, to the same bits";
                     (format!("{last}; {again}; go on with:"), Some(resume_command(&path, args)))
                 }
-                Error::Io { .. } => (format!("{last}; go on with:"), Some(resume_command(&path, args))),
+                // Of data that stay in their file.
+                Error::Format { .. } => {
+                    (format!("{last}; once the data are as they were, go on with:"), Some(resume_command(&path, args)))
+                }
+                Error::Io { .. } | Error::Rank { .. } => {
+                    (format!("{last}; go on with:"), Some(resume_command(&path, args)))
+                }
                 // A run that does not fit will not fit again.
                 _ => (last, None),
             }
@@ -464,44 +553,4 @@ async fn conclude<B: Backend>(
         validation,
         test: backend.evaluate(test).await?,
     })
-}
-
-/// Analyses the errors of the kept model on the test part. A failure of the device is only a notice: the model is saved.
-async fn examine<B: Backend>(
-    backend: &mut B,
-    config: &TrainingConfig,
-    prepared: &Prepared,
-    summary: &Summary,
-) -> ErrorAnalysis {
-    let Prepared { data, validation, .. } = prepared;
-    let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
-    let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
-    if let Err(error) = tested.examine(backend, data, &summary.test).await {
-        terminal::notice(&format!("the report will show no mistakes: {error}"));
-    }
-    let measured = tested.measure(backend, data, validation.as_ref(), &summary.test, config.loss).await;
-    let attributed = match measured {
-        Ok(()) => tested.attribute(backend, data, config.loss).await,
-        Err(error) => Err(error),
-    };
-    let weighed = match attributed {
-        Ok(()) => tested.weigh(backend, data, config.seed).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = weighed {
-        terminal::notice(&format!("the report will not show all that it could: {error}"));
-    }
-    tested
-}
-
-/// Writes `results.json` and the page, and returns its path. A failure is only a notice: `--resume` writes them later.
-fn write_page(folder: &RunFolder, results: &Results, args: &TrainArgs) -> Option<PathBuf> {
-    match folder.write_results(results).and_then(|()| page::write(folder.path())) {
-        Ok(page) => Some(page),
-        Err(error) => {
-            let text = format!("the run has no report: {error:#}; once that is mended, it gets one by:");
-            terminal::notice_with_command(&text, &resume_command(folder.path(), args));
-            None
-        }
-    }
 }

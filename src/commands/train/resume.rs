@@ -87,18 +87,23 @@ pub fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
     Ok(())
 }
 
-/// Opens the device that the options choose; by default, that of the resumed run.
-pub async fn open_device(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Device> {
-    let Some(stopped) = stopped else { return device::open_device(&args.device).await };
+/// Opens the device that the options choose; by default, that of the resumed run. Of several ranks, number `local` of a node
+/// takes an adapter of its own, if there are as many.
+pub async fn open_device(args: &TrainArgs, stopped: Option<&Stopped>, local: Option<usize>) -> Result<Device> {
+    let open = async |device: &DeviceArgs| match local {
+        Some(local) => device::open_device(&device::for_rank(device, local).await).await,
+        None => device::open_device(device).await,
+    };
+    let Some(stopped) = stopped else { return open(&args.device).await };
     if args.gives("backend") || args.gives("adapter") {
-        return device::open_device(&args.device).await;
+        return open(&args.device).await;
     }
     let run = &stopped.metadata;
     let device = match run.backend.as_str() {
         "cpu" => DeviceArgs { backend: BackendChoice::Cpu, adapter: None },
         _ => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(run.adapter.clone()) },
     };
-    device::open_device(&device).await.with_context(|| elsewhere(run))
+    open(&device).await.with_context(|| elsewhere(run))
 }
 
 /// Formats the way out if the device of the run is not available.

@@ -38,6 +38,16 @@ impl Clipping {
         Ok(Self { max_norm, sums, coefficient })
     }
 
+    /// Leaves gradients as they are.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn none(gpu: &Gpu) -> Result<Self> {
+        let clipping = Self::new(gpu, f32::INFINITY)?;
+        gpu.queue.write_buffer(&clipping.coefficient, 0, bytemuck::bytes_of(&1f32));
+        Ok(clipping)
+    }
+
     fn constants(&self) -> [(&'static str, f64); 1] {
         [("MAX_NORM", f64::from(self.max_norm))]
     }
