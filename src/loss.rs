@@ -1,5 +1,6 @@
-//! The losses that training minimises. Each is one entry: a file in `loss/` with its name, formulas and error bounds,
-//! and a WGSL part of a kernel in `shaders/loss/`.
+//! The losses that training minimises. Each is one entry: a file in `loss/` with its name, its formula in f64 with
+//! error bounds, and the f32 loop that the CPU backend runs (softmax is in `cross_entropy`); and a WGSL part of a kernel
+//! in `shaders/loss/`.
 
 mod binary_cross_entropy;
 mod cross_entropy;
