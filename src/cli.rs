@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    adapters, bench, doctor, eval, explain, export, import, inspect, predict, report, reproduce, train,
+    adapters, bench, doctor, eval, explain, export, import, inspect, predict, report, reproduce, sweep, train,
 };
 use crate::flags::with_flags;
 use crate::options::{self, Problem};
@@ -51,6 +51,9 @@ pub enum Command {
     /// Train a model
     #[command(after_long_help = train::options::HELP)]
     Train(Box<train::options::TrainArgs>),
+    /// Train with many settings and show which are best
+    #[command(after_long_help = sweep::HELP)]
+    Sweep(Box<sweep::SweepArgs>),
     /// Measure a trained model on a test set
     #[command(after_long_help = eval::HELP, visible_aliases = ["test", "val", "evaluate"])]
     Eval(eval::EvalArgs),
@@ -93,6 +96,7 @@ impl Command {
     fn check(&self) -> Result<(), Problem> {
         match self {
             Self::Train(args) => args.check(),
+            Self::Sweep(args) => args.check(),
             Self::Eval(args) => args.device.check(),
             Self::Predict(args) => args.device.check(),
             Self::Explain(args) => args.device.check(),
@@ -115,6 +119,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
     match (&mut cli.command, Cli::command().find_subcommand(name)) {
         (Command::Train(args), Some(train)) => args.set_given(train, matches, &arguments[1..]),
+        (Command::Sweep(args), Some(sweep)) => args.options = options::in_one_form(sweep, matches),
         (Command::Import(args), Some(import)) => args.given = options::given(import, matches),
         _ => {}
     }

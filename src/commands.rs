@@ -12,4 +12,5 @@ pub mod predict;
 pub mod report;
 pub mod reproduce;
 mod rerun;
+pub mod sweep;
 pub mod train;

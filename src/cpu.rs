@@ -103,6 +103,7 @@ impl CpuModel {
             })?;
             visit(network.logits(rows), first..first + rows);
         }
+        set.check_read()?;
         Ok(())
     }
 }
@@ -254,6 +255,8 @@ impl Backend for CpuBackend {
             if rows > 0 {
                 network.gather(workers, mode, examples, rows, |row| own[row] as usize);
             }
+            // Nothing is learned from a row that could not be read.
+            examples.check_read()?;
             network.forward(workers, mode, rows)?;
             let (outputs, targets) = (network.outputs(), &*examples.targets);
             let size = objective.batch_size(batch, |row| targets.target(order[row] as usize, outputs));

@@ -1,7 +1,9 @@
 //! Data sets: examples with features and targets, which are classes or real values.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
@@ -28,6 +30,7 @@ pub mod npy;
 pub mod predict_inputs;
 mod preprocessing;
 mod source;
+mod stored;
 mod test_part;
 mod zip;
 
@@ -45,6 +48,8 @@ pub use preprocessing::{
 pub use preprocessing::{Color, Missing, TestPart};
 #[doc(hidden)]
 pub use source::{Kind, Measured, Part, load_again, load_idx, load_pictures, load_test};
+pub(crate) use stored::Row;
+pub use stored::Stored;
 
 /// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;
@@ -56,6 +61,8 @@ pub enum Features {
     Bytes(Vec<u8>),
     /// Numbers, which a model sees unchanged.
     Floats(Vec<f32>),
+    /// Bytes or numbers that stay in a file which memory need not hold. Training reads them row by row.
+    Stored(Stored),
 }
 
 /// Targets of the examples, which a model learns to predict.
@@ -110,7 +117,28 @@ impl Features {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Floats(values) => values.len(),
+            Self::Stored(stored) => stored.len(),
         }
+    }
+
+    /// Returns true if each feature is a byte, which a model sees in 0..1.
+    pub fn is_bytes(&self) -> bool {
+        match self {
+            Self::Bytes(_) => true,
+            Self::Floats(_) => false,
+            Self::Stored(stored) => stored.is_bytes(),
+        }
+    }
+
+    /// Reads features of a file into memory.
+    fn into_memory(self) -> Self {
+        let Self::Stored(stored) = &self else { return self };
+        let (mut bytes, mut floats) = (Vec::new(), Vec::new());
+        stored.for_each(|_, row| match row {
+            Row::Bytes(row) => bytes.extend(row),
+            Row::Floats(row) => floats.extend(row),
+        });
+        if stored.is_bytes() { Self::Bytes(bytes) } else { Self::Floats(floats) }
     }
 
     /// Returns true if there are no features.
@@ -198,10 +226,18 @@ impl Examples {
     pub fn input(&self, example: usize) -> impl Iterator<Item = f64> {
         let row = example * self.features..(example + 1) * self.features;
         let (bytes, values) = match &*self.inputs {
-            Features::Bytes(bytes) => (&bytes[row], &[][..]),
-            Features::Floats(values) => (&[][..], &values[row]),
+            Features::Bytes(bytes) => (Cow::Borrowed(&bytes[row]), Cow::Borrowed(&[][..])),
+            Features::Floats(values) => (Cow::Borrowed(&[][..]), Cow::Borrowed(&values[row])),
+            Features::Stored(stored) => match stored.row(example) {
+                Row::Bytes(bytes) => (Cow::Owned(bytes), Cow::Borrowed(&[][..])),
+                Row::Floats(values) => (Cow::Borrowed(&[][..]), Cow::Owned(values)),
+            },
         };
-        bytes.iter().map(|&byte| f64::from(byte) / 255.0).chain(values.iter().map(|&value| f64::from(value)))
+        let value = move |at: usize| match bytes.get(at) {
+            Some(&byte) => f64::from(byte) / 255.0,
+            None => f64::from(values[at]),
+        };
+        (0..self.features).map(value)
     }
 
     /// Class labels, `[examples]`.
@@ -236,6 +272,16 @@ impl Examples {
         let inputs = match &*self.inputs {
             Features::Bytes(bytes) => Features::Bytes(rows().flat_map(|row| &bytes[row]).copied().collect()),
             Features::Floats(values) => Features::Floats(rows().flat_map(|row| &values[row]).copied().collect()),
+            Features::Stored(stored) => {
+                let (mut bytes, mut floats) = (Vec::new(), Vec::new());
+                for &example in examples {
+                    match stored.row(example as usize) {
+                        Row::Bytes(row) => bytes.extend(row),
+                        Row::Floats(row) => floats.extend(row),
+                    }
+                }
+                if stored.is_bytes() { Features::Bytes(bytes) } else { Features::Floats(floats) }
+            }
         };
         Self { inputs: inputs.into(), targets: self.targets.select(examples, outputs).into(), features, outputs }
     }
@@ -257,6 +303,17 @@ impl Examples {
         })?;
         let validation = self.take(&chosen);
         Ok((self, validation))
+    }
+
+    /// Checks that features which stay in a file could be read, up to now, as they were when it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Format`] with the file that was changed or cut off, or cannot be read.
+    pub fn check_read(&self) -> Result<()> {
+        match &*self.inputs {
+            Features::Stored(stored) => stored.check(),
+            Features::Bytes(_) | Features::Floats(_) => Ok(()),
+        }
     }
 
     /// Classes without an example; empty if the targets are real values.
@@ -296,6 +353,10 @@ impl Examples {
         match &*self.inputs {
             Features::Bytes(bytes) => hash.update(bytes),
             Features::Floats(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
+            Features::Stored(stored) => stored.for_each(|_, row| match row {
+                Row::Bytes(bytes) => hash.update(bytes),
+                Row::Floats(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
+            }),
         }
         match &*self.targets {
             Targets::Classes(labels) => labels.iter().for_each(|label| hash.update(label.to_le_bytes())),
@@ -308,6 +369,10 @@ impl Examples {
 
     /// Appends examples with the same kinds of features and targets.
     fn and(mut self, other: Self) -> Self {
+        if matches!((&*self.inputs, &*other.inputs), (Features::Stored(_), _) | (_, Features::Stored(_))) {
+            self.inputs = Arc::new((*self.inputs).clone().into_memory());
+            return self.and(Self { inputs: Arc::new((*other.inputs).clone().into_memory()), ..other });
+        }
         match (Arc::make_mut(&mut self.inputs), &*other.inputs) {
             (Features::Bytes(bytes), Features::Bytes(more)) => bytes.extend(more),
             (Features::Floats(values), Features::Floats(more)) => values.extend(more),
@@ -327,6 +392,7 @@ impl Examples {
         let inputs = match Arc::make_mut(&mut self.inputs) {
             Features::Bytes(bytes) => Features::Bytes(take_rows(bytes, features, chosen)),
             Features::Floats(values) => Features::Floats(take_rows(values, features, chosen)),
+            Features::Stored(stored) => Features::Stored(stored.take(chosen)),
         };
         let targets = match Arc::make_mut(&mut self.targets) {
             Targets::Classes(labels) => Targets::Classes(take_rows(labels, 1, chosen)),
@@ -360,13 +426,48 @@ fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
     Some((0..len).map(choose).collect())
 }
 
-/// Chooses the test part of `file`: true for each of its examples.
-fn choose_test(file: &str, len: usize, share: f64, seed: u64) -> Result<Vec<bool>> {
-    choose(len, share, seed, TEST_STREAM).ok_or_else(|| {
-        Error::Invalid(format!(
-            "{file}: `test` {share} of {len} examples: there must be at least one to test with and one left to train on"
-        ))
-    })
+/// Chooses the test part of `file` by its share or fold: true for each of its examples; `None` for a separate test part.
+/// `classes` are the labels of the examples, which folds are stratified by.
+fn choose_test(
+    file: &str,
+    part: &TestPart,
+    classes: Option<&[u32]>,
+    len: usize,
+    seed: u64,
+) -> Result<Option<Vec<bool>>> {
+    let refused = |problem| Error::Invalid(format!("{file}: `test` {part} of {len} examples: {problem}"));
+    match *part {
+        TestPart::Path(_) => Ok(None),
+        TestPart::Share(share) => choose(len, share, seed, TEST_STREAM)
+            .ok_or_else(|| refused("there must be at least one to test with and one left to train on"))
+            .map(Some),
+        TestPart::Fold { fold, folds } => {
+            if folds > len {
+                return Err(refused("each fold needs at least one"));
+            }
+            Ok(Some(folds_of(classes, len, folds, seed).into_iter().map(|of| of + 1 == fold).collect()))
+        }
+    }
+}
+
+/// Deals examples out to folds, from 0: their sizes, and those of their parts of each class, differ by at most one.
+///
+/// The folds depend on the seed and on which examples have the same class, not on the numbers of the classes.
+fn folds_of(classes: Option<&[u32]>, len: usize, folds: usize, seed: u64) -> Vec<usize> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(TEST_STREAM);
+    let mut order: Vec<usize> = (0..len).collect();
+    order.shuffle(&mut random);
+    if let Some(classes) = classes {
+        let mut first = std::collections::BTreeMap::new();
+        classes.iter().enumerate().for_each(|(at, &class)| {
+            first.entry(class).or_insert(at);
+        });
+        order.sort_by_key(|&example| first[&classes[example]]);
+    }
+    let mut fold = vec![0; len];
+    order.into_iter().enumerate().for_each(|(at, example)| fold[example] = at % folds);
+    fold
 }
 
 /// Removes the chosen rows from `values`, `[rows, width]`, and returns them; both parts keep their order.
@@ -418,8 +519,7 @@ impl Data {
     /// [`Error::Invalid`] if the parts differ in their features or targets, or there is nothing to learn.
     pub fn new(name: impl Into<String>, train: Examples, test: Examples) -> Result<Self> {
         let kind = |part: &Examples| {
-            let bytes = matches!(*part.inputs, Features::Bytes(_));
-            (bytes, matches!(*part.targets, Targets::Classes(_)), part.features, part.outputs)
+            (part.inputs.is_bytes(), matches!(*part.targets, Targets::Classes(_)), part.features, part.outputs)
         };
         if kind(&train) != kind(&test) {
             return Err(Error::Invalid("the test part has other features or targets than the training part".into()));
@@ -530,6 +630,30 @@ mod tests {
         }
         // Each example is chosen 1000 times on average, with a standard deviation of 27.
         assert!(chosen.iter().all(|count| (1000i32 - count).abs() <= 140), "{chosen:?}");
+    }
+
+    #[test]
+    fn folds_are_of_equal_size_with_equal_shares_of_the_classes_whatever_their_numbers() {
+        let classes: Vec<u32> =
+            (0..103).map(|example| u32::from(example % 7 == 0) + u32::from(example % 50 == 0)).collect();
+        let folds = folds_of(Some(&classes), 103, 4, 5);
+        let sizes = |of: &dyn Fn(usize) -> bool| {
+            let mut sizes = [0; 4];
+            (0..103).filter(|&example| of(example)).for_each(|example| sizes[folds[example]] += 1);
+            sizes.iter().max().unwrap() - sizes.iter().min().unwrap()
+        };
+        assert!(sizes(&|_| true) <= 1);
+        (0..3).for_each(|class| assert!(sizes(&|example| classes[example] == class) <= 1, "{class}"));
+        let others: Vec<u32> = classes.iter().map(|class| 9 - class).collect();
+        assert_eq!(folds_of(Some(&others), 103, 4, 5), folds);
+        assert_ne!(folds_of(Some(&classes), 103, 4, 6), folds);
+        let part =
+            |fold| choose_test("f", &TestPart::Fold { fold, folds: 4 }, Some(&classes), 103, 5).unwrap().unwrap();
+        for example in 0..103 {
+            assert_eq!((1..=4).filter(|&fold| part(fold)[example]).count(), 1);
+        }
+        let refused = choose_test("f", &TestPart::Fold { fold: 1, folds: 104 }, None, 103, 5).unwrap_err().to_string();
+        assert!(refused.contains("`test` fold=1/104 of 103 examples"), "{refused}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Default optimizer, learning rate, weight decay and epochs, chosen from the training data, the loss and the model's
 //! size. `benches/defaults.py` measures the rule on real tables.
 
-use crate::data::{Examples, Features, Targets};
+use crate::data::{Examples, Targets};
 use crate::loss::{Link, Loss};
 use crate::model::{Architecture, Layer};
 use crate::optimizer::{AdamW, Optimizer, Schedule, Sgd};
@@ -74,7 +74,7 @@ impl Defaults {
     /// Convolutional networks get a one-cycle schedule. Other numbers are trained by AdamW, with a strong weight decay
     /// if there are few examples per parameter. Early stopping on a held-out part did no better on tables of any size.
     pub fn new(examples: &Examples, outline: &Outline<'_>) -> Self {
-        let pictures = matches!(*examples.inputs, Features::Bytes(_));
+        let pictures = examples.inputs.is_bytes();
         let likely = if pictures || !targets_are_standardised(examples) { sgd() } else { AdamW::default().into() };
         let kind = outline.optimizer.unwrap_or(likely);
         let moments = Moments::of(examples);

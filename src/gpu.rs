@@ -170,7 +170,7 @@ impl GpuModel {
         let rows = self.rows_at_once();
         for first in (0..set.data.count).step_by(rows) {
             let batch = rows.min(set.data.count - first);
-            set.data.upload_batches(&self.gpu, std::slice::from_ref(&(first..first + batch)));
+            set.data.upload_batches(&self.gpu, std::slice::from_ref(&(first..first + batch)))?;
             let record = StepUniforms {
                 first_block: set.data.first_block(first, 0),
                 batch: batch as u32,
@@ -303,7 +303,7 @@ impl GpuBackend {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.data.upload_batches(&self.model.gpu, &self.batches);
+        self.data.upload_batches(&self.model.gpu, &self.batches)?;
         let encoder = if self.sharding.ranks().size() > 1 {
             let encoder = self.record(Phase::Sums)?;
             self.model.gpu.submit([encoder.finish()])?;

@@ -19,6 +19,7 @@ guides! {
     digits: "data/digits/README.md", "The bundled digits: source, credit and changes.";
     commands: "commands/README.md", "The commands of the binary: training, losses, predicting, reports, the lesson.";
     ranks: "commands/ranks.md", "One model on several processes, by MPI.";
+    sweeps: "commands/sweep.md", "Many runs: seeds, folds, sweeps, all of a machine, data larger than memory.";
     shaders: "../shaders/README.md", "The shaders: how a program is put together.";
     benches: "../benches/README.md", "Speeds, and how they were measured.";
     peers: "../benches/peers/README.md", "The same work in PyTorch, JAX, Burn and Candle.";

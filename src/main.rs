@@ -13,6 +13,8 @@ mod options;
 mod quality;
 mod run;
 mod shell;
+mod side_by_side;
+mod spread;
 mod terminal;
 
 use std::process::ExitCode;
@@ -60,6 +62,7 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
     }
     match command {
         Command::Train(args) => pollster::block_on(commands::train::run(args, started)),
+        Command::Sweep(args) => pollster::block_on(commands::sweep::run(args, started)),
         Command::Eval(args) => pollster::block_on(commands::eval::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Predict(args) => pollster::block_on(commands::predict::run(args))
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),

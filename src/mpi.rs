@@ -16,6 +16,7 @@ pub struct Launched {
     /// Number of processes.
     pub size: usize,
     /// Number of the process among those on its node, from 0.
+    #[cfg_attr(not(feature = "mpi"), expect(dead_code))] // nothing is joined without it
     pub local: usize,
 }
 

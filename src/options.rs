@@ -18,7 +18,7 @@ use softstep::model::{Activation, Layer, Preset, Shape, parse_layers};
 pub type Problem = (ErrorKind, String);
 
 /// The data set.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (.csv, .tsv, .txt, .data, if need be .gz), or a folder: of images by class, of the
@@ -137,7 +137,7 @@ impl LayersChoice {
 }
 
 /// The network of a model.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct NetworkArgs {
     /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
@@ -175,7 +175,7 @@ pub fn at_least_1(text: &str) -> Result<usize, String> {
 }
 
 /// Reading of the user's own data.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Data")]
 pub struct OwnDataArgs {
     /// Column of a table to learn
@@ -209,14 +209,14 @@ pub struct OwnDataArgs {
     /// Refuse stray files and damaged pictures in a folder of images, which are otherwise skipped and counted
     #[arg(long)]
     strict: bool,
-    /// Test part of a table, images or arrays: a share of the examples, or another file or folder like --data
-    /// [default: 0.2, or the folder's own test part]
-    #[arg(long, value_name = "SHARE|PATH", value_parser = test_part, allow_negative_numbers = true)]
+    /// Test part of a table, images or arrays: a share of the examples, a fold of them as in fold=1/5 (with equal shares of
+    /// the classes), or another file or folder like --data [default: 0.2, or the folder's own test part]
+    #[arg(long, value_name = "SHARE|fold=N/ALL|PATH", value_parser = test_part, allow_negative_numbers = true)]
     pub test: Option<TestPart>,
 }
 
 /// Kinds of data that each field of [`OwnDataArgs`] is for.
-const OWN_DATA: [(&str, &[Kind]); 11] = [
+pub const OWN_DATA: [(&str, &[Kind]); 11] = [
     ("target", &[Kind::Table]),
     ("task", &[Kind::Table, Kind::Arrays]),
     ("categorical", &[Kind::Table]),
@@ -239,6 +239,26 @@ pub fn given(command: &clap::Command, matches: &ArgMatches) -> BTreeMap<String, 
         .filter(|argument| on_command_line(argument.get_id().as_str()))
         .filter_map(|argument| Some((argument.get_id().to_string(), format!("--{}", argument.get_long()?))))
         .collect()
+}
+
+/// Returns the options on the command line of `command` in one form: the name of each field with its argument, as in
+/// `--lr=0.1`, in the order of the help.
+pub fn in_one_form(command: &clap::Command, matches: &ArgMatches) -> Vec<(String, String)> {
+    let given = given(command, matches);
+    let mut options = Vec::new();
+    for argument in command.get_arguments() {
+        let id = argument.get_id().as_str();
+        let Some(flag) = given.get(id) else { continue };
+        if !argument.get_action().takes_values() {
+            options.push((id.into(), flag.clone()));
+            continue;
+        }
+        for values in matches.get_raw_occurrences(id).into_iter().flatten() {
+            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            options.push((id.into(), format!("{flag}={}", values.join(","))));
+        }
+    }
+    options
 }
 
 /// Returns the first of the `given` flags that does not suit this kind of data, and the kinds that it is for.
@@ -294,8 +314,14 @@ fn image_size(text: &str) -> Result<(u32, u32), String> {
         .ok_or_else(|| format!("a size is N or WxH, such as 32 or 40x30, and a side 1 to {}", ImageFormat::MAX_SIDE))
 }
 
-/// Parses `--test`: a number is a share, anything else a path.
+/// Parses `--test`: a number is a share, `fold=1/5` a fold, anything else a path.
 fn test_part(text: &str) -> Result<TestPart, String> {
+    if let Some((fold, folds)) = text.strip_prefix("fold=").and_then(|fold| fold.split_once('/')) {
+        let numbers = fold.parse().ok().zip(folds.parse().ok());
+        let sound = numbers.filter(|&(fold, folds): &(usize, usize)| folds >= 2 && (1..=folds).contains(&fold));
+        let (fold, folds) = sound.ok_or("a fold is its number and that of all, as in fold=1/5")?;
+        return Ok(TestPart::Fold { fold, folds });
+    }
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(TestPart::Share(share)),
         Ok(_) => Err("a share is above 0 and below 1, such as 0.2; a path of this name is ./NAME".into()),

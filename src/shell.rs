@@ -7,6 +7,15 @@ use softstep::error::is_printable;
 /// Quotes a path as an argument of a shell command: never as an option, and without control characters.
 pub fn argument(path: &Path) -> String {
     let path = if path.as_os_str().as_encoded_bytes().starts_with(b"-") { &Path::new(".").join(path) } else { path };
+    quoted(path)
+}
+
+/// Quotes an argument of a shell command, such as an option with its value.
+pub fn word(text: &str) -> String {
+    quoted(Path::new(text))
+}
+
+fn quoted(path: &Path) -> String {
     match path.to_str() {
         Some(text) if text.chars().all(is_printable) => {
             let is_plain = |character: char| {

@@ -272,12 +272,18 @@ impl<B: Backend, O: FnMut(Event<'_>) -> Result<()>> TrainingLoop<'_, B, O> {
     }
 }
 
-async fn evaluate<B: Backend>(backend: &mut B, validation: Option<&B::Set>, test: &B::Set) -> Result<Evaluations> {
-    let validation = match validation {
+async fn evaluate<B: Backend>(backend: &mut B, validation_set: Option<&B::Set>, test: &B::Set) -> Result<Evaluations> {
+    let validation = match validation_set {
         Some(set) => Some(backend.evaluate(set).await?),
         None => None,
     };
-    Ok(Evaluations { validation, test: backend.evaluate(test).await? })
+    // A sweep looks at no test part: its validation set stands for it, and is evaluated once.
+    let is_validation = validation_set.is_some_and(|set| std::ptr::eq(set, test));
+    let test = match &validation {
+        Some(evaluation) if is_validation => evaluation.clone(),
+        _ => backend.evaluate(test).await?,
+    };
+    Ok(Evaluations { validation, test })
 }
 
 /// Shuffled indices of the training examples for an epoch (from 1): a permutation of `0..examples`.

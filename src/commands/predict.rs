@@ -200,6 +200,7 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
         match features {
             Features::Bytes(features) => bytes.extend(features),
             Features::Floats(features) => floats.extend(features),
+            Features::Stored(_) => bail!("inputs to predict are read into memory"),
         }
     }
     if names.is_empty() {

@@ -1,6 +1,6 @@
 //! `softstep report`: pages of runs, from what their folders hold.
 
-mod comparison;
+pub mod comparison;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let labels = labels(&args.runs);
     let (page, default) = match records.as_slice() {
         [record] => (page::page(record), record.folder.join(REPORT)),
-        several => (comparison::page(several, &labels), PathBuf::from("comparison.html")),
+        several => (comparison::page(several, &labels, None), PathBuf::from("comparison.html")),
     };
     let out = args.out.as_deref().unwrap_or(&default);
     if out == default && default.symlink_metadata().is_ok_and(|there| !there.is_file()) {

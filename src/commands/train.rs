@@ -8,6 +8,7 @@ mod job;
 pub mod options;
 mod prepare;
 mod progress;
+mod repeats;
 mod resume;
 mod signals;
 
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 use softstep::any_backend::Device;
 use softstep::backend::Backend;
@@ -25,19 +26,24 @@ use softstep::ranks::{Alone, Ranks};
 use softstep::trainer::TrainingConfig;
 use softstep::verify::Verified;
 
-use self::job::Job;
+use self::job::{Beside, Job};
 use self::options::{ReadbackChoice, TrainArgs};
-use self::prepare::Prepared;
+pub use self::prepare::{Prepared, SharedData};
+pub use self::signals::{STOPPED, stop_on_signals};
 use crate::device;
 use crate::mpi::Joined;
 use crate::run::folder::{self, Stopped};
 
-/// Trains a model, or resumes a stopped run; `started` is the start time of the program.
+/// Trains a model, or several, or resumes a stopped run; `started` is the start time of the program.
 ///
 /// Of several ranks, the first one writes and prints, and tells the problems of all.
 pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     let Joined { ranks, local, .. } = &Joined::new()?;
-    let trained = train(args, started, ranks, *local).await;
+    let trained = match (args.are_several(), ranks.size()) {
+        (false, _) => train(args, Setup { device: None, local: *local, ranks, beside: None }, started).await,
+        (true, 1) => repeats::run(args, started).await,
+        (true, _) => Err(anyhow!("ranks share one run: leave mpirun away to train with several seeds or folds")),
+    };
     if let Err(error) = &trained {
         ranks.fail(&format!("{error:#}"));
         if ranks.rank() > 0 {
@@ -47,7 +53,31 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     trained
 }
 
-async fn train(args: &TrainArgs, started: Instant, ranks: &Arc<dyn Ranks>, local: Option<usize>) -> Result<ExitCode> {
+/// Trains a run beside others, on this device or the one that its options choose.
+async fn train_beside(
+    args: &TrainArgs,
+    device: Option<Device>,
+    beside: &Beside<'_>,
+    started: Instant,
+) -> Result<ExitCode> {
+    train(args, Setup { device, local: None, ranks: &alone(), beside: Some(beside) }, started).await
+}
+
+/// Device, ranks and neighbours of a run.
+struct Setup<'a> {
+    /// Device; `None` for the one that the options choose.
+    device: Option<Device>,
+    /// Number of this process among the ranks of its node, if there are several.
+    local: Option<usize>,
+    /// Ranks that train the model together.
+    ranks: &'a Arc<dyn Ranks>,
+    /// The run's place among others; `None` for a run alone.
+    beside: Option<&'a Beside<'a>>,
+}
+
+/// Trains one model, or resumes a stopped run.
+async fn train(args: &TrainArgs, setup: Setup<'_>, started: Instant) -> Result<ExitCode> {
+    let Setup { device, local, ranks, beside } = setup;
     let is_first = ranks.rank() == 0;
     let stopped = match &args.resume {
         None => None,
@@ -66,6 +96,9 @@ async fn train(args: &TrainArgs, started: Instant, ranks: &Arc<dyn Ranks>, local
         if stopped.metadata.finished() {
             let model = stopped.write_model()?;
             if resume::is_complete(stopped.path()) {
+                if beside.is_some() {
+                    return Ok(ExitCode::SUCCESS);
+                }
                 progress::finished(stopped.metadata.step, stopped.path(), &model, args.json)?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -74,8 +107,11 @@ async fn train(args: &TrainArgs, started: Instant, ranks: &Arc<dyn Ranks>, local
     if let Some(out) = args.out.as_ref().filter(|_| is_first) {
         folder::check_free("--out", out)?;
     }
-    let prepared = Prepared::new(args, stopped.as_ref())?;
-    let device = resume::open_device(args, stopped.as_ref(), local).await?;
+    let prepared = Prepared::new(args, stopped.as_ref(), beside.is_none_or(|beside| beside.notices))?;
+    let device = match device {
+        Some(device) => device,
+        None => resume::open_device(args, stopped.as_ref(), local).await?,
+    };
     check_options(args, &device)?;
     // A finished run has no step to share.
     let ranks = if stopped.as_ref().is_some_and(|stopped| stopped.metadata.finished()) { &alone() } else { ranks };
@@ -90,7 +126,7 @@ async fn train(args: &TrainArgs, started: Instant, ranks: &Arc<dyn Ranks>, local
     let mut backend = backend.with_ranks(Arc::clone(ranks))?;
     let mut config = prepared.config.clone();
     let range_test = find_rate(args, &mut backend, &mut config, training.examples.len()).await?;
-    let job = Job { args, prepared: &prepared, config: &config, range_test, losing, ranks: &**ranks, started };
+    let job = Job { args, prepared: &prepared, config: &config, range_test, losing, ranks: &**ranks, started, beside };
     if !is_first {
         return job.follow(backend, stopped).await;
     }

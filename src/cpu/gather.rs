@@ -1,19 +1,26 @@
 //! Reads the examples of a batch, and augments them in training.
 
 use crate::augmentation::Augmentation;
-use crate::data::{Examples, Features};
+use crate::data::{Examples, Features, Row};
 
 /// Writes the features of an example; a byte is scaled to 0..1.
 #[inline(always)]
 pub fn gather(examples: &Examples, example: usize, row: &mut [f32]) {
     let at = example * examples.features;
     match &*examples.inputs {
-        Features::Bytes(bytes) => {
-            for (value, &byte) in row.iter_mut().zip(&bytes[at..]) {
-                *value = f32::from(byte) * (1.0 / 255.0);
-            }
-        }
+        Features::Bytes(bytes) => scale(&bytes[at..], row),
         Features::Floats(values) => row.copy_from_slice(&values[at..][..examples.features]),
+        Features::Stored(stored) => match stored.row(example) {
+            Row::Bytes(bytes) => scale(&bytes, row),
+            Row::Floats(values) => row.copy_from_slice(&values),
+        },
+    }
+}
+
+#[inline(always)]
+fn scale(bytes: &[u8], row: &mut [f32]) {
+    for (value, &byte) in row.iter_mut().zip(bytes) {
+        *value = f32::from(byte) * (1.0 / 255.0);
     }
 }
 

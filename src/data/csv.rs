@@ -151,8 +151,12 @@ fn read_with(
     let notices = std::mem::take(&mut table.notices);
     let (mut loaded, rule) = Plan { table: &table, options, notices }.load(&mut |share| progress(0.5 + 0.5 * share))?;
     drop(table);
-    if let TestPart::Share(share) = options.test {
-        loaded.chosen = choose_test(file, loaded.rows.lines.len(), share, seed)?;
+    let classes = match &loaded.rows.target {
+        Values::Texts { codes, .. } => Some(codes.as_slice()),
+        Values::Numbers(_) => None,
+    };
+    if let Some(chosen) = choose_test(file, &options.test, classes, loaded.rows.lines.len(), seed)? {
+        loaded.chosen = chosen;
     }
     let training: Vec<bool> = loaded.chosen.iter().map(|chosen| !chosen).collect();
     loaded.format = loaded.fit(&training)?;

@@ -8,7 +8,9 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{Data, Examples};
+#[cfg(not(target_arch = "wasm32"))]
+use super::stored::Element;
+use super::{Data, Examples, Features, Stored};
 use crate::error::{Error, Result};
 
 /// Upper limit of the announced elements: 4 GiB.
@@ -28,6 +30,8 @@ pub struct Idx<'a> {
     shape: Vec<usize>,
     bytes: usize,
     elements: Box<dyn Read + 'a>,
+    /// The elements, if they stay in the file.
+    stored: Option<Stored>,
 }
 
 impl<'a> Idx<'a> {
@@ -40,7 +44,7 @@ impl<'a> Idx<'a> {
         let file = file.into();
         let gzipped = input.fill_buf().map_err(Error::io("read", &file))?.starts_with(&[0x1f, 0x8b]);
         let elements: Box<dyn Read + 'a> = if gzipped { Box::new(MultiGzDecoder::new(input)) } else { Box::new(input) };
-        let mut idx = Self { file, gzipped, header: Vec::new(), shape: Vec::new(), bytes: 0, elements };
+        let mut idx = Self { file, gzipped, header: Vec::new(), shape: Vec::new(), bytes: 0, elements, stored: None };
 
         let mut magic = Vec::new();
         idx.take(4, &mut magic)?;
@@ -90,6 +94,28 @@ impl<'a> Idx<'a> {
     /// Returns true if the file is gzipped.
     pub fn is_gzipped(&self) -> bool {
         self.gzipped
+    }
+
+    /// The elements as features: in memory, or left in their file.
+    ///
+    /// # Errors
+    /// The errors of [`stream`](Self::stream).
+    fn into_features(mut self) -> Result<Features> {
+        match self.stored.take() {
+            Some(stored) => Ok(Features::Stored(stored)),
+            None => self.read().map(Features::Bytes),
+        }
+    }
+
+    /// Leaves the elements in `file`, which this was read from, for [`into_features`](Self::into_features).
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the file holds less or more than it announces; [`Error::Io`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn staying_in(mut self, file: std::fs::File) -> Result<Self> {
+        let shape = [self.shape[0], self.features()];
+        self.stored = Some(Stored::new(&self.file, file, self.header.len() as u64, shape, Element::Byte)?);
+        Ok(self)
     }
 
     /// Reads all elements, row-major.
@@ -174,7 +200,8 @@ pub fn data(name: &str, files: [Idx<'_>; 4]) -> Result<Data> {
     let features = check_together(&files)?;
     let image = files[0].image();
     let [train_images, train_labels, test_images, test_labels] = files;
-    let parts = [(train_images.read()?, train_labels.read()?), (test_images.read()?, test_labels.read()?)];
+    let parts =
+        [(train_images.into_features()?, train_labels.read()?), (test_images.into_features()?, test_labels.read()?)];
     Ok(Data { image, ..assemble(name, parts, features, None)? })
 }
 
@@ -200,7 +227,7 @@ pub(super) fn check_together(files: &[Idx<'_>; 4]) -> Result<usize> {
 }
 
 /// Inputs and labels.
-pub(super) type Part = (Vec<u8>, Vec<u8>);
+pub(super) type Part = (Features, Vec<u8>);
 
 /// Builds a data set from a training and a test part; the number of classes defaults to the highest label plus 1.
 pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, classes: Option<usize>) -> Result<Data> {

@@ -39,7 +39,26 @@ pub(super) fn find(folder: &Path) -> Result<[PathBuf; 4]> {
 /// Reads a data set of any size from its four files; the number of classes is the highest label plus 1.
 pub(super) fn read_any(name: &str, paths: &[PathBuf; 4]) -> Result<Data> {
     let [train_images, train_labels, test_images, test_labels] = paths.each_ref().map(|path| open(path));
-    idx::data(name, [train_images?, train_labels?, test_images?, test_labels?])
+    data(name, [train_images?, train_labels?, test_images?, test_labels?], paths)
+}
+
+/// Builds a data set of files of any size; images of large files stay in them.
+fn data(name: &str, idx: [Idx<'static>; 4], paths: &[PathBuf; 4]) -> Result<Data> {
+    #[cfg(target_arch = "wasm32")]
+    let _ = paths;
+    #[cfg(not(target_arch = "wasm32"))]
+    let idx = {
+        let stay = |idx: Idx<'static>, path: &Path| {
+            let file = File::open(path).map_err(Error::io("read", path))?;
+            let there = file.metadata().map_err(Error::io("read", path))?;
+            let stays = !idx.is_gzipped() && there.is_file() && there.len() > super::stored::in_memory_bytes();
+            if stays { idx.staying_in(file) } else { Ok(idx) }
+        };
+        let [train_images, train_labels, test_images, test_labels] = idx;
+        let [train_images, test_images] = [stay(train_images, &paths[0])?, stay(test_images, &paths[2])?];
+        [train_images, train_labels, test_images, test_labels]
+    };
+    idx::data(name, idx)
 }
 
 fn open(path: &Path) -> Result<Idx<'static>> {
@@ -60,7 +79,7 @@ mod standard {
 
     use super::open;
     use crate::data::catalog::Set;
-    use crate::data::idx::{self, Idx, Part, assemble, check_together, shape_text};
+    use crate::data::idx::{Idx, Part, assemble, check_together, shape_text};
     use crate::data::{Data, hexadecimal};
     use crate::error::{Error, Result};
 
@@ -90,7 +109,7 @@ mod standard {
         }
         let standard = odd.is_none();
         if !standard {
-            return idx::data(name, idx);
+            return super::data(name, idx, paths);
         }
         let features = check_together(&idx)?;
         let image = idx[0].image();
@@ -115,7 +134,7 @@ mod standard {
         }
         let Some(names) = plain_names else {
             let [train_images, train_labels, test_images, test_labels] = parts.try_into().expect("four files");
-            return Ok([(train_images, train_labels), (test_images, test_labels)]);
+            return Ok([(train_images.into(), train_labels), (test_images.into(), test_labels)]);
         };
         let Mnist { mut trn_img, trn_lbl, tst_img, tst_lbl, .. } = MnistBuilder::new()
             .base_path("")
@@ -125,7 +144,7 @@ mod standard {
             .test_labels_filename(names[3])
             .finalize();
         trn_img.shrink_to_fit(); // the crate held the test images behind them for a while
-        Ok([(trn_img, trn_lbl), (tst_img, tst_lbl)])
+        Ok([(trn_img.into(), trn_lbl), (tst_img.into(), tst_lbl)])
     }
 
     /// Checks a file's length, hash and labels in one pass, which appends its elements to `keep`.

@@ -12,7 +12,9 @@ use std::io::Read;
 use super::csv::Task;
 use super::idx::shape_text;
 use super::preprocessing::{ArrayFormat, ArrayTargets, Elements};
-use super::{Examples, Features, MAX_CLASSES, Targets};
+#[cfg(not(target_arch = "wasm32"))]
+use super::stored::{Element, Row};
+use super::{Examples, Features, MAX_CLASSES, Stored, Targets};
 use crate::error::{Error, Result};
 
 pub use folder::load;
@@ -50,6 +52,8 @@ pub enum Values {
     Floats(Vec<f32>),
     /// Texts of a fixed length, `str` or `bytes`.
     Texts(Vec<String>),
+    /// Numbers of any type that stay in their file; of a float type all are finite.
+    Stored(Stored),
 }
 
 /// Header of a file.
@@ -164,6 +168,79 @@ impl Array {
 
     fn error(&self, problem: impl Into<String>) -> Error {
         Error::format(&self.file, problem)
+    }
+}
+
+/// Types of elements that can stay in their file.
+#[cfg(not(target_arch = "wasm32"))]
+const STORED: [&str; 11] = ["u1", "b1", "i1", "i2", "u2", "i4", "u4", "i8", "f2", "f4", "f8"];
+
+/// Opens a file of features without reading it into memory; `None` for one that has to be read as a whole: of texts, in
+/// Fortran order, or of numbers that may lie beyond 64 bits with a sign.
+///
+/// # Errors
+/// As of [`Array::read`].
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub fn store(file: &str, input: std::fs::File) -> Result<Option<Array>> {
+    use std::io::Seek;
+
+    let mut reader = &input;
+    let Header { descr, fortran_order, shape } = read_header(file, &mut reader)?;
+    let start = reader.stream_position().map_err(Error::io("read", file))?;
+    let kind = descr.split_at_checked(1).and_then(|(order, kind)| {
+        let kind = STORED.into_iter().find(|known| *known == kind)?;
+        ["<", ">", "|"].contains(&order).then_some((kind, order == ">"))
+    });
+    let (Some((kind, big_endian)), Some(&rows), false) = (kind, shape.first(), fortran_order || shape.contains(&0))
+    else {
+        return Ok(None);
+    };
+    let Some(width) = shape[1..].iter().try_fold(1usize, |product, &size| product.checked_mul(size)) else {
+        return Ok(None);
+    };
+    let element = if kind == "u1" { Element::Byte } else { Element::Number { kind, big_endian } };
+    let stored = Stored::new(file, input, start, [rows, width], element)?;
+    if kind.starts_with('f') {
+        let mut problem = None;
+        stored.for_each(|row, values| {
+            let Row::Floats(values) = values else { return };
+            if let (Some(at), None) = (values.iter().position(|value| !value.is_finite()), &problem) {
+                let place = index_text(row * width + at, &shape, false);
+                problem = Some(format!("{place} is {:?}, or beyond the range of 32-bit floats", values[at]));
+            }
+        });
+        stored.check()?;
+        if let Some(problem) = problem {
+            return Err(Error::format(file, problem));
+        }
+    }
+    Ok(Some(Array { file: file.into(), shape, values: Values::Stored(stored) }))
+}
+
+/// Numbers from their bytes in a file, as [`Array::read`] and [`Array::into_features`] make them.
+pub(super) fn decoded(kind: &str, big_endian: bool, bytes: &[u8]) -> Vec<f32> {
+    macro_rules! numbers {
+        ($number:ty, $convert:expr) => {{
+            let convert: fn($number) -> f32 = $convert;
+            let number = |&bytes: &[u8; size_of::<$number>()]| {
+                if big_endian { <$number>::from_be_bytes(bytes) } else { <$number>::from_le_bytes(bytes) }
+            };
+            bytes.as_chunks().0.iter().map(|bytes| convert(number(bytes))).collect()
+        }};
+    }
+    match kind {
+        "b1" => numbers!(u8, |byte| f32::from(u8::from(byte != 0))),
+        "i1" => numbers!(i8, f32::from),
+        "i2" => numbers!(i16, f32::from),
+        "u2" => numbers!(u16, f32::from),
+        "i4" => numbers!(i32, |number| number as f32),
+        "u4" => numbers!(u32, |number| number as f32),
+        "i8" => numbers!(i64, |number| number as f32),
+        "f2" => numbers!(Half, Half::value),
+        "f4" => numbers!(f32, |number| number),
+        "f8" => numbers!(f64, |number| number as f32),
+        _ => numbers!(u8, f32::from),
     }
 }
 
@@ -428,6 +505,9 @@ fn targets(y: &Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Resul
         Some(ArrayTargets::Classes(count)) => Some(count),
         _ => None,
     };
+    if let Values::Stored(_) = &y.values {
+        return Err(y.error("targets are read into memory"));
+    }
     if let Values::Texts(texts) = &y.values {
         return texts_as_classes(y, texts, format, is_regression);
     }
@@ -479,7 +559,7 @@ fn targets(y: &Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Resul
             });
             real_values(y, known, notice)
         }
-        Values::Texts(_) => Err(y.error("it holds texts")),
+        Values::Texts(_) | Values::Stored(_) => Err(y.error("it holds no numbers in memory")),
     }
 }
 
@@ -511,7 +591,7 @@ fn one_hot(y: &Array) -> Option<Vec<u32>> {
         Values::Bytes(values) => rows(values, width, [0, 1]),
         Values::Integers(values) => rows(values, width, [0, 1]),
         Values::Floats(values) => rows(values, width, [0.0, 1.0]),
-        Values::Texts(_) => None,
+        Values::Texts(_) | Values::Stored(_) => None,
     }
 }
 
@@ -529,7 +609,7 @@ fn real_values(y: &Array, known: Option<ArrayTargets>, notice: Option<String>) -
         Values::Bytes(bytes) => bytes.iter().map(|&byte| f32::from(byte)).collect(),
         Values::Integers(numbers) => numbers.iter().map(|&number| number as f32).collect(),
         Values::Floats(numbers) => numbers.clone(),
-        Values::Texts(_) => Vec::new(),
+        Values::Texts(_) | Values::Stored(_) => Vec::new(),
     };
     Ok(Made { targets: Targets::Values(values), outputs, classes: Vec::new(), notice })
 }
@@ -633,13 +713,15 @@ impl Array {
             Values::Bytes(bytes) => Features::Bytes(bytes),
             Values::Integers(numbers) => Features::Floats(numbers.into_iter().map(|number| number as f32).collect()),
             Values::Floats(numbers) => Features::Floats(numbers),
+            Values::Stored(stored) => Features::Stored(stored),
         })
     }
 
     fn elements(&self) -> Elements {
-        match self.values {
+        match &self.values {
             Values::Bytes(_) => Elements::Bytes,
-            Values::Integers(_) | Values::Floats(_) | Values::Texts(_) => Elements::Numbers,
+            Values::Stored(stored) if stored.is_bytes() => Elements::Bytes,
+            Values::Stored(_) | Values::Integers(_) | Values::Floats(_) | Values::Texts(_) => Elements::Numbers,
         }
     }
 
@@ -868,8 +950,25 @@ mod folder {
             zip::read(&self.path.display().to_string(), &mut file, entry, |input| Array::read(&place, input))
         }
 
+        /// The features of a file: those of a large one stay there.
+        fn features(&self, name: &str) -> Result<Array> {
+            #[cfg(not(target_arch = "wasm32"))]
+            if self.entries.is_none() {
+                let path = self.path.join(name);
+                let file = File::open(&path).map_err(Error::io("read", &path))?;
+                let there = file.metadata().map_err(Error::io("read", &path))?;
+                if there.is_file()
+                    && there.len() > crate::data::stored::in_memory_bytes()
+                    && let Some(array) = super::store(&self.place(name), file)?
+                {
+                    return Ok(array);
+                }
+            }
+            self.array(name)
+        }
+
         fn read(&self, [x, y]: &[String; 2], format: Option<&ArrayFormat>, task: Option<Task>) -> Result<Labelled> {
-            examples(self.array(x)?, self.array(y)?, format, task)
+            examples(self.features(x)?, self.array(y)?, format, task)
         }
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Examples, Features, MAX_CLASSES, Targets};
+use super::{Examples, MAX_CLASSES, Targets};
 use crate::error::{Error, Result};
 
 /// Upper limit of the JSON of a [`Preprocessing`], which has to fit into a model file's header. Ten thousand columns
@@ -149,10 +149,7 @@ impl ArrayFormat {
     /// The format of arrays with these features and targets.
     pub(super) fn of(examples: &Examples) -> Self {
         Self {
-            elements: match *examples.inputs {
-                Features::Bytes(_) => Elements::Bytes,
-                Features::Floats(_) => Elements::Numbers,
-            },
+            elements: if examples.inputs.is_bytes() { Elements::Bytes } else { Elements::Numbers },
             features: examples.features,
             targets: match *examples.targets {
                 Targets::Classes(_) => ArrayTargets::Classes(examples.outputs),
@@ -192,6 +189,13 @@ pub enum TestPart {
     Share(f64),
     /// A separate file or folder.
     Path(String),
+    /// One of several parts of equal size, with equal shares of the classes, that the seed of the run makes.
+    Fold {
+        /// Number of the fold, from 1.
+        fold: usize,
+        /// Number of folds, 2 or more.
+        folds: usize,
+    },
 }
 
 impl Default for TestPart {
@@ -206,6 +210,7 @@ impl fmt::Display for TestPart {
         match self {
             Self::Share(share) => share.fmt(formatter),
             Self::Path(path) => path.fmt(formatter),
+            Self::Fold { fold, folds } => write!(formatter, "fold={fold}/{folds}"),
         }
     }
 }
@@ -475,6 +480,9 @@ impl Preprocessing {
             (Some(problem), _) => problem,
             (None, TestPart::Share(share)) if !(0.0..1.0).contains(share) => {
                 format!("a test share of {share} is not in 0..1")
+            }
+            (None, &TestPart::Fold { fold, folds }) if folds < 2 || !(1..=folds).contains(&fold) => {
+                format!("there is no fold {fold} of {folds}")
             }
             _ if bytes > MAX_BYTES => {
                 format!(

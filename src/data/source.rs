@@ -6,7 +6,7 @@ use std::path::Path;
 use super::catalog;
 use super::predict_inputs::Reading;
 use super::preprocessing::{Preprocessing, TestPart};
-use super::{Data, Examples, TEST_STREAM, choose, csv, files, idx_dir, images, npy, test_part};
+use super::{Data, Examples, choose_test, csv, files, idx_dir, images, npy, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -190,8 +190,11 @@ pub fn load_test(
             "`data` {spec}: the model was trained on these very examples: name others, or measure it on them with `all`"
         )));
     }
-    let TestPart::Share(share) = *preprocessing.test() else { return measured(examples, Part::All, None, notices) };
-    let set_aside = choose(examples.len(), share, seed, TEST_STREAM).map(|chosen| {
+    if matches!(preprocessing.test(), TestPart::Path(_)) {
+        return measured(examples, Part::All, None, notices);
+    }
+    let chosen = choose_test(spec, preprocessing.test(), examples.labels().ok(), examples.len(), seed);
+    let set_aside = chosen.ok().flatten().map(|chosen| {
         let mut train = examples.clone();
         (train.take(&chosen), train.sha256())
     });

@@ -21,8 +21,9 @@ pub(super) fn split(
     other: impl FnOnce(&Path) -> Result<Loaded>,
 ) -> Result<Data> {
     let mut notices = Vec::new();
+    let chosen = choose_test(spec, preprocessing.test(), train.labels().ok(), train.len(), seed)?;
     let test = match preprocessing.test() {
-        TestPart::Share(share) => train.take(&choose_test(spec, train.len(), *share, seed)?),
+        TestPart::Share(_) | TestPart::Fold { .. } => train.take(&chosen.unwrap_or_default()),
         TestPart::Path(path) => match own()? {
             Some((test, of_test)) => {
                 notices.extend(of_test);

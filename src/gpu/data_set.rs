@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::device::{BufferLabel, Gpu};
 use super::kernels::Inputs;
-use crate::data::{Examples, Features, Targets};
+use crate::data::{Examples, Features, Row, Targets};
 use crate::error::Result;
 
 /// Number of bytes uploaded at a time, which keeps the driver's staging memory small.
@@ -91,7 +91,7 @@ impl DataSet {
             )?,
             batch_size,
             features: examples.features,
-            floats: matches!(*examples.inputs, Features::Floats(_)),
+            floats: !examples.inputs.is_bytes(),
             count,
             variance: examples.variance(),
             streamed: None,
@@ -106,6 +106,7 @@ impl DataSet {
                 data_set.write(gpu, first, examples, first..count.min(first + rows_at_once));
                 gpu.submit([])?;
             }
+            examples.check_read()?;
         }
         gpu.check()?;
         Ok(data_set)
@@ -143,11 +144,16 @@ impl DataSet {
 
     /// Uploads the rows of the next submission's batches, given as ranges of the shuffled indices; a no-op for resident
     /// data.
-    pub fn upload_batches(&self, gpu: &Gpu, batches: &[Range<usize>]) {
+    ///
+    /// # Errors
+    /// [`Format`](crate::Error::Format) if the rows are in a file that was changed or cut off.
+    pub fn upload_batches(&self, gpu: &Gpu, batches: &[Range<usize>]) -> Result<()> {
         if let Some(Streamed { examples, order }) = &self.streamed {
             let rows = batches.iter().flat_map(|batch| whole_blocks(&order[batch.clone()]));
             self.write(gpu, 0, examples, rows.map(|example| example as usize));
+            examples.check_read()?;
         }
+        Ok(())
     }
 
     /// Writes rows to the device, starting at row `first` there.
@@ -170,8 +176,7 @@ impl RowBytes {
     fn of(examples: &Examples) -> Self {
         let blocks = |values: usize| values.div_ceil(4) as u64;
         Self {
-            example: blocks(examples.features + 1)
-                * if matches!(*examples.inputs, Features::Bytes(_)) { 4 } else { 16 },
+            example: blocks(examples.features + 1) * if examples.inputs.is_bytes() { 4 } else { 16 },
             target: match *examples.targets {
                 Targets::Classes(_) => 4,
                 Targets::Values(_) => 16 * blocks(examples.outputs),
@@ -181,21 +186,29 @@ impl RowBytes {
 }
 
 impl Rows {
+    fn push_bytes(&mut self, bytes: &[u8]) {
+        self.examples.extend_from_slice(bytes);
+        self.examples.push(u8::MAX);
+        self.examples.resize(self.examples.len().next_multiple_of(4), 0);
+    }
+
+    fn push_floats(&mut self, values: &[f32]) {
+        self.examples.extend_from_slice(bytemuck::cast_slice(values));
+        self.examples.extend_from_slice(bytemuck::bytes_of(&1f32));
+        self.examples.resize(self.examples.len().next_multiple_of(16), 0);
+    }
+
     /// Appends an example: its features, the constant 1 of the bias, and zeros up to a block of 4; and its label, or
     /// its real targets and zeros up to a block of 4.
     fn push(&mut self, examples: &Examples, example: usize) {
         let features = example * examples.features..(example + 1) * examples.features;
         match &*examples.inputs {
-            Features::Bytes(bytes) => {
-                self.examples.extend_from_slice(&bytes[features]);
-                self.examples.push(u8::MAX);
-                self.examples.resize(self.examples.len().next_multiple_of(4), 0);
-            }
-            Features::Floats(values) => {
-                self.examples.extend_from_slice(bytemuck::cast_slice(&values[features]));
-                self.examples.extend_from_slice(bytemuck::bytes_of(&1f32));
-                self.examples.resize(self.examples.len().next_multiple_of(16), 0);
-            }
+            Features::Bytes(bytes) => self.push_bytes(&bytes[features]),
+            Features::Floats(values) => self.push_floats(&values[features]),
+            Features::Stored(stored) => match stored.row(example) {
+                Row::Bytes(bytes) => self.push_bytes(&bytes),
+                Row::Floats(values) => self.push_floats(&values),
+            },
         }
         match &*examples.targets {
             Targets::Classes(labels) => self.targets.extend_from_slice(bytemuck::bytes_of(&labels[example])),

@@ -16,6 +16,8 @@ use crate::format::plain;
 
 /// Size of a plot in pixels, on a page that is not scaled.
 const SIZE: [u32; 2] = [440, 280];
+/// Size of a plot over the whole width of a page.
+const WIDE: [u32; 2] = [960, 340];
 /// Drawing units per pixel: `plotters` draws on integer coordinates.
 const FINE: u32 = 4;
 /// Font size in pixels.
@@ -143,6 +145,8 @@ pub struct Axis<'a> {
     pub whole: bool,
     /// Values that the axis must include, besides those of the points.
     pub include: &'a [f64],
+    /// Texts for the numbers 0, 1, …; empty for an axis of numbers.
+    pub labels: &'a [String],
 }
 
 /// Lines and dots between two axes.
@@ -194,6 +198,99 @@ impl Plot<'_> {
                         if series.mark == Mark::Dots { (2 * FINE + 2, 0.6) } else { (3 * FINE, 1.0) };
                     let dot = |point| Circle::new(point, radius, colour.mix(opacity).filled());
                     canvas.draw_series(points.into_iter().map(dot)).ok()?;
+                }
+            }
+            Some(())
+        })
+    }
+}
+
+/// Parallel coordinates: a vertical axis for each quantity, and a line through all of them for each item.
+#[derive(Clone, Debug)]
+pub struct Parallel<'a> {
+    /// Title of the plot.
+    pub title: &'a str,
+    /// Text alternative for readers who cannot see the plot.
+    pub summary: &'a str,
+    /// The axes, from left to right.
+    pub lanes: &'a [Lane],
+    /// Number of items that stand out: the first ones.
+    pub best: usize,
+    /// Note below the plot.
+    pub note: &'a str,
+}
+
+/// An axis of [`Parallel`] coordinates, with the place of each item.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    name: String,
+    ticks: Vec<(f64, String)>,
+    /// In 0..1; `None` for what cannot be shown.
+    places: Vec<Option<f64>>,
+}
+
+impl Lane {
+    /// Builds the axis of these numbers, one for each item.
+    pub fn new(name: String, axis: Axis<'_>, numbers: &[f64]) -> Self {
+        match Scale::new(axis, numbers.iter().copied(), 0.04) {
+            Some(scale) => {
+                let places = numbers.iter().map(|&number| scale.place(number)).collect();
+                Self { name, ticks: scale.ticks.0, places }
+            }
+            None => Self { name, ticks: Vec::new(), places: vec![None; numbers.len()] },
+        }
+    }
+}
+
+impl Parallel<'_> {
+    /// Renders the plot with title and note; it scrolls where it is wider than the page.
+    pub fn figure(&self) -> Markup {
+        let [width, height] = WIDE.map(|size| size * FINE);
+        html! {
+            figure.plot.wide {
+                figcaption { h3 { (self.title) } }
+                div.scroll tabindex="0" role="region" aria-label=(self.title) {
+                    @match self.svg() {
+                        Some(svg) => svg viewBox=(format!("0 0 {width} {height}")) role="img"
+                            aria-label=(format!("{}. {}", self.title, self.summary)) { (PreEscaped(svg)) },
+                        None => p.note { "There are no numbers to draw." },
+                    }
+                }
+                @if !self.note.is_empty() { p.note { (self.note) } }
+            }
+        }
+    }
+
+    fn svg(&self) -> Option<String> {
+        let count = self.lanes.len();
+        let place = |lane: usize| (lane as f64 + 0.5) / count as f64;
+        let room = ((0.9 * f64::from(WIDE[0]) / (0.56 * LETTERS) / count as f64) as usize).max(3);
+        let names = self.lanes.iter().enumerate();
+        let names = names.map(|(lane, Lane { name, .. })| (place(lane), shortened(name, room)));
+        let x = Scale { low: 0.0, high: 1.0, logarithmic: false, ticks: Ticks(names.collect()) };
+        let y = Scale { low: 0.0, high: 1.0, logarithmic: false, ticks: Ticks::default() };
+        let items = self.lanes.iter().map(|lane| lane.places.len()).max().unwrap_or(0);
+        let line = |item: usize| -> Vec<(f64, f64)> {
+            let lanes = self.lanes.iter().enumerate();
+            lanes.filter_map(|(lane, of)| Some((place(lane), (*of.places.get(item)?)?))).collect()
+        };
+        draw_on(WIDE, &x, &y, "", |canvas| {
+            // The best come last, on top of the others.
+            for item in (0..items).rev() {
+                let (index, opacity, width) = match item {
+                    0 => (1, 1.0, 4 * FINE),
+                    _ if item < self.best => (1, 0.8, 2 * FINE),
+                    _ => (0, 0.35, FINE),
+                };
+                let style = colour(index).mix(opacity).stroke_width(width);
+                canvas.draw_series([PathElement::new(line(item), style)]).ok()?;
+            }
+            for (lane, Lane { ticks, .. }) in self.lanes.iter().enumerate() {
+                let axis = PathElement::new([(place(lane), 0.0), (place(lane), 1.0)], INK.mix(0.6).stroke_width(FINE));
+                canvas.draw_series([axis]).ok()?;
+                for (at, text) in ticks {
+                    let text = Text::new(text.clone(), (place(lane) + 0.006, *at), letters(HPos::Left));
+                    canvas.draw_series([text]).ok()?;
                 }
             }
             Some(())
@@ -323,11 +420,21 @@ fn key(index: usize, mark: Mark) -> Markup {
 
 type Canvas<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Ticks, Ticks>>;
 
-/// Draws axes and content; returns the inner content of the `svg` element.
+/// Draws axes and content of a plot of the usual size; returns the inner content of the `svg` element.
 fn draw(x: &Scale, y: &Scale, x_label: &str, content: impl FnOnce(&mut Canvas) -> Option<()>) -> Option<String> {
+    draw_on(SIZE, x, y, x_label, content)
+}
+
+fn draw_on(
+    size: [u32; 2],
+    x: &Scale,
+    y: &Scale,
+    x_label: &str,
+    content: impl FnOnce(&mut Canvas) -> Option<()>,
+) -> Option<String> {
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (SIZE[0] * FINE, SIZE[1] * FINE)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut svg, (size[0] * FINE, size[1] * FINE)).into_drawing_area();
         let longest = y.ticks.0.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
         let left = (7.4 * longest as f64 + 14.0) * f64::from(FINE);
         let last = x.ticks.0.last().map_or(0, |(_, text)| text.chars().count());
@@ -417,7 +524,17 @@ impl Scale {
         let more = margin * (high - low);
         // A range that begins at 0 is not extended below it.
         (low, high) = (if low == 0.0 && !axis.logarithmic { low } else { low - more }, high + more);
+        if !axis.labels.is_empty() {
+            (low, high) = (-0.5, axis.labels.len() as f64 - 0.5);
+        }
         let mut scale = Self { low, high, logarithmic: axis.logarithmic, ticks: Ticks::default() };
+        if !axis.labels.is_empty() {
+            let room = (60 / axis.labels.len()).max(3);
+            let places = axis.labels.iter().enumerate();
+            let ticks = places.filter_map(|(at, text)| Some((scale.place(at as f64)?, shortened(text, room))));
+            scale.ticks = Ticks(ticks.collect());
+            return Some(scale);
+        }
         let (mut values, mut step) = if axis.logarithmic { powers(low, high) } else { steps(low, high) };
         if axis.whole {
             step = step.max(1.0);

@@ -10,7 +10,7 @@
 
 use super::{matmul, matmul_a_bt, matmul_at_b, widen};
 use crate::augmentation::Augmentation;
-use crate::data::{Examples, Features};
+use crate::data::Examples;
 use crate::model::activation::{Entry, with_entry};
 use crate::model::{Activation, Parameters, Shape, Window};
 use crate::plan::{Node, Operation, Plan};
@@ -52,7 +52,7 @@ impl Bounded {
     /// Inputs of a batch, `[batch, features]`, from the examples `rows`. Bytes are scaled, floats unchanged.
     pub fn inputs(examples: &Examples, rows: &[u32]) -> Self {
         let values: Vec<f64> = rows.iter().flat_map(|&row| examples.input(row as usize)).collect();
-        let scaling = if matches!(*examples.inputs, Features::Bytes(_)) { 2.0 * EPSILON } else { 0.0 };
+        let scaling = if examples.inputs.is_bytes() { 2.0 * EPSILON } else { 0.0 };
         let errors = values.iter().map(|value| scaling * value.abs()).collect();
         Self { values, errors }
     }

@@ -287,20 +287,22 @@ fn input(data: &Data, example: u32) -> Input {
 /// Returns the display form of an example of a part of the data.
 pub fn look_of(data: &Data, test: &Examples, example: u32) -> Input {
     let Data { preprocessing, image, .. } = data;
-    let row = example as usize * test.features..(example as usize + 1) * test.features;
-    match (&*test.inputs, image, preprocessing) {
+    let one = test.select(&[example]);
+    match (&*one.inputs, image, preprocessing) {
         (Features::Bytes(bytes), Some(image), _) => {
             let picture = if test.features == image[0] * image[1] { picture::grey } else { picture::rgb };
-            match picture(&bytes[row], *image) {
+            match picture(bytes, *image) {
                 Ok(address) => Input::Picture(address),
                 Err(_) => Input::Row(Vec::new()),
             }
         }
         (Features::Floats(values), _, Some(Preprocessing::Table(preprocessing))) => {
-            Input::Row(columns(&values[row], preprocessing))
+            Input::Row(columns(values, preprocessing))
         }
-        (Features::Bytes(bytes), ..) => numbered(bytes[row].iter().map(|&byte| f64::from(byte))),
-        (Features::Floats(values), ..) => numbered(values[row].iter().map(|&value| f64::from(value))),
+        (Features::Bytes(bytes), ..) => numbered(bytes.iter().map(|&byte| f64::from(byte))),
+        (Features::Floats(values), ..) => numbered(values.iter().map(|&value| f64::from(value))),
+        // What is selected is in memory.
+        (Features::Stored(_), ..) => Input::Row(Vec::new()),
     }
 }
 

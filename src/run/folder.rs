@@ -381,7 +381,7 @@ fn is_free(folder: &Path) -> softstep::Result<bool> {
 }
 
 /// Creates `runs/<local time>-<data>`, with a number at the end if the name is taken.
-fn create_named(data: &str) -> Result<PathBuf> {
+pub fn create_named(data: &str) -> Result<PathBuf> {
     let runs = Path::new("runs");
     fs::create_dir_all(runs).map_err(Error::io("create folder", runs))?;
     let data = Path::new(data).file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy());

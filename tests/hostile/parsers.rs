@@ -159,6 +159,7 @@ pub fn npy(bytes: &[u8]) {
             assert!(values.iter().map(String::len).sum::<usize>() <= 4 * bytes.len());
             (values.len(), 1)
         }
+        Values::Stored(_) => panic!("bytes in memory stay there"),
     };
     assert!(length == size && size > 0);
     assert!(size * width < bytes.len());

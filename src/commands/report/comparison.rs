@@ -35,8 +35,20 @@ impl Run<'_> {
     }
 }
 
-/// A page about these runs, by these names.
-pub fn page(records: &[Record], labels: &[String]) -> String {
+/// What runs of one command have in common.
+pub struct Common {
+    /// Title of the page.
+    pub title: String,
+    /// Figures with mean, standard deviation, lowest, highest and interval.
+    pub rows: Vec<Vec<String>>,
+    /// Sentences about the runs.
+    pub remarks: Vec<String>,
+    /// True for runs that were tested with folds.
+    pub folds: bool,
+}
+
+/// A page about these runs, by these names; with `common`, runs of one command.
+pub fn page(records: &[Record], labels: &[String], common: Option<&Common>) -> String {
     let both = || records.iter().zip(labels);
     let runs: Vec<Run<'_>> =
         both().enumerate().map(|(colour, (record, label))| Run { record, label, colour }).collect();
@@ -45,8 +57,9 @@ pub fn page(records: &[Record], labels: &[String]) -> String {
         |first: &str| -> Vec<String> { std::iter::once(first.to_string()).chain(labels.iter().cloned()).collect() };
     let (same, differing) = compared(records);
     let body = html! {
-        h1 { "Comparison of " (records.len()) " runs" }
+        h1 { @match common { Some(common) => (common.title), None => { "Comparison of " (records.len()) " runs" } } }
         p.lead { (labels.join(" · ")) }
+        @if let Some(common) = common { (spread(common)) }
         (section("Results", &html! {
             (table("Results of the runs", &RESULTS.map(String::from), both().map(|(record, label)| results(record, label))))
             p { (best(records, labels)) }
@@ -74,6 +87,21 @@ pub fn page(records: &[Record], labels: &[String]) -> String {
         footer { "Made by softstep " (env!("CARGO_PKG_VERSION")) "." }
     };
     html::document("Comparison – softstep", "en", &body)
+}
+
+/// Renders the spread of the figures over the runs.
+fn spread(common: &Common) -> maud::Markup {
+    let header = ["", "mean", "standard deviation", "lowest", "highest", "95 % interval of the mean"].map(String::from);
+    let folds = "Folds share most of their training examples, so that the interval is narrower than one of independent \
+                 data would be.";
+    section(
+        "All runs together",
+        &html! {
+            (table("All runs together", &header, common.rows.iter().cloned()))
+            @for remark in &common.remarks { p { (remark) } }
+            @if common.folds { (note(folds)) }
+        },
+    )
 }
 
 const RESULTS: [&str; 9] = [

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ use softstep::{Error, checkpoint};
 use super::findings;
 use super::options::TrainArgs;
 use super::prepare::Prepared;
-use super::progress::{Header, Progress};
+use super::progress::{Header, Progress, Voice};
 use super::resume::{check_device, resume_command};
 use super::signals::{STOPPED, stop_on_signals};
 use crate::flags::with_flags;
@@ -48,8 +49,20 @@ pub struct Job<'a> {
     pub losing: Option<(Gpu, usize)>,
     /// The ranks that train the model together.
     pub ranks: &'a dyn Ranks,
-    /// Start time of the program.
+    /// Start time of the program, or of the run beside others.
     pub started: Instant,
+    /// The run's place among others; `None` for a run alone, which prints its progress and results.
+    pub beside: Option<&'a Beside<'a>>,
+}
+
+/// A run among others: it prints nothing but problems, by its name, and is stopped with the others.
+pub struct Beside<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Stop signal of all runs.
+    pub stop: Arc<AtomicBool>,
+    /// Prints notices about the data.
+    pub notices: bool,
 }
 
 /// The start of a run: new, or from a checkpoint.
@@ -73,7 +86,7 @@ impl Job<'_> {
         let validation = prepared.validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
         let test = backend.upload(&data.test)?;
         let info = backend.info().clone();
-        let stop = stop_on_signals()?;
+        let stop = self.beside.map_or_else(stop_on_signals, |beside| Ok(Arc::clone(&beside.stop)))?;
         let start = self.start(&mut backend, stopped, &info)?;
         let metadata = self.metadata(&start, &info);
         let Start { folder, position: from, resumed_from, best, parameters_sha256, checkpoint_every } = start;
@@ -99,7 +112,7 @@ impl Job<'_> {
             losing: self.losing.as_ref(),
             events: with_events.then(|| Events::create(&out, resumed_from.unwrap_or_default())),
             with_events,
-            progress: Progress::new(header, steps, args.json, args.quiet, self.started),
+            progress: Progress::new(header, steps, self.voice(), self.started),
             folder,
             metadata,
             start: None,
@@ -190,26 +203,28 @@ impl Job<'_> {
 
     /// Metadata of the checkpoints; position, step and length of the metrics are set for each.
     fn metadata(&self, start: &Start, info: &DeviceInfo) -> checkpoint::Metadata {
-        let Prepared { data, data_sha256, train_sha256, chosen, architecture, .. } = self.prepared;
-        checkpoint::Metadata {
-            format: checkpoint::Metadata::FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
-            architecture: architecture.clone(),
-            position: start.position,
-            step: start.resumed_from.unwrap_or(0),
-            config: self.config.clone(),
-            chosen: chosen.clone(),
-            checkpoint_every: start.checkpoint_every,
-            data: data.name.clone(),
-            data_sha256: data_sha256.clone(),
-            train_sha256: train_sha256.clone(),
-            preprocessing: data.preprocessing.clone(),
-            image: data.image,
-            backend: info.backend.into(),
-            adapter: info.name.clone(),
-            driver: info.driver.clone(),
-            metrics_bytes: 0,
+        let metadata = self.prepared.metadata(info, start.position, start.resumed_from.unwrap_or(0));
+        checkpoint::Metadata { checkpoint_every: start.checkpoint_every, ..metadata }
+    }
+
+    /// What the run prints.
+    fn voice(&self) -> Voice {
+        match self.args {
+            _ if self.beside.is_some() => Voice::Silent,
+            TrainArgs { json: true, quiet: true, .. } => Voice::Lines,
+            TrainArgs { json: true, .. } => Voice::Json,
+            TrainArgs { quiet: true, .. } => Voice::Results,
+            _ => Voice::All,
         }
+    }
+
+    /// Prints a notice, by the name of a run among others.
+    fn notice(&self, text: &str) {
+        terminal::notice(&self.named(text));
+    }
+
+    fn named(&self, text: &str) -> String {
+        self.beside.map_or_else(|| text.to_owned(), |beside| format!("{}: {text}", beside.name))
     }
 
     /// Examines the model of a finished run, writes results and page, and prints them.
@@ -225,15 +240,15 @@ impl Job<'_> {
         progress.profile(results.profile.as_ref());
         progress.verification(backend.verification(), summary.steps - progress.resumed_from());
         results.parameters_sha256 = Some(parameters_sha256.clone());
-        results.test = Some(examine(backend, config, data, summary).await);
+        results.test = Some(self.examine(backend, config, data, summary).await);
         let ended = findings::Ended { args, config, data, summary, first_loss };
         results.files = digests(folder.path());
         // The other ranks have left: no step can be tried.
         let start = start.filter(|_| self.is_alone());
         results.findings = ended.findings(backend, start.as_ref()).await;
-        let page = write_page(&folder, &results, args);
+        let page = self.write_page(&folder, &results);
         progress.done(summary, &folder.model(), page.as_deref(), parameters_sha256);
-        results.findings.iter().for_each(|text| terminal::notice(text));
+        results.findings.iter().for_each(|text| self.notice(text));
         Ok(if progress.all_printed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -241,7 +256,7 @@ impl Job<'_> {
     fn stop(&self, recorder: Recorder<'_>, results: Results) -> ExitCode {
         let Recorder { mut progress, folder, .. } = recorder;
         let steps = results.steps;
-        write_page(&folder, &Results { outcome: Outcome::Stopped, ..results }, self.args);
+        self.write_page(&folder, &Results { outcome: Outcome::Stopped, ..results });
         progress.stopped(folder.saved().unwrap_or_default(), steps, &resume_command(folder.path(), self.args));
         ExitCode::from(STOPPED)
     }
@@ -270,17 +285,48 @@ impl Job<'_> {
             None => None,
         };
         let (way_out, command) = way_out(&mut folder, &error, rate, self.args, with_events);
-        terminal::error(&error.into());
+        match self.beside {
+            Some(beside) => terminal::error(&anyhow::Error::from(error).context(beside.name.to_owned())),
+            None => terminal::error(&error.into()),
+        }
         match command {
-            Some(command) => terminal::notice_with_command(&way_out, &command),
-            None => terminal::notice(&way_out),
+            Some(command) => terminal::notice_with_command(&self.named(&way_out), &command),
+            None => self.notice(&way_out),
         }
         // A finished run keeps the results that it has.
         if !is_disk && !has_ended {
-            write_page(&folder, &results, self.args);
+            self.write_page(&folder, &results);
         }
         self.ranks.fail(&problem);
         ExitCode::FAILURE
+    }
+
+    /// Analyses the errors of the kept model on the test part. A failure of the device is only a notice: the model is saved.
+    async fn examine<B: Backend>(
+        &self,
+        backend: &mut B,
+        config: &TrainingConfig,
+        data: &Data,
+        summary: &Summary,
+    ) -> ErrorAnalysis {
+        let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
+        let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
+        if let Err(error) = tested.examine(backend, data, &summary.test).await {
+            self.notice(&format!("the report will show no mistakes: {error}"));
+        }
+        tested
+    }
+
+    /// Writes `results.json` and the page, and returns its path. A failure is only a notice: `--resume` writes them later.
+    fn write_page(&self, folder: &RunFolder, results: &Results) -> Option<PathBuf> {
+        match folder.write_results(results).and_then(|()| page::write(folder.path())) {
+            Ok(page) => Some(page),
+            Err(error) => {
+                let text = format!("the run has no report: {error:#}; once that is mended, it gets one by:");
+                terminal::notice_with_command(&self.named(&text), &resume_command(folder.path(), self.args));
+                None
+            }
+        }
     }
 }
 
@@ -429,6 +475,10 @@ fn way_out(
                     let again = "what the device did after it is done again, to the same bits";
                     (format!("{last}; {again}; go on with:"), Some(resume_command(&path, args)))
                 }
+                // Of data that stay in their file.
+                Error::Format { .. } => {
+                    (format!("{last}; once the data are as they were, go on with:"), Some(resume_command(&path, args)))
+                }
                 Error::Io { .. } | Error::Rank { .. } => {
                     (format!("{last}; go on with:"), Some(resume_command(&path, args)))
                 }
@@ -465,31 +515,4 @@ async fn conclude<B: Backend>(
         validation,
         test: backend.evaluate(test).await?,
     })
-}
-
-/// Analyses the errors of the kept model on the test part. A failure of the device is only a notice: the model is saved.
-async fn examine<B: Backend>(
-    backend: &mut B,
-    config: &TrainingConfig,
-    data: &Data,
-    summary: &Summary,
-) -> ErrorAnalysis {
-    let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
-    let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
-    if let Err(error) = tested.examine(backend, data, &summary.test).await {
-        terminal::notice(&format!("the report will show no mistakes: {error}"));
-    }
-    tested
-}
-
-/// Writes `results.json` and the page, and returns its path. A failure is only a notice: `--resume` writes them later.
-fn write_page(folder: &RunFolder, results: &Results, args: &TrainArgs) -> Option<PathBuf> {
-    match folder.write_results(results).and_then(|()| page::write(folder.path())) {
-        Ok(page) => Some(page),
-        Err(error) => {
-            let text = format!("the run has no report: {error:#}; once that is mended, it gets one by:");
-            terminal::notice_with_command(&text, &resume_command(folder.path(), args));
-            None
-        }
-    }
 }

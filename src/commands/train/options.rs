@@ -17,7 +17,9 @@ use softstep::model::{Architecture, Layer};
 use softstep::optimizer::{Optimizer, Schedule, Settings, Sgd, Warmup};
 use softstep::trainer::{Keep, TrainingConfig};
 
-use crate::options::{DataArgs, DeviceArgs, LayersChoice, NetworkArgs, OwnDataArgs, Problem, given, loss, unfit};
+use crate::options::{
+    DataArgs, DeviceArgs, LayersChoice, NetworkArgs, OwnDataArgs, Problem, at_least_1, given, in_one_form, loss, unfit,
+};
 
 /// Examples and formats, shown by `--help`.
 pub const HELP: &str = "\
@@ -34,6 +36,8 @@ Examples:
   softstep train --layers cnn --schedule one-cycle --augment shift=2,rotate=10,scale=0.1
   softstep train --loss mse                   the error of a line fit instead of cross-entropy
   softstep train --lr auto                    a range test finds the learning rate
+  softstep train --seeds 5                    five models: mean, standard deviation and interval of what they reach
+  softstep train --data flowers.csv --target species --folds 5   cross-validation
   softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
   softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
 
@@ -59,6 +63,11 @@ A run folder holds:
                       or with Sigmoid, Tanh or GELU(approximate=\"tanh\") for ReLU, as --activation says
   checkpoint-<step>.safetensors   all that --resume needs; the last two stay
 
+With --seeds, --folds or several seeds the folder holds a folder for each run (seed-0, fold-1, …), report.html, which
+compares them, and model.safetensors, the one to use. The same command with the folder as --out goes on with what was
+stopped. --json prints a line {\"event\":\"run\", …} for each run, and {\"event\":\"done\", …} with mean, sd, lowest,
+highest and interval of test_loss, test_accuracy (or test_r_squared) and validation_loss.
+
 Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
 stopped: Ctrl-C (or SIGTERM) finishes the step, saves, says how to go on and exits with 130; a second one leaves at
 once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes all settings from the
@@ -82,7 +91,7 @@ Losses are means; cross-entropies are in nats. One that is not finite is null. L
 in train_loss alone: validation and test measure the loss itself.";
 
 /// Options of `softstep train`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
     /// The data.
     #[command(flatten)]
@@ -142,9 +151,21 @@ pub struct TrainArgs {
     /// Augment the images of each batch: random shifts in pixels, rotations in degrees, changes of scale as a share
     #[arg(long, value_name = "shift=N,rotate=N,scale=S", help_heading = "Training")]
     augment: Option<Augment>,
-    /// Seed of the initial parameters, of every shuffle, of dropout and augmentation: the same seed, the same run
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Training")]
-    seed: u64,
+    /// Seed of the initial parameters, of every shuffle, of dropout and augmentation: the same seed, the same run;
+    /// several with commas between them, as in 1,2,3, train a model each
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0", help_heading = "Training")]
+    seed: Vec<u64>,
+    /// Train so many models, with the seeds from --seed on, and show how far they differ
+    #[arg(long, value_name = "N", value_parser = at_least_1, conflicts_with = "resume", help_heading = "Runs")]
+    seeds: Option<usize>,
+    /// Train so many models, each tested with another part of the data, of equal size and with equal shares of the classes;
+    /// for data of your own
+    #[arg(long, value_name = "N", value_parser = folds, conflicts_with_all = ["resume", "test"], help_heading = "Runs")]
+    folds: Option<usize>,
+    /// Runs of --seeds and --folds that are trained at a time [default: one for each core, or one for each GPU that
+    /// --adapter names, as in 0,1]
+    #[arg(long, value_name = "N", value_parser = at_least_1, help_heading = "Runs")]
+    pub jobs: Option<usize>,
     /// Share of the training data to hold out for validation
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Training")]
     validation: f64,
@@ -161,7 +182,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "EPOCHS", help_heading = "Training")]
     patience: Option<NonZeroUsize>,
     /// The parameters to end with: those of the last epoch, or of the one with the lowest validation loss, which needs
-    /// --validation [default: best with --patience, else last]
+    /// --validation [default: best with --patience, else last]. Of several runs, best also takes the model of the run with
+    /// the lowest validation loss, and the others that of the first run
     #[arg(long, value_enum, help_heading = "Training")]
     keep: Option<KeepChoice>,
     /// Cut each batch into so many shards, a power of two, and add their gradients in a tree: what `mpirun` shares among
@@ -204,12 +226,16 @@ pub struct TrainArgs {
     /// Arguments on the command line, without the program's name.
     #[arg(skip)]
     pub arguments: Vec<String>,
+    /// Options on the command line in one form: the name of each field, with its argument.
+    #[arg(skip)]
+    pub options: Vec<(String, String)>,
 }
 
 impl TrainArgs {
     /// Notes which options are on the command line; `train` describes them, and `arguments` follow the program's name.
     pub fn set_given(&mut self, train: &clap::Command, matches: &ArgMatches, arguments: &[OsString]) {
         self.given = given(train, matches);
+        self.options = in_one_form(train, matches);
         self.arguments = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     }
 
@@ -224,7 +250,69 @@ impl TrainArgs {
                 .map_err(|problem| (ErrorKind::ArgumentConflict, problem))?;
             self.provisional().check().map_err(|problem| (ErrorKind::ValueValidation, problem.to_string()))?;
         }
+        self.check_repeats()?;
         self.device.check()
+    }
+
+    /// Checks the options of several runs against each other.
+    fn check_repeats(&self) -> Result<(), Problem> {
+        let conflict = |problem: &str| Err((ErrorKind::ArgumentConflict, problem.into()));
+        let mut distinct = self.seed.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        match () {
+            () if distinct.len() < self.seed.len() => {
+                conflict("--seed names a seed twice, which is the same run twice")
+            }
+            () if self.seeds.is_some() && self.seed.len() > 1 => {
+                conflict("--seeds counts from one --seed on: name the seeds, or their number")
+            }
+            () if self.resume.is_some() && self.seed.len() > 1 => {
+                conflict("--resume goes on with one run, of one seed")
+            }
+            () if !self.are_several() && self.jobs.is_some() => {
+                conflict("--jobs is for several runs, as of --seeds 5 or --folds 5")
+            }
+            () if !self.are_several() && matches!(self.keep, Some(KeepChoice::First)) => {
+                conflict("--keep first chooses among several runs, as of --seeds 5 or --folds 5")
+            }
+            () if self
+                .seed
+                .first()
+                .is_some_and(|&first| first.checked_add(self.seeds.unwrap_or(1) as u64).is_none()) =>
+            {
+                conflict("--seeds ends beyond the largest seed there is")
+            }
+            () => Ok(()),
+        }
+    }
+
+    /// Returns true if the options ask for more than one run.
+    pub fn are_several(&self) -> bool {
+        self.seed.len() > 1 || self.seeds.is_some() || self.folds.is_some()
+    }
+
+    /// Seeds of the runs.
+    pub fn seeds(&self) -> Vec<u64> {
+        match (self.seeds, self.seed()) {
+            (Some(seeds), first) => (first..).take(seeds).collect(),
+            (None, _) => self.seed.clone(),
+        }
+    }
+
+    /// Number of folds, if the runs are tested with folds.
+    pub fn folds(&self) -> Option<usize> {
+        self.folds
+    }
+
+    /// The first seed.
+    fn seed(&self) -> u64 {
+        self.seed.first().copied().unwrap_or_default()
+    }
+
+    /// Returns true if, of several runs, the model of the best by validation is the one to use.
+    pub fn keeps_best_run(&self) -> bool {
+        self.provisional().keep == Keep::Best && !matches!(self.keep, Some(KeepChoice::First))
     }
 
     /// Returns the first flag on the command line that does not suit this kind of data, and the kinds that it is for.
@@ -378,7 +466,7 @@ impl TrainArgs {
             .clip_norm(self.clip_norm)
             .warmup(self.warmup)
             .augment(self.augment)
-            .seed(self.seed)
+            .seed(self.seed())
             .validation(self.validation)
             .loss(loss)
             .label_smoothing(self.label_smoothing)
@@ -388,8 +476,8 @@ impl TrainArgs {
             .keep(match self.keep {
                 Some(KeepChoice::Last) => Keep::Last,
                 Some(KeepChoice::Best) => Keep::Best,
-                None if self.patience.is_some() => Keep::Best,
-                None => Keep::Last,
+                Some(KeepChoice::First) | None if self.patience.is_some() => Keep::Best,
+                Some(KeepChoice::First) | None => Keep::Last,
             })
     }
 
@@ -410,6 +498,11 @@ impl TrainArgs {
                 None => defaults.schedule,
             })
     }
+}
+
+/// Parses `--folds`.
+fn folds(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&folds| folds > 1).ok_or_else(|| "must be a whole number, 2 or more".into())
 }
 
 /// Parser of `--optimizer`; the optimizer has its default settings.
@@ -455,6 +548,8 @@ pub enum KeepChoice {
     Last,
     /// Of the epoch with the lowest validation loss
     Best,
+    /// Of several runs, the model of the first, as it is without --keep
+    First,
 }
 
 /// Value of `--readback`.

@@ -1,10 +1,13 @@
 //! Preparation of a run: its data, settings, model and first parameters.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::{Context, Result, bail};
-use softstep::backend::Training;
+use softstep::backend::{DeviceInfo, Training};
+use softstep::checkpoint;
 use softstep::data::{self, Data, Examples, Kind, Preprocessing};
 use softstep::model::{Architecture, Parameters};
-use softstep::trainer::TrainingConfig;
+use softstep::trainer::{Position, TrainingConfig};
 
 use super::options::TrainArgs;
 use super::resume;
@@ -40,38 +43,43 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Loads data and model for a new run, or for a stopped one that is resumed.
-    pub fn new(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Self> {
-        let initial: Option<Model> = args.init.as_deref().map(model::read_model).transpose()?;
-        let init = initial.as_ref().and_then(|model| {
-            Some(Init { path: whole_path(args.init.as_deref()?)?, parameters_sha256: model.parameters.sha256() })
-        });
-        let mut data = match stopped {
+    /// Loads data and model for a new run, or for a stopped one that is resumed. With `notices`, says what is odd about the
+    /// data.
+    pub fn new(args: &TrainArgs, stopped: Option<&Stopped>, notices: bool) -> Result<Self> {
+        let whole = match stopped {
             Some(stopped) => load_data(args, Some(stopped)).with_context(|| resume::where_data_are(stopped))?,
             None => load_data(args, None)?,
         };
         let (config, chosen) = match stopped {
             Some(stopped) => (stopped.metadata.config.clone(), stopped.metadata.chosen.clone()),
-            None => args.config(&data)?,
+            None => args.config(&whole)?,
         };
         config.check()?;
-        data.refit(config.validation, config.seed)?;
-        let data_sha256 = data.sha256();
-        let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
+        let parts = Parts::new(whole, &config)?;
         if let Some(stopped) = stopped {
-            resume::check_data(stopped, &data, &data_sha256)?;
+            resume::check_data(stopped, &parts.data, &parts.data_sha256)?;
         }
-        terminal::notices(&data.notices);
-        let mut validation = None;
-        if config.validation > 0.0 {
-            let (train, held_out) = data.train.split(config.validation, config.seed)?;
-            (data.train, validation) = (train, Some(held_out));
+        if notices {
+            parts.notices(stopped.is_none());
         }
+        Self::of(args, stopped, parts, config, chosen)
+    }
+
+    /// Makes the model of a run on these data.
+    fn of(
+        args: &TrainArgs,
+        stopped: Option<&Stopped>,
+        parts: Parts,
+        config: TrainingConfig,
+        chosen: Option<String>,
+    ) -> Result<Self> {
+        let initial: Option<Model> = args.init.as_deref().map(model::read_model).transpose()?;
+        let init = initial.as_ref().and_then(|model| {
+            Some(Init { path: whole_path(args.init.as_deref()?)?, parameters_sha256: model.parameters.sha256() })
+        });
+        let Parts { data, validation, data_sha256, train_sha256 } = parts;
         let class_weights = config.class_weights_of(&data.train)?;
         config.training(&data.train, &class_weights, data.shape())?;
-        if stopped.is_none() {
-            say_missing_classes(&data);
-        }
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
         let parameters = first_parameters(&architecture, config.seed, stopped, initial)?;
         let prepared = Self {
@@ -89,9 +97,104 @@ impl Prepared {
         Ok(prepared)
     }
 
+    /// Metadata of a checkpoint of the run at a position.
+    pub fn metadata(&self, info: &DeviceInfo, position: Position, step: usize) -> checkpoint::Metadata {
+        checkpoint::Metadata {
+            format: checkpoint::Metadata::FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            architecture: self.architecture.clone(),
+            position,
+            step,
+            config: self.config.clone(),
+            chosen: self.chosen.clone(),
+            checkpoint_every: None,
+            data: self.data.name.clone(),
+            data_sha256: self.data_sha256.clone(),
+            train_sha256: self.train_sha256.clone(),
+            preprocessing: self.data.preprocessing.clone(),
+            image: self.data.image,
+            backend: info.backend.into(),
+            adapter: info.name.clone(),
+            driver: info.driver.clone(),
+            metrics_bytes: 0,
+        }
+    }
+
     /// Returns what a backend needs for training.
     pub fn training(&self) -> softstep::Result<Training<'_>> {
         self.config.training(&self.data.train, &self.class_weights, self.data.shape())
+    }
+}
+
+/// The data of a run, in parts.
+#[derive(Clone)]
+struct Parts {
+    data: Data,
+    validation: Option<Examples>,
+    data_sha256: String,
+    train_sha256: Option<String>,
+}
+
+impl Parts {
+    /// Holds out the validation part of these settings.
+    fn new(mut data: Data, config: &TrainingConfig) -> Result<Self> {
+        data.refit(config.validation, config.seed)?;
+        let data_sha256 = data.sha256();
+        let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
+        data.train.check_read()?;
+        data.test.check_read()?;
+        let mut validation = None;
+        if config.validation > 0.0 {
+            let (train, held_out) = data.train.split(config.validation, config.seed)?;
+            (data.train, validation) = (train, Some(held_out));
+        }
+        Ok(Self { data, validation, data_sha256, train_sha256 })
+    }
+
+    /// Prints what is odd about the data; of a `new` run also what is missing from its training part.
+    fn notices(&self, new: bool) {
+        terminal::notices(&self.data.notices);
+        if new {
+            say_missing_classes(&self.data);
+        }
+    }
+}
+
+/// The data of runs that are trained one after another or side by side: kept for the next run with the same data.
+#[derive(Default)]
+pub struct SharedData {
+    last: Mutex<Option<(String, Arc<(Data, Parts)>)>>,
+}
+
+impl SharedData {
+    /// Prepares a new run as [`Prepared::new`] does.
+    pub fn prepare(&self, args: &TrainArgs) -> Result<Prepared> {
+        let provisional = args.provisional();
+        let (seed, validation) = (provisional.seed, provisional.validation);
+        let key = format!("{:?} {:?} {seed} {validation}", args.data, args.own);
+        let loaded = {
+            // Runs beside this one wait for the same data instead of loading them, too.
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*last {
+                Some((of, loaded)) if *of == key => Arc::clone(loaded),
+                before => {
+                    let is_first = before.is_none();
+                    *last = None;
+                    let whole = load_data(args, None)?;
+                    let parts = Parts::new(whole.clone(), &provisional)?;
+                    if is_first {
+                        parts.notices(true);
+                    }
+                    let loaded = Arc::new((whole, parts));
+                    *last = Some((key, Arc::clone(&loaded)));
+                    loaded
+                }
+            }
+        };
+        let (whole, parts) = &*loaded;
+        let (config, chosen) = args.config(whole)?;
+        config.check()?;
+        Prepared::of(args, None, parts.clone(), config, chosen)
     }
 }
 

@@ -66,12 +66,26 @@ pub struct Header<'a> {
     pub resumed_from: Option<usize>,
 }
 
+/// What a run prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// Header, progress, epochs and results.
+    All,
+    /// Results alone.
+    Results,
+    /// JSON Lines, and progress.
+    Json,
+    /// JSON Lines, without progress.
+    Lines,
+    /// Nothing.
+    Silent,
+}
+
 /// Progress of a training run.
 #[derive(Debug)]
 pub struct Progress<'a> {
     run: Header<'a>,
-    json: bool,
-    quiet: bool,
+    voice: Voice,
     bar: ProgressBar,
     /// Start time of the program.
     started: Instant,
@@ -88,15 +102,15 @@ pub struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     /// Prints the header of a run of `steps` steps.
-    pub fn new(run: Header<'a>, steps: usize, json: bool, quiet: bool, started: Instant) -> Self {
-        let bar = if quiet { ProgressBar::hidden() } else { progress_bar(Some(steps as u64)) };
+    pub fn new(run: Header<'a>, steps: usize, voice: Voice, started: Instant) -> Self {
+        let shows_progress = matches!(voice, Voice::All | Voice::Json);
+        let bar = if shows_progress { progress_bar(Some(steps as u64)) } else { ProgressBar::hidden() };
         bar.set_style(style("{prefix}  {bar:16} {percent:>3} %"));
         // Not `set_position`, which draws: the header comes first.
         let bar = bar.with_position(run.resumed_from.unwrap_or(0) as u64);
         let mut progress = Self {
             run,
-            json,
-            quiet,
+            voice,
             bar,
             started,
             first_loss: None,
@@ -126,9 +140,13 @@ impl<'a> Progress<'a> {
         !self.unprinted
     }
 
+    fn prints_json(&self) -> bool {
+        matches!(self.voice, Voice::Json | Voice::Lines)
+    }
+
     fn header(&self, steps: usize) -> softstep::Result<()> {
         let Header { info, data, architecture, config, chosen, range_test, out, resumed_from } = &self.run;
-        if self.json {
+        if self.prints_json() {
             return print_event(
                 "start",
                 &StartLine {
@@ -152,7 +170,7 @@ impl<'a> Progress<'a> {
                 },
             );
         }
-        if self.quiet {
+        if self.voice != Voice::All {
             return Ok(());
         }
         let mut lines = vec![
@@ -226,11 +244,11 @@ impl<'a> Progress<'a> {
             Event::Checkpoint { .. } => {}
             Event::EpochTrained { .. } => self.trained += self.epoch_started.elapsed(),
             Event::EpochEvaluated { epoch, train_loss, validation, test } => {
-                if self.json {
+                if self.prints_json() {
                     let line = EpochLine::new(epoch, train_loss, validation, test);
                     let printed = self.bar.suspend(|| print_event("epoch", &line));
                     self.printed(printed);
-                } else if !self.quiet && self.shows_epoch(epoch) {
+                } else if self.voice == Voice::All && self.shows_epoch(epoch) {
                     let epochs = self.run.config.epochs.to_string();
                     let validation = validation.map_or_else(String::new, |validation| {
                         format!("  validation loss {}, {}", figure(validation.loss), quality(validation))
@@ -283,8 +301,8 @@ impl<'a> Progress<'a> {
 
     /// Prints the verification, if there is one.
     pub fn verification(&mut self, found: Option<&Verification>, steps: usize) {
-        let Some(found) = found else { return };
-        if self.json {
+        let Some(found) = found.filter(|_| self.voice != Voice::Silent) else { return };
+        if self.prints_json() {
             return self.printed(print_event("verification", &VerifiedSteps::new(found)));
         }
         let Verification { steps: verified, worst } = found;
@@ -298,8 +316,8 @@ impl<'a> Progress<'a> {
 
     /// Prints the time by kernel, if it was measured.
     pub fn profile(&mut self, profile: Option<&Profile>) {
-        let Some(profile) = profile else { return };
-        if self.json {
+        let Some(profile) = profile.filter(|_| self.voice != Voice::Silent) else { return };
+        if self.prints_json() {
             return self.printed(print_event("profile", profile));
         }
         let seconds = self.trained.as_secs_f64();
@@ -313,9 +331,12 @@ impl<'a> Progress<'a> {
 
     /// Prints that the run was stopped after step `step` of `steps`, and the `command` that resumes it.
     pub fn stopped(&mut self, step: usize, steps: usize, command: &str) {
+        if self.voice == Voice::Silent {
+            return;
+        }
         let text = format!("stopped after step {} of {}, which is saved; go on with:", count(step), count(steps));
         notice_with_command(&text, command);
-        if self.json {
+        if self.prints_json() {
             let line = json!({ "step": step, "steps": steps, "out": self.run.out.display().to_string() });
             self.printed(print_event("stopped", &line));
         }
@@ -323,6 +344,9 @@ impl<'a> Progress<'a> {
 
     /// Prints the results of a finished run, with the paths of its model and its page.
     pub fn done(&mut self, summary: &Summary, model: &Path, page: Option<&Path>, parameters_sha256: String) {
+        if self.voice == Voice::Silent {
+            return;
+        }
         let printed = self.print_done(summary, model, page, parameters_sha256);
         self.printed(printed);
     }
@@ -338,7 +362,7 @@ impl<'a> Progress<'a> {
         let Summary { epochs, steps, train_loss, best, ref validation, ref test } = *summary;
         let Timings { seconds, steps_per_second, examples_per_second, first_loss_seconds, total_seconds, .. } =
             self.timings();
-        if self.json {
+        if self.prints_json() {
             return print_event(
                 "done",
                 &DoneLine {

@@ -1,0 +1,250 @@
+//! A run of a sweep: trained without a run folder, up to a share of its epochs, and measured on the validation part alone.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use softstep::Error;
+use softstep::any_backend::Device;
+use softstep::backend::{Backend, Evaluation, Inference};
+use softstep::gpu::Readback;
+use softstep::optimizer::TrainingState;
+use softstep::range_test::range_test;
+use softstep::trainer::{self, Event, Keep, Position, RunOptions};
+use softstep::{checkpoint, error};
+
+use super::space::Choice;
+use crate::commands::train::options::TrainArgs;
+use crate::commands::train::{Prepared, SharedData};
+use crate::flags::with_flags;
+use crate::run::checkpoints::Checkpoint;
+
+/// A run of a sweep.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Number in the sweep, from 1.
+    pub number: usize,
+    /// Values of the settings.
+    pub choice: Choice,
+    /// Arguments of the run alone.
+    pub args: TrainArgs,
+    /// What came of a smaller share of its epochs.
+    pub before: Option<Ended>,
+}
+
+/// What came of a run, or of a share of its epochs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Number of the run, from 1.
+    pub run: usize,
+    /// Arguments of the run alone.
+    pub arguments: Vec<String>,
+    /// The share of its epochs that it was given: one `share`-th.
+    pub share: usize,
+    /// Trained epochs.
+    pub epochs: usize,
+    /// Epochs of the whole run.
+    pub of_epochs: usize,
+    /// Returns true if the run has come to its end.
+    pub finished: bool,
+    /// Loss on the validation part; `None` if the run failed.
+    pub loss: Option<f64>,
+    /// Accuracy or R² on the validation part.
+    pub quality: Option<f64>,
+    /// True if `quality` is an R².
+    pub real_values: bool,
+    /// SHA-256 of the parameters that a finished run keeps.
+    pub parameters_sha256: Option<String>,
+    /// Error that ended the run.
+    pub problem: Option<String>,
+    /// Time that this share took.
+    pub seconds: f64,
+    /// Time since the start of the sweep.
+    pub elapsed: f64,
+}
+
+/// A trained share of a run, with the parameters of a finished one.
+pub struct Trained {
+    /// What came of it.
+    pub ended: Ended,
+    /// State at the end of a finished run.
+    pub last: Option<Checkpoint>,
+}
+
+/// Trains a run up to one `share`-th of its epochs, from the state in the file `state` if there is one, and leaves the
+/// state there unless the run has finished. Returns `None` if it was stopped.
+pub async fn train(
+    data: &SharedData,
+    device: &Device,
+    trial: &Trial,
+    share: usize,
+    state: &Path,
+    stop: &AtomicBool,
+) -> Result<Option<Trained>> {
+    let started = Instant::now();
+    let prepared = data.prepare(&trial.args);
+    let trained = match prepared {
+        Ok(prepared) => Run { prepared: &prepared, trial, share, state, stop, started }.train(device).await,
+        Err(error) => Err(error),
+    };
+    match trained {
+        Err(error) if is_own_fault(&error) => {
+            let problem = with_flags(&error::printable(&format!("{error:#}"), 300));
+            let ended = Ended { problem: Some(problem), finished: true, ..nothing(trial, share, started) };
+            let _ = fs::remove_file(state);
+            Ok(Some(Trained { ended, last: None }))
+        }
+        trained => trained,
+    }
+}
+
+/// Returns true for an error that the settings of a run make, so that other runs may do better.
+fn is_own_fault(error: &anyhow::Error) -> bool {
+    let is_own = |error: &Error| {
+        matches!(
+            error,
+            Error::Invalid(_)
+                | Error::NonFiniteLoss { .. }
+                | Error::NonFiniteState { .. }
+                | Error::NonFiniteTestLoss { .. }
+                | Error::DeviceMemory { .. }
+        )
+    };
+    error.chain().filter_map(|cause| cause.downcast_ref::<Error>()).any(is_own)
+}
+
+fn nothing(trial: &Trial, share: usize, started: Instant) -> Ended {
+    Ended {
+        run: trial.number,
+        arguments: trial.args.arguments.clone(),
+        share,
+        epochs: 0,
+        of_epochs: 0,
+        finished: false,
+        loss: None,
+        quality: None,
+        real_values: false,
+        parameters_sha256: None,
+        problem: None,
+        seconds: started.elapsed().as_secs_f64(),
+        elapsed: 0.0,
+    }
+}
+
+/// A prepared run of a sweep.
+struct Run<'a> {
+    prepared: &'a Prepared,
+    trial: &'a Trial,
+    share: usize,
+    state: &'a Path,
+    stop: &'a AtomicBool,
+    started: Instant,
+}
+
+impl Run<'_> {
+    async fn train(&self, device: &Device) -> Result<Option<Trained>> {
+        let Self { prepared, trial, .. } = *self;
+        let limit = prepared.config.epochs.div_ceil(self.share);
+        if let Some(ended) = trial.before.as_ref().filter(|ended| ended.epochs >= limit) {
+            // A smaller share was rounded up to the same number of epochs.
+            return Ok(Some(Trained { ended: Ended { share: self.share, ..ended.clone() }, last: None }));
+        }
+        let training = prepared.training()?;
+        let Some(validation) = &prepared.validation else { bail!("a sweep needs a validation part: --validation 0.2") };
+        let mut backend = device.for_training(&prepared.parameters, &training, Readback::Pipelined).await?;
+        let examples = training.examples.len();
+        let before = self.read_state().filter(|(found, _)| found.position.epoch <= limit);
+        let mut config = before.as_ref().map_or_else(|| prepared.config.clone(), |(found, _)| found.config.clone());
+        if before.is_none() && trial.args.finds_rate() {
+            config.learning_rate = range_test(&mut backend, &config, examples).await?.learning_rate;
+        }
+        let validation = backend.upload(validation)?;
+        let (mut position, mut best) = (Position::START, None);
+        if let Some((found, state)) = &before {
+            backend.restore(state)?;
+            (position, best) = (found.position, state.best.clone());
+        }
+        let pause = AtomicBool::new(false);
+        let mut seen = Seen::default();
+        let info = backend.info().clone();
+        let observe = |event: Event<'_>| {
+            match event {
+                Event::Step { .. } => pause.store(self.stop.load(Ordering::Relaxed), Ordering::Relaxed),
+                Event::EpochEvaluated { epoch, validation, .. } => {
+                    seen.validation = validation.cloned();
+                    if epoch >= limit {
+                        pause.store(true, Ordering::Relaxed);
+                    }
+                }
+                Event::Checkpoint { position, state } => {
+                    if pause.load(Ordering::Relaxed) || config.ended(&position) {
+                        let step = position.step(&config, examples);
+                        let metadata = prepared.metadata(&info, position, step);
+                        seen.last = Some((checkpoint::Metadata { config: config.clone(), ..metadata }, state.clone()));
+                    }
+                }
+                Event::EpochStarted { .. } | Event::EpochTrained { .. } => {}
+            }
+            Ok(())
+        };
+        let options = RunOptions { from: position, best: best.as_ref(), checkpoint_every: None, stop: &pause };
+        let summary =
+            trainer::train(&mut backend, &config, examples, Some(&validation), &validation, &options, observe).await?;
+        let Seen { validation, last } = seen;
+        let (metadata, state) = last.context("the run ended without its state")?;
+        let ended = |evaluation: &Evaluation, best: Option<f64>| Ended {
+            epochs: metadata.position.epoch - 1,
+            of_epochs: config.epochs,
+            loss: best.or(Some(evaluation.loss)).filter(|loss| loss.is_finite()),
+            quality: evaluation.accuracy().or(evaluation.r_squared).filter(|quality| quality.is_finite()),
+            real_values: evaluation.r_squared.is_some(),
+            ..nothing(trial, self.share, self.started)
+        };
+        if let Some(summary) = summary {
+            let evaluation = summary.validation.context("the run has no validation loss")?;
+            let sha256 = state.best.as_ref().unwrap_or(&state.parameters).sha256();
+            let ended = Ended { finished: true, parameters_sha256: Some(sha256), ..ended(&evaluation, None) };
+            let _ = fs::remove_file(self.state);
+            return Ok(Some(Trained { ended, last: Some((metadata, state)) }));
+        }
+        self.write_state(&metadata, &state)?;
+        match validation {
+            Some(evaluation) if metadata.position.epoch > limit => {
+                let best = metadata.position.best.filter(|_| config.keep == Keep::Best).map(|best| best.loss);
+                Ok(Some(Trained { ended: ended(&evaluation, best), last: None }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The state that an earlier share of the run ended in; `None` if it is not there or is another run's.
+    fn read_state(&self) -> Option<Checkpoint> {
+        let bytes = fs::read(self.state).ok()?;
+        let (found, state) = checkpoint::from_safetensors(&self.state.display().to_string(), &bytes).ok()?;
+        let config = &self.prepared.config;
+        // A rate that a range test found is in the state alone.
+        let rate = if self.trial.args.finds_rate() { found.config.learning_rate } else { config.learning_rate };
+        let same = found.config == config.clone().learning_rate(rate)
+            && found.architecture == self.prepared.architecture
+            && found.data_sha256 == self.prepared.data_sha256;
+        same.then_some((found, state))
+    }
+
+    /// Leaves the state for the next share. It need not survive a power cut: what is missing is trained again.
+    fn write_state(&self, metadata: &checkpoint::Metadata, state: &TrainingState) -> Result<()> {
+        let bytes = checkpoint::to_safetensors(metadata, state)?;
+        Ok(fs::write(self.state, bytes).map_err(Error::io("write", self.state))?)
+    }
+}
+
+/// What was seen of a run.
+#[derive(Default)]
+struct Seen {
+    /// Last evaluation on the validation part.
+    validation: Option<Evaluation>,
+    /// Last state that a share of the run may end in.
+    last: Option<Checkpoint>,
+}

@@ -1,0 +1,248 @@
+//! Features that stay in their file and are read row by row, for data that memory does not hold.
+//!
+//! A row is read by position from the open file. The file is not mapped into memory: a map of a file that is cut off
+//! ends the process with a signal, and a read with an error. The first row that cannot be read, or a change of the file,
+//! is remembered; whatever was computed from the row is discarded by the caller of [`Stored::check`].
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use crate::error::{Error, Result};
+
+/// Bytes that are read at a time where rows are read in order.
+const WINDOW: usize = 1 << 20;
+
+/// Rows between two looks at the time when the file was last changed.
+const WATCH: usize = 64;
+
+/// Size in bytes above which features stay in their file: 256 MiB, or what `SOFTSTEP_IN_MEMORY_BYTES` says.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn in_memory_bytes() -> u64 {
+    let said = std::env::var("SOFTSTEP_IN_MEMORY_BYTES").ok();
+    said.and_then(|bytes| bytes.parse().ok()).unwrap_or(256 << 20)
+}
+
+/// Type of the elements of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    /// One byte per feature.
+    Byte,
+    /// A number of this NumPy kind, such as `f4`, in this byte order.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
+    Number {
+        /// Kind and bytes.
+        kind: &'static str,
+        /// Byte order.
+        big_endian: bool,
+    },
+}
+
+impl Element {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Byte => 1,
+            Self::Number { kind, .. } => kind[1..].parse().unwrap_or(1),
+        }
+    }
+}
+
+/// Features of examples that stay in their file. Clones share the file.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    source: Arc<Source>,
+    /// Rows of the file that these are, ascending; `None` for all.
+    rows: Option<Arc<Vec<u32>>>,
+}
+
+/// An open file of rows.
+#[derive(Debug)]
+struct Source {
+    name: String,
+    #[cfg(unix)]
+    file: File,
+    #[cfg(not(unix))]
+    file: std::sync::Mutex<File>,
+    element: Element,
+    /// Position of the first row.
+    start: u64,
+    /// Elements of a row.
+    width: usize,
+    rows: usize,
+    modified: Option<SystemTime>,
+    reads: AtomicUsize,
+    problem: OnceLock<String>,
+}
+
+/// Features of one row.
+pub(crate) enum Row {
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// Numbers.
+    Floats(Vec<f32>),
+}
+
+impl PartialEq for Stored {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) && self.rows == other.rows
+    }
+}
+
+impl Stored {
+    /// Takes `rows` rows of `width` elements from `start` on, which must be all that the file holds.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the file is shorter or longer, or has more rows than can be numbered; [`Error::Io`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn new(name: &str, file: File, start: u64, [rows, width]: [usize; 2], element: Element) -> Result<Self> {
+        let there = file.metadata().map_err(Error::io("read", name))?;
+        let wanted = (rows as u64).checked_mul((width * element.bytes()) as u64);
+        let data = there.len().saturating_sub(start);
+        match wanted {
+            Some(wanted) if data < wanted => {
+                let problem = format!("truncated: its header announces {wanted} bytes of data and there are {data}");
+                return Err(Error::format(name, problem));
+            }
+            Some(wanted) if data == wanted && u32::try_from(rows).is_ok() => {}
+            Some(wanted) if data > wanted => {
+                return Err(Error::format(name, "it holds more than its header announces"));
+            }
+            _ => return Err(Error::format(name, format!("{rows} rows are more than can be numbered"))),
+        }
+        let source = Source {
+            name: name.into(),
+            modified: there.modified().ok(),
+            #[cfg(unix)]
+            file,
+            #[cfg(not(unix))]
+            file: std::sync::Mutex::new(file),
+            element,
+            start,
+            width,
+            rows,
+            reads: AtomicUsize::new(0),
+            problem: OnceLock::new(),
+        };
+        Ok(Self { source: Arc::new(source), rows: None })
+    }
+
+    /// Number of rows.
+    pub(super) fn count(&self) -> usize {
+        self.rows.as_ref().map_or(self.source.rows, |rows| rows.len())
+    }
+
+    /// Number of features of all rows.
+    pub(super) fn len(&self) -> usize {
+        self.count() * self.source.width
+    }
+
+    /// Returns true if features are bytes.
+    pub(crate) fn is_bytes(&self) -> bool {
+        self.source.element == Element::Byte
+    }
+
+    /// Row of the file.
+    fn place(&self, row: usize) -> usize {
+        self.rows.as_ref().map_or(row, |rows| rows[row] as usize)
+    }
+
+    /// Reads a row; one of zeros if it cannot be read, which [`check`](Self::check) then reports.
+    pub(crate) fn row(&self, row: usize) -> Row {
+        let source = &*self.source;
+        let size = source.width * source.element.bytes();
+        let mut bytes = vec![0; size];
+        source.read(self.place(row), &mut bytes);
+        source.decoded(bytes)
+    }
+
+    /// Reads rows in order, in large pieces, and passes each to `visit`.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(usize, Row)) {
+        let source = &*self.source;
+        let size = source.width * source.element.bytes();
+        let rows_at_once = (WINDOW / size).max(1);
+        let mut next = 0;
+        while next < self.count() {
+            let first = self.place(next);
+            let within = |row: &usize| self.place(*row) < first + rows_at_once;
+            let rows = next..(next..self.count()).take_while(within).last().map_or(next, |last| last) + 1;
+            let places = first..self.place(rows.end - 1) + 1;
+            let mut window = vec![0; places.len() * size];
+            source.read(places.start, &mut window);
+            for row in rows.clone() {
+                let at = (self.place(row) - places.start) * size;
+                visit(row, source.decoded(window[at..at + size].to_vec()));
+            }
+            next = rows.end;
+        }
+    }
+
+    /// Takes the chosen rows away and returns them; both parts keep their order.
+    pub(super) fn take(&mut self, chosen: &[bool]) -> Self {
+        let part = |wanted: bool| {
+            let rows = chosen.iter().enumerate().filter(|(_, chosen)| **chosen == wanted);
+            Some(Arc::new(rows.map(|(row, _)| self.place(row) as u32).collect::<Vec<u32>>()))
+        };
+        let (taken, kept) = (part(true), part(false));
+        self.rows = kept;
+        Self { source: Arc::clone(&self.source), rows: taken }
+    }
+
+    /// Checks that every row so far could be read, and that the file was not changed.
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming the file.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.source.problem.get().map_or(Ok(()), |problem| Err(Error::format(&self.source.name, problem.clone())))
+    }
+}
+
+impl Source {
+    fn read(&self, row: usize, bytes: &mut [u8]) {
+        if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(WATCH) {
+            self.watch();
+        }
+        let size = (self.width * self.element.bytes()) as u64;
+        if let Err(error) = self.read_at(self.start + row as u64 * size, bytes) {
+            bytes.fill(0);
+            self.problem.get_or_init(|| match error.kind() {
+                io::ErrorKind::UnexpectedEof => format!("it was cut off while it was read: row {row} is gone"),
+                _ => format!("row {row} cannot be read: {error}"),
+            });
+        }
+    }
+
+    /// Remembers that the file was changed.
+    fn watch(&self) {
+        #[cfg(unix)]
+        let there = self.file.metadata();
+        #[cfg(not(unix))]
+        let there = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).metadata();
+        let modified = there.and_then(|there| there.modified()).ok();
+        if self.modified.is_some() && modified.is_some() && modified != self.modified {
+            self.problem
+                .get_or_init(|| "it was changed while it was read: training needs the same data to its end".into());
+        }
+    }
+
+    #[cfg(unix)]
+    fn read_at(&self, position: u64, bytes: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, position)
+    }
+
+    #[cfg(not(unix))]
+    fn read_at(&self, position: u64, bytes: &mut [u8]) -> io::Result<()> {
+        use std::io::{Read, Seek};
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(io::SeekFrom::Start(position))?;
+        file.read_exact(bytes)
+    }
+
+    fn decoded(&self, bytes: Vec<u8>) -> Row {
+        match self.element {
+            Element::Byte => Row::Bytes(bytes),
+            Element::Number { kind, big_endian } => Row::Floats(super::npy::decoded(kind, big_endian, &bytes)),
+        }
+    }
+}
