@@ -367,7 +367,7 @@ impl std::str::FromStr for ClassWeights {
         let weight = |part: &str| match part.trim().parse::<f32>() {
             Ok(weight) if weight > 0.0 && weight.is_finite() => Ok(weight),
             _ => Err(format!(
-                "{part:?} is no weight: give \"balanced\", or a number above 0 for each class, as in 1,2.5"
+                "{part:?} is not a weight: give \"balanced\", or a number above 0 for each class, as in 1,2.5"
             )),
         };
         text.split(',').map(weight).collect::<std::result::Result<_, _>>().map(Self::Each)

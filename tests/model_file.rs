@@ -104,7 +104,7 @@ fn each_wrong_tensor_is_named() {
         (problem(&file_of(&GOOD[..3])), "2.bias is missing"),
         (
             problem(&file_of(&[&GOOD[..], &[("4.bias", Dtype::F32, &[2])]].concat())),
-            "tensor 4.bias is none of the model",
+            "tensor 4.bias does not belong to the model",
         ),
         (with(0, ("0.weight", Dtype::F32, &[4, 3])), "0.weight is F32 [4, 3]: its model wants F32 [3, 4]"),
         (with(2, ("2.weight", Dtype::F32, &[2, 5])), "2.weight is F32 [2, 5]: its model wants F32 [2, 3]"),

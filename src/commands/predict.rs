@@ -112,7 +112,7 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
     let model = model::read_model(&args.model)?;
     let Model { parameters, loss, preprocessing, image, .. } = &model;
     if args.fit.is_some() && matches!(preprocessing, Some(Preprocessing::Table(_))) {
-        bail!("--fit is for pictures, and the model was trained on a table: leave it away");
+        bail!("--fit is for pictures, and the model was trained on a table: leave it out");
     }
     let fit = match fit(args.fit, &model) {
         Fit::Digits if args.one => Fit::Digit,
