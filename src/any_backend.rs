@@ -65,6 +65,11 @@ impl Device {
         }
     }
 
+    /// The device and queue of wgpu that softstep computes on, for kernels of one's own; `None` for the CPU.
+    pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
+        self.gpu().map(|gpu| (&gpu.device, &gpu.queue))
+    }
+
     /// Returns the GPU; `None` for the CPU.
     #[doc(hidden)]
     pub fn gpu(&self) -> Option<&Gpu> {

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    adapters, bench, doctor, eval, explain, export, import, inspect, predict, report, reproduce, sweep, train,
+    adapters, bench, completions, doctor, eval, explain, export, import, inspect, man, predict, report, reproduce,
+    serve, sweep, train,
 };
 use crate::flags::with_flags;
 use crate::options::{self, Problem};
@@ -66,6 +67,9 @@ pub enum Command {
     /// Make a model from weights that PyTorch or Keras trained
     #[command(after_long_help = import::HELP)]
     Import(Box<import::ImportArgs>),
+    /// Predict for other programs and people, over HTTP
+    #[command(after_long_help = serve::HELP)]
+    Serve(serve::ServeArgs),
     /// Write the page of a run, or a page that compares several
     #[command(after_long_help = report::HELP)]
     Report(report::ReportArgs),
@@ -86,6 +90,11 @@ pub enum Command {
     /// Write a page that explains softmax, with experiments run on this machine
     #[command(after_long_help = explain::HELP)]
     Explain(explain::ExplainArgs),
+    /// Print the completions of a shell
+    #[command(after_long_help = completions::HELP)]
+    Completions(completions::CompletionsArgs),
+    /// Write man pages
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -99,11 +108,18 @@ impl Command {
             Self::Sweep(args) => args.check(),
             Self::Eval(args) => args.device.check(),
             Self::Predict(args) => args.device.check(),
+            Self::Serve(args) => args.device.check(),
             Self::Explain(args) => args.device.check(),
             Self::Reproduce(args) => args.run.check(),
             Self::Inspect(args) => args.run.check(),
             Self::Bench(args) => args.check(),
-            Self::Report(_) | Self::Adapters(_) | Self::Doctor(_) | Self::Export(_) | Self::Import(_) => Ok(()),
+            Self::Report(_)
+            | Self::Adapters(_)
+            | Self::Doctor(_)
+            | Self::Export(_)
+            | Self::Import(_)
+            | Self::Completions(_)
+            | Self::Man(_) => Ok(()),
         }
     }
 }

@@ -131,7 +131,8 @@ impl Features {
     }
 
     /// Reads features of a file into memory.
-    fn into_memory(self) -> Self {
+    #[doc(hidden)]
+    pub fn into_memory(self) -> Self {
         let Self::Stored(stored) = &self else { return self };
         let (mut bytes, mut floats) = (Vec::new(), Vec::new());
         stored.for_each(|_, row| match row {

@@ -17,6 +17,10 @@ guides! {
     model: "model/README.md", "Models: layers, activations, initialisation and model files.";
     data: "data/README.md", "Data: standard sets, tables, images, arrays and IDX files.";
     digits: "data/digits/README.md", "The bundled digits: source, credit and changes.";
+    programs: "guide/programs.md", "Programs of your own: training, predicting in a web handler, and a kernel beside softstep's.";
+    install: "guide/install.md", "Installation: wheels, archives, the container, completions and man pages.";
+    export: "commands/export.md", "Export and import: ONNX, PyTorch, C99, and weights of others.";
+    serve: "commands/serve.md", "Serving a model over HTTP.";
     commands: "commands/README.md", "The commands of the binary: training, losses, predicting, reports, the lesson.";
     ranks: "commands/ranks.md", "One model on several processes, by MPI.";
     sweeps: "commands/sweep.md", "Many runs: seeds, folds, sweeps, all of a machine, data larger than memory.";

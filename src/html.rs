@@ -1,4 +1,4 @@
-//! HTML pages of reports and lessons: each one self-contained file, without scripts or requests.
+//! HTML pages: reports and lessons, each one self-contained file without scripts or requests, and the page of a server.
 //!
 //! [`document`] is the skeleton, [`plot`] draws plots, [`picture`] encodes images. `html!` escapes everything put into
 //! it, since the names of classes, columns and files come from users. Every colour is one from the style sheet, so that
@@ -17,6 +17,23 @@ pub const MARK: &str = "<meta name=\"generator\" content=\"softstep";
 
 /// Renders a whole page in the language `lang` (`en`, `zh`). `body` begins with its `h1`.
 pub fn document(title: &str, lang: &str, body: &Markup) -> String {
+    whole(title, lang, body, None)
+}
+
+/// Renders a page in English that a server answers with, and whose script, under this address, speaks to the server alone.
+pub fn served_document(title: &str, body: &Markup, script: &str) -> String {
+    whole(title, "en", body, Some(script))
+}
+
+/// Renders a whole page.
+fn whole(title: &str, lang: &str, body: &Markup, script: Option<&str>) -> String {
+    // The policy makes browsers refuse every other resource: the page needs none.
+    let policy = match script {
+        None => "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+        Some(_) => {
+            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'self'; connect-src 'self'"
+        }
+    };
     let page = html! {
         (DOCTYPE)
         html lang=(lang) {
@@ -25,11 +42,14 @@ pub fn document(title: &str, lang: &str, body: &Markup) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="generator" content=(concat!("softstep ", env!("CARGO_PKG_VERSION")));
-                // The policy makes browsers refuse every external resource: the page needs none.
-                meta http-equiv="Content-Security-Policy"
-                    content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+                meta http-equiv="Content-Security-Policy" content=(policy);
                 title { (title) }
                 style { (PreEscaped(STYLE)) (PreEscaped(plot::style())) }
+                @if let Some(script) = script {
+                    // Without it, browsers ask for one.
+                    link rel="icon" href="data:,";
+                    script src=(script) defer {}
+                }
             }
             body { main { (body) } }
         }

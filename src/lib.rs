@@ -122,7 +122,7 @@
 //! An [`Error`] is one line for a person: what is wrong, and the way out. A setting in it stands in backticks, by the name
 //! of its field: ``` `learning_rate` 0: must be above 0 and finite ```.
 //!
-//! The guides are in [`guide`]: models, data, commands, shaders, speeds, tests, and how softstep is built.
+//! The guides are in [`guide`]: [programs of your own](guide::programs), models, data, commands, shaders, speeds, tests, and how softstep is built.
 
 #[doc(hidden)]
 pub mod any_backend;
@@ -178,3 +178,6 @@ pub use error::{Error, Result};
 pub use trained::{Model, Prediction};
 pub use trainer::{Best, Event, Keep, Position, Summary, TrainingConfig};
 pub use training::{Run, train};
+/// The version of wgpu that [`Device::wgpu`] is of.
+#[doc(no_inline)]
+pub use wgpu;

@@ -68,6 +68,7 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
             .map(|whole| if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Export(args) => commands::export::run(args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => commands::import::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => commands::serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Report(args) => commands::report::run(args).map(|()| ExitCode::SUCCESS),
         Command::Reproduce(args) => pollster::block_on(commands::reproduce::run(args))
             .map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
@@ -76,6 +77,8 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))
             .map(|fit| if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Completions(args) => commands::completions::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => commands::man::run(args).map(|()| ExitCode::SUCCESS),
         Command::Explain(args) => pollster::block_on(commands::explain::run(args, started)).map(|()| ExitCode::SUCCESS),
     }
 }

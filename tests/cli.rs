@@ -419,6 +419,45 @@ fn help_teaches_by_example_and_no_arguments_show_the_short_one() {
 }
 
 #[test]
+fn completions_and_man_pages_know_every_command_and_option() {
+    let folder = folder();
+    let help = softstep(folder.path(), &["--help"]).stdout;
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: BTreeSet<String> =
+        listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().map(String::from)).collect();
+    let commands: Vec<String> = commands.into_iter().filter(|name| !name.is_empty() && name != "help").collect();
+    assert!(commands.len() > 12 && commands.contains(&"serve".into()), "{commands:?}");
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let run = softstep(folder.path(), &["completions", shell]);
+        assert_eq!((run.code, &*run.stderr), (0, ""));
+        for name in commands.iter().map(String::as_str).chain(["learning-rate", "max-body"]) {
+            assert!(run.stdout.contains(&name.replace("learning-rate", "lr")), "{shell}: {name}");
+        }
+    }
+    fs::write(folder.path().join("bash"), softstep(folder.path(), &["completions", "bash"]).stdout).unwrap();
+    let ask =
+        "source ./bash; COMP_WORDS=(softstep ser); COMP_CWORD=1; _softstep softstep ser softstep; echo ${COMPREPLY[*]}";
+    if let Ok(output) = std::process::Command::new("bash").args(["-c", ask]).current_dir(folder.path()).output() {
+        assert_eq!(finished(output).stdout, "serve\n");
+    }
+    // Again over what is there, and over nothing of somebody else's.
+    for _ in 0..2 {
+        let run = softstep(folder.path(), &["man", "pages/man1"]);
+        assert_eq!((run.code, &*run.stdout), (0, &*format!("{} pages in pages/man1\n", commands.len() + 1)), "{run:?}");
+    }
+    let page = |name: &str| fs::read_to_string(folder.path().join(format!("pages/man1/{name}.1"))).unwrap();
+    assert!(page("softstep").contains("Train softmax classifiers"));
+    for name in &commands {
+        let text = page(&format!("softstep-{name}"));
+        assert!(text.contains(&format!("softstep {name}")) || text.contains(&format!("softstep\\-{name}")), "{text}");
+    }
+    assert!(page("softstep-serve").contains("max\\-connections"));
+    fs::write(folder.path().join("pages/man1/softstep.1"), "my own notes").unwrap();
+    let run = softstep(folder.path(), &["man", "pages/man1"]);
+    assert!(run.code == 1 && run.stderr.contains("choose another name"), "{run:?}");
+}
+
+#[test]
 fn python_reads_the_model_and_measures_the_same_accuracy() {
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     let python = |arguments: &[&str]| std::process::Command::new(&python).args(arguments).output();

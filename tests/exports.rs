@@ -550,3 +550,70 @@ fn a_network_of_pytorch_with_names_of_its_own_computes_the_same_here() {
         }
     }
 }
+
+#[test]
+fn a_network_of_keras_by_its_own_names_and_by_a_map_computes_the_same_here() {
+    let Some(python) = python("numpy, torch, keras", "PYTHON_KERAS") else {
+        skipped("this needs python3 (or what PYTHON_KERAS names) with the packages numpy, keras and torch");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    write_digits(&here.join("inputs.npy"));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/keras_weights.py");
+    let arguments = [script, "inputs.npy", "weights.safetensors", "others.safetensors"];
+    let made = Command::new(python).args(arguments).current_dir(here).env("KERAS_BACKEND", "torch").output().unwrap();
+    let made = good(finished(made));
+    let theirs = made.json_lines();
+    let map: String = serde_json::from_str(made.stderr.lines().last().unwrap()).unwrap();
+    let layers = "--layers=conv:4x3,batchnorm,relu,conv:6x3,relu,pool:2,linear:16,tanh,linear:16,tanh";
+    let import = |weights: &str, more: &[&str]| {
+        let arguments = ["import", weights, "--data=digits", layers, "--epsilon=0.001", "--out=model.safetensors"];
+        softstep(here, &[&arguments, more].concat())
+    };
+    let names: Vec<String> = (0..10).map(|class: u32| class.to_string()).collect();
+    let predict = ["predict", "--backend=cpu", "--model=model.safetensors", "--top=99", "--json", "inputs.npy"];
+    for (weights, more) in [("weights.safetensors", vec![]), ("others.safetensors", vec!["--map", &map])] {
+        good(import(weights, &more));
+        let ours = good(softstep(here, &predict)).json_lines();
+        assert_eq!(ours.len(), theirs.len());
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            let theirs = theirs.as_array().unwrap().iter().map(|probability| probability.as_f64().unwrap());
+            for (ours, theirs) in predicted(ours, &names).outputs.iter().zip(theirs) {
+                assert!((ours - theirs).abs() < 1e-5, "{weights}: {ours} {theirs}");
+            }
+        }
+        fs::remove_file(here.join("model.safetensors")).unwrap();
+    }
+    // Of two layers that fit in either place, each goes where the map says, and no map is no guess.
+    let wrong = map.replace("alpha=0", "alpha=3").replace("delta=3", "delta=0");
+    let refused = import("others.safetensors", &["--map", &wrong]);
+    assert!(refused.code == 1 && refused.stderr.contains("alpha/kernel"), "{refused:?}");
+}
+
+#[test]
+fn opencv_reads_onnx_files_without_labels_and_predicts_what_softstep_does() {
+    let Some(python) = python("numpy, cv2", "PYTHON") else {
+        skipped_outside_ci(
+            "this needs python3 (or what PYTHON names) with the packages numpy and opencv-python-headless",
+        );
+        return;
+    };
+    let of_opencv = |trained: &&Trained| !trained.inputs.ends_with(".csv");
+    let mut read = 0;
+    for trained in all().iter().filter(of_opencv) {
+        good(softstep(&trained.folder, &["export", "run", "--onnx=opencv.onnx", "--no-labels"]));
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/opencv.py");
+        let output =
+            Command::new(&python).args([script, "opencv.onnx", &trained.inputs]).current_dir(&trained.folder).output();
+        let lines = good(finished(output.unwrap())).json_lines();
+        assert_eq!(lines.len(), trained.predicted.len());
+        let theirs = lines.iter().zip(&trained.predicted).map(|(line, ours)| Predicted {
+            label: ours.label.clone(),
+            outputs: line.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect(),
+        });
+        trained.compare("OpenCV", &theirs.collect::<Vec<_>>());
+        read += 1;
+    }
+    assert_eq!(read, 6);
+}

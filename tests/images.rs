@@ -65,7 +65,7 @@ fn format(width: u32, height: u32, color: Color) -> ImageFormat {
 fn bytes(data: &Data) -> [&[u8]; 2] {
     [&data.train, &data.test].map(|part| match &*part.inputs {
         Features::Bytes(bytes) => &bytes[..],
-        Features::Floats(_) => panic!("no bytes"),
+        Features::Floats(_) | Features::Stored(_) => panic!("no bytes in memory"),
     })
 }
 

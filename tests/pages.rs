@@ -2,6 +2,7 @@
 
 mod binary;
 mod browser;
+mod serving;
 mod skip;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use binary::softstep;
 use browser::{Browser, chromium};
-use serde_json::Value;
+use serde_json::{Value, json};
+use serving::Serving;
 use skip::skipped_outside_ci;
 
 /// What a page looks like, to a script in it.
@@ -62,6 +64,11 @@ const LOOK: &str = r#"(() => {
 
 /// Looks at a page, on a desk and on a phone, light and dark; gives what is on it.
 fn look(browser: &mut Browser, page: &Path) -> Value {
+    look_at(browser, &format!("file://{}", page.display()), &[""])
+}
+
+/// Looks at an address as [`look`] does; `parts` are behind it in the addresses of what the page is made of.
+fn look_at(browser: &mut Browser, page: &str, parts: &[&str]) -> Value {
     let mut looks = Vec::new();
     for (width, scheme) in [(1200, "light"), (1200, "dark"), (390, "light"), (390, "dark"), (320, "light")] {
         let events = browser.show(page, width, scheme);
@@ -69,12 +76,13 @@ fn look(browser: &mut Browser, page: &Path) -> Value {
         let requests = of("Network.requestWillBeSent");
         let fetched = requests.iter().map(|event| event["params"]["request"]["url"].as_str().unwrap());
         let fetched: Vec<_> = fetched.filter(|address| !address.starts_with("data:image/png;base64,")).collect();
-        assert!(fetched.len() == 1 && fetched[0].starts_with("file://"), "{fetched:?}");
+        let expected: Vec<_> = parts.iter().map(|part| format!("{page}{part}")).collect();
+        assert_eq!(fetched, expected);
         for problem in ["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"] {
             assert_eq!(of(problem), Vec::<&Value>::new(), "{width} {scheme}");
         }
         let look = browser.evaluate(LOOK);
-        let at = format!("{} at {width} pixels, {scheme}: {look:#}", page.display());
+        let at = format!("{page} at {width} pixels, {scheme}: {look:#}");
         let number = |name: &str| look[name].as_f64().unwrap();
         assert!(number("scrollWidth") <= f64::from(width), "wider than the screen: {at}");
         assert!(number("smallest") >= if width < 390 { 8.0 } else { 9.5 }, "too small: {at}");
@@ -244,4 +252,84 @@ fn inspected_steps_and_hardest_examples_can_be_looked_at_on_desk_and_phone_by_da
     train(path, "table", &["--data", "t.csv", "--target", "kind", "--epochs", "2"]);
     look(&mut browser, &inspect(&["table", "--step", "1"], "table/inspect-1.html"));
     look(&mut browser, &inspect(&["table"], "table/inspect.html"));
+}
+
+/// Moves the mouse with its button down along these points of the page.
+fn draw(browser: &mut Browser, points: &[(f64, f64)]) {
+    let mut mouse = |kind: &str, (x, y): (f64, f64)| {
+        let buttons = u8::from(kind != "mouseReleased");
+        let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "buttons": buttons, "clickCount": 1, "pointerType": "mouse" });
+        browser.call("Input.dispatchMouseEvent", event);
+    };
+    mouse("mousePressed", points[0]);
+    points.iter().for_each(|&point| mouse("mouseMoved", point));
+    mouse("mouseReleased", points[points.len() - 1]);
+}
+
+/// What the page of a server says, once it matches a pattern.
+fn result(browser: &mut Browser, pattern: &str) -> String {
+    let wait = format!(
+        "new Promise((done, failed) => {{ let rest = 100; const look = () => {{ const text = document.getElementById('result').innerText; \
+         if (/{pattern}/.test(text)) done(text); else if (!rest--) failed(new Error(text)); else setTimeout(look, 50); }}; look(); }})"
+    );
+    browser.evaluate(&wait).as_str().unwrap().into()
+}
+
+#[test]
+fn the_page_of_a_server_predicts_what_is_drawn_and_typed() {
+    let Some(chromium) = chromium() else {
+        return skipped_outside_ci("this needs Chromium, as `chromium` in PATH or named by CHROMIUM");
+    };
+    let mut browser = Browser::open(&chromium);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    train(path, "digits", &["--data=digits", "--hidden=32", "--epochs=20"]);
+    let serving = Serving::start(path, &["digits"]);
+    let address = format!("http://{}/", serving.address);
+    let page = look_at(&mut browser, &address, &["", "page.js"]);
+    assert_eq!(page["title"], "Predict with a model of digits – softstep");
+    assert_eq!(titles(&page, "sections"), ["Prediction", "For programs", "The model"]);
+    let corner = browser
+        .evaluate("(({ left, top }) => [left, top])(document.getElementById('drawing').getBoundingClientRect())");
+    let at = |x: f64, y: f64| (corner[0].as_f64().unwrap() + x, corner[1].as_f64().unwrap() + y);
+    // A ring.
+    let ring: Vec<_> = (0..=40)
+        .map(|step| f64::from(step) / 40.0 * std::f64::consts::TAU)
+        .map(|angle| at(140.0 + 55.0 * angle.sin(), 140.0 - 85.0 * angle.cos()))
+        .collect();
+    draw(&mut browser, &ring);
+    let text = result(&mut browser, "%");
+    assert!(text.trim_start().starts_with('0'), "{text}");
+    if let Some(to) = std::env::var_os("SOFTSTEP_PICTURES") {
+        browser.picture(&Path::new(&to).join("serve-digits.png"));
+    }
+    let clear = "document.getElementById('clear').click()";
+    browser.evaluate(clear);
+    result(&mut browser, "Nothing was predicted");
+    // A point is no digit that anybody would read; the page tells what the server says.
+    draw(&mut browser, &[at(140.0, 140.0)]);
+    result(&mut browser, "%|no digit");
+
+    let rows: String =
+        (0..80).map(|row| format!("{row},{},{}\n", ["a", "<b>", ""][row % 3], ["no", "yes"][row / 40])).collect();
+    fs::write(path.join("t.csv"), format!("\"<i>size\",kind,big\n{rows}")).unwrap();
+    train(path, "table", &["--data=t.csv", "--target=big", "--epochs=30"]);
+    let serving = Serving::start(path, &["table"]);
+    let address = format!("http://{}/", serving.address);
+    look_at(&mut browser, &address, &["", "page.js"]);
+    let fill = |size: &str| {
+        format!(
+            "document.querySelector('[data-column=\"<i>size\"]').value = '{size}'; \
+             document.querySelector('#row button').click()"
+        )
+    };
+    browser.evaluate(&fill("75"));
+    assert!(result(&mut browser, "%").trim_start().starts_with("yes"));
+    browser.evaluate(&fill("3"));
+    assert!(result(&mut browser, "^\\s*no").contains('%'));
+    if let Some(to) = std::env::var_os("SOFTSTEP_PICTURES") {
+        browser.picture(&Path::new(&to).join("serve-table.png"));
+    }
+    browser.evaluate(&fill("large"));
+    assert!(result(&mut browser, "large").contains("<i>size"));
 }

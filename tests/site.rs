@@ -514,7 +514,7 @@ fn a_page_of_a_model_predicts_from_disk_without_a_network() {
     assert_eq!(finished(over.env("SOFTSTEP_PAGE", site.join("predict.html")).output().unwrap()).code, 1);
 
     let mut browser = Browser::open_with(&chromium, &[]);
-    browser.show(&folder.path().join("table.html"), 800, "light");
+    browser.show(&format!("file://{}", folder.path().join("table.html").display()), 800, "light");
     let shown = browser.evaluate(
         "(async () => {
             for (let at = 0; at < 600; at += 1) {

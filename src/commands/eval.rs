@@ -123,8 +123,13 @@ pub fn load(
                 Fit::Digits => Fit::Digit,
                 fit => fit,
             };
-            let reading =
-                Reading { features: model.parameters.features(), image: model.image, preprocessing: None, fit };
+            let reading = Reading {
+                features: model.parameters.features(),
+                image: model.image,
+                preprocessing: None,
+                fit,
+                strict: false,
+            };
             Ok(data::load_pictures(spec, &reading, model.parameters.outputs().max(2))?)
         }
         None if Kind::of(spec) != Kind::Idx => bail!(

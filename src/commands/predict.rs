@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use comfy_table::Cell;
-use serde_json::json;
+use serde_json::{Value, json};
 use softstep::Error;
 use softstep::backend::Inference;
 use softstep::data::predict_inputs::{self, Fit, Inputs, Place, Reading};
@@ -111,36 +111,16 @@ pub enum Predicted {
 /// Predicts; returns true if every input could be read.
 pub async fn run(args: &PredictArgs) -> Result<bool> {
     let model = model::read_model(&args.model)?;
-    let Model { parameters, loss, preprocessing, image, .. } = &model;
-    if args.fit.is_some() && matches!(preprocessing, Some(Preprocessing::Table(_))) {
-        bail!("--fit is for pictures, and the model was trained on a table: leave it out");
-    }
-    let fit = match fit(args.fit, &model) {
-        Fit::Digits if args.one => Fit::Digit,
-        Fit::Whole if args.one => {
-            bail!("--one chooses among several digits, and the model takes whole pictures: add --fit digit")
-        }
-        fit => fit,
-    };
-    let reading =
-        Reading { features: parameters.features(), image: *image, preprocessing: preprocessing.as_ref(), fit };
+    let Model { parameters, loss, .. } = &model;
+    let fit = checked_fit(args.fit, args.one, &model)?;
+    let reading = reading(&model, fit, false);
     let Read { names, places, examples, whole } = read(args, &reading, &model)?;
     let Some(examples) = examples else { return Ok(false) };
     let device = device::open_device(&args.device).await?;
     let mut backend = device.for_inference(parameters, *loss).await?;
     let set = backend.upload(&examples)?;
     let outputs = backend.probabilities(&set).await?;
-    let predictions: Vec<Prediction> = names
-        .into_iter()
-        .zip(places)
-        .zip(outputs.chunks_exact(outputs.len() / examples.len()))
-        .map(|((input, place), outputs)| Prediction {
-            input,
-            place: place.filter(|place| place.of > 1),
-            is_no_digit: place.is_some() && is_no_digit(outputs, *loss),
-            predicted: predicted(outputs, &model, args.top),
-        })
-        .collect();
+    let predictions = predictions(names, &places, &outputs, &model, args.top);
     if let Some(out) = &args.out {
         write_named("--out", out, "input,", &csv_of(&predictions, *loss)?)?;
     }
@@ -149,6 +129,50 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
         _ => print_predictions(&predictions, *loss, args.json)?,
     }
     Ok(whole)
+}
+
+/// Returns how a model reads inputs; if `strict`, no table with a bad row.
+pub fn reading(model: &Model, fit: Fit, strict: bool) -> Reading<'_> {
+    Reading {
+        features: model.parameters.features(),
+        image: model.image,
+        preprocessing: model.preprocessing.as_ref(),
+        fit,
+        strict,
+    }
+}
+
+/// Builds a prediction of each input, with at most `top` classes, from the model's outputs for all of them.
+pub fn predictions(
+    names: Vec<String>,
+    places: &[Option<Place>],
+    outputs: &[f32],
+    model: &Model,
+    top: usize,
+) -> Vec<Prediction> {
+    let width = outputs.len() / names.len().max(1);
+    let prediction = |((input, place), outputs): ((String, &Option<Place>), &[f32])| Prediction {
+        input,
+        place: place.filter(|place| place.of > 1),
+        is_no_digit: place.is_some() && is_no_digit(outputs, model.loss),
+        predicted: predicted(outputs, model, top),
+    };
+    names.into_iter().zip(places).zip(outputs.chunks_exact(width.max(1))).map(prediction).collect()
+}
+
+/// Returns the fit of pictures that `--fit` and `--one` ask for.
+///
+/// # Errors
+/// Either of them for a model that it is not for.
+pub fn checked_fit(choice: Option<FitChoice>, one: bool, model: &Model) -> Result<Fit> {
+    if choice.is_some() && matches!(model.preprocessing, Some(Preprocessing::Table(_))) {
+        bail!("--fit is for pictures, and the model was trained on a table: leave it out");
+    }
+    match fit(choice, model) {
+        Fit::Digits if one => Ok(Fit::Digit),
+        Fit::Whole if one => bail!("--one chooses among several digits; the model takes whole pictures: add --fit digit"),
+        fit => Ok(fit),
+    }
 }
 
 /// Fit of pictures to the images of a model: the choice, or else its default.
@@ -207,22 +231,28 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     if names.is_empty() {
         return Ok(Read { names, places, examples: None, whole });
     }
-    // A model reads either the one or the other. The targets are unknown, and nobody looks at them.
-    let inputs = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
-    let (count, outputs) = (names.len(), model.parameters.outputs());
+    // A model reads either the one or the other.
+    let features = if bytes.is_empty() { Features::Floats(floats) } else { Features::Bytes(bytes) };
+    let examples = examples(features, model)?;
+    Ok(Read { names, places, examples: Some(examples), whole })
+}
+
+/// Examples with these features. The targets are unknown, and nobody looks at them.
+pub fn examples(features: Features, model: &Model) -> softstep::Result<Examples> {
+    let (width, outputs) = (model.parameters.features(), model.parameters.outputs());
+    let count = features.len() / width;
     let targets = match (model.preprocessing.as_ref().is_none_or(Preprocessing::has_classes), model.loss.link()) {
         (true, Link::Sigmoid) => (Targets::Classes(vec![0; count]), 2),
         (true, _) => (Targets::Classes(vec![0; count]), outputs),
         (false, _) => (Targets::Values(vec![0.0; count * outputs]), outputs),
     };
-    let examples = Examples::new(inputs, targets.0, reading.features, targets.1)?;
-    Ok(Read { names, places, examples: Some(examples), whole })
+    Examples::new(features, targets.0, width, targets.1)
 }
 
 /// Encodes predictions as CSV, a line for each input.
 fn csv_of(predictions: &[Prediction], loss: Loss) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
-    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
+    let measure = measure(loss);
     let has_places = predictions.iter().any(|prediction| prediction.place.is_some());
     match predictions.first().map(|first| &first.predicted) {
         Some(Predicted::Values(values)) if values.len() > 1 => {
@@ -354,30 +384,40 @@ fn predicted(outputs: &[f32], model: &Model, top: usize) -> Predicted {
     Predicted::Classes(classes.into_iter().take(top).map(|class| (name(class), outputs[class])).collect())
 }
 
+/// A prediction of a model that was trained with `loss` as a JSON object.
+pub fn json_of(prediction: &Prediction, loss: Loss) -> Value {
+    let Prediction { input, place, is_no_digit, predicted } = prediction;
+    let measure = measure(loss);
+    let mut line = match predicted {
+        Predicted::Values(values) => json!({ "input": input, "values": values }),
+        Predicted::Classes(classes) => {
+            let classes: Vec<_> =
+                classes.iter().map(|(class, value)| json!({ "class": class, measure: value })).collect();
+            json!({ "input": input, "classes": classes })
+        }
+    };
+    if *is_no_digit {
+        line["no_digit"] = json!(true);
+    }
+    if let Some(Place { number, row, bounds, .. }) = place {
+        line["digit"] = json!(number);
+        line["row"] = json!(row);
+        line["box"] = json!(bounds);
+    }
+    line
+}
+
+/// Name of the number beside a class.
+fn measure(loss: Loss) -> &'static str {
+    if loss.link() == Link::Identity { "output" } else { "probability" }
+}
+
 /// Prints the predictions of a model that was trained with `loss`.
 fn print_predictions(predictions: &[Prediction], loss: Loss, json: bool) -> Result<()> {
-    let measure = if loss.link() == Link::Identity { "output" } else { "probability" };
     if json {
-        return predictions.iter().try_for_each(|Prediction { input, place, is_no_digit, predicted }| {
-            let mut line = match predicted {
-                Predicted::Values(values) => json!({ "input": input, "values": values }),
-                Predicted::Classes(classes) => {
-                    let classes: Vec<_> =
-                        classes.iter().map(|(class, value)| json!({ "class": class, measure: value })).collect();
-                    json!({ "input": input, "classes": classes })
-                }
-            };
-            if *is_no_digit {
-                line["no_digit"] = json!(true);
-            }
-            if let Some(Place { number, row, bounds, .. }) = place {
-                line["digit"] = json!(number);
-                line["row"] = json!(row);
-                line["box"] = json!(bounds);
-            }
-            Ok(print_json(&line)?)
-        });
+        return predictions.iter().try_for_each(|prediction| Ok(print_json(&json_of(prediction, loss))?));
     }
+    let measure = measure(loss);
     let number = |value: f32| match loss.link() {
         Link::Identity => format!("{value:.4}"),
         Link::Softmax | Link::Sigmoid => percent(value.into()),

@@ -10,7 +10,7 @@ mod prepare;
 mod progress;
 mod repeats;
 mod resume;
-mod signals;
+pub mod signals;
 
 use std::process::ExitCode;
 use std::sync::Arc;

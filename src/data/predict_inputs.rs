@@ -95,6 +95,8 @@ pub struct Reading<'a> {
     pub preprocessing: Option<&'a Preprocessing>,
     /// Conversion of pictures.
     pub fit: Fit,
+    /// Refuses a table with a bad row, instead of reading the others.
+    pub strict: bool,
 }
 
 /// First bytes of gzipped files: IDX files and tables.
@@ -147,7 +149,7 @@ impl Reading<'_> {
     pub fn read(&self, file: &str, bytes: &[u8]) -> Result<Inputs> {
         match (Kind::of(bytes), self.preprocessing, self.elements()) {
             (kind, Some(Preprocessing::Table(format)), _) if kind == Kind::Other || bytes.starts_with(&GZIP) => {
-                rows(file, bytes, format)
+                rows(file, bytes, format, self.strict)
             }
             (Kind::Image, Some(Preprocessing::Images(_) | Preprocessing::Arrays(_)) | None, Some(elements))
                 if self.fit != Fit::Whole =>
@@ -304,12 +306,13 @@ impl Reading<'_> {
 /// The most rows of a table that may be bad; of more, the table is refused.
 const MAX_BAD_ROWS: usize = 100;
 
-/// Reads the rows of a table. Where one is bad, the others are read, and what is wrong with it is kept.
-fn rows(file: &str, bytes: &[u8], format: &TableFormat) -> Result<Inputs> {
+/// Reads the rows of a table. Where one is bad, the others are read, and what is wrong with it is kept; if `strict`, it is
+/// an error.
+fn rows(file: &str, bytes: &[u8], format: &TableFormat, strict: bool) -> Result<Inputs> {
     let whole = match csv::inputs(file, bytes, format) {
         Ok(whole) => vec![whole],
         // Other encodings are not taken apart; and what is wrong with no line is wrong with all.
-        Err(error) if std::str::from_utf8(bytes).is_err() || !error.to_string().contains(": line ") => {
+        Err(error) if strict || std::str::from_utf8(bytes).is_err() || !error.to_string().contains(": line ") => {
             return Err(error);
         }
         Err(error) => {

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use softstep::data::Preprocessing;
+use softstep::data::{ArrayFormat, Elements, Preprocessing, TableFormat};
 use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
@@ -37,7 +37,33 @@ pub struct Model {
     pub train_sha256: Option<String>,
 }
 
+/// Input of a model for one example.
+pub enum Input<'a> {
+    /// Bytes of an image, `[height, width, channels]`.
+    Image([usize; 3]),
+    /// Bytes in a row.
+    Bytes(usize),
+    /// Numbers in a row.
+    Numbers(usize),
+    /// Columns of a table.
+    Table(&'a TableFormat),
+}
+
 impl Model {
+    /// Returns the input of the model for one example.
+    pub fn input(&self) -> Input<'_> {
+        let features = self.parameters.features();
+        let image = self.image.filter(|[height, width]| height * width > 0 && features.is_multiple_of(height * width));
+        match &self.preprocessing {
+            Some(Preprocessing::Table(table)) => Input::Table(table),
+            Some(Preprocessing::Arrays(ArrayFormat { elements: Elements::Numbers, .. })) => Input::Numbers(features),
+            Some(Preprocessing::Images(_) | Preprocessing::Arrays(_)) | None => match image {
+                Some([height, width]) => Input::Image([height, width, features / (height * width)]),
+                None => Input::Bytes(features),
+            },
+        }
+    }
+
     fn of_checkpoint(path: PathBuf, (metadata, state): Checkpoint) -> Self {
         let checkpoint::Metadata { config, preprocessing, data, image, train_sha256, .. } = metadata;
         let (seed, loss) = (config.seed, config.loss);

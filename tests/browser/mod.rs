@@ -19,7 +19,7 @@ pub fn chromium() -> Option<PathBuf> {
     given.into_iter().chain(found).find(|file| file.is_file())
 }
 
-/// A browser with one tab. It reaches no network.
+/// A browser with one tab. It reaches this machine alone.
 pub struct Browser {
     process: Child,
     input: Option<ChildStdin>,
@@ -43,7 +43,7 @@ impl Browser {
             .args(["-c", r#"exec "$@" 3<&0 4>&1 0</dev/null 1>&2 2>/dev/null"#, "sh"])
             .arg(chromium)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"])
-            .args(["--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND"])
+            .args(["--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .args(flags)
             .arg("about:blank")
@@ -98,14 +98,14 @@ impl Browser {
         }
     }
 
-    /// Shows a file in a window of this width, light or dark, and gives what happened meanwhile.
-    pub fn show(&mut self, file: &Path, width: u32, scheme: &str) -> Vec<Value> {
+    /// Shows an address in a window of this width, light or dark, and gives what happened meanwhile.
+    pub fn show(&mut self, address: &str, width: u32, scheme: &str) -> Vec<Value> {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
         let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.call("Emulation.setEmulatedMedia", scheme);
         self.events.clear();
-        self.call("Page.navigate", json!({ "url": format!("file://{}", file.display()) }));
+        self.call("Page.navigate", json!({ "url": address }));
         while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
             let event = self.read();
             self.events.push_back(event);
@@ -118,6 +118,14 @@ impl Browser {
     /// Takes the events that came since it was called last.
     pub fn events(&mut self) -> Vec<Value> {
         self.events.drain(..).collect()
+    }
+
+    /// Writes a picture of the whole page.
+    pub fn picture(&mut self, file: &Path) {
+        let answer = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
+        let bytes =
+            base64::Engine::decode(&base64::prelude::BASE64_STANDARD, answer["data"].as_str().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
     }
 
     /// What an expression comes to on the page.

@@ -70,7 +70,8 @@ fn check_table(data: &softstep::data::Data) {
 
 fn read_again(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Inputs> {
     let features = preprocessing.features();
-    Reading { features, image: None, preprocessing: Some(preprocessing), fit: Fit::Whole }.read(FILE, bytes)
+    Reading { features, image: None, preprocessing: Some(preprocessing), fit: Fit::Whole, strict: false }
+        .read(FILE, bytes)
 }
 
 /// Formats of models that read tables in every form.

@@ -12,8 +12,9 @@ use softstep::model::{Activation, Parameters, Weights};
 use softstep::plan::{Node, Operation, Plan};
 use softstep::reference::BATCH_NORM_EPSILON;
 
-use super::exported::{Export, Input, Output};
+use super::exported::{Export, Output};
 use crate::format::counted;
+use crate::run::model::Input;
 
 /// Most weights of a header: compilers take long over larger ones.
 const MAX_WEIGHTS: usize = 1 << 24;

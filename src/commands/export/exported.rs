@@ -1,11 +1,11 @@
 //! A model in the form that every export writes.
 
 use serde_json::json;
-use softstep::data::{ArrayFormat, Elements, Preprocessing, Scale, TableFormat};
+use softstep::data::{Preprocessing, Scale};
 use softstep::loss::Link;
 use softstep::plan::Plan;
 
-use crate::run::model::Model;
+use crate::run::model::{Input, Model};
 
 /// A model to export, with what is known of it.
 pub struct Export<'a> {
@@ -15,18 +15,6 @@ pub struct Export<'a> {
     pub output: Output,
     /// Accuracy, R² or the like on the test part, in words.
     pub accuracy: Option<String>,
-}
-
-/// Input of a model for one example.
-pub enum Input<'a> {
-    /// Bytes of an image, `[height, width, channels]`.
-    Image([usize; 3]),
-    /// Bytes in a row.
-    Bytes(usize),
-    /// Numbers in a row.
-    Numbers(usize),
-    /// Columns of a table.
-    Table(&'a TableFormat),
 }
 
 /// Meaning of a model's outputs.
@@ -43,18 +31,7 @@ pub enum Output {
 
 impl<'a> Export<'a> {
     pub fn new(model: &'a Model, accuracy: Option<String>) -> Self {
-        let Model { parameters, loss, preprocessing, image, .. } = model;
-        let features = parameters.features();
-        let image = image.filter(|[height, width]| height * width > 0 && features.is_multiple_of(height * width));
-        let bytes = match image {
-            Some([height, width]) => Input::Image([height, width, features / (height * width)]),
-            None => Input::Bytes(features),
-        };
-        let input = match preprocessing {
-            Some(Preprocessing::Table(table)) => Input::Table(table),
-            Some(Preprocessing::Arrays(ArrayFormat { elements: Elements::Numbers, .. })) => Input::Numbers(features),
-            Some(Preprocessing::Images(_) | Preprocessing::Arrays(_)) | None => bytes,
-        };
+        let Model { parameters, loss, preprocessing, .. } = model;
         let outputs = parameters.outputs();
         let preprocessing = preprocessing.as_ref();
         let output = if preprocessing.is_none_or(Preprocessing::has_classes) {
@@ -71,7 +48,7 @@ impl<'a> Export<'a> {
             let target = preprocessing.and_then(Preprocessing::target).map(String::from);
             Output::Values { count: outputs, scale, target }
         };
-        Self { model, plan: Plan::new(&parameters.architecture), input, output, accuracy }
+        Self { model, plan: Plan::new(&parameters.architecture), input: model.input(), output, accuracy }
     }
 
     /// Names of the classes, if the model has any.

@@ -14,7 +14,8 @@ use softstep::model_file::pytorch_weights;
 use softstep::plan::{Node, Operation};
 use softstep::reference::BATCH_NORM_EPSILON;
 
-use super::exported::{Export, Input, Output};
+use super::exported::{Export, Output};
+use crate::run::model::Input;
 
 /// Version of the file format: that of ONNX 1.10 to 1.12.
 const IR_VERSION: i64 = 8;

@@ -5,7 +5,8 @@ use softstep::data::{Column, Encoding, Form, TableFormat, csv};
 use softstep::error::printable;
 use softstep::model::{Activation, Layer, Shape};
 
-use super::exported::{Export, Input, Output};
+use super::exported::{Export, Output};
+use crate::run::model::Input;
 
 /// Writes the module of a model.
 pub fn to_torch(export: &Export<'_>) -> String {
