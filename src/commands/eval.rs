@@ -37,8 +37,8 @@ Examples:
   softstep eval --model runs/mlp --mistakes wrong.csv
   softstep eval --model runs/plants --importance
 
-Measured is the data's own test part, or the share that was set aside of the data that the model was trained on; of other
-data all examples. --all measures all in any case, the training examples among them.
+Measures the model on the data's own test part; or, if these are the data that it was trained on, on the share that was set
+aside; or on all examples of other data. --all measures it on all examples in any case, including the training examples.
 
 --json prints one JSON object: part (\"test part\" or \"all examples\"), loss, accuracy, correct, examples, per_class
 (precision, recall, f1, support; null where undefined) and confusion, whose rows are labels and whose columns are
@@ -64,10 +64,10 @@ pub struct EvalArgs {
     /// Folder to look for data sets in first, and to download them to
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// Fit of the pictures of a folder to the images of a model of IDX files, as for `softstep predict`
+    /// How to fit pictures of a folder to a model that was trained on IDX files, as for `softstep predict`
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,
-    /// Every example of a table, of images or of arrays, not only those that the model was not trained on
+    /// Use every example of a table, of images or of arrays, not only those that the model was not trained on
     #[arg(long)]
     pub all: bool,
     /// Write the wrong predictions to this CSV file; of real values all, the largest error first
@@ -222,7 +222,7 @@ pub fn load(
     let own = spec.is_none();
     let spec = spec.unwrap_or(name);
     if own && spec.len() > MAX_PATH {
-        bail!("{}: its data have no name: say where they are with --data", file.display());
+        bail!("{}: the name of its data is longer than any path: say where they are with --data", file.display());
     }
     let where_data_are = || {
         format!("{} was trained on {}: say where the data are with --data", file.display(), terminal::printable(spec))

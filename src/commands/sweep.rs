@@ -43,7 +43,7 @@ Examples:
   softstep sweep --data flowers.csv --target species --weight-decay none/0.1/1 --optimizer sgd/adamw --for 10m
   softstep sweep --data mnist --layers cnn --lr 0.01..0.3 --adapter 0,1      a run at a time on each of two GPUs
 
-A setting of `softstep train` takes a list a/b/c, in which `none` leaves it away, or a range LOW..HIGH. Ranges are
+A setting of `softstep train` takes a list a/b/c, in which `none` omits the option, or a range LOW..HIGH. Ranges are
 logarithmic for lr, weight-decay, epsilon, clip-norm, batch-size and hidden, else linear; :log or :linear behind a range
 says which, and a number how many points a grid tries, 5 by default: 0..0.9:linear:4.
 

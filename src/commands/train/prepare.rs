@@ -244,7 +244,7 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
     load_own(&DataArgs { data, data_dir: args.data.data_dir.clone() }, &args.own, args.provisional().seed, !args.quiet)
 }
 
-/// Loads a data set of IDX files.
+/// Loads a standard set, or a folder of IDX files.
 fn load_idx(args: &TrainArgs, data: String) -> Result<Data> {
     loading::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet)
 }
