@@ -23,7 +23,6 @@ use self::journal::{Best, Journal};
 use self::space::{Choice, Search, Settings, Space};
 use self::table::{Live, Row, Rows};
 use self::trial::{Ended, Trained, Trial};
-use crate::cli;
 use crate::commands::train::options::TrainArgs;
 use crate::commands::train::{STOPPED, SharedData, stop_on_signals};
 use crate::format::{count, counted, figure, interval_text, percent};
@@ -43,7 +42,7 @@ Examples:
   softstep sweep --data flowers.csv --target species --weight-decay none/0.1/1 --optimizer sgd/adamw --for 10m
   softstep sweep --data mnist --layers cnn --lr 0.01..0.3 --adapter 0,1      a run at a time on each of two GPUs
 
-A setting of `softstep train` takes a list a/b/c, in which `none` leaves it away, or a range LOW..HIGH. Ranges are
+A setting of `softstep train` takes a list a/b/c, in which `none` omits the option, or a range LOW..HIGH. Ranges are
 logarithmic for lr, weight-decay, epsilon, clip-norm, batch-size and hidden, else linear; :log or :linear behind a range
 says which, and a number how many points a grid tries, 5 by default: 0..0.9:linear:4.
 
@@ -196,6 +195,9 @@ pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
     let common = args.common();
     let search = args.search(&space);
     let first = space.choices(search, args.search_seed).next().context("there is no setting to try")?;
+    for choice in space.one_by_one(&first) {
+        trial_args(&common, &space, &choice)?;
+    }
     let data = SharedData::default();
     let prepared = data.prepare(&trial_args(&common, &space, &first)?)?;
     let budget = match (args.runs, args.limit, search) {
@@ -236,11 +238,7 @@ fn trial_args(common: &[String], space: &Space, choice: &Choice) -> Result<Train
     let is_validation = |argument: &String| argument.starts_with("--validation=");
     let validation = (!settings.iter().any(is_validation)).then(|| VALIDATION.to_string());
     let own = common.iter().chain(&settings).cloned().chain(validation);
-    let all = ["softstep", "train"].into_iter().map(String::from).chain(own).map(Into::into);
-    match cli::parse(all)?.command {
-        cli::Command::Train(args) => Ok(*args),
-        _ => bail!("the arguments of a run are those of train"),
-    }
+    Ok(TrainArgs::parse(own)?)
 }
 
 fn say_start(
@@ -326,7 +324,7 @@ impl Sweep<'_> {
                 if self.is_stopped() {
                     break;
                 }
-                group.sort_by(|(_, a), (_, b)| order(a).cmp(&order(b)));
+                group.sort_by_key(|(_, ended)| order(ended));
                 let kept = group.len().div_ceil(factor);
                 for (trial, _) in group.drain(kept..) {
                     let _ = std::fs::remove_file(self.journal.states().of(&trial));
@@ -505,14 +503,11 @@ impl Sweep<'_> {
         if let Some(best) = self.journal.best().filter(|best| best.parameters_sha256 == sha256 && is_there) {
             return Ok(best);
         }
-        let all =
-            ["softstep".to_string(), "train".into()].into_iter().chain(row.ended.arguments.iter().skip(1).cloned());
-        let cli::Command::Train(args) = cli::parse(all.map(Into::into))?.command else { bail!("no run") };
+        let args = TrainArgs::parse(row.ended.arguments.iter().skip(1).cloned())?;
         let place = &self.places[row.ended.run % self.places.len()];
         if !is_there {
             // A process was killed between a run and its model: the run is trained again, to the same bits.
-            let trial =
-                Trial { number: row.ended.run, choice: row.choice.clone(), args: (*args).clone(), before: None };
+            let trial = Trial { number: row.ended.run, choice: row.choice.clone(), args: args.clone(), before: None };
             let state = self.journal.states().of(&trial);
             let trained = trial::train(self.data, &place.device, &trial, 1, &state, &self.stop).await?;
             let (metadata, state) =
