@@ -224,7 +224,8 @@ fn all_values_decide_whether_a_column_is_numeric() {
         (["1", "2", "3", "four"], 5, "four"),
     ] {
         let error = read(&table(values), &options("b")).unwrap_err().to_string();
-        let expected = format!("line {line}, column \"a\": {odd:?} is not a number (nor are 4 more), and 15 of 20 values");
+        let expected =
+            format!("line {line}, column \"a\": {odd:?} is not a number (nor are 4 more), and 15 of 20 values");
         assert!(error.contains(&expected) && error.ends_with("pass with: `categorical` a"), "{error} lacks {expected}");
         let categorical = TableOptions { categorical: vec!["a".into()], ..options("b") };
         assert_eq!(read(&table(values), &categorical).unwrap().train.features, 4);

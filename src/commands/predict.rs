@@ -170,7 +170,9 @@ pub fn checked_fit(choice: Option<FitChoice>, one: bool, model: &Model) -> Resul
     }
     match fit(choice, model) {
         Fit::Digits if one => Ok(Fit::Digit),
-        Fit::Whole if one => bail!("--one chooses among several digits; the model takes whole pictures: add --fit digit"),
+        Fit::Whole if one => {
+            bail!("--one chooses among several digits; the model takes whole pictures: add --fit digit")
+        }
         fit => Ok(fit),
     }
 }

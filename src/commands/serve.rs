@@ -150,8 +150,7 @@ fn listen(text: &str) -> Result<(Runtime, TcpListener)> {
         .build()
         .context("the system grants no thread for the server")?;
     let listener = runtime.block_on(async { bound(address) });
-    let taken =
-        || format!("cannot listen on {address}: choose another address with --listen; port 0 is any free port");
+    let taken = || format!("cannot listen on {address}: choose another address with --listen; port 0 is any free port");
     Ok((runtime, listener.with_context(taken)?))
 }
 

@@ -266,9 +266,7 @@ impl TrainArgs {
             () if self.seeds.is_some() && self.seed.len() > 1 => {
                 conflict("--seeds counts from one --seed on: name the seeds, or their number")
             }
-            () if self.resume.is_some() && self.seed.len() > 1 => {
-                conflict("--resume continues one run, of one seed")
-            }
+            () if self.resume.is_some() && self.seed.len() > 1 => conflict("--resume continues one run, of one seed"),
             () if !self.are_several() && self.jobs.is_some() => {
                 conflict("--jobs is for several runs, as with --seeds 5 or --folds 5")
             }
