@@ -1,6 +1,8 @@
 //! Data sets: examples with features and targets, which are classes or real values.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rand::seq::SliceRandom;
@@ -510,6 +512,58 @@ pub struct Data {
     /// The table for [`Data::refit`].
     #[doc(hidden)]
     pub table: Option<Arc<csv::Loaded>>,
+    /// Origin of each test example; empty if only the order tells them apart.
+    #[doc(hidden)]
+    pub test_origins: Vec<Origin>,
+}
+
+/// The place that an example was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub enum Origin {
+    /// File and line of a table's row, from 1.
+    Line(Arc<str>, u64),
+    /// Image file.
+    File(PathBuf),
+    /// Folder or archive of arrays, and index of the example in its array, from 0.
+    Index(Arc<str>, usize),
+}
+
+impl fmt::Display for Origin {
+    /// Names the example as `softstep predict` does.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(file, line) => write!(formatter, "{file}:{line}"),
+            Self::File(path) => path.display().fmt(formatter),
+            Self::Index(name, index) => write!(formatter, "{name}[{index}]"),
+        }
+    }
+}
+
+/// Examples with their origins, and notices about their loading.
+#[derive(Clone, Debug)]
+struct Listed {
+    examples: Examples,
+    /// Origin of each example; empty if unknown.
+    origins: Vec<Origin>,
+    notices: Vec<String>,
+}
+
+impl Listed {
+    /// Removes the chosen examples and returns them with their origins; both parts keep their order.
+    fn take(&mut self, chosen: &[bool]) -> (Examples, Vec<Origin>) {
+        let origins = std::mem::take(&mut self.origins).into_iter().zip(chosen);
+        let (taken, kept): (Vec<_>, Vec<_>) = origins.partition(|(_, chosen)| **chosen);
+        self.origins = kept.into_iter().map(|(origin, _)| origin).collect();
+        (self.examples.take(chosen), taken.into_iter().map(|(origin, _)| origin).collect())
+    }
+
+    /// Appends other examples with the same kinds of features and targets.
+    fn and(mut self, other: Self) -> Self {
+        self.origins.extend(other.origins);
+        self.notices.extend(other.notices);
+        Self { examples: self.examples.and(other.examples), ..self }
+    }
 }
 
 impl Data {
@@ -528,7 +582,18 @@ impl Data {
         train.check_learnable(None).map_err(Error::Invalid)?;
         let preprocessing = Some(Preprocessing::Arrays(ArrayFormat::of(&train)));
         let (name, notices) = (name.into(), Vec::new());
-        Ok(Self { name, train, test, preprocessing, image: None, notices, target_rule: None, table: None })
+        let test_origins = Vec::new();
+        Ok(Self {
+            name,
+            train,
+            test,
+            preprocessing,
+            image: None,
+            notices,
+            target_rule: None,
+            table: None,
+            test_origins,
+        })
     }
 
     /// Shape of an example: that of the image, if it is one.
@@ -703,6 +768,7 @@ mod tests {
             notices: Vec::new(),
             target_rule: None,
             table: None,
+            test_origins: Vec::new(),
         };
         // This hash must not change: runs and models identify their data by it.
         let known = "452ffbf22104e4bbf6f385470c6445eaf3415876ca13ea4479facba3a807f7c6";

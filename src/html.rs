@@ -17,16 +17,21 @@ pub const MARK: &str = "<meta name=\"generator\" content=\"softstep";
 
 /// Renders a whole page in the language `lang` (`en`, `zh`). `body` begins with its `h1`.
 pub fn document(title: &str, lang: &str, body: &Markup) -> String {
-    whole(title, lang, body, None)
+    whole(title, lang, body, None, None)
+}
+
+/// Renders a whole page as [`document`] does, which loads itself anew every so many seconds.
+pub fn refreshing_document(title: &str, lang: &str, seconds: u32, body: &Markup) -> String {
+    whole(title, lang, body, None, Some(seconds))
 }
 
 /// Renders a page in English that a server answers with, and whose script, under this address, speaks to the server alone.
 pub fn served_document(title: &str, body: &Markup, script: &str) -> String {
-    whole(title, "en", body, Some(script))
+    whole(title, "en", body, Some(script), None)
 }
 
 /// Renders a whole page.
-fn whole(title: &str, lang: &str, body: &Markup, script: Option<&str>) -> String {
+fn whole(title: &str, lang: &str, body: &Markup, script: Option<&str>, refresh: Option<u32>) -> String {
     // The policy makes browsers refuse every other resource: the page needs none.
     let policy = match script {
         None => "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
@@ -41,6 +46,7 @@ fn whole(title: &str, lang: &str, body: &Markup, script: Option<&str>) -> String
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
+                @if let Some(seconds) = refresh { meta http-equiv="refresh" content=(seconds); }
                 meta name="generator" content=(concat!("softstep ", env!("CARGO_PKG_VERSION")));
                 meta http-equiv="Content-Security-Policy" content=(policy);
                 title { (title) }

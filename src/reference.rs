@@ -3,9 +3,11 @@
 //!
 //! The functions panic if lengths do not fit the shapes. [`Network`] lowers a whole [`Plan`](crate::plan::Plan).
 
+mod attribution;
 mod network;
 
 pub use crate::deviation::Deviation;
+pub use attribution::attribution;
 pub use network::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Bounded, Mode, Network, Pass, rounding};
 pub(crate) use network::{EPSILON, TOO_LARGE};
 

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 pub use config::{Best, Keep, Position, TrainingConfig};
 
 use crate::backend::{Backend, Evaluation, Step};
+use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::optimizer::TrainingState;
@@ -29,6 +30,20 @@ pub struct RunOptions<'a> {
     pub checkpoint_every: Option<NonZeroUsize>,
     /// Stop signal: once it is set, the run completes its step, emits a checkpoint and ends.
     pub stop: &'a AtomicBool,
+    /// Weight of each training example, which makes an epoch's loss the weighted mean: [`example_weights`]. Empty if all
+    /// are 1.
+    pub weights: &'a [f32],
+}
+
+/// Weight of each training example: that of its class. Empty if there are no class weights.
+///
+/// # Errors
+/// [`Error::Invalid`] for real targets with class weights.
+pub fn example_weights(train: &Examples, class_weights: &[f32]) -> Result<Vec<f32>> {
+    if class_weights.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(train.labels()?.iter().map(|&label| class_weights[label as usize]).collect())
 }
 
 /// The stop signal of runs that nobody stops.
@@ -37,7 +52,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 impl Default for RunOptions<'_> {
     /// A run from the start to its end, with a checkpoint after each epoch.
     fn default() -> Self {
-        Self { from: Position::START, best: None, checkpoint_every: None, stop: &NEVER }
+        Self { from: Position::START, best: None, checkpoint_every: None, stop: &NEVER, weights: &[] }
     }
 }
 
@@ -158,7 +173,7 @@ impl<B: Backend, O: FnMut(Event<'_>) -> Result<()>> TrainingLoop<'_, B, O> {
             if self.train_epoch(epoch).await?.is_break() {
                 return Ok(None);
             }
-            let train_loss = self.tracker.position.loss_sum / self.tracker.steps.examples as f64;
+            let train_loss = self.tracker.position.loss_sum / self.tracker.weight;
             let evaluations = self.end_epoch(epoch, train_loss).await?;
             self.checkpoint().await?;
             if self.config.ended(&self.tracker.position) {
@@ -180,7 +195,9 @@ impl<B: Backend, O: FnMut(Event<'_>) -> Result<()>> TrainingLoop<'_, B, O> {
     async fn train_epoch(&mut self, epoch: usize) -> Result<ControlFlow<()>> {
         let Steps { examples, .. } = self.tracker.steps;
         (self.observe)(Event::EpochStarted { epoch })?;
-        self.backend.begin_epoch(&epoch_order(self.config.seed, epoch, examples))?;
+        let order = epoch_order(self.config.seed, epoch, examples);
+        self.tracker.begin_epoch(&order, self.options.weights);
+        self.backend.begin_epoch(&order)?;
         let steps = self.tracker.steps.of_epoch(epoch);
         for index in steps.clone().skip(self.tracker.position.steps) {
             let step = self.tracker.steps.step(index);
@@ -340,6 +357,10 @@ struct LossTracker<'a> {
     steps: Steps<'a>,
     arrived: Vec<f32>,
     position: Position,
+    /// Total weight of the examples of each batch of the epoch; empty if all weights are 1.
+    batch_weights: Vec<f64>,
+    /// Total weight of the examples of the epoch.
+    weight: f64,
 }
 
 impl<'a> LossTracker<'a> {
@@ -352,7 +373,17 @@ impl<'a> LossTracker<'a> {
                 steps.per_epoch
             )));
         }
-        Ok(Self { steps, arrived: Vec::new(), position })
+        Ok(Self { steps, arrived: Vec::new(), position, batch_weights: Vec::new(), weight: steps.examples as f64 })
+    }
+
+    /// Adds up the weights of the batches of an epoch with this order.
+    fn begin_epoch(&mut self, order: &[u32], weights: &[f32]) {
+        if weights.is_empty() {
+            return;
+        }
+        let weight = |batch: &[u32]| batch.iter().map(|&example| f64::from(weights[example as usize])).sum();
+        self.batch_weights = order.chunks(self.steps.config.batch_size).map(weight).collect();
+        self.weight = self.batch_weights.iter().sum();
     }
 
     /// Number of steps whose losses arrived.
@@ -366,6 +397,8 @@ impl<'a> LossTracker<'a> {
             let index = self.steps.before(epoch) + *steps;
             let Step { batch, learning_rate, .. } = self.steps.step(index);
             let step = index + 1;
+            // A step's loss is the mean of its batch by these weights.
+            let weight = self.batch_weights.get(*steps).copied().unwrap_or(batch as f64);
             *steps += 1;
             observe(Event::Step { step, epoch, batch, loss, learning_rate })?;
             if !loss.is_finite() {
@@ -376,7 +409,7 @@ impl<'a> LossTracker<'a> {
                     base_rate: self.steps.config.learning_rate,
                 });
             }
-            *loss_sum += f64::from(loss) * batch as f64;
+            *loss_sum += f64::from(loss) * weight;
         }
         Ok(())
     }
@@ -406,7 +439,6 @@ mod tests {
 
     use super::*;
     use crate::backend::{DeviceInfo, Inference};
-    use crate::data::Examples;
 
     /// An error that a step returns although the step ran.
     struct Failure {
@@ -428,6 +460,8 @@ mod tests {
         /// Stop signal, set after `stop_after` steps.
         stop: AtomicBool,
         stop_after: Option<usize>,
+        /// Weights of the examples.
+        weights: Vec<f32>,
     }
 
     impl Inference for Recorder {
@@ -516,6 +550,7 @@ mod tests {
             best: None,
             checkpoint_every: checkpoint_every.and_then(NonZeroUsize::new),
             stop: &stop,
+            weights: &backend.weights.clone(),
         };
         let ended = pollster::block_on(train(backend, config, examples, None, &(), &options, |event| {
             log.push(match event {
@@ -573,6 +608,21 @@ mod tests {
             for (index, step) in backend.steps.iter().enumerate() {
                 assert_eq!(step.learning_rate, backend_rate(&config, 10, index + 1));
             }
+        }
+    }
+
+    #[test]
+    fn the_loss_of_an_epoch_with_weights_is_the_weighted_mean() {
+        let config = TrainingConfig { epochs: 1, batch_size: 4, ..Default::default() };
+        let weights: Vec<f32> = (0..10).map(|example| if example < 5 { 3.0 } else { 1.0 }).collect();
+        let order = epoch_order(config.seed, 1, 10);
+        let of_batch = |batch: &[u32]| batch.iter().map(|&example| f64::from(weights[example as usize])).sum::<f64>();
+        let losses = order.chunks(4).zip(1..).map(|(batch, step)| of_batch(batch) / f64::from(step));
+        let expected = losses.sum::<f64>() / 20.0;
+        for delay in [0, 2, 100] {
+            let mut backend = Recorder { delay, weights: weights.clone(), ..Default::default() };
+            let (summary, log) = run(&mut backend, &config, 10);
+            assert!((summary.unwrap().train_loss - expected).abs() < 1e-6, "{log:?} instead of {expected}");
         }
     }
 

@@ -70,7 +70,8 @@ pub async fn train(
         on_event(event);
         Ok(())
     };
-    let options = RunOptions::default();
+    let weights = trainer::example_weights(&data.train, &class_weights)?;
+    let options = RunOptions { weights: &weights, ..RunOptions::default() };
     let summary =
         trainer::train(&mut backend, config, data.train.len(), validation.as_ref(), &test, &options, observe).await?;
     let summary = summary.ok_or_else(|| Error::Invalid("the run was stopped, which nobody asked for".into()))?;

@@ -167,7 +167,7 @@ fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
             backend.restore(&state).unwrap();
         }
         let test = backend.upload(&data.test).unwrap();
-        let options = RunOptions { from: start, best: None, checkpoint_every: None, stop: &stop };
+        let options = RunOptions { from: start, best: None, checkpoint_every: None, stop: &stop, weights: &[] };
         let ended = block_on(trainer::train(&mut backend, &config, examples, None, &test, &options, |event| {
             match event {
                 Event::Step { step, loss, .. } => {

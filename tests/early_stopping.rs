@@ -150,7 +150,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
     }
     let (validation, test) = (backend.upload(&validation).unwrap(), backend.upload(&data.test).unwrap());
     let mut file = Vec::new();
-    let options = RunOptions { from: position, best: best.as_ref(), checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: position, best: best.as_ref(), checkpoint_every: None, stop: &stop, weights: &[] };
     let ended =
         block_on(trainer::train(&mut backend, config, train.len(), Some(&validation), &test, &options, |event| {
             match event {

@@ -13,10 +13,13 @@ use softstep::backend::Inference;
 use softstep::data::predict_inputs::{self, Fit, Inputs, Place, Reading};
 use softstep::data::{Examples, Features, Preprocessing, Targets};
 use softstep::loss::{Link, Loss};
+use softstep::reference::attribution;
 
 use crate::device;
 use crate::format::{no_formula, percent, significant};
+use crate::html::picture::{SOFTWARE, attribution_sheet};
 use crate::options::{DeviceArgs, at_least_1};
+use crate::run::error_analysis::of_pixels;
 use crate::run::files::write_named;
 use crate::run::model::{self, Model};
 use crate::terminal::{self, print, print_json, printable, printable_end, right, table};
@@ -29,6 +32,7 @@ Examples:
   softstep predict --model runs/mlp pictures/
   softstep predict --model runs/mlp --top 1 --json t10k-images-idx3-ubyte
   softstep predict --model runs/mlp < seven.png
+  softstep predict --model runs/mlp seven.png --why why.png
 
 A file that cannot be read is an error: the others are still predicted, and the exit code is 1.
 
@@ -42,7 +46,10 @@ its own; --one reads only the largest.
 --json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
 probable first, each with class and probability (output where the model was trained with mse or huber); or values,
 where the targets are real values. In a picture with several digits each of them also has digit (its number in reading
-order), row and box ([x, y, width, height] in pixels); a shape that is probably not a digit has no_digit: true.";
+order), row and box ([x, y, width, height] in pixels); a shape that is probably not a digit has no_digit: true.
+
+--why draws a PNG with a row for each picture: at the left what the model read of it, at the right which pixels speak for
+the prediction (orange) and against it (blue): the gradient of the predicted class's score times the pixel.";
 
 /// Options of `softstep predict`.
 #[derive(Args, Debug)]
@@ -66,6 +73,9 @@ pub struct PredictArgs {
     /// Write the predictions to this CSV file
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Draw which pixels of pictures speak for and against the predictions, as this PNG file
+    #[arg(long, value_name = "FILE")]
+    pub why: Option<PathBuf>,
     /// The device.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -116,6 +126,9 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
     let reading = reading(&model, fit, false);
     let Read { names, places, examples, whole } = read(args, &reading, &model)?;
     let Some(examples) = examples else { return Ok(false) };
+    if let Some(out) = &args.why {
+        write_attribution(out, &examples, &model)?;
+    }
     let device = device::open_device(&args.device).await?;
     let mut backend = device.for_inference(parameters, *loss).await?;
     let set = backend.upload(&examples)?;
@@ -124,11 +137,36 @@ pub async fn run(args: &PredictArgs) -> Result<bool> {
     if let Some(out) = &args.out {
         write_named("--out", out, "input,", &csv_of(&predictions, *loss)?)?;
     }
+    if let Some(why) = args.why.as_ref().filter(|_| !args.json) {
+        terminal::written("attributions", why)?;
+    }
     match &args.out {
         Some(out) if !args.json => terminal::written("predictions", out)?,
         _ => print_predictions(&predictions, *loss, args.json)?,
     }
     Ok(whole)
+}
+
+/// Most pictures on a sheet of attributions.
+const MOST_PICTURES: usize = 64;
+
+/// Draws what the predictions look at.
+fn write_attribution(out: &Path, examples: &Examples, model: &Model) -> Result<()> {
+    let (Some(image), Features::Bytes(bytes)) = (model.image, &*examples.inputs) else {
+        bail!("--why is for models of pictures, and {} was trained on {}", model.path.display(), model.data);
+    };
+    if examples.len() > MOST_PICTURES {
+        bail!("--why draws at most {MOST_PICTURES} pictures, and there are {}: name fewer", examples.len());
+    }
+    let picture = |(example, pixels): (usize, &[u8])| {
+        let inputs: Vec<f64> = examples.input(example).collect();
+        let Some(attribution) = attribution(&model.parameters, model.loss.link(), &inputs) else {
+            bail!("--why: the numbers of the model are too large for an attribution");
+        };
+        Ok((pixels.to_vec(), of_pixels(&attribution, image)))
+    };
+    let pictures = bytes.chunks_exact(examples.features).enumerate().map(picture).collect::<Result<Vec<_>>>()?;
+    write_named("--why", out, SOFTWARE, &attribution_sheet(&pictures, image)?)
 }
 
 /// Returns how a model reads inputs; if `strict`, no table with a bad row.

@@ -463,7 +463,9 @@ async fn train(run: &Rerun, device: &Device, is_twin: bool) -> Result<Trained> {
     let validation = run.validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
     let test = backend.upload(&run.data.test)?;
     let examples = run.data.train.len();
-    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let weights = trainer::example_weights(&run.data.train, &run.class_weights)?;
+    let options =
+        RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop, weights: &weights };
     let (mut steps, mut epochs, mut parameters) = (Vec::new(), Vec::new(), None);
     let ended = trainer::train(&mut backend, &config, examples, validation.as_ref(), &test, &options, |event| {
         match event {

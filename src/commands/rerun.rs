@@ -33,7 +33,8 @@ pub struct Rerun {
     pub start: Parameters,
     /// Good checkpoints, the first step first.
     pub checkpoints: Vec<(checkpoint::Metadata, TrainingState)>,
-    class_weights: Vec<f32>,
+    /// Weight of each class; empty if all are 1.
+    pub class_weights: Vec<f32>,
 }
 
 impl Rerun {

@@ -196,6 +196,9 @@ pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
     let common = args.common();
     let search = args.search(&space);
     let first = space.choices(search, args.search_seed).next().context("there is no setting to try")?;
+    for choice in space.one_by_one(&first) {
+        trial_args(&common, &space, &choice)?;
+    }
     let data = SharedData::default();
     let prepared = data.prepare(&trial_args(&common, &space, &first)?)?;
     let budget = match (args.runs, args.limit, search) {

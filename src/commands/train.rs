@@ -3,6 +3,7 @@
 //! [`run`] resumes or prepares a run ([`resume`], [`prepare`]), opens its device and backend, and passes both to a
 //! [`Job`], which trains ([`job`]).
 
+mod chart;
 mod findings;
 mod job;
 pub mod options;

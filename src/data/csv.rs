@@ -20,7 +20,7 @@ use super::files::{self, File};
 use super::preprocessing::{
     Column, Encoding, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart,
 };
-use super::{Data, Examples, MAX_CLASSES, SPLIT_STREAM, Targets, choose, choose_test};
+use super::{Data, Examples, Listed, MAX_CLASSES, Origin, SPLIT_STREAM, Targets, choose, choose_test};
 use crate::error::{Error, Result};
 
 /// Upper limit of the size of a table: 4 GiB.
@@ -176,16 +176,17 @@ fn read_with(
         image: None,
         notices,
         target_rule: Some(rule),
+        test_origins: loaded.test_origins(),
         table: Some(Arc::new(loaded)),
     })
 }
 
-/// Reads every row of a table with the format of a model; returns notices as well.
-pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<(Examples, Vec<String>)> {
+/// Reads every row of a table with the format of a model.
+pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<Listed> {
     let (rows, mut notices) = rows_of_file(path, format)?;
     let all = vec![true; rows.lines.len()];
     notices.extend(rows.unseen(format, &all, "rows"));
-    Ok((rows.examples(format)?, notices))
+    Ok(Listed { examples: rows.examples(format)?, origins: rows.origins(&all), notices })
 }
 
 fn rows_of_file(path: &Path, format: &TableFormat) -> Result<(Rows, Vec<String>)> {
@@ -226,6 +227,14 @@ impl Loaded {
         let format = self.fit(&rows)?;
         let (train, test, notices) = self.examples(&format)?;
         Ok((train, test, format, notices))
+    }
+
+    /// Origins of the test part's rows.
+    fn test_origins(&self) -> Vec<Origin> {
+        match &self.test {
+            Some(rows) => rows.origins(&vec![true; rows.lines.len()]),
+            None => self.rows.origins(&self.chosen),
+        }
     }
 
     /// Computes the format with the statistics of the chosen rows.
@@ -271,6 +280,13 @@ impl Loaded {
 }
 
 impl Rows {
+    /// Origins of the chosen rows.
+    fn origins(&self, chosen: &[bool]) -> Vec<Origin> {
+        let file: Arc<str> = self.file.as_str().into();
+        let lines = self.lines.iter().zip(chosen).filter(|(_, chosen)| **chosen);
+        lines.map(|(&line, _)| Origin::Line(file.clone(), line)).collect()
+    }
+
     /// The features of every row, `[rows, features]`.
     fn features(&self, format: &TableFormat) -> Result<Vec<f32>> {
         let features = columns::features(&format.columns, &self.values, self.lines.len());

@@ -41,6 +41,7 @@ pub fn digits() -> Result<Data> {
         notices: Vec::new(),
         target_rule: None,
         table: None,
+        test_origins: Vec::new(),
     })
 }
 

@@ -249,6 +249,7 @@ pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, cl
         notices: Vec::new(),
         target_rule: None,
         table: None,
+        test_origins: Vec::new(),
     })
 }
 

@@ -192,7 +192,7 @@ mod folder {
     use crate::data::files::{self as fs, File};
     use crate::data::predict_inputs::Reading;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, MAX_CLASSES, Targets, test_part};
+    use crate::data::{Data, Examples, Features, Listed, MAX_CLASSES, Origin, Targets, test_part};
     use crate::error::{Error, Result};
 
     /// Options for loading a folder of images.
@@ -243,13 +243,13 @@ mod folder {
         let name = folder.display().to_string();
         let preprocessing = Preprocessing::Images(format.clone());
         preprocessing.check().map_err(|error| Error::format(&name, error.to_string()))?;
-        let examples = train.decode(&format, &mut skipped)?;
-        if let Some(missing) = examples.missing_classes().first() {
+        let mut examples = train.decode(&format, &mut skipped)?;
+        if let Some(missing) = examples.examples.missing_classes().first() {
             return Err(error(folder, format!("no picture of the class {:?} can be read", format.classes[*missing])));
         }
         let (own, other) = (|| own_test(folder, &format), |path: &Path| self::examples(path, &format));
-        let mut data = test_part::split(&name, examples, preprocessing, seed, own, other)?;
-        data.notices.splice(0..0, parts.notices.into_iter().chain(skipped.notices()));
+        examples.notices = parts.notices.into_iter().chain(skipped.notices()).collect();
+        let data = test_part::split(&name, examples, preprocessing, seed, own, other)?;
         if strict {
             // The test part is read by what a model knows, which does not include that files are refused.
             let mut skipped = Skipped { strict, paths: Vec::new() };
@@ -260,31 +260,26 @@ mod folder {
         Ok(data)
     }
 
-    /// Loads every image of a folder, except its own test part, as a model with this format reads them; returns
-    /// notices, too.
-    pub(in crate::data) fn examples(folder: &Path, format: &ImageFormat) -> Result<(Examples, Vec<String>)> {
+    /// Every image of a folder, but for its own test part, as a model with this format reads them.
+    pub(in crate::data) fn examples(folder: &Path, format: &ImageFormat) -> Result<Listed> {
         let mut skipped = Skipped::default();
         let parts = Parts::find(folder, &mut skipped)?;
         let examples = list(folder, &parts.train, Some(&format.classes), &mut skipped)?.decode(format, &mut skipped)?;
-        Ok((examples, parts.notices.into_iter().chain(skipped.notices()).collect()))
+        Ok(Listed { notices: parts.notices.into_iter().chain(skipped.notices()).collect(), ..examples })
     }
 
-    /// The images of its own test part, if it has one, and notices.
-    pub(in crate::data) fn own_test(folder: &Path, format: &ImageFormat) -> Result<Option<(Examples, Vec<String>)>> {
+    /// The images of its own test part, if it has one.
+    pub(in crate::data) fn own_test(folder: &Path, format: &ImageFormat) -> Result<Option<Listed>> {
         let Some(test) = Parts::find(folder, &mut Skipped::default())?.test else { return Ok(None) };
         let mut skipped = Skipped::default();
         let examples =
             list(folder, &test.folders, Some(&format.classes), &mut skipped)?.decode(format, &mut skipped)?;
-        Ok(Some((examples, skipped.notices())))
+        Ok(Some(Listed { notices: skipped.notices(), ..examples }))
     }
 
-    /// Reads the images of a folder with `reading`, and returns notices: of its own test part, if it has one. The classes
-    /// are named by their numbers.
-    pub(in crate::data) fn numbered(
-        folder: &Path,
-        reading: &Reading<'_>,
-        outputs: usize,
-    ) -> Result<(Examples, Vec<String>)> {
+    /// Reads the images of a folder with `reading`: of its own test part, if it has one. The classes are named by their
+    /// numbers.
+    pub(in crate::data) fn numbered(folder: &Path, reading: &Reading<'_>, outputs: usize) -> Result<Listed> {
         let mut skipped = Skipped::default();
         let parts = Parts::find(folder, &mut skipped)?;
         let folders = parts.test.map_or(parts.train, |test| test.folders);
@@ -295,7 +290,7 @@ mod folder {
         };
         let listing = list(folder, &folders, Some(&classes), &mut skipped)?;
         let examples = listing.decode_with(&decode, reading.features, &mut skipped)?;
-        Ok((examples, parts.notices.into_iter().chain(skipped.notices()).collect()))
+        Ok(Listed { notices: parts.notices.into_iter().chain(skipped.notices()).collect(), ..examples })
     }
 
     /// Returns true if the folder has subfolders, one for each class.
@@ -569,11 +564,12 @@ mod folder {
     type Decode<'a> = dyn Fn(&str, &[u8]) -> Result<Vec<u8>> + Sync + 'a;
 
     impl Listing {
-        fn decode(&self, format: &ImageFormat, skipped: &mut Skipped) -> Result<Examples> {
+        fn decode(&self, format: &ImageFormat, skipped: &mut Skipped) -> Result<Listed> {
             self.decode_with(&|file, bytes| format.decode(file, bytes), format.features(), skipped)
         }
 
-        fn decode_with(&self, decode: &Decode<'_>, features: usize, skipped: &mut Skipped) -> Result<Examples> {
+        /// Decodes the files; the caller adds the notices.
+        fn decode_with(&self, decode: &Decode<'_>, features: usize, skipped: &mut Skipped) -> Result<Listed> {
             let mut inputs = Vec::new();
             let room = self.files.len().checked_mul(features).map(|bytes| (bytes, inputs.try_reserve_exact(bytes)));
             match room {
@@ -597,12 +593,14 @@ mod folder {
             });
             let damaged = decoded.collect::<Result<Vec<Option<String>>>>()?;
             let mut labels = Vec::with_capacity(self.files.len());
+            let mut origins = Vec::with_capacity(self.files.len());
             for (at, ((path, class), problem)) in self.files.iter().zip(damaged).enumerate() {
                 match problem {
                     Some(problem) => skipped.skip(path.clone(), Reason::Damaged(problem))?,
                     None => {
                         inputs.copy_within(at * features..(at + 1) * features, labels.len() * features);
                         labels.push(*class);
+                        origins.push(Origin::File(path.clone()));
                     }
                 }
             }
@@ -610,7 +608,9 @@ mod folder {
             if let ([], Some((path, _))) = (&labels[..], self.files.first()) {
                 return Err(error(path, "damaged, as every picture here is: replace them".into()));
             }
-            Examples::new(Features::Bytes(inputs), Targets::Classes(labels), features, self.classes.len())
+            let classes = self.classes.len();
+            let examples = Examples::new(Features::Bytes(inputs), Targets::Classes(labels), features, classes)?;
+            Ok(Listed { examples, origins, notices: Vec::new() })
         }
     }
 

@@ -742,12 +742,13 @@ impl Elements {
 mod folder {
     use std::io::BufReader;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     use super::{Array, Labelled, examples};
     use crate::data::csv::Task;
     use crate::data::files::{self as fs, File};
     use crate::data::preprocessing::{ArrayFormat, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, test_part, zip};
+    use crate::data::{Data, Examples, Features, Listed, Origin, test_part, zip};
     use crate::error::{Error, Result};
 
     /// Loads the arrays of a folder, or of an `.npz` archive: `x` and `y`, and for testing `x_test` and `y_test` or else a
@@ -776,30 +777,30 @@ mod folder {
             (asked, None) => asked.cloned().unwrap_or_default(),
         };
         let Labelled { examples: train, classes, notice } = set.read(&set.train, None, task)?;
+        let notices = set.notices.iter().cloned().chain(notice).collect();
         let format = ArrayFormat { classes, test, ..ArrayFormat::of(&train) };
         let preprocessing = Preprocessing::Arrays(format.clone());
         let name = path.display().to_string();
         preprocessing.check().map_err(|error| Error::format(&name, error.to_string()))?;
         let own = || own_test(path, &format);
-        let mut data = test_part::split(&name, train, preprocessing, seed, own, |path| own_examples(path, &format))?;
-        data.notices.splice(0..0, set.notices.into_iter().chain(notice));
-        Ok(data)
+        let train = set.listed(&set.train, train, notices);
+        test_part::split(&name, train, preprocessing, seed, own, |path| own_examples(path, &format))
     }
 
-    /// Loads every example of a set, except its own test part, as a model with this format reads them; returns notices,
-    /// too.
-    pub(in crate::data) fn own_examples(path: &Path, format: &ArrayFormat) -> Result<(Examples, Vec<String>)> {
+    /// Every example of a set, but for its own test part, as a model with this format reads them.
+    pub(in crate::data) fn own_examples(path: &Path, format: &ArrayFormat) -> Result<Listed> {
         let set = Set::open(path)?;
         let Labelled { examples, notice, .. } = set.read(&set.train, Some(format), None)?;
-        Ok((examples, set.notices.into_iter().chain(notice).collect()))
+        let notices = set.notices.iter().cloned().chain(notice).collect();
+        Ok(set.listed(&set.train, examples, notices))
     }
 
-    /// The examples of its own test part, if it has one, and notices.
-    pub(in crate::data) fn own_test(path: &Path, format: &ArrayFormat) -> Result<Option<(Examples, Vec<String>)>> {
+    /// The examples of its own test part, if it has one.
+    pub(in crate::data) fn own_test(path: &Path, format: &ArrayFormat) -> Result<Option<Listed>> {
         let set = Set::open(path)?;
         let Some(test) = &set.test else { return Ok(None) };
         let Labelled { examples, notice, .. } = set.read(test, Some(format), None)?;
-        Ok(Some((examples, notice.into_iter().collect())))
+        Ok(Some(set.listed(test, examples, notice.into_iter().collect())))
     }
 
     /// Returns true if a path is an `.npz` archive, or a folder with arrays to train on.
@@ -948,6 +949,15 @@ mod folder {
             let entry = entries.iter().find(|entry| entry.name == name);
             let entry = entry.ok_or_else(|| Error::format(&place, "it is not in the archive"))?;
             zip::read(&self.path.display().to_string(), &mut file, entry, |input| Array::read(&place, input))
+        }
+
+        /// Examples with their indices in the arrays of these names.
+        fn listed(&self, [x, _]: &[String; 2], examples: Examples, notices: Vec<String>) -> Listed {
+            let name: Arc<str> = self.place(x).into();
+            // Of features that memory need not hold, only the order is known.
+            let indices = if matches!(*examples.inputs, Features::Stored(_)) { 0 } else { examples.len() };
+            let origins = (0..indices).map(|index| Origin::Index(name.clone(), index)).collect();
+            Listed { examples, origins, notices }
         }
 
         /// The features of a file: those of a large one stay there.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::catalog;
 use super::predict_inputs::Reading;
 use super::preprocessing::{Preprocessing, TestPart};
-use super::{Data, Examples, choose_test, csv, files, idx_dir, images, npy, test_part};
+use super::{Data, Listed, choose_test, csv, files, idx_dir, images, npy, test_part};
 use crate::error::{Error, Result};
 
 /// A kind of data source.
@@ -137,13 +137,11 @@ pub fn load_idx(spec: &str) -> Result<Data> {
 /// [`Error::Io`].
 pub fn load_again(spec: &str, preprocessing: &Preprocessing, seed: u64) -> Result<Data> {
     check_kind(spec, preprocessing)?;
-    let (examples, notices) = examples(Path::new(spec), preprocessing)?;
+    let examples = examples(Path::new(spec), preprocessing)?;
     let source = Path::new(spec);
     let own = || own_test(source, preprocessing);
     let other = |path: &Path| self::examples(path, preprocessing);
-    let mut data = test_part::split(spec, examples, preprocessing.clone(), seed, own, other)?;
-    data.notices.splice(0..0, notices);
-    Ok(data)
+    test_part::split(spec, examples, preprocessing.clone(), seed, own, other)
 }
 
 /// Loads the examples to evaluate a model on: the test part of the source, or the share that was held out of the data
@@ -162,55 +160,53 @@ pub fn load_test(
 ) -> Result<Measured> {
     check_kind(spec, preprocessing)?;
     let path = Path::new(spec);
-    let measured = |examples: Examples, part, notice, notices| {
-        let (name, preprocessing, image) = (spec.into(), Some(preprocessing.clone()), preprocessing.image());
-        let train = examples.clone();
-        let data = Data { name, train, test: examples, preprocessing, image, notices, target_rule: None, table: None };
-        Ok(Measured { data, part, notice })
+    let measured = |examples: Listed, part, notice| {
+        let (preprocessing, image) = (Some(preprocessing.clone()), preprocessing.image());
+        Ok(Measured { data: test_alone(spec, examples, preprocessing, image), part, notice })
     };
     let own = own_test(path, preprocessing)?;
-    if let (Some((test, notices)), false) = (own.clone(), all) {
-        return measured(test, Part::Test, None, notices);
-    }
-    let (examples, mut notices) = examples(path, preprocessing)?;
+    let own = match own {
+        Some(test) if !all => return measured(test, Part::Test, None),
+        own => own,
+    };
+    let examples = examples(path, preprocessing)?;
     if all {
         let examples = match own {
-            Some((own, of_own)) => {
-                notices.extend(of_own);
-                examples.and(own)
-            }
+            Some(own) => examples.and(own),
             None => examples,
         };
-        return measured(examples, Part::All, None, notices);
+        return measured(examples, Part::All, None);
     }
-    if trained_on.is_some() && trained_on == Some(&examples.sha256()) {
+    if trained_on.is_some() && trained_on == Some(&examples.examples.sha256()) {
         return Err(Error::Invalid(format!(
             "`data` {spec}: the model was trained on these very examples: name others, or measure it on them with `all`"
         )));
     }
     if matches!(preprocessing.test(), TestPart::Path(_)) {
-        return measured(examples, Part::All, None, notices);
+        return measured(examples, Part::All, None);
     }
-    let chosen = choose_test(spec, preprocessing.test(), examples.labels().ok(), examples.len(), seed);
+    let chosen =
+        choose_test(spec, preprocessing.test(), examples.examples.labels().ok(), examples.examples.len(), seed);
     let set_aside = chosen.ok().flatten().map(|chosen| {
         let mut train = examples.clone();
-        (train.take(&chosen), train.sha256())
+        let ((examples, origins), notices) = (train.take(&chosen), std::mem::take(&mut train.notices));
+        (Listed { examples, origins, notices }, train.examples.sha256())
     });
     match (set_aside, trained_on) {
-        (Some((test, train)), Some(sha256)) if train == sha256 => measured(test, Part::Test, None, notices),
+        (Some((test, train)), Some(sha256)) if train == sha256 => measured(test, Part::Test, None),
         (Some((test, _)), None) => {
             let notice = format!(
                 "the model does not say which examples it was trained on: if {spec} has changed since, some of these are \
                  among them"
             );
-            measured(test, Part::Test, Some(notice), notices)
+            measured(test, Part::Test, Some(notice))
         }
         _ => {
             let notice = format!(
                 "{spec}: not the data that the model was trained on, or changed since; all of it is measured, and what it \
                  shares with those flatters the model"
             );
-            measured(examples, Part::All, Some(notice), notices)
+            measured(examples, Part::All, Some(notice))
         }
     }
 }
@@ -222,15 +218,19 @@ pub fn load_test(
 /// [`Error::Format`] with the path of what is no class of the model, or of pictures none of which can be read;
 /// [`Error::Io`].
 pub fn load_pictures(spec: &str, reading: &Reading<'_>, outputs: usize) -> Result<Measured> {
-    let (examples, notices) = images::numbered(Path::new(spec), reading, outputs)?;
-    let (name, image, train) = (spec.into(), reading.image, examples.clone());
-    let data =
-        Data { name, train, test: examples, preprocessing: None, image, notices, target_rule: None, table: None };
-    Ok(Measured { data, part: Part::All, notice: None })
+    let examples = images::numbered(Path::new(spec), reading, outputs)?;
+    Ok(Measured { data: test_alone(spec, examples, None, reading.image), part: Part::All, notice: None })
 }
 
-/// Loads every example outside a separate test part, and notices about them.
-fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<(Examples, Vec<String>)> {
+/// Data whose examples are both training and test part.
+fn test_alone(spec: &str, examples: Listed, preprocessing: Option<Preprocessing>, image: Option<[usize; 2]>) -> Data {
+    let Listed { examples: test, origins: test_origins, notices } = examples;
+    let (name, train) = (spec.into(), test.clone());
+    Data { name, train, test, preprocessing, image, notices, target_rule: None, table: None, test_origins }
+}
+
+/// Loads every example outside a separate test part.
+fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<Listed> {
     match preprocessing {
         Preprocessing::Table(format) => csv::examples(path, format),
         Preprocessing::Images(format) => images::examples(path, format),
@@ -238,8 +238,8 @@ fn examples(path: &Path, preprocessing: &Preprocessing) -> Result<(Examples, Vec
     }
 }
 
-/// Loads the separate test part of a source, if it has one, with notices.
-fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<(Examples, Vec<String>)>> {
+/// Loads the separate test part of a source, if it has one.
+fn own_test(path: &Path, preprocessing: &Preprocessing) -> Result<Option<Listed>> {
     match preprocessing {
         Preprocessing::Table(_) => Ok(None),
         Preprocessing::Images(format) => images::own_test(path, format),

@@ -40,6 +40,43 @@ pub fn diverging(weights: &[f32], image: [usize; 2], largest: f32) -> Result<Str
     encode(&values.iter().flat_map(pixel).collect::<Vec<_>>(), image, ColorType::Rgba)
 }
 
+/// Encodes what predictions look at as a PNG file: for each picture, `[rows, columns]` with one or three bytes per pixel, a
+/// row with the picture at the left and its attribution, `[rows, columns]`, at the right: orange speaks for the
+/// prediction, blue against it.
+pub fn attribution_sheet(pictures: &[(Vec<u8>, Vec<f32>)], [rows, columns]: [usize; 2]) -> Result<Vec<u8>> {
+    /// Least side of a picture on the sheet, and space between pictures.
+    const SIDE: usize = 140;
+    const SPACE: usize = 8;
+    let zoom = SIDE.div_ceil(rows.max(columns)).max(1);
+    let [height, width] = [rows * zoom + SPACE, 2 * (columns * zoom + SPACE)];
+    let mut sheet = vec![255; 3 * width * height * pictures.len()];
+    for (number, (pixels, attribution)) in pictures.iter().enumerate() {
+        let channels = pixels.len() / (rows * columns);
+        let largest = attribution.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        for (row, column) in (0..rows * zoom).flat_map(|row| (0..columns * zoom).map(move |column| (row, column))) {
+            let from = row / zoom * columns + column / zoom;
+            let own = [0, 1, 2].map(|channel| pixels[from * channels + channel.min(channels - 1)]);
+            let share = if largest > 0.0 { attribution[from] / largest } else { 0.0 };
+            let colour = if share < 0.0 { NEGATIVE } else { POSITIVE };
+            let shown = colour.map(|part| (255.0 - share.abs() * (255.0 - f32::from(part))).round() as u8);
+            let top = number * height + row + SPACE / 2;
+            for (pixel, left) in [(own, SPACE / 2), (shown, SPACE / 2 + columns * zoom + SPACE)] {
+                sheet[3 * (top * width + left + column)..][..3].copy_from_slice(&pixel);
+            }
+        }
+    }
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, u32::try_from(width)?, u32::try_from(height * pictures.len())?);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.add_text_chunk("Software".into(), SOFTWARE.into())?;
+    encoder.write_header()?.write_image_data(&sheet)?;
+    Ok(file)
+}
+
+/// Name of the program in the files of [`attribution_sheet`].
+pub const SOFTWARE: &str = "softstep";
+
 /// Averages squares of pixels so that no side is longer than [`MAX_SIDE`].
 fn shrunk(values: &[f32], [rows, columns]: [usize; 2]) -> (Vec<f32>, [usize; 2]) {
     let factor = rows.max(columns).div_ceil(MAX_SIDE).max(1);

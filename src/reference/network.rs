@@ -388,8 +388,22 @@ impl Network {
                 Mode::Training { seed, step } => dropout(d_output, p, (seed, step, node)),
             },
             (Operation::BatchNorm, Some(weights), _) => {
-                let channels = node.output.channels();
-                batch_norm_backward(input, d_output, &self.weights[weights][..channels])
+                let scales = &self.weights[weights][..node.output.channels()];
+                match (pass.mode, node.statistics) {
+                    // The running statistics do not depend on the input.
+                    (Mode::Evaluation, Some(statistics)) => {
+                        let variance = &self.statistics[statistics][1];
+                        let factor = |channel: usize| scales[channel] / (variance[channel] + BATCH_NORM_EPSILON).sqrt();
+                        let scaled = |values: &[f64], factor: &dyn Fn(usize) -> f64| {
+                            values.iter().enumerate().map(|(at, value)| value * factor(at % scales.len())).collect()
+                        };
+                        Bounded {
+                            values: scaled(&d_output.values, &factor),
+                            errors: scaled(&d_output.errors, &|channel| factor(channel).abs()),
+                        }
+                    }
+                    _ => batch_norm_backward(input, d_output, scales),
+                }
             }
             _ => Bounded::default(),
         }

@@ -2,14 +2,19 @@
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
-use softstep::backend::{Backend, Evaluation};
+use sha2::{Digest, Sha256};
+use softstep::backend::{Evaluation, Inference};
 use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TableFormat, Targets};
+use softstep::loss::{Link, Loss};
 use softstep::metrics::Confusion;
+use softstep::reference::attribution;
 
 use crate::format::{number, rounded};
 use crate::html::{self, picture};
 use crate::quality;
-use crate::run::files::null_is_nan;
+use crate::run::files::{hexadecimal, null_is_nan};
+use crate::run::importance::{self, Importance, importances};
+use crate::run::probabilities::{Calibration, Probabilities, TwoClasses, best_threshold};
 
 /// Upper limits of the recorded mistakes, for pictures and for rows of a table.
 const PICTURES: usize = 24;
@@ -23,6 +28,12 @@ const MAX_CLASSES: usize = 1000;
 const SAMPLE: usize = 800;
 /// Upper limit of the numbers uploaded to the device at a time.
 const CHUNK: usize = 1 << 22;
+/// Upper limit of the recorded squared errors of real values, and of the examples whose correctness is recorded.
+const ERRORS: usize = 20_000;
+const CORRECT: usize = 1 << 20;
+/// Upper limits of the columns whose importance is recorded, and of the numbers that are evaluated for that.
+const IMPORTANT: usize = 10;
+const IMPORTANCE_NUMBERS: usize = 1 << 23;
 
 /// Results of a model on its test part.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +48,12 @@ pub struct ErrorAnalysis {
     /// Share of correct predictions, for classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    /// Mean recall of the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balanced_accuracy: Option<f64>,
+    /// Mean F1 of the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
     /// Coefficient of determination R², for real values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r_squared: Option<f64>,
@@ -55,6 +72,80 @@ pub struct ErrorAnalysis {
     /// The worst mistakes, the worst first; `None` if they were not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mistakes: Option<Vec<Mistake>>,
+    /// Calibration of the probabilities, for classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Curves and threshold, for two classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub two_classes: Option<TwoClasses>,
+    /// The most important columns of a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<Vec<Importance>>,
+    /// Results of every example, for paired tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<Paired>,
+}
+
+/// Results of every test example, in order, which a paired test of two runs compares.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paired {
+    /// SHA-256 of what tells the test part from others.
+    pub part: String,
+    /// The results.
+    #[serde(flatten)]
+    pub results: PairedResults,
+}
+
+/// Results of examples.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairedResults {
+    /// Correctness in hexadecimal: four examples a digit, the first in the highest bit, 1 if it is predicted correctly.
+    Correct(String),
+    /// Squared errors of real values, in the square of the target's unit.
+    SquaredErrors(Vec<f32>),
+}
+
+impl Paired {
+    /// Records which predictions are correct; `None` for too many.
+    fn of_classes(data: &Data, labels: &[u32], predictions: &[u32]) -> Option<Self> {
+        if labels.len() > CORRECT {
+            return None;
+        }
+        let correct: Vec<bool> = labels.iter().zip(predictions).map(|(label, predicted)| label == predicted).collect();
+        let digit = |four: &[bool]| {
+            let bits = four.iter().zip([8, 4, 2, 1]).map(|(correct, bit)| u32::from(*correct) * bit);
+            char::from_digit(bits.sum(), 16)
+        };
+        let results = PairedResults::Correct(correct.chunks(4).filter_map(digit).collect());
+        Some(Self { part: part_id(data), results })
+    }
+}
+
+impl PairedResults {
+    /// Returns which of so many predictions are correct; `None` if these are no such results.
+    pub fn correct(&self, examples: usize) -> Option<Vec<bool>> {
+        let Self::Correct(digits) = self else { return None };
+        let digits = digits.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<u32>>>()?;
+        if digits.len() != examples.div_ceil(4) {
+            return None;
+        }
+        Some(digits.into_iter().flat_map(|digit| [8, 4, 2, 1].map(|bit| digit & bit != 0)).take(examples).collect())
+    }
+}
+
+/// SHA-256 of the origins of the test examples, or else of their content, and of their classes: runs with the same were
+/// measured on the same examples. Features of a table follow the training part, which may differ between runs.
+fn part_id(data: &Data) -> String {
+    let mut hash = Sha256::new();
+    match data.test_origins.as_slice() {
+        [] => hash.update(data.test.sha256()),
+        origins => origins.iter().for_each(|origin| hash.update(format!("{origin}\n"))),
+    }
+    if let Targets::Classes(labels) = &*data.test.targets {
+        labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+    }
+    hexadecimal(&hash.finalize())
 }
 
 /// A regular sample of the test part's real values, in the units of the target.
@@ -76,6 +167,9 @@ pub struct Mistake {
     pub wrong: Wrong,
     /// The example itself.
     pub input: Input,
+    /// Attribution of the prediction to the pixels of a picture, a PNG in a `data:` URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<String>,
 }
 
 /// A wrong prediction.
@@ -117,11 +211,14 @@ impl ErrorAnalysis {
     pub fn new(epoch: usize, data: &Data, evaluation: &Evaluation) -> Self {
         let mut confusion = Vec::new();
         let mut classes = 0;
+        let (mut balanced_accuracy, mut macro_f1, mut paired) = (None, None, None);
         if let Targets::Classes(labels) = &*data.test.targets
             && data.test.outputs <= MAX_CLASSES
             && let Ok(counted) = Confusion::new(labels, &evaluation.predictions, data.test.outputs)
         {
             classes = counted.classes;
+            (balanced_accuracy, macro_f1) = (counted.balanced_accuracy(), counted.macro_f1());
+            paired = Paired::of_classes(data, labels, &evaluation.predictions);
             let cells = counted.counts.iter().enumerate().filter(|&(_, &count)| count > 0);
             confusion = cells.map(|(cell, &count)| [cell / classes, cell % classes, count]).collect();
         }
@@ -130,17 +227,78 @@ impl ErrorAnalysis {
             examples: data.test.len(),
             loss: evaluation.loss,
             accuracy: evaluation.accuracy(),
+            balanced_accuracy,
+            macro_f1,
             r_squared: evaluation.r_squared,
             rmse: quality::rmse(data, evaluation),
             classes,
             confusion,
             values: None,
             mistakes: None,
+            calibration: None,
+            two_classes: None,
+            importance: None,
+            paired,
         }
     }
 
+    /// Records calibration, and for two classes curves and threshold, which is chosen on the validation part if there is
+    /// one. `backend` has the evaluated parameters, which were trained with `loss`.
+    pub async fn measure<B: Inference>(
+        &mut self,
+        backend: &mut B,
+        data: &Data,
+        validation: Option<&Examples>,
+        evaluation: &Evaluation,
+        loss: Loss,
+    ) -> softstep::Result<()> {
+        let Targets::Classes(labels) = &*data.test.targets else { return Ok(()) };
+        if loss.link() == Link::Identity {
+            return Ok(());
+        }
+        let probabilities = Probabilities::compute(backend, &data.test).await?;
+        self.calibration = Calibration::new(&probabilities, labels, &evaluation.predictions);
+        if data.test.outputs == 2 {
+            let chosen = match validation.map(|examples| (examples, &*examples.targets)) {
+                Some((examples, Targets::Classes(labels))) => {
+                    best_threshold(&Probabilities::compute(backend, examples).await?, labels)
+                }
+                _ => None,
+            };
+            self.two_classes = TwoClasses::new(&probabilities, labels, "test part", chosen);
+        }
+        Ok(())
+    }
+
+    /// Records what the predictions of the recorded mistakes look at, if they are pictures.
+    pub async fn attribute<B: Inference>(&mut self, backend: &mut B, data: &Data, loss: Loss) -> softstep::Result<()> {
+        let Some(image) = data.image else { return Ok(()) };
+        let Some(mistakes) = self.mistakes.as_mut().filter(|mistakes| !mistakes.is_empty()) else { return Ok(()) };
+        let parameters = backend.parameters().await?;
+        for mistake in mistakes {
+            let inputs: Vec<f64> = data.test.input(mistake.example).collect();
+            let Some(attribution) = attribution(&parameters, loss.link(), &inputs) else { continue };
+            let of_pixels = of_pixels(&attribution, image);
+            let largest = of_pixels.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            mistake.attribution = picture::diverging(&of_pixels, image, largest).ok();
+        }
+        Ok(())
+    }
+
+    /// Records the importance of the columns of a table that is not too large.
+    pub async fn weigh<B: Inference>(&mut self, backend: &mut B, data: &Data, seed: u64) -> softstep::Result<()> {
+        let Some(format) = importance::table(data) else { return Ok(()) };
+        if data.test.inputs.len().saturating_mul(format.columns.len()) > IMPORTANCE_NUMBERS {
+            return Ok(());
+        }
+        let mut all = importances(backend, format, &data.test, seed).await?;
+        all.truncate(IMPORTANT);
+        self.importance = Some(all);
+        Ok(())
+    }
+
     /// Records the examples that `evaluation`, of this backend's parameters, predicts wrongly.
-    pub async fn examine<B: Backend>(
+    pub async fn examine<B: Inference>(
         &mut self,
         backend: &mut B,
         data: &Data,
@@ -164,8 +322,8 @@ impl ErrorAnalysis {
                         let gap = output(predicted) - output(label);
                         if worst.len() < most || gap > worst[worst.len() - 1].0 {
                             let wrong = Wrong::Class { label, predicted, outputs: largest(outputs, label) };
-                            worst
-                                .push((gap, Mistake { example: example as usize, wrong, input: input(data, example) }));
+                            let input = input(data, example);
+                            worst.push((gap, Mistake { example: example as usize, wrong, input, attribution: None }));
                             // The sort is stable, so the first of several equal mistakes stays.
                             worst.sort_by(|(a, _), (b, _)| b.total_cmp(a));
                             worst.truncate(most);
@@ -192,9 +350,14 @@ impl ErrorAnalysis {
                 let mistake = |&example: &u32| {
                     let [actual, predicted] = pairs[example as usize];
                     let wrong = Wrong::Value { actual, predicted };
-                    Mistake { example: example as usize, wrong, input: input(data, example) }
+                    Mistake { example: example as usize, wrong, input: input(data, example), attribution: None }
                 };
                 self.mistakes = Some(worst.iter().take(ROWS).map(mistake).collect());
+                if pairs.len() <= ERRORS {
+                    let squared = |[actual, predicted]: &[f64; 2]| (actual - predicted).powi(2) as f32;
+                    let results = PairedResults::SquaredErrors(pairs.iter().map(squared).collect());
+                    self.paired = Some(Paired { part: part_id(data), results });
+                }
                 let every = pairs.len().div_ceil(SAMPLE);
                 self.values = Some(Sample {
                     every,
@@ -234,11 +397,13 @@ impl ErrorAnalysis {
         if total.is_none_or(|total| total > self.examples) {
             bail!("its confusion matrix counts more examples than there are");
         }
-        let pictures = self.mistakes.iter().flatten().filter_map(|mistake| match &mistake.input {
+        let of_mistakes = || self.mistakes.iter().flatten();
+        let pictures = of_mistakes().filter_map(|mistake| match &mistake.input {
             Input::Picture(address) => Some(address),
             Input::Row(_) => None,
         });
-        if pictures.into_iter().any(|address| !address.starts_with("data:image/png;base64,")) {
+        let attributions = of_mistakes().filter_map(|mistake| mistake.attribution.as_ref());
+        if pictures.chain(attributions).any(|address| !address.starts_with("data:image/png;base64,")) {
             bail!("one of its pictures is none");
         }
         Ok(())
@@ -251,7 +416,7 @@ pub fn chunks<'a>(test: &Examples, examples: &'a [u32]) -> impl Iterator<Item = 
 }
 
 /// Outputs of the model for these examples, `[examples, width]`, and the width.
-pub async fn outputs<B: Backend>(
+pub async fn outputs<B: Inference>(
     backend: &mut B,
     test: &Examples,
     examples: &[u32],
@@ -275,8 +440,14 @@ fn largest(outputs: &[f32], label: usize) -> Vec<(usize, f32)> {
 }
 
 /// Converts a target to the units of its column.
-fn own_unit(preprocessing: Option<&Preprocessing>, value: f32) -> f64 {
+pub fn own_unit(preprocessing: Option<&Preprocessing>, value: f32) -> f64 {
     preprocessing.and_then(Preprocessing::target_scale).map_or(f64::from(value), |scale| scale.undo(value))
+}
+
+/// Sums the attribution of the channels of each pixel.
+pub fn of_pixels(attribution: &[f64], [rows, columns]: [usize; 2]) -> Vec<f32> {
+    let channels = (attribution.len() / (rows * columns).max(1)).max(1);
+    attribution.chunks(channels).map(|pixel| pixel.iter().sum::<f64>() as f32).collect()
 }
 
 /// Display form of a test example.

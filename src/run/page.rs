@@ -17,8 +17,10 @@ use crate::html::{self, facts, note, picture, section, table, tiles};
 use crate::model_summary::model_name;
 use crate::run::error_analysis::{ErrorAnalysis, Input, Mistake, Sample, Wrong};
 use crate::run::files::write_whole;
+use crate::run::importance::Importance;
 use crate::run::metrics::EpochPoint;
 use crate::run::model;
+use crate::run::probabilities::{Calibration, Threshold, TwoClasses, VALIDATION};
 use crate::run::record::Record;
 use crate::run::results::{Outcome, Results, Timings, WorstNumber};
 use crate::shell;
@@ -44,24 +46,42 @@ const LONG: usize = 1000;
 /// Ratio of the largest to the smallest smoothed loss above which the axis is logarithmic.
 const WIDE: f64 = 12.0;
 
+/// Interval in seconds at which the page of a run in progress loads itself anew.
+const REFRESH: u32 = 4;
+
 /// Writes `report.html` into a run folder; returns its path.
 pub fn write(folder: &Path) -> Result<PathBuf> {
+    write_page(folder, false)
+}
+
+/// Writes the page of a run in progress, which loads itself anew.
+pub fn write_live(folder: &Path) -> Result<PathBuf> {
+    write_page(folder, true)
+}
+
+fn write_page(folder: &Path, is_live: bool) -> Result<PathBuf> {
     let path = folder.join(REPORT);
-    write_whole(&path, page(&Record::read(folder)?).as_bytes())?;
+    write_whole(&path, rendered(&Record::read(folder)?, is_live).as_bytes())?;
     Ok(path)
 }
 
 /// Renders the page of a run.
 pub fn page(record: &Record) -> String {
+    rendered(record, false)
+}
+
+fn rendered(record: &Record, is_live: bool) -> String {
     let name = record.folder.canonicalize().unwrap_or_else(|_| record.folder.clone());
     let name = name.file_name().map_or_else(|| "run".into(), |name| html::name(&name.to_string_lossy()));
-    let sections = [training(record), test(record), mistakes(record), weights(record), details(record)];
+    // The model of a run in progress would be read from its last checkpoint.
+    let weights = if is_live { None } else { weights(record) };
+    let sections = [training(record), test(record), columns(record), mistakes(record), weights, details(record)];
     let body = html! {
         h1 { (name) }
+        p.summary { (summary(record, is_live)) }
         p.lead { (lead(record)) }
-        (state(record))
         (tiles(&key_figures(record)))
-        @let missing = missing(record);
+        @let missing = if is_live { Vec::new() } else { missing(record) };
         @if !missing.is_empty() { ul.missing { @for text in missing { li { (text) } } } }
         @for text in whole(record).into_iter().flat_map(|results| &results.findings) {
             p.warning { (printable(text, LONG)) }
@@ -69,7 +89,8 @@ pub fn page(record: &Record) -> String {
         @for section in sections.into_iter().flatten() { (section) }
         footer { (made_by(record.results.as_ref())) }
     };
-    html::document(&format!("{name} – softstep"), "en", &body)
+    let title = format!("{name} – softstep");
+    if is_live { html::refreshing_document(&title, "en", REFRESH, &body) } else { html::document(&title, "en", &body) }
 }
 
 fn made_by(results: Option<&Results>) -> String {
@@ -110,11 +131,18 @@ fn lead(record: &Record) -> String {
     parts.join(" · ")
 }
 
-/// Renders how the run ended, unless it just finished.
-fn state(record: &Record) -> Markup {
+/// Sentence that says what happened.
+fn summary(record: &Record, is_live: bool) -> Markup {
     let last = record.history.steps.last().map_or(0, |point| point.step);
+    let epochs = record.history.epochs.len();
+    if is_live {
+        let all = record.config.settings.get("epochs").and_then(Value::as_u64);
+        let of = all.map_or_else(String::new, |all| format!(" of {all}"));
+        let text = format!("This run is under way: epoch {epochs}{of} has ended{}.", so_far(record));
+        return html! { (text) };
+    }
     let text = match whole(record) {
-        Some(Results { outcome: Outcome::Ended, .. }) => return html! {},
+        Some(Results { outcome: Outcome::Ended, .. }) => return html! { (ended(record)) },
         Some(Results { outcome: Outcome::Stopped, step, steps, .. }) => {
             format!("This run was stopped after step {} of {} and may go on.", count(*step), count(*steps))
         }
@@ -123,7 +151,49 @@ fn state(record: &Record) -> Markup {
         }
         None => format!("After step {} this run was still under way, or it was killed.", count(last)),
     };
-    html! { p.warning { (text) } }
+    html! { span.warning { (text) } }
+}
+
+/// Quality of the last epoch, for a sentence.
+fn so_far(record: &Record) -> String {
+    let Some(epoch) = last_epoch(record) else { return String::new() };
+    let name = if epoch.real_values { "R²" } else { "accuracy" };
+    epoch.test_quality.map_or_else(String::new, |quality| {
+        format!(", with a test {name} of {}", quality_text(quality, epoch.real_values))
+    })
+}
+
+/// Sentence about a run that has ended.
+fn ended(record: &Record) -> String {
+    let epochs = record.history.epochs.len();
+    let trained = match whole(record).map(|results| &results.timings) {
+        Some(timings) => format!("After {} in {}", counted(epochs, "epoch"), training_time(timings)),
+        None => format!("After {}", counted(epochs, "epoch")),
+    };
+    let Some(test) = tested(record) else { return format!("{trained} this run has ended{}.", so_far(record)) };
+    let on = counted(test.examples, "test example");
+    let mut of_class = vec![0; test.classes];
+    test.confusion.iter().for_each(|&[label, _, times]| of_class[label] += times);
+    let most = of_class.iter().max().map(|&most| most as f64 / test.examples.max(1) as f64);
+    match (test.accuracy, test.r_squared, test.rmse) {
+        (Some(accuracy), ..) => {
+            let guess =
+                most.map(|most| format!(", where always the most frequent class would be in {}", percent(most)));
+            format!("{trained} the model is right in {} of {on}{}.", percent(accuracy), guess.unwrap_or_default())
+        }
+        (None, Some(r_squared), rmse) => {
+            let of_mean = rmse.map(|rmse| (rmse, rmse / (1.0 - r_squared).sqrt())).filter(|(_, mean)| mean.is_finite());
+            let error = of_mean.map(|(rmse, mean)| {
+                format!(": its error is {}, where that of always the mean is {}", number(rmse, 4), number(mean, 4))
+            });
+            format!(
+                "{trained} the model has an R² of {} on {on}{}.",
+                four_decimals(r_squared),
+                error.unwrap_or_default()
+            )
+        }
+        _ => format!("{trained} this run has ended."),
+    }
 }
 
 /// An accuracy or R² as people read it.
@@ -411,6 +481,7 @@ fn test(record: &Record) -> Option<Markup> {
     } else if test.accuracy.is_some() {
         parts.push(note("There are more classes than a confusion matrix has here."));
     }
+    parts.push(probabilities(record, test));
     if let Some(sample) = &test.values {
         parts.push(values_plot(record, test, sample));
     }
@@ -458,6 +529,130 @@ fn class_results(record: &Record, test: &ErrorAnalysis, confusion: &Confusion) -
         }
         @if confusion.classes <= MATRIX_CLASSES { (matrix(confusion, &names)) } @else { (pairs(test, name)) }
     }
+}
+
+/// Axis of a share of a whole.
+const SHARES: Axis<'static> =
+    Axis { label: "", logarithmic: false, percent: true, whole: false, include: &[0.0, 1.0], labels: &[] };
+
+/// Renders the means over classes, and the plots of a classifier's probabilities.
+fn probabilities(record: &Record, test: &ErrorAnalysis) -> Markup {
+    let mut means = Vec::new();
+    let mut add = |name: &str, value: String| means.push((name.to_string(), value));
+    if let (Some(balanced), Some(f1)) = (test.balanced_accuracy, test.macro_f1) {
+        add("balanced accuracy, the mean recall", percent(balanced));
+        add("macro F1, the mean F1", percent(f1));
+    }
+    if let Some(Calibration { error, .. }) = &test.calibration {
+        add("expected calibration error", percent(*error));
+    }
+    let mut threshold_note = String::new();
+    if let Some(TwoClasses { roc_auc, average_precision, threshold, .. }) = &test.two_classes {
+        add("area under the ROC curve", four_decimals(*roc_auc));
+        add("average precision", four_decimals(*average_precision));
+        let Threshold { probability, chosen_on, balanced_accuracy } = threshold;
+        let flattered = if chosen_on == VALIDATION { "" } else { ", which flatters it" };
+        threshold_note = format!(
+            "If what has a probability above {} is taken for {}, the balanced accuracy here is {}. This threshold is the best \
+             one for the {}{flattered}.",
+            number(*probability, 3),
+            record.class_name(1),
+            percent(*balanced_accuracy),
+            html::name(chosen_on)
+        );
+    }
+    html! {
+        @if !means.is_empty() { h3 { "All classes" } (facts(means)) }
+        @if !threshold_note.is_empty() { (note(&threshold_note)) }
+        @if test.two_classes.is_some() || test.calibration.is_some() {
+            div.plots {
+                @if let Some(of_two) = &test.two_classes { (roc(record, of_two)) (precision_recall(record, of_two)) }
+                @if let Some(calibration) = &test.calibration { (reliability_diagram(calibration)) }
+            }
+        }
+    }
+}
+
+fn roc(record: &Record, of_two: &TwoClasses) -> Markup {
+    let TwoClasses { roc_auc, roc, .. } = of_two;
+    let [first, second] = [0, 1].map(|class| record.class_name(class));
+    let x_label = format!("{first} taken for {second}");
+    let series = [
+        Series { name: "guessing".into(), colour: 5, mark: Mark::Faint, points: vec![[0.0, 0.0], [1.0, 1.0]] },
+        Series { name: format!("{second} found"), colour: 0, mark: Mark::Line, points: roc.clone() },
+    ];
+    Plot {
+        title: &format!("ROC curve, area {}", four_decimals(*roc_auc)),
+        summary: "The true positive rate over the false positive rate.",
+        x: Axis { label: &x_label, ..SHARES },
+        y: SHARES,
+        series: &series,
+        note: "",
+    }
+    .figure()
+}
+
+fn precision_recall(record: &Record, of_two: &TwoClasses) -> Markup {
+    let TwoClasses { average_precision, precision_recall, share, .. } = of_two;
+    let second = record.class_name(1);
+    let x_label = format!("recall: share of {second} found");
+    let series = [
+        Series { name: "guessing".into(), colour: 5, mark: Mark::Faint, points: vec![[0.0, *share], [1.0, *share]] },
+        Series { name: "precision".into(), colour: 2, mark: Mark::Line, points: precision_recall.clone() },
+    ];
+    Plot {
+        title: &format!("Precision over recall, average {}", four_decimals(*average_precision)),
+        summary: "The precision at each recall.",
+        x: Axis { label: &x_label, ..SHARES },
+        y: SHARES,
+        series: &series,
+        note: "",
+    }
+    .figure()
+}
+
+fn reliability_diagram(calibration: &Calibration) -> Markup {
+    let Calibration { error, bins } = calibration;
+    let points = bins.iter().map(|bin| [bin.confidence, bin.accuracy]).collect();
+    let series = [
+        Series { name: "as it should be".into(), colour: 5, mark: Mark::Faint, points: vec![[0.0, 0.0], [1.0, 1.0]] },
+        Series { name: "right".into(), colour: 1, mark: Mark::Dotted, points },
+    ];
+    let fewest = bins.iter().map(|bin| bin.examples).min().unwrap_or(0);
+    Plot {
+        title: &format!("Reliability, off by {} on average", percent(*error)),
+        summary: "The share of right predictions over the probability that the model gave them.",
+        x: Axis { label: "probability of the predicted class", ..SHARES },
+        y: SHARES,
+        series: &series,
+        note: &format!(
+            "Above the line the model is right more often than it says, below it less often. Each point is a tenth of \
+             the probabilities, the least with {}.",
+            counted(fewest, "example")
+        ),
+    }
+    .figure()
+}
+
+/// The most important columns of a table.
+fn columns(record: &Record) -> Option<Markup> {
+    let all = tested(record)?.importance.as_deref().filter(|all| !all.is_empty())?;
+    let real_values = last_epoch(record).is_some_and(|epoch| epoch.real_values);
+    let text = |value: f64| if real_values { four_decimals(value) } else { percent(value) };
+    let quality = if real_values { "R²" } else { "accuracy" };
+    let largest = all.iter().map(|importance| importance.loss).fold(0.0, f64::max);
+    let body = html! {
+        p { "What the model loses in " (quality) " on the test part while the values of a column are shuffled: the mean of five \
+            shuffles, and how far they differ. Of two columns that say the same, either can be shuffled without much loss." }
+        dl.chances.wide {
+            @for Importance { column, loss, deviation } in all {
+                div style=(format!("--v:{:.3}", (loss / largest).clamp(0.0, 1.0))) {
+                    dt { (html::name(column)) } dd { (text(*loss)) " ± " (text(*deviation)) }
+                }
+            }
+        }
+    };
+    Some(section("Columns that matter", &body))
 }
 
 /// Renders a plot of predicted over actual values.
@@ -534,7 +729,12 @@ fn mistakes(record: &Record) -> Option<Markup> {
             let of = if loss(record).link() == Link::Identity { "outputs" } else { "probabilities" };
             html! {
                 p { "The pictures that the model was most wrongly sure of, with its " (of) ". The blue one is what it is." }
-                div.pictures.named[record.config.class_names.is_some()] { @for mistake in mistakes { (picture_of(record, mistake)) } }
+                @if mistakes.iter().any(|mistake| mistake.attribution.is_some()) {
+                    p { "Beside each is what the model looked at: " b { "orange" } " pixels speak for what it was taken for, "
+                        b { "blue" } " ones against it. (The gradient of the predicted class's score times the pixel; black "
+                        "pixels have none.)" }
+                }
+                div.pictures.mistakes.named[record.config.class_names.is_some()] { @for mistake in mistakes { (picture_of(record, mistake)) } }
             }
         }
         [Mistake { wrong, .. }, ..] => rows(record, mistakes, matches!(wrong, Wrong::Class { .. })),
@@ -559,7 +759,12 @@ fn picture_of(record: &Record, mistake: &Mistake) -> Markup {
     };
     html! {
         figure {
-            img src=(address) alt=(format!("test example {}, a {is} that was taken for {taken}", mistake.example));
+            div.seen {
+                img src=(address) alt=(format!("test example {}, a {is} that was taken for {taken}", mistake.example));
+                @if let Some(attribution) = &mistake.attribution {
+                    img src=(attribution) alt=(format!("the pixels that speak for and against {taken}"));
+                }
+            }
             figcaption {
                 b { (is) } " taken for " b { (taken) }
                 dl.chances {

@@ -25,7 +25,7 @@ use crate::metrics::{Confusion, interval};
 use crate::model::Parameters;
 use crate::model_file::{self, Metadata, pytorch_weights};
 use crate::plan::{Operation, Plan};
-use crate::reference::{Bounded, Mode, Network, widen};
+use crate::reference::{attribution, widen};
 use crate::trained::Model;
 use crate::trainer::{self, Event, RunOptions, Summary, TrainingConfig, epoch_order};
 
@@ -58,8 +58,8 @@ pub struct WebRun {
 enum Engine {
     /// In training.
     Training(Training),
-    /// For evaluation and prediction alone.
-    Trained(RefCell<AnyModel>),
+    /// For evaluation and prediction alone; `None` while it works.
+    Trained(Box<RefCell<Option<AnyModel>>>),
 }
 
 /// A training run under way.
@@ -242,7 +242,7 @@ impl WebRun {
         let result = self.prediction(&outputs)?;
         let is_none = is_found && self.metadata.loss.link() == Link::Softmax && is_no_digit(&outputs);
         set(&result, "digit", &(!is_none).into())?;
-        set(&result, "attribution", &floats(answer(self.attribution(&seen, &outputs).await)?))?;
+        set(&result, "attribution", &floats(answer(self.attribution(&seen).await)?))?;
         set(&result, "seen", &Float32Array::from(&seen[..]))?;
         Ok(result)
     }
@@ -374,6 +374,7 @@ impl WebRun {
             .with_image(data.image)
             .with_train_sha256(train_sha256);
         let examples = data.train.len();
+        let weights = trainer::example_weights(&data.train, &class_weights)?;
         let (of_loop, seen) = (shared.clone(), epochs.clone());
         let settings = config.clone();
         let info = device.info();
@@ -396,7 +397,7 @@ impl WebRun {
                 }
                 Ok(())
             };
-            let options = RunOptions::default();
+            let options = RunOptions { weights: &weights, ..RunOptions::default() };
             trainer::train(&mut backend, &settings, examples, validation.as_ref(), &test, &options, observe).await
         };
         let training = Training {
@@ -427,7 +428,7 @@ impl WebRun {
             config: TrainingConfig::default(),
             data,
             metadata,
-            engine: Engine::Trained(RefCell::new(on_device)),
+            engine: Engine::Trained(Box::new(RefCell::new(Some(on_device)))),
             sets: RefCell::default(),
             parameters: RefCell::new(Some((0, Rc::new(parameters)))),
         })
@@ -481,10 +482,15 @@ impl WebRun {
                 training.shared.with(work).await?
             }
             Engine::Trained(model) => {
-                let mut model = model.try_borrow_mut().map_err(|_| paced::busy())?;
-                let set = set.map_or_else(|| model.upload(examples), Ok)?;
-                let evaluation = model.evaluate(&set).await?;
-                (set, evaluation)
+                let mut working = model.take().ok_or_else(paced::busy)?;
+                let evaluated = async {
+                    let set = set.map_or_else(|| working.upload(examples), Ok)?;
+                    let evaluation = working.evaluate(&set).await?;
+                    Result::Ok((set, evaluation))
+                };
+                let evaluated = evaluated.await;
+                *model.borrow_mut() = Some(working);
+                evaluated?
             }
         };
         self.sets.borrow_mut().push((name.to_owned(), set));
@@ -562,21 +568,10 @@ impl WebRun {
     }
 
     /// Gradient of the predicted class's score, or of the first value, times each feature.
-    async fn attribution(&self, seen: &[f32], outputs: &[f32]) -> Result<Vec<f64>> {
+    async fn attribution(&self, seen: &[f32]) -> Result<Vec<f64>> {
         let parameters = self.current().await?;
-        let network = Network::new(&parameters);
-        let inputs = Bounded::exact(widen(seen));
-        let Some(pass) = network.forward(inputs, Mode::Evaluation) else { return Ok(vec![0.0; seen.len()]) };
-        let mut d_outputs = vec![0.0; parameters.outputs()];
-        let largest = (0..outputs.len()).max_by(|&a, &b| outputs[a].total_cmp(&outputs[b])).unwrap_or(0);
-        match &mut d_outputs[..] {
-            // One score stands for the second class of two, and its opposite for the first.
-            [d] if self.metadata.loss.link() == Link::Sigmoid => *d = if largest == 1 { 1.0 } else { -1.0 },
-            [d] => *d = 1.0,
-            all => all[largest] = 1.0,
-        }
-        let gradients = network.gradients(&pass, Bounded::exact(d_outputs));
-        Ok(gradients[0].values.iter().zip(seen).map(|(d, &value)| d * f64::from(value)).collect())
+        let attribution = attribution(&parameters, self.metadata.loss.link(), &widen(seen));
+        Ok(attribution.unwrap_or_else(|| vec![0.0; seen.len()]))
     }
 
     /// What outputs mean: `{probabilities, predicted}` or `{value}`.

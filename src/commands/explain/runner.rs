@@ -137,7 +137,7 @@ impl Runner {
 async fn run(mut backend: AnyBackend, config: &TrainingConfig, examples: usize, test: &Examples) -> Result<Trained> {
     let test = backend.upload(test)?;
     let stop = AtomicBool::new(false);
-    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop };
+    let options = RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop, weights: &[] };
     let (mut losses, mut tests, mut states) = (Vec::new(), Vec::new(), Vec::new());
     let observe = |event: Event<'_>| {
         match event {

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use maud::html;
+use softstep::metrics::{mcnemar, wilcoxon};
 
 use crate::format::{count, counted, four_decimals, number};
 use crate::html::plot::{Axis, Mark, Plot, Series, smoothed};
 use crate::html::{self, note, section, table};
 use crate::model_summary::model_name;
 use crate::run::config::Config;
+use crate::run::error_analysis::{Paired, PairedResults};
 use crate::run::page::{
     Figure, epoch_line, final_test, is_wide, last_epoch, loss, losses, plot_of_epochs, quality_text, settings,
     training_time, whole, window,
@@ -62,7 +64,7 @@ pub fn page(records: &[Record], labels: &[String], common: Option<&Common>) -> S
         @if let Some(common) = common { (spread(common)) }
         (section("Results", &html! {
             (table("Results of the runs", &RESULTS.map(String::from), both().map(|(record, label)| results(record, label))))
-            p { (best(records, labels)) }
+            (best(records, labels))
             @if by_loss.len() > 1 {
                 (note("These runs have different losses, which measure different things: they are not to be compared \
                     with each other, and have plots of their own."))
@@ -151,8 +153,89 @@ fn by_loss<'a>(runs: &[Run<'a>]) -> Vec<(String, Vec<Run<'a>>)> {
     names.iter().map(|name| (of(name), with(name))).collect()
 }
 
-/// Names the best runs, if all have the same task.
-fn best(records: &[Record], labels: &[String]) -> String {
+/// Names the best runs, if all have the same task, and says whether a paired test tells them from the others.
+fn best(records: &[Record], labels: &[String]) -> maud::Markup {
+    let BestRuns { text, first, others } = match best_runs(records, labels) {
+        Ok(best) => best,
+        Err(text) => return html! { p { (text) } },
+    };
+    let verdicts: Vec<(&str, Verdict)> =
+        others.iter().map(|&other| (labels[other].as_str(), verdict(&records[first], &records[other]))).collect();
+    let row = |(label, verdict): &(&str, Verdict)| {
+        let (is, p) = match verdict {
+            Verdict::Tested(p) if *p < SIGNIFICANT => ("better", format!("p = {}", number(*p, 2))),
+            Verdict::Tested(p) => ("may be chance", format!("p = {}", number(*p, 2))),
+            Verdict::Unknown(reason) => ("not known", (*reason).to_string()),
+        };
+        vec![(*label).to_string(), is.to_string(), p]
+    };
+    let is_of_values = records[first].history.epochs.last().is_some_and(|epoch| epoch.real_values);
+    let test = if is_of_values {
+        "Wilcoxon's signed-rank test of the squared errors of the same test examples"
+    } else {
+        "McNemar's exact test of the same test examples"
+    };
+    let header = ["beside", "the best run is", "paired test"].map(String::from);
+    html! {
+        p { (text) }
+        @if !verdicts.is_empty() {
+            (table("Paired tests of the best run and the others", &header, verdicts.iter().map(row)))
+            (note(&format!("A run is called better if {test} gives less than {SIGNIFICANT}. The best of many runs looks \
+                better than it is: measure it on other data.")))
+        }
+    }
+}
+
+/// Level of significance.
+const SIGNIFICANT: f64 = 0.05;
+
+/// The result of a paired test of two runs.
+enum Verdict {
+    /// The p-value.
+    Tested(f64),
+    /// Why there is none.
+    Unknown(&'static str),
+}
+
+/// Tests whether two runs differ on the test examples.
+fn verdict(best: &Record, other: &Record) -> Verdict {
+    let paired = |record| {
+        whole(record).and_then(|results| results.test.as_ref()).map(|test| (test.examples, test.paired.as_ref()))
+    };
+    let (Some((examples, Some(best))), Some((_, Some(other)))) = (paired(best), paired(other)) else {
+        return Verdict::Unknown("results of single examples are not recorded");
+    };
+    let (Paired { part, results: best }, Paired { part: other_part, results: other }) = (best, other);
+    if part != other_part {
+        return Verdict::Unknown("measured on other test examples");
+    }
+    let p = match (best, other) {
+        (PairedResults::SquaredErrors(best), PairedResults::SquaredErrors(other)) if best.len() == other.len() => {
+            let difference = |(best, other): (&f32, &f32)| f64::from(*best) - f64::from(*other);
+            wilcoxon(&best.iter().zip(other).map(difference).collect::<Vec<_>>())
+        }
+        (best, other) => best.correct(examples).zip(other.correct(examples)).map(|(best, other)| {
+            let only = |wanted: (bool, bool)| {
+                best.iter().copied().zip(other.iter().copied()).filter(|pair| *pair == wanted).count()
+            };
+            mcnemar(only((true, false)), only((false, true)))
+        }),
+    };
+    p.map_or(Verdict::Unknown("too few examples differ for a test"), Verdict::Tested)
+}
+
+/// The best runs, and those that are not as good.
+struct BestRuns {
+    /// Sentence that names the best ones.
+    text: String,
+    /// Index of the first of the best.
+    first: usize,
+    /// Indices of the others.
+    others: Vec<usize>,
+}
+
+/// Finds the best runs, if all have the same task; otherwise says why there is none.
+fn best_runs(records: &[Record], labels: &[String]) -> Result<BestRuns, String> {
     let real_values = |record: &Record| last_epoch(record).map(|epoch| epoch.real_values);
     let learned = |record: &Record| {
         let Config { data, target, test_examples, .. } = &record.config;
@@ -161,21 +244,26 @@ fn best(records: &[Record], labels: &[String]) -> String {
     let tasks: BTreeSet<_> = records.iter().map(learned).collect();
     let kinds: BTreeSet<_> = records.iter().filter_map(real_values).collect();
     if tasks.len() > 1 || kinds.len() > 1 {
-        return "No run is best: they learned different things, or from different data.".into();
+        return Err("No run is best: they learned different things, or from different data.".into());
     }
-    let qualities = || records.iter().zip(labels).filter_map(|(record, label)| Some((final_test(record).1?, label)));
+    let qualities = || (0..records.len()).filter_map(|index| Some((final_test(&records[index]).1?, index)));
     let Some(best) = qualities().map(|(quality, _)| quality).max_by(f64::total_cmp) else {
-        return "No run has been tested yet.".into();
+        return Err("No run has been tested yet.".into());
     };
-    let best_runs: Vec<&str> =
-        qualities().filter(|(quality, _)| *quality == best).map(|(_, label)| label.as_str()).collect();
+    let with = |is_best: bool| {
+        let wanted = qualities().filter(move |(quality, _)| (*quality == best) == is_best);
+        wanted.map(|(_, index)| index).collect::<Vec<_>>()
+    };
+    let (best_runs, others) = (with(true), with(false));
+    let names: Vec<&str> = best_runs.iter().map(|&index| labels[index].as_str()).collect();
     let real_values = kinds.contains(&true);
     let what = if real_values { "highest R²" } else { "highest accuracy" };
     let text = quality_text(best, real_values);
-    match best_runs.as_slice() {
+    let text = match names.as_slice() {
         [label] => format!("The {what} on the test part, {text}, is that of {label}."),
         labels => format!("Equal, and the {what} on the test part, {text}, are those of {}.", labels.join(", ")),
-    }
+    };
+    Ok(BestRuns { text, first: best_runs[0], others })
 }
 
 /// Settings and the rest of what runs were made with: names and values that all have, and those that differ.

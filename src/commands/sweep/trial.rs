@@ -190,7 +190,9 @@ impl Run<'_> {
             }
             Ok(())
         };
-        let options = RunOptions { from: position, best: best.as_ref(), checkpoint_every: None, stop: &pause };
+        // A trial is judged by its validation loss: training losses need no weights.
+        let options =
+            RunOptions { from: position, best: best.as_ref(), checkpoint_every: None, stop: &pause, weights: &[] };
         let summary =
             trainer::train(&mut backend, &config, examples, Some(&validation), &validation, &options, observe).await?;
         let Seen { validation, last } = seen;

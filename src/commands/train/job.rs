@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use softstep::backend::{Backend, DeviceInfo, Evaluation};
@@ -120,11 +120,13 @@ impl Job<'_> {
             parameters_sha256,
             first_loss: None,
             last_test: None,
+            next_page: None,
         };
         let trained = if has_ended {
             conclude(&mut backend, &recorder.metadata, validation.as_ref(), &test, best, &out).await.map(Some)
         } else {
-            let options = RunOptions { from, best: best.as_ref(), checkpoint_every, stop: &stop };
+            let weights = trainer::example_weights(&data.train, &prepared.class_weights)?;
+            let options = RunOptions { from, best: best.as_ref(), checkpoint_every, stop: &stop, weights: &weights };
             let observe = |event: Event<'_>| recorder.observe(event);
             trainer::train(&mut backend, config, data.train.len(), validation.as_ref(), &test, &options, observe).await
         };
@@ -139,7 +141,7 @@ impl Job<'_> {
 
     /// Trains as a rank that is not the first: it computes, and neither writes nor prints.
     pub async fn follow<B: Backend>(&self, mut backend: B, stopped: Option<Stopped>) -> Result<ExitCode> {
-        let Self { prepared: Prepared { data, validation, .. }, config, .. } = *self;
+        let Self { prepared: Prepared { data, validation, class_weights, .. }, config, .. } = *self;
         let validation = validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
         let test = backend.upload(&data.test)?;
         let stop = stop_on_signals()?;
@@ -148,7 +150,8 @@ impl Job<'_> {
             backend.restore(&stopped.state)?;
             (from, best) = (stopped.metadata.position, stopped.state.best);
         }
-        let options = RunOptions { from, best: best.as_ref(), checkpoint_every: None, stop: &stop };
+        let weights = trainer::example_weights(&data.train, class_weights)?;
+        let options = RunOptions { from, best: best.as_ref(), checkpoint_every: None, stop: &stop, weights: &weights };
         let examples = data.train.len();
         trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &options, |_| Ok(())).await?;
         Ok(ExitCode::SUCCESS)
@@ -240,7 +243,7 @@ impl Job<'_> {
         progress.profile(results.profile.as_ref());
         progress.verification(backend.verification(), summary.steps - progress.resumed_from());
         results.parameters_sha256 = Some(parameters_sha256.clone());
-        results.test = Some(self.examine(backend, config, data, summary).await);
+        results.test = Some(self.examine(backend, summary).await);
         let ended = findings::Ended { args, config, data, summary, first_loss };
         results.files = digests(folder.path());
         // The other ranks have left: no step can be tried.
@@ -302,17 +305,24 @@ impl Job<'_> {
     }
 
     /// Analyses the errors of the kept model on the test part. A failure of the device is only a notice: the model is saved.
-    async fn examine<B: Backend>(
-        &self,
-        backend: &mut B,
-        config: &TrainingConfig,
-        data: &Data,
-        summary: &Summary,
-    ) -> ErrorAnalysis {
+    async fn examine<B: Backend>(&self, backend: &mut B, summary: &Summary) -> ErrorAnalysis {
+        let (config, Prepared { data, validation, .. }) = (self.config, self.prepared);
         let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
         let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
         if let Err(error) = tested.examine(backend, data, &summary.test).await {
             self.notice(&format!("the report will show no mistakes: {error}"));
+        }
+        let measured = tested.measure(backend, data, validation.as_ref(), &summary.test, config.loss).await;
+        let attributed = match measured {
+            Ok(()) => tested.attribute(backend, data, config.loss).await,
+            Err(error) => Err(error),
+        };
+        let weighed = match attributed {
+            Ok(()) => tested.weigh(backend, data, config.seed).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = weighed {
+            self.notice(&format!("the report will not show all that it could: {error}"));
         }
         tested
     }
@@ -352,7 +362,14 @@ struct Recorder<'a> {
     first_loss: Option<f64>,
     /// Last epoch with a test, and its evaluation.
     last_test: Option<(usize, Evaluation)>,
+    /// Earliest time of the next page of the run in progress; `None` before the first.
+    next_page: Option<Instant>,
 }
+
+/// Least time between two pages of a run in progress.
+const PAGE_INTERVAL: Duration = Duration::from_secs(4);
+/// Least time between two pages, in times that it takes to write one.
+const PAGE_SHARE: u32 = 50;
 
 impl Recorder<'_> {
     fn observe(&mut self, event: Event<'_>) -> softstep::Result<()> {
@@ -376,7 +393,28 @@ impl Recorder<'_> {
             Event::EpochStarted { .. } | Event::EpochTrained { .. } | Event::Checkpoint { .. } => {}
         }
         self.progress.show(event);
+        if let Event::Checkpoint { position, .. } = event
+            && position.steps == 0
+            && position != Position::START
+            && !self.config.ended(&position)
+        {
+            self.write_live_page();
+        }
         Ok(())
+    }
+
+    /// Writes the page of the run so far, unless that was just done.
+    fn write_live_page(&mut self) {
+        let is_early = self.next_page.is_some_and(|next| Instant::now() < next);
+        if is_early || self.folder.saved().is_none() {
+            return;
+        }
+        let started = Instant::now();
+        // A page that cannot be written is no reason to stop; the one at the end says why.
+        if let Err(error) = page::write_live(self.folder.path()) {
+            log::info!("no page of the run in progress: {error:#}");
+        }
+        self.next_page = Some(Instant::now() + PAGE_INTERVAL.max(PAGE_SHARE * started.elapsed()));
     }
 
     /// Saves a checkpoint.

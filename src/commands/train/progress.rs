@@ -20,11 +20,12 @@
 //! Losses are means, cross-entropies in nats; an `rmse` (root mean squared error) is in the target's own units; accuracies shares in 0..1; a number that is not finite is `null`.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use comfy_table::Cell;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use softstep::backend::DeviceInfo;
@@ -34,6 +35,7 @@ use softstep::range_test::RangeTest;
 use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
 use softstep::verify::Verification;
 
+use super::chart::{Chart, LINES};
 use crate::flags::with_flags;
 use crate::format::{count, counted, figure, interval_text, percent, rate};
 use crate::model_summary::model_lines;
@@ -87,6 +89,8 @@ pub struct Progress<'a> {
     run: Header<'a>,
     voice: Voice,
     bar: ProgressBar,
+    /// Losses for the chart below the bar.
+    chart: Arc<Mutex<Chart>>,
     /// Start time of the program.
     started: Instant,
     first_loss: Option<Duration>,
@@ -112,6 +116,7 @@ impl<'a> Progress<'a> {
             run,
             voice,
             bar,
+            chart: Arc::default(),
             started,
             first_loss: None,
             epoch_started: started,
@@ -230,6 +235,7 @@ impl<'a> Progress<'a> {
                 self.steps += 1;
                 self.examples += batch;
                 if !self.bar.is_hidden() {
+                    self.chart.lock().unwrap_or_else(PoisonError::into_inner).add(loss);
                     let seconds = (self.trained + self.epoch_started.elapsed()).as_secs_f64();
                     let unit = example_unit(self.run.data);
                     let loss = figure(loss.into());
@@ -237,7 +243,7 @@ impl<'a> Progress<'a> {
                 }
                 if self.first_loss.is_none() {
                     self.first_loss = Some(self.started.elapsed());
-                    self.bar.set_style(style("{prefix}  {bar:16} {percent:>3} %  {msg}, {eta} left"));
+                    self.bar.set_style(with_chart(&self.chart));
                 }
                 self.bar.inc(1);
             }
@@ -424,6 +430,20 @@ impl<'a> Progress<'a> {
         lines.extend(page.map(|page| format!("report in {}", path_text(page))));
         print(&lines.join("\n"))
     }
+}
+
+/// Style of the bar with a chart of the loss below it.
+fn with_chart(chart: &Arc<Mutex<Chart>>) -> ProgressStyle {
+    const KEYS: [&str; LINES] = ["chart0", "chart1", "chart2", "chart3"];
+    let lines = KEYS.map(|key| format!("\n{{{key}}}")).concat();
+    let mut style = style(&format!("{{prefix}}  {{bar:16}} {{percent:>3}} %  {{msg}}, {{eta}} left{lines}"));
+    for (line, key) in KEYS.into_iter().enumerate() {
+        let chart = Arc::clone(chart);
+        style = style.with_key(key, move |_: &ProgressState, output: &mut dyn std::fmt::Write| {
+            let _ = output.write_str(&chart.lock().unwrap_or_else(PoisonError::into_inner).line(line));
+        });
+    }
+    style
 }
 
 /// Prints that a run has already ended.
