@@ -23,7 +23,6 @@ use self::journal::{Best, Journal};
 use self::space::{Choice, Search, Settings, Space};
 use self::table::{Live, Row, Rows};
 use self::trial::{Ended, Trained, Trial};
-use crate::cli;
 use crate::commands::train::options::TrainArgs;
 use crate::commands::train::{STOPPED, SharedData, stop_on_signals};
 use crate::format::{count, counted, figure, interval_text, percent};
@@ -240,11 +239,7 @@ fn trial_args(common: &[String], space: &Space, choice: &Choice) -> Result<Train
     let is_validation = |argument: &String| argument.starts_with("--validation=");
     let validation = (!settings.iter().any(is_validation)).then(|| VALIDATION.to_string());
     let own = common.iter().chain(&settings).cloned().chain(validation);
-    let all = ["softstep", "train"].into_iter().map(String::from).chain(own).map(Into::into);
-    match cli::parse(all)?.command {
-        cli::Command::Train(args) => Ok(*args),
-        _ => bail!("the arguments of a run are those of train"),
-    }
+    Ok(TrainArgs::parse(own)?)
 }
 
 fn say_start(
@@ -330,7 +325,7 @@ impl Sweep<'_> {
                 if self.is_stopped() {
                     break;
                 }
-                group.sort_by(|(_, a), (_, b)| order(a).cmp(&order(b)));
+                group.sort_by_key(|(_, ended)| order(ended));
                 let kept = group.len().div_ceil(factor);
                 for (trial, _) in group.drain(kept..) {
                     let _ = std::fs::remove_file(self.journal.states().of(&trial));
@@ -509,14 +504,11 @@ impl Sweep<'_> {
         if let Some(best) = self.journal.best().filter(|best| best.parameters_sha256 == sha256 && is_there) {
             return Ok(best);
         }
-        let all =
-            ["softstep".to_string(), "train".into()].into_iter().chain(row.ended.arguments.iter().skip(1).cloned());
-        let cli::Command::Train(args) = cli::parse(all.map(Into::into))?.command else { bail!("no run") };
+        let args = TrainArgs::parse(row.ended.arguments.iter().skip(1).cloned())?;
         let place = &self.places[row.ended.run % self.places.len()];
         if !is_there {
             // A process was killed between a run and its model: the run is trained again, to the same bits.
-            let trial =
-                Trial { number: row.ended.run, choice: row.choice.clone(), args: (*args).clone(), before: None };
+            let trial = Trial { number: row.ended.run, choice: row.choice.clone(), args: args.clone(), before: None };
             let state = self.journal.states().of(&trial);
             let trained = trial::train(self.data, &place.device, &trial, 1, &state, &self.stop).await?;
             let (metadata, state) =

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Args, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use serde_json::Value;
 use softstep::augmentation::Augment;
 use softstep::data::{Data, Kind};
@@ -17,6 +17,7 @@ use softstep::model::{Architecture, Layer};
 use softstep::optimizer::{Optimizer, Schedule, Settings, Sgd, Warmup};
 use softstep::trainer::{Keep, TrainingConfig};
 
+use crate::flags::with_flags;
 use crate::options::{
     DataArgs, DeviceArgs, LayersChoice, NetworkArgs, OwnDataArgs, Problem, at_least_1, given, in_one_form, loss, unfit,
 };
@@ -231,6 +232,20 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// Parses the arguments behind `softstep train`.
+    ///
+    /// # Errors
+    /// A wrong argument, by the name of its flag.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, clap::Error> {
+        let mut train = Self::augment_args(clap::Command::new("train"));
+        let arguments: Vec<OsString> = std::iter::once("train".into()).chain(arguments).map(Into::into).collect();
+        let matches = train.try_get_matches_from_mut(&arguments)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.set_given(&train, &matches, &arguments);
+        args.check().map_err(|(kind, problem)| train.error(kind, with_flags(&problem.to_string())))?;
+        Ok(args)
+    }
+
     /// Notes which options are on the command line; `train` describes them, and `arguments` follow the program's name.
     pub fn set_given(&mut self, train: &clap::Command, matches: &ArgMatches, arguments: &[OsString]) {
         self.given = given(train, matches);
