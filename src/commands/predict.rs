@@ -48,8 +48,8 @@ probable first, each with class and probability (output where the model was trai
 where the targets are real values. In a picture with several digits each of them also has digit (its number in reading
 order), row and box ([x, y, width, height] in pixels); a shape that is probably not a digit has no_digit: true.
 
---why draws a PNG with a row for each picture: at the left what the model read of it, at the right which pixels speak for
-the prediction (orange) and against it (blue): the gradient of the predicted class's score times the pixel.";
+--why draws a PNG with a row for each picture: on the left the picture as the model read it, on the right the pixels that
+speak for the prediction (orange) and against it (blue): the gradient of the predicted class's score times the pixel.";
 
 /// Options of `softstep predict`.
 #[derive(Args, Debug)]
