@@ -156,17 +156,17 @@ fn every_known_answer_test_passes_in_a_tab() {
     let Some(mut tab) = Tab::open(WEBGPU) else { return };
     let adapter = tab.call("adapter", "");
     assert_eq!((&adapter["gpu"], &adapter["software"]), (&json!(true), &json!(true)), "{adapter}");
-    for (backend, least) in [("gpu", 60), ("cpu", 12)] {
+    for (backend, least) in [("cpu", 12), ("gpu", 60)] {
         let tests = tab.call("self_test", &format!("{backend:?}"));
         let tests = tests.as_array().unwrap();
         assert!(tests.len() >= least, "{} tests of the {backend}", tests.len());
         for test in tests {
             assert_eq!(test["ok"], true, "{backend}: {test}");
         }
+        // The product for hardware GPUs is among them, which Chrome's compiler once got wrong.
+        let is_workgroup = |test: &Value| test["name"].as_str().unwrap().contains("workgroup");
+        assert!(backend == "cpu" || tests.iter().any(is_workgroup), "{tests:?}");
     }
-    // The product for hardware GPUs is among them, which Chrome's compiler once got wrong.
-    let tests = tab.call("self_test", "'gpu'").to_string();
-    assert!(tests.contains("workgroup"), "{tests}");
 }
 
 #[test]
