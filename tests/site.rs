@@ -236,7 +236,7 @@ fn a_lost_device_missing_memory_and_divergence_end_in_one_sentence() {
     let error = tab.fails("Run.create", "{ learning_rat: 1 }, 'gpu'");
     assert!(error.contains("learning_rat"), "{error}");
 
-    tab.call("Run.create", "{ learning_rate: 1e30, schedule: 'constant', epochs: 3 }, 'cpu'");
+    tab.call("Run.create", "{ hidden: [16], learning_rate: 1e30, schedule: 'constant', epochs: 3 }, 'cpu'");
     let error = tab.fails("run.step", "100");
     is_of_the_page(&error);
     assert!(error.contains("diverged"), "{error}");
