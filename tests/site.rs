@@ -156,17 +156,17 @@ fn every_known_answer_test_passes_in_a_tab() {
     let Some(mut tab) = Tab::open(WEBGPU) else { return };
     let adapter = tab.call("adapter", "");
     assert_eq!((&adapter["gpu"], &adapter["software"]), (&json!(true), &json!(true)), "{adapter}");
-    for (backend, least) in [("gpu", 60), ("cpu", 12)] {
+    for (backend, least) in [("cpu", 12), ("gpu", 60)] {
         let tests = tab.call("self_test", &format!("{backend:?}"));
         let tests = tests.as_array().unwrap();
         assert!(tests.len() >= least, "{} tests of the {backend}", tests.len());
         for test in tests {
             assert_eq!(test["ok"], true, "{backend}: {test}");
         }
+        // The product for hardware GPUs is among them, which Chrome's compiler once got wrong.
+        let is_workgroup = |test: &Value| test["name"].as_str().unwrap().contains("workgroup");
+        assert!(backend == "cpu" || tests.iter().any(is_workgroup), "{tests:?}");
     }
-    // The product for hardware GPUs is among them, which Chrome's compiler once got wrong.
-    let tests = tab.call("self_test", "'gpu'").to_string();
-    assert!(tests.contains("workgroup"), "{tests}");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_lost_device_missing_memory_and_divergence_end_in_one_sentence() {
     let error = tab.fails("Run.create", "{ learning_rat: 1 }, 'gpu'");
     assert!(error.contains("learning_rat"), "{error}");
 
-    tab.call("Run.create", "{ learning_rate: 1e30, schedule: 'constant', epochs: 3 }, 'cpu'");
+    tab.call("Run.create", "{ hidden: [16], learning_rate: 1e30, schedule: 'constant', epochs: 3 }, 'cpu'");
     let error = tab.fails("run.step", "100");
     is_of_the_page(&error);
     assert!(error.contains("diverged"), "{error}");
