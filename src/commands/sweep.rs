@@ -329,7 +329,7 @@ impl Sweep<'_> {
                 if self.is_stopped() {
                     break;
                 }
-                group.sort_by(|(_, a), (_, b)| order(a).cmp(&order(b)));
+                group.sort_by_key(|(_, ended)| order(ended));
                 let kept = group.len().div_ceil(factor);
                 for (trial, _) in group.drain(kept..) {
                     let _ = std::fs::remove_file(self.journal.states().of(&trial));

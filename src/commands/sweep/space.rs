@@ -342,8 +342,8 @@ impl Space {
         let of_others = |field: &str| {
             optimizer.is_some_and(|optimizer| {
                 let all = Optimizer::all();
-                let is_known = all.iter().any(|other| other.setting_names().iter().any(|name| *name == field));
-                is_known && !optimizer.setting_names().iter().any(|name| *name == field)
+                let is_known = all.iter().any(|other| other.setting_names().contains(&field));
+                is_known && !optimizer.setting_names().contains(&field)
             })
         };
         let arguments = both().filter(|(setting, _)| !of_others(&setting.field));

@@ -160,10 +160,13 @@ impl Parts {
     }
 }
 
+/// Loaded data as a whole, and in the parts of a run.
+type Loaded = (Data, Parts);
+
 /// The data of runs that are trained one after another or side by side: kept for the next run with the same data.
 #[derive(Default)]
 pub struct SharedData {
-    last: Mutex<Option<(String, Arc<(Data, Parts)>)>>,
+    last: Mutex<Option<(String, Arc<Loaded>)>>,
 }
 
 impl SharedData {
