@@ -160,13 +160,13 @@ impl Parts {
     }
 }
 
-/// Whole data, and the parts of them that a run uses.
-type Loaded = Arc<(Data, Parts)>;
+/// Loaded data as a whole, and in the parts of a run.
+type Loaded = (Data, Parts);
 
 /// The data of runs that are trained one after another or side by side: kept for the next run with the same data.
 #[derive(Default)]
 pub struct SharedData {
-    last: Mutex<Option<(String, Loaded)>>,
+    last: Mutex<Option<(String, Arc<Loaded>)>>,
 }
 
 impl SharedData {
