@@ -227,8 +227,13 @@ impl WebRun {
             Fit::Digits => Fit::Digit,
             fit => fit,
         };
-        let reading =
-            Reading { features: architecture.input().len(), image: *image, preprocessing: preprocessing.as_ref(), fit };
+        let reading = Reading {
+            features: architecture.input().len(),
+            image: *image,
+            preprocessing: preprocessing.as_ref(),
+            fit,
+            strict: false,
+        };
         let inputs = match reading.read_pixels(pixels, width, height) {
             Err(Error::Format { problem, .. }) if problem == NO_DIGIT => return object(&json!({ "digit": false })),
             inputs => answer(inputs)?,
@@ -263,6 +268,7 @@ impl WebRun {
             image: None,
             preprocessing: self.metadata.preprocessing.as_ref(),
             fit: Fit::Whole,
+            strict: false,
         };
         let inputs = answer(reading.read("these fields", &bytes))?;
         if let Some(problem) = inputs.problems.first() {
