@@ -198,7 +198,8 @@ pub trait Backend: Inference {
     /// [`Invalid`](crate::Error::Invalid) if an index is out of range.
     fn begin_epoch(&mut self, order: &[u32]) -> Result<()>;
 
-    /// Runs one training step and appends the mean losses of those steps that finished meanwhile.
+    /// Runs one training step, or queues it for a later submission, and appends the mean losses of those steps that
+    /// finished meanwhile.
     ///
     /// # Errors
     /// Errors of the device.

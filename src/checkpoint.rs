@@ -91,7 +91,7 @@ impl Metadata {
                 self.format, self.version
             ));
         }
-        self.config.check().map_err(|error| format!("its settings are no softstep's: {error}"))?;
+        self.config.check().map_err(|error| format!("its settings are not those of a softstep run: {error}"))?;
         let of_settings = self.config.architecture(self.architecture.input(), self.architecture.output().len());
         if of_settings.as_ref().ok() != Some(&self.architecture) {
             return Err(format!("its model {} is not that of its settings", self.architecture));
@@ -168,7 +168,7 @@ fn read(bytes: &[u8]) -> std::result::Result<(Metadata, TrainingState), String> 
     let best = has_best.then(|| tensors.parameters(BEST, architecture)).transpose()?;
     tensors.bytes(DIGEST.into(), Dtype::U8, &[DIGEST_BYTES])?;
     if let Some(name) = tensors.unread() {
-        return Err(format!("tensor {name} is none of a checkpoint of the model {architecture}"));
+        return Err(format!("tensor {name} does not belong in a checkpoint of the model {architecture}"));
     }
     let state = TrainingState { parameters, moments, best, updates: metadata.step as u64 };
     state.check(architecture, metadata.config.optimizer.moments()).map_err(|error| error.to_string())?;

@@ -11,7 +11,7 @@ use crate::commands::{
 use crate::flags::with_flags;
 use crate::options::{self, Problem};
 
-/// Train softmax classifiers on any GPU
+/// Train small neural networks on any GPU
 #[derive(Debug, Parser)]
 #[command(name = "softstep", version, arg_required_else_help = true, after_help = SHORT_EXAMPLES, after_long_help = EXAMPLES)]
 pub struct Cli {
@@ -39,7 +39,7 @@ Examples:
   softstep eval --model runs/<run> --data mnist
   softstep bench                              how fast this machine trains, GPU beside CPU
   softstep adapters                           the GPUs and software adapters of this machine
-  softstep doctor                             whether training works here; the text for a bug report
+  softstep doctor                             whether training works here; paste its output into a bug report
   softstep explain                            what softmax is for: a page with experiments run here
 
 Results go to standard output, progress and notices to standard error. With --json, standard output is
@@ -61,10 +61,10 @@ pub enum Command {
     /// Predict with a trained model
     #[command(after_long_help = predict::HELP)]
     Predict(predict::PredictArgs),
-    /// Write a trained model for other programs: ONNX, PyTorch or C
+    /// Write a trained model for other programs: ONNX, PyTorch, C or a web page
     #[command(after_long_help = export::HELP)]
     Export(export::ExportArgs),
-    /// Make a model of weights that PyTorch or Keras trained
+    /// Make a model from weights that PyTorch or Keras trained
     #[command(after_long_help = import::HELP)]
     Import(Box<import::ImportArgs>),
     /// Predict for other programs and people, over HTTP
@@ -76,7 +76,7 @@ pub enum Command {
     /// Train a run again and check that it gives the same bits
     #[command(after_long_help = reproduce::HELP)]
     Reproduce(reproduce::ReproduceArgs),
-    /// Compute a step of a run again and show what it did, or which examples the run never learned
+    /// Recompute a step of a run and show what it did, or show which examples the run never learned
     #[command(after_long_help = inspect::HELP)]
     Inspect(inspect::InspectArgs),
     /// Measure how fast this machine trains, on GPU and CPU

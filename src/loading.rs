@@ -13,7 +13,7 @@ use crate::terminal::{notice, print_error_line, printable, progress_bar, style};
 /// Longest path that a system accepts, in bytes.
 pub const MAX_PATH: usize = 4096;
 
-/// Loads the data set of `--data`; with `progress`, shows downloads.
+/// Loads a standard set, or a folder of IDX files, and nothing else; with `progress`, shows downloads.
 pub fn load_data(args: &DataArgs, progress: bool) -> Result<Data> {
     let mut downloads = Downloads::new(progress);
     Ok(data::load(&args.data, args.data_dir.as_deref(), &mut |event| downloads.show(event))?)
@@ -106,7 +106,7 @@ impl Drop for TableProgress {
     }
 }
 
-/// Refuses an option for people's own data, `unfit`, that is for other kinds than `data`.
+/// Refuses an option for the user's own data, `unfit`, that is for other kinds than `data`.
 pub fn check_own(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
     let Some((flag, kinds)) = unfit else { return Ok(()) };
     let (path, is_set) = (Path::new(data), Kind::is_set(data));
@@ -120,7 +120,8 @@ pub fn check_own(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
     bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), Kind::of(data).name())
 }
 
-/// Loads data by the options for people's own; `seed` chooses the test part.
+/// Loads the data of `--data`, of any kind: a standard set, or the user's own by the options for it; `seed` chooses the
+/// test part.
 pub fn load_own(args: &DataArgs, own: &OwnDataArgs, seed: u64, progress: bool) -> Result<Data> {
     let path = Path::new(&args.data);
     match Kind::of(&args.data) {

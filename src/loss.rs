@@ -1,5 +1,6 @@
-//! The losses that training minimises. Each is one entry: a file in `loss/` with its name, formulas and error bounds,
-//! and a WGSL part of a kernel in `shaders/loss/`.
+//! The losses that training minimises. Each is one entry: a file in `loss/` with its name, its formula in f64 with
+//! error bounds, and the f32 loop that the CPU backend runs (softmax is in `cross_entropy`); and a WGSL part of a kernel
+//! in `shaders/loss/`.
 
 mod binary_cross_entropy;
 mod cross_entropy;
@@ -366,7 +367,7 @@ impl std::str::FromStr for ClassWeights {
         let weight = |part: &str| match part.trim().parse::<f32>() {
             Ok(weight) if weight > 0.0 && weight.is_finite() => Ok(weight),
             _ => Err(format!(
-                "{part:?} is no weight: give \"balanced\", or a number above 0 for each class, as in 1,2.5"
+                "{part:?} is not a weight: give \"balanced\", or a number above 0 for each class, as in 1,2.5"
             )),
         };
         text.split(',').map(weight).collect::<std::result::Result<_, _>>().map(Self::Each)

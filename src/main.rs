@@ -17,6 +17,7 @@ mod side_by_side;
 mod spread;
 mod terminal;
 
+use clap::CommandFactory;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -77,8 +78,10 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
         Command::Adapters(args) => pollster::block_on(commands::adapters::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => pollster::block_on(commands::doctor::run(args))
             .map(|fit| if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
-        Command::Completions(args) => commands::completions::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Man(args) => commands::man::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Completions(args) => {
+            commands::completions::run(args, &mut cli::Cli::command()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Man(args) => commands::man::run(args, cli::Cli::command()).map(|()| ExitCode::SUCCESS),
         Command::Explain(args) => pollster::block_on(commands::explain::run(args, started)).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -183,7 +183,7 @@ fn read(bytes: &[u8]) -> std::result::Result<(Parameters, Metadata), String> {
     metadata.check()?;
     let parameters = tensors.parameters("", &metadata.architecture)?;
     match tensors.unread() {
-        Some(name) => Err(format!("tensor {name} is none of the model {}", metadata.architecture)),
+        Some(name) => Err(format!("tensor {name} does not belong to the model {}", metadata.architecture)),
         None => Ok((parameters, metadata)),
     }
 }

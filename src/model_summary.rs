@@ -66,6 +66,6 @@ pub fn model_lines(architecture: &Architecture, loss: Loss) -> Vec<String> {
         rows.splice(from..from + left_out, [format!("… {} more", count(left_out))]);
     }
     let (parameters, operations) = (plan.parameters() as u64, plan.forward_operations());
-    rows.push(row(["in all, for an example", "", &some(parameters), &some(operations)]));
+    rows.push(row(["in total, per example", "", &some(parameters), &some(operations)]));
     rows.iter().enumerate().map(|(index, row)| field(if index == 0 { "model" } else { "" }, row)).collect()
 }

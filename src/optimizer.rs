@@ -1,5 +1,6 @@
 //! The optimizers and the learning-rate schedules. Each optimizer is one entry: a file in `optimizer/` with its
-//! settings, formulas and error bounds, and a WGSL part of a kernel in `shaders/optimizer/`.
+//! settings, its formula in f64 with error bounds, and the f32 loop that the CPU backend runs; and a WGSL part of a
+//! kernel in `shaders/optimizer/`.
 
 mod adamw;
 mod lion;

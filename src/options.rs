@@ -21,8 +21,8 @@ pub type Problem = (ErrorKind, String);
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
-    /// auto, mnist, fashion-mnist, kmnist, digits (bundled), a table (.csv, .tsv, .txt, .data, if need be .gz), or a folder: of images by class, of the
-    /// arrays x.npy and y.npy (or file.npz), or of four IDX files
+    /// auto, mnist, fashion-mnist, kmnist, digits (bundled); a table (.csv, .tsv, .txt or .data, also gzipped); or a folder
+    /// of images by class, of the arrays x.npy and y.npy (or file.npz), or of four IDX files
     #[arg(long, value_name = "SET|FOLDER|FILE", default_value = "auto")]
     pub data: String,
     /// Folder to look for data sets in first, and to download them to
@@ -34,7 +34,7 @@ pub struct DataArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// auto takes a hardware GPU, else the CPU; gpu also a software adapter
+    /// auto uses a hardware GPU if there is one, else the CPU; gpu may also use a software adapter
     #[arg(long, value_enum, default_value = "auto")]
     pub backend: BackendChoice,
     /// Number or part of the name of an adapter; see `softstep adapters`
@@ -140,14 +140,14 @@ impl LayersChoice {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct NetworkArgs {
-    /// Sizes of the hidden layers, such as 128 or 512,512; none is softmax regression
+    /// Sizes of the hidden layers, such as 128 or 512,512; without hidden layers the model is softmax regression
     #[arg(long, value_name = "SIZES", value_delimiter = ',', value_parser = layer_size)]
     pub hidden: Vec<usize>,
     /// Activation after each hidden layer
     #[arg(long, value_parser = activation(), default_value = "relu")]
     pub activation: Activation,
-    /// A whole network in the place of --hidden, such as conv:16x5,relu,pool:2,linear:128,relu, or cnn for one that fits
-    /// the images; the last linear layer, to the classes, is implied
+    /// A whole network instead of --hidden, such as conv:16x5,relu,pool:2,linear:128,relu, or cnn for one that fits the
+    /// images; the last linear layer, to the classes, is implied
     #[arg(long, value_name = "LAYERS|cnn", conflicts_with_all = ["hidden", "activation"])]
     pub layers: Option<LayersChoice>,
 }
@@ -185,22 +185,22 @@ pub struct OwnDataArgs {
     /// than 20 different whole numbers; of arrays, integers are classes]
     #[arg(long, value_enum)]
     task: Option<TaskChoice>,
-    /// Columns of a table that are categories, though their values are numbers
+    /// Columns of a table to treat as categories, although their values are numbers
     #[arg(long, value_name = "COLUMNS")]
     categorical: Vec<String>,
     /// Columns of a table to leave out
     #[arg(long, value_name = "COLUMNS")]
     ignore: Vec<String>,
-    /// Columns of a table to use, though they count up like an index or have another text in nearly every row
+    /// Columns of a table to use, although they count up like an index or have a different text in nearly every row
     #[arg(long = "use", value_name = "COLUMNS")]
     used: Vec<String>,
     /// Handling of missing values of a table: empty, NA, N/A, NaN, null, ? or -
     #[arg(long, value_enum, default_value = "fill")]
     missing: MissingChoice,
-    /// Read the first line of a table as a row; the names of the columns are then their numbers, from 1
+    /// Read the first line of a table as a row of data; columns are then named by their numbers, from 1
     #[arg(long)]
     no_header: bool,
-    /// Pixels that images are resized to, such as 32 for 32x32, or 40x30: width and height
+    /// Size in pixels that images are resized to, such as 32 for 32x32, or 40x30: width and height
     #[arg(long, value_name = "N|WxH", value_parser = image_size, default_value = "32")]
     image_size: (u32, u32),
     /// Features of each pixel of an image
@@ -311,7 +311,7 @@ fn image_size(text: &str) -> Result<(u32, u32), String> {
     let side = |side: &str| side.parse().ok().filter(|side| (1..=ImageFormat::MAX_SIDE).contains(side));
     side(width)
         .zip(side(height))
-        .ok_or_else(|| format!("a size is N or WxH, such as 32 or 40x30, and a side 1 to {}", ImageFormat::MAX_SIDE))
+        .ok_or_else(|| format!("a size is N or WxH, such as 32 or 40x30, with sides of 1 to {}", ImageFormat::MAX_SIDE))
 }
 
 /// Parses `--test`: a number is a share, `fold=1/5` a fold, anything else a path.
@@ -319,7 +319,7 @@ fn test_part(text: &str) -> Result<TestPart, String> {
     if let Some((fold, folds)) = text.strip_prefix("fold=").and_then(|fold| fold.split_once('/')) {
         let numbers = fold.parse().ok().zip(folds.parse().ok());
         let sound = numbers.filter(|&(fold, folds): &(usize, usize)| folds >= 2 && (1..=folds).contains(&fold));
-        let (fold, folds) = sound.ok_or("a fold is its number and that of all, as in fold=1/5")?;
+        let (fold, folds) = sound.ok_or("a fold is its number and the number of folds, as in fold=1/5")?;
         return Ok(TestPart::Fold { fold, folds });
     }
     match text.parse::<f64>() {
@@ -332,7 +332,7 @@ fn test_part(text: &str) -> Result<TestPart, String> {
 /// Value of `--color`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ColorChoice {
-    /// Lightness, one feature
+    /// Luma, one feature
     Grey,
     /// Red, green and blue, three features
     Rgb,
@@ -341,7 +341,7 @@ enum ColorChoice {
 /// Value of `--missing`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MissingChoice {
-    /// The mean for numbers, with a feature that says so; a category of their own for texts
+    /// The mean for numbers, with a further feature that marks them; a category of their own for texts
     Fill,
     /// Leave the rows out
     Drop,

@@ -446,7 +446,7 @@ fn completions_and_man_pages_know_every_command_and_option() {
         assert_eq!((run.code, &*run.stdout), (0, &*format!("{} pages in pages/man1\n", commands.len() + 1)), "{run:?}");
     }
     let page = |name: &str| fs::read_to_string(folder.path().join(format!("pages/man1/{name}.1"))).unwrap();
-    assert!(page("softstep").contains("Train softmax classifiers"));
+    assert!(page("softstep").contains("Train small neural networks"));
     for name in &commands {
         let text = page(&format!("softstep-{name}"));
         assert!(text.contains(&format!("softstep {name}")) || text.contains(&format!("softstep\\-{name}")), "{text}");

@@ -138,8 +138,8 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         ("a,b\n1,x\n2,y\n", "c", "`target` c: there is no such column; it has a, b"),
         ("a,b\n1,x\n2,y,z\n", "b", "line 3: 3 values, where the header names 2"),
         ("a,b\n1,x\n2\n", "b", "line 3: 1 value, where the header names 2"),
-        ("a,b\n1,x\n2,y\n\nthree,x\n", "b", "line 5, column \"a\": \"three\" is no number"),
-        ("a,b\n1,x\ninf,y\n", "b", "line 3, column \"a\": \"inf\" is no number"),
+        ("a,b\n1,x\n2,y\n\nthree,x\n", "b", "line 5, column \"a\": \"three\" is not a number"),
+        ("a,b\n1,x\ninf,y\n", "b", "line 3, column \"a\": \"inf\" is not a number"),
         ("a,b\n1,\n2,\"\"\n", "b", "column \"b\" has no value: there is nothing to learn"),
         ("a,b\n1,x\n2,x\n", "b", "one class only, \"x\""),
         (
@@ -166,7 +166,7 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         assert!(message.contains(expected), "{message} lacks {expected}");
     }
     let regression = TableOptions { task: Some(Task::Regression), test: TestPart::Share(0.5), ..options("b") };
-    assert!(refused("a,b\n1,2\n2,x\n", &regression).contains("line 3, column \"b\": \"x\" is no number"));
+    assert!(refused("a,b\n1,2\n2,x\n", &regression).contains("line 3, column \"b\": \"x\" is not a number"));
     assert!(!refused("a,b\n1,2\n2,x\n", &regression).contains("`categorical`"));
     let constant: String = (0..40).map(|row| format!("{row}.5,{}\n", ["5", "5.0"][row % 2])).collect();
     let message = refused(&format!("a,b\n{constant}"), &regression);
@@ -182,7 +182,7 @@ fn every_mistake_is_refused_with_file_line_and_column() {
     let error = (0..40).find_map(|seed| csv::read("some.csv", rows.as_bytes(), &options("b"), seed).err()).unwrap();
     assert!(error.to_string().contains("one class only, \"x\", in its training part"), "{error}");
     for (bytes, expected) in [
-        (&b"a,b\n1,x\n\0,y\n"[..], "holds zero bytes and is no text"),
+        (&b"a,b\n1,x\n\0,y\n"[..], "holds zero bytes and is not text"),
         (b"PK\x03\x04 and so on", "is a ZIP or Excel file and no text: save the table as CSV"),
         (b"\x1f\x8b\x08\0\0\0\0", "a damaged gzip file"),
         (b"\xff\xfea\0,\0b\0\n\0\0\xd8", "is damaged: no whole UTF-16LE text"),
@@ -224,7 +224,8 @@ fn all_values_decide_whether_a_column_is_numeric() {
         (["1", "2", "3", "four"], 5, "four"),
     ] {
         let error = read(&table(values), &options("b")).unwrap_err().to_string();
-        let expected = format!("line {line}, column \"a\": {odd:?} is no number (nor are 4 more), and 15 of 20 values");
+        let expected =
+            format!("line {line}, column \"a\": {odd:?} is not a number (nor are 4 more), and 15 of 20 values");
         assert!(error.contains(&expected) && error.ends_with("pass with: `categorical` a"), "{error} lacks {expected}");
         let categorical = TableOptions { categorical: vec!["a".into()], ..options("b") };
         assert_eq!(read(&table(values), &categorical).unwrap().train.features, 4);
@@ -468,7 +469,7 @@ fn a_test_file_of_its_own_changes_no_statistic_and_is_what_is_measured() {
         ),
         (
             "size,colour,\"odd, quoted\",kind\n1,red,1,rose\n\nx,red,1,rose\n",
-            "line 4, column \"size\": \"x\" is no number",
+            "line 4, column \"size\": \"x\" is not a number",
         ),
         ("size,\"odd, quoted\",kind\n1,red,rose\nx,2,lily\n", "column colour: there is no such column"),
         ("kind,size\nrose,1\n", "columns colour, odd, quoted: there are no such columns; it has kind, size"),

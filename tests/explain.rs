@@ -284,7 +284,7 @@ fn what_cannot_become_a_page_is_refused_with_the_reason_and_nothing_is_written()
         (&["--target", "price"], "--data"),
         (&["--data", "flats", "--target", "price"], "a file.csv"),
         (&["--data", "flats.csv", "--target", "cost"], "no such column"),
-        (&["--data", "flats.csv", "--target", "garden & lawn"], "is no number"),
+        (&["--data", "flats.csv", "--target", "garden & lawn"], "is not a number"),
         (&["--data", "same.csv", "--target", "price"], "nothing to learn"),
         (&["--data", "flats.csv", "--target", "price", "--out", "./flats.csv"], "the table of --data"),
         (&["--data", "none.csv", "--target", "price"], "none.csv"),

@@ -226,11 +226,12 @@ fn all() -> &'static [Trained] {
     })
 }
 
-/// A Python with these packages: that of PYTHON, or of a variable for those that have one of their own.
+/// A Python with these packages (Keras on PyTorch): that of PYTHON, or of a variable for those that have one of their own.
 fn python(packages: &str, variable: &str) -> Option<PathBuf> {
     let names = [std::env::var_os(variable), std::env::var_os("PYTHON"), Some("python3".into())];
     names.into_iter().flatten().map(PathBuf::from).find(|python| {
-        let found = Command::new(python).args(["-c", &format!("import {packages}")]).output();
+        let import = format!("import {packages}");
+        let found = Command::new(python).args(["-c", &import]).env("KERAS_BACKEND", "torch").output();
         found.is_ok_and(|output| output.status.success())
     })
 }

@@ -104,7 +104,7 @@ fn each_wrong_tensor_is_named() {
         (problem(&file_of(&GOOD[..3])), "2.bias is missing"),
         (
             problem(&file_of(&[&GOOD[..], &[("4.bias", Dtype::F32, &[2])]].concat())),
-            "tensor 4.bias is none of the model",
+            "tensor 4.bias does not belong to the model",
         ),
         (with(0, ("0.weight", Dtype::F32, &[4, 3])), "0.weight is F32 [4, 3]: its model wants F32 [3, 4]"),
         (with(2, ("2.weight", Dtype::F32, &[2, 5])), "2.weight is F32 [2, 5]: its model wants F32 [2, 3]"),
@@ -144,7 +144,7 @@ fn files_of_other_programs_and_versions_are_refused() {
     assert!(with(|value| value["architecture"]["layers"][0] = "swish".into()).contains("swish"));
     assert!(with(|value| value["architecture"]["layers"][0] = "linear:0".into()).contains("layer 1, linear:0"));
     assert!(with(|value| value["architecture"]["layers"] = serde_json::json!([])).contains("at least one layer"));
-    assert!(with(|value| value["architecture"]["input"] = serde_json::json!([2, 2])).contains("no shape"));
+    assert!(with(|value| value["architecture"]["input"] = serde_json::json!([2, 2])).contains("not a shape"));
     assert!(with(|value| value["architecture"]["input"] = serde_json::json!([5])).contains("0.weight is F32 [3, 4]"));
     // Version 0.1.0 knew stacks of linear layers alone, by their sizes.
     let old = |sizes: serde_json::Value, activation: &'static str| {

@@ -70,7 +70,7 @@ fn the_summary_shows_every_layer_within_80_columns_and_deep_models_shortened() {
             "dropout:0.1 4×4×8 – –",
             "linear:32, gelu 32 4,128 8,192",
             "linear:10, softmax 10 330 640",
-            "in all, for an example 4,554 18,048",
+            "in total, per example 4,554 18,048",
         ]
     );
     assert_eq!(summary(&["--hidden=16"])[1..3], ["linear:16, relu 16 1,040 2,048", "linear:10, softmax 10 170 320"]);

@@ -157,9 +157,9 @@ fn what_is_no_whole_array_of_numbers_is_refused_with_the_reason() {
         "{'descr': '<\\x66\\x34', 'fortran_order': False, 'shape': (1,), }",
         "",
     ] {
-        refused(&file(1, header, &[0; 4]), "its header is none of a plain array");
+        refused(&file(1, header, &[0; 4]), "its header is not that of a plain array");
     }
-    refused(&file(1, &"(".repeat(60_000), &[]), "its header is none of a plain array");
+    refused(&file(1, &"(".repeat(60_000), &[]), "its header is not that of a plain array");
     refused(&[&b"\x93NUMPY\x02\0\xff\xff\xff\xff"[..], &[b' '; 100]].concat(), "a header of 4294967295 bytes");
     refused(&npy("<f4", false, &[3, 0], &[]), "its shape 3x0 holds no data");
     refused(&npy("<f8", false, &[1 << 40, 1 << 40], &[]), "there is no memory");
@@ -230,7 +230,7 @@ fn labels_are_classes_however_they_are_saved_and_real_values_where_that_is_said(
         let text = labelled(&x, y, task).unwrap_err().to_string();
         assert!(text.contains(expected), "{text} lacks {expected}");
     };
-    refused(&floats(&[4], [0.5, 1.0, 0.0, 2.0]), Some(Task::Classification), "y.npy: [0] is no whole number");
+    refused(&floats(&[4], [0.5, 1.0, 0.0, 2.0]), Some(Task::Classification), "y.npy: [0] is not a whole number");
     refused(&texts("<U", 2, &["a", "b", "c", "d"]), Some(Task::Regression), "it holds texts, where real values");
     refused(&texts("<U", 2, &["a"; 4]), None, "one class only, \"a\"");
     refused(

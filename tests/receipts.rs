@@ -188,7 +188,7 @@ fn a_changed_bit_is_told_by_the_name_of_its_file() {
     // The first digit behind a decimal point.
     change(&folder.join("plants.csv"), |bytes| bytes.iter().position(|&byte| byte == b'.').unwrap() + 1);
     let (_, run) = reproduce(folder, &["run"]);
-    assert!(run.code == 1 && run.stderr.contains("the data were changed, or are others"), "{run:?}");
+    assert!(run.code == 1 && run.stderr.contains("the data were changed, or are not those of the run"), "{run:?}");
 }
 
 #[test]
@@ -305,9 +305,9 @@ fn a_step_is_the_same_again_from_a_checkpoint_and_from_the_start() {
     for (change, problem) in [
         (
             "optimizer=lion",
-            "in this run it can change lr, batch-size, clip-norm, label-smoothing, schedule, dropout, momentum",
+            "in this run you can change lr, batch-size, clip-norm, label-smoothing, schedule, dropout, momentum",
         ),
-        ("beta1=0.5", "in this run it can change"),
+        ("beta1=0.5", "in this run you can change"),
         ("lr=fast", "invalid type"),
         ("lr=-1", "must be above 0"),
         ("batch-size=0", "must be 1 or more"),

@@ -408,7 +408,7 @@ fn what_cannot_be_served_is_an_error_before_anybody_asks() {
         (vec!["run", "--listen=here"], "--listen here: an address is HOST:PORT"),
         (vec!["run", "--max-body=99999"], "--max-body 99999: the most is 1024"),
         (vec!["nothing"], "nothing"),
-        (vec!["run", "--fit=whole", "--one"], "--one is of several digits"),
+        (vec!["run", "--fit=whole", "--one"], "--one chooses among several digits"),
     ] {
         let run = softstep(folder, &[&["serve", "--backend=cpu"], &arguments[..]].concat());
         assert!(run.code == 1 && run.stderr.starts_with("error: ") && run.stderr.contains(message), "{run:?}");

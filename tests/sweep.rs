@@ -109,7 +109,7 @@ fn folds_share_out_every_row_with_equal_shares_of_the_classes() {
             of_class[cell[0].as_u64().unwrap() as usize] += cell[2].as_u64().unwrap();
         }
         assert_eq!(of_class, [20, 8, 2], "fold {fold}");
-        succeeds(path, &["reproduce", &format!("folds/fold-{fold}"), "-q"]);
+        succeeds(path, &["reproduce", &format!("folds/fold-{fold}")]);
         let model = format!("--model=folds/fold-{fold}");
         let eval = softstep(path, &["eval", &model, "--data=flowers.csv", "--backend=cpu", "--json"]).last_json();
         assert_eq!(eval["accuracy"], results["test"]["accuracy"], "the model knows its test part");
@@ -262,7 +262,7 @@ fn a_run_that_diverges_is_told_and_ends_no_sweep() {
     let rows = table(&path.join("s"));
     // Momentum is no setting of AdamW: two rates with it, and two by two without.
     assert_eq!(rows.len(), 7, "{rows:?}");
-    assert!(rows.iter().filter(|row| row.contains(",failed,")).count() >= 2, "{rows:?}");
+    assert!(rows[6].contains(",failed,"), "{rows:?}");
     assert!(run.stdout.contains("best is run") && run.stdout.contains("measured once"), "{run:?}");
 }
 

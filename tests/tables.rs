@@ -199,7 +199,7 @@ fn rows_without_a_target_are_left_out_and_make_no_classes() {
     assert_eq!((classes(&data), data.train.len() + data.test.len()), (vec!["p", "q"], 57));
     // Another word among many numbers is a mistake.
     let error = refused(numbers("unknown"), &options("y"));
-    assert!(error.contains("line 7, column \"y\": \"unknown\" is no number (nor are 1 more)"), "{error}");
+    assert!(error.contains("line 7, column \"y\": \"unknown\" is not a number (nor are 1 more)"), "{error}");
     assert!(error.contains("`task` classification"), "{error}");
 }
 
@@ -302,7 +302,10 @@ fn prices_shares_dates_and_booleans_are_numbers() {
     assert!(form == Form::MonthDayYear && notices.contains("the month first, as no date tells otherwise"), "{notices}");
     let data = read(table(&|index| format!("{}.01.2020", 1 + index % 28)), &options("y"));
     let problems = again(&data, "a,b\n1,soon\n").unwrap().problems;
-    assert!(problems.len() == 1 && problems[0].contains("line 2, column \"b\": \"soon\" is no date"), "{problems:?}");
+    assert!(
+        problems.len() == 1 && problems[0].contains("line 2, column \"b\": \"soon\" is not a date"),
+        "{problems:?}"
+    );
     // A target of them is a number, in these units; booleans are classes.
     let prices: String = (0..60).map(|index| format!("{},\"$1,{:03}\"\n", some(index), 10 * index)).collect();
     let data = read(format!("a,y\n{prices}"), &options("y"));

@@ -31,28 +31,28 @@ use crate::options::{LayersChoice, Problem, layer_size};
 pub const HELP: &str = "\
 Examples:
   softstep bench                              three models, three batch sizes; about half a minute
-  softstep bench --hidden 128 --batch-size 64 one configuration
+  softstep bench --hidden 128 --batch-size 64 a single configuration
   softstep bench --hidden --seconds 10        softmax regression, more precisely
   softstep bench --layers cnn --batch-size 64 the convolutional network of `softstep train --layers cnn`
   softstep bench --adapter llvmpipe --json > speed.jsonl
 
-Measured are training steps on 60,000 random examples of 784 features in 10 classes, with plain SGD and every loss
-brought to the host. The backends take turns, and each figure is the median of their 5 rounds; GPU/CPU is the median
-of the rounds' ratios. GFLOP/s counts the matrix products alone. The first loss is timed from opening the device:
-with bringing the data there, compiling the kernels and one step.
+Times training steps on 60,000 random examples of 784 features in 10 classes, with plain SGD and every loss read back
+to the host. The backends take turns, and each figure is the median of 5 rounds; GPU/CPU is the median of the rounds'
+ratios. GFLOP/s counts the matrix products alone. The time to the first loss starts when the device is opened, and
+includes uploading the data, compiling the kernels and one step.
 
---json prints one JSON object a configuration: architecture (input, layers), sizes (of linear layers), batch_size, gpu, cpu, gpu_per_cpu (steps per second of the one
-by those of the other) and use (gpu or cpu, the faster). gpu and cpu hold steps_per_second, images_per_second,
-gflop_per_second, first_loss_seconds, rounds (steps per second in each), adapter, device_type and driver; gpu and
-gpu_per_cpu are null where there is no adapter.";
+--json prints one JSON object for each configuration: architecture (input, layers), sizes (of linear layers), batch_size,
+gpu, cpu, gpu_per_cpu (steps per second of the GPU divided by those of the CPU) and use (gpu or cpu, the faster). gpu and
+cpu hold steps_per_second, images_per_second, gflop_per_second, first_loss_seconds, rounds (steps per second in each),
+adapter, device_type and driver; gpu and gpu_per_cpu are null if there is no adapter.";
 
 /// Options of `softstep bench`.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
-    /// Only this model: sizes of its hidden layers, such as 128 or 512,512; alone for softmax regression
+    /// Only this model: sizes of its hidden layers, such as 128 or 512,512; without sizes, softmax regression
     #[arg(long, value_name = "SIZES", value_delimiter = ',', num_args = 0..=1, value_parser = layer_size)]
     pub hidden: Option<Vec<usize>>,
-    /// Only this network, as `softstep train --layers` has it, on images of 28x28
+    /// Only this network, described as for `softstep train --layers`, on images of 28x28
     #[arg(long, value_name = "LAYERS|cnn", conflicts_with = "hidden")]
     pub layers: Option<LayersChoice>,
     /// Only this batch size, or several as in 64,1024
@@ -186,7 +186,7 @@ impl<'a> Job<'a> {
             let (gpu, cpu) = (gpu.first_loss, cpu.first_loss);
             let agree = (gpu - cpu).abs() <= 1e-3 * cpu;
             if !agree {
-                bail!("the backends do not compute the same: the first loss is {gpu} on the GPU and {cpu} on the CPU");
+                bail!("the backends disagree: the first loss is {gpu} on the GPU and {cpu} on the CPU");
             }
         }
 

@@ -1,10 +1,9 @@
 //! `softstep completions`: commands and options, completed by a shell.
 
 use anyhow::Result;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
-use crate::cli::Cli;
 use crate::terminal::print;
 
 /// Examples, shown by `--help`.
@@ -23,9 +22,9 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the completions.
-pub fn run(args: &CompletionsArgs) -> Result<()> {
+/// Prints the completions of `program`.
+pub fn run(args: &CompletionsArgs, program: &mut Command) -> Result<()> {
     let mut script = Vec::new();
-    generate(args.shell, &mut Cli::command(), "softstep", &mut script);
+    generate(args.shell, program, "softstep", &mut script);
     Ok(print(String::from_utf8(script)?.trim_end())?)
 }

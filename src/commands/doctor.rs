@@ -31,14 +31,14 @@ use crate::terminal::{self, device_line, field, line, path_text, print, print_js
 /// Examples and formats, shown by `--help`.
 pub const HELP: &str = "\
 Examples:
-  softstep doctor                             the device that `softstep train` would take
+  softstep doctor                             the device that `softstep train` would use
   softstep doctor --adapter 1                 another one
   softstep doctor --json
-  softstep doctor --dump-shaders shaders      the text of every GPU program, a file each
+  softstep doctor --dump-shaders shaders      writes the text of every GPU program, one file each
 
-Tests every kernel on the adapter against known answers, in each way to multiply matrices that the adapter can run,
-trains some steps that the CPU computes again, measures what a dispatch and a readback cost, and writes to the folders of
-data and runs. The exit code is 0 only if training would work. Put what it prints into a bug report.
+Tests every kernel on the adapter against known answers, with each matrix multiplication method that the adapter can run;
+trains some steps and computes them again on the CPU; measures the cost of a dispatch and of a readback; and writes to the
+folders of data and runs. The exit code is 0 only if training would work. Paste the output into a bug report.
 
 --json prints one JSON object: version, os, processor, instruction_set, arithmetic (what the bits of the CPU depend on),
 threads, adapters, auto, device (limits, kernels, costs), training, folders and problems, which is empty if training works.";
@@ -322,7 +322,7 @@ async fn test_training(device: &Device) -> softstep::Result<TestTraining> {
     if !learned {
         return Err(Error::Gpu {
             adapter: device,
-            problem: format!("the loss of a test training went from {first_loss} to {last_loss} in {STEPS} steps"),
+            problem: format!("the loss of the test training went from {first_loss} to {last_loss} in {STEPS} steps"),
         });
     }
     let verified = backend.verification().map_or(0, |found| found.steps);
@@ -363,7 +363,7 @@ fn print_diagnosis(diagnosis: &Diagnosis, json: bool) -> Result<()> {
     let mut lines = vec![
         field("softstep", &format!("{version}, {os}")),
         field("processor", &format!("{processor}, {}, {}", diagnosis.instruction_set, counted(*threads, "thread"))),
-        field("CPU bits", &format!("{}: the same wherever this line is the same", diagnosis.arithmetic)),
+        field("CPU bits", &format!("{}: the CPU gives the same bits wherever this is the same", diagnosis.arithmetic)),
     ];
     if !adapters.is_empty() {
         lines.extend(["".into(), adapter_table(adapters), "".into()]);

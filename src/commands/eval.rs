@@ -37,20 +37,20 @@ Examples:
   softstep eval --model runs/mlp --mistakes wrong.csv
   softstep eval --model runs/plants --importance
 
-Measured is the data's own test part, or the share that was set aside of the data that the model was trained on; of other
-data all examples. --all measures all in any case, the training examples among them.
+Measures the model on the data's own test part; or, if these are the data that it was trained on, on the share that was set
+aside; or on all examples of other data. --all measures it on all examples in any case, including the training examples.
 
 --json prints one JSON object: part (\"test part\" or \"all examples\"), loss, accuracy, correct, examples, per_class
 (precision, recall, f1, support; null where undefined) and confusion, whose rows are labels and whose columns are
 predictions; balanced_accuracy (the mean recall of the classes) and macro_f1 (their mean F1), calibration_error (null for
-mse and huber); of two classes, the second of which is the positive one, roc_auc, average_precision and threshold
-(probability, chosen_on, balanced_accuracy). Where the targets are real values it is part, loss, r_squared, examples and
-rmse, the root mean squared error in the target's own units. --importance adds importance: column, loss (the mean loss of
-accuracy or r_squared while the column is shuffled) and deviation.
+mse and huber); for two classes, the second of which is the positive one, roc_auc, average_precision and threshold
+(probability, chosen_on, balanced_accuracy). If the targets are real values, it holds part, loss, r_squared, examples and
+rmse, the root mean squared error in the target's own units. --importance adds importance: column, loss (how much accuracy
+or r_squared falls on average when the column is shuffled) and deviation.
 
---mistakes has a line for each wrong example, the one that the model was most sure of first: input (the image file, the
-line of a table, or the index), label, predicted, and the probability of the latter. Of real values it has every example,
-the largest error first: input, actual, predicted, error.";
+--mistakes writes a line for each wrongly predicted example, the one that the model was most sure of first: input (the image
+file, the line of a table, or the index), label, predicted, and the probability of the predicted class. For real values it
+writes every example, the largest error first: input, actual, predicted, error.";
 
 /// Options of `softstep eval`.
 #[derive(Args, Debug)]
@@ -64,16 +64,16 @@ pub struct EvalArgs {
     /// Folder to look for data sets in first, and to download them to
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// Fit of the pictures of a folder to the images of a model of IDX files, as for `softstep predict`
+    /// How to fit pictures of a folder to a model that was trained on IDX files, as for `softstep predict`
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,
-    /// Every example of a table, of images or of arrays, not only those that the model was not trained on
+    /// Use every example of a table, of images or of arrays, not only those that the model was not trained on
     #[arg(long)]
     pub all: bool,
-    /// Write the wrong predictions to this CSV file; of real values all, the largest error first
+    /// Write the wrong predictions to this CSV file; for real values all predictions, the largest error first
     #[arg(long, value_name = "FILE")]
     pub mistakes: Option<PathBuf>,
-    /// Measure how much each column of a table matters: what is lost while it is shuffled
+    /// Measure how much each column of a table matters: how much worse predictions get when it is shuffled
     #[arg(long)]
     pub importance: bool,
     /// The device.
@@ -222,7 +222,7 @@ pub fn load(
     let own = spec.is_none();
     let spec = spec.unwrap_or(name);
     if own && spec.len() > MAX_PATH {
-        bail!("{}: its data have no name: say where they are with --data", file.display());
+        bail!("{}: the name of its data is longer than any path: say where they are with --data", file.display());
     }
     let where_data_are = || {
         format!("{} was trained on {}: say where the data are with --data", file.display(), terminal::printable(spec))
@@ -406,7 +406,7 @@ fn print_evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 /// Formats a threshold for the class `name`.
 fn threshold_text(threshold: &Threshold, name: &str) -> String {
     let Threshold { probability, chosen_on, balanced_accuracy } = threshold;
-    let flattered = if chosen_on == VALIDATION { "" } else { ", which flatters it as it was chosen here" };
+    let flattered = if chosen_on == VALIDATION { "" } else { ", which flatters it, as it was chosen here" };
     format!(
         "above a probability of {} (chosen on the {chosen_on}) taken for {name}: balanced accuracy {}{flattered}",
         figure(*probability),

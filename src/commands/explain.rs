@@ -30,11 +30,11 @@ pub const HELP: &str = "\
 Examples:
   softstep explain                            writes explain.html: open it in a browser
   softstep explain --lang zh --out lesson.html
-  softstep explain --data houses.csv --target price   your own table in the place of the house prices
+  softstep explain --data houses.csv --target price   your own table instead of the house prices
 
 Runs the experiments of a lesson about softmax and cross-entropy on this machine and writes them as one page that needs
-no network: house prices as regression, softmax of three scores, tumour sizes by a line and by a sigmoid, two outputs
-beside one, digits with three losses, and one training step with every number.
+no network: house prices as regression, softmax of three scores, tumour sizes fitted by a line and by a sigmoid, two outputs
+compared with one, digits with three losses, and one training step with every number.
 
 --json prints one JSON object: backend, adapter, device_type, driver, seed, seconds (since the program's start), out, and
 the numbers of every experiment: houses, softmax, tumours, two_classes, digits (linear, with a hidden layer), one_step.";
@@ -42,19 +42,19 @@ the numbers of every experiment: houses, softmax, tumours, two_classes, digits (
 /// Options of `softstep explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// The page to write; one that is there is replaced
+    /// The page to write; an earlier page of that name is replaced
     #[arg(long, value_name = "FILE", default_value = "explain.html")]
     pub out: PathBuf,
     /// The page's language
     #[arg(long, value_enum, default_value = "en")]
     pub lang: Language,
-    /// Table to learn from in the place of house prices: file.csv
+    /// Table to learn from instead of the house prices: file.csv
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
-    /// Column of the table to learn: numbers
+    /// Column of the table to learn; its values are numbers
     #[arg(long, value_name = "COLUMN")]
     pub target: Option<String>,
-    /// Columns of the table that are categories, though their first value is a number
+    /// Columns of the table to treat as categories, although their values are numbers
     #[arg(long, value_name = "COLUMNS", requires = "data")]
     pub categorical: Vec<String>,
     /// Columns of the table to leave out

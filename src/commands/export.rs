@@ -39,7 +39,7 @@ pub struct ExportArgs {
     /// Write an ONNX file, for ONNX Runtime, tract, OpenCV and others
     #[arg(long, value_name = "FILE")]
     onnx: Option<PathBuf>,
-    /// Leave the names of classes out of the ONNX file's outputs, for readers without texts such as OpenCV
+    /// Leave the names of classes out of the ONNX file's outputs, for programs that cannot read strings, such as OpenCV
     #[arg(long, requires = "onnx")]
     no_labels: bool,
     /// Write a Python module that builds the network in PyTorch, and beside it a safetensors file of its weights
@@ -48,13 +48,13 @@ pub struct ExportArgs {
     /// Write a C99 header with the weights and a function that predicts
     #[arg(long, value_name = "FILE.h")]
     c: Option<PathBuf>,
-    /// Write the weights of the C header in 8 bits, and measure on the test part what that costs
+    /// Write the weights of the C header in 8 bits, and measure on the test part what that costs in accuracy
     #[arg(long, requires = "c")]
     int8: bool,
     /// Write a page: one HTML file to draw or drop a picture on, or to fill in the fields of a table, and see the prediction
     #[arg(long, value_name = "FILE.html")]
     page: Option<PathBuf>,
-    /// Data to measure --int8 on, as of `softstep train` [default: the data of the model's run]
+    /// Data to measure --int8 on, as for `softstep train` [default: the data of the model's run]
     #[arg(long, value_name = "SET|FOLDER|FILE", requires = "int8")]
     data: Option<String>,
     /// Folder to look for data sets in first, and to download them to
@@ -70,12 +70,12 @@ pub const HELP: &str = "\
 Examples:
   softstep export runs/mnist --onnx mnist.onnx              for ONNX Runtime, tract and others
   softstep export runs/mnist --onnx mnist.onnx --no-labels  for OpenCV
-  softstep export runs/mnist --torch mnist.py               a module of PyTorch; its weights in mnist.safetensors
+  softstep export runs/mnist --torch mnist.py               a PyTorch module, with its weights in mnist.safetensors
   softstep export runs/mnist --c mnist.h --int8             for microcontrollers
   softstep export runs/mnist --page mnist.html              one file to send to somebody: it predicts in their browser
 
-Every form takes what softstep predict reads, with the same preprocessing inside: bytes of images, the columns of a table,
-numbers. What differs between them is in src/commands/README.md.";
+Every form takes the inputs of `softstep predict`, with the same preprocessing inside: bytes of images, the columns of a
+table, numbers. How the forms differ is in src/commands/export.md.";
 
 /// Part of the [`title`](Export::title), by which files are recognised that may be replaced.
 const MARK: &str = " that softstep ";
@@ -103,7 +103,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         let started = Instant::now();
         let weights = path.with_extension("safetensors");
         if weights == *path {
-            bail!("--torch {}: the weights go to that name; choose one that ends in .py", path.display());
+            bail!("--torch {}: the weights are written under that name; choose one that ends in .py", path.display());
         }
         let source = torch::to_torch(&export);
         write_weights(&weights, &file_of(&model)?, path)?;

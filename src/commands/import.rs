@@ -42,17 +42,17 @@ pub struct ImportArgs {
     /// targets are real values]
     #[arg(long, value_parser = loss(), help_heading = "Model")]
     loss: Option<Loss>,
-    /// Order of the axes in the file [default: told by the shapes]
+    /// Order of the axes in the file [default: decided by the shapes]
     #[arg(long, value_enum, help_heading = "Weights")]
     from: Option<LayoutChoice>,
-    /// Layers of tensors by the names before .weight and .bias, as in fc1=0,fc2=2; counted from 0 with activations and
-    /// flatten, as in nn.Sequential [default: told by names and shapes]
+    /// The layer that each tensor belongs to, by its name before .weight or .bias, as in fc1=0,fc2=2; layers are counted
+    /// from 0 with activations and flatten, as in nn.Sequential [default: decided by names and shapes]
     #[arg(long, value_name = "NAME=LAYER,…", value_delimiter = ',', value_parser = mapping, help_heading = "Weights")]
     map: Vec<(String, usize)>,
-    /// Epsilon of the batch normalisations [default: 0.00001, of Keras 0.001]
+    /// Epsilon of the batch normalisations [default: 0.00001, for Keras 0.001]
     #[arg(long, value_name = "NUMBER", value_parser = epsilon, help_heading = "Weights")]
     epsilon: Option<f64>,
-    /// Seed that chooses the test part, as of `softstep train`
+    /// Seed that chooses the test part, as for `softstep train`
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Write the model to this file
@@ -74,16 +74,16 @@ Examples:
   softstep import keras.safetensors --data digits --hidden 32,32 --from keras
   softstep import net.safetensors --data plants.csv --target kind --hidden 16 --map body=0,head=2
 
-Tensors are told by their names and shapes: 0.weight, 2.weight as in nn.Sequential, fc1 and fc2, conv1, dense/kernel and
-dense_1/kernel. The model sees inputs as softstep prepares them: byte / 255, and standardised columns of a table. It is
-measured on the test part, and works with eval, predict, export and train --init.";
+Tensors are assigned to layers by their names and shapes: 0.weight, 2.weight as in nn.Sequential, fc1 and fc2, conv1,
+dense/kernel and dense_1/kernel. The model gets inputs as softstep prepares them: byte / 255, and standardised columns of a
+table. It is measured on the test part, and works with eval, predict, export and train --init.";
 
 /// `--from`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LayoutChoice {
     /// Weights [outputs, inputs], images flattened with channels first
     Pytorch,
-    /// Kernels [inputs, outputs], images flattened with channels last; also of Flax
+    /// Kernels [inputs, outputs], images flattened with channels last; Flax does the same
     Keras,
 }
 
@@ -96,7 +96,7 @@ fn mapping(text: &str) -> Result<(String, usize), String> {
 /// `--epsilon`.
 fn epsilon(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite());
-    number.ok_or_else(|| "an epsilon is a number of at least 0".into())
+    number.ok_or_else(|| "an epsilon is a finite number, 0 or more".into())
 }
 
 /// Makes a model of the weights, and measures it.

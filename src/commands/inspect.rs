@@ -31,18 +31,19 @@ use crate::{model_summary, shell, terminal};
 pub const HELP: &str = "\
 Examples:
   softstep inspect runs/mlp --step 612        writes runs/mlp/inspect-612.html
-  softstep inspect runs/mlp --step 612 --what-if lr=0.05   and how the run would have gone on
+  softstep inspect runs/mlp --step 612 --what-if lr=0.05   also how the run would have continued with that rate
   softstep inspect runs/mlp --step 612 --what-if momentum=0.5,batch-size=32
   softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
 
 A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
 with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
-layer that changed most. Without --step the run is trained again, and every training example is looked at after each epoch.
+layer that changed most. Without --step the run is trained again, and every training example is evaluated after each epoch.
 
---what-if goes on from before the step for --steps steps, as if options of softstep train had other values: lr, batch-size,
-clip-norm (or none), label-smoothing, schedule, dropout (of all such layers) and those of the run's optimizer, such as
-momentum or weight-decay. The order of the examples stays. With another batch size the rate follows the schedule by the
-examples that were seen, and a batch stands beside the step of the run that its first example was in.
+--what-if continues from the state before the step for --steps steps, as if options of softstep train had other values: lr,
+batch-size, clip-norm (or none), label-smoothing, schedule, dropout (of all dropout layers) and those of the run's optimizer,
+such as momentum or weight-decay. The order of the examples stays the same. With another batch size, the learning rate
+follows the schedule by the number of examples seen, and a batch is compared with the step of the run that had its first
+example.
 
 --json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
 gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
@@ -58,16 +59,16 @@ pub struct InspectArgs {
     /// The step to look at, from 1; without it the examples with the highest loss over the run
     #[arg(long, value_name = "STEP", value_parser = at_least_1)]
     pub step: Option<usize>,
-    /// Go on from before the step with these settings changed, beside the recorded losses
+    /// Continue from before the step with these settings changed, and compare with the recorded losses
     #[arg(long, value_name = "SETTING=VALUE,…", requires = "step", value_delimiter = ',', value_parser = what_if)]
     pub what_if: Vec<(String, String)>,
-    /// Steps to go on for
+    /// Number of steps of --what-if
     #[arg(long, value_name = "N", requires = "what_if", value_parser = at_least_1, default_value_t = 100)]
     pub steps: usize,
     /// The page [default: inspect-STEP.html or inspect.html in the folder of the run]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Print one JSON object for programs, too
+    /// Also print one JSON object for programs
     #[arg(long)]
     pub json: bool,
 }
@@ -207,10 +208,10 @@ impl Changed {
                 anyhow!("--what-if {}={}: {problem}", terminal::printable(name), terminal::printable(value))
             };
             if !possible.contains(name) {
-                return Err(refused(&format!("in this run it can change {}", possible.join(", "))));
+                return Err(refused(&format!("in this run you can change {}", possible.join(", "))));
             }
             if name == "dropout" {
-                let share = value.parse().map_err(|_| refused("is no number"))?;
+                let share = value.parse().map_err(|_| refused("is not a number"))?;
                 let mut dropped = layers.iter_mut().filter(|layer| matches!(layer, Layer::Dropout { .. })).peekable();
                 if dropped.peek().is_none() {
                     return Err(refused("the run's model has no dropout"));
@@ -586,9 +587,9 @@ fn page_of_step(run: &Rerun, found: &Inspected) -> String {
     let recorded = match found.recorded_loss {
         _ if same => "The loss has the bits that the run recorded.".into(),
         Some(recorded) => {
-            format!("The run recorded a loss of {recorded}, and here it is {}: the bits differ.", found.loss)
+            format!("The run recorded a loss of {recorded}; computed here it is {}: the bits differ.", found.loss)
         }
-        None => "The run recorded no loss of this step.".into(),
+        None => "The run recorded no loss for this step.".into(),
     };
     let from = match found.from {
         0 => "from the start of the run on".into(),
@@ -663,7 +664,7 @@ fn layers(found: &Inspected) -> Markup {
     html! {
         (table("Gradient and update of each layer", &header, rows))
         (note("L2 norms over weights and biases. The gradient is that of the mean loss, in f64, before clipping and weight decay; \
-            the update is what the device made of it, momentum and all. An update of a thousandth of the weights is common."))
+            the update is what the device made of it, with momentum. An update of a thousandth of the weights is common."))
     }
 }
 
@@ -709,8 +710,8 @@ fn weights(run: &Rerun, found: &Inspected) -> Markup {
     let is_last = matches!(run.start.architecture.layers(), [Layer::Linear { .. }]);
     let name = |output: usize| if is_last { run.record.class_name(output) } else { format!("output {output}") };
     html! {
-        p { "What the step added to the weights of each output, place by place: " b { "orange" } " is more, " b { "blue" }
-            " less, full at ±" (number(largest.into(), 2)) "." }
+        p { "What the step added to the weights of each output, pixel by pixel: " b { "orange" } " is an increase, " b { "blue" }
+            " a decrease, in full colour at ±" (number(largest.into(), 2)) "." }
         div.pictures {
             @for (norm, output, plane) in &planes {
                 @if let Ok(address) = picture::diverging(plane, size, largest) {
@@ -722,7 +723,7 @@ fn weights(run: &Rerun, found: &Inspected) -> Markup {
             }
         }
         @if planes.len() < outputs { (note(&format!("Of {} outputs these changed most.", count(outputs)))) }
-        @if channels > 1 { (note("The channels of a place are summed.")) }
+        @if channels > 1 { (note("The channels of a pixel are summed.")) }
     }
 }
 
@@ -739,13 +740,13 @@ fn batch(run: &Rerun, found: &Inspected) -> Markup {
     let better = found.examples.iter().filter(|example| example.loss_after < example.loss_before).count();
     let is_changed = run.config.augment.is_some();
     html! {
-        p { "The highest loss first. Of " (count(found.examples.len())) " examples the step made the loss of "
-            (count(better)) " smaller." }
+        p { "The highest loss first. The step lowered the loss of " (count(better)) " of "
+            (count(found.examples.len())) " examples." }
         (examples(run, "The batch with its losses", &["target", "before", "after"], &shown))
         @if shown.len() < found.examples.len() { (note(&format!("The first {BATCH} of {}.", count(found.examples.len())))) }
         (note("Losses are those of the step, in f64: with its dropout and batch statistics, label smoothing and class weights, \
-            on both sides of the update. Examples are counted from 0 in the training part."))
-        @if is_changed { (note("The step saw these images changed at random, as --augment has it; here they are as they were.")) }
+            before and after the update. Examples are counted from 0 in the training part."))
+        @if is_changed { (note("The step saw these images augmented at random by --augment; here they are shown unchanged.")) }
     }
 }
 
@@ -763,11 +764,11 @@ fn page_of_run(run: &Rerun, found: &Hardest) -> String {
     let body = html! {
         h1 { "The hardest examples of " (name) }
         p.lead { "data " (html::name(&run.record.config.data)) " · model " (model_summary::model_name(&run.start.architecture))
-            " · " (count(found.training_examples)) " training examples, looked at " (format::counted(found.after.len(), "time")) }
-        p { "These training examples had the highest loss over the run, the mean of their losses after each epoch. A model fits \
-            what it is trained on, and what it does not fit to the end is often labelled wrong, or hard for people, too." }
+            " · " (count(found.training_examples)) " training examples, evaluated " (format::counted(found.after.len(), "time")) }
+        p { "These training examples had the highest mean of their losses after each epoch. A model fits what it is trained on, and \
+            an example that it has not fitted by the end is often labelled wrongly, or hard for people, too." }
         (section("Likely label errors", &html! {
-            p { (count(disputed)) " of these " (count(shown.len())) " are taken for something else in the end." }
+            p { "In the end the model takes " (count(disputed)) " of these " (count(shown.len())) " for something else." }
             (examples(run, "Examples with the highest loss", &["labelled", "taken for", "mean loss", "last loss"], &shown))
             (note("Losses are without label smoothing and class weights, dropout and augmentation. Examples are counted from 0 in the training part."))
         }))

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_mangen::Man;
 use softstep::Error;
 
-use crate::cli::Cli;
 use crate::format::counted;
 use crate::run::files::write_named;
 use crate::terminal::written;
@@ -24,10 +23,10 @@ pub struct ManArgs {
 /// Marker near the start of every page, by which files are recognised that may be replaced.
 const MARK: &str = ".TH softstep";
 
-/// Writes the pages.
-pub fn run(args: &ManArgs) -> Result<()> {
+/// Writes the pages of `program`.
+pub fn run(args: &ManArgs, program: Command) -> Result<()> {
     fs::create_dir_all(&args.folder).map_err(Error::io("create folder", &args.folder))?;
-    let mut program = Cli::command().disable_help_subcommand(true);
+    let mut program = program.disable_help_subcommand(true);
     program.build();
     let commands: Vec<_> = program.get_subcommands().cloned().collect();
     let count = 1 + commands.len();

@@ -34,21 +34,22 @@ Examples:
   softstep predict --model runs/mlp < seven.png
   softstep predict --model runs/mlp seven.png --why why.png
 
-What cannot be read is an error, and the others are predicted; the exit code is then 1.
+A file that cannot be read is an error: the others are still predicted, and the exit code is 1.
 
-A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF), one trained on a table CSV files with its columns (the target need not
-be there), one trained on arrays .npy files; models of bytes read IDX files and .npy arrays of bytes, too. A picture for a
-model that was trained on IDX files is fitted: with --fit digit it is brought to the form of MNIST's digits, dark ink on
-light or light on dark, in any place and size, on plain, ruled or squared paper; with --fit whole the picture is made grey
-and resized as it is. Several digits are read row by row, each on a line of its own; --one reads the largest alone.
+A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF); one trained on a table reads CSV files with its
+columns, with or without the target; one trained on arrays reads .npy files; and any model whose inputs are bytes also reads
+IDX files and .npy arrays of bytes. A picture for a model that was trained on IDX files is fitted: with --fit digit it is
+brought to the form of MNIST's digits, dark ink on light or light on dark, in any place and size, on plain, ruled or squared
+paper; with --fit whole the picture is made grey and resized as it is. Several digits are read row by row, each on a line of
+its own; --one reads only the largest.
 
 --json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
 probable first, each with class and probability (output where the model was trained with mse or huber); or values,
-where the targets are real values. Of a picture with several digits each has digit (its number in reading order), row and
-box ([x, y, width, height] in pixels), too; what is unlikely a digit has no_digit: true.
+where the targets are real values. In a picture with several digits each of them also has digit (its number in reading
+order), row and box ([x, y, width, height] in pixels); a shape that is probably not a digit has no_digit: true.
 
---why draws a PNG with a row for each picture: at the left what the model read of it, at the right which pixels speak for
-the prediction (orange) and against it (blue): the gradient of the predicted class's score times the pixel.";
+--why draws a PNG with a row for each picture: on the left the picture as the model read it, on the right the pixels that
+speak for the prediction (orange) and against it (blue): the gradient of the predicted class's score times the pixel.";
 
 /// Options of `softstep predict`.
 #[derive(Args, Debug)]
@@ -62,11 +63,11 @@ pub struct PredictArgs {
     /// Classes to show, the most probable first
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
     pub top: usize,
-    /// Fit of pictures to the images of a model [default: digit for models of 28x28 and 8x8 from IDX files, but for
-    /// fashion-mnist and kmnist; else whole]
+    /// How to fit pictures to the images of a model [default: digit for models of 28x28 and 8x8 images from IDX files,
+    /// except fashion-mnist and kmnist; else whole]
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,
-    /// Read the largest digit of a picture, and no others
+    /// Read only the largest digit of a picture
     #[arg(long)]
     pub one: bool,
     /// Write the predictions to this CSV file
@@ -203,11 +204,13 @@ pub fn predictions(
 /// Either of them for a model that it is not for.
 pub fn checked_fit(choice: Option<FitChoice>, one: bool, model: &Model) -> Result<Fit> {
     if choice.is_some() && matches!(model.preprocessing, Some(Preprocessing::Table(_))) {
-        bail!("--fit is for pictures, and the model was trained on a table: leave it away");
+        bail!("--fit is for pictures, and the model was trained on a table: leave it out");
     }
     match fit(choice, model) {
         Fit::Digits if one => Ok(Fit::Digit),
-        Fit::Whole if one => bail!("--one is of several digits, and the model takes whole pictures: say --fit digit"),
+        Fit::Whole if one => {
+            bail!("--one chooses among several digits; the model takes whole pictures: add --fit digit")
+        }
         fit => Ok(fit),
     }
 }
@@ -342,7 +345,7 @@ fn files_in(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()>
     for entry in entries {
         match entry.is_dir() {
             true if depth < MAX_DEPTH => files_in(&entry, depth + 1, files)?,
-            true => bail!("{}: folders in folders, {MAX_DEPTH} deep: name those that hold the files", folder.display()),
+            true => bail!("{}: folders nested {MAX_DEPTH} deep: name those that hold the files", folder.display()),
             false => files.push(entry),
         }
     }
@@ -353,7 +356,7 @@ fn files_in(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()>
 fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
     let (name, input): (_, Box<dyn io::Read>) = if path == Path::new(STDIN) {
         if stdin().is_terminal() {
-            bail!("nothing to predict: name images, tables, arrays or IDX files, or give one on standard input");
+            bail!("nothing to predict: name images, tables, arrays or IDX files, or pipe one to standard input");
         }
         ("standard input".to_string(), Box::new(stdin().lock()))
     } else {

@@ -20,16 +20,16 @@ use crate::{html, terminal};
 /// Examples and formats, shown by `--help`.
 pub const HELP: &str = "\
 Examples:
-  softstep report runs/mlp                    writes runs/mlp/report.html anew
+  softstep report runs/mlp                    rewrites runs/mlp/report.html
   softstep report runs/mlp runs/softmax       comparison.html: both runs on one page
-  softstep report runs/mlp --csv mlp.csv      the metrics for a spreadsheet, too
+  softstep report runs/mlp --csv mlp.csv      also the metrics, for a spreadsheet
 
-A page is one file that needs nothing else: no network, no scripts. It is made of what the run folder holds, without
-the data and on any machine.
+A page is one file that needs nothing else: no network, no scripts. It is made from the run folder alone, without the
+data and on any machine.
 
 --csv has a line for each step of each run: run, step, loss, learning_rate; and in the line of an epoch's last step also
 epoch, train_loss (of the whole epoch), validation_loss, validation_accuracy or validation_r_squared, test_loss,
-test_accuracy or test_r_squared. What a run does not have, and a loss that is not finite, is empty.";
+test_accuracy or test_r_squared. A value that a run does not have, and a loss that is not finite, is empty.";
 
 /// Options of `softstep report`.
 #[derive(Args, Debug)]
@@ -40,7 +40,7 @@ pub struct ReportArgs {
     /// The page [default: report.html in the folder of the run; comparison.html here for several]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Write the metrics as CSV, too
+    /// Also write the metrics as CSV
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
 }

@@ -32,23 +32,24 @@ use crate::terminal;
 pub const HELP: &str = "\
 Examples:
   softstep reproduce runs/mlp                 trains it again, on the same device
-  softstep reproduce runs/mlp --backend cpu   elsewhere: are all losses within what rounding allows?
-  softstep reproduce runs/mlp --data here/plants.csv   where the data are now
-  softstep reproduce runs/mlp --sample 50     only 50 steps, again in f64
+  softstep reproduce runs/mlp --backend cpu   on another backend: are all losses within the bounds of rounding?
+  softstep reproduce runs/mlp --data here/plants.csv   if the data have moved
+  softstep reproduce runs/mlp --sample 50     only 50 steps, in f64
 
 Everything comes from the run folder: settings, seed, the SHA-256 of the data and how they were read, backend and adapter.
-First the files of the run are held against the digests in results.json: one that was changed since the run ended is named.
-Then the run is trained again, without writing anything, and every loss, learning rate and evaluation in metrics.jsonl and
-the parameters are compared bit by bit. The exit code is 0 for the same bits, or elsewhere for losses within the bounds.
+First the files of the run are compared with the digests in results.json; a file that was changed since the run ended is
+named. Then the run is trained again, without writing anything, and every loss, learning rate and evaluation in
+metrics.jsonl, and the parameters, are compared bit by bit. The exit code is 0 for the same bits or, on another adapter,
+driver or backend, for losses within bounds.
 
-On another adapter, driver or backend the bits differ, and the difference grows over a run as the model amplifies it. The
-bound of a loss is twice what came of rounding so far in a twin: the same run, here, whose parameters are moved by the
-rounding errors of f32 every 8 steps, up or down at random; beside it the rounding of the loss itself. It is measured, not
-proved, and where it has grown to a part of the loss it says little: the step from which on it is above 1 % is said.
+On another adapter, driver or backend the bits differ, and the model amplifies the difference over the run. The bound of a
+loss is its own rounding, plus twice the effect of rounding so far on a twin: the same run, trained here, whose parameters
+are moved by f32 rounding errors every 8 steps, up or down at random. The bound is measured, not proved, and it means little
+once it is a large part of the loss: the output names the step from which it is above 1 % of the loss.
 
---sample N computes N steps in f64 on the CPU instead, from the run's start and from each kept checkpoint on. The bound of
-the first of each is the verifier's (proved but for constants of roundings at random); of those behind it there is a twin
-in f64, moved by the verifier's bounds after every step.
+--sample N computes N steps in f64 on the CPU instead, from the start of the run and from each kept checkpoint. The first
+step of each stretch has the verifier's bound (proved, except for constants that assume random rounding); the steps after it
+have the bound of a twin in f64, moved by the verifier's bounds after every step.
 
 --json prints one JSON object: verdict (same_bits, within_bounds, differs, changed), changed (files), steps, backend,
 adapter, first_difference and largest_difference (what, step, recorded, now, difference), parameters_sha256 (recorded, now),
@@ -61,7 +62,7 @@ pub struct ReproduceArgs {
     /// The run.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Compute only so many steps again, in f64 on the CPU, from the start and from kept checkpoints
+    /// Compute only this many steps again, in f64 on the CPU, from the start and from kept checkpoints
     #[arg(long, value_name = "STEPS", conflicts_with_all = ["backend", "adapter"])]
     pub sample: Option<NonZeroUsize>,
     /// Print one JSON object for programs
@@ -82,7 +83,7 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
         Some(changed) => changed,
         None => {
             terminal::notice(&format!(
-                "{}: the run has not ended, or no {RESULTS} says what its files were then: a change is only seen by its effect",
+                "{}: the run has not ended, or has no {RESULTS} with digests: a changed file shows only by its effect",
                 folder.display()
             ));
             Vec::new()
@@ -141,7 +142,7 @@ impl Difference {
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { what, step, recorded, now, difference } = self;
-        write!(f, "{what} of step {step}: {recorded} was recorded, {now} is now, {difference:.1e} apart")
+        write!(f, "{what} of step {step}: {recorded} recorded, {now} now, {difference:.1e} apart")
     }
 }
 
@@ -232,8 +233,8 @@ impl Reproduction {
             }
             Verdict::Differs => match bounds.and_then(|bounds| bounds.first_beyond.as_ref()) {
                 Some(beyond) => text.push(("result", format!("beyond the bounds of f32 rounding, first the {beyond}"))),
-                None if bounds.is_some() => text.push(("result", "other numbers, see below".into())),
-                None => text.push(("result", "other bits".into())),
+                None if bounds.is_some() => text.push(("result", "different numbers, see below".into())),
+                None => text.push(("result", "different bits".into())),
             },
         }
         if self.verdict != Verdict::SameBits {
@@ -251,7 +252,7 @@ impl Reproduction {
                 ("bounds", format!("{share}, at most: the {worst}"))
             }));
             if let Some(step) = one_percent_from {
-                let rest = "two correct runs grow apart, and behind it agreement says less and less";
+                let rest = "two correct runs drift apart, and from there agreement means less and less";
                 text.push(("", format!("from step {} on the bound is above 1 % of the loss: {rest}", count(*step))));
             }
         }
@@ -281,7 +282,7 @@ fn sampled(run: &Rerun, sample: usize) -> Result<Reproduction> {
         for step in first + 1..=first + steps {
             let (rows, rate, _) = run.batch(step);
             let Some(found) = replay.step(&rows, rate) else {
-                terminal::notice(&format!("from step {step} on numbers leave f32, as in a run that diverges"));
+                terminal::notice(&format!("from step {step} on numbers exceed f32, as in a run that diverges"));
                 break;
             };
             if let Some(point) = recorded(step) {
@@ -391,7 +392,7 @@ async fn trained(run: &Rerun, args: &ReproduceArgs) -> Result<Reproduction> {
     let mut bounds = None;
     if !same && elsewhere.is_some() {
         terminal::notice(
-            "the bits differ, as they may elsewhere: training a twin, to see what rounding makes of this run",
+            "the bits differ, as they may on another device: training a twin to measure the effect of rounding",
         );
         bounds = Some(twin_bounds(run, &train(run, &device, true).await?, &again));
     }
@@ -429,7 +430,7 @@ fn recorded_parameters(run: &Rerun, args: &ReproduceArgs) -> Result<Option<Strin
     let parameters = read_model(&folder.join(MODEL))?.parameters.sha256();
     let said = Results::read(folder)?.and_then(|results| results.parameters_sha256);
     if said.as_ref().is_some_and(|said| *said != parameters) {
-        terminal::notice(&format!("the parameters in {MODEL} are not those that {RESULTS} speaks of"));
+        terminal::notice(&format!("the parameters in {MODEL} are not those recorded in {RESULTS}"));
     }
     Ok(Some(parameters))
 }

@@ -43,11 +43,11 @@ impl Rerun {
         let record = Record::read(&args.run)?;
         let folder = args.run.display();
         if record.history.steps.is_empty() {
-            bail!("{folder}: its metrics.jsonl has no step: there is nothing to compute again");
+            bail!("{folder}: its metrics.jsonl records no step: there is nothing to compute again");
         }
         let settings = Value::Object(record.config.settings.clone());
         let config: TrainingConfig = serde_json::from_value(settings)
-            .with_context(|| format!("{folder}: the settings in config.json are none of a run"))?;
+            .with_context(|| format!("{folder}: the settings in config.json are not those of a run"))?;
         config.check().with_context(|| format!("{folder}: the settings in config.json"))?;
         let source = match record.config.source.clone() {
             Some(source) => source,
@@ -58,16 +58,16 @@ impl Rerun {
         };
         let mut data = load(args, &record, &source, config.seed).with_context(|| {
             format!(
-                "the run in {folder} was trained on {}, and that cannot be read as it was: if it lies elsewhere now, say \
-                 where with --data",
+                "the run in {folder} was trained on {}, which cannot be read as before: if the data have moved, say where \
+                 they are with --data",
                 printable(&record.config.data)
             )
         })?;
         let sha256 = data.sha256();
         if sha256 != source.data_sha256 {
             bail!(
-                "the data were changed, or are others: {} has SHA-256 {sha256}, and the run in {folder} was trained on {} \
-                 with {}",
+                "the data were changed, or are not those of the run: {} has SHA-256 {sha256}, and the run in {folder} was \
+                 trained on {} with {}",
                 printable(&data.name),
                 printable(&record.config.data),
                 softstep::error::printable(&source.data_sha256, 64)
@@ -86,7 +86,7 @@ impl Rerun {
                     .with_context(|| format!("the run in {folder} started from {}", printable(&init.path)))?;
                 if model.parameters.sha256() != init.parameters_sha256 {
                     bail!(
-                        "{}: the run in {folder} started from this model, which was changed since",
+                        "{}: the run in {folder} started from this model, which has been changed since",
                         printable(&init.path)
                     );
                 }
@@ -153,8 +153,8 @@ impl Rerun {
         };
         device::open_device(&device).await.with_context(|| {
             format!(
-                "this run computed on {} ({}), which is not here; --backend or --adapter computes it elsewhere, within \
-                 bounds instead of to the same bits",
+                "this run computed on {} ({}), which is not here; --backend or --adapter computes it on another device, \
+                 within bounds instead of to the same bits",
                 printable(adapter),
                 printable(backend)
             )
@@ -167,7 +167,7 @@ impl Rerun {
         let last = self.checkpoints.last().map(|(found, _)| found);
         if let Some(last) = last.filter(|last| (&last.backend, &last.adapter) != (&was.backend, &was.adapter)) {
             let [first, last] = [&was.adapter, &last.adapter].map(|name| printable(name));
-            return Some(format!("the run itself computed on {first} and went on on {last}"));
+            return Some(format!("the run itself computed on {first} and continued on {last}"));
         }
         if (was.backend.as_str(), &was.adapter) != (info.backend, &info.name) {
             let [adapter, backend] = [&was.adapter, &was.backend].map(|name| printable(name));

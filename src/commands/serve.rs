@@ -39,14 +39,14 @@ Examples:
   curl -d '[{\"size\": 3.1, \"colour\": \"red\"}]' http://127.0.0.1:8000/predict
   softstep serve runs/mlp --listen 0.0.0.0:80               for the whole network
 
-POST /predict takes the bytes of what softstep predict reads (an image, a table, an array, an IDX file), or rows in JSON:
-objects by column names for models of tables, numbers for others. It answers with a JSON object, whose predictions are
-what softstep predict --json prints; ?top=K sets the number of classes. What cannot be predicted has the status 4xx and
-{\"error\": \"the reason\"}. GET / is a page to try it, GET /health says whether the server works, GET /metrics counts
-requests, examples and times for Prometheus.
+POST /predict takes a file that `softstep predict` reads (an image, a table, an array, an IDX file), or rows in JSON: objects
+with column names for models of tables, numbers for others. It answers with a JSON object, whose predictions are those that
+`softstep predict --json` prints; ?top=K sets the number of classes. A request that cannot be predicted gets a status 4xx and
+{\"error\": \"the reason\"}. GET / is a page to try the model, GET /health says whether the server works, and GET /metrics
+counts requests, examples and times for Prometheus.
 
-SIGINT and SIGTERM end the server: what it has begun it answers. There are neither passwords nor encryption: beyond this
-machine, put a server that has them before it.";
+On SIGINT or SIGTERM the server answers the requests that it has begun, and ends. It has neither passwords nor encryption:
+for use beyond this machine, put a server that has both in front of it.";
 
 /// Options of `softstep serve`.
 #[derive(Args, Debug)]
@@ -54,22 +54,22 @@ pub struct ServeArgs {
     /// The model: a model.safetensors, or a run folder that holds one
     #[arg(value_name = "FILE|FOLDER")]
     model: PathBuf,
-    /// Address to listen on; port 0 is any that is free
+    /// Address to listen on; port 0 is any free port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     listen: String,
-    /// Fit of pictures to the images of a model, as of `softstep predict`
+    /// How to fit pictures to the images of a model, as for `softstep predict`
     #[arg(long, value_enum)]
     fit: Option<FitChoice>,
-    /// Read the largest digit of a picture, and no others
+    /// Read only the largest digit of a picture
     #[arg(long)]
     one: bool,
     /// Largest body of a request, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 10, value_parser = at_least_1)]
     max_body: usize,
-    /// Most connections at once; others are answered with 503
+    /// Largest number of connections at once; further ones are answered with 503
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_1)]
     max_connections: usize,
-    /// Longest time for a request to arrive, to be predicted, and for its answer to leave, each in seconds
+    /// Time limit in seconds, each for a request to arrive, for its prediction, and for sending the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = at_least_1)]
     timeout: usize,
     /// The device.
@@ -150,8 +150,7 @@ fn listen(text: &str) -> Result<(Runtime, TcpListener)> {
         .build()
         .context("the system grants no thread for the server")?;
     let listener = runtime.block_on(async { bound(address) });
-    let taken =
-        || format!("cannot listen on {address}: choose another address with --listen; port 0 is any that is free");
+    let taken = || format!("cannot listen on {address}: choose another address with --listen; port 0 is any free port");
     Ok((runtime, listener.with_context(taken)?))
 }
 

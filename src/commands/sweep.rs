@@ -23,7 +23,6 @@ use self::journal::{Best, Journal};
 use self::space::{Choice, Search, Settings, Space};
 use self::table::{Live, Row, Rows};
 use self::trial::{Ended, Trained, Trial};
-use crate::cli;
 use crate::commands::train::options::TrainArgs;
 use crate::commands::train::{STOPPED, SharedData, stop_on_signals};
 use crate::format::{count, counted, figure, interval_text, percent};
@@ -43,23 +42,24 @@ Examples:
   softstep sweep --data flowers.csv --target species --weight-decay none/0.1/1 --optimizer sgd/adamw --for 10m
   softstep sweep --data mnist --layers cnn --lr 0.01..0.3 --adapter 0,1      a run at a time on each of two GPUs
 
-A setting of `softstep train` takes a list a/b/c, in which `none` leaves it away, or a range LOW..HIGH. Ranges are
-logarithmic for lr, weight-decay, epsilon, clip-norm, batch-size and hidden, else linear; :log or :linear behind a range
-says which, and a number how many points a grid tries, 5 by default: 0..0.9:linear:4.
+A setting of `softstep train` takes a list a/b/c, in which `none` omits the option, or a range LOW..HIGH. Ranges are
+logarithmic for lr, weight-decay, epsilon, clip-norm, batch-size and hidden, else linear; :log or :linear after a range
+overrides that, and a number sets how many points of it a grid tries, 5 by default: 0..0.9:linear:4.
 
-With lists alone every combination is tried (--search grid), with a range or a budget random values (--search random).
+With lists alone every combination is tried (--search grid); with a range or a budget values are drawn at random
+(--search random).
 Runs are compared by their loss on the validation part, which is held out of the training part (--validation 0.2 by
 default); the test part is measured once, at the end, for the best run alone. --halving trains all runs for a share of
-their epochs, goes on with the best third for three times as long, and so on; --halving=4 with the best quarter.
+their epochs, continues the best third for three times as long, and so on; --halving=4 continues the best quarter.
 
-Ctrl-C ends a sweep and keeps what is done; the same command goes on, also after kill -9, to the same table. With a
-larger --runs or --for it goes further.
+Ctrl-C stops a sweep and keeps its results; the same command resumes it, also after kill -9, and ends in the same table.
+With a larger --runs or --for it goes further.
 
 The folder holds:
   report.html         the best run, parallel coordinates, the loss against each setting
   runs.csv            a line for each run, best first
   model.safetensors   the model of the best run
-  runs.jsonl, sweep.json, best.json   what the sweep goes on from, and the test of the best run
+  runs.jsonl, sweep.json, best.json   what the sweep resumes from, and the test result of the best run
 
 --json prints a line {\"event\":\"run\", …} for each run that ends, as in runs.jsonl, and {\"event\":\"done\", …} with
 runs, best (as in best.json) and out, or {\"event\":\"stopped\", …}.";
@@ -91,19 +91,19 @@ pub struct SweepArgs {
     /// Runs to train [default: all of a grid; 32 of a random search without --for]
     #[arg(long, value_name = "N", value_parser = at_least_1, help_heading = "Sweep")]
     runs: Option<usize>,
-    /// Begin no more runs after this time, such as 90s, 10m or 2h
+    /// Start no more runs after this time, such as 90s, 10m or 2h
     #[arg(long = "for", value_name = "TIME", value_parser = time, help_heading = "Sweep")]
     limit: Option<Duration>,
     /// Choice of the settings [default: grid for lists without a budget, else random]
     #[arg(long, value_enum, help_heading = "Sweep")]
     search: Option<Search>,
-    /// Train all runs for a share of their epochs, and go on with the best one in N, several times [default: 3 without N]
+    /// Train all runs for a share of their epochs and continue the best one in N, repeatedly [N is 3 if not given]
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "3", value_parser = factor, help_heading = "Sweep")]
     halving: Option<usize>,
     /// Seed of a random search
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sweep")]
     search_seed: u64,
-    /// Runs at a time on the CPU [default: one for each core]
+    /// Number of runs at the same time on the CPU [default: one for each core]
     #[arg(long, value_name = "N", value_parser = at_least_1, help_heading = "Sweep")]
     jobs: Option<usize>,
     /// Folder of the sweep [default: sweeps/<data>-<hash of the command>]
@@ -196,6 +196,9 @@ pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
     let common = args.common();
     let search = args.search(&space);
     let first = space.choices(search, args.search_seed).next().context("there is no setting to try")?;
+    for choice in space.one_by_one(&first) {
+        trial_args(&common, &space, &choice)?;
+    }
     let data = SharedData::default();
     let prepared = data.prepare(&trial_args(&common, &space, &first)?)?;
     let budget = match (args.runs, args.limit, search) {
@@ -236,11 +239,7 @@ fn trial_args(common: &[String], space: &Space, choice: &Choice) -> Result<Train
     let is_validation = |argument: &String| argument.starts_with("--validation=");
     let validation = (!settings.iter().any(is_validation)).then(|| VALIDATION.to_string());
     let own = common.iter().chain(&settings).cloned().chain(validation);
-    let all = ["softstep", "train"].into_iter().map(String::from).chain(own).map(Into::into);
-    match cli::parse(all)?.command {
-        cli::Command::Train(args) => Ok(*args),
-        _ => bail!("the arguments of a run are those of train"),
-    }
+    Ok(TrainArgs::parse(own)?)
 }
 
 fn say_start(
@@ -326,7 +325,7 @@ impl Sweep<'_> {
                 if self.is_stopped() {
                     break;
                 }
-                group.sort_by(|(_, a), (_, b)| order(a).cmp(&order(b)));
+                group.sort_by_key(|(_, ended)| order(ended));
                 let kept = group.len().div_ceil(factor);
                 for (trial, _) in group.drain(kept..) {
                     let _ = std::fs::remove_file(self.journal.states().of(&trial));
@@ -505,14 +504,11 @@ impl Sweep<'_> {
         if let Some(best) = self.journal.best().filter(|best| best.parameters_sha256 == sha256 && is_there) {
             return Ok(best);
         }
-        let all =
-            ["softstep".to_string(), "train".into()].into_iter().chain(row.ended.arguments.iter().skip(1).cloned());
-        let cli::Command::Train(args) = cli::parse(all.map(Into::into))?.command else { bail!("no run") };
+        let args = TrainArgs::parse(row.ended.arguments.iter().skip(1).cloned())?;
         let place = &self.places[row.ended.run % self.places.len()];
         if !is_there {
             // A process was killed between a run and its model: the run is trained again, to the same bits.
-            let trial =
-                Trial { number: row.ended.run, choice: row.choice.clone(), args: (*args).clone(), before: None };
+            let trial = Trial { number: row.ended.run, choice: row.choice.clone(), args: args.clone(), before: None };
             let state = self.journal.states().of(&trial);
             let trained = trial::train(self.data, &place.device, &trial, 1, &state, &self.stop).await?;
             let (metadata, state) =

@@ -1,4 +1,5 @@
-//! The loss of a batch, and the classes that outputs predict.
+//! The loss of a batch, by the f32 loop of its entry in [`loss`](crate::loss), where softmax is, too; and the classes
+//! that outputs predict.
 
 use pulp::Arch;
 

@@ -299,7 +299,7 @@ fn load_folder(spec: &str) -> Result<Data> {
     if folder.is_dir() {
         return idx_dir::read(spec, &idx_dir::find(folder)?, None);
     }
-    let problem = if folder.exists() { "is a file that is no table" } else { "is neither a known set nor a folder" };
+    let problem = if folder.exists() { "is a file, but not a table" } else { "is neither a known set nor a folder" };
     let names: Vec<_> = SETS.iter().map(|set| set.name).collect();
     Err(Error::Invalid(format!(
         "`data` {spec} {problem}: give auto, {}, digits, a table (file.csv), or a folder: of images by class, of x.npy and \

@@ -360,7 +360,7 @@ impl Rows {
         let mut notices = Vec::new();
         if !texts_of.is_empty() {
             notices.push(format!(
-                "of {total} {called}, some have texts that are no category of the training rows, and count as none of them: {}",
+                "of {total} {called}, some have texts that the training rows do not have, which belong to no category: {}",
                 quoted_list(&texts_of, 10)
             ));
         }
@@ -758,7 +758,7 @@ impl Plan<'_> {
         let first = (0..table.len()).find(|&row| is_odd(table.cell(row, column))).unwrap_or(0);
         let more = if odd > 1 { format!(" (nor are {} more)", odd - 1) } else { String::new() };
         refused.problems.push(format!(
-            "line {}, column {name:?}: {:?} is no {}{more}, and {} of {} values of this column are",
+            "line {}, column {name:?}: {:?} is not a {}{more}, and {} of {} values of this column are",
             table.line(first),
             table.cell(first, column),
             if form.is_date() { "date" } else { "number" },
@@ -785,7 +785,7 @@ impl Plan<'_> {
             let first = (0..table.len()).find(|&row| is_odd(table.cell(row, target))).unwrap_or(0);
             let odd = texts.rows(is_odd);
             let place =
-                format!("line {}, column {name:?}: {:?} is no number", table.line(first), table.cell(first, target));
+                format!("line {}, column {name:?}: {:?} is not a number", table.line(first), table.cell(first, target));
             let more = if odd > 1 { format!(" (nor are {} more)", odd - 1) } else { String::new() };
             if options.task == Some(Task::Regression) {
                 let problem = format!("{place}{more}, and this column is read as numbers: mend it or remove the row");
@@ -1101,7 +1101,7 @@ impl Again<'_> {
         } else {
             "number, and this column is read as numbers"
         };
-        (numbers, self.mistake(mistake, more, called, &format!("is no {what}: mend it")))
+        (numbers, self.mistake(mistake, more, called, &format!("is not a {what}: mend it")))
     }
 
     fn mistake(&self, mistake: Option<(usize, &str)>, more: usize, called: &str, problem: &str) -> Vec<Mistake> {

@@ -358,7 +358,7 @@ fn read_header(file: &str, input: &mut impl Read) -> Result<Header> {
     }
     std::str::from_utf8(&header).ok().and_then(Header::parse).ok_or_else(|| {
         let text = String::from_utf8_lossy(&header);
-        error(format!("its header is none of a plain array, such as records are not: {}", text.trim()))
+        error(format!("its header is not that of a plain array; records, for one, are not read: {}", text.trim()))
     })
 }
 
@@ -543,7 +543,7 @@ fn targets(y: &Array, format: Option<&ArrayFormat>, task: Option<Task>) -> Resul
             let fraction = numbers.iter().position(|number| number.fract() != 0.0);
             if let (Some(at), Some(false)) = (fraction, is_regression) {
                 let at = index_text(at, &y.shape, false);
-                return Err(y.error(format!("{at} is no whole number, and classes are numbers from 0")));
+                return Err(y.error(format!("{at} is not a whole number, and classes are numbers from 0")));
             }
             let distinct = distinct_up_to(numbers, MAX_FLOAT_CLASSES);
             let are_classes = fraction.is_none()

@@ -155,7 +155,7 @@ impl Reading<'_> {
                 if self.fit != Fit::Whole =>
             {
                 if elements != Elements::Bytes {
-                    let problem = "`fit` digit makes bytes of pictures, and the model reads arrays of float32: leave it away, \
+                    let problem = "`fit` digit makes bytes of pictures, and the model reads arrays of float32: leave it out, \
                                    and give it .npy arrays";
                     return Err(Error::format(file, problem));
                 }

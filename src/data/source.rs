@@ -126,9 +126,7 @@ pub fn load_idx(spec: &str) -> Result<Data> {
     let path = Path::new(spec);
     match files::is_dir(path) {
         true => idx_dir::read_any(spec, &idx_dir::find(path)?),
-        false => {
-            Err(Error::format(spec, "it is no table, and neither a folder of pictures nor one of arrays or IDX files"))
-        }
+        false => Err(Error::format(spec, "it is neither a table nor a folder of pictures, arrays or IDX files")),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The lowering of a plan: each operation becomes one or a few kernels on tensors of the device.
+//! The lowering of a plan: each operation becomes one or a few kernels on tensors of the device. Nothing is computed
+//! here: functions with the names of passes, such as `forward`, make kernels, which [`kernel`](super::kernel) dispatches.
 
 use super::data_set::DataSet;
 use super::device::{BufferLabel, Gpu};

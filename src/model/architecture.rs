@@ -108,7 +108,7 @@ impl TryFrom<Vec<usize>> for Shape {
         match sizes[..] {
             [features] => Self::Flat(features).check(),
             [height, width, channels] => Self::Image { height, width, channels }.check(),
-            _ => Err(format!("{sizes:?} is no shape: [features], or [height, width, channels]")),
+            _ => Err(format!("{sizes:?} is not a shape: [features], or [height, width, channels]")),
         }
     }
 }

@@ -241,7 +241,7 @@ impl<'a> Import<'a> {
                 // PyTorch counts the batches of a batch normalisation, which evaluation does not need.
                 None if what == "num_batches_tracked" => {}
                 None => {
-                    problems.push(format!("tensor {} has a name that is no weight, bias or statistic", shown(name)))
+                    problems.push(format!("tensor {} has a name that is not a weight, bias or statistic", shown(name)))
                 }
                 Some(role) => {
                     if groups.entry(layer).or_default().tensors.insert(role, (name, tensor)).is_some() {
@@ -653,7 +653,7 @@ mod tests {
         let error = read(&weights, &network, &Options::default()).unwrap_err().to_string();
         for told in [
             "w.safetensors does not fit the model 2: linear:3,relu,linear:4: ",
-            "tensor rnn.weight_ih_l0 has a name that is no weight, bias or statistic",
+            "tensor rnn.weight_ih_l0 has a name that is not a weight, bias or statistic",
             "layer 0, linear:3, wants [3, 2]",
             "tensor fc2.weight has the value NaN at 0",
             "tensors of 1 batch normalisation that the model does not have: bn [3]",

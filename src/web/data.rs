@@ -219,7 +219,7 @@ fn load(spec: &str, options: &Value) -> Result<Data> {
     ];
     let invalid = |problem: String| Err(Error::Invalid(problem));
     if let Some(unknown) = options.as_object().into_iter().flatten().find(|(name, _)| !KNOWN.contains(&name.as_str())) {
-        return invalid(format!("there is no option {:?} of data: leave it away", unknown.0));
+        return invalid(format!("there is no option {:?} of data: leave it out", unknown.0));
     }
     let text = |name: &str| options[name].as_str().filter(|text| !text.is_empty());
     let list = |name: &str| match &options[name] {

@@ -496,7 +496,7 @@ function fits(figure) {
     xLabel: () => say('tumour size in cm', '肿瘤大小（cm）'),
     summary: () => summary,
   });
-  const scale = [3, 2];
+  const scale = [5, 3];
   const both = [
     new Fit('values', { loss: 'mse', learning_rate: 0.08, ...SGD }),
     new Fit('classes', { loss: 'bce', learning_rate: 1, ...SGD, momentum: 0.9 }),

@@ -64,7 +64,6 @@ const photo = attempt(async file => {
   }
 });
 find('#photo').addEventListener('change', ({ target }) => { photo(target.files[0]); target.value = ''; });
-takeDrops(document.body, files => photo(files[0]?.[1]));
 
 // Tables.
 
@@ -165,11 +164,12 @@ function render() {
 }
 inEveryLanguage(() => { render(); if (fields.length) predictTable(); });
 
+const openFile = attempt(async file => open(file.name, new Uint8Array(await file.arrayBuffer())));
 find('#model-file').addEventListener('change', ({ target }) => {
-  const [file] = target.files;
-  if (file) attempt(async () => open(file.name, new Uint8Array(await file.arrayBuffer())))();
+  if (target.files[0]) openFile(target.files[0]);
   target.value = '';
 });
+takeDrops(document.documentElement, ([[, file]]) => /\.safetensors$/i.test(file.name) ? openFile(file) : photo(file));
 const inside = find('#softstep-model');
 if (inside.textContent.trim()) {
   await attempt(async () => open(inside.dataset.name ?? 'model.safetensors', new Uint8Array(await unpacked(inside))))();

@@ -58,8 +58,8 @@ pub struct WebRun {
 enum Engine {
     /// In training.
     Training(Training),
-    /// For evaluation and prediction alone.
-    Trained(RefCell<AnyModel>),
+    /// For evaluation and prediction alone; `None` while it works.
+    Trained(Box<RefCell<Option<AnyModel>>>),
 }
 
 /// A training run under way.
@@ -428,7 +428,7 @@ impl WebRun {
             config: TrainingConfig::default(),
             data,
             metadata,
-            engine: Engine::Trained(RefCell::new(on_device)),
+            engine: Engine::Trained(Box::new(RefCell::new(Some(on_device)))),
             sets: RefCell::default(),
             parameters: RefCell::new(Some((0, Rc::new(parameters)))),
         })
@@ -482,10 +482,15 @@ impl WebRun {
                 training.shared.with(work).await?
             }
             Engine::Trained(model) => {
-                let mut model = model.try_borrow_mut().map_err(|_| paced::busy())?;
-                let set = set.map_or_else(|| model.upload(examples), Ok)?;
-                let evaluation = model.evaluate(&set).await?;
-                (set, evaluation)
+                let mut working = model.take().ok_or_else(paced::busy)?;
+                let evaluated = async {
+                    let set = set.map_or_else(|| working.upload(examples), Ok)?;
+                    let evaluation = working.evaluate(&set).await?;
+                    Result::Ok((set, evaluation))
+                };
+                let evaluated = evaluated.await;
+                *model.borrow_mut() = Some(working);
+                evaluated?
             }
         };
         self.sets.borrow_mut().push((name.to_owned(), set));

@@ -225,7 +225,7 @@ export function startWorkbench(adapter) {
     const note = find('#no-gpu');
     for (const name of ['gpu', 'both']) find(`input[value=${name}]`, form).disabled = !adapter?.gpu;
     note.hidden = !adapter || adapter.gpu;
-    if (adapter && !adapter.gpu) note.textContent = say(`No GPU here, so the CPU computes. ${adapter.why_not ?? ''}`, `这里没有 GPU，由 CPU 计算。${adapter.why_not ?? ''}`);
+    if (adapter && !adapter.gpu) note.textContent = say(`No GPU here, so the CPU computes (${adapter.why_not}).`, `这里没有 GPU，由 CPU 计算（${adapter.why_not}）。`);
   }
   if (adapter?.gpu && !adapter.software) find('input[value=gpu]', form).checked = true;
 
@@ -254,8 +254,8 @@ export function startWorkbench(adapter) {
     if (!checkForm()) return;
     if (isRunning()) {
       await Promise.all(lanes().map(async lane => {
-        lane.isRunning = false;
         const rest = await lane.worker.call('run.pause');
+        lane.isRunning = false;
         if (rest) lane.take(rest);
       }));
       show();

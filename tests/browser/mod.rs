@@ -31,6 +31,7 @@ pub struct Browser {
 }
 
 impl Browser {
+    /// Opens a browser.
     pub fn open(chromium: &Path) -> Self {
         Self::open_with(chromium, &[])
     }

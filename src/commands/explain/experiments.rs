@@ -269,7 +269,7 @@ pub async fn houses(runner: &Runner, table: Option<&Table<'_>>, seed: u64) -> Re
         Some(Table { file, options }) => csv::load(file, options, seed)?,
         None => sample_houses(seed)?,
     };
-    let Some(Preprocessing::Table(format)) = &data.preprocessing else { bail!("{} is no table", data.name) };
+    let Some(Preprocessing::Table(format)) = &data.preprocessing else { bail!("{} is not a table", data.name) };
     let TargetEncoding::Standardised(scale) = format.encoding else {
         bail!("{}: --target {} has classes, where a number is to be learned", data.name, format.target)
     };

@@ -152,10 +152,11 @@ impl Text {
     pub fn steps_of_training(self) -> Markup {
         self.html(
             "A network learns in many small steps, and each of them is the same. <b>Forward</b>: compute the outputs. \
-             <b>Loss</b>: one number that says how wrong they are. <b>Backward</b> and <b>update</b>: find how the loss \
-             changes with every weight, and move every weight a little the other way. Only the loss says what is to be \
-             learned, so it must suit the question. For a quantity that is the squared error. For a class, the squared error \
-             of its number asks the wrong question; one output for each class asks the right one.",
+             <b>Loss</b>: one number that says how wrong they are. <b>Backward</b> and <b>update</b>: find how the \
+             loss changes with every weight, and move every weight a little the other way. Only the loss says what is \
+             to be learned, so it must suit the question. For a quantity, the right loss is the squared error. For a \
+             class, the squared error of its number asks the wrong question; one output for each class asks the right \
+             one.",
             "神经网络靠许多小步来学习，每一步都一样。<b>前向</b>：算出输出；<b>损失</b>：用一个数说明输出错了多少；\
              <b>反向与更新</b>：求出损失随每个权重怎样变化，再让每个权重朝相反方向挪一点。要学什么，全由损失函数说了算，\
              所以它必须适合所问的问题。学一个数量，用平方误差正合适；学一个类别，对类别编号用平方误差就问错了问题，\
@@ -200,10 +201,10 @@ impl Text {
 
     pub fn houses_why(self) -> Markup {
         self.html(
-            "A price is a real value: 300 lies between 290 and 310, and is nearer to both than to 400. Differences mean \
-             something, so the network has one output, the price itself, and the loss is the <b>mean squared error</b>, \
-             the mean of (output − price)<sup>2</sup>. That is <b>regression</b>. The squared error is right for it: of all \
-             the prices that houses like this one were sold for, it pulls the output to the mean.",
+            "A price is a real value: 300 lies between 290 and 310, and is nearer to both than to 400. Differences \
+             mean something, so the network has one output, the price itself, and the loss is the <b>mean squared \
+             error</b>, the mean of (output − price)<sup>2</sup>. That is <b>regression</b>. The squared error suits a \
+             price: it pulls the output to the mean of all the prices that houses like this one were sold for.",
             "价格是实数：300 介于 290 与 310 之间，离这两者都比离 400 近。差值是有意义的，所以网络只要一个输出，就是价格本身；\
              损失用<b>均方误差</b>，即 (输出 − 价格)<sup>2</sup> 的平均值。这就是<b>回归</b>。平方误差在这里正合适：\
              同样的房子卖出过各种价钱，它会把输出拉向这些价钱的平均值。",
@@ -269,7 +270,7 @@ impl Text {
         self.html(
             format!(
                 "On {test} examples that it was not trained on, {explained}. It is off by {rmse} (the root of the mean \
-                 squared error); the targets that it was trained on are off their mean by {deviation}."
+                 squared error); the targets that it was trained on deviate from their mean by {deviation}."
             ),
             format!(
                 "在 {test} 个没有参加训练的样本上，{explained}。它的均方根误差是 {rmse}；\
@@ -292,7 +293,7 @@ impl Text {
 
     pub fn houses_by_area_summary(self) -> &'static str {
         self.pick(
-            "Test houses as dots; the fitted lines for new and for 40 years old houses lie on those of the law",
+            "Test houses as dots; the fitted lines for new and for 40-year-old houses lie on those of the law",
             "测试房屋为散点；新房与 40 年房龄的拟合直线与规律的直线重合",
         )
     }
@@ -359,14 +360,14 @@ impl Text {
 
     pub fn categories_note(self) -> &'static str {
         self.pick(
-            "Of a category it is what it adds to the mean of the training part.",
+            "For a category, this is what the category adds to the mean of the training part.",
             "类别一栏是它相对于训练部分平均值的增减。",
         )
     }
 
     pub fn constants_note(self) -> &'static str {
         self.pick(
-            "–: the training part has one value only, of which nothing can be learned.",
+            "–: the training part has only one value, from which nothing can be learned.",
             "–：训练部分里只有一个值，学不到它的作用。",
         )
     }
@@ -389,8 +390,8 @@ impl Text {
         self.pick(
             format!(
                 "a linear model, mean squared error, {train} examples to train and {test} to test, {epochs} epochs, \
-                 batches of {batch_size}, momentum 0.9, learning rate {learning_rate} falling by a cosine (of four rates the one \
-                 with the lowest loss on a fifth of the training examples)."
+                 batches of {batch_size}, momentum 0.9, learning rate {learning_rate} falling by a cosine (the one of \
+                 four rates with the lowest loss on a fifth of the training examples)."
             ),
             format!(
                 "线性模型，均方误差，{train} 个训练样本、{test} 个测试样本，{epochs} 轮，每批 {batch_size} 个，动量 0.9，\
@@ -407,9 +408,9 @@ impl Text {
 
     pub fn classes_why(self) -> Markup {
         self.html(
-            "What a picture of a digit shows is no quantity. A 6 is not twice a 3; a 1 looks more like a 7 than like a 2; \
-             and to take a 5 for a 6 is no smaller a mistake than to take it for a 1. The numbers are names, and the \
-             difference of a name and a real output means nothing. This is <b>classification</b>.",
+            "What a picture of a digit shows is not a quantity. A 6 is not twice a 3; a 1 looks more like a 7 than \
+             like a 2; and to take a 5 for a 6 is no smaller a mistake than to take it for a 1. The numbers are names, \
+             and the difference between a name and a real output means nothing. This is <b>classification</b>.",
             "图片上的数字不是数量。6 不是 3 的两倍；1 长得更像 7 而不是 2；把 5 认成 6，并不比把 5 认成 1 错得轻。\
              这里的数字只是名字，拿一个名字去减一个实数输出，得到的差毫无意义。这就是<b>分类</b>。",
         )
@@ -437,9 +438,9 @@ impl Text {
 
     pub fn samples_why(self) -> Markup {
         self.html(
-            "Why probabilities? Of many tumours of 3 cm some are benign and others malignant: the size does not decide, it \
-             makes one of them more likely. What is on record, though, is never the probability, only how it came out: 0 \
-             (benign) or 1 (malignant). <b>A label is a sample of a probability.</b>",
+            "Why probabilities? Of many tumours of 3 cm some are benign and others malignant: the size does not \
+             decide, it makes one of them more likely. What is on record, though, is never the probability, only the \
+             outcome: 0 (benign) or 1 (malignant). <b>A label is a sample of a probability.</b>",
             "为什么要用概率？许多 3 cm 的肿瘤里，有的是良性，有的是恶性：大小并不能决定结果，只是让其中一种更有可能。\
              而病历上从来没有概率，只有结果：0（良性）或 1（恶性）。<b>标签，就是按某个概率抽出来的一次样本。</b>",
         )
@@ -452,9 +453,9 @@ impl Text {
         self.html(
             format!(
                 "Here the law is known, because we made it: at size <i>x</i> a tumour is malignant with probability \
-                 {formula}, which is one half at {boundary} cm. For each of {count} sizes one label was drawn by it. The \
-                 labels lie at 0 and at 1 only; the law shows again in the share of malignant ones among {group} tumours \
-                 of similar size."
+                 {formula}, which is one half at {boundary} cm. For each of {count} sizes one label was drawn from it. \
+                 The labels lie at 0 and at 1 only; the law shows again in the share of malignant ones among {group} \
+                 tumours of similar size."
             ),
             format!(
                 "这里的规律是已知的，因为它是我们定的：大小为 <i>x</i> 的肿瘤是恶性的概率为 {formula}，在 {boundary} cm \
@@ -547,9 +548,9 @@ impl Text {
         let [first, third] = [0, 2].map(|class| logarithm(softmax.probabilities[class], softmax.losses[class], 2));
         self.html(
             format!(
-                "The loss that goes with it is the <b>cross-entropy</b>: −ln of the probability that the label's class got. \
-                 If the first class is right, that is {first}; if it is the third, {third}. To be sure and wrong is \
-                 expensive."
+                "The loss that goes with it is the <b>cross-entropy</b>: −ln of the probability that the label's class \
+                 got. If the first class is right, that is {first}; if it is the third, {third}. Being sure and wrong \
+                 is expensive."
             ),
             format!(
                 "与它相配的损失是<b>交叉熵</b>：取标签那一类得到的概率，求 −ln。如果第一类是对的，损失是 {first}；\
@@ -813,11 +814,12 @@ impl Text {
         let beside = self.one_hot_beside(one_hot.wrong, cross_entropy_wrong);
         self.html(
             format!(
-                "Learned as a number, {number_right} of the test digits are right; as one-hot labels, {one_hot_right}; by \
-                 cross-entropy, {cross_entropy_right}. <b>The class number costs {points} percentage points</b>: \
-                 {number_wrong} digits wrong in place of {cross_entropy_wrong}. What matters most is to ask for classes. One-hot \
-                 labels work with the squared error, too, which draws each output towards 0 or 1; but these outputs are no \
-                 probabilities: they may leave 0..1, and nothing makes them sum to 1. {beside}"
+                "Learning the class number gets {number_right} of the test digits right; one-hot labels get \
+                 {one_hot_right}, and cross-entropy {cross_entropy_right}. <b>The class number costs {points} \
+                 percentage points</b>: {number_wrong} digits wrong instead of {cross_entropy_wrong}. What matters \
+                 most is to ask for classes. One-hot labels work with the squared error, too, which draws each output \
+                 towards 0 or 1; but these outputs are not probabilities: they may leave 0..1, and nothing makes them \
+                 sum to 1. {beside}"
             ),
             format!(
                 "当作数值来学，测试数字的正确率是 {number_right}；学 one-hot 标签，是 {one_hot_right}；用交叉熵，是 \
@@ -855,9 +857,9 @@ impl Text {
 
     pub fn digits_reason(self) -> Markup {
         self.html(
-            "Figure 6b shows why. If in doubt between a 1 and a 9, the best number for the squared error is the mean, 5, \
-             which is neither; so the outputs of every class are spread over their neighbours. Ten probabilities can say \
-             “1 or 9” without saying 5.",
+            "Figure 6b shows why. When a picture may be a 1 or a 9, the best number for the squared error is the mean, \
+             5, which is neither; so the outputs of every class are spread over their neighbours. Ten probabilities \
+             can say “1 or 9” without saying 5.",
             "图 6b 说明了原因。如果拿不准是 1 还是 9，对平方误差来说最好的回答是平均数 5，而它两者都不是；\
              于是每一类的输出都散到了邻近的类别上。十个概率却可以说“不是 1 就是 9”，而不必说 5。",
         )
@@ -954,9 +956,9 @@ impl Text {
         let beside = self.one_hot_beside(hidden.one_hot.wrong, hidden.cross_entropy.wrong);
         self.html(
             format!(
-                "Is the line to blame? A model with a hidden layer can bend. It gets {number} right as a number (the linear \
-                 model {of_line}), and {cross_entropy} by cross-entropy. With one-hot labels and the squared error it gets \
-                 {one_hot}. {beside}"
+                "Is the straight line to blame? A model with a hidden layer can bend. It gets {number} right as a \
+                 number (the linear model {of_line}), and {cross_entropy} by cross-entropy. With one-hot labels and \
+                 the squared error it gets {one_hot}. {beside}"
             ),
             format!(
                 "会不会只是因为模型是线性的？带隐藏层的模型更灵活：学数值，正确率是 {number}（线性模型是 {of_line}），\
@@ -1066,9 +1068,9 @@ impl Text {
         let gradient = equals(of_printed / 3.0, step.gradient.at(0, 0), 4);
         self.html(
             format!(
-                "<b>3. Backward.</b> Here softmax and cross-entropy repay the trouble: how the loss changes with the scores is \
-                 simply <i>p</i> − one-hot, what was said minus what is true. For a weight, multiply that with the feature \
-                 it meets and take the mean over the batch. The first weight: ({sum}) / 3 {gradient}."
+                "<b>3. Backward.</b> Here softmax and cross-entropy pay off: the change of the loss with the scores is \
+                 simply <i>p</i> − one-hot, the predicted probability minus the true one. For a weight, multiply that \
+                 by the feature it meets and take the mean over the batch. The first weight: ({sum}) / 3 {gradient}."
             ),
             format!(
                 "<b>3. 反向。</b>softmax 与交叉熵配在一起的好处在这里显现：损失对分数的导数就是 <i>p</i> − one-hot，\

@@ -301,6 +301,17 @@ impl Space {
         )
     }
 
+    /// This choice with each other value of each setting in turn: what shows whether all values are sound.
+    pub fn one_by_one<'a>(&'a self, choice: &'a Choice) -> impl Iterator<Item = Choice> + 'a {
+        self.settings.iter().enumerate().flat_map(move |(at, setting)| {
+            setting.grid().into_iter().map(move |value| {
+                let mut other = choice.clone();
+                other[at] = value;
+                other
+            })
+        })
+    }
+
     /// Combination number `at` of a grid; the last setting changes fastest.
     fn combination(&self, mut at: usize) -> Choice {
         let mut choice: Choice = self
@@ -331,8 +342,8 @@ impl Space {
         let of_others = |field: &str| {
             optimizer.is_some_and(|optimizer| {
                 let all = Optimizer::all();
-                let is_known = all.iter().any(|other| other.setting_names().iter().any(|name| *name == field));
-                is_known && !optimizer.setting_names().iter().any(|name| *name == field)
+                let is_known = all.iter().any(|other| other.setting_names().contains(&field));
+                is_known && !optimizer.setting_names().contains(&field)
             })
         };
         let arguments = both().filter(|(setting, _)| !of_others(&setting.field));

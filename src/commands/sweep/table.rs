@@ -1,7 +1,6 @@
 //! The runs of a sweep as a table, best first: on the terminal while it goes on, at its end, and as CSV.
 
 use anyhow::Result;
-use comfy_table::Cell;
 use indicatif::ProgressBar;
 
 use super::space::{NONE, Space};
@@ -83,7 +82,7 @@ impl Rows {
             let epochs = if epochs < of_epochs { format!("{epochs} of {of_epochs}") } else { epochs.to_string() };
             let mut cells = right([run.to_string(), loss, quality, epochs]);
             cells.extend(right(row.choice.iter().map(|value| printable(value))));
-            table.add_row(cells.into_iter().map(|cell: Cell| cell));
+            table.add_row(cells);
         }
         let more = self.0.len().saturating_sub(SHOWN);
         let rest = if more > 0 { format!("\n… and {more} more") } else { String::new() };

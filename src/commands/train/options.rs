@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Args, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use serde_json::Value;
 use softstep::augmentation::Augment;
 use softstep::data::{Data, Kind};
@@ -17,6 +17,7 @@ use softstep::model::{Architecture, Layer};
 use softstep::optimizer::{Optimizer, Schedule, Settings, Sgd, Warmup};
 use softstep::trainer::{Keep, TrainingConfig};
 
+use crate::flags::with_flags;
 use crate::options::{
     DataArgs, DeviceArgs, LayersChoice, NetworkArgs, OwnDataArgs, Problem, at_least_1, given, in_one_form, loss, unfit,
 };
@@ -27,27 +28,27 @@ Examples:
   softstep train --data digits                bundled data, no download, seconds
   softstep train --data mnist --hidden 128 --seed 7 --out runs/mlp
   softstep train --backend cpu                without a GPU
-  softstep train --adapter 1                  the second of `softstep adapters`
-  softstep train --json | tail -1             one line that says it all
+  softstep train --adapter 1                  on the second adapter of `softstep adapters`
+  softstep train --json | tail -1             one line with all results
   softstep train --data photos/train --test photos/val --color grey   images, in a folder for each class
   softstep train --data arrays                a folder with x.npy and y.npy, or x_train.npy, y_train.npy, x_test.npy, …
   softstep train --data mnist.npz             the same in one file
   softstep train --layers cnn                 a convolutional network that fits the images
   softstep train --layers cnn --schedule one-cycle --augment shift=2,rotate=10,scale=0.1
-  softstep train --loss mse                   the error of a line fit instead of cross-entropy
+  softstep train --loss mse                   mean squared error instead of cross-entropy
   softstep train --lr auto                    a range test finds the learning rate
   softstep train --seeds 5                    five models: mean, standard deviation and interval of what they reach
   softstep train --data flowers.csv --target species --folds 5   cross-validation
-  softstep train --validation 0.1 --patience 5   until the validation loss falls no more, and keep the best
-  softstep train --resume runs/mlp            goes on with a run that was stopped, to the same bits
+  softstep train --validation 0.1 --patience 5   until the validation loss stops falling, keeping the best epoch
+  softstep train --resume runs/mlp            resumes a run that was stopped, to the same bits
 
---layers says a network layer by layer, separated by commas; the last linear layer, to the classes, is implied:
+--layers describes a network layer by layer, separated by commas; the last linear layer, to the classes, is implied:
   linear:128          128 outputs
   conv:16x5           convolution with 16 channels and kernels of 5x5; padded so that the image keeps its size.
                       conv:16x5s2p0 has stride 2 and padding 0
-  pool:2              the maximum of each 2x2 pixels; pool:3s2 of 3x3 with stride 2
-  relu, sigmoid, tanh, gelu   activations
-  dropout:0.25        a quarter of the values becomes 0 in training
+  pool:2              the maximum of each 2x2 window; pool:3s2: 3x3 windows with stride 2
+  relu, leaky_relu, sigmoid, tanh, gelu   activations
+  dropout:0.25        a quarter of the values become 0 in training
   batchnorm           batch normalisation
   cnn                 alone: conv, relu and pool:2 until the image's shorter side is 8 or less, with 16 channels, 32, …;
                       then dropout:0.25,linear:128,relu. For 28x28 that is
@@ -56,39 +57,39 @@ Examples:
 A run folder holds:
   config.json         the settings
   metrics.jsonl       a line for every step (step, epoch, loss, lr) and every epoch
-  report.html         curves, mistakes and settings on one page; `softstep report` writes it anew, and compares runs
-  results.json        what the page needs beside: timings, confusion matrix, worst mistakes
+  report.html         curves, mistakes and settings on one page; `softstep report` rewrites it, and compares runs
+  results.json        what else the page needs: timings, confusion matrix, worst mistakes
   events.out.tfevents.…   with --tensorboard, for `tensorboard --logdir runs`
   model.safetensors   the model; it loads straight into torch.nn.Sequential(Linear, ReLU, …, Linear),
-                      or with Sigmoid, Tanh or GELU(approximate=\"tanh\") for ReLU, as --activation says
-  checkpoint-<step>.safetensors   all that --resume needs; the last two stay
+                      or with Sigmoid, Tanh or GELU(approximate=\"tanh\") for ReLU, by --activation
+  checkpoint-<step>.safetensors   all that --resume needs; the last two are kept
 
 With --seeds, --folds or several seeds the folder holds a folder for each run (seed-0, fold-1, …), report.html, which
-compares them, and model.safetensors, the one to use. The same command with the folder as --out goes on with what was
+compares them, and model.safetensors, the one to use. The same command with the folder as --out resumes what was
 stopped. --json prints a line {\"event\":\"run\", …} for each run, and {\"event\":\"done\", …} with mean, sd, lowest,
 highest and interval of test_loss, test_accuracy (or test_r_squared) and validation_loss.
 
 Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
-stopped: Ctrl-C (or SIGTERM) finishes the step, saves, says how to go on and exits with 130; a second one leaves at
-once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes all settings from the
-checkpoint. --data beside it says where the data are now, if they are not found from here by the name they had. Only
---backend or --adapter beside it may change something: they go on elsewhere, with the same data and settings but not
-with the same bits.
+stopped: Ctrl-C (or SIGTERM) finishes the step, saves, prints the command that resumes and exits with 130; a second
+signal ends the program at once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes
+all settings from the checkpoint; --data beside it says where the data are now, if they are no longer where they were.
+Only --backend or --adapter may change something: the run continues on that device, with the same data and settings
+but not with the same bits.
 
---json prints, one JSON object a line:
-  {\"event\":\"start\", …}   backend, adapter, data, architecture (input, layers), sizes of linear layers and settings; of a table columns (name, and categories,
-                         their number, or null where it is numeric)
+--json prints JSON Lines, one object for each event:
+  {\"event\":\"start\", …}   backend, adapter, data, architecture (input, layers), sizes of linear layers and settings;
+                         for a table columns (name, and categories: their number, or null for a numeric column)
   {\"event\":\"epoch\", …}   epoch, train_loss, test_loss, test_accuracy (test_r_squared where the targets are real values)
                          and, if held out, validation_*
   {\"event\":\"profile\", …} with --profile: kernels (name, dispatches, seconds) and host_seconds beside them
   {\"event\":\"verification\", …} with --verify: steps that were verified, and for loss, gradients and parameters the worst
                          number: step, tensor, row, column, gpu, cpu, error, tolerance
-  {\"event\":\"stopped\", …} instead of done, if the run was stopped: step, steps, out
+  {\"event\":\"stopped\", …} instead of \"done\", if the run was stopped: step, steps, out
   {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
                          parameters_sha256, first_loss_seconds (since the program's start), out; best_epoch and
                          best_validation_loss with --patience or --keep best
-Losses are means; cross-entropies are in nats. One that is not finite is null. Label smoothing and class weights are
-in train_loss alone: validation and test measure the loss itself.";
+Losses are means; cross-entropies are in nats. A loss that is not finite is null. Label smoothing and class weights
+affect train_loss alone; the validation and test losses are without them.";
 
 /// Options of `softstep train`.
 #[derive(Args, Clone, Debug)]
@@ -112,7 +113,7 @@ pub struct TrainArgs {
     /// Examples in a training step
     #[arg(long, value_name = "N", default_value_t = TrainingConfig::default().batch_size, help_heading = "Training")]
     batch_size: usize,
-    /// Learning rate that the schedule starts from; auto finds it by a range test [default: by the data]
+    /// Learning rate, the highest of the schedule; auto finds it by a range test [default: by the data]
     #[arg(long = "lr", value_name = "RATE|auto", value_parser = rate, allow_negative_numbers = true, help_heading = "Training")]
     learning_rate: Option<RateChoice>,
     /// Optimizer [default: sgd for pictures, adamw for tables and other numbers]
@@ -121,11 +122,11 @@ pub struct TrainArgs {
     /// Momentum of sgd, 0 to below 1 [default: 0.9]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     momentum: Option<f32>,
-    /// Use Nesterov's momentum
+    /// Use Nesterov momentum
     #[arg(long, help_heading = "Expert")]
     nesterov: bool,
-    /// Pull of weights and biases towards 0: an L2 penalty, with adamw decoupled [default: 0; with adamw for tables 1
-    /// where there are few examples for each parameter, else 0.1]
+    /// Decay of weights and biases towards 0: an L2 penalty, decoupled with adamw [default: 0; with adamw for tables 1
+    /// if there are few examples for each parameter, else 0.1]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     weight_decay: Option<f32>,
     /// Share of the mean gradient that adamw keeps, 0 to below 1; with lion, in the step's direction [default: 0.9]
@@ -135,34 +136,33 @@ pub struct TrainArgs {
     /// with lion 0.99]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     beta2: Option<f64>,
-    /// Number that adamw adds to the root that it divides by [default: 1e-8]
+    /// Number that adamw adds to the square root in its denominator [default: 1e-8]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = "Expert")]
     epsilon: Option<f64>,
-    /// Scale the gradients down to this L2 norm, of all layers together, where it is larger [default: never]
+    /// Scale the gradients down to this L2 norm, over all layers together, if theirs is larger [default: never]
     #[arg(long, value_name = "MAX", allow_negative_numbers = true, help_heading = "Expert")]
     clip_norm: Option<f32>,
     /// Schedule of the learning rate over the run
     #[arg(long, value_enum, help_heading = "Training")]
     schedule: Option<ScheduleChoice>,
-    /// Raise the learning rate evenly to the schedule's over these first steps, or this share of the run; the schedule has
-    /// the rest
+    /// Raise the learning rate linearly over these first steps, or this share of the run; the schedule spans the rest
     #[arg(long, value_name = "STEPS|SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     warmup: Option<Warmup>,
-    /// Augment the images of each batch: random shifts in pixels, rotations in degrees, changes of scale as a share
+    /// Augment the images of each batch: random shifts in pixels, rotations in degrees, scaling by a share of the size
     #[arg(long, value_name = "shift=N,rotate=N,scale=S", help_heading = "Training")]
     augment: Option<Augment>,
     /// Seed of the initial parameters, of every shuffle, of dropout and augmentation: the same seed, the same run;
     /// several with commas between them, as in 1,2,3, train a model each
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0", help_heading = "Training")]
     seed: Vec<u64>,
-    /// Train so many models, with the seeds from --seed on, and show how far they differ
+    /// Train this many models, with the seeds from --seed on, and show how far their results differ
     #[arg(long, value_name = "N", value_parser = at_least_1, conflicts_with = "resume", help_heading = "Runs")]
     seeds: Option<usize>,
-    /// Train so many models, each tested with another part of the data, of equal size and with equal shares of the classes;
-    /// for data of your own
+    /// Train this many models, each tested on another part of the data, of equal size and with equal shares of the
+    /// classes; for data of your own
     #[arg(long, value_name = "N", value_parser = folds, conflicts_with_all = ["resume", "test"], help_heading = "Runs")]
     folds: Option<usize>,
-    /// Runs of --seeds and --folds that are trained at a time [default: one for each core, or one for each GPU that
+    /// Runs of --seeds and --folds to train at the same time [default: one for each core, or one for each GPU that
     /// --adapter names, as in 0,1]
     #[arg(long, value_name = "N", value_parser = at_least_1, help_heading = "Runs")]
     pub jobs: Option<usize>,
@@ -178,7 +178,7 @@ pub struct TrainArgs {
     /// Weights of the classes in the loss: balanced, or a number for each class, as in 1,2.5
     #[arg(long, value_name = "balanced|W0,W1,…", help_heading = "Training")]
     class_weights: Option<ClassWeights>,
-    /// End the run once the validation loss has not fallen for so many epochs; needs --validation
+    /// End the run once the validation loss has not fallen for this many epochs; needs --validation
     #[arg(long, value_name = "EPOCHS", help_heading = "Training")]
     patience: Option<NonZeroUsize>,
     /// The parameters to end with: those of the last epoch, or of the one with the lowest validation loss, which needs
@@ -186,8 +186,8 @@ pub struct TrainArgs {
     /// the lowest validation loss, and the others that of the first run
     #[arg(long, value_enum, help_heading = "Training")]
     keep: Option<KeepChoice>,
-    /// Cut each batch into so many shards, a power of two, and add their gradients in a tree: what `mpirun` shares among
-    /// processes, to the same bits with any number of them
+    /// Divide each batch into this many shards, a power of two, and add their gradients in a tree; `mpirun` distributes
+    /// them over processes, and the bits are the same with any number of processes
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Expert")]
     shards: usize,
     /// Delivery of the losses from the GPU
@@ -196,13 +196,13 @@ pub struct TrainArgs {
     /// Measure the time of each kernel; needs a GPU, and slows it down
     #[arg(long, help_heading = "Expert")]
     pub profile: bool,
-    /// Verify every N-th step on the CPU in f64, and stop if the GPU is wrong [default: 100 without N]
+    /// Verify every N-th step on the CPU in f64, and stop if the GPU is wrong [N is 100 if not given]
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100", help_heading = "Expert")]
     pub verify: Option<NonZeroUsize>,
     /// Run folder, new or empty [default: runs/<time>-<data>]
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub out: Option<PathBuf>,
-    /// Save a checkpoint every so many steps, in addition to those after each epoch
+    /// Save a checkpoint every this many steps, in addition to those after each epoch
     #[arg(long, value_name = "STEPS", help_heading = "Expert")]
     pub checkpoint_every: Option<NonZeroUsize>,
     /// Also write event files for TensorBoard into the run folder; a resumed run continues its event files
@@ -232,6 +232,20 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// Parses the arguments behind `softstep train`.
+    ///
+    /// # Errors
+    /// A wrong argument, by the name of its flag.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, clap::Error> {
+        let mut train = Self::augment_args(clap::Command::new("train"));
+        let arguments: Vec<OsString> = std::iter::once("train".into()).chain(arguments).map(Into::into).collect();
+        let matches = train.try_get_matches_from_mut(&arguments)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.set_given(&train, &matches, &arguments);
+        args.check().map_err(|(kind, problem)| train.error(kind, with_flags(&problem.to_string())))?;
+        Ok(args)
+    }
+
     /// Notes which options are on the command line; `train` describes them, and `arguments` follow the program's name.
     pub fn set_given(&mut self, train: &clap::Command, matches: &ArgMatches, arguments: &[OsString]) {
         self.given = given(train, matches);
@@ -267,14 +281,12 @@ impl TrainArgs {
             () if self.seeds.is_some() && self.seed.len() > 1 => {
                 conflict("--seeds counts from one --seed on: name the seeds, or their number")
             }
-            () if self.resume.is_some() && self.seed.len() > 1 => {
-                conflict("--resume goes on with one run, of one seed")
-            }
+            () if self.resume.is_some() && self.seed.len() > 1 => conflict("--resume continues one run, of one seed"),
             () if !self.are_several() && self.jobs.is_some() => {
-                conflict("--jobs is for several runs, as of --seeds 5 or --folds 5")
+                conflict("--jobs is for several runs, as with --seeds 5 or --folds 5")
             }
             () if !self.are_several() && matches!(self.keep, Some(KeepChoice::First)) => {
-                conflict("--keep first chooses among several runs, as of --seeds 5 or --folds 5")
+                conflict("--keep first chooses among several runs, as with --seeds 5 or --folds 5")
             }
             () if self
                 .seed
@@ -400,7 +412,7 @@ impl TrainArgs {
             Some(setting) => {
                 let others = all.iter().filter(|other| other.setting_names().contains(setting));
                 let others = others.map(Optimizer::name).collect::<Vec<_>>().join(" or ");
-                Err(format!("--{setting} is a setting of --optimizer {others}: add that, or leave it away"))
+                Err(format!("--{setting} is a setting of --optimizer {others}: add that, or leave the setting out"))
             }
             None => Ok(()),
         }

@@ -160,10 +160,13 @@ impl Parts {
     }
 }
 
+/// Whole data, and the parts of them that a run uses.
+type Loaded = Arc<(Data, Parts)>;
+
 /// The data of runs that are trained one after another or side by side: kept for the next run with the same data.
 #[derive(Default)]
 pub struct SharedData {
-    last: Mutex<Option<(String, Arc<(Data, Parts)>)>>,
+    last: Mutex<Option<(String, Loaded)>>,
 }
 
 impl SharedData {
@@ -244,7 +247,7 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
     load_own(&DataArgs { data, data_dir: args.data.data_dir.clone() }, &args.own, args.provisional().seed, !args.quiet)
 }
 
-/// Loads a data set of IDX files.
+/// Loads a standard set, or a folder of IDX files.
 fn load_idx(args: &TrainArgs, data: String) -> Result<Data> {
     loading::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet)
 }

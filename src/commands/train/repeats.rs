@@ -21,7 +21,6 @@ use super::options::TrainArgs;
 use super::prepare::Prepared;
 use super::resume::is_complete;
 use super::signals::{STOPPED, stop_on_signals};
-use crate::cli;
 use crate::commands::report::comparison::{self, Common};
 use crate::format::{counted, duration, figure, four_decimals, percent};
 use crate::run::checkpoints::checkpoints;
@@ -145,12 +144,7 @@ fn common_arguments(args: &TrainArgs) -> Vec<String> {
 
 /// Parses the arguments of one run, as if they were on the command line.
 fn single(common: &[String], own: &[String], more: &[String]) -> Result<TrainArgs> {
-    let all = ["softstep", "train"].into_iter().map(String::from);
-    let all = all.chain(common.iter().chain(own).chain(more).cloned()).map(Into::into);
-    match cli::parse(all)?.command {
-        cli::Command::Train(args) => Ok(*args),
-        _ => bail!("the arguments of a run are those of train"),
-    }
+    Ok(TrainArgs::parse(common.iter().chain(own).chain(more).cloned())?)
 }
 
 /// Creates the folder around the runs, or opens one of the same command.

@@ -42,7 +42,7 @@ pub(super) fn read(file: &str, input: impl Read) -> Result<Text> {
     let mut notices = Vec::new();
     let mut text = decode(bytes, &mut notices).map_err(|problem| Error::format(file, problem))?;
     if text.contains('\0') {
-        return Err(Error::format(file, "it holds zero bytes and is no text: save the table as CSV"));
+        return Err(Error::format(file, "it holds zero bytes and is not text: save the table as CSV"));
     }
     if !text.contains('\n') && text.contains('\r') {
         text = text.replace('\r', "\n"); // line ends of the old Mac OS

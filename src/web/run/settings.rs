@@ -82,7 +82,7 @@ fn read(config: TrainingConfig, given: &Map<String, Value>, names: &[&str]) -> R
     for &name in names {
         let Some(value) = given.get(name) else { continue };
         if !fields.contains_key(name) && !of_optimizer.iter().any(|known| known == name) {
-            return Err(invalid(format!("there is no setting {name:?} here: leave it away")));
+            return Err(invalid(format!("there is no setting {name:?} here: leave it out")));
         }
         fields.insert(name.into(), value.clone());
     }
