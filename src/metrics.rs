@@ -225,7 +225,7 @@ pub fn reliability(confidences: &[f32], correct: &[bool]) -> Vec<ReliabilityBin>
     let mut sums = [(0usize, 0.0f64, 0usize); BINS];
     for (&confidence, &correct) in confidences.iter().zip(correct) {
         let confidence = f64::from(confidence);
-        // The ranges contain their upper ends: 0.1 belongs to the first.
+        // The ranges contain their upper ends: 0.5 belongs to the fifth.
         let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
         sums[bin] = (sums[bin].0 + 1, sums[bin].1 + confidence, sums[bin].2 + usize::from(correct));
     }
@@ -363,6 +363,7 @@ mod tests {
         assert_eq!((bins[2].confidence, bins[2].accuracy), (0.75, 0.5));
         near(calibration_error(&bins).unwrap(), (0.1 + 0.5 + 2.0 * 0.25 + 0.0) / 5.0, 1e-8);
         assert_eq!(calibration_error(&[]), None);
+        assert_eq!(reliability(&[0.5, 0.55], &[true, true]).len(), 2);
     }
 
     #[test]
