@@ -397,7 +397,7 @@ impl ClassWeights {
             }
             Self::Each(weights) if weights.len() == classes => Ok(weights.clone()),
             Self::Each(weights) => Err(Error::Invalid(format!(
-                "`class_weights`: {} weights, and the data has {classes} classes: give one for each, or `balanced`",
+                "`class_weights`: {} weights, and the data has {classes} classes: give one for each, or balanced",
                 weights.len()
             ))),
         }
