@@ -442,25 +442,37 @@ fn files_are_read_as_the_command_reads_them_and_bad_ones_are_refused_in_a_senten
 fn a_drawn_digit_is_recognised_and_blank_paper_is_none() {
     let Some(mut tab) = Tab::open(WEBGPU) else { return };
     tab.trained(&json!({ "epochs": 40, "hidden": [32] }), "cpu");
-    // An upright stroke, in dark ink on white paper.
-    let drawn = |ink: &str| {
-        format!(
-            "(() => {{
-                const pixels = new Uint8Array(4 * 100 * 100).fill(255);
-                for (let y = 15; y < 85; y += 1) for (let x = 46; x < 56; x += 1)
-                    for (let c = 0; c < 3; c += 1) pixels[4 * (100 * y + x) + c] = {ink};
-                return pixels;
-            }})(), 100, 100"
-        )
-    };
-    let answer = tab.call("run.predict_picture", &drawn("0"));
-    assert_eq!((&answer["digit"], &answer["predicted"]), (&json!(true), &json!(1)), "{answer}");
-    for part in ["seen", "attribution"] {
-        assert_eq!(answer[part].as_array().unwrap().len(), 64, "{answer}");
+    // Test digits as pictures of 120×120, in dark ink on white paper.
+    let drawn = tab.run(
+        "const answers = [];
+        for (let index = 0; index < 20; index += 1) {
+            const { features, label } = await worker.call('data.example', 'test', index);
+            const side = 120, pixels = new Uint8Array(4 * side * side).fill(255);
+            const within = at => Math.max(0, Math.min(7, at));
+            const at = (x, y) => features[8 * within(y) + within(x)];
+            for (let y = 0; y < 96; y += 1) for (let x = 0; x < 96; x += 1) {
+                const [fx, fy] = [x / 12 - 0.5, y / 12 - 0.5];
+                const [left, top] = [Math.floor(fx), Math.floor(fy)];
+                const [u, v] = [fx - left, fy - top];
+                const ink = (at(left, top) * (1 - u) + at(left + 1, top) * u) * (1 - v)
+                    + (at(left, top + 1) * (1 - u) + at(left + 1, top + 1) * u) * v;
+                pixels.fill(255 * (1 - ink), 4 * (side * (y + 12) + x + 12), 4 * (side * (y + 12) + x + 12) + 3);
+            }
+            const answer = await worker.call('run.predict_picture', pixels, side, side);
+            const spoken = answer.attribution.reduce((sum, value) => sum + value, 0);
+            answers.push([label, answer.predicted, answer.seen.length, answer.attribution.length, spoken]);
+        }
+        return answers;",
+    );
+    let answers = drawn.as_array().unwrap();
+    let right = answers.iter().filter(|answer| answer[0] == answer[1]).count();
+    assert!(right >= 15, "{right} of 20: {drawn}");
+    for answer in answers {
+        assert_eq!((&answer[2], &answer[3]), (&json!(64), &json!(64)), "{answer}");
+        assert!(answer[4].as_f64().unwrap() > 0.0, "the pixels speak for the class: {answer}");
     }
-    let spoken: f64 = answer["attribution"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).sum();
-    assert!(spoken > 0.0, "the pixels speak for the class: {answer}");
-    assert_eq!(tab.call("run.predict_picture", &drawn("255"))["digit"], false);
+    let blank = tab.call("run.predict_picture", "new Uint8Array(40000).fill(255), 100, 100");
+    assert_eq!(blank["digit"], false, "{blank}");
 }
 
 #[test]
