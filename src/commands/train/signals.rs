@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::mpi::Launched;
+
 /// Exit code of a stopped run: 128 + SIGINT, as in shells.
 pub const STOPPED: u8 = 130;
 
@@ -24,8 +26,12 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
             signal_hook::flag::register(SIGHUP, Arc::clone(&stop))?;
         }
     }
+    let is_rank = Launched::read().is_some_and(|launched| launched.size > 1);
     for signal in signals {
-        signal_hook::flag::register_conditional_shutdown(signal, STOPPED.into(), Arc::clone(&asked))?;
+        // `mpirun` may send SIGTERM more than once, and kills who does not end.
+        if !(is_rank && signal == SIGTERM) {
+            signal_hook::flag::register_conditional_shutdown(signal, STOPPED.into(), Arc::clone(&asked))?;
+        }
         signal_hook::flag::register(signal, Arc::clone(&asked))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
