@@ -14,12 +14,12 @@ const NAMES: [(&str, &str); 8] = [
 
 /// Replaces each setting that a message of the library names, in backticks, by the words of the page.
 pub(super) fn of_page(text: &str) -> String {
-    let mut parts = text.split('`');
+    let mut parts = text.split('\u{60}');
     let mut page = parts.next().unwrap_or_default().to_owned();
     let rest: Vec<&str> = parts.collect();
     for pair in rest.chunks(2) {
         let [name, after] = pair else {
-            page.push('`'); // one alone is a character
+            page.push('\u{60}'); // one alone is a character
             page.extend(pair.iter().copied());
             break;
         };
@@ -39,6 +39,6 @@ mod tests {
         let text = "`learning_rate` 0: must be above 0; or use `Device::cpu()`, a smaller `batch_size` or smaller `hidden` layers";
         let words = "learning rate 0: must be above 0; or use the CPU, a smaller batch size or smaller hidden layers";
         assert_eq!(of_page(text), words);
-        assert_eq!(of_page("a ` alone, learning_rate"), "a ` alone, learning_rate");
+        assert_eq!(of_page("a \u{60} alone, learning_rate"), "a \u{60} alone, learning_rate");
     }
 }
