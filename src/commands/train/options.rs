@@ -288,10 +288,9 @@ impl TrainArgs {
             () if !self.are_several() && matches!(self.keep, Some(KeepChoice::First)) => {
                 conflict("--keep first chooses among several runs, as with --seeds 5 or --folds 5")
             }
-            () if self
-                .seed
-                .first()
-                .is_some_and(|&first| first.checked_add(self.seeds.unwrap_or(1) as u64).is_none()) =>
+            () if self.seed.first().is_some_and(|&first| {
+                first.checked_add(self.seeds.unwrap_or(1).saturating_sub(1) as u64).is_none()
+            }) =>
             {
                 conflict("--seeds ends beyond the largest seed there is")
             }
