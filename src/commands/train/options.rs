@@ -306,7 +306,7 @@ impl TrainArgs {
     /// Seeds of the runs.
     pub fn seeds(&self) -> Vec<u64> {
         match (self.seeds, self.seed()) {
-            (Some(seeds), first) => (first..).take(seeds).collect(),
+            (Some(seeds), first) => (0..seeds as u64).map(|number| first + number).collect(),
             (None, _) => self.seed.clone(),
         }
     }
