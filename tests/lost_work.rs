@@ -202,7 +202,7 @@ fn a_run_that_has_ended_gives_its_model_without_its_data_and_keeps_its_results()
 fn what_a_run_wrote_last_stays_beside_files_of_any_number() {
     let folder = folder_with_places();
     let long: Vec<_> = LONG.iter().copied().filter(|word| !word.starts_with("--epochs")).collect();
-    let long = with(&long, &["--epochs=300"]);
+    let long = with(&long, &["--epochs=2000"]);
     assert_eq!(softstep(folder.path(), &with(&long, &["--out=undisturbed"])).code, 0);
     let child = start(folder.path(), &with(&long, &["--out=run"]));
     let run = folder.path().join("run");
