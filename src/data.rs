@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rand::seq::SliceRandom;
@@ -527,6 +527,20 @@ pub enum Origin {
     File(PathBuf),
     /// Folder or archive of arrays, and index of the example in its array, from 0.
     Index(Arc<str>, usize),
+}
+
+impl Origin {
+    /// Formats the part that stays when the data move: a line, a picture's file with the folder of its class, an index.
+    pub fn within_data(&self) -> String {
+        match self {
+            Self::Line(_, line) => line.to_string(),
+            Self::File(path) => {
+                let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+                Path::new(folder).join(path.file_name().unwrap_or_default()).display().to_string()
+            }
+            Self::Index(_, index) => index.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -140,21 +140,12 @@ fn part_id(data: &Data) -> String {
     let mut hash = Sha256::new();
     match data.test_origins.as_slice() {
         [] => hash.update(data.test.sha256()),
-        origins => origins.iter().for_each(|origin| hash.update(format!("{}\n", place_in_data(origin)))),
+        origins => origins.iter().for_each(|origin| hash.update(format!("{}\n", origin.within_data()))),
     }
     if let Targets::Classes(labels) = &*data.test.targets {
         labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
     }
     hexadecimal(&hash.finalize())
-}
-
-/// Returns what stays of an origin when the data move: the line of a table, or a picture's file with the folder of its
-/// class.
-fn place_in_data(origin: &str) -> &str {
-    match origin.rsplit_once(':') {
-        Some((_, line)) if line.bytes().all(|byte| byte.is_ascii_digit()) => line,
-        _ => origin.rmatch_indices(['/', '\\']).nth(1).map_or(origin, |(at, _)| &origin[at + 1..]),
-    }
 }
 
 /// A regular sample of the test part's real values, in the units of the target.
