@@ -308,6 +308,8 @@ fn the_step_record_has_the_layout_of_the_shaders_struct() {
         ("moment_scales", std::mem::offset_of!(StepUniforms, moment_scales)),
         ("key", std::mem::offset_of!(StepUniforms, key)),
         ("first_part", std::mem::offset_of!(StepUniforms, first_part)),
+        ("others", std::mem::offset_of!(StepUniforms, others)),
+        ("batch_row", std::mem::offset_of!(StepUniforms, batch_row)),
     ];
     assert_eq!(offsets, expected);
     assert_eq!(*span as usize, size_of::<StepUniforms>());

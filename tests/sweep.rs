@@ -120,7 +120,7 @@ fn folds_share_out_every_row_with_equal_shares_of_the_classes() {
 fn several_runs_that_are_stopped_go_on_to_the_same_bits() {
     let folder = binary::folder_with_places();
     let path = folder.path();
-    let long = ["--data=digits", "--backend=cpu", "--hidden=64", "--epochs=60", "--batch-size=8"];
+    let long = ["--data=digits", "--backend=cpu", "--hidden=64", "--epochs=200", "--batch-size=8"];
     let several = [&["train", "--seed=1,5", "--jobs=2", "--out=several"][..], &long].concat();
     let child = start(path, &several);
     for seed in [1, 5] {

@@ -201,6 +201,9 @@ pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
     }
     let data = SharedData::default();
     let prepared = data.prepare(&trial_args(&common, &space, &first)?)?;
+    if prepared.validation.is_none() {
+        bail!("a sweep compares runs by their loss on the validation part: hold one out, as with --validation 0.2");
+    }
     let budget = match (args.runs, args.limit, search) {
         (Some(runs), ..) => Some(runs),
         (None, Some(_), _) => None,

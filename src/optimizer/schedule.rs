@@ -38,7 +38,7 @@ impl Schedule {
             Self::Constant => 1.0,
             Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
             Self::Step => [1.0, 0.1, 0.01][((3.0 * done) as usize).min(2)],
-            Self::OneCycle => one_cycle(step as f64, steps as f64),
+            Self::OneCycle => one_cycle(step as f64, steps.max(1) as f64),
         };
         (f64::from(base) * factor) as f32
     }
@@ -140,6 +140,7 @@ mod tests {
             }
         }
         assert_eq!(Schedule::OneCycle.learning_rate(0.1, 29, 100), 0.1);
+        assert!(Schedule::OneCycle.learning_rate(0.1, 0, 0).is_finite(), "where a warm-up has all steps");
     }
 
     const ONE_CYCLE: [(usize, &[f64]); 3] = [

@@ -762,7 +762,7 @@ fn picture_of(record: &Record, mistake: &Mistake) -> Markup {
             div.seen {
                 img src=(address) alt=(format!("test example {}, a {is} that was taken for {taken}", mistake.example));
                 @if let Some(attribution) = &mistake.attribution {
-                    img src=(attribution) alt=(format!("the pixels that speak for and against {taken}"));
+                    img src=(attribution) alt=(format!("the pixels of test example {} that speak for and against {taken}", mistake.example));
                 }
             }
             figcaption {
