@@ -147,7 +147,7 @@ pub fn load_again(spec: &str, preprocessing: &Preprocessing, seed: u64) -> Resul
 /// Loads the examples to evaluate a model on: the test part of the source, or the share that was held out of the data
 /// that the model was trained on; for other data, or if `all` is set, every example.
 ///
-/// `trained_on` is the [SHA-256](Examples::sha256) of the training examples, if the model records it.
+/// `trained_on` is the [SHA-256](super::Examples::sha256) of the training examples, if the model records it.
 ///
 /// # Errors
 /// The errors of [`load_again`]; [`Error::Invalid`] if these are the training examples and `all` is not set.
