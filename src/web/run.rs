@@ -242,6 +242,8 @@ impl WebRun {
         let seen = match &inputs.features {
             Features::Bytes(bytes) => bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect(),
             Features::Floats(values) => values.clone(),
+            // A picture is in memory.
+            Features::Stored(_) => Vec::new(),
         };
         let outputs = answer(self.computed(inputs.features).await)?;
         let result = self.prediction(&outputs)?;
