@@ -138,7 +138,7 @@ const PLAIN: &str = "function plain(value) {
 #[track_caller]
 fn is_of_the_page(error: &str) {
     let lower = error.to_lowercase();
-    for foreign in ["`", "--", "_", "mesa", "apt", "device::", "panicked", "\n"] {
+    for foreign in ["`", "--", "_", "mesa", "apt install", "device::", "panicked", "\n"] {
         assert!(!lower.contains(foreign), "{foreign:?} in {error}");
     }
     assert!(error.len() > 20 && error.len() < 400, "{error}");

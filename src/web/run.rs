@@ -239,12 +239,8 @@ impl WebRun {
             inputs => answer(inputs)?,
         };
         let is_found = inputs.places.first().is_some_and(Option::is_some);
-        let seen = match &inputs.features {
-            Features::Bytes(bytes) => bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect(),
-            Features::Floats(values) => values.clone(),
-            // A picture is in memory.
-            Features::Stored(_) => Vec::new(),
-        };
+        let one = answer(Examples::new(inputs.features.clone(), vec![0u32], inputs.features.len(), 2))?;
+        let seen: Vec<f32> = one.input(0).map(|value| value as f32).collect();
         let outputs = answer(self.computed(inputs.features).await)?;
         let result = self.prediction(&outputs)?;
         let is_none = is_found && self.metadata.loss.link() == Link::Softmax && is_no_digit(&outputs);
