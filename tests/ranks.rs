@@ -14,7 +14,7 @@ const SOFTSTEP: &str = env!("CARGO_BIN_EXE_softstep");
 
 /// Long enough to be stopped and killed in the middle.
 const LONG: [&str; 7] =
-    ["train", "--data=digits", "--backend=cpu", "--hidden=32", "--shards=8", "--epochs=100", "--checkpoint-every=50"];
+    ["train", "--data=digits", "--backend=cpu", "--hidden=32", "--shards=8", "--epochs=300", "--checkpoint-every=50"];
 
 /// Returns true if there is an `mpirun`; says that the test is skipped if not.
 fn has_mpi() -> bool {
@@ -117,16 +117,17 @@ fn any_number_of_ranks_gives_the_same_bits() {
     }
 }
 
-/// Waits until a run has a checkpoint after its start.
-fn wait_for_checkpoint(run: &Path, child: &mut Child) {
+/// The step of a run's last checkpoint; 0 if there is none.
+fn last_checkpoint(run: &Path) -> usize {
+    let names = fs::read_dir(run).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let step = |name: String| name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok();
+    names.filter_map(|name| step(name.into_string().ok()?)).max().unwrap_or(0)
+}
+
+/// Waits until a run has a checkpoint after `step`.
+fn wait_for_checkpoint(run: &Path, step: usize, child: &mut Child) {
     let since = Instant::now();
-    loop {
-        let names = fs::read_dir(run).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        if names.filter_map(|name| name.into_string().ok()).any(|name| {
-            name.starts_with("checkpoint-") && name != "checkpoint-0.safetensors" && name.ends_with(".safetensors")
-        }) {
-            return;
-        }
+    while last_checkpoint(run) <= step {
         assert!(child.try_wait().unwrap().is_none(), "the run has ended");
         assert!(since.elapsed() < Duration::from_secs(120), "no checkpoint");
         std::thread::sleep(Duration::from_millis(20));
@@ -168,7 +169,7 @@ fn a_run_is_stopped_and_killed_and_goes_on_with_other_numbers_of_ranks_to_the_sa
 
     // One rank is told to stop: all do, and the state is saved.
     let mut child = start(folder.path(), 4, &[&LONG[..], &["--json", "--out=run"]].concat());
-    wait_for_checkpoint(&run, &mut child);
+    wait_for_checkpoint(&run, 0, &mut child);
     kill("-TERM", *ranks_of(&child).last().unwrap());
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success(), "{}", output.status);
@@ -176,8 +177,9 @@ fn a_run_is_stopped_and_killed_and_goes_on_with_other_numbers_of_ranks_to_the_sa
     assert_eq!(stopped, 1, "{}\n{}", text(&output.stdout), text(&output.stderr));
 
     // One rank is killed: the others end, with one message and a saved state.
+    let stopped = last_checkpoint(&run);
     let mut child = start(folder.path(), 2, &resume);
-    std::thread::sleep(Duration::from_millis(1500));
+    wait_for_checkpoint(&run, stopped, &mut child);
     let ranks = ranks_of(&child);
     assert_eq!(ranks.len(), 2, "{:?}", child.try_wait());
     kill("-KILL", ranks[1]);
@@ -198,7 +200,7 @@ fn mpirun_that_is_interrupted_leaves_a_run_that_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let run: PathBuf = folder.path().join("run");
     let mut child = start(folder.path(), 2, &[&LONG[..], &["--json", "--out=run"]].concat());
-    wait_for_checkpoint(&run, &mut child);
+    wait_for_checkpoint(&run, 0, &mut child);
     kill("-INT", child.id());
     // It kills the ranks after a second: whether they are done by then, a busy machine decides.
     assert!(!child.wait_with_output().unwrap().status.success());
