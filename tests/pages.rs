@@ -161,7 +161,7 @@ fn reports_show_everything_and_fetch_nothing_on_desk_and_phone_by_day_and_night(
     fs::write(path.join("houses.csv"), houses).unwrap();
     let page = train(path, "houses", &["--data=houses.csv", "--target=<b>price</b>", "--epochs=8", "--lr=0.05"]);
     let houses = look(&mut browser, &page);
-    assert_eq!(titles(&houses, "sections"), ["Training", "Test", "Worst mistakes", "The run"]);
+    assert_eq!(titles(&houses, "sections"), ["Training", "Test", "Columns that matter", "Worst mistakes", "The run"]);
     let plots = titles(&houses, "plots");
     assert_eq!(plots[2..], ["R² after each epoch", "Learning rate", "Predicted <b>price</b> over the actual"]);
     assert!(houses["plots"][4]["marks"].as_u64().unwrap() > 80, "{houses:#}");
