@@ -269,8 +269,8 @@ const BUGS: [(&str, &str, &str, &[usize]); 7] = [
     ("cross_entropy, loss", "+ (largest - logit);", "+ (largest - logit) + select(0.0, 0.01, row == 3u);", &[64, 10]),
     (
         "cross_entropy, gradient",
-        "/ f32(step.batch);",
-        "/ f32(step.batch) * select(1.0, 1.01, row == 4u && block == 1u);",
+        "/ f32(batch_size());",
+        "/ f32(batch_size()) * select(1.0, 1.01, row == 4u && block == 1u);",
         &[64, 10],
     ),
     (
