@@ -64,7 +64,7 @@ pub struct EvalArgs {
     /// Folder to look for data sets in first, and to download them to
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// How to fit pictures of a folder to a model that was trained on IDX files, as for `softstep predict`
+    /// Fit of the pictures of a folder to a model that was trained on IDX files, as for `softstep predict`
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,
     /// Use every example of a table, of images or of arrays, not only those that the model was not trained on

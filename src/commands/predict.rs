@@ -63,7 +63,7 @@ pub struct PredictArgs {
     /// Classes to show, the most probable first
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1)]
     pub top: usize,
-    /// How to fit pictures to the images of a model [default: digit for models of 28x28 and 8x8 images from IDX files,
+    /// Fit of pictures to the images of a model [default: digit for models of 28x28 and 8x8 images from IDX files,
     /// except fashion-mnist and kmnist; else whole]
     #[arg(long, value_enum)]
     pub fit: Option<FitChoice>,

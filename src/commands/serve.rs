@@ -57,7 +57,7 @@ pub struct ServeArgs {
     /// Address to listen on; port 0 is any free port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     listen: String,
-    /// How to fit pictures to the images of a model, as for `softstep predict`
+    /// Fit of pictures to the images of a model, as for `softstep predict`
     #[arg(long, value_enum)]
     fit: Option<FitChoice>,
     /// Read only the largest digit of a picture

@@ -37,7 +37,7 @@ impl Run<'_> {
     }
 }
 
-/// What runs of one command have in common.
+/// Title, figures and remarks of runs of one command.
 pub struct Common {
     /// Title of the page.
     pub title: String,

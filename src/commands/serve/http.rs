@@ -60,7 +60,7 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
-/// What all connections share.
+/// Model, limits and metrics, shared by all connections.
 pub struct Server {
     model: Arc<Model>,
     fit: Fit,
@@ -237,7 +237,7 @@ impl AsyncWrite for Patient {
     }
 }
 
-/// What is under a path.
+/// Resource under a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
     Page,

@@ -1,5 +1,5 @@
-//! The folder of a sweep: what it is (`sweep.json`), what came of its runs so far (`runs.jsonl`), the states of runs that
-//! may go on (`states/`), and what came of all (`best.json`).
+//! The folder of a sweep: its arguments (`sweep.json`), results of its runs so far (`runs.jsonl`), the states of runs that
+//! may go on (`states/`), and the best run (`best.json`).
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -54,7 +54,7 @@ pub struct Best {
     pub test_accuracy: Option<f64>,
     /// R² on the test part.
     pub test_r_squared: Option<f64>,
-    /// Number of test examples, and of those that are right.
+    /// Number of test examples.
     pub test_examples: usize,
     /// Number of test examples that the model is right about.
     pub test_correct: usize,
@@ -63,12 +63,12 @@ pub struct Best {
 /// Arguments of a run, and its share.
 type Key = (Vec<String>, usize);
 
-/// What came of runs, by their arguments and shares.
+/// Results of runs, by their arguments and shares.
 #[derive(Clone)]
 pub struct Known(Arc<HashMap<Key, Ended>>);
 
 impl Known {
-    /// What came of this share of a run.
+    /// Returns the result of this share of a run.
     pub fn get(&self, trial: &Trial, share: usize) -> Option<&Ended> {
         self.0.get(&(trial.args.arguments.clone(), share))
     }
@@ -94,9 +94,9 @@ impl States {
 pub struct Journal {
     folder: PathBuf,
     file: File,
-    /// What came of runs before.
+    /// Results of earlier commands, and those taken in by [`snapshot`](Self::snapshot).
     known: Known,
-    /// What came of runs since the last [`snapshot`](Self::snapshot).
+    /// Results since the last [`snapshot`](Self::snapshot).
     added: HashMap<Key, Ended>,
     /// Time that earlier commands spent.
     pub spent: f64,
@@ -146,13 +146,13 @@ impl Journal {
         &self.folder
     }
 
-    /// What came of all runs so far.
+    /// Returns the results of all runs so far.
     pub fn snapshot(&mut self) -> Known {
         Arc::make_mut(&mut self.known.0).extend(self.added.drain());
         self.known.clone()
     }
 
-    /// Returns true if it is known what came of this share of a run.
+    /// Returns true if there is a result of this share of a run.
     pub fn has(&self, trial: &Trial, share: usize) -> bool {
         self.known.get(trial, share).is_some()
     }
@@ -167,7 +167,7 @@ impl Journal {
         States(self.folder.join(STATES))
     }
 
-    /// Adds what came of a run.
+    /// Adds the result of a run.
     pub fn add(&mut self, ended: &Ended) -> Result<()> {
         let line = serde_json::to_string(ended)? + "\n";
         self.file.write_all(line.as_bytes()).map_err(Error::io("write", self.folder.join(RUNS)))?;

@@ -31,11 +31,11 @@ pub struct Trial {
     pub choice: Choice,
     /// Arguments of the run alone.
     pub args: TrainArgs,
-    /// What came of a smaller share of its epochs.
+    /// Result of a smaller share of its epochs.
     pub before: Option<Ended>,
 }
 
-/// What came of a run, or of a share of its epochs.
+/// Result of a run, or of a share of its epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     /// Number of the run, from 1.
@@ -48,7 +48,7 @@ pub struct Ended {
     pub epochs: usize,
     /// Epochs of the whole run.
     pub of_epochs: usize,
-    /// Returns true if the run has come to its end.
+    /// True if the run has come to its end.
     pub finished: bool,
     /// Loss on the validation part; `None` if the run failed.
     pub loss: Option<f64>,
@@ -68,7 +68,7 @@ pub struct Ended {
 
 /// A trained share of a run, with the parameters of a finished one.
 pub struct Trained {
-    /// What came of it.
+    /// Its result.
     pub ended: Ended,
     /// State at the end of a finished run.
     pub last: Option<Checkpoint>,
@@ -242,7 +242,7 @@ impl Run<'_> {
     }
 }
 
-/// What was seen of a run.
+/// Evaluation and state that a run came by last.
 #[derive(Default)]
 struct Seen {
     /// Last evaluation on the validation part.
