@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use binary::{command, finished, good, metrics, results, succeeds};
-use browser::{Browser, chromium};
+use browser::{Browser, chromium, site};
 use serde_json::{Value, json};
 use server::serve;
 use skip::skipped_outside_ci;
@@ -37,20 +37,6 @@ const OF_TESTS: &str = "
 
 /// Flag with which a headless Chromium has an adapter: SwiftShader.
 const WEBGPU: &[&str] = &["--enable-unsafe-webgpu"];
-
-/// The site and the browser; `None`, after it was said, where one is missing.
-fn site() -> Option<(PathBuf, PathBuf)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/site");
-    let Some(chromium) = chromium() else {
-        skipped_outside_ci("this needs Chromium, as `chromium` in PATH or named by CHROMIUM");
-        return None;
-    };
-    if !folder.join("worker.js").is_file() {
-        skipped_outside_ci("this needs the site in target/site, which src/web/build makes");
-        return None;
-    }
-    Some((chromium, folder))
-}
 
 /// A tab with the scripts of the site.
 struct Tab {

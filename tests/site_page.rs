@@ -6,12 +6,12 @@ mod server;
 mod skip;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use binary::softstep;
-use browser::{Browser, chromium};
+use browser::{Browser, site};
 use serde_json::{Value, json};
 use server::serve;
 use skip::skipped_outside_ci;
@@ -20,20 +20,6 @@ use skip::skipped_outside_ci;
 struct Tab {
     browser: Browser,
     base: String,
-}
-
-/// The built site; `None`, after it was said, where it or the browser is missing.
-fn site() -> Option<(PathBuf, PathBuf)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/site");
-    let Some(chromium) = chromium() else {
-        skipped_outside_ci("this needs Chromium, as `chromium` in PATH or named by CHROMIUM");
-        return None;
-    };
-    if !folder.join("index.html").is_file() {
-        skipped_outside_ci("this needs the site in target/site, which src/web/build makes");
-        return None;
-    }
-    Some((chromium, folder))
 }
 
 impl Tab {

@@ -19,6 +19,20 @@ pub fn chromium() -> Option<PathBuf> {
     given.into_iter().chain(found).find(|file| file.is_file())
 }
 
+/// Chromium, and the site that `src/web/build` makes; `None`, after it was said, where one of them is missing.
+pub fn site() -> Option<(PathBuf, PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/site");
+    let Some(chromium) = chromium() else {
+        crate::skip::skipped_outside_ci("this needs Chromium, as `chromium` in PATH or named by CHROMIUM");
+        return None;
+    };
+    if !["index.html", "worker.js"].iter().all(|file| folder.join(file).is_file()) {
+        crate::skip::skipped_outside_ci("this needs the site in target/site, which src/web/build makes");
+        return None;
+    }
+    Some((chromium, folder))
+}
+
 /// A browser with one tab. It reaches this machine alone.
 pub struct Browser {
     process: Child,
