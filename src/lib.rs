@@ -172,6 +172,9 @@ pub mod verify;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod web;
+#[cfg(any(target_arch = "wasm32", test))]
+#[path = "web/words.rs"]
+mod words; // outside `web`, so that its test runs natively
 
 pub use any_backend::Device;
 pub use error::{Error, Result};

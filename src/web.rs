@@ -6,7 +6,6 @@
 mod data;
 mod lesson;
 mod run;
-mod words;
 
 use js_sys::{Error as JsError, Float32Array, JSON, Object, Reflect};
 use serde::Serialize;
@@ -17,6 +16,7 @@ use crate::any_backend::Device;
 use crate::error::{Error, Result};
 use crate::gpu::self_test::self_test as test_kernels;
 use crate::gpu::{AdapterChoice, Gpu};
+use crate::words;
 
 pub use data::WebData;
 pub use run::WebRun;

@@ -114,8 +114,8 @@ impl WebData {
             "class_names": preprocessing.and_then(Preprocessing::class_names),
             "target": preprocessing.and_then(Preprocessing::target),
             "preprocessing": preprocessing,
-            "notices": notices.iter().map(|notice| super::words::of_page(notice)).collect::<Vec<_>>(),
-            "rule": target_rule.as_deref().map(super::words::of_page),
+            "notices": notices.iter().map(|notice| crate::words::of_page(notice)).collect::<Vec<_>>(),
+            "rule": target_rule.as_deref().map(crate::words::of_page),
         }))
     }
 

@@ -13,7 +13,7 @@ const NAMES: [(&str, &str); 8] = [
 ];
 
 /// Replaces each setting that a message of the library names, in backticks, by the words of the page.
-pub(super) fn of_page(text: &str) -> String {
+pub(crate) fn of_page(text: &str) -> String {
     let mut parts = text.split('\u{60}');
     let mut page = parts.next().unwrap_or_default().to_owned();
     let rest: Vec<&str> = parts.collect();
