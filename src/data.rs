@@ -53,6 +53,10 @@ pub use source::{Kind, Measured, Part, load_again, load_idx, load_pictures, load
 pub(crate) use stored::Row;
 pub use stored::Stored;
 
+/// First bytes of gzipped files.
+#[doc(hidden)]
+pub const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;
 
@@ -634,6 +638,28 @@ impl Data {
             self.preprocessing = Some(Preprocessing::Table(format));
         }
         Ok(())
+    }
+
+    /// Moves the share `validation` of the training examples, chosen by `seed`, into a part of their own; `None` if the
+    /// share is 0.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if either part would be empty.
+    #[doc(hidden)]
+    pub fn hold_out(mut self, validation: f64, seed: u64) -> Result<(Self, Option<Examples>)> {
+        let mut held_out = None;
+        if validation > 0.0 {
+            let (train, rest) = self.train.split(validation, seed)?;
+            (self.train, held_out) = (train, Some(rest));
+        }
+        Ok((self, held_out))
+    }
+
+    /// SHA-256 of the training examples, by which a model knows its test part again; `None` for sets with a fixed test
+    /// part.
+    #[doc(hidden)]
+    pub fn train_sha256(&self) -> Option<String> {
+        self.preprocessing.is_some().then(|| self.train.sha256())
     }
 
     /// SHA-256 of both parts, without the name, in lower-case hexadecimal.

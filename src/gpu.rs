@@ -32,9 +32,9 @@ use readback::{Ring, poll, read_buffer, read_buffers};
 pub use crate::backend::Readback;
 
 use crate::backend::{Backend, DeviceInfo, Epoch, Evaluation, Inference, KernelTime, Step, Training, check_shards};
-use crate::data::{self, Examples};
+use crate::data::Examples;
 use crate::error::{Error, Result};
-use crate::loss::{Link, Loss, Objective, of_two_classes};
+use crate::loss::{Link, Loss, Objective, example_weights, of_two_classes};
 use crate::model::{Parameters, check_fit};
 use crate::optimizer::{Optimizer, TrainingState};
 use crate::random::step_key;
@@ -264,7 +264,7 @@ impl GpuBackend {
             readback,
             ring,
             epoch: Epoch::new(training),
-            example_weights: example_weights(training),
+            example_weights: example_weights(training.examples, training.objective.class_weights)?,
             order_weights: Vec::new(),
             profiler: None,
         };
@@ -379,16 +379,6 @@ impl GpuBackend {
             gpu.submit([encoder.finish()])?;
         }
         Ok(())
-    }
-}
-
-/// Weight of each training example by its class; empty if all are 1.
-fn example_weights(training: &Training<'_>) -> Vec<f32> {
-    match &*training.examples.targets {
-        data::Targets::Classes(labels) if !training.objective.class_weights.is_empty() => {
-            labels.iter().map(|&label| training.objective.weight(label)).collect()
-        }
-        _ => Vec::new(),
     }
 }
 

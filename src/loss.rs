@@ -418,3 +418,14 @@ pub(crate) fn of_two_classes(logits: &[f32]) -> Vec<f32> {
     let sigmoid = |z: f32| 1.0 / (1.0 + (-z).exp());
     logits.iter().flat_map(|&z| [sigmoid(-z), sigmoid(z)]).collect()
 }
+/// Weight of each training example: that of its class. Empty if there are no class weights.
+///
+/// # Errors
+/// [`Error::Invalid`] for real targets with class weights.
+#[doc(hidden)]
+pub fn example_weights(train: &Examples, class_weights: &[f32]) -> Result<Vec<f32>> {
+    if class_weights.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(train.labels()?.iter().map(|&label| class_weights[label as usize]).collect())
+}

@@ -14,7 +14,6 @@ use rand_chacha::ChaCha8Rng;
 pub use config::{Best, Keep, Position, TrainingConfig};
 
 use crate::backend::{Backend, Evaluation, Step};
-use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::optimizer::TrainingState;
@@ -30,20 +29,10 @@ pub struct RunOptions<'a> {
     pub checkpoint_every: Option<NonZeroUsize>,
     /// Stop signal: once it is set, the run completes its step, emits a checkpoint and ends.
     pub stop: &'a AtomicBool,
-    /// Weight of each training example, which makes an epoch's loss the weighted mean: [`example_weights`]. Empty if all
+    /// Weight of each training example, which makes an epoch's loss the weighted mean:
+    /// [`example_weights`](crate::loss::example_weights). Empty if all
     /// are 1.
     pub weights: &'a [f32],
-}
-
-/// Weight of each training example: that of its class. Empty if there are no class weights.
-///
-/// # Errors
-/// [`Error::Invalid`] for real targets with class weights.
-pub fn example_weights(train: &Examples, class_weights: &[f32]) -> Result<Vec<f32>> {
-    if class_weights.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(train.labels()?.iter().map(|&label| class_weights[label as usize]).collect())
 }
 
 /// The stop signal of runs that nobody stops.
@@ -439,6 +428,7 @@ mod tests {
 
     use super::*;
     use crate::backend::{DeviceInfo, Inference};
+    use crate::data::Examples;
 
     /// An error that a step returns although the step ran.
     struct Failure {

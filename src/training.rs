@@ -4,6 +4,7 @@ use crate::any_backend::Device;
 use crate::backend::{Inference, Readback};
 use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::loss::example_weights;
 use crate::model::Parameters;
 use crate::model_file::Metadata;
 use crate::trained::Model;
@@ -53,12 +54,8 @@ pub async fn train(
     config.check()?;
     let mut data = data.clone();
     data.refit(config.validation, config.seed)?;
-    let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
-    let mut validation = None;
-    if config.validation > 0.0 {
-        let (train, held_out) = data.train.split(config.validation, config.seed)?;
-        (data.train, validation) = (train, Some(held_out));
-    }
+    let train_sha256 = data.train_sha256();
+    let (data, validation) = data.hold_out(config.validation, config.seed)?;
     let class_weights = config.class_weights_of(&data.train)?;
     let training = config.training(&data.train, &class_weights, data.shape())?;
     let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
@@ -70,7 +67,7 @@ pub async fn train(
         on_event(event);
         Ok(())
     };
-    let weights = trainer::example_weights(&data.train, &class_weights)?;
+    let weights = example_weights(&data.train, &class_weights)?;
     let options = RunOptions { weights: &weights, ..RunOptions::default() };
     let summary =
         trainer::train(&mut backend, config, data.train.len(), validation.as_ref(), &test, &options, observe).await?;

@@ -127,7 +127,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
             error => error.into(),
         })?;
     terminal::notices(&notices);
-    let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
+    let train_sha256 = data.train_sha256();
     let metadata = Metadata::new(&parameters, &data.name, args.seed, loss)
         .with_preprocessing(data.preprocessing.clone())
         .with_image(data.image)

@@ -11,6 +11,7 @@ use softstep::any_backend::Device;
 use softstep::backend::{Backend, DeviceInfo, Evaluation, Inference, Step};
 use softstep::data::Examples;
 use softstep::gpu::Readback;
+use softstep::loss::example_weights;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::plan::Plan;
@@ -463,7 +464,7 @@ async fn train(run: &Rerun, device: &Device, is_twin: bool) -> Result<Trained> {
     let validation = run.validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
     let test = backend.upload(&run.data.test)?;
     let examples = run.data.train.len();
-    let weights = trainer::example_weights(&run.data.train, &run.class_weights)?;
+    let weights = example_weights(&run.data.train, &run.class_weights)?;
     let options =
         RunOptions { from: Position::START, best: None, checkpoint_every: None, stop: &stop, weights: &weights };
     let (mut steps, mut epochs, mut parameters) = (Vec::new(), Vec::new(), None);

@@ -56,7 +56,7 @@ impl Rerun {
                 Config::of_checkpoint(&args.run)?.source.with_context(|| format!("{folder} does not name its data"))?
             }
         };
-        let mut data = load(args, &record, &source, config.seed).with_context(|| {
+        let data = load(args, &record, &source, config.seed).with_context(|| {
             format!(
                 "the run in {folder} was trained on {}, which cannot be read as before: if the data have moved, say where \
                  they are with --data",
@@ -73,11 +73,7 @@ impl Rerun {
                 softstep::error::printable(&source.data_sha256, 64)
             );
         }
-        let mut validation = None;
-        if config.validation > 0.0 {
-            let (train, held_out) = data.train.split(config.validation, config.seed)?;
-            (data.train, validation) = (train, Some(held_out));
-        }
+        let (data, validation) = data.hold_out(config.validation, config.seed)?;
         let class_weights = config.class_weights_of(&data.train)?;
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
         let start = match &source.init {

@@ -10,7 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 #[cfg(not(target_arch = "wasm32"))]
 use super::stored::Element;
-use super::{Data, Examples, Features, Stored};
+use super::{Data, Examples, Features, GZIP, Stored};
 use crate::error::{Error, Result};
 
 /// Upper limit of the announced elements: 4 GiB.
@@ -42,7 +42,7 @@ impl<'a> Idx<'a> {
     /// [`MAX_BYTES`]; [`Error::Io`] if it cannot be read.
     pub fn new(file: impl Into<String>, mut input: impl BufRead + 'a) -> Result<Self> {
         let file = file.into();
-        let gzipped = input.fill_buf().map_err(Error::io("read", &file))?.starts_with(&[0x1f, 0x8b]);
+        let gzipped = input.fill_buf().map_err(Error::io("read", &file))?.starts_with(&GZIP);
         let elements: Box<dyn Read + 'a> = if gzipped { Box::new(MultiGzDecoder::new(input)) } else { Box::new(input) };
         let mut idx = Self { file, gzipped, header: Vec::new(), shape: Vec::new(), bytes: 0, elements, stored: None };
 

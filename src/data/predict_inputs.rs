@@ -5,7 +5,7 @@ use ::image::{DynamicImage, GrayImage, RgbaImage};
 use super::handwriting::{self, Digit, Frame};
 use super::idx::Idx;
 use super::npy::Array;
-use super::{Color, Elements, Features, ImageFormat, Preprocessing, TableFormat, TestPart, csv, images};
+use super::{Color, Elements, Features, GZIP, ImageFormat, Preprocessing, TableFormat, TestPart, csv, images};
 use crate::error::{Error, Result};
 
 /// Examples whose targets nobody knows.
@@ -98,9 +98,6 @@ pub struct Reading<'a> {
     /// Refuses a table with a bad row, instead of reading the others.
     pub strict: bool,
 }
-
-/// First bytes of gzipped files: IDX files and tables.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Kind of a file, told by its first bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]

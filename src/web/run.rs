@@ -20,7 +20,7 @@ use crate::cpu::CpuModel;
 use crate::data::predict_inputs::{Fit, NO_DIGIT, Reading, is_no_digit};
 use crate::data::{Data, Examples, Features, Preprocessing, Targets};
 use crate::error::{Error, Result};
-use crate::loss::Link;
+use crate::loss::{Link, example_weights};
 use crate::metrics::{Confusion, interval};
 use crate::model::Parameters;
 use crate::model_file::{self, Metadata, pytorch_weights};
@@ -345,12 +345,8 @@ impl WebRun {
         let whole = data;
         let mut data = data.clone();
         data.refit(config.validation, config.seed)?;
-        let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
-        let mut validation = None;
-        if config.validation > 0.0 {
-            let (train, held_out) = data.train.split(config.validation, config.seed)?;
-            (data.train, validation) = (train, Some(held_out));
-        }
+        let train_sha256 = data.train_sha256();
+        let (data, validation) = data.hold_out(config.validation, config.seed)?;
         let class_weights = config.class_weights_of(&data.train)?;
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
         let parameters = match model {
@@ -378,7 +374,7 @@ impl WebRun {
             .with_image(data.image)
             .with_train_sha256(train_sha256);
         let examples = data.train.len();
-        let weights = trainer::example_weights(&data.train, &class_weights)?;
+        let weights = example_weights(&data.train, &class_weights)?;
         let (of_loop, seen) = (shared.clone(), epochs.clone());
         let settings = config.clone();
         let info = device.info();

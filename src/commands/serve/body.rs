@@ -1,6 +1,7 @@
 //! Bodies of requests, read as the model reads files.
 
 use hyper::StatusCode;
+use softstep::data::GZIP;
 use softstep::data::predict_inputs::{Fit, Inputs};
 
 use super::rows;
@@ -14,8 +15,6 @@ pub const NAME: &str = "body";
 const MOST_EXAMPLES: usize = 10_000;
 /// Most features of all examples of a request.
 const MOST_FEATURES: usize = 16 << 20;
-/// How gzipped files start.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// A request that is not answered with predictions.
 #[derive(Debug)]

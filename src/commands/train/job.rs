@@ -12,6 +12,7 @@ use anyhow::Result;
 use softstep::backend::{Backend, DeviceInfo, Evaluation};
 use softstep::data::Data;
 use softstep::gpu::Gpu;
+use softstep::loss::example_weights;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
 use softstep::range_test::RangeTest;
@@ -125,7 +126,7 @@ impl Job<'_> {
         let trained = if has_ended {
             conclude(&mut backend, &recorder.metadata, validation.as_ref(), &test, best, &out).await.map(Some)
         } else {
-            let weights = trainer::example_weights(&data.train, &prepared.class_weights)?;
+            let weights = example_weights(&data.train, &prepared.class_weights)?;
             let options = RunOptions { from, best: best.as_ref(), checkpoint_every, stop: &stop, weights: &weights };
             let observe = |event: Event<'_>| recorder.observe(event);
             trainer::train(&mut backend, config, data.train.len(), validation.as_ref(), &test, &options, observe).await
@@ -150,7 +151,7 @@ impl Job<'_> {
             backend.restore(&stopped.state)?;
             (from, best) = (stopped.metadata.position, stopped.state.best);
         }
-        let weights = trainer::example_weights(&data.train, class_weights)?;
+        let weights = example_weights(&data.train, class_weights)?;
         let options = RunOptions { from, best: best.as_ref(), checkpoint_every: None, stop: &stop, weights: &weights };
         let examples = data.train.len();
         trainer::train(&mut backend, config, examples, validation.as_ref(), &test, &options, |_| Ok(())).await?;

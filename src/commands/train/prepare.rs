@@ -140,14 +140,10 @@ impl Parts {
     fn new(mut data: Data, config: &TrainingConfig) -> Result<Self> {
         data.refit(config.validation, config.seed)?;
         let data_sha256 = data.sha256();
-        let train_sha256 = data.preprocessing.is_some().then(|| data.train.sha256());
+        let train_sha256 = data.train_sha256();
         data.train.check_read()?;
         data.test.check_read()?;
-        let mut validation = None;
-        if config.validation > 0.0 {
-            let (train, held_out) = data.train.split(config.validation, config.seed)?;
-            (data.train, validation) = (train, Some(held_out));
-        }
+        let (data, validation) = data.hold_out(config.validation, config.seed)?;
         Ok(Self { data, validation, data_sha256, train_sha256 })
     }
 

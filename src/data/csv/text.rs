@@ -24,7 +24,7 @@ pub(super) struct Text {
 /// Reads a text in UTF-8, UTF-16 or Latin-1, gzipped or not.
 pub(super) fn read(file: &str, input: impl Read) -> Result<Text> {
     let mut bytes = limited(file, input)?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
+    if bytes.starts_with(&crate::data::GZIP) {
         bytes = limited(file, MultiGzDecoder::new(&bytes[..])).map_err(|error| match error {
             Error::Io { source, .. } => Error::format(file, format!("a damaged gzip file: {source}")),
             error => error,
