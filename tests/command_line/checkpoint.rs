@@ -303,7 +303,7 @@ fn a_device_lost_in_a_run_leaves_a_checkpoint_that_ends_in_the_same_bits() {
         for part in [
             "SOFTSTEP_LOSE_DEVICE_AT is set: the device will be destroyed at step 50",
             "was lost: ",
-            &format!("the checkpoint of step {last} is whole, in run; what the device did after it is done again"),
+            &format!("the checkpoint of step {last} is whole, in run; later steps are computed again"),
         ] {
             assert!(lost.stderr.contains(part), "{part}: {lost:?}");
         }
@@ -538,7 +538,7 @@ fn another_setting_data_set_or_device_is_refused_by_name() {
     let resumed = softstep(folder.path(), &["train", "--resume", "run"]);
     assert!(resumed.code == 1 && resumed.stderr.contains("Another Adapter (gpu), which is not here"), "{resumed:?}");
     let resumed = softstep(folder.path(), &["train", "-q", "--resume", "run", "--backend=cpu"]);
-    assert!(resumed.code == 0 && resumed.stderr.contains("goes on, not with the same bits, on"), "{resumed:?}");
+    assert!(resumed.code == 0 && resumed.stderr.contains("continues, not with the same bits, on"), "{resumed:?}");
 
     // One CPU is like another, as long as it computes alike.
     change_checkpoint(&run, |metadata| {

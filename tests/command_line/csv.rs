@@ -463,7 +463,7 @@ fn a_test_file_of_its_own_changes_no_statistic_and_is_what_is_measured() {
         ("size,colour,\"odd, quoted\"\n1,red,1\n", "`target` kind: there is no such column"),
         (
             "size,colour,\"odd, quoted\",kind\n1,red,1,rose\n1,red,1,lily\n",
-            "line 3, column \"kind\": \"lily\" is none of",
+            "line 3, column \"kind\": \"lily\" is not one of",
         ),
         (
             "size,colour,\"odd, quoted\",kind\n1,red,1,rose\n\nx,red,1,rose\n",

@@ -160,7 +160,7 @@ fn the_test_part_is_a_folder_beside_or_elsewhere_or_a_share_by_the_seed() {
     fs::create_dir(path("all/test/squares")).unwrap();
     fs::copy(path("all/test/circles/drawing 1.png"), path("all/test/squares/1.png")).unwrap();
     let error = load(&path("all"), &rgb, 3).unwrap_err().to_string();
-    assert!(error.ends_with("all/test/squares: it is none of the classes circles, crosses"), "{error}");
+    assert!(error.ends_with("all/test/squares: it is not one of the classes circles, crosses"), "{error}");
 }
 
 /// The notices of data, as one text.
@@ -576,9 +576,13 @@ fn the_command_refuses_what_does_not_go_with_images() {
     refused(
         &["eval", "--model", "run", "--data", "squares"],
         1,
-        "squares/squares: it is none of the classes circles, cro",
+        "squares/squares: it is not one of the classes circles, cro",
     );
     refused(&["eval", "--model", "run", "--data", "digits"], 1, "the model was trained on a folder of images");
     softstep(folder.path(), &train(&["digits", "--epochs", "1", "--out", "digits"]));
-    refused(&["eval", "--model", "digits", "--data", "shapes"], 1, "shapes/circles: it is none of the classes 0, 1, 2");
+    refused(
+        &["eval", "--model", "digits", "--data", "shapes"],
+        1,
+        "shapes/circles: it is not one of the classes 0, 1, 2",
+    );
 }

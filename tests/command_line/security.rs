@@ -156,7 +156,9 @@ fn strings_of_a_checkpoint_are_short_and_harmless() {
         assert_harmless(&resumed);
         assert!(resumed.stderr.len() < 3000, "{} bytes", resumed.stderr.len());
         match field {
-            0 => assert!(resumed.stderr.contains("--backend or --adapter goes on elsewhere"), "{resumed:?}"),
+            0 => {
+                assert!(resumed.stderr.contains("--backend or --adapter continues it on another device"), "{resumed:?}")
+            }
             3 => assert!(resumed.stderr.contains("Bring those back, or start a new run"), "{resumed:?}"),
             4 => assert!(resumed.stderr.contains("--data beside --resume"), "{resumed:?}"),
             _ => assert_eq!(resumed.code, 0, "{resumed:?}"),
