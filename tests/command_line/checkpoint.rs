@@ -275,7 +275,7 @@ fn a_verified_run_goes_on_verified_with_the_same_bits() {
         // The same steps are verified as in a run that was not stopped.
         let step = (from + 1..).find(|step| step % 10 == 1).unwrap();
         assert!(wrong.code == 1 && wrong.stderr.contains(&format!("error: step {step} is wrong")), "{wrong:?}");
-        assert!(wrong.stderr.contains("but that device computed it"), "{wrong:?}");
+        assert!(wrong.stderr.contains("but this device computed it"), "{wrong:?}");
     }
     let resumed = finished(in_places(folder.path(), &resume).output().unwrap());
     assert_eq!(resumed.code, 0, "{resumed:?}");
@@ -469,7 +469,7 @@ fn a_limit_on_every_file_leaves_no_place_and_keeps_the_last_checkpoint() {
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.stderr.starts_with("error: cannot write run/metrics.jsonl\n  caused by: File too large"), "{run:?}");
     assert!(
-        run.stderr.contains("saved nowhere else") && run.stderr.ends_with("softstep train --resume run"),
+        run.stderr.contains("could not be saved anywhere else") && run.stderr.ends_with("softstep train --resume run"),
         "{run:?}"
     );
     assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0, "nothing half-written stays");
@@ -536,7 +536,7 @@ fn another_setting_data_set_or_device_is_refused_by_name() {
         (metadata.backend, metadata.adapter) = ("gpu".into(), "Another Adapter".into());
     });
     let resumed = softstep(folder.path(), &["train", "--resume", "run"]);
-    assert!(resumed.code == 1 && resumed.stderr.contains("Another Adapter (gpu), which is not here"), "{resumed:?}");
+    assert!(resumed.code == 1 && resumed.stderr.contains("Another Adapter (gpu), which is not available"), "{resumed:?}");
     let resumed = softstep(folder.path(), &["train", "-q", "--resume", "run", "--backend=cpu"]);
     assert!(resumed.code == 0 && resumed.stderr.contains("continues, not with the same bits, on"), "{resumed:?}");
 

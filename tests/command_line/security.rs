@@ -159,7 +159,7 @@ fn strings_of_a_checkpoint_are_short_and_harmless() {
             0 => {
                 assert!(resumed.stderr.contains("--backend or --adapter continues it on another device"), "{resumed:?}")
             }
-            3 => assert!(resumed.stderr.contains("Bring those back, or start a new run"), "{resumed:?}"),
+            3 => assert!(resumed.stderr.contains("Name the data of that run, or start a new run"), "{resumed:?}"),
             4 => assert!(resumed.stderr.contains("--data beside --resume"), "{resumed:?}"),
             _ => assert_eq!(resumed.code, 0, "{resumed:?}"),
         }
