@@ -216,20 +216,34 @@ impl Network {
         let Buffer { length, stride, .. } = self.values[0];
         let input = self.values[0].rows_mut(rows);
         workers.for_each_block(GATHER_COST * input.len(), stride, input, |rows, block| {
+            let end = rows.end;
+            let ahead = |row: usize| (row + gather::AHEAD < end).then(|| example(row + gather::AHEAD));
             let rows = rows.zip(block.chunks_exact_mut(stride).map(|row| &mut row[..length]));
             match mode {
                 Mode::Training { seed, step, augmentation: Some(augmentation), cut } => {
                     let first = cut.rows().start;
                     let image = &mut own(scratches).image;
                     image.resize(length, 0.0);
-                    for (row, input) in rows {
-                        workers.arch.dispatch(|| gather::gather(set, example(row), image));
-                        gather::augment(augmentation, augmentation.map(seed, step, (first + row) as u32), image, input);
-                    }
+                    workers.arch.dispatch(
+                        #[inline(always)]
+                        || {
+                            for (row, input) in rows {
+                                gather::gather(set, example(row), image);
+                                let map = augmentation.map(seed, step, (first + row) as u32);
+                                gather::augment(augmentation, map, image, input);
+                            }
+                        },
+                    );
                 }
                 _ => workers.arch.dispatch(
                     #[inline(always)]
-                    || rows.for_each(|(row, input)| gather::gather(set, example(row), input)),
+                    || {
+                        // `for_each` would be a function of its own, without the instruction set.
+                        for (row, input) in rows {
+                            ahead(row).inspect(|&example| gather::touch(set, example));
+                            gather::gather(set, example(row), input);
+                        }
+                    },
                 ),
             }
         });
