@@ -536,7 +536,10 @@ fn another_setting_data_set_or_device_is_refused_by_name() {
         (metadata.backend, metadata.adapter) = ("gpu".into(), "Another Adapter".into());
     });
     let resumed = softstep(folder.path(), &["train", "--resume", "run"]);
-    assert!(resumed.code == 1 && resumed.stderr.contains("Another Adapter (gpu), which is not available"), "{resumed:?}");
+    assert!(
+        resumed.code == 1 && resumed.stderr.contains("Another Adapter (gpu), which is not available"),
+        "{resumed:?}"
+    );
     let resumed = softstep(folder.path(), &["train", "-q", "--resume", "run", "--backend=cpu"]);
     assert!(resumed.code == 0 && resumed.stderr.contains("continues, not with the same bits, on"), "{resumed:?}");
 
