@@ -52,7 +52,8 @@ def by_onnx(path, inputs):
         for given in session.get_inputs():
             cells = table[given.name]
             is_text = given.type == "tensor(string)"
-            values = np.array(cells, dtype=object) if is_text else np.array([number(cell) for cell in cells])
+            texts = np.array([cell.strip() for cell in cells], dtype=object)
+            values = texts if is_text else np.array([number(cell) for cell in cells])
             feeds[given.name] = values.reshape(-1, 1)
     else:
         (given,) = session.get_inputs()
@@ -78,9 +79,11 @@ def by_torch(path, inputs):
     model = module.load()
     if inputs.endswith(".csv"):
         table = columns(inputs)
+        # Every way to say that a value is missing.
+        numbers = lambda cells: [[None, "", float("nan")][at % 3] if cell == "" else number(cell) for at, cell in enumerate(cells)]
+        texts = lambda cells: [[None, "", float("nan")][at % 3] if cell == "" else cell for at, cell in enumerate(cells)]
         given = {
-            name: table[name] if len(encoding) == 1 else [number(cell) for cell in table[name]]
-            for name, *encoding in module.COLUMNS
+            name: (texts if len(encoding) == 1 else numbers)(table[name]) for name, *encoding in module.COLUMNS
         }
     else:
         given = np.load(inputs)

@@ -18,6 +18,8 @@ def main(path, inputs):
     array = np.load(inputs)
     if array.dtype == np.uint8 and array.ndim == 3:
         array = array[..., None]
+    elif array.dtype == np.float32:
+        array = array.reshape(len(array), -1)
     network.setInput(array)
     for row in network.forward():
         print(json.dumps([float(value) for value in np.ravel(row)]))

@@ -3,7 +3,7 @@
 //! Layers have softstep's own order: images with channels last, weights `[inputs][outputs]`. Two static buffers take
 //! turns as input and output of a layer; activations and normalisations work in place.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Write as _};
 
 use anyhow::{Result, bail};
 use softstep::data::{Encoding, Form, TableFormat};
@@ -20,6 +20,8 @@ use crate::run::model::Input;
 const MAX_WEIGHTS: usize = 1 << 24;
 /// Most characters of a line of numbers.
 const WIDTH: usize = 110;
+/// Start of such a line.
+const LINE: &str = "\n    ";
 
 /// Weights of a layer in 8 bits: `weight ≈ scale · value`, with a scale for each output.
 pub struct Quantised {
@@ -129,8 +131,7 @@ impl Header<'_> {
         };
         let _ = write!(self.text, "#define {}_INPUTS {inputs}\n#define {0}_OUTPUTS {outputs}\n", self.upper());
         if let Some(classes) = self.export.classes() {
-            let texts: Vec<String> = classes.iter().map(|class| literal(class)).collect();
-            self.array("const char *const", "classes", &texts);
+            self.array("const char *const", "classes", classes.iter().map(|class| literal(class)));
         }
         if let Input::Table(table) = input {
             self.columns(table);
@@ -218,26 +219,26 @@ impl Header<'_> {
         self.lines("#ifndef $_H\n#define $_H\n\n#include <math.h>\n#include <stdint.h>\n\n");
     }
 
-    /// A constant array.
-    fn array(&mut self, of: &str, name: &str, values: &[String]) {
+    /// Writes a constant array.
+    fn array(&mut self, of: &str, name: &str, values: impl ExactSizeIterator<Item = impl Display>) {
         let of = of.strip_suffix("const").map_or(format!("const {of}"), |of| format!("{of}const"));
         let _ = write!(self.text, "static {of} {}_{name}[{}] = {{", self.name, values.len());
         let mut column = WIDTH;
         for value in values {
-            if column + value.len() + 2 > WIDTH {
-                self.text.push_str("\n    ");
-                column = 4;
-            }
+            let start = self.text.len();
             let _ = write!(self.text, "{value}, ");
-            column += value.len() + 2;
+            column += self.text.len() - start;
+            if column > WIDTH {
+                self.text.insert_str(start, LINE);
+                column = self.text.len() - start - 1;
+            }
         }
         self.text.truncate(self.text.trim_end().len());
         self.text.push_str("\n};\n");
     }
 
     fn floats(&mut self, name: &str, values: &[f32]) {
-        let values: Vec<String> = values.iter().map(|value| format!("{value:?}f")).collect();
-        self.array("float", name, &values);
+        self.array("float", name, values.iter().map(|&value| Float(value)));
     }
 
     /// The encoding of a table's columns, and the texts that are categories.
@@ -260,11 +261,11 @@ impl Header<'_> {
             }
         }
         let of = format!("{}_column", self.name);
-        self.array(&of, "columns", &columns);
+        self.array(&of, "columns", columns.iter());
         if texts.is_empty() {
             return;
         }
-        self.array("const char *const", "categories", &texts);
+        self.array("const char *const", "categories", texts.iter());
         self.lines(
             "\n/* Number of a text in a column; -1 for one that was not there in training. A missing one is \"\". */\n\
              static inline double @_category(int32_t column, const char *text)\n\
@@ -300,8 +301,7 @@ impl Header<'_> {
         }
         match self.quantised.and_then(|layers| layers[at].as_ref()) {
             Some(Quantised { values, scales }) => {
-                let values: Vec<String> = values.iter().map(i8::to_string).collect();
-                self.array("int8_t", &format!("weight_{index}"), &values);
+                self.array("int8_t", &format!("weight_{index}"), values.iter());
                 self.floats(&format!("scale_{index}"), scales);
             }
             None => self.floats(&format!("weight_{index}"), weights),
@@ -533,6 +533,21 @@ fn buffers(plan: &Plan) -> [usize; 2] {
     sizes
 }
 
+/// A number as a C constant. serde_json writes the shortest digits several times as fast as the standard library.
+struct Float(f32);
+
+impl Display for Float {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = [0; 32];
+        let mut rest = &mut digits[..];
+        serde_json::to_writer(&mut rest, &self.0).map_err(|_| fmt::Error)?;
+        let left = rest.len();
+        let text = str::from_utf8(&digits[..32 - left]).map_err(|_| fmt::Error)?;
+        formatter.write_str(text)?;
+        formatter.write_char('f')
+    }
+}
+
 /// A text as a C string; characters beyond plain ones are written in octal.
 fn literal(text: &str) -> String {
     let mut literal = String::from("\"");
@@ -564,6 +579,16 @@ mod tests {
         assert_eq!(literal("a\"\\?é\n"), r#""a\"\\\?\303\251\012""#);
         assert_eq!(comment("a */ b /* c ??/ d\n"), "a * / b / * c ? ?/ d ");
         assert_eq!([identifier("my-model 2"), identifier("3d")], ["my_model_2", "model_3d"]);
+    }
+
+    #[test]
+    fn numbers_are_constants_of_c_with_all_their_bits() {
+        for value in [0.0, -0.0, 1.0, 0.1, -2.5e-8, 1e-45, 16777216.0, f32::MAX, f32::MIN_POSITIVE, 1.0 / 3.0] {
+            let text = Float(value).to_string();
+            let digits = text.strip_suffix('f').unwrap();
+            assert_eq!(digits.parse::<f32>().unwrap().to_bits(), value.to_bits(), "{text}");
+            assert!(digits.contains(['.', 'e']), "{text}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::batches::Job;
 use super::body::{self, Refusal};
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics};
 use super::page;
 use crate::commands::predict;
 use crate::run::model::Model;
@@ -288,7 +288,7 @@ fn simple(server: &Server, route: Route) -> Result<Response<Full<Bytes>>, Refusa
     let (kind, text) = match route {
         Route::Page => ("text/html; charset=utf-8", server.page.clone()),
         Route::Script => ("text/javascript; charset=utf-8", page::SCRIPT.into()),
-        Route::Metrics => ("text/plain; version=0.0.4; charset=utf-8", server.metrics.text()),
+        Route::Metrics => (metrics::CONTENT_TYPE, server.metrics.text()),
         Route::Health if server.is_broken.load(Ordering::Relaxed) => {
             let reason = "the device did not compute the last batch: the next request opens it again";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason));
