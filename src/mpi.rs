@@ -3,6 +3,7 @@
 #[cfg(feature = "mpi")]
 mod world;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,7 @@ use softstep::any_backend::Device;
 use softstep::ranks::{Alone, Ranks};
 
 use crate::run::files::hexadecimal;
+use crate::terminal;
 
 /// What Open MPI's `mpirun` tells a process about itself.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +99,14 @@ impl Joined {
     pub fn leave(self) {
         std::mem::forget(self);
     }
+}
+
+/// Ends all ranks by an error of this one, and returns the exit code.
+pub fn fail(ranks: &dyn Ranks, error: &anyhow::Error) -> ExitCode {
+    // Rank 0 prints it first: once another rank has ended, `mpirun` kills this one after a second.
+    terminal::error(error);
+    ranks.fail(&format!("{error:#}"));
+    ExitCode::FAILURE
 }
 
 /// Refuses ranks that do not all have the same program and device, and the same of all else that their results depend on:

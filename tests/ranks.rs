@@ -268,7 +268,7 @@ fn problems_of_any_rank_are_told_once() {
 }
 
 const SWEEP: [&str; 6] =
-    ["sweep", "--data=digits", "--backend=cpu", "--lr=0.05..0.5", "--hidden=none/32/64", "--runs=9", "--batch-size=8"];
+    ["sweep", "--data=digits", "--backend=cpu", "--lr=0.05..0.5", "--hidden=none/32/64", "--batch-size=8"];
 
 /// What a sweep leaves but for times: its table, its best run and that run's model.
 fn sweep_outcome(sweep: &Path) -> [String; 3] {

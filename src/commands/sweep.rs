@@ -32,7 +32,7 @@ use crate::commands::train::options::TrainArgs;
 use crate::commands::train::{STOPPED, SharedData, stop_on_signals};
 use crate::device;
 use crate::format::{count, counted, figure, interval_text, percent};
-use crate::mpi::{Joined, check_same};
+use crate::mpi::{Joined, check_same, fail};
 use crate::options::{DataArgs, DeviceArgs, OWN_DATA, OwnDataArgs, Problem, at_least_1};
 use crate::run::checkpoints::Checkpoint;
 use crate::run::files::{hexadecimal, write_whole};
@@ -213,10 +213,8 @@ pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
             }
             Ok(code)
         }
-        Err(error) => {
-            joined.ranks.fail(&format!("{error:#}"));
-            if joined.ranks.rank() > 0 { Ok(ExitCode::FAILURE) } else { Err(error) }
-        }
+        Err(error) if joined.ranks.size() > 1 => Ok(fail(&*joined.ranks, &error)),
+        Err(error) => Err(error),
     }
 }
 

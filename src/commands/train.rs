@@ -31,7 +31,7 @@ use self::options::{ReadbackChoice, TrainArgs};
 pub use self::prepare::{Prepared, SharedData};
 pub use self::signals::{STOPPED, stop_on_signals};
 use crate::device;
-use crate::mpi::{Joined, check_same};
+use crate::mpi::{Joined, check_same, fail};
 use crate::run::folder::{self, Stopped};
 
 /// Trains a model, or several, or resumes a stopped run; `started` is the start time of the program.
@@ -44,13 +44,10 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         (true, 1) => repeats::run(args, started).await,
         (true, _) => Err(anyhow!("ranks share one run: leave mpirun away to train with several seeds or folds")),
     };
-    if let Err(error) = &trained {
-        ranks.fail(&format!("{error:#}"));
-        if ranks.rank() > 0 {
-            return Ok(ExitCode::FAILURE);
-        }
+    match trained {
+        Err(error) if ranks.size() > 1 => Ok(fail(&**ranks, &error)),
+        trained => trained,
     }
-    trained
 }
 
 /// Trains a run beside others, on this device or the one that its options choose.
