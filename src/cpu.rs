@@ -146,7 +146,8 @@ impl CpuBackend {
     /// # Errors
     /// [`Invalid`](crate::Error::Invalid) unless the number of ranks is a power of two, and there is a shard for each.
     pub fn with_ranks(self, ranks: Arc<dyn Ranks>) -> Result<Self> {
-        Ok(Self { sharding: self.sharding.with_ranks(ranks)?, ..self })
+        let sharding = self.sharding.with_ranks(ranks)?;
+        Ok(Self { updater: self.updater.with_courier(&sharding), sharding, ..self })
     }
 }
 

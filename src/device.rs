@@ -35,11 +35,17 @@ pub async fn for_rank(args: &DeviceArgs, local: usize) -> DeviceArgs {
         Some(name) => adapter.name.to_lowercase().contains(&name.to_lowercase()),
         None => adapter.device_type != "software",
     };
-    let adapters: Vec<AdapterEntry> = adapters().await.into_iter().filter(is_allowed).collect();
-    match adapters.get(local % adapters.len().max(1)) {
-        Some(adapter) => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(adapter.index.to_string()) },
+    let allowed: Vec<usize> =
+        adapters().await.iter().filter(|adapter| is_allowed(adapter)).map(|adapter| adapter.index).collect();
+    match in_turn(&allowed, local) {
+        Some(adapter) => DeviceArgs { backend: BackendChoice::Gpu, adapter: Some(adapter.to_string()) },
         None => args.clone(),
     }
+}
+
+/// The adapter of rank `local` of a node: its number modulo that of the adapters.
+fn in_turn(adapters: &[usize], local: usize) -> Option<usize> {
+    adapters.get(local % adapters.len().max(1)).copied()
 }
 
 /// Opens the named adapter, or the first of any kind; `None` if there is none, with a notice.
@@ -122,4 +128,17 @@ pub fn alter_shaders(gpu: Gpu) -> Gpu {
         return gpu.with_patched_shaders(text, other);
     }
     gpu
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_takes_the_adapter_of_its_number_modulo_the_adapters() {
+        let taken = |adapters: &[usize]| (0..5).map(|local| in_turn(adapters, local)).collect::<Vec<_>>();
+        assert_eq!(taken(&[0, 1, 3]), [0, 1, 3, 0, 1].map(Some));
+        assert_eq!(taken(&[2]), [2; 5].map(Some));
+        assert_eq!(taken(&[]), [None; 5]);
+    }
 }

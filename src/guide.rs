@@ -22,7 +22,7 @@ guides! {
     export: "commands/export.md", "Export and import: ONNX, PyTorch, C99, and weights of others.";
     serve: "commands/serve.md", "Serving a model over HTTP.";
     commands: "commands/README.md", "The commands of the binary: training, losses, predicting, reports, the lesson.";
-    ranks: "commands/ranks.md", "One model on several processes, by MPI.";
+    ranks: "commands/ranks.md", "One model, or one sweep, on several processes, by MPI.";
     sweeps: "commands/sweep.md", "Many runs: seeds, folds, sweeps, all of a machine, data larger than memory.";
     shaders: "../shaders/README.md", "The shaders: how a program is put together.";
     benches: "../benches/README.md", "Speeds, and how they were measured.";

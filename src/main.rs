@@ -34,9 +34,9 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     let started = Instant::now();
     keep_mesa_quiet();
-    // Of the ranks of a run, the first one prints.
-    let trains = std::env::args_os().nth(1).is_some_and(|command| command == "train");
-    if trains && mpi::Launched::read().is_some_and(|launched| launched.rank > 0) {
+    // Of the ranks of a run or a sweep, the first one prints.
+    let is_shared = std::env::args_os().nth(1).is_some_and(|command| command == "train" || command == "sweep");
+    if is_shared && mpi::Launched::read().is_some_and(|launched| launched.rank > 0) {
         terminal::be_silent();
     }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error"))
@@ -89,7 +89,8 @@ fn run(command: &Command, started: Instant) -> anyhow::Result<ExitCode> {
 /// Runs a command with a thread for each processor, or as many as `RAYON_NUM_THREADS` says; with fewer where the system
 /// grants no more, and in the end with none but this one.
 fn with_threads<T: Send>(command: impl FnOnce() -> T + Send) -> T {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let usable = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = mpi::Launched::read().map_or(usable, |launched| launched.threads(usable));
     let asked =
         std::env::var("RAYON_NUM_THREADS").ok().and_then(|number| number.parse().ok()).filter(|&number| number > 0);
     let most = processors.max(MAX_THREADS);

@@ -1,16 +1,17 @@
-//! Ranks: the processes that train one model together, each on its shards of every batch.
+//! Ranks: the processes that train one model together, each on its shards of every batch, or share the runs of a sweep.
 //!
 //! [`Ranks`] is all that the library knows of other processes. [`Alone`] is a process by itself, [`local_ranks`] are ranks in
 //! threads of one process; the binary has ranks of MPI.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
 /// The other processes of a run, as one of them sees them.
 ///
-/// Every rank makes the same calls in the same order.
+/// Every rank makes the same calls in the same order, but for [`post`](Self::post) and [`poll`](Self::poll), by which two
+/// ranks send each other messages at any time.
 pub trait Ranks: Send + Sync {
     /// Returns the number of this rank, from 0.
     fn rank(&self) -> usize;
@@ -33,17 +34,43 @@ pub trait Ranks: Send + Sync {
     /// Tells the other ranks that this one has failed: their calls return this problem from now on.
     fn fail(&self, problem: &str);
 
+    /// Sends a message to the rank `to`, which takes it with [`poll`](Self::poll).
+    ///
+    /// # Errors
+    /// [`Error::Rank`] if the message could not be sent.
+    fn post(&self, to: usize, message: &[u8]) -> Result<()>;
+
+    /// Takes the next message that the rank `from` has [posted](Self::post); `None` if none has arrived yet.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] if that rank has [failed](Self::fail).
+    fn poll(&self, from: usize) -> Result<Option<Vec<u8>>>;
+
     /// Returns the least of the ranks' values, on every rank.
     ///
     /// # Errors
     /// [`Error::Rank`] if another rank has [failed](Self::fail).
     fn least(&self, mut value: u64) -> Result<u64> {
-        for partner in partners(self.rank(), self.size()) {
-            let mut other = [0; 8];
-            self.exchange(partner, &value.to_le_bytes(), &mut other)?;
-            value = value.min(u64::from_le_bytes(other));
+        let (rank, size) = (self.rank(), self.size());
+        let mut other = [0; 8];
+        if size.is_power_of_two() {
+            for partner in partners(rank, size) {
+                self.exchange(partner, &value.to_le_bytes(), &mut other)?;
+                value = value.min(u64::from_le_bytes(other));
+            }
+            return Ok(value);
         }
-        Ok(value)
+        // Some have no partner: by way of rank 0.
+        if rank > 0 {
+            self.exchange(0, &value.to_le_bytes(), &mut [])?;
+        } else {
+            for partner in 1..size {
+                self.exchange(partner, &[], &mut other)?;
+                value = value.min(u64::from_le_bytes(other));
+            }
+        }
+        let least = self.broadcast(value.to_le_bytes().to_vec())?;
+        Ok(least.try_into().map_or(value, u64::from_le_bytes))
     }
 
     /// Returns true on every rank if the flag is set on any.
@@ -94,6 +121,14 @@ impl Ranks for Alone {
     }
 
     fn fail(&self, _: &str) {}
+
+    fn post(&self, to: usize, _: &[u8]) -> Result<()> {
+        Err(Error::Rank { rank: to, problem: "this process is the only one".into() })
+    }
+
+    fn poll(&self, from: usize) -> Result<Option<Vec<u8>>> {
+        Err(Error::Rank { rank: from, problem: "this process is the only one".into() })
+    }
 }
 
 /// Message between two threads.
@@ -172,6 +207,20 @@ impl Ranks for LocalRank {
         let others = (0..self.size()).filter(|&rank| rank != self.rank);
         others.for_each(|rank| self.send(rank, Message::Failed(problem.into())));
     }
+
+    fn post(&self, to: usize, message: &[u8]) -> Result<()> {
+        self.send(to, Message::Bytes(message.to_vec()));
+        Ok(())
+    }
+
+    fn poll(&self, from: usize) -> Result<Option<Vec<u8>>> {
+        match self.receivers[from].lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+            Ok(Message::Bytes(bytes)) => Ok(Some(bytes)),
+            Ok(Message::Failed(problem)) => Err(Error::Rank { rank: from, problem }),
+            // A rank that is gone is one that stays silent.
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Ok(None),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -188,7 +237,7 @@ mod tests {
 
     #[test]
     fn every_rank_learns_the_least_value_any_flag_and_who_differs() {
-        for size in [1, 2, 4, 8] {
+        for size in [1, 2, 3, 4, 6, 8] {
             let least = on_each(size, |rank| rank.least(100 - rank.rank() as u64).unwrap());
             assert_eq!(least, vec![101 - size as u64; size]);
             let flags = on_each(size, |rank| rank.any(rank.rank() == size - 1).unwrap());

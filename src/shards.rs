@@ -7,6 +7,7 @@
 
 use std::ops::{AddAssign, Range};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytemuck::Pod;
 
@@ -127,13 +128,23 @@ impl Cut<'_> {
         self,
         sums: &mut [T],
         rooms: &mut Vec<Vec<T>>,
-        mut compute: impl FnMut(usize, &mut [T]),
+        compute: impl FnMut(usize, &mut [T]),
     ) -> Result<()> {
+        self.sum_own(sums, rooms, compute);
+        self.sum_over_ranks(sums, &mut rooms[0])
+    }
+
+    /// [Sums](Self::sum) over the shards of this rank alone.
+    pub fn sum_own<T: Pod + AddAssign>(
+        self,
+        sums: &mut [T],
+        rooms: &mut Vec<Vec<T>>,
+        mut compute: impl FnMut(usize, &mut [T]),
+    ) {
         let own = self.sharding.own_count();
         let levels = own.ilog2() as usize + 1;
         rooms.resize_with(levels.max(rooms.len()), Vec::new);
         sum_tree(0..own, sums, rooms, &mut compute);
-        self.sum_over_ranks(sums, &mut rooms[0])
     }
 
     /// Adds the sums of all ranks. `room` keeps memory from one call to the next.
@@ -141,13 +152,73 @@ impl Cut<'_> {
     /// # Errors
     /// [`Error::Rank`] if another rank has failed.
     pub fn sum_over_ranks<T: Pod + AddAssign>(self, sums: &mut [T], room: &mut Vec<T>) -> Result<()> {
-        let ranks = &*self.sharding.ranks;
-        for partner in partners(ranks.rank(), ranks.size()) {
-            room.resize(sums.len(), T::zeroed());
-            ranks.exchange(partner, bytemuck::cast_slice(sums), bytemuck::cast_slice_mut(room))?;
-            add(sums, room);
+        sum_over_ranks(&*self.sharding.ranks, sums, room)
+    }
+}
+
+/// Adds the sums of all ranks.
+fn sum_over_ranks<T: Pod + AddAssign>(ranks: &dyn Ranks, sums: &mut [T], room: &mut Vec<T>) -> Result<()> {
+    for partner in partners(ranks.rank(), ranks.size()) {
+        room.resize(sums.len(), T::zeroed());
+        ranks.exchange(partner, bytemuck::cast_slice(sums), bytemuck::cast_slice_mut(room))?;
+        add(sums, room);
+    }
+    Ok(())
+}
+
+/// A thread that adds the sums of all ranks while this rank computes.
+///
+/// It does so in the order in which the sums were sent, which is the same on every rank. While it has sums, no other thread
+/// may exchange anything with other ranks.
+pub(crate) struct Courier {
+    /// Sums by a number.
+    sums: Sender<(usize, Vec<f32>)>,
+    added: Receiver<(usize, Vec<f32>, Result<()>)>,
+    /// Sums that have not come back.
+    under_way: usize,
+}
+
+impl Courier {
+    /// Starts the thread; `None` for a rank without others, and where the system grants no thread.
+    pub fn new(sharding: &Sharding) -> Option<Self> {
+        let ranks = Arc::clone(&sharding.ranks);
+        if ranks.size() == 1 {
+            return None;
         }
-        Ok(())
+        let (sums, sent) = channel::<(usize, Vec<f32>)>();
+        let (back, added) = channel();
+        let carry = move || {
+            let (mut room, mut has_failed) = (Vec::new(), false);
+            for (index, mut sums) in sent {
+                let result = if has_failed { Ok(()) } else { sum_over_ranks(&*ranks, &mut sums, &mut room) };
+                has_failed = result.is_err();
+                if back.send((index, sums, result)).is_err() {
+                    break;
+                }
+            }
+        };
+        std::thread::Builder::new().spawn(carry).ok()?;
+        Some(Self { sums, added, under_way: 0 })
+    }
+
+    /// Sends sums on their way, with a number by which they come back.
+    pub fn send(&mut self, index: usize, sums: Vec<f32>) {
+        // The thread lives as long as its courier.
+        self.under_way += usize::from(self.sums.send((index, sums)).is_ok());
+    }
+
+    /// Waits for all sums that are under way: `back` gets each, with its number.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] if another rank has failed. All sums have come back then, too.
+    pub fn collect(&mut self, mut back: impl FnMut(usize, Vec<f32>)) -> Result<()> {
+        let mut collected = Ok(());
+        for _ in 0..std::mem::take(&mut self.under_way) {
+            let Ok((index, sums, result)) = self.added.recv() else { break };
+            back(index, sums);
+            collected = collected.and(result);
+        }
+        collected
     }
 }
 
@@ -223,6 +294,54 @@ mod tests {
                 threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), alone, "{size} ranks"));
             });
         }
+    }
+
+    /// Runs two ranks with a courier each; `run` gets the number of its rank.
+    fn with_couriers(run: impl Fn(usize, &dyn Ranks, Courier) + Sync) {
+        std::thread::scope(|scope| {
+            for rank in local_ranks(2) {
+                let run = &run;
+                scope.spawn(move || {
+                    let sharding = Sharding::new(2, 8).with_ranks(Arc::new(rank)).unwrap();
+                    let courier = Courier::new(&sharding).unwrap();
+                    run(sharding.ranks().rank(), sharding.ranks(), courier);
+                });
+            }
+        });
+        assert!(Courier::new(&Sharding::new(2, 8)).is_none(), "nobody to go to");
+    }
+
+    #[test]
+    fn sums_travel_while_a_rank_computes_and_come_back_by_their_numbers() {
+        let (computed, has_computed) = channel();
+        let has_computed = std::sync::Mutex::new(has_computed);
+        with_couriers(|rank, _, mut courier| {
+            // Rank 1 sends nothing until rank 0, which has sent, has computed on.
+            if rank == 1 {
+                has_computed.lock().unwrap().recv().unwrap();
+            }
+            for (index, sum) in [(3, 1.0), (1, 2.0)] {
+                courier.send(index, vec![sum, sum * (1 + 9 * rank) as f32]);
+            }
+            computed.send(()).unwrap();
+            let mut back = Vec::new();
+            courier.collect(|index, sums| back.push((index, sums))).unwrap();
+            assert_eq!(back, [(3, vec![2.0, 11.0]), (1, vec![4.0, 22.0])]);
+            courier.collect(|_, _| panic!("nothing is under way")).unwrap();
+        });
+    }
+
+    #[test]
+    fn sums_come_back_from_a_rank_that_has_failed() {
+        with_couriers(|rank, ranks, mut courier| {
+            if rank == 1 {
+                return ranks.fail("no memory");
+            }
+            [2, 1].map(|index| courier.send(index, vec![0.0]));
+            let mut back = Vec::new();
+            let error = courier.collect(|index, _| back.push(index)).unwrap_err().to_string();
+            assert_eq!((error.as_str(), back), ("rank 1: no memory", vec![2, 1]));
+        });
     }
 
     #[test]

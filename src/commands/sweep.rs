@@ -1,5 +1,6 @@
 //! `softstep sweep`: trains a model with many settings and says which is best.
 
+mod crew;
 mod journal;
 mod page;
 mod space;
@@ -17,16 +18,23 @@ use clap::Args;
 use clap::error::ErrorKind;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use softstep::any_backend::Device;
 use softstep::backend::{Evaluation, Inference};
+use softstep::checkpoint;
+use softstep::ranks::Ranks;
 
+use self::crew::Crew;
 use self::journal::{Best, Journal};
 use self::space::{Choice, Search, Settings, Space};
 use self::table::{Live, Row, Rows};
 use self::trial::{Ended, Trained, Trial};
 use crate::commands::train::options::TrainArgs;
 use crate::commands::train::{STOPPED, SharedData, stop_on_signals};
+use crate::device;
 use crate::format::{count, counted, figure, interval_text, percent};
+use crate::mpi::{Joined, check_same, fail};
 use crate::options::{DataArgs, DeviceArgs, OWN_DATA, OwnDataArgs, Problem, at_least_1};
+use crate::run::checkpoints::Checkpoint;
 use crate::run::files::{hexadecimal, write_whole};
 use crate::run::model::{MODEL, model_of, read_own_model};
 use crate::run::page::REPORT;
@@ -51,6 +59,8 @@ With lists alone every combination is tried (--search grid); with a range or a b
 Runs are compared by their loss on the validation part, which is held out of the training part (--validation 0.2 by
 default); the test part is measured once, at the end, for the best run alone. --halving trains all runs for a share of
 their epochs, continues the best third for three times as long, and so on; --halving=4 continues the best quarter.
+
+With the cargo feature mpi, `mpirun -n 8 softstep sweep …` shares the runs among 8 processes, on one machine or several.
 
 Ctrl-C stops a sweep and keeps its results; the same command resumes it, also after kill -9, and ends in the same table.
 With a larger --runs or --for it goes further.
@@ -191,7 +201,26 @@ impl SweepArgs {
 }
 
 /// Trains many settings, or goes on with that, and shows which is best.
+///
+/// Of several ranks, the first one deals out the runs, writes and prints, and tells the problems of all.
 pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
+    let joined = Joined::new()?;
+    let swept = sweep(args, &joined, started).await;
+    match swept {
+        Ok((code, in_order)) => {
+            if !in_order {
+                joined.leave();
+            }
+            Ok(code)
+        }
+        Err(error) if joined.ranks.size() > 1 => Ok(fail(&*joined.ranks, &error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the exit code, and true if no rank was lost.
+async fn sweep(args: &SweepArgs, joined: &Joined, started: Instant) -> Result<(ExitCode, bool)> {
+    let ranks = &joined.ranks;
     let space = Space::new(&args.settings).map_err(|(_, problem)| anyhow::anyhow!(problem))?;
     let common = args.common();
     let search = args.search(&space);
@@ -210,7 +239,27 @@ pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
         (None, None, Search::Grid) => Some(space.combinations()),
         (None, None, Search::Random) => Some(RUNS),
     };
-    let places = places(&args.device, budget.unwrap_or(usize::MAX), args.jobs).await?;
+    let places = match joined.local {
+        None => places(&args.device, budget.unwrap_or(usize::MAX), args.jobs).await?,
+        Some(_) if args.jobs.is_some() => {
+            bail!("--jobs is for one process: of the ranks that mpirun starts, each trains one run at a time")
+        }
+        Some(local) => {
+            let device = device::open_device(&device::for_rank(&args.device, local).await).await?;
+            check_ranks(&**ranks, args, &prepared.data_sha256, &device)?;
+            let others = (1..ranks.size()).map(|rank| Place::of_rank(rank, device.clone()));
+            std::iter::once(Place::whole(device.clone())).chain(others).collect()
+        }
+    };
+    let stop = stop_on_signals()?;
+    if ranks.rank() > 0 {
+        let own = &places[0];
+        let train = |trial: &Trial, share, state: Option<&[u8]>| {
+            own.run(|| pollster::block_on(trial::train(&data, &own.device, trial, share, state, &stop)))
+        };
+        return Ok((ExitCode::SUCCESS, crew::serve(&**ranks, &stop, train)?));
+    }
+    let crew = (ranks.size() > 1).then(|| Crew::new(ranks)).transpose()?;
     let journal = Journal::open(&args.folder(), args.identity(), &prepared.data_sha256)?;
     if !args.quiet && !args.json {
         say_start(args, &space, search, budget, &places, &journal)?;
@@ -223,7 +272,8 @@ pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
         journal,
         rows: Rows::default(),
         live: Live::new(args.quiet || args.json),
-        stop: stop_on_signals()?,
+        stop,
+        crew: crew.as_ref(),
         budget,
         started,
         problem: None,
@@ -233,7 +283,17 @@ pub async fn run(args: &SweepArgs, started: Instant) -> Result<ExitCode> {
         Ok(Trial { number: at + 1, choice, args, before: None })
     });
     sweep.all(numbered.take(budget.unwrap_or(usize::MAX)))?;
-    sweep.conclude(&prepared.data).await
+    let code = sweep.conclude(&prepared.data).await?;
+    Ok((code, crew.map_or(Ok(true), Crew::end)?))
+}
+
+/// Refuses ranks that were not started by the same command, or for which it means other data or another kind of device.
+fn check_ranks(ranks: &dyn Ranks, args: &SweepArgs, data_sha256: &str, device: &Device) -> Result<()> {
+    let all = [
+        ("command", args.identity().join("\0"), "start every rank by the same command"),
+        ("data", data_sha256.to_owned(), "put the same files on every node"),
+    ];
+    check_same(ranks, device, &all)
 }
 
 /// Parses the arguments of a run, as if they were on the command line.
@@ -280,6 +340,8 @@ struct Sweep<'a> {
     rows: Rows,
     live: Live,
     stop: Arc<AtomicBool>,
+    /// The other ranks, if there are any.
+    crew: Option<&'a Crew>,
     budget: Option<usize>,
     started: Instant,
     /// First error that is not one run's own.
@@ -331,7 +393,7 @@ impl Sweep<'_> {
                 group.sort_by_key(|(_, ended)| order(ended));
                 let kept = group.len().div_ceil(factor);
                 for (trial, _) in group.drain(kept..) {
-                    let _ = std::fs::remove_file(self.journal.states().of(&trial));
+                    self.journal.states().remove(&trial);
                 }
                 group.sort_by_key(|(trial, _)| trial.number);
                 let next: Vec<Trial> =
@@ -348,17 +410,34 @@ impl Sweep<'_> {
     /// Trains one `share`-th of the epochs of some runs, side by side; returns those that came to its end.
     fn rung(&mut self, trials: impl Iterator<Item = Trial> + Send, share: usize) -> Result<Vec<(Trial, Ended)>> {
         let stop = Arc::clone(&self.stop);
-        let (data, places, stop_for_work) = (self.data, self.places, Arc::clone(&stop));
+        let (data, places, crew, stop_for_work) = (self.data, self.places, self.crew, Arc::clone(&stop));
         let known = self.journal.snapshot();
         let states = self.journal.states();
-        let work = |place: &Place, trial: &Trial| -> Result<Option<Trained>> {
+        let train = |place: &Place, trial: &Trial| -> Result<Option<Trained>> {
+            let state = states.read(trial);
+            let trained = match (place.rank, crew) {
+                (Some(rank), Some(crew)) => {
+                    let trained = crew.train(rank, trial, share, state.as_deref(), &stop_for_work)?;
+                    let Some(trained) = trained else { return Ok(None) };
+                    trained
+                }
+                _ => {
+                    let device = &place.device;
+                    pollster::block_on(trial::train(data, device, trial, share, state.as_deref(), &stop_for_work))?
+                }
+            };
+            if trained.ended.as_ref().is_some_and(|ended| ended.finished) {
+                states.remove(trial);
+            } else if let Some((metadata, state)) = &trained.state {
+                states.write(trial, &checkpoint::to_safetensors(metadata, state)?)?;
+            }
+            Ok(Some(trained))
+        };
+        let work = |place: &Place, trial: &Trial| {
             let known = known.get(trial, share).cloned();
             match known.or_else(|| trial.before.clone().filter(|before| before.finished)) {
-                Some(ended) => Ok(Some(Trained { ended, last: None })),
-                None => {
-                    let state = states.of(trial);
-                    pollster::block_on(trial::train(data, &place.device, trial, share, &state, &stop_for_work))
-                }
+                Some(ended) => Some(Ok(Trained { ended: Some(ended), state: None })),
+                None => train(place, trial).transpose(),
             }
         };
         let mut done = Vec::new();
@@ -368,12 +447,14 @@ impl Sweep<'_> {
             waiting,
             |trial| trial.number,
             work,
-            |trial, trained| {
-                let noted =
-                    trained.and_then(|trained| trained.map(|trained| self.note(&trial, share, trained)).transpose());
+            |trial, trained: Result<Trained>| {
+                let noted = trained.and_then(|Trained { ended, state }| {
+                    ended.map(|ended| self.note(&trial, share, ended, state)).transpose()
+                });
                 match noted {
                     Ok(Some(ended)) => done.push((trial, ended)),
-                    Ok(None) => {}
+                    // A rank that was told to stop stops all.
+                    Ok(None) => self.stop.store(true, Ordering::Relaxed),
                     Err(error) => {
                         // What is no fault of one run's settings would end the others, too.
                         self.stop.store(true, Ordering::Relaxed);
@@ -395,13 +476,13 @@ impl Sweep<'_> {
     }
 
     /// Records what came of a run, keeps its model if it is the best so far, and shows it.
-    fn note(&mut self, trial: &Trial, share: usize, trained: Trained) -> Result<Ended> {
-        let Trained { mut ended, last } = trained;
+    fn note(&mut self, trial: &Trial, share: usize, mut ended: Ended, state: Option<Checkpoint>) -> Result<Ended> {
         ended.run = trial.number;
         if !self.journal.has(trial, share) {
             (ended.share, ended.elapsed) = (share, self.seconds());
             let best = self.rows.best().and_then(|row| row.ended.loss);
-            if let (Some((metadata, state)), Some(loss)) = (&last, ended.loss)
+            if let (Some((metadata, state)), Some(loss)) = (&state, ended.loss)
+                && ended.finished
                 && best.is_none_or(|best| loss < best)
             {
                 write_whole(&self.journal.folder().join(MODEL), &model_of(metadata, state)?)?;
@@ -473,7 +554,7 @@ impl Sweep<'_> {
             return Ok(ExitCode::from(STOPPED));
         }
         let Some(best) = best else { bail!("no run came to a validation loss: see {}", report.display()) };
-        self.journal.states().remove();
+        self.journal.states().remove_all();
         if !self.args.json {
             self.say_best(&best, data, &[&csv, &report])?;
         }
@@ -512,10 +593,9 @@ impl Sweep<'_> {
         if !is_there {
             // A process was killed between a run and its model: the run is trained again, to the same bits.
             let trial = Trial { number: row.ended.run, choice: row.choice.clone(), args: args.clone(), before: None };
-            let state = self.journal.states().of(&trial);
-            let trained = trial::train(self.data, &place.device, &trial, 1, &state, &self.stop).await?;
-            let (metadata, state) =
-                trained.and_then(|trained| trained.last).context("the best run was not trained again")?;
+            let trained = trial::train(self.data, &place.device, &trial, 1, None, &self.stop).await?;
+            let ended = trained.ended.filter(|ended| ended.finished);
+            let (metadata, state) = ended.and(trained.state).context("the best run was not trained again")?;
             write_whole(&path, &model_of(&metadata, &state)?)?;
         }
         let model = read_own_model(&path)?;

@@ -17,8 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
-use sha2::{Digest, Sha256};
+use anyhow::{Result, anyhow, bail};
 use softstep::any_backend::Device;
 use softstep::backend::Backend;
 use softstep::gpu::Readback;
@@ -32,7 +31,7 @@ use self::options::{ReadbackChoice, TrainArgs};
 pub use self::prepare::{Prepared, SharedData};
 pub use self::signals::{STOPPED, stop_on_signals};
 use crate::device;
-use crate::mpi::Joined;
+use crate::mpi::{Joined, check_same, fail};
 use crate::run::folder::{self, Stopped};
 
 /// Trains a model, or several, or resumes a stopped run; `started` is the start time of the program.
@@ -45,13 +44,10 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         (true, 1) => repeats::run(args, started).await,
         (true, _) => Err(anyhow!("ranks share one run: leave mpirun away to train with several seeds or folds")),
     };
-    if let Err(error) = &trained {
-        ranks.fail(&format!("{error:#}"));
-        if ranks.rank() > 0 {
-            return Ok(ExitCode::FAILURE);
-        }
+    match trained {
+        Err(error) if ranks.size() > 1 => Ok(fail(&**ranks, &error)),
+        trained => trained,
     }
-    trained
 }
 
 /// Trains a run beside others, on this device or the one that its options choose.
@@ -145,30 +141,14 @@ fn alone() -> Arc<dyn Ranks> {
     Arc::new(Alone)
 }
 
-/// Refuses ranks that do not all have the same program, data, settings and kind of device: their models would differ.
+/// Refuses ranks that do not all have the same data, settings and kind of device: their models would differ.
 fn check_ranks(ranks: &dyn Ranks, prepared: &Prepared, device: &Device) -> Result<()> {
-    if ranks.size() == 1 {
-        return Ok(());
-    }
-    let info = device.info();
-    let device = match info.backend {
-        "cpu" => info.driver,
-        _ => format!("{}, {}", info.name, info.driver),
-    };
-    let program = std::env::current_exe().and_then(std::fs::read).context("softstep cannot read its own program")?;
-    let program: String = Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect();
-    let same_everywhere: [(&str, String, &str); 5] = [
-        ("program", program, "install the same softstep on every node"),
+    let all = [
         ("data", prepared.data_sha256.clone(), "put the same files on every node"),
         ("settings", serde_json::to_string(&prepared.config)?, "start every rank by the same command"),
         ("first parameters", prepared.parameters.sha256(), "start every rank from the same --init"),
-        ("device", device, "use devices of one kind, such as by --backend cpu"),
     ];
-    for (what, own, way_out) in same_everywhere {
-        let Some(rank) = ranks.first_that_differs(own.as_bytes())? else { continue };
-        bail!("rank {rank} has another {what} than rank 0: {way_out}");
-    }
-    Ok(())
+    check_same(ranks, device, &all)
 }
 
 /// Refuses options that need a GPU if the device is the CPU.

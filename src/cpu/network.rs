@@ -422,6 +422,7 @@ impl Network {
             }
         }
         if updater.stores() {
+            updater.collect()?;
             let coefficient = updater.clip_coefficient(workers.arch);
             for (index, layer) in self.parameters.layers.iter_mut().enumerate() {
                 let gradient = Gradient::Stored { width: layer.outputs, coefficient };
@@ -516,6 +517,8 @@ impl Network {
         let Some(d_sums) = after.first() else { return Ok(()) };
         let (input, normalisation) = (&self.values[index], &self.normalisations[statistics]);
         let length = input.length;
+        // The exchanges of all ranks are in one order.
+        updater.collect()?;
         let gradient = updater.gradient(weights);
         // The whole gradient, which that by the input needs too.
         let summed = normalisation.weight_gradient(workers, input.batch(rows), cut, &d_sums[..rows * length])?;

@@ -9,7 +9,7 @@ use crate::model::Weights;
 use crate::optimizer::{Entry as _, Optimizer, Sgd, with_optimizer};
 use crate::plan::{Operation, Plan};
 use crate::reference;
-use crate::shards::Cut;
+use crate::shards::{Courier, Cut, Sharding};
 
 /// Cost of an update from a stored gradient for each parameter, in floating-point operations of a product.
 const UPDATE_COST: usize = 10;
@@ -47,6 +47,8 @@ pub struct Updater {
     gradients: Vec<Vec<f32>>,
     /// Room for the gradients of shards.
     rooms: Vec<Vec<f32>>,
+    /// Takes gradients to other ranks while those of earlier layers are computed.
+    courier: Option<Courier>,
     /// Steps since the start of training.
     pub updates: u64,
 }
@@ -78,8 +80,14 @@ impl Updater {
             stores,
             gradients: gradients.collect(),
             rooms: Vec::new(),
+            courier: None,
             updates: 0,
         }
+    }
+
+    /// Sends gradients to the other ranks as soon as they are complete.
+    pub fn with_courier(self, sharding: &Sharding) -> Self {
+        Self { courier: Courier::new(sharding), ..self }
     }
 
     /// Returns true if all gradients are needed before any update.
@@ -93,8 +101,27 @@ impl Updater {
     }
 
     /// Sums the gradient of layer `index` over a batch; `compute` gets the number of a shard, and room for its gradient.
+    ///
+    /// With other ranks it is the sum only after [`collect`](Self::collect).
     pub fn sum_gradient(&mut self, index: usize, cut: Cut<'_>, compute: impl FnMut(usize, &mut [f32])) -> Result<()> {
-        cut.sum(&mut self.gradients[index], &mut self.rooms, compute)
+        cut.sum_own(&mut self.gradients[index], &mut self.rooms, compute);
+        match &mut self.courier {
+            // Nothing is computed after the first layer that its gradient could travel beside.
+            Some(courier) if index > 0 => {
+                courier.send(index, std::mem::take(&mut self.gradients[index]));
+                Ok(())
+            }
+            _ => {
+                self.collect()?;
+                cut.sum_over_ranks(&mut self.gradients[index], &mut self.rooms[0])
+            }
+        }
+    }
+
+    /// Waits for the gradients that are on their way between ranks.
+    pub fn collect(&mut self) -> Result<()> {
+        let Self { courier, gradients, .. } = self;
+        courier.as_mut().map_or(Ok(()), |courier| courier.collect(|index, gradient| gradients[index] = gradient))
     }
 
     /// What all gradients are multiplied with to be clipped, as

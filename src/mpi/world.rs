@@ -3,6 +3,8 @@
 //! A rank that fails says goodbye to all others, and takes what they still send until each has said goodbye, too: so
 //! everybody learns of the failure, no message is left half sent, and MPI ends in order. A rank that waits for a message
 //! looks for goodbyes meanwhile.
+//!
+//! MPI is called by one thread at a time: the threads that post and poll take turns.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +25,8 @@ use softstep::ranks::Ranks;
 const DATA: i32 = 1;
 /// Tag of the message of a rank that has failed.
 const GOODBYE: i32 = 2;
+/// Tag of what a rank posts.
+const POST: i32 = 3;
 /// Longest problem in a goodbye, in bytes: so few are sent at once, without waiting for who receives them.
 const LONGEST_PROBLEM: usize = 1000;
 /// How long a rank that was told to end waits for another: when one is killed, `mpirun` tells the others, and kills them
@@ -37,8 +41,10 @@ pub struct World {
     size: usize,
     /// Set by SIGTERM.
     is_told_to_end: Arc<AtomicBool>,
-    /// The ranks that said goodbye.
-    gone: Mutex<Vec<bool>>,
+    /// The problem of each rank that said goodbye.
+    gone: Mutex<Vec<Option<String>>>,
+    /// The turn of a thread that posts or polls.
+    turn: Mutex<()>,
 }
 
 impl World {
@@ -54,7 +60,7 @@ impl World {
         let (rank, size) = (world.rank() as usize, world.size() as usize);
         let is_told_to_end = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGTERM, Arc::clone(&is_told_to_end))?;
-        Ok((universe, Self { rank, size, is_told_to_end, gone: Mutex::new(vec![false; size]) }))
+        Ok((universe, Self { rank, size, is_told_to_end, gone: Mutex::new(vec![None; size]), turn: Mutex::default() }))
     }
 
     /// Receives a message of a rank.
@@ -92,22 +98,25 @@ impl World {
         let mut problem = vec![0u8; length(&status)];
         message.matched_receive_into(&mut problem[..]);
         let rank = status.source_rank() as usize;
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner)[rank] = true;
-        Some((rank, String::from_utf8_lossy(&problem).into_owned()))
+        let problem = String::from_utf8_lossy(&problem).into_owned();
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)[rank] = Some(problem.clone());
+        Some((rank, problem))
     }
 
     /// Takes and drops a message that has arrived.
     fn discard(&self) {
         let world = SimpleCommunicator::world();
-        if let Some((message, status)) = world.any_process().immediate_matched_probe_with_tag(DATA) {
-            message.matched_receive_into(&mut vec![0u8; length(&status)][..]);
+        for tag in [DATA, POST] {
+            if let Some((message, status)) = world.any_process().immediate_matched_probe_with_tag(tag) {
+                message.matched_receive_into(&mut vec![0u8; length(&status)][..]);
+            }
         }
         std::thread::yield_now();
     }
 
     fn have_all_gone(&self) -> bool {
         let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..self.size).all(|rank| rank == self.rank || gone[rank])
+        (0..self.size).all(|rank| rank == self.rank || gone[rank].is_some())
     }
 
     /// Ends every process at once, where a rank that was killed keeps MPI from ending in order.
@@ -185,6 +194,49 @@ impl Ranks for World {
             }
             while self.goodbye().is_some() {}
             self.discard();
+        }
+    }
+
+    fn post(&self, to: usize, message: &[u8]) -> softstep::Result<()> {
+        let turn = || self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let world = SimpleCommunicator::world();
+        scope(|scope| {
+            let mut sending = {
+                let _turn = turn();
+                world.process_at_rank(to as i32).immediate_send_with_tag(scope, message, POST)
+            };
+            let since = Instant::now();
+            loop {
+                {
+                    let _turn = turn();
+                    match sending.test() {
+                        Ok(_) => return Ok(()),
+                        Err(pending) => sending = pending,
+                    }
+                    if since.elapsed() > FAREWELL {
+                        // A rank that was killed in the middle of a long message: MPI cannot take it back.
+                        self.abort();
+                    }
+                }
+                std::thread::yield_now();
+            }
+        })
+    }
+
+    fn poll(&self, from: usize) -> softstep::Result<Option<Vec<u8>>> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let world = SimpleCommunicator::world();
+        let source = world.process_at_rank(from as i32);
+        if let Some((message, status)) = source.immediate_matched_probe_with_tag(POST) {
+            let mut bytes = vec![0u8; length(&status)];
+            message.matched_receive_into(&mut bytes[..]);
+            return Ok(Some(bytes));
+        }
+        while self.goodbye().is_some() {}
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        match &gone[from] {
+            Some(problem) => Err(Error::Rank { rank: from, problem: problem.clone() }),
+            None => Ok(None),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::skip::skipped_outside_ci;
+use crate::skip::{skipped, skipped_outside_ci};
 use serde_json::Value;
 
 const SOFTSTEP: &str = env!("CARGO_BIN_EXE_softstep");
@@ -132,10 +132,16 @@ fn wait_for_checkpoint(run: &Path, step: usize, child: &mut Child) {
     }
 }
 
-/// The processes of the ranks that an `mpirun` started, in no order.
+/// The processes of the ranks that an `mpirun` started, in the order of the ranks.
 fn ranks_of(mpirun: &Child) -> Vec<u32> {
     let children = Command::new("pgrep").args(["-P", &mpirun.id().to_string()]).output().unwrap();
-    text(&children.stdout).lines().filter_map(|line| line.parse().ok()).collect()
+    let mut ranks: Vec<u32> = text(&children.stdout).lines().filter_map(|line| line.parse().ok()).collect();
+    ranks.sort_by_key(|process| {
+        let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0).map(text);
+        variables.find_map(|variable| variable.strip_prefix("OMPI_COMM_WORLD_RANK=")?.parse::<usize>().ok())
+    });
+    ranks
 }
 
 fn kill(signal: &str, process: u32) {
@@ -217,6 +223,7 @@ fn problems_of_any_rank_are_told_once() {
     }
     let digits = ["train", "--backend=cpu", "--data=digits", "--epochs=1", "--shards=4"];
     let data = |name| ["train", "--backend=cpu", "--target=y", "--epochs=1", "--shards=4", "--data", name];
+    let sweep = |name| ["sweep", "--backend=cpu", "--target=y", "--lr=0.1/0.2", "--data", name];
     // The arguments of rank 0 and of the other ranks, and the message.
     for (first, others, message) in [
         (
@@ -229,6 +236,11 @@ fn problems_of_any_rank_are_told_once() {
         (&data("one.csv"), &data("nowhere.csv"), "rank 1: "),
         (&data("one.csv"), &data("other.csv"), "rank 1 has another data than rank 0"),
         (&digits, &[&digits[..], &["--seed=1"]].concat(), "rank 1 has another settings than rank 0"),
+        (&[&digits[..], &["--seeds=2"]].concat(), &[&digits[..], &["--seeds=2"]].concat(), "ranks share one run"),
+        (&SWEEP, &[&SWEEP[..], &["--momentum=0.5"]].concat(), "rank 1 has another command than rank 0"),
+        (&[&SWEEP[..], &["--jobs=2"]].concat(), &[&SWEEP[..], &["--jobs=2"]].concat(), "--jobs is for one process"),
+        (&sweep("one.csv"), &sweep("nowhere.csv"), "rank 1: "),
+        (&sweep("one.csv"), &sweep("other.csv"), "has another"),
     ] {
         let mut command = mpirun(folder.path());
         command.args(["-n", "1", SOFTSTEP]).args(first).args([":", "-n", "1", SOFTSTEP]).args(others);
@@ -238,6 +250,7 @@ fn problems_of_any_rank_are_told_once() {
             own_lines(&output.stderr).into_iter().filter(|line| line.starts_with("error")).collect();
         assert!(errors.len() == 1 && errors[0].contains(message), "{message}: {}", text(&output.stderr));
         assert!(!folder.path().join("runs").exists(), "{message}: a run was begun");
+        assert!(!folder.path().join("sweeps").exists(), "{message}: a sweep was begun");
     }
     let other = folder.path().join("softstep");
     fs::copy(SOFTSTEP, &other).unwrap();
@@ -252,10 +265,110 @@ fn problems_of_any_rank_are_told_once() {
     assert!(text(&output.stderr).contains("rank 1 has another program than rank 0"), "{}", text(&output.stderr));
 }
 
+const SWEEP: [&str; 6] =
+    ["sweep", "--data=digits", "--backend=cpu", "--lr=0.05..0.5", "--hidden=none/32/64", "--batch-size=8"];
+
+/// What a sweep leaves but for times: its table, its best run and that run's model.
+fn sweep_outcome(sweep: &Path) -> [String; 3] {
+    let read = |name: &str| fs::read(sweep.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let table = text(&read("runs.csv"));
+    let without_times: Vec<&str> = table.lines().map(|line| line.rsplit_once(',').unwrap().0).collect();
+    [without_times.join("\n"), text(&read("best.json")), format!("{:?}", read("model.safetensors"))]
+}
+
+/// Lines of the journal of a sweep.
+fn ended_runs(sweep: &Path) -> usize {
+    fs::read_to_string(sweep.join("runs.jsonl")).map_or(0, |text| text.lines().count())
+}
+
+/// Waits until so many runs of a sweep have ended.
+fn wait_for_runs(sweep: &Path, runs: usize, child: &mut Child) {
+    let since = Instant::now();
+    while ended_runs(sweep) < runs {
+        assert!(child.try_wait().unwrap().is_none(), "the sweep has ended");
+        assert!(since.elapsed() < Duration::from_secs(120), "no run ends");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn ranks_share_the_runs_of_a_sweep_and_leave_what_one_process_leaves() {
+    if !has_mpi() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (name, more) in [
+        ("whole", &["--epochs=2", "--runs=9"][..]),
+        ("halved", &["--epochs=9", "--runs=9", "--halving", "--keep=best"]),
+    ] {
+        let outcome = |ranks: usize| {
+            let out = format!("{name}-{ranks}");
+            let arguments = [&SWEEP[..], more, &["--json", "--out", &out]].concat();
+            let lines = json_lines(&on_ranks(folder.path(), ranks, &arguments).output().unwrap());
+            let of = |event| lines.iter().filter(|line| line["event"] == event).count();
+            assert_eq!(of("done"), 1, "one rank prints: {lines:?}");
+            assert!(of("run") >= 9, "{lines:?}");
+            sweep_outcome(&folder.path().join(out))
+        };
+        assert_eq!(outcome(1), outcome(3), "{name}");
+    }
+}
+
+#[test]
+fn a_sweep_loses_the_run_of_a_rank_that_is_killed_and_goes_on_to_the_same_table() {
+    if !has_mpi() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = |out| [&SWEEP[..], &["--epochs=40", "--runs=24", "--json", "--out", out]].concat();
+    json_lines(&on_ranks(folder.path(), 1, &arguments("alone")).output().unwrap());
+    let alone = sweep_outcome(&folder.path().join("alone"));
+
+    // MPI goes on without the rank: the others do its run.
+    let sweep = folder.path().join("recovered");
+    let mut command = mpirun(folder.path());
+    command.args(["--enable-recovery", "-n", "3", SOFTSTEP]).args(arguments("recovered"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_runs(&sweep, 1, &mut child);
+    kill("-KILL", ranks_of(&child)[2]);
+    let output = child.wait_with_output().unwrap();
+    let done = text(&output.stdout).lines().filter(|line| line.contains("\"event\":\"done\"")).count();
+    assert_eq!(done, 1, "{}\n{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(sweep_outcome(&sweep), alone);
+
+    // MPI ends with the rank, then one is told to stop: each time the same command goes on.
+    let sweep = folder.path().join("resumed");
+    for (signal, rank) in [("-KILL", 1), ("-TERM", 2)] {
+        let before = ended_runs(&sweep);
+        let mut child = start(folder.path(), 3, &arguments("resumed"));
+        wait_for_runs(&sweep, before + 1, &mut child);
+        kill(signal, ranks_of(&child)[rank]);
+        let output = child.wait_with_output().unwrap();
+        assert!(!output.status.success(), "{}", output.status);
+        let told = own_lines(&output.stderr);
+        assert!(told.len() <= 1, "{told:?}");
+        assert!(
+            signal == "-KILL" || told[0].contains("which are kept in resumed; the same command goes on"),
+            "{told:?}"
+        );
+    }
+    json_lines(&on_ranks(folder.path(), 2, &arguments("resumed")).output().unwrap());
+    assert_eq!(sweep_outcome(&sweep), alone);
+}
+
 /// Two hosts are two network namespaces, joined by a veth pair; `mpirun` starts the ranks of the second by `ip netns exec`.
 #[test]
-#[ignore = "needs the right to make network namespaces"]
 fn ranks_on_two_hosts_give_the_same_bits() {
+    if !has_mpi() {
+        return;
+    }
+    // A container may not have the right to make namespaces, not even for root.
+    let try_it = "ip netns add softstep-$$ && ip link add softstep$$ netns softstep-$$ type veth; result=$?
+                  ip netns delete softstep-$$; exit $result";
+    if !Command::new("bash").args(["-c", try_it]).output().unwrap().status.success() {
+        skipped("this user cannot make network namespaces, which two hosts are");
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["train", "--backend=cpu", "--data=digits", "--hidden=32", "--shards=8", "--epochs=3"];
     let alone = trained(folder.path(), 1, &arguments);

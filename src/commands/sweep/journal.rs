@@ -79,13 +79,28 @@ impl Known {
 pub struct States(PathBuf);
 
 impl States {
-    /// Path of the state of a run.
-    pub fn of(&self, trial: &Trial) -> PathBuf {
+    fn of(&self, trial: &Trial) -> PathBuf {
         self.0.join(format!("{}.safetensors", trial.number))
     }
 
+    /// Reads the state of a run, the bytes of a checkpoint.
+    pub fn read(&self, trial: &Trial) -> Option<Vec<u8>> {
+        fs::read(self.of(trial)).ok()
+    }
+
+    /// Keeps the state of a run that may go on. It need not survive a power cut: what is missing is trained again.
+    pub fn write(&self, trial: &Trial, state: &[u8]) -> Result<()> {
+        let path = self.of(trial);
+        Ok(fs::write(&path, state).map_err(Error::io("write", path))?)
+    }
+
+    /// Removes the state of a run that does not go on.
+    pub fn remove(&self, trial: &Trial) {
+        let _ = fs::remove_file(self.of(trial));
+    }
+
     /// Removes all, once no run goes on.
-    pub fn remove(&self) {
+    pub fn remove_all(&self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }

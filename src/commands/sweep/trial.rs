@@ -1,7 +1,5 @@
 //! A run of a sweep: trained without a run folder, up to a share of its epochs, and measured on the validation part alone.
 
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -11,7 +9,6 @@ use softstep::Error;
 use softstep::any_backend::Device;
 use softstep::backend::{Backend, Evaluation, Inference};
 use softstep::gpu::Readback;
-use softstep::optimizer::TrainingState;
 use softstep::range_test::range_test;
 use softstep::trainer::{self, Event, Keep, Position, RunOptions};
 use softstep::{checkpoint, error};
@@ -66,24 +63,24 @@ pub struct Ended {
     pub elapsed: f64,
 }
 
-/// A trained share of a run, with the parameters of a finished one.
+/// A trained share of a run.
 pub struct Trained {
-    /// Its result.
-    pub ended: Ended,
-    /// State at the end of a finished run.
-    pub last: Option<Checkpoint>,
+    /// Its result; `None` if it was stopped before the end of the share.
+    pub ended: Option<Ended>,
+    /// State that the run ended or stopped in; `None` if it failed or was not trained any further.
+    pub state: Option<Checkpoint>,
 }
 
-/// Trains a run up to one `share`-th of its epochs, from the state in the file `state` if there is one, and leaves the
-/// state there unless the run has finished. Returns `None` if it was stopped.
+/// Trains a run up to one `share`-th of its epochs, from the state that an earlier share ended or stopped in, the bytes of
+/// a checkpoint, if it is this run's.
 pub async fn train(
     data: &SharedData,
     device: &Device,
     trial: &Trial,
     share: usize,
-    state: &Path,
+    state: Option<&[u8]>,
     stop: &AtomicBool,
-) -> Result<Option<Trained>> {
+) -> Result<Trained> {
     let started = Instant::now();
     let prepared = data.prepare(&trial.args);
     let trained = match prepared {
@@ -94,8 +91,7 @@ pub async fn train(
         Err(error) if is_own_fault(&error) => {
             let problem = with_flags(&error::printable(&format!("{error:#}"), 300));
             let ended = Ended { problem: Some(problem), finished: true, ..nothing(trial, share, started) };
-            let _ = fs::remove_file(state);
-            Ok(Some(Trained { ended, last: None }))
+            Ok(Trained { ended: Some(ended), state: None })
         }
         trained => trained,
     }
@@ -139,18 +135,19 @@ struct Run<'a> {
     prepared: &'a Prepared,
     trial: &'a Trial,
     share: usize,
-    state: &'a Path,
+    state: Option<&'a [u8]>,
     stop: &'a AtomicBool,
     started: Instant,
 }
 
 impl Run<'_> {
-    async fn train(&self, device: &Device) -> Result<Option<Trained>> {
+    async fn train(&self, device: &Device) -> Result<Trained> {
         let Self { prepared, trial, .. } = *self;
         let limit = prepared.config.epochs.div_ceil(self.share);
         if let Some(ended) = trial.before.as_ref().filter(|ended| ended.epochs >= limit) {
             // A smaller share was rounded up to the same number of epochs.
-            return Ok(Some(Trained { ended: Ended { share: self.share, ..ended.clone() }, last: None }));
+            let ended = Ended { share: self.share, ..ended.clone() };
+            return Ok(Trained { ended: Some(ended), state: None });
         }
         let training = prepared.training()?;
         let Some(validation) = &prepared.validation else { bail!("a sweep needs a validation part: --validation 0.2") };
@@ -209,23 +206,18 @@ impl Run<'_> {
             let evaluation = summary.validation.context("the run has no validation loss")?;
             let sha256 = state.best.as_ref().unwrap_or(&state.parameters).sha256();
             let ended = Ended { finished: true, parameters_sha256: Some(sha256), ..ended(&evaluation, None) };
-            let _ = fs::remove_file(self.state);
-            return Ok(Some(Trained { ended, last: Some((metadata, state)) }));
+            return Ok(Trained { ended: Some(ended), state: Some((metadata, state)) });
         }
-        self.write_state(&metadata, &state)?;
-        match validation {
-            Some(evaluation) if metadata.position.epoch > limit => {
-                let best = metadata.position.best.filter(|_| config.keep == Keep::Best).map(|best| best.loss);
-                Ok(Some(Trained { ended: ended(&evaluation, best), last: None }))
-            }
-            _ => Ok(None),
-        }
+        let ended = validation.filter(|_| metadata.position.epoch > limit).map(|evaluation| {
+            let best = metadata.position.best.filter(|_| config.keep == Keep::Best).map(|best| best.loss);
+            ended(&evaluation, best)
+        });
+        Ok(Trained { ended, state: Some((metadata, state)) })
     }
 
     /// The state that an earlier share of the run ended in; `None` if it is not there or is another run's.
     fn read_state(&self) -> Option<Checkpoint> {
-        let bytes = fs::read(self.state).ok()?;
-        let (found, state) = checkpoint::from_safetensors(&self.state.display().to_string(), &bytes).ok()?;
+        let (found, state) = checkpoint::from_safetensors("state", self.state?).ok()?;
         let config = &self.prepared.config;
         // A rate that a range test found is in the state alone.
         let rate = if self.trial.args.finds_rate() { found.config.learning_rate } else { config.learning_rate };
@@ -233,12 +225,6 @@ impl Run<'_> {
             && found.architecture == self.prepared.architecture
             && found.data_sha256 == self.prepared.data_sha256;
         same.then_some((found, state))
-    }
-
-    /// Leaves the state for the next share. It need not survive a power cut: what is missing is trained again.
-    fn write_state(&self, metadata: &checkpoint::Metadata, state: &TrainingState) -> Result<()> {
-        let bytes = checkpoint::to_safetensors(metadata, state)?;
-        Ok(fs::write(self.state, bytes).map_err(Error::io("write", self.state))?)
     }
 }
 

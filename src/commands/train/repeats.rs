@@ -93,7 +93,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
     let mut failed = Vec::new();
     let work = |place: &Place, run: &&Repeat| {
         let beside = Beside { name: &run.name, stop: Arc::clone(&stop), notices: false };
-        train_or_resume(run, place, &beside)
+        Some(train_or_resume(run, place, &beside))
     };
     let waiting = runs.iter().take_while(|_| !stop.load(Ordering::Relaxed));
     execute(
