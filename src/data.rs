@@ -57,6 +57,12 @@ pub use stored::Stored;
 #[doc(hidden)]
 pub const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// Returns true if an error is the verdict of a decompressor on damaged data; all others are errors of the system.
+fn is_damage(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+}
+
 /// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;
 

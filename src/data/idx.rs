@@ -4,13 +4,13 @@
 //! u32, and the elements, row-major. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten
 //! digits".
 
-use std::io::{self, BufRead, Read};
+use std::io::{BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
 #[cfg(not(target_arch = "wasm32"))]
 use super::stored::Element;
-use super::{Data, Examples, Features, GZIP, Stored};
+use super::{Data, Examples, Features, GZIP, Stored, is_damage};
 use crate::error::{Error, Result};
 
 /// Upper limit of the announced elements: 4 GiB.
@@ -179,12 +179,9 @@ impl<'a> Idx<'a> {
 
     /// Appends the next `bytes` bytes, or fewer at the end.
     fn take(&mut self, bytes: usize, to: &mut Vec<u8>) -> Result<()> {
-        (&mut self.elements).take(bytes as u64).read_to_end(to).map_err(|source| match source.kind() {
-            // These kinds are the decoder's verdict on bad data; all others are errors of the system.
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
-                self.error(format!("its gzip data is damaged: {source}"))
-            }
-            _ => Error::io("read", &self.file)(source),
+        (&mut self.elements).take(bytes as u64).read_to_end(to).map_err(|source| match is_damage(&source) {
+            true => self.error(format!("its gzip data is damaged: {source}")),
+            false => Error::io("read", &self.file)(source),
         })?;
         Ok(())
     }
@@ -260,7 +257,7 @@ pub(super) fn shape_text(shape: &[usize]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{self, Write};
 
     use flate2::{Compression, GzBuilder};
     use proptest::prelude::*;

@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use flate2::CrcReader;
 use flate2::read::DeflateDecoder;
 
+use super::is_damage;
 use crate::error::{Error, Result};
 
 /// An entry of an archive.
@@ -92,7 +93,10 @@ pub(super) fn read<T>(
         _ => return Err(error("compressed in another way than numpy.savez does: save it with that")),
     };
     let mut content = CrcReader::new(content);
-    let taken = read(&mut content)?;
+    let taken = read(&mut content).map_err(|cause| match cause {
+        Error::Io { source, .. } if is_damage(&source) => error("damaged: save the archive again"),
+        cause => cause,
+    })?;
     match content.crc().sum() == entry.crc {
         true => Ok(taken),
         false => Err(error("damaged, its checksum is wrong: save the archive again")),

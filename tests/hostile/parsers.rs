@@ -1,7 +1,7 @@
 //! What every parser owes to any bytes at all: no panic, and an error that can be printed or a result that agrees with
 //! the bytes. One function for each parser; the property tests and the fuzz targets call the same.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use sha2::{Digest, Sha256};
 use softstep::data::csv::{self, TableOptions, Task};
@@ -21,13 +21,16 @@ pub type Parser = (&'static str, fn(&[u8]));
 
 /// Every parser.
 #[allow(dead_code)] // a fuzz target calls its one
-pub const PARSERS: [Parser; 8] = [
+pub const PARSERS: [Parser; 11] = [
     ("csv", csv),
     ("csv_again", csv_again),
     ("idx", idx),
     ("idx_folder", idx_folder),
     ("npy", npy),
     ("npy_pair", npy_pair),
+    ("npy_stored", npy_stored),
+    ("npz", npz),
+    ("picture", picture),
     ("model_file", model_file),
     ("checkpoint", checkpoint),
 ];
@@ -191,6 +194,61 @@ pub fn npy_pair(bytes: &[u8]) {
     }
 }
 
+/// The bytes of a `.npy` file whose features stay there: what is read row by row is what is read at once.
+pub fn npy_stored(bytes: &[u8]) {
+    let file = written(bytes, ".npy");
+    let at_once = sound(Array::read(FILE, bytes));
+    let Some(stored) = sound(npy::store(FILE, file.reopen().expect("it was written"))) else {
+        return assert!(at_once.is_none(), "read at once it is sound");
+    };
+    let Some(stored) = stored else { return };
+    let at_once = at_once.expect("read row by row it is sound");
+    let rows = stored.shape[0];
+    let targets = || Array { file: FILE.into(), shape: vec![rows], values: Values::Floats(vec![0.5; rows]) };
+    let of = |x: Array| sound(npy::examples(x, targets(), None, None));
+    let (Some(at_once), Some(stored)) = (of(at_once), of(stored)) else { return };
+    let (at_once, stored) = (at_once.examples, stored.examples);
+    assert_eq!((at_once.len(), at_once.features), (stored.len(), stored.features));
+    for row in 0..rows {
+        assert!(at_once.input(row).eq(stored.input(row)), "row {row}");
+    }
+}
+
+/// The bytes of an `.npz` archive.
+pub fn npz(bytes: &[u8]) {
+    let file = written(bytes, ".npz");
+    let data = match npy::load(file.path(), Some(&TestPart::Share(0.5)), None, 1) {
+        // The archive has a test part, or too few examples for two parts.
+        Err(Error::Invalid(problem)) => {
+            return assert!(problem.starts_with("`test` 0.5") || problem.contains(": `test` 0.5"));
+        }
+        result => sound_at(&file.path().display().to_string(), result),
+    };
+    let Some(data) = data else { return };
+    for examples in [&data.train, &data.test] {
+        assert!(!examples.is_empty());
+        assert!((0..examples.len()).flat_map(|example| examples.input(example)).all(f64::is_finite));
+    }
+}
+
+/// The bytes of a picture, of which a model of whole pictures and one of digits make features.
+pub fn picture(bytes: &[u8]) {
+    for fit in [Fit::Whole, Fit::Digit, Fit::Digits] {
+        let reading = Reading { features: 64, image: Some([8, 8]), preprocessing: None, fit, strict: false };
+        // Other kinds of files are not taken for a picture, and have parsers of their own.
+        let Some(Inputs { names, features, .. }) = sound(reading.read(FILE, bytes)) else { continue };
+        let softstep::data::Features::Bytes(features) = features else { panic!("pixels are bytes") };
+        assert_eq!(features.len(), 64 * names.len());
+    }
+}
+
+/// A file with these bytes, which is deleted when it is dropped.
+fn written(bytes: &[u8], end: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(end).tempfile().expect("a folder for temporary files");
+    file.write_all(bytes).expect("room for a small file");
+    file
+}
+
 /// The bytes of a model file.
 pub fn model_file(bytes: &[u8]) {
     let Some((parameters, metadata)) = sound(model_file::from_safetensors(FILE, bytes)) else { return };
@@ -235,12 +293,16 @@ fn whole_checkpoint(bytes: &[u8]) {
 
 /// The result, if there is one. An error must name the file and be fit to print.
 fn sound<T>(result: Result<T>) -> Option<T> {
+    sound_at(FILE, result)
+}
+
+fn sound_at<T>(file: &str, result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) => {
             let text = error.to_string();
             assert!(matches!(error, Error::Format { .. }), "{text}");
-            assert!(text.starts_with("some/file: ") && text.len() <= 16_100, "{text}");
+            assert!(text.starts_with(file) && text.len() <= 16_100, "{text}");
             assert!(!text.contains(char::is_control), "{text:?}");
             None
         }
