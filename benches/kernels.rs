@@ -4,7 +4,7 @@
 //! Matrix products count floating-point operations as elements, so that Gelem/s reads GFLOP/s; what works on rows of
 //! logits, or on gradients to clip them, counts the bytes that it reads and writes.
 
-#[path = "../tests/oracle/mod.rs"]
+#[path = "../tests/support/oracle.rs"]
 mod oracle;
 
 use std::time::{Duration, Instant};

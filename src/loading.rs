@@ -14,7 +14,7 @@ use crate::terminal::{notice, print_error_line, printable, progress_bar, style};
 pub const MAX_PATH: usize = 4096;
 
 /// Loads a standard set, or a folder of IDX files, and nothing else; with `progress`, shows downloads.
-pub fn load_data(args: &DataArgs, progress: bool) -> Result<Data> {
+pub fn load_set_or_idx(args: &DataArgs, progress: bool) -> Result<Data> {
     let mut downloads = Downloads::new(progress);
     Ok(data::load(&args.data, args.data_dir.as_deref(), &mut |event| downloads.show(event))?)
 }
@@ -107,7 +107,7 @@ impl Drop for TableProgress {
 }
 
 /// Refuses an option for the user's own data, `unfit`, that is for other kinds than `data`.
-pub fn check_own(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
+pub fn refuse_unfit(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
     let Some((flag, kinds)) = unfit else { return Ok(()) };
     let (path, is_set) = (Path::new(data), Kind::is_set(data));
     if !is_set && !path.exists() {
@@ -120,12 +120,12 @@ pub fn check_own(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
     bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), Kind::of(data).name())
 }
 
-/// Loads the data of `--data`, of any kind: a standard set, or the user's own by the options for it; `seed` chooses the
-/// test part.
-pub fn load_own(args: &DataArgs, own: &OwnDataArgs, seed: u64, progress: bool) -> Result<Data> {
+/// Loads the data of `--data` by the reader of their kind: a standard set, or the user's own by the options for it.
+/// `seed` chooses the test part.
+pub fn load_by_kind(args: &DataArgs, own: &OwnDataArgs, seed: u64, progress: bool) -> Result<Data> {
     let path = Path::new(&args.data);
     match Kind::of(&args.data) {
-        Kind::Idx => load_data(args, progress),
+        Kind::Idx => load_set_or_idx(args, progress),
         Kind::Table => match own.table() {
             Some(options) => {
                 let mut bar = TableProgress::new(&args.data, progress);

@@ -222,11 +222,10 @@ pub fn load(
     let own = spec.is_none();
     let spec = spec.unwrap_or(name);
     if own && spec.len() > MAX_PATH {
-        bail!("{}: the name of its data is longer than any path: say where they are with --data", file.display());
+        bail!("{}: the recorded name of its data is longer than any path: name the data with --data", file.display());
     }
-    let where_data_are = || {
-        format!("{} was trained on {}: say where the data are with --data", file.display(), terminal::printable(spec))
-    };
+    let where_data_are =
+        || format!("{} was trained on {}: name the data with --data", file.display(), terminal::printable(spec));
     let is_of_pictures = preprocessing.is_none() && Kind::of(spec) == Kind::Images;
     if fit.is_some() && !is_of_pictures {
         bail!("--fit is for folders of pictures and models of IDX files, and --data {spec} is read as in training");
@@ -256,10 +255,10 @@ pub fn load(
             file.display(),
             Kind::Idx.name()
         ),
-        None if all => bail!("--all is for tables, images and arrays, and --data {spec} is none of these"),
+        None if all => bail!("--all is for tables, images and arrays, but --data {spec} is not one of these"),
         None => {
             let set = DataArgs { data: spec.into(), data_dir: data_dir.map(Path::to_path_buf) };
-            let data = loading::load_data(&set, progress);
+            let data = loading::load_set_or_idx(&set, progress);
             let data = if own { data.with_context(where_data_are)? } else { data? };
             Ok(Measured { data, part: Part::Test, notice: None })
         }

@@ -17,7 +17,7 @@ use softstep::trainer::TrainingConfig;
 
 use super::export;
 use crate::format::counted;
-use crate::loading::{check_own, load_own};
+use crate::loading::{load_by_kind, refuse_unfit};
 use crate::options::{DataArgs, NetworkArgs, OwnDataArgs, loss, unfit};
 use crate::quality::quality;
 use crate::run::files::write_named;
@@ -102,9 +102,9 @@ fn epsilon(text: &str) -> Result<f64, String> {
 /// Makes a model of the weights, and measures it.
 pub fn run(args: &ImportArgs) -> Result<()> {
     let kind = Kind::of(&args.data.data);
-    check_own(&args.data.data, unfit(&args.given, Some(kind)))?;
+    refuse_unfit(&args.data.data, unfit(&args.given, Some(kind)))?;
     let bytes = read(&args.weights)?;
-    let mut data = load_own(&args.data, &args.own, args.seed, !args.json)?;
+    let mut data = load_by_kind(&args.data, &args.own, args.seed, !args.json)?;
     data.refit(0.0, args.seed)?;
     terminal::notices(&data.notices);
     let loss = args.loss.unwrap_or_else(|| Loss::default_for(&data.train));

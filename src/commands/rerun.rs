@@ -187,7 +187,7 @@ fn load(args: &RunArgs, record: &Record, source: &Source, seed: u64) -> Result<D
     let Some(preprocessing) = &source.preprocessing else {
         let was = source.data_dir.as_ref().map(Into::into).filter(|folder: &std::path::PathBuf| folder.exists());
         let data_dir = args.data_dir.clone().or(was);
-        return loading::load_data(&DataArgs { data: spec, data_dir }, false);
+        return loading::load_set_or_idx(&DataArgs { data: spec, data_dir }, false);
     };
     let test = source.test_path.as_ref().filter(|path| Path::new(path).exists());
     let preprocessing = match (preprocessing.test(), test) {

@@ -3,6 +3,28 @@
 use crate::augmentation::Augmentation;
 use crate::data::{Examples, Features, Row};
 
+/// How many rows before its turn an example is touched.
+pub const AHEAD: usize = 2;
+
+/// Brings the features of an example into the cache. The examples of a batch lie anywhere in memory, so that the processor
+/// waits for each of them, and does not guess the next.
+#[inline(always)]
+pub fn touch(examples: &Examples, example: usize) {
+    const LINE: usize = 64; // bytes
+    let row = example * examples.features..(example + 1) * examples.features;
+    match &*examples.inputs {
+        Features::Bytes(bytes) => {
+            let lines = bytes[row].iter().step_by(LINE);
+            std::hint::black_box(lines.fold(0, |sum, byte| sum ^ byte));
+        }
+        Features::Floats(values) => {
+            let lines = values[row].iter().step_by(LINE / size_of::<f32>());
+            std::hint::black_box(lines.fold(0, |sum, value| sum ^ value.to_bits()));
+        }
+        Features::Stored(_) => {}
+    }
+}
+
 /// Writes the features of an example; a byte is scaled to 0..1.
 #[inline(always)]
 pub fn gather(examples: &Examples, example: usize, row: &mut [f32]) {

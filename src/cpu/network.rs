@@ -216,20 +216,34 @@ impl Network {
         let Buffer { length, stride, .. } = self.values[0];
         let input = self.values[0].rows_mut(rows);
         workers.for_each_block(GATHER_COST * input.len(), stride, input, |rows, block| {
+            let end = rows.end;
+            let ahead = |row: usize| (row + gather::AHEAD < end).then(|| example(row + gather::AHEAD));
             let rows = rows.zip(block.chunks_exact_mut(stride).map(|row| &mut row[..length]));
             match mode {
                 Mode::Training { seed, step, augmentation: Some(augmentation), cut } => {
                     let first = cut.rows().start;
                     let image = &mut own(scratches).image;
                     image.resize(length, 0.0);
-                    for (row, input) in rows {
-                        workers.arch.dispatch(|| gather::gather(set, example(row), image));
-                        gather::augment(augmentation, augmentation.map(seed, step, (first + row) as u32), image, input);
-                    }
+                    workers.arch.dispatch(
+                        #[inline(always)]
+                        || {
+                            for (row, input) in rows {
+                                gather::gather(set, example(row), image);
+                                let map = augmentation.map(seed, step, (first + row) as u32);
+                                gather::augment(augmentation, map, image, input);
+                            }
+                        },
+                    );
                 }
                 _ => workers.arch.dispatch(
                     #[inline(always)]
-                    || rows.for_each(|(row, input)| gather::gather(set, example(row), input)),
+                    || {
+                        // `for_each` would be a function of its own, without the instruction set.
+                        for (row, input) in rows {
+                            ahead(row).inspect(|&example| gather::touch(set, example));
+                            gather::gather(set, example(row), input);
+                        }
+                    },
                 ),
             }
         });
@@ -353,7 +367,7 @@ impl Network {
                 part.kept.push(Rows { values: kept.next().unwrap_or_default(), length, stride: length });
             }
         }
-        let lowering = Lowering { nodes: &self.plan.nodes, convolutions: &self.convolutions, workers, mode };
+        let example = ExampleOps { nodes: &self.plan.nodes, convolutions: &self.convolutions, workers, mode };
         let scratches = &self.scratches;
         workers.for_each(operations, parts.into_iter(), |mut part| {
             let scratch = &mut *own(scratches);
@@ -362,11 +376,11 @@ impl Network {
                     let (done, rest) = part.outputs.split_at_mut(index);
                     let input = done.last().map_or(input.row(row), |output| output.row(at));
                     let (output, kept) = (rest[0].row_mut(at), &mut part.kept[index]);
-                    lowering.forward(node, row, input, output, scratch);
+                    example.forward(node, row, input, output, scratch);
                     if !kept.values.is_empty() {
                         kept.row_mut(at).copy_from_slice(output);
                     }
-                    if let Some(activation) = lowering.nodes[node].activation {
+                    if let Some(activation) = example.nodes[node].activation {
                         activate(workers.arch, activation, output);
                     }
                 }
@@ -569,7 +583,7 @@ impl Network {
                 part.d_input = d_input;
             }
         }
-        let lowering = Lowering { nodes: &self.plan.nodes, convolutions: &self.convolutions, workers, mode };
+        let example = ExampleOps { nodes: &self.plan.nodes, convolutions: &self.convolutions, workers, mode };
         let kept = Kept { nodes: &self.plan.nodes, values: &self.values, pre_activations: &self.pre_activations };
         let scratches = &self.scratches;
         let length = self.plan.nodes[nodes.end - 1].output.len();
@@ -583,12 +597,12 @@ impl Network {
                 for index in nodes.clone().rev() {
                     let gradient = &mut part.gradients[index - nodes.start];
                     let [input, output] = [index, index + 1].map(|values| kept.values[values].row(row));
-                    lowering.add_weight_gradient(index, input, d_output, gradient, scratch);
+                    example.add_weight_gradient(index, input, d_output, gradient, scratch);
                     if index <= first_weights {
                         break;
                     }
                     d_input.resize(input.len(), 0.0);
-                    lowering.backward(index, row, [input, output, d_output], d_input, scratch);
+                    example.backward(index, row, [input, output, d_output], d_input, scratch);
                     kept.backward(workers, index, row, d_input);
                     std::mem::swap(d_output, d_input);
                 }
@@ -678,16 +692,16 @@ impl Kept<'_> {
     }
 }
 
-/// The operations on one example.
+/// The operations of the plan on one example.
 #[derive(Clone, Copy)]
-struct Lowering<'a> {
+struct ExampleOps<'a> {
     nodes: &'a [Node],
     convolutions: &'a [Option<Convolution>],
     workers: Workers,
     mode: Mode<'a>,
 }
 
-impl Lowering<'_> {
+impl ExampleOps<'_> {
     fn pooling(&self, index: usize) -> Option<Pooling> {
         let Node { operation: Operation::MaxPool2d(window), input, output, .. } = self.nodes[index] else {
             return None;

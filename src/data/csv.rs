@@ -1129,7 +1129,7 @@ impl Again<'_> {
         let classes: Vec<Option<u32>> = texts.texts.iter().map(|text| class(text)).collect();
         let mut unknown = (0..table.len()).filter(|&row| classes[texts.codes[row] as usize].is_none());
         let first = unknown.next().map(|row| (row, table.cell(row, place)));
-        let problem = format!("is none of the classes {}", quoted_list(names, 20));
+        let problem = format!("is not one of the classes {}", quoted_list(names, 20));
         let mistakes = self.mistake(first, unknown.count(), &called, &problem);
         let codes = texts.codes.iter().map(|&code| classes[code as usize].unwrap_or(gap)).collect();
         (Values::Texts { codes, texts: names.iter().cloned().chain([String::new()]).collect() }, mistakes)

@@ -129,7 +129,7 @@ mod standard {
             let classes = set.filter(|_| STANDARD_SHAPES[index].len() == 1).map(|_| STANDARD_CLASSES);
             let mut elements = Vec::with_capacity(if plain_names.is_none() { idx.shape().iter().product() } else { 0 });
             let keep = plain_names.is_none().then_some(&mut elements);
-            check(idx, path, sha256, classes, keep)?;
+            check_and_read(idx, path, sha256, classes, keep)?;
             parts.push(elements);
         }
         let Some(names) = plain_names else {
@@ -148,7 +148,7 @@ mod standard {
     }
 
     /// Checks a file's length, hash and labels in one pass, which appends its elements to `keep`.
-    fn check(
+    fn check_and_read(
         idx: Idx,
         path: &Path,
         sha256: Option<&str>,

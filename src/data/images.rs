@@ -242,7 +242,7 @@ mod folder {
         let test = match (parts.test, test) {
             (Some(own), Some(asked)) => {
                 return Err(Error::Invalid(format!(
-                    "`test` {asked}: {} has its own test part, {}; leave `test` away",
+                    "`test` {asked}: {} has its own test part, {}; remove `test`",
                     folder.display(),
                     own.name
                 )));
@@ -447,7 +447,7 @@ mod folder {
             let with_classes = train.map(|train| Ok::<_, Error>(!self::folders(train)?.is_empty())).transpose()?;
             if let (Some(train), Some(true), Some(tested)) = (train, with_classes, test.or(validation)) {
                 for other in folders.iter().filter(|folder| PartName::of(folder).is_none()) {
-                    let problem = "it lies beside the parts of the data and is none of them: move it away";
+                    let problem = "it is beside the parts of the data (train, test, validation) but is not one of them: move it elsewhere";
                     skipped.skip(other.clone(), Reason::Folder(problem))?;
                 }
                 notices.extend(part_notice(tested, test.and(validation)));
@@ -550,7 +550,7 @@ mod folder {
             match known {
                 _ if class < classes.len() => {}
                 Some(known) => {
-                    return Err(error(path, format!("it is none of the classes {}", known.join(", "))));
+                    return Err(error(path, format!("it is not one of the classes {}", known.join(", "))));
                 }
                 None if class == MAX_CLASSES => {
                     return Err(error(

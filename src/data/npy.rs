@@ -649,7 +649,7 @@ fn texts_as_classes(
     let label = |(at, text): (usize, &String)| {
         place.get(text.as_str()).copied().ok_or_else(|| {
             let at = index_text(at, &y.shape, false);
-            y.error(format!("{at} is {text:?}: it is none of the classes {}", names.join(", ")))
+            y.error(format!("{at} is {text:?}: it is not one of the classes {}", names.join(", ")))
         })
     };
     let labels = texts.iter().enumerate().map(label).collect::<Result<Vec<u32>>>()?;
@@ -774,7 +774,7 @@ mod folder {
             }
             (Some(asked), Some(own)) => {
                 return Err(Error::Invalid(format!(
-                    "`test` {asked}: {} has its own test part, {}; leave `test` away",
+                    "`test` {asked}: {} has its own test part, {}; remove `test`",
                     path.display(),
                     own.join(" and ")
                 )));

@@ -341,8 +341,7 @@ impl Network {
         steps: &StepUniformBuffer,
         parts: &TrainingParts<'_>,
     ) -> Result<TrainingStep> {
-        let lowering = Lowering::new(self, gpu, steps, parts)?;
-        lowering.step()
+        Lowering::new(self, gpu, steps, parts)?.into_step()
     }
 
     /// Layers and shapes of the model.
@@ -458,7 +457,8 @@ impl<'a> Lowering<'a> {
         Ok(Self { network, gpu, steps, parts, clipping, augmented, statistics, gradients, d_weights, kernels, updates })
     }
 
-    fn step(mut self) -> Result<TrainingStep> {
+    /// Lowers each operation of the plan, in order.
+    fn into_step(mut self) -> Result<TrainingStep> {
         let clips = self.parts.clip_norm.is_some();
         let images = self.augmented.as_ref().or(self.network.images.as_ref());
         if let Some(images) = images {
@@ -469,13 +469,13 @@ impl<'a> Lowering<'a> {
         let mut ops = ops.into_iter().peekable();
         while let Some(op) = ops.next() {
             match op {
-                Op::Forward(node) if ops.peek() == Some(&Op::Loss) => self.outputs_and_loss(node)?,
-                Op::Forward(node) => self.forward(node)?,
+                Op::Forward(node) if ops.peek() == Some(&Op::Loss) => self.push_outputs_and_loss(node)?,
+                Op::Forward(node) => self.push_forward(node)?,
                 Op::Loss => {}
-                Op::InputGradient(node) => self.input_gradient(node)?,
+                Op::InputGradient(node) => self.push_input_gradient(node)?,
                 Op::WeightGradient(node) => {
                     let is_fused = ops.next_if_eq(&Op::Update(node)).is_some();
-                    self.weight_gradient(node, is_fused)?;
+                    self.push_weight_gradient(node, is_fused)?;
                 }
                 Op::SquaredNorm(node) => {
                     if let (Some(clipping), Some(d_weights), true) = (&self.clipping, self.stored(node), clips) {
@@ -488,7 +488,7 @@ impl<'a> Lowering<'a> {
                     let kernel = clipping.map(|clipping| kernels::clip_coefficient(self.gpu, self.steps, clipping));
                     self.after_sums().extend(kernel);
                 }
-                Op::Update(node) => self.clipped_update(node),
+                Op::Update(node) => self.push_clipped_update(node),
             }
         }
         let Self { gpu, steps, parts, d_weights, kernels, updates, .. } = self;
@@ -526,7 +526,8 @@ impl<'a> Lowering<'a> {
         })
     }
 
-    fn forward(&mut self, node: usize) -> Result<()> {
+    /// Adds the kernels of a node's forward pass.
+    fn push_forward(&mut self, node: usize) -> Result<()> {
         let Self { network, gpu, steps, .. } = *self;
         let statistics = network.plan.nodes[node].statistics;
         if let (Some(running), Some(batch), Some(input)) =
@@ -542,8 +543,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// The last layer and the loss; the gradient takes the place of the logits.
-    fn outputs_and_loss(&mut self, node: usize) -> Result<()> {
+    /// Adds the kernels of the last layer and of the loss; the gradient takes the place of the logits.
+    fn push_outputs_and_loss(&mut self, node: usize) -> Result<()> {
         let Self { network, gpu, steps, .. } = *self;
         let (targets, loss) = (self.parts.targets, self.parts.loss);
         let weights = network.plan.nodes[node].weights.map(|weights| &network.weights[weights]);
@@ -553,7 +554,7 @@ impl<'a> Lowering<'a> {
         match fused {
             Some(fused) => self.kernels.push(fused),
             None => {
-                self.forward(node)?;
+                self.push_forward(node)?;
                 self.kernels.push(kernels::loss(gpu, steps, &network.logits, targets, loss));
             }
         }
@@ -568,11 +569,12 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn input_gradient(&mut self, index: usize) -> Result<()> {
+    /// Adds the kernels of the gradient by a node's inputs.
+    fn push_input_gradient(&mut self, index: usize) -> Result<()> {
         let Self { network, gpu, steps, .. } = *self;
         let node = &network.plan.nodes[index];
         if node.operation == Operation::BatchNorm {
-            self.batch_norm_gradient(index)?;
+            self.push_batch_norm_gradient(index)?;
         }
         let Some(before) = network.before(index, true) else { return Ok(()) };
         let (d_output, d_input) = (self.d_output(index), self.d_output(before));
@@ -618,8 +620,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// The gradient by scales and shifts, stored: that by the inputs is made of it too.
-    fn batch_norm_gradient(&mut self, index: usize) -> Result<()> {
+    /// Adds the kernels of the gradient by scales and shifts. It is stored, as the gradient by the inputs needs it.
+    fn push_batch_norm_gradient(&mut self, index: usize) -> Result<()> {
         let Self { network, gpu, steps, .. } = *self;
         let Some(weights) = network.plan.nodes[index].weights else { return Ok(()) };
         self.store(weights)?;
@@ -639,8 +641,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// The gradient by a node's weights, and the update by it, or the gradient stored.
-    fn weight_gradient(&mut self, index: usize, with_update: bool) -> Result<()> {
+    /// Adds the kernels of the gradient by a node's weights: with the update by it, or storing it for a later one.
+    fn push_weight_gradient(&mut self, index: usize, with_update: bool) -> Result<()> {
         let Self { network, gpu, steps, parts, .. } = *self;
         let node = &network.plan.nodes[index];
         let Some(at) = node.weights else { return Ok(()) };
@@ -649,7 +651,7 @@ impl<'a> Lowering<'a> {
         let update = Epilogue::Update { weights, moments, optimizer };
         if node.operation == Operation::BatchNorm {
             if self.stored(index).is_none() {
-                self.batch_norm_gradient(index)?;
+                self.push_batch_norm_gradient(index)?;
             }
             if let (true, Some(d_weights)) = (with_update, self.stored(index)) {
                 let sums = PartialSums::of_matrix(d_weights);
@@ -675,7 +677,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn clipped_update(&mut self, node: usize) {
+    /// Adds the kernel that updates a node's weights by its clipped gradient.
+    fn push_clipped_update(&mut self, node: usize) {
         let Self { network, gpu, steps, parts, .. } = *self;
         let Some(at) = network.plan.nodes[node].weights else { return };
         let moments = [&parts.moments[0][at], &parts.moments[1][at]];

@@ -19,7 +19,7 @@ use crate::verify::Verified;
 /// `{probabilities, loss, gradient}`.
 ///
 /// # Errors
-/// Throws if the label is none of the scores'.
+/// Throws if no score belongs to the label.
 #[wasm_bindgen]
 pub fn softmax_of(scores: &[f32], label: u32) -> Answer<JsValue> {
     if label as usize >= scores.len() {

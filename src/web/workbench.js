@@ -31,7 +31,7 @@ class Lane {
 
   /** Forgets the run, not the data. */
   forget() {
-    Object.assign(this, { run: null, losses: new Track(), tests: [], step: 0, epoch: 1, isRunning: false, isDone: false, isFailed: false, opened: null, seconds: 0 });
+    Object.assign(this, { run: null, losses: new Track(), tests: [], step: 0, epoch: 1, isRunning: false, isDone: false, isFailed: false, opened: null, isTrained: false, seconds: 0 });
   }
 
   async create(settings) {

@@ -1,4 +1,4 @@
-"""What PyTorch makes of the losses, for tests/losses.rs: python tests/python/losses.py prints the expected numbers."""
+"""What PyTorch makes of the losses, for tests/library/losses.rs: python tests/python/losses.py prints the expected numbers."""
 
 import torch
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""Trains small convolutional networks by PyTorch in f64: what tests/network_trajectories.rs expects.
+"""Trains small convolutional networks by PyTorch in f64: what tests/library/network_trajectories.rs expects.
 
     pip install torch
     python tests/python/network_trajectories.py > tests/python/network_trajectories.json

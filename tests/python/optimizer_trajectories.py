@@ -1,4 +1,4 @@
-"""Trains a small network by PyTorch in f64, with every optimizer: what tests/trajectories.rs expects.
+"""Trains a small network by PyTorch in f64, with every optimizer: what tests/library/trajectories.rs expects.
 
     pip install torch
     python tests/python/optimizer_trajectories.py > tests/python/optimizer_trajectories.json

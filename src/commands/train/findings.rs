@@ -1,4 +1,4 @@
-//! Diagnosis of a finished run: what went wrong, one sentence for each problem with the flag that fixes it.
+//! Diagnosis of a finished run: one sentence for each problem, with the flag that fixes it.
 
 use softstep::backend::Backend;
 use softstep::data::{Data, Examples, Preprocessing, Targets};
@@ -11,9 +11,9 @@ use super::options::TrainArgs;
 use crate::format::{count, counted, percent};
 use crate::terminal;
 
-/// Factor above the first loss at which a final loss counts as gone wrong.
+/// Final losses above this many times the first loss count as a problem.
 const FAR: f64 = 3.0;
-/// Upper limit of the classes that a message names.
+/// Most classes that a message names.
 const NAMED: usize = 5;
 
 /// A finished run.
@@ -31,8 +31,8 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// Finds problems of the run. A learning rate is only advised after a trial on the backend, from the state `start`
-    /// at the start of the run.
+    /// Finds the problems of the run. A learning rate is suggested only after a trial on the backend that begins at `start`, the
+    /// state before the first step.
     pub async fn findings<B: Backend>(&self, backend: &mut B, start: Option<&TrainingState>) -> Vec<String> {
         // If the device no longer yields its parameters, no problem is reported: the model is already saved.
         let parameters = backend.parameters().await.ok();
@@ -47,9 +47,11 @@ impl Ended<'_> {
         }
         let way_out = match rate {
             Some(rate) => rate_text(rate),
-            None if self.args.gives("learning_rate") && !self.args.finds_rate() => "leave --lr away".into(),
-            None if self.config.hidden.is_empty() => "--hidden 64 learns what a line cannot".into(),
-            None => "a larger --weight-decay, or more examples".into(),
+            None if self.args.gives("learning_rate") && !self.args.finds_rate() => "remove --lr".into(),
+            None if self.config.hidden.is_empty() => {
+                "try --hidden 64: a hidden layer learns more than straight lines".into()
+            }
+            None => "try a larger --weight-decay, or more examples".into(),
         };
         let mut findings = Vec::new();
         findings.extend(far.map(|text| format!("{text}: {way_out}")));
@@ -85,7 +87,7 @@ impl Ended<'_> {
                 (test.correct <= right).then(|| {
                     format!(
                         "a test accuracy of {} is no better than always saying {}, the most frequent class, which is \
-                         right in {}",
+                         right for {}",
                         percent(accuracy),
                         self.name(class),
                         percent(share)
@@ -139,7 +141,7 @@ fn most_frequent(labels: &[u32], classes: usize) -> usize {
     (0..classes).rev().max_by_key(|&class| counts[class]).unwrap_or_default()
 }
 
-/// Finds a smaller learning rate that reduces the loss from the state at the start of the run; `None` if there is none,
+/// Finds a smaller learning rate that reduces the loss from `start`, the state before the first step; `None` if there is none,
 /// or if the device fails.
 pub async fn tried_rate<B: Backend>(
     backend: &mut B,
@@ -153,7 +155,7 @@ pub async fn tried_rate<B: Backend>(
     smaller_rate(backend, config, examples).await.ok().flatten()
 }
 
-/// The flag with a learning rate that was tried.
+/// Formats the flag for a learning rate that was tried.
 pub fn rate_text(rate: f32) -> String {
     format!("--lr {rate:?}, which was tried for 100 steps")
 }

@@ -50,13 +50,13 @@ pub struct Job<'a> {
     pub losing: Option<(Gpu, usize)>,
     /// The ranks that train the model together.
     pub ranks: &'a dyn Ranks,
-    /// Start time of the program, or of the run beside others.
+    /// Start time of the program, or of a run among others.
     pub started: Instant,
     /// The run's place among others; `None` for a run alone, which prints its progress and results.
     pub beside: Option<&'a Beside<'a>>,
 }
 
-/// A run among others: it prints nothing but problems, by its name, and is stopped with the others.
+/// A run among others: it prints only problems, each with its name, and is stopped with the others.
 pub struct Beside<'a> {
     /// Name.
     pub name: &'a str,
@@ -80,7 +80,7 @@ struct Start {
 }
 
 impl Job<'_> {
-    /// Trains to the end of the run, or until a signal stops it, and writes everything that the run leaves.
+    /// Trains to the end of the run, or until a signal stops it, and writes all files of the run.
     pub async fn train<B: Backend>(&self, mut backend: B, stopped: Option<Stopped>) -> Result<ExitCode> {
         let Self { args, prepared, config, .. } = *self;
         let data = &prepared.data;
@@ -140,7 +140,7 @@ impl Job<'_> {
         }
     }
 
-    /// Trains as a rank that is not the first: it computes, and neither writes nor prints.
+    /// Trains as a rank other than the first, which computes but neither writes nor prints.
     pub async fn follow<B: Backend>(&self, mut backend: B, stopped: Option<Stopped>) -> Result<ExitCode> {
         let Self { prepared: Prepared { data, validation, class_weights, .. }, config, .. } = *self;
         let validation = validation.as_ref().map(|examples| backend.upload(examples)).transpose()?;
@@ -158,7 +158,7 @@ impl Job<'_> {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// True if no other rank has a part in the steps of the backend.
+    /// Returns true if no other rank shares the steps of the backend.
     fn is_alone(&self) -> bool {
         self.ranks.size() == 1
     }
@@ -222,7 +222,7 @@ impl Job<'_> {
         }
     }
 
-    /// Prints a notice, by the name of a run among others.
+    /// Prints a notice, with the name of the run if it is one among others.
     fn notice(&self, text: &str) {
         terminal::notice(&self.named(text));
     }
@@ -265,7 +265,7 @@ impl Job<'_> {
         ExitCode::from(STOPPED)
     }
 
-    /// Saves everything that can be saved of a failed run, and prints the error with the way out.
+    /// Saves what it can of a failed run, and prints the error and what to do.
     async fn fail<B: Backend>(
         &self,
         backend: &mut B,
@@ -311,7 +311,7 @@ impl Job<'_> {
         let kept = summary.best.filter(|_| config.keep == Keep::Best).map_or(summary.epochs, |best| best.epoch);
         let mut tested = ErrorAnalysis::new(kept, data, &summary.test);
         if let Err(error) = tested.examine(backend, data, &summary.test).await {
-            self.notice(&format!("the report will show no mistakes: {error}"));
+            self.notice(&format!("the report will not show the mistakes: {error}"));
         }
         let measured = tested.measure(backend, data, validation.as_ref(), &summary.test, config.loss).await;
         let attributed = match measured {
@@ -323,7 +323,7 @@ impl Job<'_> {
             Err(error) => Err(error),
         };
         if let Err(error) = weighed {
-            self.notice(&format!("the report will not show all that it could: {error}"));
+            self.notice(&format!("the report will be incomplete: {error}"));
         }
         tested
     }
@@ -333,7 +333,7 @@ impl Job<'_> {
         match folder.write_results(results).and_then(|()| page::write(folder.path())) {
             Ok(page) => Some(page),
             Err(error) => {
-                let text = format!("the run has no report: {error:#}; once that is mended, it gets one by:");
+                let text = format!("the run has no report: {error:#}; once that is fixed, write it with:");
                 terminal::notice_with_command(&self.named(&text), &resume_command(folder.path(), self.args));
                 None
             }
@@ -369,7 +369,7 @@ struct Recorder<'a> {
 
 /// Least time between two pages of a run in progress.
 const PAGE_INTERVAL: Duration = Duration::from_secs(4);
-/// Least time between two pages, in times that it takes to write one.
+/// Least time between two pages, as a multiple of the time that writing one takes.
 const PAGE_SHARE: u32 = 50;
 
 impl Recorder<'_> {
@@ -404,7 +404,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Writes the page of the run so far, unless that was just done.
+    /// Writes the page of the run so far, unless one was written a moment ago.
     fn write_live_page(&mut self) {
         let is_early = self.next_page.is_some_and(|next| Instant::now() < next);
         if is_early || self.folder.saved().is_none() {
@@ -466,8 +466,8 @@ fn is_divergence(error: &Error) -> bool {
     matches!(error, Error::NonFiniteLoss { .. } | Error::NonFiniteState { .. } | Error::NonFiniteTestLoss { .. })
 }
 
-/// Formats what is saved of a failed run, with the command that resumes it if that may help. `rate` was tried after a
-/// divergence.
+/// Describes what is saved of a failed run, with the command that resumes it if that may help. `rate` is a learning rate
+/// that was tried after a divergence.
 fn way_out(
     folder: &mut RunFolder,
     error: &Error,
@@ -484,13 +484,13 @@ fn way_out(
                 Events::create(&place, step).flush();
             }
             let text = format!(
-                "the run up to step {step} is saved in {}; once there is room, move it where you like; it goes on with:",
+                "the run up to step {step} is saved in {}; once there is room, move it where you like; go on with:",
                 place.display()
             );
             (text, Some(resume_command(&place, args)))
         }
         Some(None) => {
-            let lost = "the state could be saved nowhere else either";
+            let lost = "the state could not be saved anywhere else either";
             match last {
                 Some(last) => (format!("{lost}; {last}; go on with:"), Some(resume_command(&path, args))),
                 None => (lost.into(), None),
@@ -505,23 +505,23 @@ fn way_out(
                     (format!("{}{last}; {init}", anew.unwrap_or_default()), None)
                 }
                 Error::WrongStep { .. } => {
-                    (format!("{last}, but that device computed it; start anew, on another"), None)
+                    (format!("{last}, but this device computed it: start a new run on another device"), None)
                 }
                 Error::DeviceLost { .. }
                 | Error::DeviceHung { .. }
                 | Error::DeviceMemory { .. }
                 | Error::Gpu { .. } => {
-                    let again = "what the device did after it is done again, to the same bits";
+                    let again = "later steps are computed again, to the same bits";
                     (format!("{last}; {again}; go on with:"), Some(resume_command(&path, args)))
                 }
-                // Of data that stay in their file.
+                // Data that stay in their file.
                 Error::Format { .. } => {
                     (format!("{last}; once the data are as they were, go on with:"), Some(resume_command(&path, args)))
                 }
                 Error::Io { .. } | Error::Rank { .. } => {
                     (format!("{last}; go on with:"), Some(resume_command(&path, args)))
                 }
-                // A run that does not fit will not fit again.
+                // To resume would fail in the same way.
                 _ => (last, None),
             }
         }

@@ -11,7 +11,7 @@ use softstep::trainer::{Position, TrainingConfig};
 
 use super::options::TrainArgs;
 use super::resume;
-use crate::loading::{self, MAX_PATH, check_own, load_own};
+use crate::loading::{MAX_PATH, load_by_kind, load_set_or_idx, refuse_unfit};
 use crate::options::DataArgs;
 use crate::run::config::{Init, whole_path};
 use crate::run::folder::Stopped;
@@ -47,8 +47,8 @@ impl Prepared {
     /// data.
     pub fn new(args: &TrainArgs, stopped: Option<&Stopped>, notices: bool) -> Result<Self> {
         let whole = match stopped {
-            Some(stopped) => load_data(args, Some(stopped)).with_context(|| resume::where_data_are(stopped))?,
-            None => load_data(args, None)?,
+            Some(stopped) => load_for_run(args, Some(stopped)).with_context(|| resume::where_data_are(stopped))?,
+            None => load_for_run(args, None)?,
         };
         let (config, chosen) = match stopped {
             Some(stopped) => (stopped.metadata.config.clone(), stopped.metadata.chosen.clone()),
@@ -179,7 +179,7 @@ impl SharedData {
                 before => {
                     let is_first = before.is_none();
                     *last = None;
-                    let whole = load_data(args, None)?;
+                    let whole = load_for_run(args, None)?;
                     let parts = Parts::new(whole.clone(), &provisional)?;
                     if is_first {
                         parts.notices(true);
@@ -224,7 +224,7 @@ fn first_parameters(
 }
 
 /// Loads the data of `--data`, or those of the resumed run.
-fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
+fn load_for_run(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
     let data = match stopped {
         Some(stopped) if !args.gives("data") => stopped.metadata.data.clone(),
         _ => args.data.data.clone(),
@@ -233,19 +233,15 @@ fn load_data(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
         bail!("--data {}: no path is so long", terminal::printable(&data));
     }
     let kind = Kind::of(&data);
+    let data_dir = args.data.data_dir.clone();
     if let Some(Stopped { metadata: run, .. }) = stopped {
         return match &run.preprocessing {
             Some(preprocessing) => Ok(data::load_again(&data, preprocessing, run.config.seed)?),
-            None => load_idx(args, data),
+            None => load_set_or_idx(&DataArgs { data, data_dir }, !args.quiet),
         };
     }
-    check_own(&data, args.unfit(Some(kind)))?;
-    load_own(&DataArgs { data, data_dir: args.data.data_dir.clone() }, &args.own, args.provisional().seed, !args.quiet)
-}
-
-/// Loads a standard set, or a folder of IDX files.
-fn load_idx(args: &TrainArgs, data: String) -> Result<Data> {
-    loading::load_data(&DataArgs { data, data_dir: args.data.data_dir.clone() }, !args.quiet)
+    refuse_unfit(&data, args.unfit(Some(kind)))?;
+    load_by_kind(&DataArgs { data, data_dir }, &args.own, args.provisional().seed, !args.quiet)
 }
 
 /// Prints a notice about classes without a training example.

@@ -8,7 +8,7 @@
 //! - `epoch`: `epoch`, `train_loss`, `validation_loss` and `validation_accuracy` (only with `--validation`),
 //!   `test_loss`, `test_accuracy`; where the targets are real values, `*_r_squared` in the place of `*_accuracy`;
 //! - `profile` (only with `--profile`): `kernels`, each with `name`, `dispatches` and `seconds`, in the order of a step,
-//!   and `host_seconds`, what training took beyond them;
+//!   and `host_seconds`, the rest of the training time;
 //! - `stopped` (instead of `done`, if the run was stopped): `step`, `steps`, `out`;
 //! - `finished` (alone, if `--resume` names a run that has ended): `step`, `steps`, `out`;
 //! - `done`: `backend`, `adapter`, `device_type`, `driver`, `data`, `architecture` and `sizes` as in `start`, `epochs`, `batch_size`, `seed`, `steps`,
@@ -314,7 +314,11 @@ impl<'a> Progress<'a> {
         let Verification { steps: verified, worst } = found;
         let mut lines = vec![field(
             "verified",
-            &format!("{} of {}, computed again on the CPU: all right", count(*verified), counted(steps, "step")),
+            &format!(
+                "{} of {}, computed again on the CPU: all within bounds",
+                count(*verified),
+                counted(steps, "step")
+            ),
         )];
         lines.extend(worst.iter().map(|(step, worst)| field("", &format!("worst in step {step}: {worst}"))));
         self.printed(print(&lines.join("\n")));

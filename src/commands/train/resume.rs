@@ -1,4 +1,4 @@
-//! Resuming of a stopped run: its options, data and device have to be those of the run.
+//! Resuming a stopped run: checks that options, data and device are those of the run.
 
 use std::path::Path;
 
@@ -24,28 +24,27 @@ pub fn is_complete(folder: &Path) -> bool {
         && folder.join(REPORT).exists()
 }
 
-/// Formats the way out if the data of a run cannot be loaded.
+/// Formats what to do if the data of a run cannot be loaded.
 pub fn where_data_are(stopped: &Stopped) -> String {
     let run = &stopped.metadata;
     let name = terminal::printable(&run.data);
     let path = stopped.path().display();
-    let has_ended = if run.finished() { "has ended, and its model is there; for its results it" } else { "" };
+    let purpose = if run.finished() { " to write its results (its model is there)" } else { "" };
     let test = match run.preprocessing.as_ref().map(Preprocessing::test) {
-        Some(TestPart::Path(test)) => format!(" and, to test, {}", terminal::printable(test)),
+        Some(TestPart::Path(test)) => format!(" and, for testing, {}", terminal::printable(test)),
         _ => String::new(),
     };
     format!(
-        "the run in {path} {has_ended} needs its data again, {name}{test}: go to the folder from which that is found, or \
-         say where the data are with --data beside --resume"
+        "the run in {path} needs its data{purpose}, {name}{test}: change to the folder that this path starts from, or name \
+         the data with --data beside --resume"
     )
-    .replace("  ", " ")
 }
 
 /// Refuses options beside `--resume` that conflict with the settings of the run.
 pub fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
     if args.finds_rate() {
         bail!(
-            "--lr auto conflicts with the run in {}, which uses --lr {}: leave --lr away, or start a new run",
+            "--lr auto conflicts with the run in {}, which uses --lr {}: remove --lr, or start a new run",
             stopped.path().display(),
             stopped.metadata.config.learning_rate
         );
@@ -54,19 +53,17 @@ pub fn check_settings(args: &TrainArgs, stopped: &Stopped) -> Result<()> {
     let path = stopped.path().display();
     if let Some((flag, asked)) = args.other_model(&run.config, &run.architecture)? {
         bail!(
-            "{flag} makes the model {asked}, but the run in {path} trains {}: leave {flag} away, or start a new run",
+            "{flag} makes the model {asked}, but the run in {path} trains {}: remove {flag}, or start a new run",
             run.architecture
         );
     }
     if let Some((flag, asked, run)) = args.difference(&run.config)? {
         bail!(
-            "{flag} {asked} conflicts with the run in {path}, which uses {flag} {run}: leave {flag} away, or start a new run"
+            "{flag} {asked} conflicts with the run in {path}, which uses {flag} {run}: remove {flag}, or start a new run"
         );
     }
     if let Some((flag, _)) = args.unfit(None) {
-        bail!(
-            "{flag} conflicts with --resume, which uses the setting of the run: leave {flag} away, or start a new run"
-        );
+        bail!("{flag} conflicts with --resume, which uses the setting of the run: remove {flag}, or start a new run");
     }
     Ok(())
 }
@@ -77,7 +74,7 @@ pub fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
     if sha256 != run.data_sha256 {
         bail!(
             "--data {}: not the data of the run in {}, which are {} with SHA-256 {}; these have {sha256}. \
-             Bring those back, or start a new run",
+             Name the data of that run, or start a new run",
             data.name,
             stopped.path().display(),
             terminal::printable(&run.data),
@@ -87,8 +84,8 @@ pub fn check_data(stopped: &Stopped, data: &Data, sha256: &str) -> Result<()> {
     Ok(())
 }
 
-/// Opens the device that the options choose; by default, that of the resumed run. Of several ranks, number `local` of a node
-/// takes an adapter of its own, if there are as many.
+/// Opens the device that the options choose, by default the device of the resumed run. With several ranks, rank `local` of a
+/// node opens an adapter of its own, if there are enough.
 pub async fn open_device(args: &TrainArgs, stopped: Option<&Stopped>, local: Option<usize>) -> Result<Device> {
     let open = async |device: &DeviceArgs| match local {
         Some(local) => device::open_device(&device::for_rank(device, local).await).await,
@@ -106,23 +103,24 @@ pub async fn open_device(args: &TrainArgs, stopped: Option<&Stopped>, local: Opt
     open(&device).await.with_context(|| elsewhere(run))
 }
 
-/// Formats the way out if the device of the run is not available.
+/// Formats what to do if the device of the run is not available.
 fn elsewhere(run: &checkpoint::Metadata) -> String {
     format!(
-        "this run computed on {} ({}), which is not here; --backend or --adapter goes on elsewhere, \
+        "this run computed on {} ({}), which is not available; --backend or --adapter continues it on another device, \
          but not with the same bits",
         terminal::printable(&run.adapter),
         terminal::printable(&run.backend)
     )
 }
 
-/// Returns true if backend and name of a device are those of the run. All CPUs count as the same: what their bits depend on
-/// is in the driver.
+/// Returns true if the run computed on a device of this backend and name. All CPUs count as one device: their bits depend
+/// only on the driver, which is compared by itself.
 fn is_same_device((backend, adapter): (&str, &str), info: &DeviceInfo) -> bool {
     backend == info.backend && (backend == "cpu" || adapter == info.name)
 }
 
-/// Prints a notice if the device may not give the same bits as that of the run; refuses another device that no option chose.
+/// Prints a notice if the device may give other bits than the device of the run; refuses another device unless an option
+/// chose it.
 pub fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceInfo) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     if !is_same_device((&run.backend, &run.adapter), info) {
@@ -130,7 +128,7 @@ pub fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceI
             bail!("{}", elsewhere(run));
         }
         terminal::notice(&format!(
-            "this run computed on {} ({}) and goes on, not with the same bits, on {} ({})",
+            "this run computed on {} ({}) and continues, not with the same bits, on {} ({})",
             terminal::printable(&run.adapter),
             terminal::printable(&run.backend),
             info.name,
@@ -138,7 +136,7 @@ pub fn check_device(args: &TrainArgs, run: &checkpoint::Metadata, info: &DeviceI
         ));
     } else if (&run.driver, run.version.as_str()) != (&info.driver, version) {
         terminal::notice(&format!(
-            "this run computed with {} and softstep {}, now {} and {version}: the bits may differ",
+            "this run computed with {} and softstep {}, and continues with {} and {version}: the bits may differ",
             terminal::printable(&run.driver),
             terminal::printable(&run.version),
             info.driver

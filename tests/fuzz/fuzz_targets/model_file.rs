@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../hostile/parsers.rs"]
+#[path = "../../command_line/hostile/parsers.rs"]
 mod parsers;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::model_file(bytes));
