@@ -34,7 +34,9 @@ use network::{Mode, Network};
 use update::Updater;
 use workers::{Workers, arch, arithmetic};
 
-pub use workers::{instruction_set, limit_instruction_set};
+pub use workers::instruction_set;
+#[cfg(not(target_arch = "wasm32"))]
+pub use workers::limit_instruction_set;
 
 /// A model on the CPU, for evaluation and prediction.
 pub struct CpuModel {

@@ -151,6 +151,7 @@ pub mod model;
 #[doc(hidden)]
 pub mod model_file;
 pub mod optimizer;
+mod parallel;
 #[doc(hidden)]
 pub mod plan;
 #[doc(hidden)]

@@ -233,8 +233,9 @@ impl Loss {
             && examples.outputs > 2
             && examples.outputs - examples.missing_classes().len() == 2
         {
-            let labels: BTreeSet<u32> = labels.iter().copied().collect();
-            let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
+            let mut distinct = BTreeSet::new();
+            distinct.extend(labels);
+            let labels: Vec<String> = distinct.iter().map(u32::to_string).collect();
             return Err(Error::Invalid(format!(
                 "`loss` {}: labels must be 0 and 1, and in this data they are {}",
                 self.name(),

@@ -124,11 +124,9 @@ pub async fn self_test(backend: &str) -> Answer<JsValue> {
     object(&tests)
 }
 
-/// Prepares the Worker: products are computed in vectors, and the page hears of a panic, which would otherwise end without
-/// a word.
+/// Prepares the Worker: the page hears of a panic, which would otherwise end without a word.
 #[wasm_bindgen(start)]
 pub fn start() {
-    gemm_common::set_wasm_simd128(cfg!(target_feature = "simd128"));
     std::panic::set_hook(Box::new(|panic| {
         let message = Object::new();
         let _ = Reflect::set(&message, &"event".into(), &"panic".into());

@@ -1,8 +1,7 @@
 //! Element-wise activations and their gradients: loops over the f32 functions of an activation's
 //! [`Entry`](crate::model::activation::Entry).
 
-use pulp::Arch;
-
+use super::workers::Arch;
 use crate::model::Activation;
 use crate::model::activation::{Entry, with_entry};
 

@@ -10,9 +10,9 @@
 //! | gradient by the input | the gradient by the output, with zeros between its places where the stride is not 1, slid over by the weights turned by 180° |
 //! | gradient by the weights | of each weight the sum, over all places, of what it read times the gradient there |
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
-use super::workers::lanes;
+use super::workers::{Arch, lanes};
 use crate::model::{Shape, Window};
 
 /// A convolution of images of one shape, and its weights as the kernels read them.
@@ -209,6 +209,9 @@ impl Packed {
     }
 }
 
+/// The most rows of any tile. A browser's compiler keeps fewer sums in registers, and each kernel is to be loaded.
+const MOST_ROWS: usize = if cfg!(target_arch = "wasm32") { 6 } else { 14 };
+
 /// Runs the kernel for a tile of so many rows, 1 to 14: `slide` or `collect`. A row is a number and names for its
 /// variables; each sum has a variable of its own, as the compiler does not keep those of an array in registers.
 macro_rules! with_rows {
@@ -221,7 +224,7 @@ macro_rules! with_rows {
         {}
     };
     (@ $kernel:ident, $count:expr, $arguments:tt, [$($row:tt)*] $next:tt $($rest:tt)*) => {
-        if $count == [$(stringify!($row),)* ""].len() {
+        if [$(stringify!($row),)* ""].len() <= MOST_ROWS && $count == [$(stringify!($row),)* ""].len() {
             $kernel!($arguments, $($row)* $next)
         } else {
             with_rows!(@ $kernel, $count, $arguments, [$($row)* $next] $($rest)*)
@@ -289,7 +292,8 @@ macro_rules! collect {
 /// The most rows of a tile of so many vectors: its sums, the vectors they are multiplied with and one more number for
 /// each row fit into the registers.
 fn most_rows<S: Simd>(vectors: usize) -> usize {
-    if S::REGISTER_COUNT >= 32 { 14 } else { 12 / vectors }
+    let rows = if S::REGISTER_COUNT >= 32 { 14 } else { 12 / vectors };
+    rows.min(MOST_ROWS)
 }
 
 /// `count` in as few parts as hold `most` each, as equal as possible: (start, length).

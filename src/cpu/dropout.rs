@@ -1,7 +1,6 @@
 //! Dropout by the bits of [`random`](crate::random), the same on the way back.
 
-use pulp::Arch;
-
+use super::workers::Arch;
 use crate::plan::Node;
 use crate::random::{Stream, dropout_threshold, step_key, stream_key, word};
 

@@ -1,8 +1,7 @@
 //! The loss of a batch, by the f32 loop of its entry in [`loss`](crate::loss), where softmax is, too; and the classes
 //! that outputs predict.
 
-use pulp::Arch;
-
+use super::workers::Arch;
 use crate::data::Targets;
 use crate::loss::{BatchSize, Entry, Link, Objective, with_loss};
 

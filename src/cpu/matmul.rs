@@ -8,9 +8,8 @@
 use std::ops::Range;
 
 use gemm_common::Parallelism;
-use pulp::Arch;
 
-use super::workers::arch;
+use super::workers::{Arch, arch};
 
 /// Upper limit of the terms of a sum that are added up before the next block of them. The library never cuts so few.
 const DEPTH: usize = 512;
@@ -65,14 +64,14 @@ unsafe fn product(
 ) {
     // For real numbers conjugation is nothing, but the library's paths for small products do not take a conjugated result.
     let conjugate_result = true;
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64", target_arch = "wasm32"))]
     {
         use gemm_common::gemm::gemm_basic_generic;
-        use gemm_common::simd::{MixedSimd, Scalar, V3, V4};
-        use gemm_f32::microkernel::{avx512f, fma, scalar};
+        use gemm_common::simd::{MixedSimd, Scalar};
+        use gemm_f32::microkernel;
         macro_rules! call {
             ($simd:ty, $kernels:ident, $lanes:literal) => {{
-                use $kernels::f32::{H_M, H_N, H_UKR, MR_DIV_N, NR, UKR};
+                use microkernel::$kernels::f32::{H_M, H_N, H_UKR, MR_DIV_N, NR, UKR};
                 if let Some(simd) = <$simd as MixedSimd<f32, f32, f32, f32>>::try_new() {
                     // SAFETY: as the caller promises.
                     return unsafe {
@@ -106,11 +105,16 @@ unsafe fn product(
                 }
             }};
         }
+        #[cfg(not(target_arch = "wasm32"))]
         match arch {
-            Arch::V4(_) => call!(V4, avx512f, 16),
-            Arch::V3(_) => call!(V3, fma, 8),
+            Arch::V4(_) => call!(gemm_common::simd::V4, avx512f, 16),
+            Arch::V3(_) => call!(gemm_common::simd::V3, fma, 8),
             _ => call!(Scalar, scalar, 1),
         }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        call!(Scalar, simd128, 4);
+        #[cfg(all(target_arch = "wasm32", not(target_feature = "simd128")))]
+        call!(Scalar, scalar, 1);
     }
     let _ = arch; // elsewhere the library knows one set of kernels
     // SAFETY: as the caller promises.

@@ -635,7 +635,7 @@ fn d_sums<'a>(d_sums: &'a [Vec<f32>], values: &'a [Buffer], stage: usize) -> &'a
 
 /// The scratch of the thread that asks.
 fn own(scratches: &[Mutex<Scratch>]) -> MutexGuard<'_, Scratch> {
-    let thread = rayon::current_thread_index().unwrap_or(0);
+    let thread = crate::parallel::current_thread_index().unwrap_or(0);
     scratches[thread % scratches.len()].lock().unwrap_or_else(PoisonError::into_inner)
 }
 

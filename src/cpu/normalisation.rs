@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
-
-use super::workers::Workers;
+use super::workers::{Arch, Workers};
 use crate::error::Result;
 use crate::model::Statistics;
 use crate::reference::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};

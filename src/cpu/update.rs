@@ -1,9 +1,7 @@
 //! The optimizers' updates, and clipping of the gradients before them.
 
-use pulp::Arch;
-
 use super::matmul::{Matrix, matmul};
-use super::workers::{Workers, split};
+use super::workers::{Arch, Workers, split};
 use crate::error::Result;
 use crate::model::Weights;
 use crate::optimizer::{Entry as _, Optimizer, Sgd, with_optimizer};

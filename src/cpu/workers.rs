@@ -4,12 +4,19 @@
 //! the batch alone. The elements of a product are sums of their own, in one order however its rows are dealt out.
 
 use std::ops::Range;
+#[cfg(not(target_arch = "wasm32"))]
 use std::sync::OnceLock;
 
-use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
+#[cfg(not(target_arch = "wasm32"))]
+pub use pulp::Arch;
+use pulp::{Simd, WithSimd};
 
+#[cfg(target_arch = "wasm32")]
+pub use self::compiled::Arch;
+
+#[cfg(not(target_arch = "wasm32"))]
 use crate::error::{Error, Result};
+use crate::parallel::*;
 
 /// Below this many floating-point operations one thread does a whole step: it takes about 12 µs to wake another,
 /// in which one core does a million of them.
@@ -43,12 +50,12 @@ impl Workers {
 
     /// Number of threads of the current pool, the most that share a pass.
     pub fn most_threads() -> usize {
-        rayon::current_num_threads()
+        current_num_threads()
     }
 
     /// Runs `work` on a thread of the pool, if more than one is to share it: from there, sharing costs little.
     pub fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> T {
-        if self.threads > 1 { rayon::scope(|_| work()) } else { work() }
+        if self.threads > 1 { scope(|_| work()) } else { work() }
     }
 
     /// Calls `work` with each part of a pass of so many operations.
@@ -111,15 +118,50 @@ pub fn split<'a>(
     })
 }
 
+/// The one instruction set of a browser, which is chosen when softstep is compiled: no code is there for another.
+#[cfg(target_arch = "wasm32")]
+mod compiled {
+    use pulp::WithSimd;
+
+    #[derive(Clone, Copy)]
+    pub struct Arch;
+
+    impl Arch {
+        pub fn new() -> Self {
+            Self
+        }
+
+        #[inline(always)]
+        pub fn dispatch<Op: WithSimd>(self, work: Op) -> Op::Output {
+            #[cfg(target_feature = "simd128")]
+            match pulp::wasm::Simd128::try_new() {
+                Some(simd) => pulp::Simd::vectorize(simd, work),
+                None => unreachable!("a browser without vectors has refused to load this"),
+            }
+            #[cfg(not(target_feature = "simd128"))]
+            pulp::Simd::vectorize(pulp::Scalar::new(), work)
+        }
+    }
+}
+
 /// Limit set by [`limit_instruction_set`].
+#[cfg(not(target_arch = "wasm32"))]
 static LIMIT: OnceLock<Arch> = OnceLock::new();
 
 /// The instruction set that the backend computes with: the best of the processor's, or what it was limited to.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn arch() -> Arch {
     LIMIT.get().copied().unwrap_or_else(Arch::new)
 }
 
+/// The instruction set that the backend computes with.
+#[cfg(target_arch = "wasm32")]
+pub fn arch() -> Arch {
+    Arch::new()
+}
+
 /// The processor's instruction sets that the backend has code for, the best first, with a name for each.
+#[cfg(not(target_arch = "wasm32"))]
 fn instruction_sets() -> Vec<(&'static str, Arch)> {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     {
@@ -141,6 +183,7 @@ fn instruction_sets() -> Vec<(&'static str, Arch)> {
 /// # Errors
 /// [`Invalid`](Error::Invalid) for an instruction set that this processor or the backend does not have, and after another
 /// one was taken.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn limit_instruction_set(name: &str) -> Result<()> {
     let sets = instruction_sets();
     let Some((_, arch)) = sets.iter().find(|(set, _)| *set == name) else {

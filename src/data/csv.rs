@@ -10,8 +10,6 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use self::cells::{Header, Table};
 use self::columns::{Scan, Texts, Values};
 pub use self::forms::gap_texts;
@@ -22,6 +20,7 @@ use super::preprocessing::{
 };
 use super::{Data, Examples, Listed, MAX_CLASSES, Origin, SPLIT_STREAM, Targets, choose, choose_test};
 use crate::error::{Error, Result};
+use crate::parallel::*;
 
 /// Upper limit of the size of a table: 4 GiB.
 const MAX_BYTES: u64 = 4 << 30;
@@ -116,7 +115,7 @@ pub fn load(path: &Path, options: &TableOptions, seed: u64) -> Result<Data> {
 /// # Errors
 /// The errors of [`load`].
 pub fn load_with(path: &Path, options: &TableOptions, seed: u64, progress: &mut dyn FnMut(f64)) -> Result<Data> {
-    read_with(&path.display().to_string(), BufReader::new(open(path)?), options, seed, progress)
+    read_with(&path.display().to_string(), &mut BufReader::new(open(path)?), options, seed, progress)
 }
 
 /// Opens a table for training: a regular file, which a resumed run can read again.
@@ -135,13 +134,13 @@ fn open(path: &Path) -> Result<impl Read> {
 ///
 /// # Errors
 /// The errors of [`load`].
-pub fn read(file: &str, input: impl Read, options: &TableOptions, seed: u64) -> Result<Data> {
-    read_with(file, input, options, seed, &mut |_| {})
+pub fn read(file: &str, mut input: impl Read, options: &TableOptions, seed: u64) -> Result<Data> {
+    read_with(file, &mut input, options, seed, &mut |_| {})
 }
 
 fn read_with(
     file: &str,
-    input: impl Read,
+    input: &mut dyn Read,
     options: &TableOptions,
     seed: u64,
     progress: &mut dyn FnMut(f64),
@@ -191,7 +190,7 @@ pub(super) fn examples(path: &Path, format: &TableFormat) -> Result<Listed> {
 
 fn rows_of_file(path: &Path, format: &TableFormat) -> Result<(Rows, Vec<String>)> {
     let table =
-        Table::read(&path.display().to_string(), BufReader::new(open(path)?), Header::Known(format), &mut |_| {})?;
+        Table::read(&path.display().to_string(), &mut BufReader::new(open(path)?), Header::Known(format), &mut |_| {})?;
     Again { table: &table, format }.rows(true)
 }
 
@@ -206,8 +205,8 @@ pub(super) struct Inputs {
 }
 
 /// Reads a table for prediction with the format of a model.
-pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Result<Inputs> {
-    let table = Table::read(file, input, Header::Known(format), &mut |_| {})?;
+pub(super) fn inputs(file: &str, mut input: impl Read, format: &TableFormat) -> Result<Inputs> {
+    let table = Table::read(file, &mut input, Header::Known(format), &mut |_| {})?;
     let (rows, mut notices) = Again { table: &table, format }.rows(false)?;
     let all = vec![true; rows.lines.len()];
     notices.extend(rows.unseen(format, &all, "rows"));

@@ -41,8 +41,9 @@ mod given {
     impl Given {
         /// Gives files, in place of any others.
         pub fn new(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Self {
-            let files = files.into_iter().map(|(path, bytes)| (path, bytes.into())).collect();
-            *FILES.write().unwrap_or_else(PoisonError::into_inner) = files;
+            let mut given = FILES.write().unwrap_or_else(PoisonError::into_inner);
+            given.clear();
+            given.extend(files.into_iter().map(|(path, bytes)| (path, bytes.into())));
             Self(())
         }
     }
@@ -120,8 +121,9 @@ mod given {
         let path = path.as_ref();
         let inner = look(|files| {
             let inner = files.keys().filter_map(|file| file.strip_prefix(path).ok()?.components().next());
-            let inner: BTreeSet<PathBuf> = inner.map(|name| path.join(name)).collect();
-            (!inner.is_empty()).then_some(inner)
+            let mut entries: BTreeSet<PathBuf> = BTreeSet::new();
+            entries.extend(inner.map(|name| path.join(name)));
+            (!entries.is_empty()).then_some(entries)
         })?;
         Ok(inner.into_iter().map(|path| Ok(DirEntry(path))).collect::<Vec<_>>().into_iter())
     }

@@ -4,13 +4,16 @@
 //! each, and resized, whatever its proportions, with a triangle filter: a bilinear one that, where the image shrinks, is
 //! as wide as what a pixel stands for. Images of more than 2²⁵ pixels are first brought to a longest side of 2048 by plain
 //! means. Colour profiles are not looked at.
+//!
+//! In a browser it is the page that decodes, all kinds but TIFF, by the browser's own decoders: they need not be loaded.
 
-use std::io::Cursor;
-use std::sync::{Mutex, PoisonError};
+#[cfg(not(target_arch = "wasm32"))]
+mod decoder;
+#[cfg(target_arch = "wasm32")]
+pub mod of_page;
 
-use ::image::error::{ImageError, LimitErrorKind};
 use ::image::imageops::{self, FilterType};
-use ::image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat as FileFormat, ImageReader, Limits, Rgb, RgbImage};
+use ::image::{GrayImage, ImageFormat as FileFormat, Luma, Rgb, RgbImage, RgbaImage};
 
 use super::preprocessing::{Color, ImageFormat};
 use crate::error::{Error, Result};
@@ -24,9 +27,6 @@ const MAX_BYTES: u64 = 256 << 20;
 /// of `SHRUNK_SIDE`: what follows looks at every pixel several times.
 const MANY_PIXELS: u64 = 1 << 25;
 const SHRUNK_SIDE: u32 = 2048;
-/// Images of more bytes than these are decoded one at a time, so that many threads need no more memory than some.
-const LARGE: u64 = 32 << 20;
-static ONE_LARGE: Mutex<()> = Mutex::new(());
 
 impl ImageFormat {
     /// Decodes an image file to `[features]`; `file` is what errors call it. Test part and classes are not looked at.
@@ -34,16 +34,24 @@ impl ImageFormat {
     /// # Errors
     /// [`Error::Format`] where it is no image of a kind that is read, is damaged or incomplete, or has more than 256 MiB.
     pub fn decode(&self, file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-        Ok(self.pixels_of(decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?))
+        #[cfg(not(target_arch = "wasm32"))]
+        let pixels = |format| decoder::decode(bytes, format).map(|image| decoder::pixels_of(self, image));
+        #[cfg(target_arch = "wasm32")]
+        let pixels = |_| of_page::pixels(bytes, self.features());
+        picture_format(file, bytes).and_then(pixels).map_err(|problem| Error::format(file, problem))
     }
 
     /// The pixels of a picture, `[features]`.
-    pub(super) fn pixels_of(&self, image: DynamicImage) -> Vec<u8> {
-        let image = if image.color().has_alpha() { on_ground(image, 255) } else { image };
+    pub(super) fn pixels_of(&self, picture: &RgbaImage) -> Vec<u8> {
+        self.resized(&on_ground(picture, 255))
+    }
+
+    /// The pixels of an opaque picture, `[features]`.
+    fn resized(&self, picture: &RgbImage) -> Vec<u8> {
         let Self { width, height, .. } = *self;
         match self.color {
-            Color::Grey => imageops::resize(&image.into_luma8(), width, height, FilterType::Triangle).into_raw(),
-            Color::Rgb => imageops::resize(&image.into_rgb8(), width, height, FilterType::Triangle).into_raw(),
+            Color::Grey => imageops::resize(&grey(picture), width, height, FilterType::Triangle).into_raw(),
+            Color::Rgb => imageops::resize(picture, width, height, FilterType::Triangle).into_raw(),
         }
     }
 }
@@ -51,21 +59,25 @@ impl ImageFormat {
 /// A picture in grey, the right way up, on white where it was transparent, and on black where light ink was on a
 /// transparent ground; `file` is what errors call it.
 pub(super) fn decode_ink(file: &str, bytes: &[u8]) -> Result<GrayImage> {
-    Ok(ink_of(decode_image(file, bytes).map_err(|problem| Error::format(file, problem))?))
+    #[cfg(not(target_arch = "wasm32"))]
+    let ink = |format| decoder::decode(bytes, format).map(decoder::ink_of);
+    #[cfg(target_arch = "wasm32")]
+    let ink = |_| Err(of_page::PROBLEM.into()); // a page gives no picture alone
+    picture_format(file, bytes).and_then(ink).map_err(|problem| Error::format(file, problem))
 }
 
 /// The same of a decoded picture.
-pub(super) fn ink_of(image: DynamicImage) -> GrayImage {
-    if !image.color().has_alpha() {
-        return image.into_luma8();
+pub(super) fn ink_of(picture: &RgbaImage) -> GrayImage {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for pixel in picture.pixels() {
+        let [red, green, blue, alpha] = pixel.0;
+        sum += f64::from(luma([red, green, blue])) * f64::from(alpha);
+        count += f64::from(alpha);
     }
-    let pixels = image.to_luma_alpha8();
-    let ink = || pixels.pixels().map(|pixel| pixel.0.map(f64::from));
-    let (sum, count) =
-        (ink().map(|[luma, alpha]| luma * alpha).sum::<f64>(), ink().map(|[_, alpha]| alpha).sum::<f64>());
-    let is_transparent = count < 0.9 * 255.0 * pixels.len() as f64 / 2.0;
+    let pixels = f64::from(picture.width()) * f64::from(picture.height());
+    let is_transparent = count < 0.9 * 255.0 * pixels;
     let ground = if is_transparent && sum > 128.0 * count { 0 } else { 255 };
-    on_ground(image, ground).into_luma8()
+    grey(&on_ground(picture, ground))
 }
 
 /// A kind of picture.
@@ -80,7 +92,15 @@ pub(super) enum Picture {
 /// Bytes at the start of a file that tell its format.
 pub(super) const SNIFFED: usize = 32;
 /// The kinds of picture that are read, in words.
-pub(super) const READ: &str = "PNG, JPEG, WebP, BMP, GIF or TIFF";
+pub(super) const READ: &str =
+    if cfg!(target_arch = "wasm32") { "PNG, JPEG, WebP, BMP or GIF" } else { "PNG, JPEG, WebP, BMP, GIF or TIFF" };
+
+/// Problem of a file that is no picture.
+const NO_PICTURE: &str = if cfg!(target_arch = "wasm32") {
+    "no PNG, JPEG, WebP, BMP or GIF image: convert it, or leave it out"
+} else {
+    "no PNG, JPEG, WebP, BMP, GIF or TIFF image: convert it, or leave it out"
+};
 
 /// Tells what kind of picture a file is by its first bytes; `None` if it is none.
 pub(super) fn picture(bytes: &[u8]) -> Option<Picture> {
@@ -92,11 +112,16 @@ pub(super) fn picture(bytes: &[u8]) -> Option<Picture> {
         }
         _ => {}
     }
+    #[cfg(target_arch = "wasm32")]
+    if of_page::is_decoded(bytes) {
+        return Some(Picture::Read(of_page::FORMAT));
+    }
     match ::image::guess_format(bytes).ok()? {
         // Two letters begin many a text; the length of the second header is one of few.
         FileFormat::Bmp if !matches!(bytes.get(14..18), Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) => {
             None
         }
+        FileFormat::Tiff if cfg!(target_arch = "wasm32") => Some(Picture::Unread("TIFF")),
         read @ (FileFormat::Png
         | FileFormat::Jpeg
         | FileFormat::WebP
@@ -113,52 +138,40 @@ pub(super) fn is_called_picture(file: &str) -> bool {
     ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"].contains(&&*end)
 }
 
-fn decode_image(file: &str, bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
-    let unreadable = |error: ImageError| match error {
-        ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
-            format!("decoded it would take more than {MAX_BYTES} bytes: make it smaller, or leave it out")
-        }
-        ImageError::Unsupported(_) => {
-            format!("an image of a kind that is not read ({error}): convert it, or leave it out")
-        }
-        error => format!("a damaged image ({error}): replace it, or leave it out"),
-    };
-    let format = match picture(bytes) {
+/// Tells the format of a picture that is to be decoded, or what keeps it from that.
+fn picture_format(file: &str, bytes: &[u8]) -> std::result::Result<FileFormat, String> {
+    match picture(bytes) {
         Some(Picture::Read(FileFormat::Jpeg)) if !has_jpeg_end(bytes) => {
-            return Err("a damaged image (it ends too early): replace it, or leave it out".into());
+            Err("a damaged image (it ends too early): replace it, or leave it out".into())
         }
-        Some(Picture::Read(format)) => format,
+        Some(Picture::Read(format)) => Ok(format),
         Some(Picture::Unread(name)) => {
-            return Err(format!("a {name} picture, which is not read: convert it to JPEG or PNG, or leave it out"));
+            Err(format!("a {name} picture, which is not read: convert it to JPEG or PNG, or leave it out"))
         }
-        None if bytes.is_empty() => return Err("it is empty: replace it, or leave it out".into()),
+        None if bytes.is_empty() => Err("it is empty: replace it, or leave it out".into()),
         None if is_called_picture(file) => {
-            return Err("a damaged image (it does not begin as one): replace it, or leave it out".into());
+            Err("a damaged image (it does not begin as one): replace it, or leave it out".into())
         }
-        None => return Err(format!("no {READ} image: convert it, or leave it out")),
-    };
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder().map_err(unreadable)?;
-    limits.reserve(decoder.total_bytes()).map_err(unreadable)?;
-    let _one = (decoder.total_bytes() > LARGE).then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
-    let orientation = decoder.orientation().map_err(unreadable)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
-    if u64::from(image.width()) * u64::from(image.height()) > MANY_PIXELS {
-        image = image.thumbnail(SHRUNK_SIDE, SHRUNK_SIDE);
+        None => Err(NO_PICTURE.into()),
     }
-    image.apply_orientation(orientation);
-    Ok(image)
 }
 
-fn on_ground(image: DynamicImage, ground: u16) -> DynamicImage {
-    let image = image.into_rgba8();
-    DynamicImage::ImageRgb8(RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [red, green, blue, alpha] = image.get_pixel(x, y).0.map(u16::from);
+fn on_ground(picture: &RgbaImage, ground: u16) -> RgbImage {
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let [red, green, blue, alpha] = picture.get_pixel(x, y).0.map(u16::from);
         Rgb([red, green, blue].map(|value| ((value * alpha + ground * (255 - alpha) + 127) / 255) as u8))
-    }))
+    })
+}
+
+fn grey(picture: &RgbImage) -> GrayImage {
+    GrayImage::from_fn(picture.width(), picture.height(), |x, y| Luma([luma(picture.get_pixel(x, y).0)]))
+}
+
+/// The luma of a colour: that of ITU-R BT.709, as [`DynamicImage::to_luma8`](::image::DynamicImage::to_luma8) computes it.
+fn luma(color: [u8; 3]) -> u8 {
+    const SHARES: [f32; 3] = [0.212_639, 0.715_168_7, 0.072_192_3];
+    let sum = color.iter().zip(SHARES).fold(0.0, |sum, (&value, share)| sum + f32::from(value) * (1.0 / 255.0) * share);
+    (sum * 255.0).round() as u8
 }
 
 /// Returns true if a JPEG goes on to its end-of-image marker. The decoder invents the missing rest of a file that was
@@ -186,14 +199,13 @@ mod folder {
     use std::io::Read as _;
     use std::path::{Path, PathBuf};
 
-    use rayon::prelude::*;
-
-    use super::{MAX_BYTES, Picture, SNIFFED, is_called_picture, picture};
+    use super::{MAX_BYTES, NO_PICTURE, Picture, SNIFFED, is_called_picture, picture};
     use crate::data::files::{self as fs, File};
     use crate::data::predict_inputs::Reading;
     use crate::data::preprocessing::{Color, ImageFormat, Preprocessing, TestPart};
     use crate::data::{Data, Examples, Features, Listed, MAX_CLASSES, Origin, Targets, test_part};
     use crate::error::{Error, Result};
+    use crate::parallel::*;
 
     /// Options for loading a folder of images.
     #[derive(Clone, Debug, PartialEq)]
@@ -631,7 +643,7 @@ mod folder {
                     if start.is_empty() { "it is empty" } else { "a damaged image (it does not begin as one)" };
                 Err(Reason::Damaged(format!("{problem}: replace it, or leave it out")))
             }
-            None => Err(Reason::Stray("no PNG, JPEG, WebP, BMP, GIF or TIFF image: convert it, or leave it out")),
+            None => Err(Reason::Stray(NO_PICTURE)),
         })
     }
 

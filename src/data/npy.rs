@@ -72,7 +72,11 @@ impl Array {
     /// [`Error::Format`] where it is no whole array of numbers, or is empty, or an element is not finite as an f32;
     /// [`Error::Io`].
     pub fn read(file: &str, mut input: impl Read) -> Result<Self> {
-        let header = read_header(file, &mut input)?;
+        Self::read_from(file, &mut input)
+    }
+
+    fn read_from(file: &str, input: &mut dyn Read) -> Result<Self> {
+        let header = read_header(file, input)?;
         let error = |problem: String| Error::format(file, problem);
         let shape = header.shape;
         let whole = shape_text(&shape);
@@ -93,7 +97,7 @@ impl Array {
                 let mut values = Vec::new();
                 let size = size_of::<$number>();
                 values.try_reserve_exact(count.min(TRUSTED / size)).map_err(|_| no_memory())?;
-                read_chunks(file, &mut input, count * size, |chunk| {
+                read_chunks(file, input, count * size, &mut |chunk| {
                     values.try_reserve(chunk.len() / size).map_err(|_| no_memory())?;
                     for &bytes in chunk.as_chunks().0 {
                         let number =
@@ -140,7 +144,7 @@ impl Array {
                     let size = length * if kind.starts_with('U') { 4 } else { 1 };
                     let bytes = count.checked_mul(size).ok_or_else(no_memory)?;
                     let mut taken: Vec<u8> = Vec::new();
-                    read_chunks(file, &mut input, bytes, |chunk| {
+                    read_chunks(file, input, bytes, &mut |chunk| {
                         taken.try_reserve(chunk.len()).map_err(|_| no_memory())?;
                         taken.extend(chunk);
                         Ok(())
@@ -331,11 +335,11 @@ fn row_major<T: Clone>(values: &[T], shape: &[usize]) -> Vec<T> {
     (0..values.len()).map(next).collect()
 }
 
-fn read_header(file: &str, input: &mut impl Read) -> Result<Header> {
+fn read_header(file: &str, input: &mut dyn Read) -> Result<Header> {
     let error = |problem: String| Error::format(file, problem);
     let mut take = |bytes: usize| {
         let mut taken = Vec::new();
-        input.take(bytes as u64).read_to_end(&mut taken).map_err(Error::io("read", file))?;
+        Read::take(&mut *input, bytes as u64).read_to_end(&mut taken).map_err(Error::io("read", file))?;
         Ok(taken)
     };
     let start = take(8)?;
@@ -418,15 +422,15 @@ fn size(text: &str) -> Option<usize> {
 /// Hands exactly `bytes` to `sink`, in chunks of whole elements, and refuses less or more.
 fn read_chunks(
     file: &str,
-    input: &mut impl Read,
+    input: &mut dyn Read,
     bytes: usize,
-    mut sink: impl FnMut(&[u8]) -> Result<()>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut left = bytes;
     let mut take = |bytes: usize, chunk: &mut Vec<u8>| {
         chunk.clear();
-        input.take(bytes as u64).read_to_end(chunk).map(|_| ()).map_err(Error::io("read", file))
+        Read::take(&mut *input, bytes as u64).read_to_end(chunk).map(|_| ()).map_err(Error::io("read", file))
     };
     while left > 0 {
         let wanted = left.min(CHUNK);
@@ -640,7 +644,8 @@ fn texts_as_classes(
         }
         _ => {}
     }
-    let place: BTreeMap<&str, u32> = names.iter().map(String::as_str).zip(0..).collect();
+    let mut place: BTreeMap<&str, u32> = BTreeMap::new();
+    place.extend(names.iter().map(String::as_str).zip(0..));
     let label = |(at, text): (usize, &String)| {
         place.get(text.as_str()).copied().ok_or_else(|| {
             let at = index_text(at, &y.shape, false);
@@ -670,7 +675,8 @@ fn classes(y: &Array, count: Option<usize>, label: impl Fn(usize) -> i64) -> Res
         })?;
         labels.push(class as u32);
     }
-    let distinct: BTreeSet<u32> = labels.iter().copied().collect();
+    let mut distinct: BTreeSet<u32> = BTreeSet::new();
+    distinct.extend(&labels);
     let highest = distinct.last().map_or(0, |&label| label as usize);
     if count.is_none() && distinct.len() == 1 {
         return Err(y.error(format!("one class only, {highest}: there is nothing to tell apart")));

@@ -1,6 +1,6 @@
 //! Inputs for prediction: images, rows of a table, arrays or IDX files, read as the model was trained.
 
-use ::image::{DynamicImage, GrayImage, RgbaImage};
+use ::image::{GrayImage, RgbaImage};
 
 use super::handwriting::{self, Digit, Frame};
 use super::idx::Idx;
@@ -204,14 +204,13 @@ impl Reading<'_> {
     pub fn read_pixels(&self, pixels: Vec<u8>, width: u32, height: u32) -> Result<Inputs> {
         const FILE: &str = "the picture";
         let picture = RgbaImage::from_raw(width, height, pixels).filter(|picture| !picture.is_empty());
-        let picture = picture.map(DynamicImage::ImageRgba8);
         let picture = picture.ok_or_else(|| Error::format(FILE, format!("it has no {width}x{height} pixels")))?;
         let pixels = match (self.preprocessing, self.elements()) {
             (_, Some(Elements::Bytes)) if self.fit != Fit::Whole => {
-                return self.digits(FILE, self.frame(FILE)?, &images::ink_of(picture));
+                return self.digits(FILE, self.frame(FILE)?, &images::ink_of(&picture));
             }
-            (Some(Preprocessing::Images(format)), _) => format.pixels_of(picture),
-            (None, _) => self.format_of_whole(FILE)?.pixels_of(picture),
+            (Some(Preprocessing::Images(format)), _) => format.pixels_of(&picture),
+            (None, _) => self.format_of_whole(FILE)?.pixels_of(&picture),
             _ => return Err(Error::format(FILE, "the model reads no pictures")),
         };
         Ok(Inputs::of(vec![FILE.into()], pixels.into()))

@@ -364,17 +364,21 @@ impl ImageFormat {
         if count > MAX_CLASSES {
             return Some(format!("{count} classes, and {MAX_CLASSES} are the limit"));
         }
-        let distinct: BTreeSet<_> = classes.iter().collect();
-        (distinct.len() < count).then(|| "two classes have the same name".into())
+        has_twins(classes).then(|| "two classes have the same name".into())
     }
+}
+
+/// Returns true if two names are the same.
+fn has_twins(names: &[String]) -> bool {
+    let mut distinct = BTreeSet::new();
+    !names.iter().all(|name| distinct.insert(name))
 }
 
 impl ArrayFormat {
     fn problem(&self) -> Option<String> {
         let names = self.classes.len();
-        let distinct: BTreeSet<_> = self.classes.iter().collect();
         match self.targets {
-            _ if distinct.len() < names => Some("two classes have the same name".into()),
+            _ if has_twins(&self.classes) => Some("two classes have the same name".into()),
             ArrayTargets::Classes(count) if names == 0 || names == count => None,
             ArrayTargets::Values(_) if names == 0 => None,
             _ => Some(format!("{names} names of classes do not fit its targets")),

@@ -8,6 +8,7 @@ use super::device::Gpu;
 use super::profile::Profiler;
 pub use super::uniforms::StepUniforms;
 use crate::error::{Error, Result};
+use crate::parallel::*;
 
 /// A buffer at a binding number.
 pub(super) type Binding<'a> = (u32, Access, &'a wgpu::Buffer);
@@ -196,15 +197,7 @@ fn compiled<'a>(gpu: &Gpu, pipeline: &'a Pipeline) -> &'a wgpu::ComputePipeline 
 /// Compiles what these kernels need, natively on all cores; [`Gpu::check`] tells what went wrong.
 pub(super) fn compile<'a>(gpu: &Gpu, kernels: impl Iterator<Item = &'a Kernel>) {
     let pipelines: Vec<&Pipeline> = kernels.map(|kernel| &*kernel.pipeline).collect();
-    #[cfg(not(target_arch = "wasm32"))]
-    {
-        use rayon::prelude::*;
-        pipelines.into_par_iter().for_each(|pipeline| {
-            compiled(gpu, pipeline);
-        });
-    }
-    #[cfg(target_arch = "wasm32")]
-    pipelines.into_iter().for_each(|pipeline| {
+    pipelines.into_par_iter().for_each(|pipeline| {
         compiled(gpu, pipeline);
     });
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use image::RgbaImage;
 use js_sys::Float32Array;
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
@@ -10,8 +11,8 @@ use wasm_bindgen::prelude::*;
 use super::{Answer, answer, floats, object, parsed, set, throw};
 use crate::data::csv::{self, TableOptions, Task};
 use crate::data::files::Given;
-use crate::data::images::{self, ImageOptions};
-use crate::data::{self, Color, Data, Examples, Kind, Missing, Preprocessing, Targets, TestPart, npy};
+use crate::data::images::{self, ImageOptions, of_page};
+use crate::data::{self, Color, Data, Examples, ImageFormat, Kind, Missing, Preprocessing, Targets, TestPart, npy};
 use crate::error::{Error, Result};
 use crate::model::Shape;
 use crate::trained::Model;
@@ -164,6 +165,50 @@ impl WebData {
     }
 }
 
+/// The form that a data set or a model has its pictures in. A page decodes pictures, and brings each to it before the next.
+#[wasm_bindgen]
+pub struct PictureForm(ImageFormat);
+
+#[wasm_bindgen]
+impl PictureForm {
+    /// The form that the options of [`Data.from_files`](WebData::from_files) ask for.
+    ///
+    /// # Errors
+    /// Throws what is wrong with an option.
+    pub fn of_options(options: &str) -> Answer<Self> {
+        let ImageOptions { width, height, color, .. } = answer(image_options(&parsed(options)?))?;
+        Ok(Self(ImageFormat { width, height, color, classes: Vec::new(), test: TestPart::default() }))
+    }
+
+    /// The form that a model reads, if it reads pictures.
+    ///
+    /// # Errors
+    /// Throws if it is no model.
+    pub fn of_model(model: &[u8]) -> Answer<Self> {
+        match &answer(Model::from_bytes("the model", model))?.metadata().preprocessing {
+            Some(Preprocessing::Images(format)) => Ok(Self(format.clone())),
+            _ => Self::of_options("{}"),
+        }
+    }
+
+    /// Returns true if a file is a picture for the page to decode, by its first 32 bytes.
+    pub fn is_picture(start: &[u8]) -> bool {
+        of_page::is_to_decode(start)
+    }
+
+    /// Brings a picture of pixels, row by row, each of red, green, blue and alpha, to this form: a file for
+    /// [`Data.from_files`](WebData::from_files) in place of the picture's.
+    ///
+    /// # Errors
+    /// Throws if there are too few pixels.
+    pub fn file(&self, pixels: Vec<u8>, width: u32, height: u32) -> Answer<Vec<u8>> {
+        match RgbaImage::from_raw(width, height, pixels) {
+            Some(picture) => Ok(of_page::file(&self.0, picture)),
+            None => throw("a picture with too few pixels"),
+        }
+    }
+}
+
 /// The part of a data set with this name.
 pub(super) fn part_of<'a>(data: &'a Data, part: &str) -> Answer<&'a Examples> {
     match part {
@@ -262,19 +307,22 @@ fn load(spec: &str, options: &Value) -> Result<Data> {
             csv::load(path, &options, seed)
         }
         Kind::Images => {
-            let side =
-                |value: &Value| value.as_u64().and_then(|side| u32::try_from(side).ok()).filter(|side| *side > 0);
-            let (width, height) = match &options["image_size"] {
-                Value::Null => (32, 32),
-                Value::Array(sides) if sides.len() == 2 => side(&sides[0]).zip(side(&sides[1])).unwrap_or_default(),
-                one => side(one).map(|side| (side, side)).unwrap_or_default(),
-            };
-            if width == 0 {
-                return invalid("`image_size`: it is a number of pixels, or width and height".into());
-            }
-            let color = if text("color") == Some("grey") { Color::Grey } else { Color::Rgb };
-            images::load(path, &ImageOptions { width, height, color, test, strict: is("strict") }, seed)
+            images::load(path, &ImageOptions { test, strict: is("strict"), ..image_options(options)? }, seed)
         }
         Kind::Arrays => npy::load(path, test.as_ref(), task, seed),
     }
+}
+
+/// Size and colour of pictures in the options of a page.
+fn image_options(options: &Value) -> Result<ImageOptions> {
+    let side = |value: &Value| value.as_u64().and_then(|side| u32::try_from(side).ok()).filter(|side| *side > 0);
+    let sides = match &options["image_size"] {
+        Value::Null => Some((32, 32)),
+        Value::Array(sides) if sides.len() == 2 => side(&sides[0]).zip(side(&sides[1])),
+        one => side(one).map(|side| (side, side)),
+    };
+    let problem = || Error::Invalid("`image_size`: it is a number of pixels, or width and height".into());
+    let (width, height) = sides.ok_or_else(problem)?;
+    let color = if options["color"] == "grey" { Color::Grey } else { Color::Rgb };
+    Ok(ImageOptions { width, height, color, test: None, strict: false })
 }

@@ -31,7 +31,7 @@ class Lane {
 
   /** Forgets the run, not the data. */
   forget() {
-    Object.assign(this, { run: null, losses: new Track(), tests: [], step: 0, epoch: 1, isRunning: false, isDone: false, seconds: 0 });
+    Object.assign(this, { run: null, losses: new Track(), tests: [], step: 0, epoch: 1, isRunning: false, isDone: false, isFailed: false, opened: null, isTrained: false, seconds: 0 });
   }
 
   async create(settings) {
@@ -79,6 +79,7 @@ export function startWorkbench(adapter) {
   const heard = (event, error, lane) => {
     if (event === 'failed') {
       // Training goes on from a new start.
+      lane.isFailed = true;
       isChanged = true;
       fail(error, lane);
     }
@@ -328,9 +329,9 @@ export function startWorkbench(adapter) {
       find('#draw').hidden = !main.run.image;
       fail(say(`The model can predict here, but not go on: ${error.message}`, `模型可以在这里预测，但不能继续训练：${error.message}`));
     }
+    main.opened = file.name;
     show();
     await inspect();
-    progressLine.textContent = say(`${file.name} is open: ${thousands(main.run.parameters)} parameters.`, `已打开 ${file.name}：${thousands(main.run.parameters)} 个参数。`);
   });
   find('#model-file').addEventListener('change', ({ target }) => {
     if (target.files[0]) openModel(target.files[0]);
@@ -383,6 +384,7 @@ export function startWorkbench(adapter) {
     const { run, step, epoch } = main;
     let text = '';
     if (!run) text = data ? say('Ready to train.', '可以开始训练了。') : '';
+    else if (main.opened && !step && !running) text = say(`${main.opened} is open: ${thousands(run.parameters)} parameters.`, `已打开 ${main.opened}：${thousands(run.parameters)} 个参数。`);
     else if (main.isTrained) text = say('This model predicts; train to make a new one.', '这个模型用来预测；点“训练”会新建一个。');
     else {
       const where = `${say('step', '第')} ${thousands(step)}${say(` of ${thousands(run.steps)}, epoch ${Math.min(epoch, run.settings.epochs)} of ${run.settings.epochs}`, ` 步，共 ${thousands(run.steps)} 步；第 ${Math.min(epoch, run.settings.epochs)} 轮，共 ${run.settings.epochs} 轮`)}`;
@@ -391,7 +393,10 @@ export function startWorkbench(adapter) {
         const winner = rival && lanes().reduce((a, b) => a.seconds <= b.seconds ? a : b);
         text = say(`Finished after ${thousands(step)} steps.`, `${thousands(step)} 步之后训练完成。`)
           + (winner ? say(` The ${NAMES[winner.backend]} was faster: ${fixed(winner.seconds, 1)} s.`, `${NAMES[winner.backend]} 更快：${fixed(winner.seconds, 1)} 秒。`) : '');
-      } else text = `${running ? say('Training', '训练中') : say('Paused', '已暂停')}: ${where}, ${device}`;
+      } else {
+        const state = running ? say('Training', '训练中') : lanes().some(lane => lane.isFailed) ? say('Stopped', '已停止') : say('Paused', '已暂停');
+        text = `${state}: ${where}, ${device}`;
+      }
     }
     // A screen reader hears how it stands, not every step.
     const state = `${Boolean(run)} ${running} ${main.isDone} ${epoch} ${document.documentElement.lang}`;

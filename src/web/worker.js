@@ -22,9 +22,14 @@ const calls = {
     return null;
   },
   "Data.digits": () => hold(wasm_bindgen.Data.digits()),
-  "Data.from_files": (...args) => hold(wasm_bindgen.Data.from_files(args[0], args[1], text(args[2]))),
+  async "Data.from_files"(names, bytes, options) {
+    const files = await decoded(bytes, wasm_bindgen.PictureForm.of_options(text(options)));
+    return hold(wasm_bindgen.Data.from_files(names, files, text(options)));
+  },
   "Data.from_values": (...args) => hold(wasm_bindgen.Data.from_values(...args)),
-  "Data.for_model": (...args) => hold(wasm_bindgen.Data.for_model(...args)),
+  async "Data.for_model"(model, names, bytes) {
+    return hold(wasm_bindgen.Data.for_model(model, names, await decoded(bytes, wasm_bindgen.PictureForm.of_model(model))));
+  },
   async "Run.create"(settings, backend) {
     needs(data, "there is no data yet: choose some");
     return replace(() => wasm_bindgen.Run.create(data, text(settings), backend));
@@ -59,6 +64,35 @@ const calls = {
 /** Settings as the bindings take them: JSON. */
 function text(settings) {
   return typeof settings === "string" ? settings : JSON.stringify(settings ?? {});
+}
+
+/**
+ * Files with the pixels of the pictures among them, in the form that is wanted. One after the other is decoded, so that
+ * only one is there in full. Of a picture that the browser cannot decode the file stays, and is refused where it is read.
+ */
+async function decoded(files, form) {
+  const canvas = new OffscreenCanvas(1, 1);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const pixels = async (file) => {
+    if (!wasm_bindgen.PictureForm.is_picture(file.subarray(0, 32))) return file;
+    try {
+      const picture = await createImageBitmap(new Blob([file]), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+      [canvas.width, canvas.height] = [picture.width, picture.height];
+      context.drawImage(picture, 0, 0);
+      picture.close();
+      const { data, width, height } = context.getImageData(0, 0, canvas.width, canvas.height);
+      return form.file(data, width, height);
+    } catch {
+      return file;
+    }
+  };
+  try {
+    const done = [];
+    for (const file of files) done.push(await pixels(file));
+    return done;
+  } finally {
+    form.free();
+  }
 }
 
 function needs(value, problem) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::binary::{self, Run, finished, softstep};
+use crate::binary::{self, Run, command, finished, softstep};
 use crate::skip::{skipped, skipped_outside_ci};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -701,4 +701,46 @@ fn opencv_reads_onnx_files_without_labels_and_predicts_what_softstep_does() {
         read += 1;
     }
     assert_eq!(read, 7);
+}
+
+/// `--page` puts the model into the page that `src/web/build` makes; a page like it is enough here.
+#[test]
+fn a_page_has_the_model_in_it_and_other_files_are_not_taken_for_one() {
+    use base64::Engine;
+    const PLACE: &str = "<script type=\"application/gzip\" id=\"softstep-model\"></script>";
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, path) = (folder.path(), |name: &str| folder.path().join(name));
+    let arguments = ["train", "--data", "digits", "--backend", "cpu", "--epochs", "1", "--out", "run"];
+    good(softstep(folder, &arguments));
+    fs::write(path("predict.html"), format!("<!doctype html><head><title>softstep</title></head>{PLACE}")).unwrap();
+    fs::write(path("other.html"), "<!doctype html><head></head>").unwrap();
+    let exported = |page: Option<&str>| {
+        let mut export = command(folder, &["export", "run", "--page", "out.html"]);
+        match page {
+            Some(page) => export.env("SOFTSTEP_PAGE", page),
+            None => export.env_remove("SOFTSTEP_PAGE"),
+        };
+        finished(export.output().unwrap())
+    };
+    let whole = || fs::read_to_string(path("out.html"));
+    for (page, problem) in [("other.html", "no predict.html"), ("missing.html", "SOFTSTEP_PAGE=missing.html")] {
+        let run = exported(Some(page));
+        assert!(run.code == 1 && run.stderr.contains(problem) && whole().is_err(), "{run:?}");
+    }
+    good(exported(Some("predict.html")));
+    let page = whole().unwrap();
+    assert!(page.starts_with("<!doctype html><head>\n<meta name=\"generator\" content=\""), "{page}");
+    let packed = page.split("id=\"softstep-model\" data-name=\"model.safetensors\">").nth(1).unwrap();
+    let packed = base64::engine::general_purpose::STANDARD.decode(packed.split('<').next().unwrap()).unwrap();
+    let mut model = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed[..]), &mut model).unwrap();
+    assert_eq!(model, fs::read(path("run/model.safetensors")).unwrap());
+    // Without such a page, a build with the feature `page` has its own, and another says how to get one.
+    fs::remove_file(path("out.html")).unwrap();
+    let run = exported(None);
+    if cfg!(feature = "page") {
+        assert!(run.code == 0 && whole().unwrap().contains("data-name=\"model.safetensors\""), "{run:?}");
+    } else {
+        assert!(run.code == 1 && run.stderr.contains("src/web/build") && whole().is_err(), "{run:?}");
+    }
 }

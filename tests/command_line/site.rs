@@ -419,6 +419,106 @@ fn files_are_read_as_the_command_reads_them_and_bad_ones_are_refused_in_a_senten
     }
 }
 
+/// A browser decodes pictures, and what a model sees of them is what it sees natively.
+#[test]
+fn pictures_have_the_features_that_they_have_natively() {
+    use softstep::data::images::{ImageOptions, load};
+    use softstep::data::{Color, Features, TestPart};
+    let Some(mut tab) = Tab::open(WEBGPU) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    let noise = |at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8;
+    for class in ["cat", "dog"] {
+        fs::create_dir_all(folder.path().join("pets").join(class)).unwrap();
+        for (number, kind) in ["grey.png", "rgb.png", "rgba.png", "rgb.bmp", "rgb.webp", "rgb.gif"].iter().enumerate() {
+            let (width, height) = (9 + 4 * number as u32, 20 - number as u32);
+            let pixel = |x: u32, y: u32| {
+                let at = 4 * (y * width + x) + class.len() as u32 * number as u32;
+                let color = [noise(at), noise(at + 1), noise(at + 2), noise(at + 3)];
+                image::Rgba(if kind.ends_with("gif") { color.map(|value| value & 0xc0) } else { color })
+            };
+            let picture = image::DynamicImage::ImageRgba8(image::RgbaImage::from_fn(width, height, pixel));
+            let picture = match kind.split('.').next() {
+                Some("grey") => picture.into_luma8().into(),
+                Some("rgba") => picture,
+                _ => picture.into_rgb8().into(),
+            };
+            let path = format!("pets/{class}/{number}.{}", kind.split('.').nth(1).unwrap());
+            picture.save(folder.path().join(&path)).unwrap();
+            paths.push(path);
+        }
+    }
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    for (color, name) in [(Color::Rgb, "rgb"), (Color::Grey, "grey")] {
+        let size = json!({ "image_size": [7, 5], "color": name, "test": 0.25 });
+        tab.call("Data.from_files", &files(&folder, &paths, &size));
+        let test = Some(TestPart::Share(0.25));
+        let options = ImageOptions { width: 7, height: 5, color, test, strict: true };
+        let native = load(&folder.path().join("pets"), &options, 0).unwrap();
+        for (part, examples) in [("train", &native.train), ("test", &native.test)] {
+            let Features::Bytes(bytes) = &*examples.inputs else { panic!("pixels are bytes") };
+            let expected: Vec<f64> =
+                bytes.iter().map(|&byte| (f64::from(byte) / 255.0) as f32).map(f64::from).collect();
+            let seen = tab.call("data.features", &format!("{part:?}"));
+            let seen: Vec<f64> = seen.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+            assert_eq!(seen, expected, "{name}, {part}");
+        }
+    }
+
+    // What is damaged, or of a kind that browsers do not read, is left out with a word, as natively.
+    let whole = fs::read(folder.path().join("pets/cat/1.png")).unwrap();
+    fs::write(folder.path().join("pets/cat/cut.png"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(folder.path().join("pets/dog/scan.tiff"), b"II*\0\x08\0\0\0\0\0\0\0").unwrap();
+    let more = [&paths[..], &["pets/cat/cut.png", "pets/dog/scan.tiff"]].concat();
+    let described = tab.call("Data.from_files", &files(&folder, &more, &json!({})));
+    let notices = described["notices"].to_string();
+    assert!(notices.contains("cut.png") && notices.contains("scan.tiff") && notices.contains("TIFF"), "{notices}");
+    let error = tab.fails("Data.from_files", &files(&folder, &more, &json!({ "strict": true })));
+    is_of_the_page(&error.replace('_', " "));
+}
+
+/// Data for a model are read by what it knows: its columns, categories and sizes.
+#[test]
+fn data_for_a_model_are_read_as_the_model_reads_them() {
+    let Some(mut tab) = Tab::open(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let rows =
+        |from: u32| -> String { (from..from + 40).map(|row| format!("{},{}\n", row % 9, row % 9 / 5)).collect() };
+    fs::write(folder.path().join("plants.csv"), format!("width,ripe\n{}", rows(0))).unwrap();
+    tab.call(
+        "Data.from_files",
+        &files(&folder, &["plants.csv"], &json!({ "target": "ripe", "task": "classification" })),
+    );
+    tab.call("Run.create", "{ epochs: 1 }, 'cpu'");
+    let model = "new Uint8Array(await worker.call('run.save'))";
+    let own = format!("{model}, ['plants.csv'], [{}]", bytes_of(&fs::read(folder.path().join("plants.csv")).unwrap()));
+    let again = tab.call("Data.for_model", &own);
+    assert_eq!((&again["features"], &again["targets"]), (&json!(1), &json!("classes")), "{again}");
+    tab.call("Run.create", "{ epochs: 1 }, 'cpu'");
+    let other = format!("{model}, ['others.csv'], [{}]", bytes_of(b"height,ripe\n1,0\n2,1\n"));
+    let error = tab.fails("Data.for_model", &other);
+    assert!(error.contains("width"), "{error}");
+    is_of_the_page(&error);
+}
+
+/// The time of a step is told kernel by kernel where a device has timestamps, and the CPU has none.
+#[test]
+fn kernels_are_timed_where_there_are_timestamps() {
+    let Some(mut tab) = Tab::open(WEBGPU) else { return };
+    let has_timestamps = tab.call("adapter", "")["timestamps"] == true;
+    tab.call("Data.digits", "");
+    for (backend, is_timed) in [("gpu", has_timestamps), ("cpu", false)] {
+        tab.call("Run.create", &format!("{{ epochs: 2, hidden: [8] }}, {backend:?}"));
+        let before = tab.call("run.parameters_sha256", "");
+        let times = tab.call("run.profile", "5");
+        assert_eq!(times.is_array(), is_timed, "{backend}: {times}");
+        for time in times.as_array().into_iter().flatten() {
+            assert!(time["dispatches"].as_u64() >= Some(5) && time["seconds"].as_f64() >= Some(0.0), "{time}");
+        }
+        assert_eq!(tab.call("run.parameters_sha256", ""), before, "the model is left alone");
+    }
+}
+
 #[test]
 fn a_drawn_digit_is_recognised_and_blank_paper_is_none() {
     let Some(mut tab) = Tab::open(WEBGPU) else { return };

@@ -470,6 +470,12 @@ fn the_workbench_trains_pauses_draws_saves_and_goes_on() {
     assert_eq!(tab.evaluate("document.querySelectorAll('#weights canvas').length"), 10);
     assert_eq!(tab.evaluate("[...document.querySelectorAll('.confusion td')].reduce((sum, cell) => sum + (Number(cell.innerText) || 0), 0)"), 359);
 
+    // Pictures have the proportions of what they show.
+    for pictures in ["#mistakes canvas", "#weights canvas", ".seen canvas"] {
+        let [_, _, width, height] = tab.place(pictures);
+        assert!((width - height).abs() <= 2.0, "{pictures}: {width}x{height}");
+    }
+
     // A digit is drawn by mouse and recognised at every stroke, and cleared.
     tab.drag("#pad", &zero());
     tab.wait("document.querySelector('#answer b')");
@@ -532,6 +538,7 @@ fn the_workbench_trains_pauses_draws_saves_and_goes_on() {
     tab.click("#train");
     tab.wait("!document.querySelector('#message').hidden && document.querySelector('#message').innerText.length > 10");
     assert!(!tab.text("#message").contains("--"), "flags mean nothing on a page: {}", tab.text("#message"));
+    tab.wait(&format!("{progress}.startsWith('Stopped: step ')"));
     assert!(longest.as_f64().unwrap() < 500.0, "the page did not answer for {longest} ms");
     tab.is_quiet();
 }

@@ -55,7 +55,7 @@ struct Row {
 }
 
 impl Table {
-    pub fn read(file: &str, input: impl Read, header: Header<'_>, progress: &mut dyn FnMut(f64)) -> Result<Self> {
+    pub fn read(file: &str, input: &mut dyn Read, header: Header<'_>, progress: &mut dyn FnMut(f64)) -> Result<Self> {
         let Text { text, mut notices } = text::read(file, input)?;
         let Preamble { body, lines, comments, last } = Preamble::of(&text);
         let separator = text::separator(body, |record| is_header(record, header));
@@ -317,7 +317,8 @@ fn is_header(record: &ByteRecord, header: Header<'_>) -> bool {
         Header::None => false,
         Header::Known(format) => {
             format.positions.is_none() && !format.columns.is_empty() && {
-                let names: BTreeSet<&[u8]> = record.iter().map(<[u8]>::trim_ascii).collect();
+                let mut names = BTreeSet::new();
+                names.extend(record.iter().map(<[u8]>::trim_ascii));
                 format.columns.iter().all(|column| names.contains(column.name.as_bytes()))
             }
         }

@@ -1,12 +1,11 @@
 //! The columns of a table: detection of their values, and conversion to features.
 
-use std::collections::{BTreeSet, HashMap};
-
-use rayon::prelude::*;
+use std::collections::HashMap;
 
 use super::cells::Table;
 use super::forms::{self, is_gap, is_number_gap};
 use crate::data::{Column, Encoding, Form, Scale};
+use crate::parallel::*;
 
 /// Number of columns that are scanned together, because their values are adjacent in memory.
 const BLOCK: usize = 64;
@@ -25,7 +24,7 @@ pub(super) struct Scan {
 
 /// Scans columns on all cores; `progress` receives the completed share.
 pub(super) fn scan(table: &Table, columns: &[usize], progress: &mut dyn FnMut(f64)) -> Vec<Scan> {
-    let threads = rayon::current_num_threads();
+    let threads = current_num_threads();
     let block = columns.len().div_ceil(threads).clamp(1, BLOCK);
     let mut scans = Vec::with_capacity(columns.len());
     for blocks in columns.chunks(block * threads) {
@@ -187,8 +186,9 @@ impl Values {
                     .for_each(|(text, count)| *found.entry(text).or_default() += count);
                 let mut found: Vec<(&str, usize)> = found.into_iter().collect();
                 found.sort_by(|(a, few), (b, many)| many.cmp(few).then(a.cmp(b)));
-                let kept: BTreeSet<&str> = found.into_iter().take(most).map(|(text, _)| text).collect();
-                Some((Encoding::OneHot(kept.into_iter().map(String::from).collect()), false))
+                let mut kept: Vec<String> = found.into_iter().take(most).map(|(text, _)| text.into()).collect();
+                kept.sort();
+                Some((Encoding::OneHot(kept), false))
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::io::Read;
 
 use ::csv::{ByteRecord, ReaderBuilder};
-use encoding_rs::{Encoding, UTF_16BE, UTF_16LE, WINDOWS_1252};
 use flate2::read::MultiGzDecoder;
 
 use crate::error::{Error, Result};
@@ -22,10 +21,10 @@ pub(super) struct Text {
 }
 
 /// Reads a text in UTF-8, UTF-16 or Latin-1, gzipped or not.
-pub(super) fn read(file: &str, input: impl Read) -> Result<Text> {
+pub(super) fn read(file: &str, input: &mut dyn Read) -> Result<Text> {
     let mut bytes = limited(file, input)?;
     if bytes.starts_with(&crate::data::GZIP) {
-        bytes = limited(file, MultiGzDecoder::new(&bytes[..])).map_err(|error| match error {
+        bytes = limited(file, &mut MultiGzDecoder::new(&bytes[..])).map_err(|error| match error {
             Error::Io { source, .. } => Error::format(file, format!("a damaged gzip file: {source}")),
             error => error,
         })?;
@@ -50,7 +49,7 @@ pub(super) fn read(file: &str, input: impl Read) -> Result<Text> {
     Ok(Text { text, notices })
 }
 
-fn limited(file: &str, input: impl Read) -> Result<Vec<u8>> {
+fn limited(file: &str, input: &mut dyn Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     input.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read", file))?;
     if bytes.len() as u64 > MAX_BYTES {
@@ -60,27 +59,41 @@ fn limited(file: &str, input: impl Read) -> Result<Vec<u8>> {
 }
 
 fn decode(mut bytes: Vec<u8>, notices: &mut Vec<String>) -> std::result::Result<String, String> {
-    let utf_16 = |encoding: &'static Encoding, bytes: &[u8]| match encoding.decode_without_bom_handling(bytes) {
-        (text, false) => Ok(text.into_owned()),
-        (_, true) => Err(format!("it is damaged: no whole {} text", encoding.name())),
-    };
     // Without a byte order mark, UTF-16 is recognised by the zero bytes of its first characters, which are mostly
     // ASCII.
     match &bytes[..] {
-        [0xff, 0xfe, rest @ ..] => return utf_16(UTF_16LE, rest),
-        [0xfe, 0xff, rest @ ..] => return utf_16(UTF_16BE, rest),
-        [1..=255, 0, 1..=255, 0, ..] => return utf_16(UTF_16LE, &bytes),
-        [0, 1..=255, 0, 1..=255, ..] => return utf_16(UTF_16BE, &bytes),
+        [0xff, 0xfe, rest @ ..] => return utf_16("UTF-16LE", rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => return utf_16("UTF-16BE", rest, u16::from_be_bytes),
+        [1..=255, 0, 1..=255, 0, ..] => return utf_16("UTF-16LE", &bytes, u16::from_le_bytes),
+        [0, 1..=255, 0, 1..=255, ..] => return utf_16("UTF-16BE", &bytes, u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, ..] => drop(bytes.drain(..3)),
         _ => {}
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
         Err(error) => {
-            let bytes = error.into_bytes();
             notices.push("the text is not UTF-8: it is read as Windows-1252 (Latin-1)".into());
-            Ok(WINDOWS_1252.decode_without_bom_handling(&bytes).0.into_owned())
+            Ok(error.as_bytes().iter().map(|&byte| windows_1252(byte)).collect())
         }
+    }
+}
+
+/// Decodes UTF-16, `name`, whose units are in the byte order of `unit`.
+fn utf_16(name: &str, bytes: &[u8], unit: fn([u8; 2]) -> u16) -> std::result::Result<String, String> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let text: std::result::Result<String, _> = char::decode_utf16(pairs.iter().map(|&pair| unit(pair))).collect();
+    text.ok().filter(|_| rest.is_empty()).ok_or_else(|| format!("it is damaged: no whole {name} text"))
+}
+
+/// Decodes a byte of Windows-1252: Latin-1, with characters in place of most of its second block of control codes.
+fn windows_1252(byte: u8) -> char {
+    const SECOND_BLOCK: [char; 32] = [
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
+        '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+    ];
+    match byte {
+        0x80..=0x9f => SECOND_BLOCK[usize::from(byte - 0x80)],
+        _ => char::from(byte),
     }
 }
 

@@ -27,8 +27,8 @@ fn written(config: &TrainingConfig) -> Result<Map<String, Value>> {
 /// model that is trained further.
 pub(super) fn of(given: &Value, data: &Data, model: Option<&Model>) -> Result<TrainingConfig> {
     let Value::Object(given) = given else { return Err(invalid("settings are an object")) };
-    let mut given: Map<String, Value> =
-        given.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut given = given.clone();
+    given.retain(|_, value| !value.is_null());
     if let Some(model) = model {
         given.entry("loss").or_insert(serde_json::to_value(model.loss()).map_err(invalid)?);
         if !["layers", "hidden"].iter().any(|name| given.contains_key(*name)) {

@@ -48,7 +48,7 @@ fn make([wasm, sources, style, folder]: [&Path; 4], most: Option<usize>) -> Resu
         .remove_producers_section(true)
         .generate(folder)?;
     let bindings = folder.join("softstep.js");
-    let worker = fs::read_to_string(&bindings)? + "\n" + &read(&sources.join("worker.js"))?;
+    let worker = without_documentation(&fs::read_to_string(&bindings)?) + "\n" + &read(&sources.join("worker.js"))?;
     fs::remove_file(&bindings)?;
     for entry in fs::read_dir(sources)? {
         let path = entry?.path();
@@ -67,6 +67,13 @@ fn make([wasm, sources, style, folder]: [&Path; 4], most: Option<usize>) -> Resu
         }
     }
     say_sizes(folder, most)
+}
+
+/// Generated bindings without what they repeat of the documentation in the sources.
+fn without_documentation(bindings: &str) -> String {
+    let mut parts = bindings.split("/**");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |kept, part| kept + part.split_once("*/").map_or(part, |(_, code)| code))
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -1,0 +1,73 @@
+//! Decoding of image files, natively.
+
+use std::io::Cursor;
+use std::sync::{Mutex, PoisonError};
+
+use ::image::error::{ImageError, LimitErrorKind};
+use ::image::imageops::{self, FilterType};
+use ::image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat as FileFormat, ImageReader, Limits};
+
+use super::{MANY_PIXELS, MAX_BYTES, SHRUNK_SIDE};
+use crate::data::preprocessing::{Color, ImageFormat};
+
+/// Images of more bytes than these are decoded one at a time, so that many threads need no more memory than some.
+const LARGE: u64 = 32 << 20;
+static ONE_LARGE: Mutex<()> = Mutex::new(());
+
+/// Decodes an image, the right way up; its side is `SHRUNK_SIDE` if it was very large.
+pub(super) fn decode(bytes: &[u8], format: FileFormat) -> Result<DynamicImage, String> {
+    let unreadable = |error: ImageError| match error {
+        ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
+            format!("decoded it would take more than {MAX_BYTES} bytes: make it smaller, or leave it out")
+        }
+        ImageError::Unsupported(_) => {
+            format!("an image of a kind that is not read ({error}): convert it, or leave it out")
+        }
+        error => format!("a damaged image ({error}): replace it, or leave it out"),
+    };
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    limits.reserve(decoder.total_bytes()).map_err(unreadable)?;
+    let _one = (decoder.total_bytes() > LARGE).then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+    let orientation = decoder.orientation().map_err(unreadable)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    if u64::from(image.width()) * u64::from(image.height()) > MANY_PIXELS {
+        image = image.thumbnail(SHRUNK_SIDE, SHRUNK_SIDE);
+    }
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+/// The pixels of an image in a format, `[features]`.
+pub(super) fn pixels_of(format: &ImageFormat, image: DynamicImage) -> Vec<u8> {
+    if image.color().has_alpha() {
+        return format.pixels_of(&image.into_rgba8());
+    }
+    let &ImageFormat { width, height, color, .. } = format;
+    match color {
+        Color::Grey => imageops::resize(&image.into_luma8(), width, height, FilterType::Triangle).into_raw(),
+        Color::Rgb => format.resized(&image.into_rgb8()),
+    }
+}
+
+/// An image in grey, as [`super::ink_of`] has it.
+pub(super) fn ink_of(image: DynamicImage) -> GrayImage {
+    if image.color().has_alpha() { super::ink_of(&image.into_rgba8()) } else { image.into_luma8() }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::image::{DynamicImage, RgbImage};
+
+    #[test]
+    fn the_luma_of_a_colour_is_that_of_the_library() {
+        let colors = || (0..1u32 << 24).step_by(7).map(|color| [color as u8, (color >> 8) as u8, (color >> 16) as u8]);
+        let pixels: Vec<u8> = colors().flatten().collect();
+        let picture = RgbImage::from_raw(pixels.len() as u32 / 3, 1, pixels).unwrap();
+        let greys = DynamicImage::ImageRgb8(picture).into_luma8();
+        assert!(colors().zip(greys.into_raw()).all(|(color, grey)| super::super::luma(color) == grey));
+    }
+}
