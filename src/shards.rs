@@ -337,7 +337,9 @@ mod tests {
             if rank == 1 {
                 return ranks.fail("no memory");
             }
-            [2, 1].map(|index| courier.send(index, vec![0.0]));
+            for index in [2, 1] {
+                courier.send(index, vec![0.0]);
+            }
             let mut back = Vec::new();
             let error = courier.collect(|index, _| back.push(index)).unwrap_err().to_string();
             assert_eq!((error.as_str(), back), ("rank 1: no memory", vec![2, 1]));

@@ -242,7 +242,8 @@ impl PostOffice<'_> {
         let trial = Trial { number, choice: Vec::new(), args: TrainArgs::parse(arguments)?, before };
         std::thread::scope(|scope| {
             let (done, is_done) = channel();
-            scope.spawn(move || done.send(train(&trial, share, (!state.is_empty()).then_some(state))));
+            // An error of another rank ends the loop below, and with it the receiver.
+            scope.spawn(move || drop(done.send(train(&trial, share, (!state.is_empty()).then_some(state)))));
             loop {
                 match is_done.recv_timeout(PAUSE) {
                     Ok(trained) => return trained,
