@@ -169,7 +169,7 @@ fn grey(picture: &RgbImage) -> GrayImage {
 
 /// The luma of a colour: that of ITU-R BT.709, as [`DynamicImage::to_luma8`](::image::DynamicImage::to_luma8) computes it.
 fn luma(color: [u8; 3]) -> u8 {
-    const SHARES: [f32; 3] = [0.212_639, 0.715_168_7, 0.072_192_3];
+    const SHARES: [f32; 3] = [0.212_647_84, 0.715_179_2, 0.072_173_04];
     let sum = color.iter().zip(SHARES).fold(0.0, |sum, (&value, share)| sum + f32::from(value) * (1.0 / 255.0) * share);
     (sum * 255.0).round() as u8
 }
