@@ -268,7 +268,7 @@ fn problems_of_any_rank_are_told_once() {
 const SWEEP: [&str; 6] =
     ["sweep", "--data=digits", "--backend=cpu", "--lr=0.05..0.5", "--hidden=none/32/64", "--batch-size=8"];
 
-/// What a sweep leaves but for times: its table, its best run and that run's model.
+/// The results of a sweep without times: its table, its best run and that run's model.
 fn sweep_outcome(sweep: &Path) -> [String; 3] {
     let read = |name: &str| fs::read(sweep.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let table = text(&read("runs.csv"));
@@ -336,24 +336,22 @@ fn a_sweep_loses_the_run_of_a_rank_that_is_killed_and_goes_on_to_the_same_table(
     assert_eq!(done, 1, "{}\n{}", text(&output.stdout), text(&output.stderr));
     assert_eq!(sweep_outcome(&sweep), alone);
 
-    // MPI ends with the rank, then one is told to stop: each time the same command goes on.
-    let sweep = folder.path().join("resumed");
-    for (signal, rank) in [("-KILL", 1), ("-TERM", 2)] {
-        let before = ended_runs(&sweep);
-        let mut child = start(folder.path(), 3, &arguments("resumed"));
-        wait_for_runs(&sweep, before + 1, &mut child);
+    // MPI ends with a rank, or one is told to stop: the same command goes on. Each has a sweep of its own, so that most of
+    // its runs are still to be done when the signal comes.
+    for (signal, rank, out) in [("-KILL", 1, "killed"), ("-TERM", 2, "stopped")] {
+        let sweep = folder.path().join(out);
+        let mut child = start(folder.path(), 3, &arguments(out));
+        wait_for_runs(&sweep, 1, &mut child);
         kill(signal, ranks_of(&child)[rank]);
         let output = child.wait_with_output().unwrap();
         assert!(!output.status.success(), "{}", output.status);
         let told = own_lines(&output.stderr);
         assert!(told.len() <= 1, "{told:?}");
-        assert!(
-            signal == "-KILL" || told[0].contains("which are kept in resumed; the same command goes on"),
-            "{told:?}"
-        );
+        let kept = format!("which are kept in {out}; the same command goes on");
+        assert!(signal == "-KILL" || told[0].contains(&kept), "{told:?}");
+        json_lines(&on_ranks(folder.path(), 2, &arguments(out)).output().unwrap());
+        assert_eq!(sweep_outcome(&sweep), alone);
     }
-    json_lines(&on_ranks(folder.path(), 2, &arguments("resumed")).output().unwrap());
-    assert_eq!(sweep_outcome(&sweep), alone);
 }
 
 /// Two hosts are two network namespaces, joined by a veth pair; `mpirun` starts the ranks of the second by `ip netns exec`.
