@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::binary;
+use crate::npz::npz;
 use flate2::{Compress, Compression, Crc, FlushCompress, GzBuilder, Status};
 use parsers::PARSERS;
 use rand::{Rng, SeedableRng};
@@ -178,9 +179,9 @@ fn seeds(parser: &str) -> Vec<Vec<u8>> {
         "npz" => {
             let (x, y) = (npy("|u1", "False", "(4, 2)", b"abcdefgh"), npy("|u1", "False", "(4,)", &[0, 1, 0, 1]));
             let (x_test, y_test) = (npy("|u1", "False", "(1, 2)", b"ij"), npy("|u1", "False", "(1,)", &[1]));
-            let whole = [("x_train.npy", &x, false), ("y_train.npy", &y, true)];
-            let with_test = [whole[0], whole[1], ("x_test.npy", &x_test, true), ("y_test.npy", &y_test, false)];
-            vec![zip(&whole), zip(&with_test)]
+            let whole = [("x_train", x), ("y_train", y)];
+            let with_test = [whole.clone(), [("x_test", x_test), ("y_test", y_test)]].concat();
+            vec![npz(&whole, true), npz(&with_test, false)]
         }
         "picture" => {
             let mut random = ChaCha8Rng::seed_from_u64(7);
@@ -207,32 +208,6 @@ fn seeds(parser: &str) -> Vec<Vec<u8>> {
         }
         _ => unreachable!("{parser}"),
     }
-}
-
-/// An archive with these entries, deflated or stored.
-fn zip(entries: &[(&str, &Vec<u8>, bool)]) -> Vec<u8> {
-    let (mut archive, mut directory) = (Vec::new(), Vec::new());
-    for (name, content, is_deflated) in entries {
-        let mut crc = Crc::new();
-        crc.update(content);
-        let data = if *is_deflated {
-            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::default());
-            encoder.write_all(content).unwrap();
-            encoder.finish().unwrap()
-        } else {
-            content.to_vec()
-        };
-        let method = if *is_deflated { 8u16 } else { 0 };
-        let sizes = [crc.sum(), data.len() as u32, content.len() as u32].map(u32::to_le_bytes).concat();
-        let name_length = (name.len() as u16).to_le_bytes();
-        let offset = (archive.len() as u32).to_le_bytes();
-        let common = [&[20, 0, 0, 0][..], &method.to_le_bytes(), &[0; 4], &sizes, &name_length, &[0, 0]].concat();
-        directory.extend([b"PK\x01\x02\x14\0", &common[..], &[0; 10], &offset, name.as_bytes()].concat());
-        archive.extend([b"PK\x03\x04", &common[..], name.as_bytes(), &data].concat());
-    }
-    let (count, size) = ((entries.len() as u16).to_le_bytes(), (directory.len() as u32).to_le_bytes());
-    let at = (archive.len() as u32).to_le_bytes();
-    [&archive[..], &directory, b"PK\x05\x06\0\0\0\0", &count, &count, &size, &at, &[0, 0]].concat()
 }
 
 /// Runs `work` on an input; on a panic the input is kept, and named.

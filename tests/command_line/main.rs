@@ -44,6 +44,8 @@ mod verify;
 mod binary;
 #[path = "../support/browser.rs"]
 mod browser;
+#[path = "../support/npz.rs"]
+mod npz;
 #[path = "../support/oracle.rs"]
 mod oracle;
 #[path = "../support/pictures.rs"]

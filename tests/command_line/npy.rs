@@ -1,10 +1,10 @@
 //! NumPy arrays: from pairs of them to a model and its report, and every mistake in one refused with file and index.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use crate::binary::softstep;
+use crate::npz::npz;
 use softstep::data::csv::Task;
 use softstep::data::npy::{Array, Labelled, Values, examples, load};
 use softstep::data::{
@@ -238,34 +238,6 @@ fn labels_are_classes_however_they_are_saved_and_real_values_where_that_is_said(
     );
     let text = labelled(&texts("<U", 2, &["a", "b", "c", "d"]), &integers([0, 1, 0, 1]), None).unwrap_err().to_string();
     assert!(text.contains("x.npy: it holds texts, and features are numbers"), "{text}");
-}
-
-/// An archive as `numpy.savez` writes it, without compression or with.
-fn npz(entries: &[(&str, Vec<u8>)], deflated: bool) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, content) in entries {
-        let mut crc = flate2::Crc::new();
-        crc.update(content);
-        let mut packed = content.clone();
-        if deflated {
-            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
-            encoder.write_all(content).unwrap();
-            packed = encoder.finish().unwrap();
-        }
-        let name = format!("{name}.npy");
-        let method = if deflated { 8u16 } else { 0 };
-        let numbers = [crc.sum(), packed.len() as u32, content.len() as u32].map(u32::to_le_bytes).concat();
-        let header =
-            [&[20, 0, 0, 0][..], &method.to_le_bytes(), &[0; 4], &numbers, &(name.len() as u16).to_le_bytes()].concat();
-        directory.extend(
-            [&b"PK\x01\x02\x14\0"[..], &header, &[0; 12], &(file.len() as u32).to_le_bytes(), name.as_bytes()].concat(),
-        );
-        file.extend([&b"PK\x03\x04"[..], &header, &[0; 2], name.as_bytes(), &packed].concat());
-    }
-    let (at, count) = ((file.len() as u32).to_le_bytes(), (entries.len() as u16).to_le_bytes());
-    let end =
-        [&b"PK\x05\x06\0\0\0\0"[..], &count, &count, &(directory.len() as u32).to_le_bytes(), &at, &[0; 2]].concat();
-    [file, directory, end].concat()
 }
 
 #[test]
