@@ -97,8 +97,10 @@ impl Compiler {
     }
 
     /// Compiles every shader with `text` replaced by `other`.
-    pub fn with_patch(self, text: &str, other: &str) -> Self {
-        Self { pipelines: Arc::default(), patch: Some((text.to_owned(), other.to_owned())), ..self }
+    pub fn with_patch(mut self, text: &str, other: &str) -> Self {
+        self.pipelines = Arc::default();
+        self.patch = Some((text.to_owned(), other.to_owned()));
+        self
     }
 
     /// Returns the pipeline of a program with these override constants and bindings. Nothing is compiled yet.
