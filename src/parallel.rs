@@ -48,7 +48,7 @@ mod in_turn {
         }
     }
 
-    /// What a parallel iterator has beyond one of the standard library.
+    /// The methods of parallel iterators that those of the standard library lack.
     pub(crate) trait InTurn: IntoIterator + Sized {
         fn into_par_iter(self) -> Self::IntoIter {
             self.into_iter()

@@ -191,7 +191,7 @@ impl Courier {
             let (mut room, mut has_failed) = (Vec::new(), false);
             for (index, mut sums) in sent {
                 let result = if has_failed { Ok(()) } else { sum_over_ranks(&*ranks, &mut sums, &mut room) };
-                has_failed = result.is_err();
+                has_failed |= result.is_err();
                 if back.send((index, sums, result)).is_err() {
                     break;
                 }

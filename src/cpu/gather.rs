@@ -3,7 +3,7 @@
 use crate::augmentation::Augmentation;
 use crate::data::{Examples, Features, Row};
 
-/// How many rows before its turn an example is touched.
+/// Number of rows between the example that is gathered and the one that is [touched](touch).
 pub const AHEAD: usize = 2;
 
 /// Brings the features of an example into the cache. The examples of a batch lie anywhere in memory, so that the processor

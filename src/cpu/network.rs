@@ -217,7 +217,6 @@ impl Network {
         let input = self.values[0].rows_mut(rows);
         workers.for_each_block(GATHER_COST * input.len(), stride, input, |rows, block| {
             let end = rows.end;
-            let ahead = |row: usize| (row + gather::AHEAD < end).then(|| example(row + gather::AHEAD));
             let rows = rows.zip(block.chunks_exact_mut(stride).map(|row| &mut row[..length]));
             match mode {
                 Mode::Training { seed, step, augmentation: Some(augmentation), cut } => {
@@ -240,7 +239,9 @@ impl Network {
                     || {
                         // `for_each` would be a function of its own, without the instruction set.
                         for (row, input) in rows {
-                            ahead(row).inspect(|&example| gather::touch(set, example));
+                            if row + gather::AHEAD < end {
+                                gather::touch(set, example(row + gather::AHEAD));
+                            }
                             gather::gather(set, example(row), input);
                         }
                     },

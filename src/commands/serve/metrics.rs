@@ -53,7 +53,7 @@ struct Answer {
 impl Metrics {
     /// Creates counts of 0 for a server that computes on this device.
     pub fn new(device: &DeviceInfo) -> Self {
-        let metrics = Self {
+        let mut metrics = Self {
             registry: Registry::default(),
             requests: Family::default(),
             seconds: Histogram::new(SECONDS),
@@ -66,7 +66,7 @@ impl Metrics {
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("backend", device.backend), ("device", &device.name)];
         let info = Info::new(labels.map(|(name, value)| (name, value.to_string())));
         // The registry appends a full stop to each text, `_info` to the name of an info, and `_total` to those of counters.
-        let mut registry = Registry::default();
+        let registry = &mut metrics.registry;
         registry.register("softstep", "Version and device of the server", info);
         registry.register("softstep_requests", "Answered requests", metrics.requests.clone());
         let help = "Seconds from the head of a request to its prediction";
@@ -77,7 +77,7 @@ impl Metrics {
         registry.register("softstep_connections", "Open connections", metrics.connections.clone());
         let help = "Connections beyond the most that are allowed";
         registry.register("softstep_refused_connections", help, metrics.refused_connections.clone());
-        Self { registry, ..metrics }
+        metrics
     }
 
     /// Counts an answer, and the seconds of a prediction.

@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 const BEAT: Duration = Duration::from_millis(500);
 /// Looks for letters in which a rank says nothing, after which it is lost.
 const SILENCE: usize = 5_000;
-/// The same for rank 0, which the others wait longer for: without it there is nothing to do.
+/// Looks for letters in which rank 0 says nothing, after which it is lost. They are more than for another rank: without
+/// rank 0 there is nothing to do.
 const SILENCE_OF_FIRST: usize = 4 * SILENCE;
 
 /// A share of a run, to be trained.
@@ -43,7 +44,7 @@ enum Letter {
     Beat,
     /// To be trained, from the state that the letter brings, if any.
     Job(Box<Job>),
-    /// What a job came to, with the state that it ended or stopped in, if any.
+    /// Result of a job, and the state that it ended or stopped in, if any.
     Answer(Option<Box<Ended>>),
     /// The job is to stop after its step.
     Stop,

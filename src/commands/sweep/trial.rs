@@ -65,7 +65,7 @@ pub struct Ended {
 
 /// A trained share of a run.
 pub struct Trained {
-    /// Its result; `None` if it was stopped before the end of the share.
+    /// Result of the share; `None` if it was stopped before its end.
     pub ended: Option<Ended>,
     /// State that the run ended or stopped in; `None` if it failed or was not trained any further.
     pub state: Option<Checkpoint>,
