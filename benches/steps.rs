@@ -14,9 +14,7 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Parameters, Shape, parse_layers};
-use softstep::optimizer::Optimizer;
 use softstep::plan::Plan;
 use softstep::trainer::{TrainingConfig, epoch_order};
 
@@ -58,16 +56,7 @@ fn steps(criterion: &mut Criterion) {
         group.sampling_mode(SamplingMode::Flat).sample_size(10);
         group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
         for batch_size in BATCH_SIZES {
-            let training = Training {
-                examples: &examples,
-                batch_size,
-                optimizer: Optimizer::default(),
-                clip_norm: None,
-                objective: Objective::default(),
-                seed: 0,
-                augmentation: None,
-                shards: 1,
-            };
+            let training = Training::new(&examples, batch_size);
             group.throughput(Throughput::Elements(Plan::new(&parameters.architecture).step_operations(batch_size)));
             let mut first_losses = Vec::new();
             if let Some(gpu) = &gpu {

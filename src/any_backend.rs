@@ -252,8 +252,6 @@ impl Backend for AnyBackend {
 mod tests {
     use super::*;
     use crate::data;
-    use crate::loss::Objective;
-    use crate::optimizer::Optimizer;
 
     /// Takes two steps on the digits and evaluates.
     async fn steps<B: Backend>(backend: &mut B, examples: &Examples) -> (Vec<f32>, String, Evaluation) {
@@ -272,16 +270,7 @@ mod tests {
     fn either_device_computes_what_its_backend_does_and_takes_no_set_of_the_other() {
         let digits = data::digits().unwrap().train;
         let parameters = Parameters::new(&[digits.features, 10], 3).unwrap();
-        let training = Training {
-            examples: &digits,
-            batch_size: 32,
-            optimizer: Optimizer::default(),
-            clip_norm: None,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training::new(&digits, 32);
         pollster::block_on(async {
             let gpu = Gpu::open(&AdapterChoice::Auto).await.unwrap();
             let mut alone = GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined).await.unwrap();

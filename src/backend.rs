@@ -34,7 +34,21 @@ pub struct Training<'a> {
     pub shards: usize,
 }
 
-impl Training<'_> {
+impl<'a> Training<'a> {
+    /// Creates training with the default optimizer and cross-entropy, and with nothing else that is optional.
+    pub fn new(examples: &'a Examples, batch_size: usize) -> Self {
+        Self {
+            examples,
+            batch_size,
+            optimizer: Optimizer::default(),
+            clip_norm: None,
+            objective: Objective::default(),
+            seed: 0,
+            augmentation: None,
+            shards: 1,
+        }
+    }
+
     /// Checks the settings, and that they and the examples fit a model with these parameters.
     pub(crate) fn check(&self, parameters: &Parameters) -> Result<()> {
         if self.batch_size == 0 {

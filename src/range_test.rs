@@ -144,22 +144,13 @@ mod tests {
     use crate::backend::Training;
     use crate::cpu::CpuBackend;
     use crate::data::digits;
-    use crate::loss::Objective;
+
     use crate::model::Parameters;
 
     fn on_digits<T>(rate: f32, hidden: &[usize], test: impl AsyncFnOnce(&mut CpuBackend, &TrainingConfig) -> T) -> T {
         let train = digits().unwrap().train;
         let config = TrainingConfig { hidden: hidden.to_vec(), learning_rate: rate, ..TrainingConfig::default() };
-        let training = Training {
-            examples: &train,
-            batch_size: config.batch_size,
-            optimizer: config.optimizer,
-            clip_norm: None,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { optimizer: config.optimizer, ..Training::new(&train, config.batch_size) };
         let parameters = Parameters::new(&[&[64], hidden, &[10]].concat(), 0).unwrap();
         let mut backend = CpuBackend::new(&parameters, &training).unwrap();
         pollster::block_on(async {

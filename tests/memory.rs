@@ -1,4 +1,5 @@
-//! What training and evaluation take of the memory of their process, which other tests would change.
+//! Memory of a process that trains and evaluates. The tests have a program of their own: others would change what they
+//! measure.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,9 +10,9 @@ use softstep::backend::{Backend, Inference, Step, Training};
 use softstep::cpu::CpuModel;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::{Loss, Objective};
+use softstep::loss::Loss;
 use softstep::model::Parameters;
-use softstep::optimizer::{Optimizer, TrainingState};
+use softstep::optimizer::TrainingState;
 use softstep::trainer::epoch_order;
 
 /// Held by the test that runs: the others would add to what it measures.
@@ -26,16 +27,7 @@ const GROWTH: u64 = 128 << 20;
 
 /// One epoch in this order, from a state on; the losses of its steps and the state after them.
 fn train(gpu: &Gpu, examples: &Examples, order: &[u32], from: Option<&TrainingState>) -> (Vec<f32>, TrainingState) {
-    let training = Training {
-        examples,
-        batch_size: BATCH_SIZE,
-        optimizer: Optimizer::default(),
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training::new(examples, BATCH_SIZE);
     let parameters = Parameters::new(&[FEATURES, 10], 0).unwrap();
     block_on(async {
         let mut backend = GpuBackend::new(gpu, &parameters, &training, Readback::Pipelined).await.unwrap();

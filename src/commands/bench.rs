@@ -17,9 +17,7 @@ use softstep::any_backend::{AnyBackend, Device};
 use softstep::backend::{Backend, DeviceInfo, Inference, Step, Training};
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Layer, Parameters, Shape};
-use softstep::optimizer::Optimizer;
 use softstep::plan::Plan;
 use softstep::trainer::epoch_order;
 
@@ -160,16 +158,7 @@ impl<'a> Job<'a> {
     /// Measures both backends, or the CPU alone without an adapter, for about `seconds` seconds.
     async fn compare(&self, adapter: Option<&AdapterChoice>, seconds: f64) -> Result<Comparison> {
         let parameters = Parameters::initialize(self.architecture, 0)?;
-        let training = Training {
-            examples: self.examples,
-            batch_size: self.batch_size,
-            optimizer: Optimizer::default(),
-            clip_norm: None,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training::new(self.examples, self.batch_size);
         let started = Instant::now();
         let mut gpu = match adapter {
             Some(adapter) => {

@@ -15,7 +15,6 @@ use softstep::data::{self, Store};
 use softstep::gpu::kernels::{Matmul, programs};
 use softstep::gpu::self_test::{Costs, KernelTest, self_test};
 use softstep::gpu::{self, AdapterChoice, AdapterEntry, Gpu, REMEDY, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Architecture, Layer, Parameters, parse_layers};
 use softstep::optimizer::Sgd;
 use softstep::trainer::epoch_order;
@@ -293,16 +292,7 @@ async fn test_training(device: &Device) -> softstep::Result<TestTraining> {
     let data = data::digits()?;
     let (shape, digits) = (data.shape(), data.train);
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
-    let training = Training {
-        examples: &digits,
-        batch_size: 32,
-        optimizer: sgd.into(),
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training { optimizer: sgd.into(), ..Training::new(&digits, 32) };
     let layers = parse_layers("conv:8x3,batchnorm,relu,pool:2,dropout:0.1,linear:32,gelu")?;
     let last = Layer::Linear { outputs: digits.outputs };
     let parameters = Parameters::initialize(&Architecture::new(shape, layers.into_iter().chain([last]))?, 0)?;

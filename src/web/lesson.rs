@@ -8,7 +8,7 @@ use crate::any_backend::Device;
 use crate::backend::{Backend, Readback, Step, Training};
 use crate::data::{self, Examples, Targets};
 use crate::error::{Error, Result};
-use crate::loss::{Loss, Objective};
+use crate::loss::Objective;
 use crate::model::{Activation, Architecture, Parameters, parse_layers};
 use crate::optimizer::{Optimizer, Sgd};
 use crate::reference::{self, Bounded, Mode, Network, widen};
@@ -171,16 +171,7 @@ pub(super) async fn cpu_tests() -> Result<Vec<Value>> {
 async fn verified(examples: &Examples, architecture: &Architecture, optimizer: Optimizer) -> Result<String> {
     const BATCH: usize = 32;
     let parameters = Parameters::initialize(architecture, 0)?;
-    let training = Training {
-        examples,
-        batch_size: BATCH,
-        optimizer,
-        clip_norm: None,
-        objective: Objective { loss: Loss::CrossEntropy, ..Objective::default() },
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training { optimizer, ..Training::new(examples, BATCH) };
     let backend = Device::Cpu.for_training(&parameters, &training, Readback::Blocking).await?;
     let mut backend = Verified::new(backend, training, 1, 0);
     backend.begin_epoch(&epoch_order(0, 1, examples.len()))?;

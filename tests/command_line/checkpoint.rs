@@ -18,7 +18,7 @@ use softstep::checkpoint::{self, Metadata};
 use softstep::cpu::CpuBackend;
 use softstep::data;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::{Loss, Objective};
+use softstep::loss::Loss;
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::model_file;
 use softstep::optimizer::TrainingState;
@@ -143,16 +143,7 @@ fn ten_kills_at_random_moments_change_no_bit_on_the_gpu() {
 fn goes_on_from<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     let data = data::digits().unwrap();
     let config = TrainingConfig::default().hidden(vec![9]).epochs(3).batch_size(100);
-    let training = Training {
-        examples: &data.train,
-        batch_size: 100,
-        optimizer: config.optimizer,
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training { optimizer: config.optimizer, ..Training::new(&data.train, 100) };
     let examples = data.train.len();
     let run = |from: Option<&[u8]>, stop_after: usize| {
         let stop = AtomicBool::new(false);

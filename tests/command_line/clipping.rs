@@ -7,7 +7,6 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::{self, Examples};
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Activation, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 use softstep::trainer::TrainingConfig;
@@ -20,16 +19,7 @@ fn gpu() -> Gpu {
 }
 
 fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer, clip_norm: Option<f32>) -> Training<'_> {
-    Training {
-        examples,
-        batch_size,
-        optimizer,
-        clip_norm,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    }
+    Training { optimizer, clip_norm, ..Training::new(examples, batch_size) }
 }
 
 /// Trains on the examples in order; gives the losses and the parameters.

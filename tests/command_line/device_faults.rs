@@ -9,7 +9,6 @@ use softstep::Error;
 use softstep::backend::{Backend, Inference, Step, Training};
 use softstep::data::{self, Examples};
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::Sgd;
 use softstep::plan::Plan;
@@ -30,14 +29,9 @@ fn clipped_backend(
     clip_norm: Option<f32>,
 ) -> softstep::Result<GpuBackend> {
     let training = Training {
-        examples,
-        batch_size,
         optimizer: Sgd { momentum: 0.9, ..Sgd::default() }.into(),
         clip_norm,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
+        ..Training::new(examples, batch_size)
     };
     block_on(GpuBackend::new(gpu, &Parameters::new(sizes, 1)?, &training, Readback::Pipelined))
 }

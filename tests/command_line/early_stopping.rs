@@ -10,7 +10,6 @@ use softstep::backend::{Backend, Inference, Training};
 use softstep::checkpoint::{self, Metadata};
 use softstep::cpu::CpuBackend;
 use softstep::data;
-use softstep::loss::Objective;
 use softstep::model::Parameters;
 use softstep::trainer::{self, Event, Keep, Position, RunOptions, Summary, TrainingConfig};
 
@@ -128,16 +127,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
     let data = data::digits().unwrap();
     let architecture = config.architecture(data.shape(), 10).unwrap();
     let (train, validation) = data.train.split(config.validation, config.seed).unwrap();
-    let training = Training {
-        examples: &train,
-        batch_size: config.batch_size,
-        optimizer: config.optimizer,
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training { optimizer: config.optimizer, ..Training::new(&train, config.batch_size) };
     let stop = AtomicBool::new(false);
     let mut backend = CpuBackend::new(&Parameters::initialize(&architecture, 1).unwrap(), &training).unwrap();
     let (mut position, mut best) = (Position::START, None);

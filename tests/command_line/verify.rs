@@ -10,7 +10,6 @@ use softstep::error::Error;
 use softstep::gpu::kernels::Matmul;
 use softstep::gpu::self_test::self_test;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Parameters, Shape, parse_layers};
 use softstep::optimizer::{AdamW, Lion, Optimizer, Sgd, TrainingState};
 use softstep::verify::{Verification, Verified};
@@ -79,16 +78,7 @@ fn sane(what: &str, found: &Verification, steps: usize) {
 
 /// Training with cross-entropy and without clipping.
 fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer) -> Training<'_> {
-    Training {
-        examples,
-        batch_size,
-        optimizer,
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    }
+    Training { optimizer, ..Training::new(examples, batch_size) }
 }
 
 #[test]

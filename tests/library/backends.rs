@@ -55,16 +55,7 @@ fn agree(hidden: &[usize], tolerance: f32, (rate, optimizer): (f32, Optimizer)) 
     for batch_size in [64, 50] {
         let sizes = [&[64], hidden, &[10]].concat();
         let parameters = Parameters::new(&sizes, 3).unwrap();
-        let training = Training {
-            examples: &data.train,
-            batch_size,
-            optimizer,
-            clip_norm: None,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { optimizer, ..Training::new(&data.train, batch_size) };
         let expected = train(&mut CpuBackend::new(&parameters, &training).unwrap(), &data.train, batch_size, 100, rate);
         for &matmul in gpu.matmul_choices() {
             let gpu = gpu.clone().with_matmul(matmul).unwrap();
@@ -120,16 +111,7 @@ fn every_gradient_agrees_with_finite_differences_in_f64() {
             let expected = model.finite_differences(|model| model.loss(&inputs, examples.labels().unwrap()));
             for &matmul in gpu.matmul_choices() {
                 let gpu = gpu.clone().with_matmul(matmul).unwrap();
-                let training = Training {
-                    examples: &examples,
-                    batch_size: batch,
-                    optimizer: Optimizer::default(),
-                    clip_norm: None,
-                    objective: Objective::default(),
-                    seed: 0,
-                    augmentation: None,
-                    shards: 1,
-                };
+                let training = Training::new(&examples, batch);
                 let mut backend = gpu_backend(&gpu, &parameters, &training);
                 // At learning rate 1 the update is the gradient.
                 train(&mut backend, &examples, batch, 1, 1.0);
@@ -150,16 +132,7 @@ fn the_same_run_gives_the_same_bits_in_either_readback_mode() {
     let data = data::digits().unwrap();
     let gpu = gpu();
     let parameters = Parameters::new(&[64, 37, 10], 5).unwrap();
-    let training = Training {
-        examples: &data.train,
-        batch_size: 30,
-        optimizer: sgd(0.9, false, 1e-3),
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training { optimizer: sgd(0.9, false, 1e-3), ..Training::new(&data.train, 30) };
     let run = |readback| {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, &training, readback)).unwrap();
         let losses = train(&mut backend, &data.train, 30, 101, 0.1);
@@ -179,16 +152,7 @@ fn goes_on<B: Backend>(new: impl Fn(&Parameters, &Training<'_>) -> B) {
     for (optimizer, clip_norm) in
         optimizers.into_iter().flat_map(|optimizer| [(optimizer, None), (optimizer, Some(0.5))])
     {
-        let training = Training {
-            examples: &data.train,
-            batch_size: 50,
-            optimizer,
-            clip_norm,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { optimizer, clip_norm, ..Training::new(&data.train, 50) };
         let fresh = |seed| new(&Parameters::new(&[64, 37, 10], seed).unwrap(), &training);
         let run = |handover: Option<usize>| {
             let order: Vec<u32> = (0..data.train.len() as u32).rev().collect();
@@ -240,16 +204,7 @@ fn blocking_readback_gives_each_loss_before_the_next_step_and_pipelined_at_most_
     let data = data::digits().unwrap();
     let gpu = gpu();
     let parameters = Parameters::new(&[64, 10], 5).unwrap();
-    let training = Training {
-        examples: &data.train,
-        batch_size: 8,
-        optimizer: Optimizer::default(),
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training::new(&data.train, 8);
     for (readback, latest) in [(Readback::Blocking, 0), (Readback::Pipelined, 40)] {
         let mut backend = block_on(GpuBackend::new(&gpu, &parameters, &training, readback)).unwrap();
         let order: Vec<u32> = (0..1438).collect();
@@ -277,16 +232,7 @@ fn logits_of_ten_thousand_give_finite_losses_and_parameters() {
     for scale in [1e4, -1e4] {
         let mut parameters = Parameters::new(&[5, 10], seed).unwrap();
         parameters.layers[0].values.iter_mut().for_each(|value| *value = value.signum() * scale);
-        let training = Training {
-            examples: &examples,
-            batch_size: 37,
-            optimizer: Optimizer::default(),
-            clip_norm: None,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training::new(&examples, 37);
         let mut backend = gpu_backend(&gpu(), &parameters, &training);
         let losses = train(&mut backend, &examples, 37, 3, 0.1);
         assert!(losses.iter().all(|loss| loss.is_finite()) && losses[0] > 100.0, "seed {seed}: {losses:?}");
@@ -331,16 +277,7 @@ fn refusals<B: Backend, M: Inference>(
 ) -> Vec<String> {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
-    let training = |batch_size| Training {
-        examples: &examples,
-        batch_size,
-        optimizer: Optimizer::default(),
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = |batch_size| Training::new(&examples, batch_size);
     let mut said = Vec::new();
     let mut refused = |what: &str, result: softstep::Result<()>| match result {
         Ok(()) => panic!("accepted: {what}"),
@@ -398,16 +335,7 @@ fn what_the_adapter_does_not_allow_is_refused_by_name() {
     let examples = oracle::random_examples(10, 4, 3, 0);
     let gpu = gpu();
     let most = gpu.device.limits().max_storage_buffer_binding_size;
-    let training = Training {
-        examples: &examples,
-        batch_size: most as usize,
-        optimizer: Optimizer::default(),
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training::new(&examples, most as usize);
     let parameters = Parameters::new(&[4, 3], 0).unwrap();
     let Err(error) = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)) else {
         panic!("a batch of {most} was accepted");
@@ -436,16 +364,8 @@ fn a_streamed_data_set_gives_the_bits_of_a_resident_one() {
             let examples = random_examples(count, features, 5, seed);
             let loss = if kind == "values" { Loss::MeanSquaredError } else { Loss::CrossEntropy };
             let objective = Objective { loss, ..Objective::default() };
-            let training = Training {
-                examples: &examples,
-                batch_size,
-                optimizer: sgd(0.9, false, 0.0),
-                clip_norm: None,
-                objective,
-                seed: 0,
-                augmentation: None,
-                shards: 1,
-            };
+            let training =
+                Training { optimizer: sgd(0.9, false, 0.0), objective, ..Training::new(&examples, batch_size) };
             let parameters = Parameters::new(&[features, 6, 5], seed).unwrap();
             let run = |gpu: &Gpu| {
                 let backend = GpuBackend::new(gpu, &parameters, &training, readback);
@@ -481,16 +401,7 @@ fn fewer_classes_than_the_models_are_evaluated() {
 fn a_run_that_diverges_shows_it_at_the_same_step_on_both_backends() {
     let data = data::digits().unwrap();
     let parameters = Parameters::new(&[64, 64, 64, 10], 0).unwrap();
-    let training = Training {
-        examples: &data.train,
-        batch_size: 64,
-        optimizer: Optimizer::default(),
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training::new(&data.train, 64);
     let first = |losses: Vec<f32>| losses.iter().position(|loss| !loss.is_finite());
     let mut cpu = CpuBackend::new(&parameters, &training).unwrap();
     let expected = first(train(&mut cpu, &data.train, 64, 20, 1e6));

@@ -7,7 +7,7 @@ use pollster::block_on;
 use softstep::backend::{Backend, Inference, Step, Training};
 use softstep::cpu::{CpuBackend, CpuModel};
 use softstep::data::Examples;
-use softstep::loss::{Loss, Objective};
+use softstep::loss::Loss;
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
 
@@ -33,16 +33,7 @@ fn train(
     optimizer: impl Into<Optimizer>,
     learning_rate: f32,
 ) -> (Vec<f32>, Parameters) {
-    let training = Training {
-        examples,
-        batch_size,
-        optimizer: optimizer.into(),
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training { optimizer: optimizer.into(), ..Training::new(examples, batch_size) };
     let mut backend = CpuBackend::new(parameters, &training).unwrap();
     let mut losses = Vec::new();
     for _ in 0..epochs {

@@ -57,16 +57,7 @@ fn parameters(shape: Shape, layers: &str) -> Parameters {
 }
 
 fn training(examples: &Examples, batch_size: usize, optimizer: Optimizer) -> Training<'_> {
-    Training {
-        examples,
-        batch_size,
-        optimizer,
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 7,
-        augmentation: None,
-        shards: 1,
-    }
+    Training { optimizer, seed: 7, ..Training::new(examples, batch_size) }
 }
 
 /// Runs epochs in order, the last batch of each as ragged as it comes.

@@ -38,16 +38,7 @@ fn parameters(input: Shape, layers: &str) -> Parameters {
 }
 
 fn training<'a>(examples: &'a Examples, batch_size: usize, optimizer: Optimizer) -> Training<'a> {
-    Training {
-        examples,
-        batch_size,
-        optimizer,
-        clip_norm: None,
-        objective: Objective::default(),
-        seed: 5,
-        augmentation: None,
-        shards: 1,
-    }
+    Training { optimizer, seed: 5, ..Training::new(examples, batch_size) }
 }
 
 /// Trains some epochs with every step verified; the last batch of each is ragged.

@@ -95,16 +95,7 @@ fn gradients_of_every_loss_match_finite_differences_in_f64_on_both_backends() {
             let mut model = oracle::Model::new(&before);
             let expected_loss = oracle_loss(&model, &objective, &examples, &order);
             let expected = model.finite_differences(|model| oracle_loss(model, &objective, &examples, &order));
-            let training = Training {
-                examples: &examples,
-                batch_size: 13,
-                optimizer: Optimizer::default(),
-                clip_norm: None,
-                objective,
-                seed: 0,
-                augmentation: None,
-                shards: 1,
-            };
+            let training = Training { objective, ..Training::new(&examples, 13) };
             let check = |backend: String, (losses, after): (Vec<f32>, Parameters)| {
                 let name = format!("{name}, {sizes:?}, {backend}");
                 assert_close(&name, &losses, &[expected_loss], 1e-5, 1e-6);
@@ -141,16 +132,7 @@ fn steps_of_every_loss_agree_between_the_backends_and_verify_with_every_activati
         let name = format!("{name}, {activation}, {}", optimizer.moments());
         let sizes = sizes(objective.loss, &examples, &[8]);
         let parameters = Parameters::with_activation(&sizes, activation, 6).unwrap();
-        let training = Training {
-            examples: &examples,
-            batch_size: 16,
-            optimizer,
-            clip_norm: None,
-            objective,
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { optimizer, objective, ..Training::new(&examples, 16) };
         let order: Vec<u32> = (0..150).map(|index| index * 7 % 150).collect();
         let cpu = Verified::new(CpuBackend::new(&parameters, &training).unwrap(), training, 1, 0);
         let (expected, _) = train(cpu, &training, &order, rate);
@@ -176,16 +158,7 @@ fn verification_catches_a_bug_in_every_loss() {
         let (_, objective, examples) =
             objectives(40, 9, 5).into_iter().find(|(candidate, ..)| *candidate == name).unwrap();
         let parameters = random_parameters(&sizes(objective.loss, &examples, &[]), 6);
-        let training = Training {
-            examples: &examples,
-            batch_size: 40,
-            optimizer: Optimizer::default(),
-            clip_norm: None,
-            objective,
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { objective, ..Training::new(&examples, 40) };
         let gpu = gpu().with_patched_shaders(text, other);
         let mut backend = Verified::new(gpu_backend(&gpu, &parameters, &training), training, 1, 0);
         let order: Vec<u32> = (0..40).collect();
@@ -203,16 +176,7 @@ fn outputs_of_ten_thousand_give_finite_losses_and_gradients_on_both_backends() {
         for scale in [1e4, -1e4] {
             let mut parameters = Parameters::new(&sizes(objective.loss, &examples, &[]), 9).unwrap();
             parameters.layers[0].values.iter_mut().for_each(|value| *value = value.signum() * scale);
-            let training = Training {
-                examples: &examples,
-                batch_size: 37,
-                optimizer: Optimizer::default(),
-                clip_norm: None,
-                objective,
-                seed: 0,
-                augmentation: None,
-                shards: 1,
-            };
+            let training = Training { objective, ..Training::new(&examples, 37) };
             let order: Vec<u32> = (0..37).collect();
             let cpu = CpuBackend::new(&parameters, &training).unwrap();
             let gpu = gpu_backend(&gpu, &parameters, &training);
@@ -258,16 +222,7 @@ fn softmax_over_two_classes_and_one_sigmoid_output_trained_from_equivalent_start
         let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
         let training = |loss| {
             let objective = Objective { loss, label_smoothing: 0.0, class_weights };
-            Training {
-                examples: &examples,
-                batch_size: 10,
-                optimizer: sgd.into(),
-                clip_norm: None,
-                objective,
-                seed: 0,
-                augmentation: None,
-                shards: 1,
-            }
+            Training { optimizer: sgd.into(), objective, ..Training::new(&examples, 10) }
         };
         let softmax = on_both(&two, &training(Loss::CrossEntropy), 5, 0.1);
         let sigmoid = on_both(&one, &training(Loss::BinaryCrossEntropy), 5, 0.2);
@@ -352,16 +307,7 @@ fn regression_learns_a_linear_law() {
     let examples = Examples::new(features, values, 2, 2).unwrap();
     assert_eq!(Loss::default_for(&examples), Loss::MeanSquaredError);
     let objective = Objective { loss: Loss::MeanSquaredError, ..Objective::default() };
-    let training = Training {
-        examples: &examples,
-        batch_size: 20,
-        optimizer: Optimizer::default(),
-        clip_norm: None,
-        objective,
-        seed: 0,
-        augmentation: None,
-        shards: 1,
-    };
+    let training = Training { objective, ..Training::new(&examples, 20) };
     let start = Parameters::new(&[2, 2], 3).unwrap();
     for learned in on_both(&start, &training, 30, 0.3) {
         // [inputs + 1, outputs]
@@ -387,16 +333,7 @@ fn a_loss_that_does_not_fit_the_data_is_refused_with_the_reason_on_both_backends
         (&ten, 10, objective(Loss::MeanSquaredError, 0.5, &[]), "`label_smoothing`"),
     ] {
         let parameters = Parameters::new(&[4, outputs], 0).unwrap();
-        let training = Training {
-            examples,
-            batch_size: 5,
-            optimizer: Optimizer::default(),
-            clip_norm: None,
-            objective,
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { objective, ..Training::new(examples, 5) };
         let Err(on_cpu) = CpuBackend::new(&parameters, &training) else { panic!("accepted: {reason}") };
         let new = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined));
         let Err(on_gpu) = new else { panic!("accepted on the GPU: {reason}") };

@@ -10,7 +10,7 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::{Loss, Objective};
+use softstep::loss::Loss;
 use softstep::model::{Architecture, Parameters, Shape, parse_layers};
 use softstep::model_file::{Metadata, from_safetensors, to_safetensors};
 use softstep::optimizer::{AdamW, Optimizer, Sgd};
@@ -109,16 +109,7 @@ fn follow_all<B: Backend>(backend: &str, new: impl Fn(&Parameters, &Training<'_>
         let architecture = Architecture::new(IMAGE, parse_layers(&expected.layers).unwrap()).unwrap();
         let parameters = parameters(&architecture, &expected.before);
         let (learning_rate, optimizer) = optimizer(name);
-        let training = Training {
-            examples: &examples,
-            batch_size: BATCH,
-            optimizer,
-            clip_norm: None,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { optimizer, ..Training::new(&examples, BATCH) };
         follow(&format!("{name} on the {backend}"), new(&parameters, &training), learning_rate, expected);
     }
 }

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use softstep::backend::{Backend, Inference, Step, Training};
 use softstep::data;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
 use softstep::model::Parameters;
-use softstep::optimizer::Optimizer;
 
 #[test]
 fn a_cache_file_may_be_missing_damaged_or_another_adapters_and_results_stay_the_same() {
@@ -50,16 +48,7 @@ fn train(cache: &Path) -> String {
         let gpu = Gpu::open(&AdapterChoice::Auto).await.unwrap().with_pipeline_cache(cache);
         let data = data::digits().unwrap();
         let parameters = Parameters::new(&[data.train.features, 10], 0).unwrap();
-        let training = Training {
-            examples: &data.train,
-            batch_size: 5,
-            optimizer: Optimizer::default(),
-            clip_norm: None,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training::new(&data.train, 5);
         let mut backend = GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined).await.unwrap();
         backend.begin_epoch(&[3, 1, 4, 0, 5]).unwrap();
         let mut losses = Vec::new();

@@ -10,7 +10,6 @@ use softstep::backend::{Backend, Step, Training};
 use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, Readback};
-use softstep::loss::Objective;
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::optimizer::{AdamW, Lion, Optimizer, Sgd};
 
@@ -84,16 +83,7 @@ fn twenty_steps_of_every_optimizer_are_those_of_pytorch_on_both_backends() {
     let labels: Vec<u32> = (0..BATCH as u32).map(|at| at * 5 % 3).collect();
     let examples = Examples::new(inputs, labels, SIZES[0], SIZES[2]).unwrap();
     for (name, learning_rate, optimizer, clip_norm) in optimizers() {
-        let training = Training {
-            examples: &examples,
-            batch_size: BATCH,
-            optimizer,
-            clip_norm,
-            objective: Objective::default(),
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { optimizer, clip_norm, ..Training::new(&examples, BATCH) };
         let expected = &expected[name];
         let clipped =
             expected.norms.iter().filter(|&&norm| clip_norm.is_some_and(|most| norm > f64::from(most))).count();

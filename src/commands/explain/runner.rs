@@ -8,7 +8,6 @@ use softstep::data::Examples;
 use softstep::gpu::Readback;
 use softstep::loss::{Loss, Objective};
 use softstep::model::{Activation, Architecture, Parameters, Shape};
-use softstep::optimizer::Optimizer;
 use softstep::trainer::{self, Event, Position, RunOptions, TrainingConfig};
 use softstep::{Error, Result};
 
@@ -62,16 +61,7 @@ impl Runner {
     ) -> Result<(f32, Parameters)> {
         let batch = examples.len();
         let objective = Objective { loss, ..Objective::default() };
-        let training = Training {
-            examples,
-            batch_size: batch,
-            optimizer: Optimizer::default(),
-            clip_norm: None,
-            objective,
-            seed: 0,
-            augmentation: None,
-            shards: 1,
-        };
+        let training = Training { objective, ..Training::new(examples, batch) };
         let mut backend = self.device.for_training(parameters, &training, Readback::default()).await?;
         let mut losses = Vec::new();
         backend.begin_epoch(&(0..batch as u32).collect::<Vec<_>>())?;
