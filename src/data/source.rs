@@ -178,6 +178,15 @@ pub fn load_test(
         return measured(examples, Part::All, None);
     }
     if trained_on.is_some() && trained_on == Some(&examples.examples.sha256()) {
+        if let TestPart::Path(test) = preprocessing.test() {
+            if files::exists(Path::new(test)) {
+                return measured(self::examples(Path::new(test), preprocessing)?, Part::Test, None);
+            }
+            return Err(Error::Invalid(format!(
+                "`data` {spec}: the model was trained on these very examples, and the test part of its run, {test}, is not \
+                 there: name it with `data`, or measure the model on {spec} with `all`"
+            )));
+        }
         return Err(Error::Invalid(format!(
             "`data` {spec}: the model was trained on these very examples: name others, or measure it on them with `all`"
         )));

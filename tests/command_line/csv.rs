@@ -448,9 +448,17 @@ fn a_test_file_of_its_own_changes_no_statistic_and_is_what_is_measured() {
     };
     assert_eq!((&eval("new.csv")["loss"], &eval("new.csv")["examples"]), (&done["test_loss"], &60.into()));
     assert_eq!(eval("new.csv")["part"], "all examples");
+    // The test part of the training file is the other file.
+    let own = softstep(folder.path(), &["eval", "--model", "run", "--backend", "cpu", "--json"]).last_json();
+    assert_eq!((&own["loss"], &own["part"], &own["examples"]), (&done["test_loss"], &"test part".into(), &60.into()));
     let eval = ["eval", "--model", "run", "--data", "flowers.csv", "--backend", "cpu", "--json"];
+    fs::rename(path("new.csv"), path("moved.csv")).unwrap();
     let refused = softstep(folder.path(), &eval);
-    assert!(refused.code == 1 && refused.stderr.contains("these very examples") && refused.stderr.contains("--all"));
+    assert!(
+        refused.code == 1 && refused.stderr.contains("the test part of its run, new.csv, is not there"),
+        "{refused:?}"
+    );
+    fs::rename(path("moved.csv"), path("new.csv")).unwrap();
     let all = softstep(folder.path(), &[&eval[..], &["--all"]].concat()).last_json();
     assert_eq!((&all["examples"], &all["part"]), (&200.into(), &"all examples".into()));
     fs::remove_file(path("run/model.safetensors")).unwrap();
