@@ -285,6 +285,7 @@ mod tests {
             encoding: TargetEncoding::Classes(vec!["a".into(), "b".into()]),
             test: TestPart::Share(0.2),
             form: Form::Number,
+            thousands: Vec::new(),
             missing: Missing::Fill,
             positions: None,
         };

@@ -326,7 +326,7 @@ impl Rows {
     fn too_far(&self, row: usize, column: &str, number: f64, Scale { mean, deviation }: Scale) -> Error {
         let problem = format!(
             "line {}, column {column:?}: {number:e} is too far from the training rows, of mean {mean:.3e} and deviation \
-             {deviation:.3e}: mend it or remove the row",
+             {deviation:.3e}: correct it or remove the row",
             self.lines[row]
         );
         Error::format(&self.file, problem)
@@ -454,7 +454,7 @@ impl Refused {
         let way_out = if settings.is_empty() {
             String::new()
         } else {
-            format!(". Mend them, or pass with: {}", settings.join(" "))
+            format!(". Correct them, or pass with: {}", settings.join(" "))
         };
         // The settings must not be truncated, or they are of no use.
         let shown = crate::error::printable(&joined(&self.problems, "; ", 8), 1000);
@@ -524,9 +524,21 @@ enum Choice {
 struct Aim {
     encoding: TargetEncoding,
     form: Form,
+    /// True if numbers have thousands separators.
+    thousands: bool,
     values: Values,
     /// Reason why the target is classes or numbers, with the setting that changes it.
     rule: String,
+}
+
+/// The feature columns: their formats and values.
+struct Features {
+    columns: Vec<Column>,
+    values: Vec<Values>,
+    /// True if the table has decimal commas.
+    comma: bool,
+    /// Names of the columns whose numbers have thousands separators.
+    thousands: Vec<String>,
 }
 
 /// Columns of a table that need a notice, by their names.
@@ -623,8 +635,9 @@ impl Plan<'_> {
                 (column, choose_kind(table, column, scan, categorical.contains(&column), used.contains(&column)))
             })
             .collect();
-        let (columns, values, comma) = self.columns(choices)?;
+        let Features { columns, values, comma, mut thousands } = self.columns(choices)?;
         let aim = self.aim(target, comma)?;
+        thousands.extend(aim.thousands.then(|| options.target.clone()));
 
         let lines = (0..table.len()).map(|row| table.line(row)).collect();
         let mut rows = Rows { file: table.file.clone(), lines, values, target: aim.values };
@@ -650,6 +663,7 @@ impl Plan<'_> {
             encoding,
             test: options.test.clone(),
             form: aim.form,
+            thousands,
             missing: options.missing,
             positions: table.positions,
         };
@@ -676,15 +690,15 @@ impl Plan<'_> {
         Ok(columns)
     }
 
-    /// Collects the feature columns; also returns true if the table uses decimal commas.
-    fn columns(&mut self, choices: Vec<(usize, Choice)>) -> Result<(Vec<Column>, Vec<Values>, bool)> {
+    /// Collects the feature columns.
+    fn columns(&mut self, choices: Vec<(usize, Choice)>) -> Result<Features> {
         let table = self.table;
         let only_comma = |forms: &[Form]| forms.contains(&Form::DecimalComma) && !forms.contains(&Form::Number);
         let comma = choices.iter().any(|(_, choice)| matches!(choice, Choice::Dressed(forms, _) if only_comma(forms)));
         let is_some =
             choices.iter().any(|(_, choice)| !matches!(choice, Choice::Index(_) | Choice::Empty | Choice::Unique));
         let (mut columns, mut values, mut notes) = (Vec::new(), Vec::new(), ColumnNotes::default());
-        let mut refused = Refused::default();
+        let (mut refused, mut thousands) = (Refused::default(), Vec::new());
         for (column, choice) in choices {
             let name = table.names[column].clone();
             let (form, of_column) = match choice {
@@ -706,13 +720,18 @@ impl Plan<'_> {
                 }
                 Choice::Numbers(numbers) | Choice::Index(numbers) => {
                     match comma.then(|| grouped_with_dots(table, column)) {
-                        Some(Some(texts)) => (Form::DecimalComma, Values::Numbers(texts.numbers(Form::DecimalComma))),
+                        Some(Some(texts)) => {
+                            notes.add_formed(reading_of(Form::DecimalComma, &[]), &name);
+                            thousands.push(name.clone());
+                            (Form::DecimalComma, Values::Numbers(texts.numbers(Form::DecimalComma)))
+                        }
                         _ => (Form::Number, Values::Numbers(numbers)),
                     }
                 }
                 Choice::Dressed(forms, texts) => {
                     let form = pick(&forms, comma, &texts);
                     notes.add_formed(reading_of(form, &forms), &name);
+                    thousands.extend(texts.have_thousands(form).then(|| name.clone()));
                     (form, Values::Numbers(texts.numbers(form)))
                 }
                 Choice::Categories(texts) => {
@@ -746,7 +765,7 @@ impl Plan<'_> {
             );
             return Err(Error::format(&table.file, problem));
         }
-        Ok((columns, values, comma))
+        Ok(Features { columns, values, comma, thousands })
     }
 
     /// Refuses a column of numbers with mistakes among them.
@@ -787,13 +806,14 @@ impl Plan<'_> {
                 format!("line {}, column {name:?}: {:?} is not a number", table.line(first), table.cell(first, target));
             let more = if odd > 1 { format!(" (nor are {} more)", odd - 1) } else { String::new() };
             if options.task == Some(Task::Regression) {
-                let problem = format!("{place}{more}, and this column is read as numbers: mend it or remove the row");
+                let problem =
+                    format!("{place}{more}, and this column is read as numbers: correct it or remove the row");
                 return Err(Error::format(&table.file, problem));
             }
             let mixed = 2 * numbers >= texts.present() && texts.distinct() > FEW_NUMBERS;
             if mixed && options.task.is_none() {
                 let problem = format!(
-                    "{place}{more}, and {numbers} of {} values of this column to learn are: mend it, empty it to leave the \
+                    "{place}{more}, and {numbers} of {} values of this column to learn are: correct it, empty it to leave the \
                      row out, or pass with `task` classification, which makes each of {} texts a class",
                     table.len(),
                     texts.distinct()
@@ -804,9 +824,11 @@ impl Plan<'_> {
             names.sort();
             let rule = "its values are texts, and each is a class".into();
             let values = classes(&texts, &names, |text| Some(text.to_string()).filter(|text| !is_missing(text)));
-            return Ok(Aim { encoding: TargetEncoding::Classes(names), form: Form::Number, values, rule });
+            let encoding = TargetEncoding::Classes(names);
+            return Ok(Aim { encoding, form: Form::Number, thousands: false, values, rule });
         }
         let form = pick(&forms, comma, &texts);
+        let thousands = texts.have_thousands(form);
         let number =
             |text: &str| Some(text).filter(|text| !is_number_gap(text)).and_then(|text| forms::parse(form, text));
         let mut distinct: Vec<f64> =
@@ -821,7 +843,7 @@ impl Plan<'_> {
                 *value = number(&texts.texts[code as usize]).unwrap_or(f64::NAN);
             });
             let values = Values::Numbers(numbers);
-            return Ok(Aim { encoding: TargetEncoding::Standardised(scale), form, values, rule });
+            return Ok(Aim { encoding: TargetEncoding::Standardised(scale), form, thousands, values, rule });
         }
         // Equal numbers are one class however they are written. The class is named as written if all rows agree on the
         // text.
@@ -839,7 +861,7 @@ impl Plan<'_> {
         };
         let names: Vec<String> = distinct.iter().map(|&number| name_of(number)).collect();
         let values = classes(&texts, &names, |text| number(text).map(name_of));
-        Ok(Aim { encoding: TargetEncoding::Classes(names), form, values, rule })
+        Ok(Aim { encoding: TargetEncoding::Classes(names), form, thousands, values, rule })
     }
 
     /// Chooses the task for a target of numbers, with the reason.
@@ -1010,9 +1032,7 @@ impl Again<'_> {
             .zip(scans)
             .map(|((column, place), scan)| match (&column.encoding, scan) {
                 (Encoding::Standardised(_), Some(scan)) if scan.odd == 0 => (Values::Numbers(scan.numbers), Vec::new()),
-                (Encoding::Standardised(_), _) => {
-                    self.numbers(place, column.form, &format!("column {:?}", column.name))
-                }
+                (Encoding::Standardised(_), _) => self.numbers(place, column.form, &column.name),
                 (Encoding::OneHot(known), _) => {
                     let Texts { codes, mut texts, .. } = Texts::of(table, place);
                     // The rule of `Texts::is_gap`, extended to pluses that only the training rows have.
@@ -1081,12 +1101,15 @@ impl Again<'_> {
         }
     }
 
-    /// Parses the numbers of a column in one format.
-    fn numbers(&self, place: usize, form: Form, called: &str) -> (Values, Vec<Mistake>) {
+    /// Parses the numbers of the column `name` in one format. Thousands separators that may be decimal marks are refused,
+    /// unless the column had thousands separators in training.
+    fn numbers(&self, place: usize, form: Form, name: &str) -> (Values, Vec<Mistake>) {
         let (mut mistake, mut more) = (None, 0);
+        let groups = self.format.thousands.iter().any(|other| other == name);
+        let is_unclear = |text: &str| !groups && forms::is_ambiguous(form, text);
         let numbers = self.table.column(place).enumerate().map(|(row, text)| match forms::parse(form, text) {
-            Some(number) => number,
-            None => {
+            Some(number) if !is_unclear(text) => number,
+            _ => {
                 if !is_number_gap(text) {
                     more += usize::from(mistake.is_some());
                     mistake.get_or_insert((row, text));
@@ -1095,12 +1118,23 @@ impl Again<'_> {
             }
         });
         let numbers = Values::Numbers(numbers.collect());
-        let what = if form.is_date() {
-            "date, and this column is read as dates"
-        } else {
-            "number, and this column is read as numbers"
+        let (mark, other) = if form == Form::DecimalComma { ("commas", "points") } else { ("points", "commas") };
+        let text = mistake.map_or("", |(_, text)| text);
+        let problem = match form {
+            _ if form.is_date() => "is not a date, and this column is read as dates: correct it".into(),
+            Form::Number | Form::DecimalComma if is_unclear(text) => format!(
+                "has a decimal or a thousands separator: in the training table, this column has decimal {mark} and no \
+                 thousands separators; write it so"
+            ),
+            Form::Number | Form::DecimalComma if forms::parse(forms::other_mark(form), text).is_some() => {
+                format!(
+                    "has a decimal {}, and the training table has decimal {mark}: correct it",
+                    &other[..other.len() - 1]
+                )
+            }
+            _ => "is not a number, and this column is read as numbers: correct it".into(),
         };
-        (numbers, self.mistake(mistake, more, called, &format!("is not a {what}: mend it")))
+        (numbers, self.mistake(mistake, more, &format!("column {name:?}"), &problem))
     }
 
     fn mistake(&self, mistake: Option<(usize, &str)>, more: usize, called: &str, problem: &str) -> Vec<Mistake> {
@@ -1113,7 +1147,9 @@ impl Again<'_> {
     fn target(&self, place: usize) -> (Values, Vec<Mistake>) {
         let Self { table, format } = *self;
         let called = format!("column {:?}", format.target);
-        let TargetEncoding::Classes(names) = &format.encoding else { return self.numbers(place, format.form, &called) };
+        let TargetEncoding::Classes(names) = &format.encoding else {
+            return self.numbers(place, format.form, &format.target);
+        };
         let class_of: HashMap<&str, u32> = names.iter().zip(0..).map(|(name, class)| (&**name, class)).collect();
         let numbers: Option<Vec<f64>> = names.iter().map(|name| forms::parse(format.form, name)).collect();
         let gap = names.len() as u32;

@@ -40,6 +40,10 @@ pub struct TableFormat {
     /// Number format of the target.
     #[serde(default, skip_serializing_if = "Form::is_number")]
     pub form: Form,
+    /// Names of the columns, the target among them, whose numbers have commas or dots between thousands. In other columns
+    /// a number such as `1,234` is refused, as the comma may be a decimal one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thousands: Vec<String>,
     /// Handling of missing values.
     #[serde(default, skip_serializing_if = "Missing::is_fill")]
     pub missing: Missing,

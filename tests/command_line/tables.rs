@@ -269,6 +269,57 @@ fn any_separator_will_do_also_beside_decimal_commas() {
 }
 
 #[test]
+fn a_separator_that_may_be_a_decimal_mark_is_refused_unless_training_had_thousands() {
+    let table = |number: &dyn Fn(usize) -> String| {
+        let rows: String =
+            (0..60).map(|index| format!("{};{};{}\n", number(index), number(index), index % 2)).collect();
+        read(format!("x;t;k\n{rows}"), &TableOptions { task: Some(Task::Regression), ..options("t") })
+    };
+    let comma = table(&|index| format!("{},{}", some(index), index % 10));
+    let point = table(&|index| format!("{}.{}", some(index), index % 10));
+    let grouped = table(&|index| format!("1,{:03}.5", some(index)));
+    assert_eq!(
+        (format(&comma).thousands.len(), format(&grouped).thousands.as_slice()),
+        (0, &["x".into(), "t".into()][..])
+    );
+    let problem = |data: &Data, x: &str| again(data, format!("x;k\n{x};0\n")).unwrap().problems.join("\n");
+    for (data, x, expected) in [
+        (
+            &comma,
+            "1.234",
+            "\"1.234\" has a decimal or a thousands separator: in the training table, this column has decimal commas",
+        ),
+        (&comma, "1.5", "\"1.5\" has a decimal point, and the training table has decimal commas"),
+        (&point, "1,234", "this column has decimal points and no thousands separators; write it so"),
+        (&point, "1,5", "\"1,5\" has a decimal comma, and the training table has decimal points"),
+        (&point, "one", "\"one\" is not a number, and this column is read as numbers: correct it"),
+    ] {
+        let problem = problem(data, x);
+        assert!(problem.contains("line 2, column \"x\": ") && problem.contains(expected), "{x}: {problem}");
+    }
+    for (data, x, number) in [
+        (&comma, "1,234", 1.234),
+        (&comma, "1.234,5", 1234.5),
+        (&point, "1.234", 1.234),
+        (&point, "1,234,567", 1_234_567.0),
+        (&grouped, "1,234", 1234.0),
+    ] {
+        assert_eq!(problem(data, x), "", "{x}");
+        let inputs = again(data, format!("x;k\n{x};0\n")).unwrap();
+        assert_eq!(floats(&inputs.features)[0], scale(data, "x").apply(number), "{x}");
+    }
+    // The target, where it is read, has the same rule.
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "t.csv", "x;t;k\n1,5;1.234;0\n");
+    let path = folder.path().join("t.csv");
+    let measured = |data: &Data| {
+        softstep::data::load_test(path.to_str().unwrap(), data.preprocessing.as_ref().unwrap(), 0, None, true)
+    };
+    let refused = measured(&comma).unwrap_err().to_string();
+    assert!(refused.contains("column \"t\": \"1.234\" has a decimal or a thousands separator"), "{refused}");
+}
+
+#[test]
 fn prices_shares_dates_and_booleans_are_numbers() {
     let table = |b: &dyn Fn(usize) -> String| rows(|index| format!("{},{}", some(index), b(index)));
     let mean_of = |b: &dyn Fn(usize) -> String| {

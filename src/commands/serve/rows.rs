@@ -372,6 +372,7 @@ mod tests {
             encoding: TargetEncoding::Classes(vec!["no".into(), "yes".into()]),
             test: TestPart::default(),
             form: Form::Number,
+            thousands: Vec::new(),
             missing: Missing::Fill,
             positions,
         }

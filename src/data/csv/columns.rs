@@ -115,6 +115,11 @@ impl Texts {
         nearest.unwrap_or((Form::Number, 0))
     }
 
+    /// Returns true if a number has thousands separators in this format.
+    pub fn have_thousands(&self, form: Form) -> bool {
+        self.texts.iter().any(|text| forms::has_thousands(form, text))
+    }
+
     /// The number of each row; NaN for any other value.
     pub fn numbers(&self, form: Form) -> Vec<f64> {
         let numbers: Vec<f64> = self.texts.iter().map(|text| forms::parse(form, text).unwrap_or(f64::NAN)).collect();

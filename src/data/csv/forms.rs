@@ -52,6 +52,27 @@ pub(super) fn parse(form: Form, text: &str) -> Option<f64> {
     }
 }
 
+/// Returns true if a number has dots or commas between its thousands in this format.
+pub(super) fn has_thousands(form: Form, text: &str) -> bool {
+    let separator = match form {
+        Form::Number => ',',
+        Form::DecimalComma => '.',
+        _ => return false,
+    };
+    text.contains(separator) && parse(form, text).is_some()
+}
+
+/// Returns true if a number with thousands separators in this format is another number in the format of the other
+/// decimal mark: `1,234` is 1234 or 1.234.
+pub(super) fn is_ambiguous(form: Form, text: &str) -> bool {
+    has_thousands(form, text) && parse(other_mark(form), text).is_some()
+}
+
+/// The format with the other decimal mark.
+pub(super) fn other_mark(form: Form) -> Form {
+    if form == Form::DecimalComma { Form::Number } else { Form::DecimalComma }
+}
+
 /// Parses a plain finite number, as programs write them.
 pub(super) fn plain(text: &str) -> Option<f64> {
     let bytes = text.as_bytes();
@@ -283,6 +304,27 @@ mod tests {
         }
         for text in ["1.5", "0.123", "1,2,3", ",", "1,5x"] {
             assert_eq!(parse(Form::DecimalComma, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_ambiguous_if_its_only_separator_may_be_a_decimal_mark() {
+        for (form, text, thousands, ambiguous) in [
+            (Form::Number, "1,234", true, true),
+            (Form::Number, "-$1,234", true, true),
+            (Form::Number, "1,234.5", true, false),
+            (Form::Number, "1,234,567", true, false),
+            (Form::Number, "1.234", false, false),
+            (Form::Number, "1 234", false, false),
+            (Form::Number, "1,23", false, false),
+            (Form::DecimalComma, "1.234", true, true),
+            (Form::DecimalComma, "1.234,5", true, false),
+            (Form::DecimalComma, "1.234.567", true, false),
+            (Form::DecimalComma, "1,234", false, false),
+            (Form::DecimalComma, "0.234", false, false),
+            (Form::DayMonthYear, "1.2.2020", false, false),
+        ] {
+            assert_eq!((has_thousands(form, text), is_ambiguous(form, text)), (thousands, ambiguous), "{text}");
         }
     }
 
