@@ -1,5 +1,7 @@
 //! Loading of data, with progress bars.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -113,6 +115,7 @@ pub fn refuse_unfit(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
     if !is_set && !path.exists() {
         bail!("--data {data}: there is no such file or folder");
     }
+    refuse_binary(data)?;
     if flag == "--target" && !is_set && path.is_file() {
         bail!("--data {data}: rename it, if it is a table: its name ends in .csv, .tsv, .txt or .data");
     }
@@ -120,12 +123,28 @@ pub fn refuse_unfit(data: &str, unfit: Option<(&str, &[Kind])>) -> Result<()> {
     bail!("{flag} is for {}, and --data {data} is {}", kinds.join(" or "), Kind::of(data).name())
 }
 
+/// Refuses a spreadsheet, or another file that is taken for a table but is no text.
+fn refuse_binary(data: &str) -> Result<()> {
+    let mut start = Vec::new();
+    let is_file = !Kind::is_set(data) && Kind::of(data) == Kind::Idx && Path::new(data).is_file();
+    if is_file
+        && File::open(data).is_ok_and(|file| file.take(8).read_to_end(&mut start).is_ok())
+        && let Some(kind) = csv::binary_kind(&start)
+    {
+        bail!("--data {data}: it is {kind} and no text: save the table as CSV");
+    }
+    Ok(())
+}
+
 /// Loads the data of `--data` by the reader of their kind: a standard set, or the user's own by the options for it.
 /// `seed` chooses the test part.
 pub fn load_by_kind(args: &DataArgs, own: &OwnDataArgs, seed: u64, progress: bool) -> Result<Data> {
     let path = Path::new(&args.data);
     match Kind::of(&args.data) {
-        Kind::Idx => load_set_or_idx(args, progress),
+        Kind::Idx => {
+            refuse_binary(&args.data)?;
+            load_set_or_idx(args, progress)
+        }
         Kind::Table => match own.table() {
             Some(options) => {
                 let mut bar = TableProgress::new(&args.data, progress);

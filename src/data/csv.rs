@@ -14,6 +14,8 @@ use self::cells::{Header, Table};
 use self::columns::{Scan, Texts, Values};
 pub use self::forms::gap_texts;
 use self::forms::{is_gap, is_number_gap};
+pub use self::text::binary_kind;
+pub(super) use self::text::lines_before_header;
 use super::files::{self, File};
 use super::preprocessing::{
     Column, Encoding, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart,
@@ -335,7 +337,7 @@ impl Rows {
     /// Notices about texts and missing values in some rows that the training rows do not have.
     fn unseen(&self, format: &TableFormat, rows: &[bool], called: &str) -> Vec<String> {
         let count = |is_odd: &dyn Fn(usize) -> bool| (0..rows.len()).filter(|&row| rows[row] && is_odd(row)).count();
-        let (mut texts_of, mut gaps_of) = (Vec::new(), Vec::new());
+        let (mut texts_of, mut rare_of, mut gaps_of) = (Vec::new(), Vec::new(), Vec::new());
         for (column, values) in format.columns.iter().zip(&self.values) {
             let name = &column.name;
             let (odd, gaps) = match (&column.encoding, values) {
@@ -349,7 +351,9 @@ impl Rows {
                 _ => (0, count(&|row| values.is_gap(row))),
             };
             if odd > 0 {
-                texts_of.push(format!("{name} ({odd})"));
+                // A column with the most categories that there may be has, or had, other texts in training.
+                let is_full = matches!(&column.encoding, Encoding::OneHot(known) if known.len() >= MAX_CATEGORIES);
+                if is_full { &mut rare_of } else { &mut texts_of }.push(format!("{name} ({odd})"));
             }
             if gaps > 0 {
                 gaps_of.push(format!("{name} ({gaps})"));
@@ -363,9 +367,17 @@ impl Rows {
                 quoted_list(&texts_of, 10)
             ));
         }
+        if !rare_of.is_empty() {
+            notices.push(format!(
+                "of {total} {called}, some have texts that are not among the {MAX_CATEGORIES} most frequent of the training \
+                 rows, and belong to no category: {}",
+                quoted_list(&rare_of, 10)
+            ));
+        }
         if !gaps_of.is_empty() {
             notices.push(format!(
-                "of {total} {called}, some miss values that no training row misses: the mean takes their place, of texts none: {}",
+                "of {total} {called}, some have missing values in columns that had none in training; the mean replaces \
+                 numbers, texts get no category: {}",
                 quoted_list(&gaps_of, 10)
             ));
         }
@@ -622,9 +634,9 @@ impl Plan<'_> {
             .collect();
         if !nameless.is_empty() {
             self.notices.push(format!(
-                "left out, as there is no name in the first line, like an index that pandas or R wrote (a name there would \
-                 use it): column {}",
-                quoted_list(nameless, 5)
+                "column {} {} no name, as the index that pandas and R write: left out (name it to use it)",
+                quoted_list(&nameless, 5),
+                if nameless.len() == 1 { "has" } else { "have" }
             ));
         }
         let scans = columns::scan(table, &candidates, progress);
@@ -648,7 +660,8 @@ impl Plan<'_> {
                 let problem = format!("column {:?} has no value: there is nothing to learn", options.target);
                 return Err(Error::format(&table.file, problem));
             }
-            self.notices.push(without_target(missing, table.len(), &options.target, rows.lines[first]));
+            let gaps = gaps_of(table, target, &has_target);
+            self.notices.push(without_target(missing, table.len(), &options.target, rows.lines[first], &gaps));
             rows.keep(&has_target);
         }
         let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
@@ -922,9 +935,21 @@ fn classes(texts: &Texts, names: &[String], name: impl Fn(&str) -> Option<String
     Values::Texts { codes, texts: names.iter().cloned().chain([String::new()]).collect() }
 }
 
-fn without_target(missing: usize, rows: usize, target: &str, line: u64) -> String {
+/// The distinct texts of a column, but the empty one, in the rows that have no value there.
+fn gaps_of<'a>(table: &'a Table, column: usize, has_value: &[bool]) -> Vec<&'a str> {
+    let gaps = has_value.iter().enumerate().filter(|(_, has)| !**has).map(|(row, _)| table.cell(row, column));
+    gaps.filter(|text| !text.is_empty()).collect::<BTreeSet<&str>>().into_iter().collect()
+}
+
+/// Notice about rows without a target; `gaps` are the texts that mark a missing value there.
+fn without_target(missing: usize, rows: usize, target: &str, line: u64, gaps: &[&str]) -> String {
     let (have, are) = if missing == 1 { ("has", "is") } else { ("have", "are") };
-    format!("{missing} of {rows} rows {have} no {target} and {are} left out, the first in line {line}")
+    let texts = match gaps {
+        [] => String::new(),
+        [text] => format!(" (the text {text} is read as missing)"),
+        _ => format!(" (the texts {} are read as missing)", quoted_list(gaps, 5)),
+    };
+    format!("{missing} of {rows} rows {have} no {target}{texts} and {are} left out, the first in line {line}")
 }
 
 /// Chooses the format of a column among those that fit.
@@ -1048,6 +1073,7 @@ impl Again<'_> {
             })
             .collect();
         let (values, mut mistakes): (Vec<Values>, Vec<Vec<Mistake>>) = read.into_iter().unzip();
+        let place = target;
         let target = match target {
             Some(target) => {
                 let (values, of_target) = self.target(target);
@@ -1071,7 +1097,8 @@ impl Again<'_> {
                 let problem = format!("column {:?} has no value: there is nothing to measure", format.target);
                 return Err(Error::format(&table.file, problem));
             }
-            notices.push(without_target(missing, table.len(), &format.target, rows.lines[first]));
+            let gaps = place.map_or_else(Vec::new, |target| gaps_of(table, target, &has_target));
+            notices.push(without_target(missing, table.len(), &format.target, rows.lines[first], &gaps));
             rows.keep(&has_target);
         }
         if format.missing != Missing::Fill {

@@ -668,7 +668,7 @@ fn classes(y: &Array, count: Option<usize>, label: impl Fn(usize) -> i64) -> Res
             let problem = match count {
                 Some(count) => format!("classes are 0 to {}, as in training", count - 1),
                 None => {
-                    format!("classes are numbers from 0, below {MAX_CLASSES}; for real values, say `task` regression")
+                    format!("classes are numbers from 0, below {MAX_CLASSES}: number them from 0, or for real values say `task` regression")
                 }
             };
             y.error(format!("{} is {label}: {problem}", index_text(at, &y.shape, false)))

@@ -312,14 +312,16 @@ fn rows(file: &str, bytes: &[u8], format: &TableFormat, strict: bool) -> Result<
             return Err(error);
         }
         Err(error) => {
+            // Every part begins with the lines up to the header.
+            let head = std::str::from_utf8(bytes).map_or(0, csv::lines_before_header);
             let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
             let (mut good, mut problems) = (Vec::new(), Vec::new());
             // The halves that are still to be read, the first last.
-            let mut parts = vec![(1, lines.len())];
+            let mut parts = vec![(head + 1, lines.len().max(head + 1))];
             while let Some((from, to)) = parts.pop() {
                 // Lines outside are empty, so that the others keep their numbers.
                 let line = |(at, line): (usize, &&[u8])| {
-                    if at == 0 || (from..to).contains(&at) { line.to_vec() } else { b"\n".to_vec() }
+                    if at <= head || (from..to).contains(&at) { line.to_vec() } else { b"\n".to_vec() }
                 };
                 let part: Vec<u8> = lines[..to].iter().enumerate().flat_map(line).collect();
                 if from == to || lines[from..to].iter().all(|line| line.trim_ascii().is_empty()) {

@@ -212,8 +212,8 @@ pub fn load_test(
         }
         _ => {
             let notice = format!(
-                "{spec}: not the data that the model was trained on, or changed since; all of it is measured, and what it \
-                 shares with those flatters the model"
+                "{spec}: not the data that the model was trained on, or changed since; all of it is measured: examples it \
+                 shares with the training data make the result optimistic"
             );
             measured(examples, Part::All, Some(notice))
         }

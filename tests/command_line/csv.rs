@@ -148,7 +148,7 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         ("a,b\n1,x\n2,\"y\n3,x\n4,y\n", "b", "line 3: a quote opens here that is never closed"),
         ("a,b\n\"1\n\",x\n2,\"\"\"y\n3,x\n\"\"4,y\n", "b", "line 4: a quote opens here"),
         ("\u{feff}\"a,b\n1,x\n", "b", "line 1: a quote opens here"),
-        ("a,\n1,x\n2,y\n", "a", "no column is left to learn \"a\" from; left out, as there is no name"),
+        ("a,\n1,x\n2,y\n", "a", "no column is left to learn \"a\" from; column 1 has no name"),
         ("a,b\n1,x\n2,y\n", "A", "`target` A: there is no such column; it has a, b: did you mean a?"),
         ("a,b\n", "b", "no rows"),
         ("", "b", "no rows"),
@@ -510,6 +510,10 @@ fn the_command_refuses_what_does_not_go_with_a_table() {
     refused(&["train", "--data", "none.doc", "--target", "b"], "--data none.doc: there is no such file or folder");
     fs::write(folder.path().join("flowers.doc"), flowers()).unwrap();
     refused(&["train", "--data", "flowers.doc", "--target", "kind"], "rename it, if it is a table");
+    fs::write(folder.path().join("book.xlsx"), b"PK\x03\x04 and more").unwrap();
+    let save = "--data book.xlsx: it is a ZIP or Excel file and no text: save the table as CSV";
+    refused(&["train", "--data", "book.xlsx", "--target", "kind"], save);
+    refused(&["train", "--data", "book.xlsx"], save);
     for share in ["0", "1", "1.5", "nan", "-0.1", "inf"] {
         let run = softstep(folder.path(), &["train", "--data", "flowers.csv", "--target", "kind", "--test", share]);
         assert!(run.code == 2 && run.stderr.contains("a share is above 0 and below 1"), "{share}: {run:?}");

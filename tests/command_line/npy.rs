@@ -355,7 +355,11 @@ fn arrays_that_do_not_make_examples_are_refused_with_file_and_index() {
     refused(&floats(&[3], [0.0, f32::NAN, 0.0]), &integers([0, 1, 0]), "x.npy: [1] is NaN");
     refused(&x, &floats(&[3], [0.0, 1.0, f32::INFINITY]), "y.npy: [2] is inf");
     refused(&x, &integers([0, -1, 1]), "y.npy: [1] is -1: classes are numbers from 0");
-    refused(&x, &integers([0, 1, 1000]), "y.npy: [2] is 1000: classes are numbers from 0, below 1000; for real values");
+    refused(
+        &x,
+        &integers([0, 1, 1000]),
+        "y.npy: [2] is 1000: classes are numbers from 0, below 1000: number them from 0, or for real values",
+    );
     refused(&x, &integers([2, 2, 2]), "y.npy: one class only, 2: there is nothing to tell apart");
     refused(&x, &npy("|u1", false, &[3, 2], &[0, 1, 1, 1, 1, 0]), "or one-hot rows of one 1 and else 0");
     refused(&x, &floats(&[3, 1, 1], [0.0; 3]), "y.npy: its shape is [3, 1, 1], not [examples] or");

@@ -185,7 +185,8 @@ fn rows_without_a_target_are_left_out_and_make_no_classes() {
         let data = read(numbers(gap), &options("y"));
         assert!(matches!(*data.train.targets, Targets::Values(_)), "{gap:?}");
         assert_eq!(data.train.len() + data.test.len(), 58, "{gap:?}");
-        says(&data, &["2 of 60 rows have no y", "the first in line 7"]);
+        let text = if gap.is_empty() { String::new() } else { format!(" (the text {gap} is read as missing)") };
+        says(&data, &[&format!("2 of 60 rows have no y{text} and are left out, the first in line 7")]);
         let texts = read(
             numbers(gap).replace("\n0,100", "\n0,200"),
             &TableOptions { task: Some(Task::Classification), ..options("y") },
@@ -320,6 +321,29 @@ fn a_separator_that_may_be_a_decimal_mark_is_refused_unless_training_had_thousan
 }
 
 #[test]
+fn the_line_of_excel_names_the_separator_also_where_rows_are_bad() {
+    let rows: String = (0..40).map(|index| format!("{};{}\r\n", some(index), ["a", "b"][index % 2])).collect();
+    let plain = read(format!("x;k\r\n{rows}"), &options("k"));
+    for first in ["sep=;", "SEP=;", "\"sep=;\""] {
+        let data = read(format!("\u{feff}{first}\r\nx;k\r\n{rows}"), &options("k"));
+        assert_eq!((&data.train, &data.notices), (&plain.train, &plain.notices), "{first}");
+    }
+    // A separator that none of the usual ones is; and a column that is only called so.
+    let data = read(format!("sep=^\nx^k\n{}", rows.replace(';', "^")), &options("k"));
+    assert_eq!(data.train, plain.train);
+    let data = read(format!("sep=;k\n{rows}"), &options("k"));
+    assert_eq!(names(&data), ["sep="]);
+    // Every good row is read, with its line; comments before the header are the same kind.
+    for before in ["sep=;\n", "# a\n# b\n", ""] {
+        let inputs = again(&plain, format!("{before}x;k\n1;a\nbad;a\n3;a\n")).unwrap();
+        let line = before.lines().count();
+        assert_eq!(inputs.names, [format!("new.csv:{}", line + 2), format!("new.csv:{}", line + 4)], "{before:?}");
+        let bad = format!("line {}, column \"x\": \"bad\"", line + 3);
+        assert!(inputs.problems.len() == 1 && inputs.problems[0].contains(&bad), "{:?}", inputs.problems);
+    }
+}
+
+#[test]
 fn prices_shares_dates_and_booleans_are_numbers() {
     let table = |b: &dyn Fn(usize) -> String| rows(|index| format!("{},{}", some(index), b(index)));
     let mean_of = |b: &dyn Fn(usize) -> String| {
@@ -451,7 +475,7 @@ fn text_comes_in_any_encoding_with_any_line_ends_comments_and_trailing_separator
 fn columns_with_a_name_twice_or_too_many_texts_are_told_apart_or_left_out() {
     let data = read(rows(|index| format!("{},{}", some(index), index % 5)).replacen("a,b", "a,a", 1), &options("y"));
     assert_eq!(names(&data), ["a", "a.1"]);
-    says(&data, &["a.1"]);
+    says(&data, &["names that an earlier column has: a, read as a.1"]);
     assert_eq!(floats(&again(&data, "a,a\n1,2\n").unwrap().features)[1], scale(&data, "a.1").apply(2.0));
 
     let data = read(rows(|index| format!("person {index},{}", some(index))), &options("y"));
@@ -467,7 +491,8 @@ fn columns_with_a_name_twice_or_too_many_texts_are_told_apart_or_left_out() {
         .collect();
     let data = read(format!("a,b,y\n{many}"), &options("y"));
     assert_eq!(categories(&data, "a").len(), 256);
-    says(&data, &["more than 256", "a ("]);
+    says(&data, &["more than 256", "a (", "texts that are not among the 256 most frequent of the training rows"]);
+    assert!(!data.notices.iter().any(|notice| notice.contains("training rows do not have")), "{:?}", data.notices);
 }
 
 #[test]
@@ -614,7 +639,11 @@ fn the_commands_read_such_tables_and_say_what_they_did() {
         )
     };
     let trained = train("t.csv.gz", "run");
-    assert!(trained.code == 0 && trained.stderr.contains("note: left out, as there is no name"), "{trained:?}");
+    assert!(
+        trained.code == 0
+            && trained.stderr.contains("note: column 1 has no name, as the index that pandas and R write: left out"),
+        "{trained:?}"
+    );
     assert!(trained.stderr.contains("note: missing values in price (12)"), "{trained:?}");
     for (name, out) in [("t.txt", "1"), ("t.data", "2"), ("t.tsv", "3"), ("t.CSV", "4")] {
         let trained = train(name, out);

@@ -6,7 +6,7 @@ use std::io::Read;
 use ::csv::ByteRecord;
 
 use super::text::{self, Preamble, Text};
-use super::{forms, quoted_list};
+use super::{forms, joined, quoted_list};
 use crate::data::TableFormat;
 use crate::error::{Error, Result};
 
@@ -57,8 +57,8 @@ struct Row {
 impl Table {
     pub fn read(file: &str, input: &mut dyn Read, header: Header<'_>, progress: &mut dyn FnMut(f64)) -> Result<Self> {
         let Text { text, mut notices } = text::read(file, input)?;
-        let Preamble { body, lines, comments, last } = Preamble::of(&text);
-        let separator = text::separator(body, |record| is_header(record, header));
+        let Preamble { separator, body, lines, comments, last } = Preamble::of(&text);
+        let separator = separator.unwrap_or_else(|| text::separator(body, |record| is_header(record, header)));
         if let Some(line) = text::open_quote(body.as_bytes(), separator) {
             let problem =
                 "a quote opens here that is never closed: close or remove it, or write it twice within quotes";
@@ -290,6 +290,7 @@ impl Table {
         let given: BTreeSet<String> = self.names.iter().cloned().collect();
         for name in self.names.iter_mut().filter(|name| !name.is_empty()) {
             if !known.insert(name.clone()) {
+                let given_name = name.clone();
                 let count = counts.entry(name.clone()).or_default();
                 *name = loop {
                     *count += 1;
@@ -299,12 +300,12 @@ impl Table {
                     }
                 };
                 known.insert(name.clone());
-                renamed.push(name.clone());
+                renamed.push((given_name, name.clone()));
             }
         }
         if !renamed.is_empty() {
-            self.notices
-                .push(format!("columns of a name that is there already are called {}", quoted_list(&renamed, 5)));
+            let again = renamed.iter().map(|(name, other)| format!("{name}, read as {other}"));
+            self.notices.push(format!("names that an earlier column has: {}", joined(again, "; ", 5)));
         }
     }
 }

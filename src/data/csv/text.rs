@@ -29,13 +29,7 @@ pub(super) fn read(file: &str, input: &mut dyn Read) -> Result<Text> {
             error => error,
         })?;
     }
-    let binary = match &bytes[..] {
-        [b'P', b'K', 3, 4, ..] => Some("a ZIP or Excel file"),
-        [0xd0, 0xcf, 0x11, 0xe0, ..] => Some("an old Excel file"),
-        [b'P', b'A', b'R', b'1', ..] => Some("a Parquet file"),
-        _ => None,
-    };
-    if let Some(binary) = binary {
+    if let Some(binary) = binary_kind(&bytes) {
         return Err(Error::format(file, format!("it is {binary} and no text: save the table as CSV")));
     }
     let mut notices = Vec::new();
@@ -97,8 +91,10 @@ fn windows_1252(byte: u8) -> char {
     }
 }
 
-/// The comments and empty lines before the header or first row.
+/// The line with the separator that Excel writes, and the comments and empty lines before the header or first row.
 pub(super) struct Preamble<'a> {
+    /// The separator that the line `sep=;` names.
+    pub separator: Option<u8>,
     /// The text after the preamble.
     pub body: &'a str,
     /// Number of lines in the preamble.
@@ -111,7 +107,10 @@ pub(super) struct Preamble<'a> {
 
 impl<'a> Preamble<'a> {
     pub fn of(text: &'a str) -> Self {
-        let mut preamble = Self { body: text, lines: 0, comments: 0, last: None };
+        let mut preamble = Self { separator: None, body: text, lines: 0, comments: 0, last: None };
+        if let Some((separator, rest)) = named_separator(text) {
+            (preamble.separator, preamble.body, preamble.lines) = (Some(separator), rest, 1);
+        }
         while preamble.body.starts_with('#') || preamble.body.starts_with(['\n', '\r']) && preamble.comments > 0 {
             let (line, rest) = preamble.body.split_once('\n').unwrap_or((preamble.body, ""));
             if let Some(comment) = line.strip_prefix('#') {
@@ -120,6 +119,32 @@ impl<'a> Preamble<'a> {
             (preamble.body, preamble.lines) = (rest, preamble.lines + 1);
         }
         preamble
+    }
+}
+
+/// The separator that a first line `sep=;` names, as Excel writes and reads it, and the text after that line.
+fn named_separator(text: &str) -> Option<(u8, &str)> {
+    let (line, rest) = text.split_once('\n')?;
+    let line = line.trim_end_matches('\r');
+    let line = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line);
+    let (name, separator) = line.split_at_checked(4)?;
+    let [separator] = *separator.as_bytes() else { return None };
+    let is_separator = separator == b'\t' || separator.is_ascii_punctuation() && separator != b'"';
+    (name.eq_ignore_ascii_case("sep=") && is_separator).then_some((separator, rest))
+}
+
+/// Number of lines before the header or first row of a table in UTF-8.
+pub(in crate::data) fn lines_before_header(text: &str) -> usize {
+    Preamble::of(text.strip_prefix('\u{feff}').unwrap_or(text)).lines as usize
+}
+
+/// Name of a kind of file that people take for a table but is no text, by its first bytes.
+pub fn binary_kind(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [b'P', b'K', 3, 4, ..] => Some("a ZIP or Excel file"),
+        [0xd0, 0xcf, 0x11, 0xe0, ..] => Some("an old Excel file"),
+        [b'P', b'A', b'R', b'1', ..] => Some("a Parquet file"),
+        _ => None,
     }
 }
 

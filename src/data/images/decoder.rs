@@ -20,9 +20,9 @@ pub(super) fn decode(bytes: &[u8], format: FileFormat) -> Result<DynamicImage, S
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
             format!("decoded it would take more than {MAX_BYTES} bytes: make it smaller, or leave it out")
         }
-        ImageError::Unsupported(_) => {
-            format!("an image of a kind that is not read ({error}): convert it, or leave it out")
-        }
+        ImageError::Unsupported(_) => unsupported(&error),
+        // The decoder of TIFF tells some kinds that it does not know as errors of the file.
+        error if error.to_string().to_ascii_lowercase().contains("support") => unsupported(&error),
         error => format!("a damaged image ({error}): replace it, or leave it out"),
     };
     let mut limits = Limits::default();
@@ -39,6 +39,10 @@ pub(super) fn decode(bytes: &[u8], format: FileFormat) -> Result<DynamicImage, S
     }
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+fn unsupported(error: &ImageError) -> String {
+    format!("an image of a kind that is not read ({error}): convert it, or leave it out")
 }
 
 /// The pixels of an image in a format, `[features]`.
@@ -60,7 +64,9 @@ pub(super) fn ink_of(image: DynamicImage) -> GrayImage {
 
 #[cfg(test)]
 mod tests {
-    use ::image::{DynamicImage, RgbImage};
+    use ::image::RgbImage;
+
+    use super::*;
 
     #[test]
     fn the_luma_of_a_colour_is_that_of_the_library() {
@@ -71,5 +77,42 @@ mod tests {
         let wrong: Vec<_> =
             colors().zip(greys.into_raw()).filter(|&(color, grey)| super::super::luma(color) != grey).collect();
         assert!(wrong.is_empty(), "{} {:?}", wrong.len(), &wrong[..5.min(wrong.len())]);
+    }
+
+    /// A TIFF of one grey pixel of 32 bits, in this sample format: 1 for unsigned numbers, 3 for floats.
+    fn tiff(sample_format: u32) -> Vec<u8> {
+        let entries = [
+            (256, 1),
+            (257, 1),
+            (258, 32),
+            (259, 1),
+            (262, 1),
+            (273, 134),
+            (277, 1),
+            (278, 1),
+            (279, 4),
+            (339, sample_format),
+        ];
+        let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+        bytes.extend((entries.len() as u16).to_le_bytes());
+        for (tag, value) in entries {
+            // Each entry is one number of 32 bits.
+            bytes.extend([u16::to_le_bytes(tag), [4, 0]].concat());
+            bytes.extend([1u32, value].map(u32::to_le_bytes).concat());
+        }
+        bytes.extend([0; 8]);
+        bytes
+    }
+
+    #[test]
+    fn a_picture_of_a_kind_that_the_decoder_does_not_know_is_not_called_damaged() {
+        for sample_format in [1, 3] {
+            let problem = decode(&tiff(sample_format), FileFormat::Tiff).err();
+            let is_told =
+                problem.as_ref().is_none_or(|problem| problem.contains("an image of a kind that is not read"));
+            assert!(is_told, "{problem:?}");
+        }
+        assert!(decode(&tiff(1), FileFormat::Tiff).is_err());
+        assert!(decode(b"II*\0\x08", FileFormat::Tiff).unwrap_err().starts_with("a damaged image"));
     }
 }
