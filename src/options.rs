@@ -1,6 +1,7 @@
 //! Options that several commands share.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -172,6 +173,11 @@ pub fn layer_size(text: &str) -> Result<usize, String> {
 /// Parses a whole number of 1 or more.
 pub fn at_least_1(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "must be a whole number, 1 or more".into())
+}
+
+/// Parses a whole number of 1 or more, as [`at_least_1`] does.
+pub fn positive(text: &str) -> Result<NonZeroUsize, String> {
+    NonZeroUsize::try_from(at_least_1(text)?).map_err(|error| error.to_string())
 }
 
 /// Reading of the user's own data.

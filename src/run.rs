@@ -14,3 +14,4 @@ pub mod page;
 pub mod probabilities;
 pub mod record;
 pub mod results;
+pub mod several;

@@ -40,6 +40,11 @@ impl Spread {
         });
         Some(Self { runs, mean, sd, lowest, highest, interval })
     }
+
+    /// Limits the interval of the mean to the values that the figure can have.
+    pub fn within(self, low: f64, high: f64) -> Self {
+        Self { interval: self.interval.map(|ends| ends.map(|end| end.clamp(low, high))), ..self }
+    }
 }
 
 /// The number that Student's t with so many degrees of freedom lies within, on both sides of 0, with a probability of
@@ -89,6 +94,7 @@ mod tests {
         assert!((spread.sd.unwrap() - 13f64.sqrt()).abs() < 1e-12, "{spread:?}");
         let [low, high] = spread.interval.unwrap();
         assert!((high - 5.0 - 4.302_65 * (13f64 / 3.0).sqrt()).abs() < 1e-4 && (low + high - 10.0).abs() < 1e-12);
+        assert_eq!(spread.within(0.0, 10.0).interval, Some([0.0, 10.0]), "{spread:?}");
         assert_eq!(Spread::of([0.1; 1]).unwrap().interval, None);
         let same = Spread::of([0.1; 7]).unwrap();
         assert_eq!((same.mean, same.sd), (0.1, Some(0.0)));

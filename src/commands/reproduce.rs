@@ -22,11 +22,12 @@ use softstep::{Error, random};
 
 use super::rerun::Rerun;
 use crate::format::{count, counted};
-use crate::options::RunArgs;
+use crate::options::{RunArgs, positive};
 use crate::run::config::CONFIG;
 use crate::run::metrics::{EpochLine, METRICS, StepPoint};
 use crate::run::model::{MODEL, read_model};
 use crate::run::results::{self, RESULTS, Results};
+use crate::run::several;
 use crate::terminal;
 
 /// Examples and formats, shown by `--help`.
@@ -37,24 +38,24 @@ Examples:
   softstep reproduce runs/mlp --data here/plants.csv   if the data have moved
   softstep reproduce runs/mlp --sample 50     only 50 steps, in f64
 
-Everything comes from the run folder: settings, seed, the SHA-256 of the data and how they were read, backend and adapter.
-First the files of the run are compared with the digests in results.json; a file that was changed since the run ended is
-named. Then the run is trained again, without writing anything, and every loss, learning rate and evaluation in
-metrics.jsonl, and the parameters, are compared bit by bit. The exit code is 0 for the same bits or, on another adapter,
+Everything comes from the run folder: settings, seed, the SHA-256 of the data and how they were read, backend and adapter. \
+First the files of the run are compared with the digests in results.json; a file that was changed since the run ended is \
+named. Then the run is trained again, without writing anything, and every loss, learning rate and evaluation in \
+metrics.jsonl, and the parameters, are compared bit by bit. The exit code is 0 for the same bits or, on another adapter, \
 driver or backend, for losses within bounds.
 
-On another adapter, driver or backend the bits differ, and the model amplifies the difference over the run. The bound of a
-loss is its own rounding, plus twice the effect of rounding so far on a twin: the same run, trained here, whose parameters
-are moved by f32 rounding errors every 8 steps, up or down at random. The bound is measured, not proved, and it means little
+On another adapter, driver or backend the bits differ, and the model amplifies the difference over the run. The bound of a \
+loss is its own rounding, plus twice the effect of rounding so far on a twin: the same run, trained here, whose parameters \
+are moved by f32 rounding errors every 8 steps, up or down at random. The bound is measured, not proved, and it means little \
 once it is a large part of the loss: the output names the step from which it is above 1 % of the loss.
 
---sample N computes N steps in f64 on the CPU instead, from the start of the run and from each kept checkpoint. The first
-step of each stretch has the verifier's bound (proved, except for constants that assume random rounding); the steps after it
+--sample N computes N steps in f64 on the CPU instead, from the start of the run and from each kept checkpoint. The first \
+step of each stretch has the verifier's bound (proved, except for constants that assume random rounding); the steps after it \
 have the bound of a twin in f64, moved by the verifier's bounds after every step.
 
---json prints one JSON object: verdict (same_bits, within_bounds, differs, changed), changed (files), steps, backend,
-adapter, first_difference and largest_difference (what, step, recorded, now, difference), parameters_sha256 (recorded, now),
-and with bounds bound_of_largest, worst (the difference nearest to its bound), largest_share (of its bound) and
+--json prints one JSON object: verdict (same_bits, within_bounds, differs, changed), changed (files), steps, backend, \
+adapter, first_difference and largest_difference (what, step, recorded, now, difference), parameters_sha256 (recorded, now), \
+and with bounds bound_of_largest, worst (the difference nearest to its bound), largest_share (of its bound) and \
 one_percent_from (a step).";
 
 /// Options of `softstep reproduce`.
@@ -64,7 +65,7 @@ pub struct ReproduceArgs {
     #[command(flatten)]
     pub run: RunArgs,
     /// Compute only this many steps again, in f64 on the CPU, from the start and from kept checkpoints
-    #[arg(long, value_name = "STEPS", conflicts_with_all = ["backend", "adapter"])]
+    #[arg(long, value_name = "STEPS", value_parser = positive, conflicts_with_all = ["backend", "adapter"])]
     pub sample: Option<NonZeroUsize>,
     /// Print one JSON object for programs
     #[arg(long)]
@@ -79,6 +80,9 @@ pub async fn run(args: &ReproduceArgs) -> Result<bool> {
     let folder = &args.run.run;
     if !folder.is_dir() {
         bail!("{}: there is no such folder; name the folder of a run", folder.display());
+    }
+    if several::has_runs(folder) {
+        bail!("{}", several::not_a_run(folder));
     }
     let mut changed = match results::changed_files(folder)? {
         Some(changed) => changed,

@@ -24,6 +24,7 @@ use crate::run::lock::{LOCK, check_locked, lock};
 use crate::run::metrics::{METRICS, METRICS_BUFFER, Metrics, whole_lines};
 use crate::run::model::{MODEL, model_of, read_own_model};
 use crate::run::results::{RESULTS, Results, sealed};
+use crate::run::several;
 use crate::terminal;
 
 /// The folder of a run in progress, locked by this process.
@@ -268,7 +269,7 @@ impl Stopped {
                 let path = path.display();
                 bail!("--resume {path}: that run ended before its first checkpoint; start it anew, with --out {path}");
             }
-            bail!("--resume {}: the folder holds no checkpoint; train anew, with another --out", path.display());
+            bail!("{}", several::not_resumable(path));
         }
         let lock = lock(path)?;
         let mut damaged = Vec::new();

@@ -12,6 +12,7 @@ use softstep::{Error, checkpoint, model_file};
 
 use crate::run::checkpoints::{Checkpoint, checkpoints, last_checkpoint};
 use crate::run::files::{open_own, read_safetensors};
+use crate::run::several;
 use crate::terminal;
 
 /// Name of the file.
@@ -91,6 +92,9 @@ pub fn read_model(model: &Path) -> Result<Model> {
         return Ok(Model::of_checkpoint(model.to_path_buf(), (metadata, state)));
     }
     if model.is_dir() {
+        if !path.exists() {
+            bail!("{}", several::no_model(model, MODEL));
+        }
         return read_own_model(&path);
     }
     if !fs::metadata(&path).map_err(Error::io("read", &path))?.is_file() {

@@ -551,7 +551,7 @@ fn probabilities(record: &Record, test: &ErrorAnalysis) -> Markup {
         add("area under the ROC curve", four_decimals(*roc_auc));
         add("average precision", four_decimals(*average_precision));
         let Threshold { probability, chosen_on, balanced_accuracy } = threshold;
-        let flattered = if chosen_on == VALIDATION { "" } else { ", which flatters it" };
+        let flattered = if chosen_on == VALIDATION { "" } else { ", which makes it optimistic" };
         threshold_note = format!(
             "If what has a probability above {} is taken for {}, the balanced accuracy here is {}. This threshold is the best \
              one for the {}{flattered}.",

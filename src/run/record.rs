@@ -10,6 +10,7 @@ use softstep::plan::Plan;
 use crate::run::config::{CONFIG, Config};
 use crate::run::metrics::{History, METRICS};
 use crate::run::results::{RESULTS, Results};
+use crate::run::several;
 use crate::{html, terminal};
 
 /// The files of a recorded run.
@@ -39,7 +40,7 @@ impl Record {
                     config
                 }
                 Err(_) if !folder.join(CONFIG).exists() => {
-                    bail!("{}: no folder of a run, as it has no {CONFIG}", folder.display())
+                    bail!("{}", several::not_a_run(folder))
                 }
                 Err(_) => return Err(problem),
             },

@@ -80,6 +80,7 @@ fn runs_with_several_seeds_have_the_bits_that_they_have_alone() {
     assert_eq!((&again["test_accuracy"], before), (&done["test_accuracy"], results_time(&path.join("several/seed-8"))));
     let other = softstep(path, &[&["train", "--seeds=2", "--out=several"][..], &DIGITS].concat());
     assert!(other.code == 1 && other.stderr.contains("--out several") && other.stderr.contains("seed-9"), "{other:?}");
+    assert!(other.stderr.contains("--seeds=3"), "the command of the folder: {other:?}");
 }
 
 fn results_time(run: &Path) -> std::time::SystemTime {

@@ -16,10 +16,9 @@ use crate::run::files::{open_own, read_json, write_whole};
 use crate::run::folder::check_free;
 use crate::run::lock::lock;
 use crate::run::metrics::whole_lines;
+use crate::run::several::SWEEP;
 use crate::terminal;
 
-/// Name of the file with the sweep's arguments.
-const SWEEP: &str = "sweep.json";
 /// Name of the file with a line for each run, or share of one, that has ended.
 const RUNS: &str = "runs.jsonl";
 /// Name of the folder of states.

@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use softstep::Error;
 use softstep::data::Kind;
@@ -24,31 +23,19 @@ use super::signals::{STOPPED, stop_on_signals};
 use crate::commands::report::comparison::{self, Common};
 use crate::format::{counted, duration, figure, four_decimals, percent};
 use crate::run::checkpoints::checkpoints;
-use crate::run::files::{read_json, write_whole};
+use crate::run::files::write_whole;
 use crate::run::folder::{check_free, create_named};
 use crate::run::lock::lock;
 use crate::run::model::MODEL;
 use crate::run::page::{REPORT, final_test, last_epoch};
 use crate::run::record::Record;
+use crate::run::several::List;
 use crate::side_by_side::{Place, execute, places};
 use crate::spread::Spread;
-use crate::{shell, terminal};
-
-/// Name of the file with the list of runs.
-const LIST: &str = "runs.json";
+use crate::terminal;
 
 /// Options that belong to all runs together, by the names of their fields.
 const OF_ALL: [&str; 8] = ["seed", "seeds", "folds", "jobs", "out", "quiet", "json", "adapter"];
-
-/// Content of `runs.json`.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct List {
-    version: String,
-    /// Arguments that the runs have in common.
-    arguments: Vec<String>,
-    /// Names of the runs, which are those of their folders.
-    runs: Vec<String>,
-}
 
 /// One of several runs.
 struct Repeat {
@@ -78,6 +65,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         version: env!("CARGO_PKG_VERSION").into(),
         arguments: common.clone(),
         runs: named.iter().map(|(name, _)| name.clone()).collect(),
+        command: command_arguments(args),
     };
     let folder = open_folder(args, &list)?;
     let _lock = lock(&folder)?;
@@ -112,7 +100,7 @@ pub async fn run(args: &TrainArgs, started: Instant) -> Result<ExitCode> {
         },
     );
     progress.close();
-    conclude(args, &folder, &runs, &failed, stop.load(Ordering::Relaxed), started)
+    conclude(args, &folder, &list, &runs, &failed, stop.load(Ordering::Relaxed), started)
 }
 
 /// Names of the runs, and the arguments that each has for itself.
@@ -151,30 +139,24 @@ fn single(common: &[String], own: &[String], more: &[String]) -> Result<TrainArg
 fn open_folder(args: &TrainArgs, list: &List) -> Result<PathBuf> {
     let Some(out) = &args.out else {
         let folder = create_named(&args.data.data)?;
-        write_list(&folder, list)?;
+        list.write(&folder)?;
         return Ok(folder);
     };
-    if !out.join(LIST).exists() {
+    let Some(there) = List::read(out)? else {
         check_free("--out", out)?;
         fs::create_dir_all(out).map_err(Error::io("create folder", out))?;
-        write_list(out, list)?;
+        list.write(out)?;
         return Ok(out.clone());
-    }
-    let there: List = read_json(&out.join(LIST))?;
+    };
     if (&there.arguments, &there.runs) != (&list.arguments, &list.runs) {
-        let arguments = there.arguments.join(" ");
         bail!(
-            "--out {}: that folder has the runs {} of softstep train {}: choose another folder, or the same arguments",
+            "--out {}: that folder has the runs {} of {}: choose another folder, or the same arguments",
             out.display(),
             terminal::line(&there.runs.join(", ")),
-            terminal::line(&arguments)
+            terminal::line(&there.command(out))
         );
     }
     Ok(out.clone())
-}
-
-fn write_list(folder: &Path, list: &List) -> Result<()> {
-    Ok(write_whole(&folder.join(LIST), (serde_json::to_string_pretty(list)? + "\n").as_bytes())?)
 }
 
 /// Trains a run, or what is left of it.
@@ -305,8 +287,14 @@ impl Compared {
         let real_values = figures.first().is_some_and(|figures| figures.real_values);
         let (field, name) =
             if real_values { ("test_r_squared", "test R²") } else { ("test_accuracy", "test accuracy") };
-        let of = |field, name, percent, figure: fn(&Figures) -> Option<f64>| {
-            let spread = Spread::of(figures.iter().filter_map(figure))?;
+        let of = |field: &'static str, name, percent, figure: fn(&Figures) -> Option<f64>| {
+            // A loss is 0 or more, an accuracy a share, and an R² 1 or less.
+            let (low, high) = match field {
+                "test_accuracy" => (0.0, 1.0),
+                "test_r_squared" => (f64::NEG_INFINITY, 1.0),
+                _ => (0.0, f64::INFINITY),
+            };
+            let spread = Spread::of(figures.iter().filter_map(figure))?.within(low, high);
             Some(Self { field, name, percent, spread })
         };
         let all = [
@@ -347,6 +335,7 @@ impl Compared {
 fn conclude(
     args: &TrainArgs,
     folder: &Path,
+    list: &List,
     runs: &[Repeat],
     failed: &[String],
     stopped: bool,
@@ -405,7 +394,7 @@ fn conclude(
         return Ok(ExitCode::SUCCESS);
     }
     let text = format!("{} of {} runs have ended; the others go on with:", ended.len(), runs.len());
-    terminal::notice_with_command(&text, &command(args, folder));
+    terminal::notice_with_command(&text, &list.command(folder));
     Ok(if stopped { ExitCode::from(STOPPED) } else { ExitCode::FAILURE })
 }
 
@@ -419,10 +408,7 @@ fn chosen_run(args: &TrainArgs, records: &[Record]) -> Option<usize> {
     losses.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at)
 }
 
-/// Formats the command that goes on with the runs of a folder.
-fn command(args: &TrainArgs, folder: &Path) -> String {
-    let options = args.options.iter().filter(|(field, _)| field != "out");
-    let arguments = options.map(|(_, argument)| shell::word(argument));
-    let out = shell::argument(folder);
-    format!("softstep train {} --out {out}", arguments.collect::<Vec<_>>().join(" "))
+/// Arguments of the command, except its folder.
+fn command_arguments(args: &TrainArgs) -> Vec<String> {
+    args.options.iter().filter(|(field, _)| field != "out").map(|(_, argument)| argument.clone()).collect()
 }
