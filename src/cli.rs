@@ -42,8 +42,8 @@ Examples:
   softstep doctor                             whether training works here; paste its output into a bug report
   softstep explain                            what softmax is for: a page with experiments run here
 
-Results go to standard output, progress and notices to standard error. With --json, standard output is
-JSON Lines; `softstep train --help` describes them.
+Results go to standard output, progress and notices to standard error. With --json, standard output is \
+JSON Lines; `softstep train --help` describes them. \
 Set RUST_LOG=info (or debug) to see what the graphics stack logs.";
 
 /// A command with its options.
@@ -215,6 +215,52 @@ mod tests {
         ] {
             let error = train(arguments).unwrap_err().to_string();
             assert!(error.contains(flag) && error.contains("--optimizer"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_paragraph_of_help_is_one_line_which_the_terminal_wraps() {
+        let cli = Cli::command();
+        for command in cli.get_subcommands().chain([&cli]) {
+            let text = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let is_text = |line: &str| !line.is_empty() && !line.starts_with(' ');
+            let broken = lines.windows(2).find(|pair| is_text(pair[0]) && is_text(pair[1]));
+            assert_eq!(broken, None, "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn numbers_of_1_or_more_refuse_0_in_the_same_words() {
+        for arguments in [
+            "train --patience=0 --validation=0.1",
+            "train --checkpoint-every=0",
+            "train --verify=0",
+            "train --seeds=0",
+            "reproduce run --sample=0",
+        ] {
+            let error = parse(format!("softstep {arguments}").split(' ').map(OsString::from)).unwrap_err().to_string();
+            assert!(error.contains("must be a whole number, 1 or more"), "{arguments}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_a_sweep_that_training_refuses_is_named_with_its_list_or_range_in_one_line() {
+        for (settings, problem) in [
+            ("--lr=0..0.01", "--lr 0..0.01: --lr 0: must be above 0 and finite"),
+            ("--seed=1/2 --lr=0..0.01", "--lr 0..0.01: --lr 0: must be above 0 and finite"),
+            ("--lr=0.1/0", "--lr 0.1/0: --lr 0: must be above 0 and finite"),
+            ("--momentum=0..1 --optimizer=sgd --search=grid", "--momentum 0..1: --momentum 1: must be "),
+            ("--epochs=0..5", "--epochs 0..5: --epochs "),
+            ("--hidden=0..64", "--hidden 0..64: --hidden "),
+            ("--lr=0.1/x", "--lr 0.1/x: invalid value 'x' for '--lr <RATE|auto>': a rate is a number"),
+            ("--lr=0 --seed=1/2", "--lr 0: must be above 0 and finite"),
+        ] {
+            let arguments = ["softstep", "sweep", "--data=digits"].into_iter().chain(settings.split(' '));
+            let error = parse(arguments.map(OsString::from)).unwrap_err();
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("error: {problem}")), "{settings}: {text}");
+            assert!(text.matches("error: ").count() == 1 && error.exit_code() == 2, "{settings}: {text}");
         }
     }
 

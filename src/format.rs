@@ -23,7 +23,7 @@ pub fn rate(number: usize, seconds: f64) -> String {
 
 /// Formats a share as in `97.50 %`.
 pub fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
+    format!("{:.2} %", 100.0 * share).replace('-', "−")
 }
 
 /// Formats the 95 % interval of an accuracy, as in `95 % interval 96.1 to 98.9 %`.
@@ -36,7 +36,8 @@ pub fn interval_text(correct: usize, examples: usize) -> String {
 
 /// Formats a loss or R² with four decimals; a very large one in scientific notation.
 pub fn figure(number: f64) -> String {
-    if number.abs() < 1e5 || !number.is_finite() { format!("{number:.4}") } else { format!("{number:.3e}") }
+    let text = if number.abs() < 1e5 || !number.is_finite() { format!("{number:.4}") } else { format!("{number:.3e}") };
+    text.replace('-', "−")
 }
 
 /// Formats a number with `digits` significant digits, in scientific notation if it is very small or large.
@@ -156,6 +157,7 @@ mod tests {
         {
             assert_eq!(four_decimals(value), text);
         }
+        assert_eq!([figure(-0.25), percent(-0.25)], ["−0.2500", "−25.00 %"]);
         assert_eq!(rounded(19.499999, 1e-4), "19.5");
         assert_eq!(rounded(-3e-9, 1e-4), "0");
     }

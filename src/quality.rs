@@ -46,13 +46,14 @@ pub fn rmse_of_mean(data: &Data) -> Option<f64> {
     Some(data.test.variance()?.sqrt() * unit)
 }
 
-/// Formats the quality of a guess: the share of the most frequent class, or the error of the mean.
-pub fn guess_text(data: &Data) -> Option<String> {
+/// Formats the quality of a guess: the share of the most frequent class, or the error of the mean. `part` is what the
+/// test examples are, such as `test part`.
+pub fn guess_text(data: &Data, part: &str) -> Option<String> {
     match (most_frequent(data), rmse_of_mean(data)) {
         (Some((class, share)), _) => {
             let names = data.preprocessing.as_ref().and_then(Preprocessing::class_names);
             let name = names.map_or_else(|| class.to_string(), |names| printable(&names[class]));
-            Some(format!("always {name}, the most frequent class, would be right in {}", percent(share)))
+            Some(format!("always {name}, the most frequent class of the {part}, would be right in {}", percent(share)))
         }
         (None, Some(error)) => {
             Some(format!("always the mean would have an error of {} (root mean square)", significant(error, 4)))

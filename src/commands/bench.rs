@@ -34,14 +34,14 @@ Examples:
   softstep bench --layers cnn --batch-size 64 the convolutional network of `softstep train --layers cnn`
   softstep bench --adapter llvmpipe --json > speed.jsonl
 
-Times training steps on 60,000 random examples of 784 features in 10 classes, with plain SGD and every loss read back
-to the host. The backends take turns, and each figure is the median of 5 rounds; GPU/CPU is the median of the rounds'
-ratios. GFLOP/s counts the matrix products alone. The time to the first loss starts when the device is opened, and
+Times training steps on 60,000 random examples of 784 features in 10 classes, with plain SGD and every loss read back \
+to the host. The backends take turns, and each figure is the median of 5 rounds; GPU/CPU is the median of the rounds' \
+ratios. GFLOP/s counts the matrix products alone. The time to the first loss starts when the device is opened, and \
 includes uploading the data, compiling the kernels and one step.
 
---json prints one JSON object for each configuration: architecture (input, layers), sizes (of linear layers), batch_size,
-gpu, cpu, gpu_per_cpu (steps per second of the GPU divided by those of the CPU) and use (gpu or cpu, the faster). gpu and
-cpu hold steps_per_second, images_per_second, gflop_per_second, first_loss_seconds, rounds (steps per second in each),
+--json prints one JSON object for each configuration: architecture (input, layers), sizes (of linear layers), batch_size, \
+gpu, cpu, gpu_per_cpu (steps per second of the GPU divided by those of the CPU) and use (gpu or cpu, the faster). gpu and \
+cpu hold steps_per_second, images_per_second, gflop_per_second, first_loss_seconds, rounds (steps per second in each), \
 adapter, device_type and driver; gpu and gpu_per_cpu are null if there is no adapter.";
 
 /// Options of `softstep bench`.

@@ -35,11 +35,11 @@ Examples:
   softstep doctor --json
   softstep doctor --dump-shaders shaders      writes the text of every GPU program, one file each
 
-Tests every kernel on the adapter against known answers, with each matrix multiplication method that the adapter can run;
-trains some steps and computes them again on the CPU; measures the cost of a dispatch and of a readback; and writes to the
+Tests every kernel on the adapter against known answers, with each matrix multiplication method that the adapter can run; \
+trains some steps and computes them again on the CPU; measures the cost of a dispatch and of a readback; and writes to the \
 folders of data and runs. The exit code is 0 only if training would work. Paste the output into a bug report.
 
---json prints one JSON object: version, os, processor, instruction_set, arithmetic (what the bits of the CPU depend on),
+--json prints one JSON object: version, os, processor, instruction_set, arithmetic (what the bits of the CPU depend on), \
 threads, adapters, auto, device (limits, kernels, costs), training, folders and problems, which is empty if training works.";
 
 /// Options of `softstep doctor`.

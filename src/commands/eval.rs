@@ -37,19 +37,19 @@ Examples:
   softstep eval --model runs/mlp --mistakes wrong.csv
   softstep eval --model runs/plants --importance
 
-Measures the model on the data's own test part; or, if these are the data that it was trained on, on the share that was set
+Measures the model on the data's own test part; or, if these are the data that it was trained on, on the share that was set \
 aside; or on all examples of other data. --all measures it on all examples in any case, including the training examples.
 
---json prints one JSON object: part (\"test part\" or \"all examples\"), loss, accuracy, correct, examples, per_class
-(precision, recall, f1, support; null where undefined) and confusion, whose rows are labels and whose columns are
-predictions; balanced_accuracy (the mean recall of the classes) and macro_f1 (their mean F1), calibration_error (null for
-mse and huber); for two classes, the second of which is the positive one, roc_auc, average_precision and threshold
-(probability, chosen_on, balanced_accuracy). If the targets are real values, it holds part, loss, r_squared, examples and
-rmse, the root mean squared error in the target's own units. --importance adds importance: column, loss (how much accuracy
+--json prints one JSON object: part (\"test part\" or \"all examples\"), loss, accuracy, correct, examples, per_class \
+(precision, recall, f1, support; null where undefined) and confusion, whose rows are labels and whose columns are \
+predictions; balanced_accuracy (the mean recall of the classes) and macro_f1 (their mean F1), calibration_error (null for \
+mse and huber); for two classes, the second of which is the positive one, roc_auc, average_precision and threshold \
+(probability, chosen_on, balanced_accuracy). If the targets are real values, it holds part, loss, r_squared, examples and \
+rmse, the root mean squared error in the target's own units. --importance adds importance: column, loss (how much accuracy \
 or r_squared falls on average when the column is shuffled) and deviation.
 
---mistakes writes a line for each wrongly predicted example, the one that the model was most sure of first: input (the image
-file, the line of a table, or the index), label, predicted, and the probability of the predicted class. For real values it
+--mistakes writes a line for each wrongly predicted example, the one that the model was most sure of first: input (the image \
+file, the line of a table, or the index), label, predicted, and the probability of the predicted class. For real values it \
 writes every example, the largest error first: input, actual, predicted, error.";
 
 /// Options of `softstep eval`.
@@ -374,7 +374,7 @@ fn print_evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
     let mut means =
         format!("balanced accuracy {}, macro F1 {}", share(confusion.balanced_accuracy()), share(confusion.macro_f1()));
     if let Some(Calibration { error, .. }) = calibration {
-        means += &format!("; probabilities are off by {} on average", percent(*error));
+        means += &format!("; expected calibration error {}", percent(*error));
     }
     let mut lines = vec![field("classes", &means)];
     if let Some(of_two) = two_classes {
@@ -397,7 +397,7 @@ fn print_evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
         count(evaluation.correct),
         count(examples),
         interval_text(evaluation.correct, examples),
-        field("guessing", &guess_text(data).unwrap_or_default()),
+        field("baseline", &guess_text(data, part.name()).unwrap_or_default()),
     );
     Ok(print(&format!("{summary}\n\n{classes}\n\n{matrix}{importance}"))?)
 }
@@ -405,9 +405,13 @@ fn print_evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
 /// Formats a threshold for the class `name`.
 fn threshold_text(threshold: &Threshold, name: &str) -> String {
     let Threshold { probability, chosen_on, balanced_accuracy } = threshold;
-    let flattered = if chosen_on == VALIDATION { "" } else { ", which flatters it, as it was chosen here" };
+    let chosen = if chosen_on == VALIDATION {
+        format!(" (chosen on the {chosen_on})")
+    } else {
+        format!("; optimistic, as it was chosen on the {chosen_on}")
+    };
     format!(
-        "above a probability of {} (chosen on the {chosen_on}) taken for {name}: balanced accuracy {}{flattered}",
+        "best threshold for {name} {}: balanced accuracy {}{chosen}",
         figure(*probability),
         percent(*balanced_accuracy)
     )
@@ -439,7 +443,7 @@ fn print_evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<(
         field("loss", &format!("{}, {}", significant(evaluation.loss, 7), loss.name())),
         field("R²", &figure(evaluation.r_squared.unwrap_or(f64::NAN))),
         field("error", &error_text(data, evaluation)),
-        field("guessing", &guess_text(data).unwrap_or_default()),
+        field("baseline", &guess_text(data, part.name()).unwrap_or_default()),
     ];
     Ok(print(&(lines.join("\n") + &importance_text(evaluated)))?)
 }

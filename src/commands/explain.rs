@@ -32,11 +32,11 @@ Examples:
   softstep explain --lang zh --out lesson.html
   softstep explain --data houses.csv --target price   your own table instead of the house prices
 
-Runs the experiments of a lesson about softmax and cross-entropy on this machine and writes them as one page that needs
-no network: house prices as regression, softmax of three scores, tumour sizes fitted by a line and by a sigmoid, two outputs
+Runs the experiments of a lesson about softmax and cross-entropy on this machine and writes them as one page that needs \
+no network: house prices as regression, softmax of three scores, tumour sizes fitted by a line and by a sigmoid, two outputs \
 compared with one, digits with three losses, and one training step with every number.
 
---json prints one JSON object: backend, adapter, device_type, driver, seed, seconds (since the program's start), out, and
+--json prints one JSON object: backend, adapter, device_type, driver, seed, seconds (since the program's start), out, and \
 the numbers of every experiment: houses, softmax, tumours, two_classes, digits (linear, with a hidden layer), one_step.";
 
 /// Options of `softstep explain`.

@@ -74,7 +74,7 @@ Examples:
   softstep export runs/mnist --c mnist.h --int8             for microcontrollers
   softstep export runs/mnist --page mnist.html              one file to send to somebody: it predicts in their browser
 
-Every form takes the inputs of `softstep predict`, with the same preprocessing inside: bytes of images, the columns of a
+Every form takes the inputs of `softstep predict`, with the same preprocessing inside: bytes of images, the columns of a \
 table, numbers. How the forms differ is in src/commands/export.md.";
 
 /// Part of the [`title`](Export::title), by which files are recognised that may be replaced.
@@ -247,7 +247,7 @@ pub fn evaluate(parameters: &Parameters, loss: Loss, data: &Data) -> Result<Eval
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use softstep::data::{Column, Encoding, Form, Missing, TargetEncoding, TestPart};
     use softstep::model::{Architecture, Shape, parse_layers};
 

@@ -74,8 +74,8 @@ Examples:
   softstep import keras.safetensors --data digits --hidden 32,32 --from keras
   softstep import net.safetensors --data plants.csv --target kind --hidden 16 --map body=0,head=2
 
-Tensors are assigned to layers by their names and shapes: 0.weight, 2.weight as in nn.Sequential, fc1 and fc2, conv1,
-dense/kernel and dense_1/kernel. The model gets inputs as softstep prepares them: byte / 255, and standardised columns of a
+Tensors are assigned to layers by their names and shapes: 0.weight, 2.weight as in nn.Sequential, fc1 and fc2, conv1, \
+dense/kernel and dense_1/kernel. The model gets inputs as softstep prepares them: byte / 255, and standardised columns of a \
 table. It is measured on the test part, and works with eval, predict, export and train --init.";
 
 /// `--from`.

@@ -35,19 +35,19 @@ Examples:
   softstep inspect runs/mlp --step 612 --what-if momentum=0.5,batch-size=32
   softstep inspect runs/mlp                   the training examples with the highest loss over the run: likely label errors
 
-A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch
-with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first
+A step is computed again on the run's own device, from the nearest kept checkpoint before it or from the start: its batch \
+with the loss of each example before and after, the gradient and the update of each layer, and the weights of the first \
 layer that changed most. Without --step the run is trained again, and every training example is evaluated after each epoch.
 
---what-if continues from the state before the step for --steps steps, as if options of softstep train had other values: lr,
-batch-size, clip-norm (or none), label-smoothing, schedule, dropout (of all dropout layers) and those of the run's optimizer,
-such as momentum or weight-decay. The order of the examples stays the same. With another batch size, the learning rate
-follows the schedule by the number of examples seen, and a batch is compared with the step of the run that had its first
+--what-if continues from the state before the step for --steps steps, as if options of softstep train had other values: lr, \
+batch-size, clip-norm (or none), label-smoothing, schedule, dropout (of all dropout layers) and those of the run's optimizer, \
+such as momentum or weight-decay. The order of the examples stays the same. With another batch size, the learning rate \
+follows the schedule by the number of examples seen, and a batch is compared with the step of the run that had its first \
 example.
 
---json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer,
-gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before,
-after), what_if (settings, losses: step, recorded, now); without it after (steps), training_examples and examples
+--json prints one JSON object: with --step step, epoch, learning_rate, from (a step), recorded_loss, loss, layers (layer, \
+gradient_norm, weight_norm, update_norm), examples (example, target, loss_before, loss_after), weights (input, output, before, \
+after), what_if (settings, losses: step, recorded, now); without it after (steps), training_examples and examples \
 (example, target, predicted, mean_loss, last_loss).";
 
 /// Options of `softstep inspect`.
@@ -220,8 +220,12 @@ impl Changed {
                 continue;
             }
             let key = if name == "lr" { "learning_rate".into() } else { name.replace('-', "_") };
+            let is_number = settings[&key].is_number() || name == "clip-norm";
             settings[key] = match value.as_str() {
                 "none" if name == "clip-norm" => serde_json::Value::Null,
+                text if is_number => {
+                    serde_json::from_str::<serde_json::Number>(text).map_err(|_| refused("is not a number"))?.into()
+                }
                 text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
             };
             let config = serde_json::from_value::<TrainingConfig>(settings.clone());

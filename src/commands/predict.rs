@@ -36,19 +36,19 @@ Examples:
 
 A file that cannot be read is an error: the others are still predicted, and the exit code is 1.
 
-A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF); one trained on a table reads CSV files with its
-columns, with or without the target; one trained on arrays reads .npy files; and any model whose inputs are bytes also reads
-IDX files and .npy arrays of bytes. A picture for a model that was trained on IDX files is fitted: with --fit digit it is
-brought to the form of MNIST's digits, dark ink on light or light on dark, in any place and size, on plain, ruled or squared
-paper; with --fit whole the picture is made grey and resized as it is. Several digits are read row by row, each on a line of
+A model trained on images reads images (PNG, JPEG, WebP, BMP, GIF, TIFF); one trained on a table reads CSV files with its \
+columns, with or without the target; one trained on arrays reads .npy files; and any model whose inputs are bytes also reads \
+IDX files and .npy arrays of bytes. A picture for a model that was trained on IDX files is fitted: with --fit digit it is \
+brought to the form of MNIST's digits, dark ink on light or light on dark, in any place and size, on plain, ruled or squared \
+paper; with --fit whole the picture is made grey and resized as it is. Several digits are read row by row, each on a line of \
 its own; --one reads only the largest.
 
---json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most
-probable first, each with class and probability (output where the model was trained with mse or huber); or values,
-where the targets are real values. In a picture with several digits each of them also has digit (its number in reading
+--json prints one JSON object a line: input (the file, with a row's line or an array's index), and classes, the most \
+probable first, each with class and probability (output where the model was trained with mse or huber); or values, \
+where the targets are real values. In a picture with several digits each of them also has digit (its number in reading \
 order), row and box ([x, y, width, height] in pixels); a shape that is probably not a digit has no_digit: true.
 
---why draws a PNG with a row for each picture: on the left the picture as the model read it, on the right the pixels that
+--why draws a PNG with a row for each picture: on the left the picture as the model read it, on the right the pixels that \
 speak for the prediction (orange) and against it (blue): the gradient of the predicted class's score times the pixel.";
 
 /// Options of `softstep predict`.

@@ -24,11 +24,11 @@ Examples:
   softstep report runs/mlp runs/softmax       comparison.html: both runs on one page
   softstep report runs/mlp --csv mlp.csv      also the metrics, for a spreadsheet
 
-A page is one file that needs nothing else: no network, no scripts. It is made from the run folder alone, without the
+A page is one file that needs nothing else: no network, no scripts. It is made from the run folder alone, without the \
 data and on any machine.
 
---csv has a line for each step of each run: run, step, loss, learning_rate; and in the line of an epoch's last step also
-epoch, train_loss (of the whole epoch), validation_loss, validation_accuracy or validation_r_squared, test_loss,
+--csv has a line for each step of each run: run, step, loss, learning_rate; and in the line of an epoch's last step also \
+epoch, train_loss (of the whole epoch), validation_loss, validation_accuracy or validation_r_squared, test_loss, \
 test_accuracy or test_r_squared. A value that a run does not have, and a loss that is not finite, is empty.";
 
 /// Options of `softstep report`.

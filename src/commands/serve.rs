@@ -39,13 +39,13 @@ Examples:
   curl -d '[{\"size\": 3.1, \"colour\": \"red\"}]' http://127.0.0.1:8000/predict
   softstep serve runs/mlp --listen 0.0.0.0:80               for the whole network
 
-POST /predict takes a file that `softstep predict` reads (an image, a table, an array, an IDX file), or rows in JSON: objects
-with column names for models of tables, numbers for others. It answers with a JSON object, whose predictions are those that
-`softstep predict --json` prints; ?top=K sets the number of classes. A request that cannot be predicted gets a status 4xx and
-{\"error\": \"the reason\"}. GET / is a page to try the model, GET /health says whether the server works, and GET /metrics
+POST /predict takes a file that `softstep predict` reads (an image, a table, an array, an IDX file), or rows in JSON: objects \
+with column names for models of tables, numbers for others. It answers with a JSON object, whose predictions are those that \
+`softstep predict --json` prints; ?top=K sets the number of classes. A request that cannot be predicted gets a status 4xx and \
+{\"error\": \"the reason\"}. GET / is a page to try the model, GET /health says whether the server works, and GET /metrics \
 counts requests, examples and times for Prometheus.
 
-On SIGINT or SIGTERM the server answers the requests that it has begun, and ends. It has neither passwords nor encryption:
+On SIGINT or SIGTERM the server answers the requests that it has begun, and ends. It has neither passwords nor encryption: \
 for use beyond this machine, put a server that has both in front of it.";
 
 /// Options of `softstep serve`.

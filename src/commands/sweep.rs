@@ -50,19 +50,19 @@ Examples:
   softstep sweep --data flowers.csv --target species --weight-decay none/0.1/1 --optimizer sgd/adamw --for 10m
   softstep sweep --data mnist --layers cnn --lr 0.01..0.3 --adapter 0,1      a run at a time on each of two GPUs
 
-A setting of `softstep train` takes a list a/b/c, in which `none` omits the option, or a range LOW..HIGH. Ranges are
-logarithmic for lr, weight-decay, epsilon, clip-norm, batch-size and hidden, else linear; :log or :linear after a range
+A setting of `softstep train` takes a list a/b/c, in which `none` omits the option, or a range LOW..HIGH. Ranges are \
+logarithmic for lr, weight-decay, epsilon, clip-norm, batch-size and hidden, else linear; :log or :linear after a range \
 overrides that, and a number sets how many points of it a grid tries, 5 by default: 0..0.9:linear:4.
 
-With lists alone every combination is tried (--search grid); with a range or a budget values are drawn at random
-(--search random).
-Runs are compared by their loss on the validation part, which is held out of the training part (--validation 0.2 by
-default); the test part is measured once, at the end, for the best run alone. --halving trains all runs for a share of
+With lists alone every combination is tried (--search grid); with a range or a budget values are drawn at random \
+(--search random). \
+Runs are compared by their loss on the validation part, which is held out of the training part (--validation 0.2 by \
+default); the test part is measured once, at the end, for the best run alone. --halving trains all runs for a share of \
 their epochs, continues the best third for three times as long, and so on; --halving=4 continues the best quarter.
 
 With the cargo feature mpi, `mpirun -n 8 softstep sweep …` shares the runs among 8 processes, on one machine or several.
 
-Ctrl-C stops a sweep and keeps its results; the same command resumes it, also after kill -9, and ends in the same table.
+Ctrl-C stops a sweep and keeps its results; the same command resumes it, also after kill -9, and ends in the same table. \
 With a larger --runs or --for it goes further.
 
 The folder holds:
@@ -71,7 +71,7 @@ The folder holds:
   model.safetensors   the model of the best run
   runs.jsonl, sweep.json, best.json   what the sweep resumes from, and the test result of the best run
 
---json prints a line {\"event\":\"run\", …} for each run that ends, as in runs.jsonl, and {\"event\":\"done\", …} with
+--json prints a line {\"event\":\"run\", …} for each run that ends, as in runs.jsonl, and {\"event\":\"done\", …} with \
 runs, best (as in best.json) and out, or {\"event\":\"stopped\", …}.";
 
 /// Runs of a random search without a budget.
@@ -167,7 +167,24 @@ impl SweepArgs {
             );
             return Err((ErrorKind::ValueValidation, problem));
         }
+        self.check_values(&space)?;
         self.device.check()
+    }
+
+    /// Checks each value of a list and both ends of a range as `softstep train` does.
+    fn check_values(&self, space: &Space) -> Result<(), Problem> {
+        let Some(first) = space.choices(self.search(space), self.search_seed).next() else { return Ok(()) };
+        let common = self.common();
+        for choice in std::iter::once(first.clone()).chain(space.one_by_one(&first)) {
+            if let Err(error) = trial_args(&common, space, &choice) {
+                let text = error.to_string();
+                let problem = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                let setting = space.settings.iter().find(|setting| problem.contains(&setting.flag));
+                let named = setting.map(|setting| format!("{} {}: {problem}", setting.flag, setting.text));
+                return Err((ErrorKind::ValueValidation, named.unwrap_or_else(|| problem.into())));
+            }
+        }
+        Ok(())
     }
 
     fn search(&self, space: &Space) -> Search {
@@ -225,9 +242,6 @@ async fn sweep(args: &SweepArgs, joined: &Joined, started: Instant) -> Result<(E
     let common = args.common();
     let search = args.search(&space);
     let first = space.choices(search, args.search_seed).next().context("there is no setting to try")?;
-    for choice in space.one_by_one(&first) {
-        trial_args(&common, &space, &choice)?;
-    }
     let data = SharedData::default();
     let prepared = data.prepare(&trial_args(&common, &space, &first)?)?;
     if prepared.validation.is_none() {
@@ -297,12 +311,12 @@ fn check_ranks(ranks: &dyn Ranks, args: &SweepArgs, data_sha256: &str, device: &
 }
 
 /// Parses the arguments of a run, as if they were on the command line.
-fn trial_args(common: &[String], space: &Space, choice: &Choice) -> Result<TrainArgs> {
+fn trial_args(common: &[String], space: &Space, choice: &Choice) -> Result<TrainArgs, clap::Error> {
     let settings = space.arguments(choice).unwrap_or_default();
     let is_validation = |argument: &String| argument.starts_with("--validation=");
     let validation = (!settings.iter().any(is_validation)).then(|| VALIDATION.to_string());
     let own = common.iter().chain(&settings).cloned().chain(validation);
-    Ok(TrainArgs::parse(own)?)
+    TrainArgs::parse(own)
 }
 
 fn say_start(
@@ -575,7 +589,7 @@ impl Sweep<'_> {
             best.command.clone(),
             format!("on the test part, measured once: {quality}"),
         ];
-        lines.extend(crate::quality::guess_text(data));
+        lines.extend(crate::quality::guess_text(data, "test part"));
         lines.extend([format!("model in {model}"), format!("table in {csv}"), format!("report in {report}")]);
         Ok(terminal::print(&lines.join("\n"))?)
     }

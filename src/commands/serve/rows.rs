@@ -26,8 +26,13 @@ pub fn read(model: &Model, json: &[u8], most: usize) -> Result<Inputs, String> {
     match model.input() {
         Input::Table(format) => {
             let (table, rows) = table(json, format, most)?;
+            if rows == 0 {
+                return Err("no rows: send an object with a value for each column, or an array of such objects".into());
+            }
             let reading = predict::reading(model, Fit::Whole, true);
-            let read = reading.read("the rows as a table", &table).map_err(|error| with_flags(&error.to_string()))?;
+            let first = if format.positions.is_none() { 2 } else { 1 };
+            let read =
+                reading.read(TABLE, &table).map_err(|error| rows_for_lines(&with_flags(&error.to_string()), first))?;
             if read.names.len() != rows {
                 return Err(format!("{rows} rows, but as a table they are {}", read.names.len()));
             }
@@ -50,6 +55,24 @@ pub fn read(model: &Model, json: &[u8], most: usize) -> Result<Inputs, String> {
             Ok(of_features(values.into(), count))
         }
     }
+}
+
+/// Name of the table that the rows are written to.
+const TABLE: &str = "the rows as a table";
+
+/// Replaces lines of the table, whose row 1 is in line `first`, by the rows that a message means.
+fn rows_for_lines(problem: &str, first: u64) -> String {
+    let problem = problem.strip_prefix(TABLE).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(problem);
+    let mut parts = problem.split("line ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.find(|character: char| !character.is_ascii_digit()).unwrap_or(part.len());
+        match part[..digits].parse::<u64>().ok().and_then(|line| (line + 1).checked_sub(first)) {
+            Some(row) if part[digits..].starts_with(", column") => text += &format!("row {row}{}", &part[digits..]),
+            _ => text += &format!("line {part}"),
+        }
+    }
+    text
 }
 
 fn of_features(features: Features, count: usize) -> Inputs {
@@ -324,6 +347,17 @@ mod tests {
             _ => Err(format!("{number} is no byte")),
         };
         numbers(json.as_bytes(), width, 3, byte)
+    }
+
+    #[test]
+    fn a_problem_names_the_row_and_not_a_line_of_the_table() {
+        let problem =
+            "the rows as a table: line 2, column \"a\": \"in line 5\" is not a number; line 4, column \"b\": no";
+        let expected = "row 1, column \"a\": \"in line 5\" is not a number; row 3, column \"b\": no";
+        assert_eq!(rows_for_lines(problem, 2), expected);
+        assert_eq!(rows_for_lines("line 1, column \"a\": no", 1), "row 1, column \"a\": no");
+        let table = crate::commands::export::tests::table_model();
+        assert!(read(&table, b"[]", 9).unwrap_err().starts_with("no rows: send an object"));
     }
 
     #[test]

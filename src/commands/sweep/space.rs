@@ -119,6 +119,8 @@ pub struct Setting {
     pub field: String,
     /// Flag.
     pub flag: String,
+    /// List or range as it was written.
+    pub text: String,
     /// Values.
     values: Values,
 }
@@ -147,7 +149,7 @@ impl Setting {
                 Values::List(list)
             }
         };
-        Ok(Self { field: field.into(), flag: flag.into(), values })
+        Ok(Self { field: field.into(), flag: flag.into(), text: text.into(), values })
     }
 
     fn range(field: &str, flag: &str, text: &str, low: &str, rest: &str) -> Result<Values, String> {

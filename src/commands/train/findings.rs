@@ -8,11 +8,17 @@ use softstep::range_test::smaller_rate;
 use softstep::trainer::{Summary, TrainingConfig};
 
 use super::options::TrainArgs;
-use crate::format::{count, counted, percent};
+use crate::format::{count, counted, percent, significant};
 use crate::terminal;
 
 /// Final losses above this many times the first loss count as a problem.
 const FAR: f64 = 3.0;
+/// Features of this size are too large to train on as they are.
+const LARGE: f64 = 1e6;
+/// Fewest test examples for which a comparison with guessing means something.
+const FEW_TESTS: usize = 20;
+/// Epochs below which a run may simply be too short.
+const FEW_EPOCHS: usize = 5;
 /// Most classes that a message names.
 const NAMED: usize = 5;
 
@@ -53,16 +59,28 @@ impl Ended<'_> {
             }
             None => "try a larger --weight-decay, or more examples".into(),
         };
+        let guess_way_out = match () {
+            () if is_constant(&self.data.train) => {
+                "every feature has one value in all training examples: add others".into()
+            }
+            () if rate.is_none() && self.config.epochs < FEW_EPOCHS => format!("{way_out}, or more --epochs"),
+            () => way_out.clone(),
+        };
         let mut findings = Vec::new();
         findings.extend(far.map(|text| format!("{text}: {way_out}")));
-        findings.extend(guess.map(|text| format!("{text}: {way_out}")));
+        findings.extend(guess.map(|text| format!("{text}: {guess_way_out}")));
         findings.extend(self.never_predicted());
-        findings.extend(dead.iter().map(|DeadUnits { layer, dead, units }| {
+        findings.extend(dead.iter().map(|DeadUnits { layer, dead, units, convolution }| {
             let way_out = match rate {
                 Some(rate) => format!("{}, or --activation gelu", rate_text(rate)),
                 None => "--activation gelu".into(),
             };
-            format!("{dead} of {units} units of hidden layer {layer} are dead, 0 for every training example: {way_out}")
+            let units = if *convolution {
+                format!("{dead} of {units} channels of convolution {layer}")
+            } else {
+                format!("{dead} of {units} units of hidden layer {layer}")
+            };
+            format!("{units} are dead, 0 for every training example: {way_out}")
         }));
         findings
     }
@@ -77,6 +95,9 @@ impl Ended<'_> {
     }
 
     fn no_better_than_guessing(&self) -> Option<String> {
+        if self.data.test.len() < FEW_TESTS {
+            return None;
+        }
         let test = &self.summary.test;
         match (&*self.data.train.targets, &*self.data.test.targets) {
             (Targets::Classes(train), Targets::Classes(labels)) => {
@@ -84,10 +105,10 @@ impl Ended<'_> {
                 let right = labels.iter().filter(|&&label| label as usize == class).count();
                 let share = right as f64 / labels.len() as f64;
                 let accuracy = test.accuracy()?;
-                (test.correct <= right).then(|| {
+                (test.correct <= right && test.correct < labels.len()).then(|| {
                     format!(
-                        "a test accuracy of {} is no better than always saying {}, the most frequent class, which is \
-                         right for {}",
+                        "a test accuracy of {} is no better than always saying {}, the most frequent class of the \
+                         training part, which is right for {}",
                         percent(accuracy),
                         self.name(class),
                         percent(share)
@@ -124,14 +145,36 @@ impl Ended<'_> {
             all => format!("classes {} and {} more are", names.join(", "), count(all - NAMED)),
         };
         let of = if examples == 1 { "is" } else { "are" };
+        let them = if never.len() == 1 { "it" } else { "them" };
         let balanced = if self.config.class_weights.is_some() { "more examples" } else { "--class-weights balanced" };
-        Some(format!("{classes} never predicted, though {} {of} of it: {balanced}", counted(examples, "test example")))
+        Some(format!(
+            "{classes} never predicted, though {} {of} of {them}: {balanced}",
+            counted(examples, "test example")
+        ))
     }
 
     fn name(&self, class: usize) -> String {
         let names = self.data.preprocessing.as_ref().and_then(Preprocessing::class_names);
         names.and_then(|names| names.get(class)).map_or_else(|| class.to_string(), |name| terminal::printable(name))
     }
+}
+
+/// Says how large the features are, if they are too large for any learning rate.
+pub fn large_features(examples: &Examples) -> Option<String> {
+    let largest = (0..examples.len()).flat_map(|example| examples.input(example)).map(f64::abs).fold(0.0, f64::max);
+    (largest >= LARGE).then(|| {
+        let largest = significant(largest, 2);
+        format!("the features reach {largest}: standardise each, to a mean of 0 and a standard deviation of 1")
+    })
+}
+
+/// Returns true if no feature differs between the examples.
+fn is_constant(examples: &Examples) -> bool {
+    if examples.is_empty() {
+        return false;
+    }
+    let first: Vec<f64> = examples.input(0).collect();
+    (1..examples.len()).all(|example| examples.input(example).eq(first.iter().copied()))
 }
 
 fn most_frequent(labels: &[u32], classes: usize) -> usize {
@@ -158,4 +201,70 @@ pub async fn tried_rate<B: Backend>(
 /// Formats the flag for a learning rate that was tried.
 pub fn rate_text(rate: f32) -> String {
     format!("--lr {rate:?}, which was tried for 100 steps")
+}
+
+#[cfg(test)]
+mod tests {
+    use softstep::backend::Evaluation;
+
+    use super::*;
+
+    /// Looks at a run that predicts these classes of its test part.
+    fn ended<T>(train: Examples, test: Examples, predictions: Vec<u32>, look: impl FnOnce(&Ended<'_>) -> T) -> T {
+        let (args, config) = (TrainArgs::parse([]).unwrap(), TrainingConfig::default());
+        let labels = test.labels().unwrap();
+        let correct = labels.iter().zip(&predictions).filter(|(label, predicted)| label == predicted).count();
+        let data = Data {
+            name: "data".into(),
+            train,
+            test,
+            preprocessing: None,
+            image: None,
+            notices: Vec::new(),
+            target_rule: None,
+            table: None,
+            test_origins: Vec::new(),
+        };
+        let test = Evaluation { loss: 1.0, correct, predictions, r_squared: None, squared_error: None };
+        let summary = Summary { epochs: 1, steps: 1, train_loss: 1.0, best: None, validation: None, test };
+        look(&Ended { args: &args, config: &config, data: &data, summary: &summary, first_loss: None })
+    }
+
+    /// The finding about a run that predicts one class for all its test examples, which are of class 1.
+    fn found(tests: usize, predicted: u32) -> Option<String> {
+        let examples = |count: usize| {
+            Examples::new((0..count).map(|value| value as f32).collect::<Vec<_>>(), vec![1; count], 1, 3).unwrap()
+        };
+        ended(examples(40), examples(tests), vec![predicted; tests], |ended| ended.no_better_than_guessing())
+    }
+
+    #[test]
+    fn guessing_is_compared_with_enough_examples_and_an_accuracy_below_all() {
+        let guess = found(20, 0).unwrap();
+        assert!(guess.contains("always saying 1, the most frequent class of the training part, which is"), "{guess}");
+        assert_eq!([found(19, 0), found(20, 1)], [None, None]);
+    }
+
+    #[test]
+    fn classes_that_are_never_predicted_are_told_in_the_right_number() {
+        let text = |of_test: &[u32]| {
+            let data = |labels: &[u32]| {
+                let inputs: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
+                Examples::new(inputs, labels.to_vec(), 1, 3).unwrap()
+            };
+            ended(data(&[0, 1, 2]), data(of_test), vec![0; of_test.len()], |ended| ended.never_predicted()).unwrap()
+        };
+        assert!(text(&[0, 1]).starts_with("class 1 is never predicted, though 1 test example is of it: "));
+        assert!(text(&[0, 1, 1]).starts_with("class 1 is never predicted, though 2 test examples are of it: "));
+        assert!(text(&[0, 1, 2]).starts_with("classes 1, 2 are never predicted, though 2 test examples are of them: "));
+    }
+
+    #[test]
+    fn features_that_are_constant_or_large_are_told() {
+        let examples = |values: [f32; 4]| Examples::new(values.to_vec(), vec![0u32, 1], 2, 2).unwrap();
+        assert!(is_constant(&examples([1.0, 2.0, 1.0, 2.0])) && !is_constant(&examples([1.0, 2.0, 1.0, 3.0])));
+        assert_eq!(large_features(&examples([1.0, 2.0, -1e5, 0.0])), None);
+        let text = large_features(&examples([1.0, 2.0, -1e30, 0.0])).unwrap();
+        assert!(text.starts_with("the features reach 1.0e30: standardise each"), "{text}");
+    }
 }

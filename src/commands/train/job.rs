@@ -288,7 +288,10 @@ impl Job<'_> {
             Some(start) => findings::tried_rate(backend, self.config, examples, start).await,
             None => None,
         };
-        let (way_out, command) = way_out(&mut folder, &error, rate, self.args, with_events);
+        let (mut way_out, command) = way_out(&mut folder, &error, rate, self.args, with_events);
+        if let Some(text) = findings::large_features(&self.prepared.data.train).filter(|_| is_divergence(&error)) {
+            way_out = format!("{text}; {way_out}");
+        }
         match self.beside {
             Some(beside) => terminal::error(&anyhow::Error::from(error).context(beside.name.to_owned())),
             None => terminal::error(&error.into()),

@@ -19,7 +19,8 @@ use softstep::trainer::{Keep, TrainingConfig};
 
 use crate::flags::with_flags;
 use crate::options::{
-    DataArgs, DeviceArgs, LayersChoice, NetworkArgs, OwnDataArgs, Problem, at_least_1, given, in_one_form, loss, unfit,
+    DataArgs, DeviceArgs, LayersChoice, NetworkArgs, OwnDataArgs, Problem, at_least_1, given, in_one_form, loss,
+    positive, unfit,
 };
 
 /// Examples and formats, shown by `--help`.
@@ -64,16 +65,16 @@ A run folder holds:
                       or with Sigmoid, Tanh or GELU(approximate=\"tanh\") for ReLU, by --activation
   checkpoint-<step>.safetensors   all that --resume needs; the last two are kept
 
-With --seeds, --folds or several seeds the folder holds a folder for each run (seed-0, fold-1, …), report.html, which
-compares them, and model.safetensors, the one to use. The same command with the folder as --out resumes what was
-stopped. --json prints a line {\"event\":\"run\", …} for each run, and {\"event\":\"done\", …} with mean, sd, lowest,
+With --seeds, --folds or several seeds the folder holds a folder for each run (seed-0, fold-1, …), report.html, which \
+compares them, and model.safetensors, the one to use. The same command with the folder as --out resumes what was \
+stopped. --json prints a line {\"event\":\"run\", …} for each run, and {\"event\":\"done\", …} with mean, sd, lowest, \
 highest and interval of test_loss, test_accuracy (or test_r_squared) and validation_loss.
 
-Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is
-stopped: Ctrl-C (or SIGTERM) finishes the step, saves, prints the command that resumes and exits with 130; a second
-signal ends the program at once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes
-all settings from the checkpoint; --data beside it says where the data are now, if they are no longer where they were.
-Only --backend or --adapter may change something: the run continues on that device, with the same data and settings
+Checkpoints are saved at the start, after each epoch, with --checkpoint-every also between, and when the run is \
+stopped: Ctrl-C (or SIGTERM) finishes the step, saves, prints the command that resumes and exits with 130; a second \
+signal ends the program at once. SIGHUP and SIGQUIT save, too, unless they are ignored, as with nohup. --resume takes \
+all settings from the checkpoint; --data beside it says where the data are now, if they are no longer where they were. \
+Only --backend or --adapter may change something: the run continues on that device, with the same data and settings \
 but not with the same bits.
 
 --json prints JSON Lines, one object for each event:
@@ -88,7 +89,7 @@ but not with the same bits.
   {\"event\":\"done\", …}    final losses and accuracies, steps_per_second (of training steps alone),
                          parameters_sha256, first_loss_seconds (since the program's start), out; best_epoch and
                          best_validation_loss with --patience or --keep best
-Losses are means; cross-entropies are in nats. A loss that is not finite is null. Label smoothing and class weights
+Losses are means; cross-entropies are in nats. A loss that is not finite is null. Label smoothing and class weights \
 affect train_loss alone; the validation and test losses are without them.";
 
 /// Options of `softstep train`.
@@ -142,7 +143,7 @@ pub struct TrainArgs {
     /// Scale the gradients down to this L2 norm, over all layers together, if theirs is larger [default: never]
     #[arg(long, value_name = "MAX", allow_negative_numbers = true, help_heading = "Expert")]
     clip_norm: Option<f32>,
-    /// Schedule of the learning rate over the run
+    /// Schedule of the learning rate over the run [default: cosine; one-cycle with convolutions]
     #[arg(long, value_enum, help_heading = "Training")]
     schedule: Option<ScheduleChoice>,
     /// Raise the learning rate linearly over these first steps, or this share of the run; the schedule spans the rest
@@ -179,7 +180,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "balanced|W0,W1,…", help_heading = "Training")]
     class_weights: Option<ClassWeights>,
     /// End the run once the validation loss has not fallen for this many epochs; needs --validation
-    #[arg(long, value_name = "EPOCHS", help_heading = "Training")]
+    #[arg(long, value_name = "EPOCHS", value_parser = positive, help_heading = "Training")]
     patience: Option<NonZeroUsize>,
     /// The parameters to end with: those of the last epoch, or of the one with the lowest validation loss, which needs
     /// --validation [default: best with --patience, else last]. Of several runs, best also takes the model of the run with
@@ -197,13 +198,13 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Expert")]
     pub profile: bool,
     /// Verify every N-th step on the CPU in f64, and stop if the GPU is wrong [N is 100 if not given]
-    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100", help_heading = "Expert")]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "100", value_parser = positive, help_heading = "Expert")]
     pub verify: Option<NonZeroUsize>,
     /// Run folder, new or empty [default: runs/<time>-<data>]
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub out: Option<PathBuf>,
     /// Save a checkpoint every this many steps, in addition to those after each epoch
-    #[arg(long, value_name = "STEPS", help_heading = "Expert")]
+    #[arg(long, value_name = "STEPS", value_parser = positive, help_heading = "Expert")]
     pub checkpoint_every: Option<NonZeroUsize>,
     /// Also write event files for TensorBoard into the run folder; a resumed run continues its event files
     #[arg(long, help_heading = "Output")]
@@ -459,12 +460,14 @@ impl TrainArgs {
                 if nesterov == Some(true) { format!("{name} with nesterov") } else { name.to_string() },
             ),
             (self.learning_rate.is_some(), format!("learning rate {learning_rate:?}")),
-            (self.schedule.is_some() || *schedule != Schedule::OneCycle, "one-cycle".into()),
+            (self.schedule.is_some(), schedule_name(*schedule).to_string()),
             (self.weight_decay.is_some() || weight_decay == 0.0, format!("weight decay {weight_decay}")),
             (self.epochs.is_some(), format!("{epochs} epochs")),
         ];
         let left: Vec<String> = parts.into_iter().filter(|(given, _)| !given).map(|(_, part)| part).collect();
-        (!left.is_empty()).then(|| format!("{}, as {reason}", left.join(", ")))
+        // The cosine alone does not follow from the data.
+        let is_told = !left.is_empty() && (left.len() > 1 || left[0] != schedule_name(Schedule::Cosine));
+        is_told.then(|| format!("{}, as {reason}", left.join(", ")))
     }
 
     /// Returns the settings that have the same default for all data.
@@ -550,6 +553,16 @@ pub enum ScheduleChoice {
     Step,
     /// Half a cosine up to --lr over the first 30 % of the steps, then one down to nearly 0
     OneCycle,
+}
+
+/// Name of a schedule on the command line.
+fn schedule_name(schedule: Schedule) -> &'static str {
+    match schedule {
+        Schedule::Constant => "constant",
+        Schedule::Cosine => "cosine",
+        Schedule::Step => "step",
+        Schedule::OneCycle => "one-cycle",
+    }
 }
 
 /// Value of `--keep`.

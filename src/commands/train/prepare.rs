@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use softstep::backend::{DeviceInfo, Training};
 use softstep::checkpoint;
 use softstep::data::{self, Data, Examples, Kind, Preprocessing};
-use softstep::model::{Architecture, Parameters};
+use softstep::model::{Architecture, Layer, Parameters};
 use softstep::trainer::{Position, TrainingConfig};
 
 use super::options::TrainArgs;
@@ -62,7 +62,12 @@ impl Prepared {
         if notices {
             parts.notices(stopped.is_none());
         }
-        Self::of(args, stopped, parts, config, chosen)
+        let prepared = Self::of(args, stopped, parts, config, chosen)?;
+        let batch = prepared.config.batch_size.min(prepared.data.train.len());
+        if let Some(text) = batchnorm_of_one(&prepared.architecture, batch).filter(|_| notices && stopped.is_none()) {
+            terminal::notice(&text);
+        }
+        Ok(prepared)
     }
 
     /// Makes the model of a run on these data.
@@ -244,6 +249,16 @@ fn load_for_run(args: &TrainArgs, stopped: Option<&Stopped>) -> Result<Data> {
     load_by_kind(&DataArgs { data, data_dir }, &args.own, args.provisional().seed, !args.quiet)
 }
 
+/// Notice about batch normalisation in batches of one example.
+fn batchnorm_of_one(architecture: &Architecture, batch: usize) -> Option<String> {
+    let normalises = architecture.layers().contains(&Layer::BatchNorm);
+    (normalises && batch == 1).then(|| {
+        "batchnorm with one example in a batch: training normalises each example by its own mean, so its brightness is \
+         lost, and evaluation by running means; use a larger --batch-size"
+            .into()
+    })
+}
+
 /// Prints a notice about classes without a training example.
 fn say_missing_classes(data: &Data) {
     let missing = data.train.missing_classes();
@@ -257,4 +272,24 @@ fn say_missing_classes(data: &Data) {
         count => format!("classes {} and {} more", shown.join(", "), count - shown.len()),
     };
     terminal::notice(&format!("no example to train on has the {classes}: the model cannot learn what is missing"));
+}
+
+#[cfg(test)]
+mod tests {
+    use softstep::model::{Shape, parse_layers};
+
+    use super::*;
+
+    #[test]
+    fn batch_normalisation_of_single_examples_is_told() {
+        let shape = Shape::Image { height: 4, width: 4, channels: 1 };
+        let told = |layers: &str, batch| {
+            let architecture = Architecture::new(shape, parse_layers(layers).unwrap()).unwrap();
+            batchnorm_of_one(&architecture, batch).is_some()
+        };
+        assert_eq!(
+            [told("batchnorm,linear:2", 1), told("batchnorm,linear:2", 2), told("linear:2", 1)],
+            [true, false, false]
+        );
+    }
 }

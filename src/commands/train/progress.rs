@@ -420,7 +420,7 @@ impl<'a> Progress<'a> {
             }
             None => format!("test {}, error {}", quality(test), error_text(data, test)),
         });
-        lines.extend(guess_text(data));
+        lines.extend(guess_text(data, "test part"));
         if self.steps > 0 {
             lines.push(format!(
                 "trained {} in {seconds:.1} s: {} steps/s, {} {}/s",
