@@ -148,7 +148,7 @@ fn every_mistake_is_refused_with_file_line_and_column() {
         ("a,b\n1,x\n2,\"y\n3,x\n4,y\n", "b", "line 3: a quote opens here that is never closed"),
         ("a,b\n\"1\n\",x\n2,\"\"\"y\n3,x\n\"\"4,y\n", "b", "line 4: a quote opens here"),
         ("\u{feff}\"a,b\n1,x\n", "b", "line 1: a quote opens here"),
-        ("a,\n1,x\n2,y\n", "a", "no column is left to learn \"a\" from; column 1 has no name"),
+        ("a,\n1,x\n2,y\n", "a", "no column is left to learn \"a\" from; column 2 has no name"),
         ("a,b\n1,x\n2,y\n", "A", "`target` A: there is no such column; it has a, b: did you mean a?"),
         ("a,b\n", "b", "no rows"),
         ("", "b", "no rows"),
