@@ -604,6 +604,19 @@ mod tests {
         let options = Options { epsilon: Some(0.5), ..Options::default() };
         let imported = read(&file(&tensors), &network, &options).unwrap();
         assert!((imported.parameters.statistics[0].variance[0] - 7.49999).abs() < 1e-6);
+        // Keras has 0.001 where PyTorch and softstep have 0.00001.
+        let tensors: [(&str, &[usize], f32); 7] = [
+            ("conv2d/kernel", &[1, 1, 2, 1], 1.0),
+            ("batch_normalization/gamma", &[1], 4.0),
+            ("batch_normalization/beta", &[1], 5.0),
+            ("batch_normalization/moving_mean", &[1], 6.0),
+            ("batch_normalization/moving_variance", &[1], 7.0),
+            ("dense/kernel", &[2, 1], 8.0),
+            ("dense/bias", &[1], 9.0),
+        ];
+        let imported = read(&file(&tensors), &network, &Options::default()).unwrap();
+        assert_eq!(imported.layout, Layout::Keras);
+        assert!((imported.parameters.statistics[0].variance[0] - 7.00099).abs() < 1e-6);
 
         // Channels come last in softstep, first in PyTorch.
         let network = architecture(image, "pool:1,linear:1");

@@ -169,7 +169,7 @@ const TABLE: &str = r#"    features = []
                 features.append(missing.to(torch.float32))
         else:
             (categories,) = encoding
-            texts = ["" if value is None or value != value else str(value).strip() for value in values]
+            texts = ["" if value is None else str(value).strip() for value in values]
             known = set(categories) | ({"-"} if "+" in categories else set())
             texts = ["" if text in GAPS and text not in known else text for text in texts]
             features += [torch.tensor([float(text == category) for text in texts]) for category in categories]
