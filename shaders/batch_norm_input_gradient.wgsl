@@ -1,9 +1,10 @@
-// Gradient of a batch normalisation's inputs, passed back through the activation that they come from: with n pixels,
+// Gradient of a batch normalisation's inputs, passed back through the activation that they come from: with n pixels in the
+// whole batch,
 // d_inputs = scale / sqrt(variance + EPSILON) (d_outputs - d_shift / n - normalized d_scale / n).
 //
 // Provides: batch_norm_input_gradient.
-// Needs: CHANNEL_BLOCKS, Layout, PIXELS, WIDTH, batch_blocks, d_input_at, d_inputs, inverse_deviation, normalized,
-//     passed_back, pixel_at, step.
+// Needs: CHANNEL_BLOCKS, Layout, PIXELS, WIDTH, batch_blocks, batch_size, d_input_at, d_inputs, inverse_deviation,
+//     normalized, passed_back, pixel_at, step.
 override D_OUTPUT_EXAMPLE: u32; // the layout of d_outputs
 override D_OUTPUT_FIRST: u32;
 override D_OUTPUT_ROW: u32;
@@ -23,7 +24,7 @@ fn batch_norm_input_gradient(
     for (var index = invocation.x; index < count; index += 64u * workgroups.x) {
         let pixel = index / CHANNEL_BLOCKS;
         let block = index % CHANNEL_BLOCKS;
-        let pixels = f32(step.batch * PIXELS);
+        let pixels = f32(batch_size() * PIXELS);
         let along = normalized(pixel, block) * (d_weights[block] / pixels);
         let d_output = d_outputs[pixel_at(d_strides, pixel) + block];
         let centered = d_output - d_weights[CHANNEL_BLOCKS + block] / pixels - along;

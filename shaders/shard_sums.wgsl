@@ -1,5 +1,5 @@
-// Sums of the gradients of a batch's shards, in a binary tree: src/shards.rs. The gradient of the last shard, or the sum
-// that it was added to, is in `sum`; `kept` is a sum that waits for as large a one.
+// Sums over a batch's shards, of gradients or for statistics, in a binary tree: src/shards.rs. That of the last shard, or
+// the sum that it was added to, is in `sum`; `kept` is a sum that waits for as large a one.
 //
 // Provides: add_sum, clear_sum, keep_sum.
 @group(0) @binding(3) var<storage, read_write> sum: array<vec4<f32>>; // [inputs + 1, outputs]

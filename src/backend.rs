@@ -122,21 +122,21 @@ pub struct Evaluation {
     /// targets.
     pub predictions: Vec<u32>,
     /// Coefficient of determination R² of real targets: the share of their variance that the model explains, 1 − mean
-    /// squared error / variance, over all outputs together.
+    /// squared error / variance, over all outputs together. `None` where they do not vary, and for classes.
     pub r_squared: Option<f64>,
-    /// Mean squared error of real targets, over all outputs together.
+    /// Mean squared error of real targets, over all outputs together; `None` for classes.
     pub squared_error: Option<f64>,
 }
 
 impl Evaluation {
     /// Share of correctly predicted examples, in 0..1; `None` for real targets.
     pub fn accuracy(&self) -> Option<f64> {
-        self.r_squared.is_none().then(|| self.correct as f64 / self.predictions.len() as f64)
+        self.squared_error.is_none().then(|| self.correct as f64 / self.predictions.len() as f64)
     }
 
     /// Builds the evaluation of real targets from mean loss, mean squared error, and the variance of the targets.
     pub(crate) fn of_values(loss: f64, squared_error: f64, variance: f64) -> Self {
-        let r_squared = Some(1.0 - squared_error / variance);
+        let r_squared = (variance > 0.0).then(|| 1.0 - squared_error / variance);
         Self { loss, r_squared, squared_error: Some(squared_error), ..Self::default() }
     }
 }

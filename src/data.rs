@@ -272,6 +272,10 @@ impl Examples {
         let rows = (values.len() / self.outputs) as f64;
         let column = |output: usize| values[output..].iter().step_by(self.outputs).map(|&value| f64::from(value));
         let variance = |output| {
+            // Rounding must not make equal values vary.
+            if column(output).all(|value| value == f64::from(values[output])) {
+                return 0.0;
+            }
             let mean = column(output).sum::<f64>() / rows;
             column(output).map(|value| (value - mean).powi(2)).sum::<f64>() / rows
         };

@@ -117,7 +117,7 @@ impl GpuModel {
         let network = Network::new(&gpu, parameters, batch_size)?;
         let steps = StepUniformBuffer::new(&gpu, 1)?;
         let later_kernels = network.evaluation(&gpu, &steps);
-        let softmax = kernels::softmax(&gpu, &steps, &network.logits);
+        let softmax = kernels::softmax(&gpu, &steps, &network.tensors.logits);
         let model = Self { gpu, network, later_kernels, softmax, steps, loss };
         check_grids(&model.gpu, model.later_kernels.iter().chain([&model.softmax]), model.rows_at_once())?;
         Ok(model)
@@ -125,7 +125,7 @@ impl GpuModel {
 
     /// Uploads examples, or prepares their streaming.
     fn data_set(&self, examples: &Examples, batch_size: usize, batches: usize) -> Result<DataSet> {
-        check_fit(self.network.plan.input.len(), self.network.logits.columns, self.loss, examples)?;
+        check_fit(self.network.plan.input.len(), self.network.tensors.logits.columns, self.loss, examples)?;
         DataSet::new(&self.gpu, examples, batch_size, batches)
     }
 
@@ -161,7 +161,7 @@ impl GpuModel {
     /// Rows of a chunk in evaluation; whole blocks of 4.
     fn rows_at_once(&self) -> usize {
         let row_operations = self.network.plan.forward_operations().max(1);
-        (self.gpu.submission_operations / row_operations / 4 * 4).clamp(4, self.network.rows as u64) as usize
+        (self.gpu.submission_operations / row_operations / 4 * 4).clamp(4, self.network.tensors.rows as u64) as usize
     }
 
     /// Runs the model on a data set, chunk by chunk, each followed by `last`.
@@ -188,21 +188,11 @@ impl GpuModel {
             let submission = self.gpu.submit([encoder.finish()])?;
             poll(&self.gpu, submission)?;
             if last != Last::Evaluate {
-                outputs.extend(self.network.logits.read(&self.gpu, batch).await?);
+                outputs.extend(self.network.tensors.logits.read(&self.gpu, batch).await?);
             }
         }
         Ok(outputs)
     }
-}
-
-/// Part of a training step to record.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Whole,
-    /// Up to the sums of gradients over the shards of this rank.
-    Sums,
-    /// The updates by the sums over all ranks.
-    Updates,
 }
 
 /// Last kernel of a chunk in evaluation and prediction.
@@ -225,13 +215,6 @@ impl GpuBackend {
         let sharding = Sharding::new(training.shards, training.batch_size);
         let model = GpuModel::with_batches(gpu, parameters, training.objective.loss, Some(sharding.rows()))?;
         training.check(parameters)?;
-        if !sharding.is_whole() && !parameters.statistics.is_empty() {
-            return Err(Error::Invalid(format!(
-                "`shards` {}: batch normalisation needs the statistics of the whole batch, which only the CPU shares among \
-                 shards; use `Device::cpu()`, or layers without batch normalisation",
-                training.shards
-            )));
-        }
         let batch_size = training.batch_size;
         let (steps_per_submission, slots) = readback.depth();
         let operations = model.network.plan.step_operations(batch_size).max(1);
@@ -282,6 +265,8 @@ impl GpuBackend {
         }
         self.sharding = self.sharding.with_ranks(ranks)?;
         self.ring.sharding = self.sharding.clone();
+        let own = self.sharding.own_count();
+        self.training_step.segments.iter_mut().for_each(|segment| segment.shards.truncate(own));
         Ok(self)
     }
 
@@ -293,7 +278,7 @@ impl GpuBackend {
         if !self.sharding.is_whole() {
             return Err(Error::Invalid("a profile times the kernels of whole batches: use `shards` 1".into()));
         }
-        let names = self.training_step.kernels.iter().map(|kernel| kernel.name);
+        let names = self.training_step.all().map(|kernel| kernel.name);
         self.profiler = Some(Profiler::new(&self.model.gpu, self.steps_per_submission, names)?);
         Ok(self)
     }
@@ -304,14 +289,17 @@ impl GpuBackend {
             return Ok(());
         }
         self.data.upload_batches(&self.model.gpu, &self.batches)?;
-        let encoder = if self.sharding.ranks().size() > 1 {
-            let encoder = self.record(Phase::Sums)?;
-            self.model.gpu.submit([encoder.finish()])?;
-            self.add_other_ranks().await?;
-            self.record(Phase::Updates)?
-        } else {
-            self.record(Phase::Whole)?
-        };
+        let mut stages = 0..self.training_step.stages();
+        if self.sharding.ranks().size() > 1 {
+            for segment in 0..self.training_step.segments.len() {
+                let sums = 2 * segment + 1;
+                let encoder = self.record(stages.start..sums)?;
+                self.model.gpu.submit([encoder.finish()])?;
+                self.add_other_ranks(segment).await?;
+                stages.start = sums;
+            }
+        }
+        let encoder = self.record(stages)?;
         let gpu = &self.model.gpu;
         self.pending.clear();
         let batches: Vec<usize> = self.batches.drain(..).map(|batch| batch.len()).collect();
@@ -325,25 +313,16 @@ impl GpuBackend {
 }
 
 impl GpuBackend {
-    /// Records the pending steps, or submits them in parts.
-    fn record(&mut self, phase: Phase) -> Result<wgpu::CommandEncoder> {
+    /// Records these stages of the pending steps, or submits them in parts.
+    fn record(&mut self, stages: Range<usize>) -> Result<wgpu::CommandEncoder> {
         let Self { model, training_step, sharding, steps, pending, batches, profiler, .. } = self;
         let gpu = &model.gpu;
         let mut dispatches = Vec::new();
         for (step, batch) in batches.iter().enumerate() {
             let first = step * sharding.own_count();
-            let Some(shards) = &training_step.shards else {
-                dispatches.extend(training_step.kernels.iter().map(|kernel| (first, kernel)));
-                continue;
-            };
-            if phase != Phase::Updates {
-                let rows = sharding.cut(batch.len()).own().map(|rows| rows.len());
-                let sums = shards.dispatches(&training_step.kernels, rows);
-                dispatches.extend(sums.into_iter().map(|(shard, kernel)| (first + shard, kernel)));
-            }
-            if phase != Phase::Sums {
-                dispatches.extend(shards.updates.iter().map(|kernel| (first, kernel)));
-            }
+            let rows: Vec<usize> = sharding.cut(batch.len()).own().map(|rows| rows.len()).collect();
+            let of_step = training_step.dispatches(stages.clone(), &rows);
+            dispatches.extend(of_step.into_iter().map(|(shard, kernel)| (first + shard, kernel)));
         }
         if self.parts == 1 || profiler.is_some() {
             return Ok(steps.record_each(gpu, pending, dispatches.into_iter(), profiler.as_ref()));
@@ -359,12 +338,12 @@ impl GpuBackend {
         Ok(gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
     }
 
-    /// Adds the other ranks' sums of gradients to those of this rank. All additions are the device's own, so that they have
+    /// Adds the other ranks' sums of a segment to those of this rank. All additions are the device's own, so that they have
     /// the same bits as those of a rank that has all shards.
-    async fn add_other_ranks(&mut self) -> Result<()> {
+    async fn add_other_ranks(&mut self, segment: usize) -> Result<()> {
         let Self { model, training_step, sharding, steps, pending, .. } = self;
         let (gpu, ranks) = (&model.gpu, sharding.ranks());
-        let Some(shards) = &training_step.shards else { return Ok(()) };
+        let Some(shards) = &training_step.segments[segment].sums else { return Ok(()) };
         let buffers: Vec<&wgpu::Buffer> = shards.sums.iter().map(|sum| &sum.buffer).collect();
         for partner in partners(ranks.rank(), ranks.size()) {
             let sums = read_buffers(gpu, &buffers).await?;
@@ -419,7 +398,7 @@ impl Inference for GpuModel {
         let targets = Targets { order: &data.order, labels: &data.targets, losses: &losses };
         let results = Results { predictions: &predictions, correct: &correct };
         let kind = LossKind::of(&Objective { loss: self.loss, ..Objective::default() }, &examples.targets);
-        let evaluate = kernels::evaluate(gpu, &self.steps, &self.network.logits, targets, results, kind);
+        let evaluate = kernels::evaluate(gpu, &self.steps, &self.network.tensors.logits, targets, results, kind);
         check_grids(gpu, [&first_kernel, &evaluate], self.rows_at_once())?;
         gpu.check()?;
         Ok(Set { data, losses, predictions, correct, first_kernel, evaluate })

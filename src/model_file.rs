@@ -53,6 +53,9 @@ const MAX_HEADER_BYTES: usize = 16 << 20;
 pub struct Metadata {
     /// Version of the format, now 1.
     pub format: u32,
+    /// Name of the file that the weights were imported from; `None` for trained ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<String>,
     /// The model's layers and shapes.
     pub architecture: Architecture,
     /// Normalisation of the features: `byte/255`, `columns` for that of `preprocessing`, or `none`.
@@ -83,6 +86,7 @@ impl Metadata {
     pub fn new(parameters: &Parameters, data: &str, seed: u64, loss: Loss) -> Self {
         Self {
             format: FORMAT,
+            imported_from: None,
             architecture: parameters.architecture.clone(),
             normalization: BYTES.into(),
             preprocessing: None,
@@ -93,6 +97,12 @@ impl Metadata {
             loss,
             version: env!("CARGO_PKG_VERSION").into(),
         }
+    }
+
+    /// Sets the name of the file that the weights were imported from.
+    pub fn with_imported_from(mut self, file: &str) -> Self {
+        self.imported_from = Some(file.into());
+        self
     }
 
     /// Sets the preprocessing, and the normalisation that follows from it.

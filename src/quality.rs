@@ -3,7 +3,7 @@
 use softstep::backend::Evaluation;
 use softstep::data::{Data, Preprocessing, Targets};
 
-use crate::format::{figure, percent, significant};
+use crate::format::{UNDEFINED, figure, percent, significant};
 use crate::terminal::printable;
 
 /// Root mean squared error in the units of the target, also if the model learned it standardised; `None` for classes.
@@ -66,6 +66,11 @@ pub fn guess_text(data: &Data, part: &str) -> Option<String> {
 pub fn quality(evaluation: &Evaluation) -> String {
     match (evaluation.accuracy(), evaluation.r_squared) {
         (Some(accuracy), _) => percent(accuracy),
-        (None, r_squared) => format!("R² {}", figure(r_squared.unwrap_or(f64::NAN))),
+        (None, r_squared) => format!("R² {}", r_squared_text(r_squared)),
     }
+}
+
+/// Formats an R² as in `0.9750`; a dash where the targets do not vary.
+pub fn r_squared_text(r_squared: Option<f64>) -> String {
+    r_squared.map_or_else(|| UNDEFINED.into(), figure)
 }

@@ -18,7 +18,7 @@ use crate::device;
 use crate::format::{UNDEFINED, count, counted, figure, interval_text, no_formula, percent, significant};
 use crate::loading::{self, MAX_PATH};
 use crate::options::{DataArgs, DeviceArgs};
-use crate::quality::{error_text, guess_text, most_frequent, rmse, rmse_of_mean};
+use crate::quality::{error_text, guess_text, most_frequent, r_squared_text, rmse, rmse_of_mean};
 use crate::run::error_analysis::{chunks, outputs, own_unit};
 use crate::run::files::write_named;
 use crate::run::importance::{self, Importance, importances};
@@ -441,7 +441,7 @@ fn print_evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<(
         device_line(info),
         field("data", &format!("{}, {}: {}", line(&data.name), part.name(), counted(data.test.len(), "example"))),
         field("loss", &format!("{}, {}", significant(evaluation.loss, 7), loss.name())),
-        field("R²", &figure(evaluation.r_squared.unwrap_or(f64::NAN))),
+        field("R²", &r_squared_text(evaluation.r_squared)),
         field("error", &error_text(data, evaluation)),
         field("baseline", &guess_text(data, part.name()).unwrap_or_default()),
     ];

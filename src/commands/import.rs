@@ -69,7 +69,7 @@ pub struct ImportArgs {
 /// Text behind the options of `softstep import --help`.
 pub const HELP: &str = "\
 Examples:
-  softstep import weights.safetensors --data mnist --hidden 128 --out mnist.safetensors
+  softstep import weights.safetensors --data mnist --hidden 128 --out imported.safetensors
   softstep import cnn.safetensors --data mnist --layers conv:16x5,relu,pool:2,linear:128,relu
   softstep import keras.safetensors --data digits --hidden 32,32 --from keras
   softstep import net.safetensors --data plants.csv --target kind --hidden 16 --map body=0,head=2
@@ -77,6 +77,10 @@ Examples:
 Tensors are assigned to layers by their names and shapes: 0.weight, 2.weight as in nn.Sequential, fc1 and fc2, conv1, \
 dense/kernel and dense_1/kernel. The model gets inputs as softstep prepares them: byte / 255, and standardised columns of a \
 table. It is measured on the test part, and works with eval, predict, export and train --init.";
+
+/// Mark of an imported model, in the JSON text within the JSON header of its file: it may replace another one, and never a
+/// trained model.
+const MARK: &str = r#"\"imported_from\""#;
 
 /// `--from`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -129,6 +133,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     terminal::notices(&notices);
     let train_sha256 = data.train_sha256();
     let metadata = Metadata::new(&parameters, &data.name, args.seed, loss)
+        .with_imported_from(&file)
         .with_preprocessing(data.preprocessing.clone())
         .with_image(data.image)
         .with_train_sha256(train_sha256);
@@ -136,7 +141,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     if is_same(&args.out, &args.weights) {
         bail!("--out {} is the file of the weights: choose another name", args.out.display());
     }
-    write_named("--out", &args.out, "\"softstep\"", &model)?;
+    write_named("--out", &args.out, MARK, &model)?;
     let evaluation = export::evaluate(&parameters, loss, &data)?;
     let of_layer = |(layer, name): &(usize, String)| format!("{name} = {layer}");
     let lines = [

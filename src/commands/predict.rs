@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read as _, stdin};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use comfy_table::Cell;
 use serde_json::{Value, json};
@@ -241,7 +241,14 @@ fn read(args: &PredictArgs, reading: &Reading<'_>, model: &Model) -> Result<Read
     let mut files = Vec::new();
     for file in &args.files {
         match file.is_dir() {
-            true => files_in(file, 0, &mut files)?,
+            true => {
+                let before = files.len();
+                files_in(file, 0, &mut files)?;
+                if files.len() == before {
+                    terminal::error(&anyhow!("{}: the folder holds no files", file.display()));
+                    whole = false;
+                }
+            }
             false => files.push(file.clone()),
         }
     }

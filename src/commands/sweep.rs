@@ -19,7 +19,7 @@ use clap::error::ErrorKind;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use softstep::any_backend::Device;
-use softstep::backend::{Evaluation, Inference};
+use softstep::backend::Inference;
 use softstep::checkpoint;
 use softstep::ranks::Ranks;
 
@@ -582,7 +582,7 @@ impl Sweep<'_> {
             Some(accuracy) => {
                 format!("accuracy {}, {}", percent(accuracy), interval_text(best.test_correct, best.test_examples))
             }
-            None => format!("R² {}", figure(best.test_r_squared.unwrap_or(f64::NAN))),
+            None => format!("R² {}", crate::quality::r_squared_text(best.test_r_squared)),
         };
         let mut lines = vec![
             format!("best is run {}, trained by:", best.run),
@@ -616,21 +616,18 @@ impl Sweep<'_> {
         let prepared = self.data.prepare(&args)?;
         let mut device = place.device.for_inference(&model.parameters, model.loss).await?;
         let set = device.upload(&prepared.data.test)?;
-        let Evaluation { loss, correct, r_squared, .. } = {
-            let evaluation = device.evaluate(&set).await?;
-            Evaluation { predictions: Vec::new(), ..evaluation.clone() }
-        };
+        let evaluation = device.evaluate(&set).await?.clone();
         let examples = prepared.data.test.len();
         let best = Best {
             run: row.ended.run,
             command: self.command(&row.ended.arguments),
             parameters_sha256: sha256,
             validation_loss: row.ended.loss.unwrap_or(f64::NAN),
-            test_loss: loss,
-            test_accuracy: r_squared.is_none().then(|| correct as f64 / examples as f64),
-            test_r_squared: r_squared,
+            test_loss: evaluation.loss,
+            test_accuracy: evaluation.accuracy(),
+            test_r_squared: evaluation.r_squared,
             test_examples: examples,
-            test_correct: correct,
+            test_correct: evaluation.correct,
         };
         self.journal.write_best(&best)?;
         Ok(best)

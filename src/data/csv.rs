@@ -207,8 +207,27 @@ pub(super) struct Inputs {
 }
 
 /// Reads a table for prediction with the format of a model.
-pub(super) fn inputs(file: &str, mut input: impl Read, format: &TableFormat) -> Result<Inputs> {
-    let table = Table::read(file, &mut input, Header::Known(format), &mut |_| {})?;
+pub(super) fn inputs(file: &str, input: impl Read, format: &TableFormat) -> Result<Inputs> {
+    inputs_of(file, input, Header::Known(format), format)
+}
+
+/// Reads some rows of a table, of all of which it is known whether they begin with a name.
+pub(super) fn inputs_of_part(
+    file: &str,
+    input: impl Read,
+    format: &TableFormat,
+    has_row_names: bool,
+) -> Result<Inputs> {
+    inputs_of(file, input, Header::Part { format, has_row_names }, format)
+}
+
+/// Returns true if every row of a table begins with a name, for which the header has none.
+pub(super) fn has_row_names(file: &str, mut input: impl Read, format: &TableFormat) -> bool {
+    Table::read(file, &mut input, Header::Known(format), &mut |_| {}).is_ok_and(|table| table.has_row_names)
+}
+
+fn inputs_of(file: &str, mut input: impl Read, header: Header<'_>, format: &TableFormat) -> Result<Inputs> {
+    let table = Table::read(file, &mut input, header, &mut |_| {})?;
     let (rows, mut notices) = Again { table: &table, format }.rows(false)?;
     let all = vec![true; rows.lines.len()];
     notices.extend(rows.unseen(format, &all, "rows"));

@@ -316,6 +316,8 @@ fn rows(file: &str, bytes: &[u8], format: &TableFormat, strict: bool) -> Result<
             let head = std::str::from_utf8(bytes).map_or(0, csv::lines_before_header);
             let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
             let (mut good, mut problems) = (Vec::new(), Vec::new());
+            // A row alone does not tell whether it is too long or begins with a name.
+            let has_row_names = csv::has_row_names(file, bytes, format);
             // The halves that are still to be read, the first last.
             let mut parts = vec![(head + 1, lines.len().max(head + 1))];
             while let Some((from, to)) = parts.pop() {
@@ -327,7 +329,7 @@ fn rows(file: &str, bytes: &[u8], format: &TableFormat, strict: bool) -> Result<
                 if from == to || lines[from..to].iter().all(|line| line.trim_ascii().is_empty()) {
                     continue;
                 }
-                match csv::inputs(file, &part[..], format) {
+                match csv::inputs_of_part(file, &part[..], format, has_row_names) {
                     Ok(read) => good.push(read),
                     Err(problem) if to - from == 1 => problems.push(problem.to_string()),
                     Err(_) => {

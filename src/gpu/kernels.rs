@@ -22,7 +22,8 @@ mod weight_gradient;
 pub use super::matmul::Matmul;
 pub use activation::Hidden;
 pub use batch_norm::{
-    batch_norm, batch_norm_input_gradient, batch_norm_weight_gradient, batch_statistics, channel_sums,
+    batch_moments, batch_norm, batch_norm_input_gradient, batch_norm_weight_gradient, batch_statistics, batch_sums,
+    channel_sums,
 };
 pub use clipped_update::clipped_update;
 pub use element_wise::{Dropout, element_wise, element_wise_backward};

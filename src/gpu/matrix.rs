@@ -5,7 +5,8 @@ use super::readback::read_buffer;
 use crate::error::Result;
 
 /// An f32 matrix `[rows, columns]` on the device, row-major. Both sizes are padded with zeros to multiples of 4, so
-/// that kernels work on whole blocks of 4 × 4.
+/// that kernels work on whole blocks of 4 × 4. A clone is the same matrix.
+#[derive(Clone)]
 pub struct Matrix {
     /// The padded values.
     pub buffer: wgpu::Buffer,

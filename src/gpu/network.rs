@@ -1,6 +1,8 @@
 //! The lowering of a plan: each operation becomes one or a few kernels on tensors of the device. Nothing is computed
 //! here: functions with the names of passes, such as `forward`, make kernels, which [`kernel`](super::kernel) dispatches.
 
+use std::ops::Range;
+
 use super::data_set::DataSet;
 use super::device::{BufferLabel, Gpu};
 use super::kernel::{Kernel, StepUniformBuffer};
@@ -26,7 +28,8 @@ const ACTIVATIONS: BufferLabel =
 const GRADIENT: BufferLabel = BufferLabel { name: "a layer's gradient", ..ACTIVATIONS };
 const LOGITS: BufferLabel = BufferLabel { name: "the logits", remedy: "a smaller `batch_size`" };
 
-/// A model on the device: its weights, and the tensors between its nodes.
+/// A model on the device: its weights, and the tensors between its nodes. A clone has the same ones.
+#[derive(Clone)]
 pub(super) struct Network {
     pub plan: Plan,
     architecture: Architecture,
@@ -35,6 +38,12 @@ pub(super) struct Network {
     weight_rows: Vec<WeightRows>,
     /// Running mean and variance of each batch normalisation, `[2, channels]`.
     statistics: Vec<Matrix>,
+    pub tensors: Tensors,
+}
+
+/// The tensors between the nodes of a model, for the rows of a batch or of a shard.
+#[derive(Clone)]
+pub(super) struct Tensors {
     /// The images of a batch, where the first node is not linear.
     images: Option<Tensor>,
     /// Outputs of each node but the last; of dropout only for training.
@@ -62,17 +71,25 @@ pub(super) struct TrainingParts<'a> {
     pub loss: LossKernel<'a>,
 }
 
-/// The kernels of a training step.
+/// The kernels of a training step: one segment, or in shards as many as there are times when a sum over all shards is
+/// needed. Most models need one before the updates alone; each batch normalisation needs two for its statistics, and one for
+/// its gradient.
 pub(super) struct TrainingStep {
-    /// Forward, loss and backward of a batch, or of a shard; without shards, the updates too.
-    pub kernels: Vec<Kernel>,
-    /// Sums over the shards, with what follows them.
-    pub shards: Option<ShardSums>,
+    pub segments: Vec<Segment>,
 }
 
-/// Sums of gradients over the shards of a batch, and the updates by them.
+/// The part of a step that every shard computes before any begins the next one.
+pub(super) struct Segment {
+    /// Kernels of each shard of this rank; of a step of one segment a single list, for all of them: they use the same tensors
+    /// in turn.
+    pub shards: Vec<Vec<Kernel>>,
+    /// Sums over the shards, with what follows them; none without shards.
+    pub sums: Option<ShardSums>,
+}
+
+/// Sums over the shards of a batch, and what follows them.
 pub(super) struct ShardSums {
-    /// The gradients of a shard, or their sums.
+    /// The sums over a shard, or over several.
     pub sums: Vec<Matrix>,
     /// Room for the sums of another rank.
     pub others: Vec<Matrix>,
@@ -84,18 +101,40 @@ pub(super) struct ShardSums {
     pub add: Vec<Vec<Kernel>>,
     /// Kernels that add the sums of another rank.
     pub add_others: Vec<Kernel>,
-    /// Kernels of the clip coefficient and the updates.
-    pub updates: Vec<Kernel>,
+    /// Kernels that need the sums over the batch, and run once: statistics, or the clip coefficient and the updates.
+    pub then: Vec<Kernel>,
 }
 
 impl TrainingStep {
     /// Every kernel.
     pub fn all(&self) -> impl Iterator<Item = &Kernel> {
-        let shards = self.shards.iter().flat_map(|shards| {
-            let levels = shards.keep.iter().chain(&shards.add).flatten();
-            shards.clear.iter().chain(levels).chain(&shards.add_others).chain(&shards.updates)
-        });
-        self.kernels.iter().chain(shards)
+        self.segments.iter().flat_map(|segment| {
+            let sums = segment.sums.iter().flat_map(|sums| {
+                let levels = sums.keep.iter().chain(&sums.add).flatten();
+                sums.clear.iter().chain(levels).chain(&sums.add_others).chain(&sums.then)
+            });
+            segment.shards.iter().flatten().chain(sums)
+        })
+    }
+
+    /// Number of stages: two of each segment, up to the sums over the shards of this rank, and what follows the sums.
+    pub fn stages(&self) -> usize {
+        2 * self.segments.len()
+    }
+
+    /// Dispatches of these stages on shards of so many rows each: kernels, with the number of the shard.
+    pub fn dispatches(&self, stages: Range<usize>, rows: &[usize]) -> Vec<(usize, &Kernel)> {
+        let mut dispatches = Vec::new();
+        for stage in stages {
+            let Segment { shards, sums } = &self.segments[stage / 2];
+            match sums {
+                Some(sums) if stage % 2 == 0 => dispatches.extend(sums.dispatches(shards, rows)),
+                Some(sums) => dispatches.extend(sums.then.iter().map(|kernel| (0, kernel))),
+                None if stage % 2 == 0 => dispatches.extend(shards[0].iter().map(|kernel| (0, kernel))),
+                None => {}
+            }
+        }
+        dispatches
     }
 }
 
@@ -105,9 +144,9 @@ impl ShardSums {
         steps: &StepUniformBuffer,
         sharding: &Sharding,
         sums: Vec<Matrix>,
-        updates: Vec<Kernel>,
+        then: Vec<Kernel>,
     ) -> Result<Self> {
-        let content = BufferLabel { name: "sums of gradients", ..WEIGHTS };
+        let content = BufferLabel { name: "sums over shards", ..WEIGHTS };
         let like_sums =
             || sums.iter().map(|sum| Matrix::new(gpu, content, sum.rows, sum.columns)).collect::<Result<_>>();
         let each = |kept: &[Matrix], kernel: fn(&Gpu, &StepUniformBuffer, &Matrix, &Matrix) -> Kernel| -> Vec<Kernel> {
@@ -122,24 +161,19 @@ impl ShardSums {
         }
         let clear = sums.iter().map(|sum| kernels::clear_sum(gpu, steps, sum)).collect();
         let add_others = each(&others, kernels::add_sum);
-        Ok(Self { sums, others, clear, keep, add, add_others, updates })
+        Ok(Self { sums, others, clear, keep, add, add_others, then })
     }
 
-    /// Dispatches of a batch up to the sums over these shards, of so many rows each: kernels, with the number of the shard.
-    pub fn dispatches<'a>(
-        &'a self,
-        shard: &'a [Kernel],
-        rows: impl Iterator<Item = usize>,
-    ) -> Vec<(usize, &'a Kernel)> {
+    /// Dispatches of a segment with these kernels up to its sums over the shards, of so many rows each.
+    fn dispatches<'a>(&'a self, shards: &'a [Vec<Kernel>], rows: &[usize]) -> Vec<(usize, &'a Kernel)> {
         let mut dispatches = Vec::new();
-        let mut rows = rows.enumerate().peekable();
-        while let Some((number, count)) = rows.next() {
+        for (number, &count) in rows.iter().enumerate() {
             let mut then = |kernels: &'a [Kernel]| dispatches.extend(kernels.iter().map(|kernel| (number, kernel)));
-            then(if count == 0 { &self.clear } else { shard });
+            then(if count == 0 { &self.clear } else { &shards[number % shards.len()] });
             // As many sums are complete with this shard as its number has ones at the end.
             let complete = number.trailing_ones() as usize;
             self.add[..complete].iter().for_each(|level| then(level));
-            if rows.peek().is_some() {
+            if number + 1 < rows.len() {
                 then(&self.keep[complete]);
             }
         }
@@ -184,11 +218,36 @@ fn layout_before(plan: &Plan, index: usize) -> Layout {
     }
 }
 
+/// Layouts of what each node reads.
+fn layouts(plan: &Plan) -> Vec<Layout> {
+    (0..plan.nodes.len()).map(|node| layout_before(plan, node)).collect()
+}
+
+impl Tensors {
+    fn new(gpu: &Gpu, plan: &Plan, rows: usize, is_training: bool) -> Result<Self> {
+        let layouts = layouts(plan);
+        let images = (plan.nodes[0].operation != Operation::Linear)
+            .then(|| Tensor::new(gpu, BufferLabel { name: "the images of a batch", ..ACTIVATIONS }, rows, layouts[0]))
+            .transpose()?;
+        let (mut outputs, mut kept) = (Vec::new(), Vec::new());
+        for (node, &layout) in plan.nodes.iter().zip(&layouts[1..]) {
+            let is_skipped = !is_training && matches!(node.operation, Operation::Dropout(_));
+            let tensor = (!is_skipped).then(|| Tensor::new(gpu, ACTIVATIONS, rows, layout)).transpose()?;
+            let keeps = tensor.as_ref().filter(|_| activation(node).is_some_and(Activation::keeps_input));
+            let label = BufferLabel { name: "a layer's pre-activations", ..ACTIVATIONS };
+            kept.push(keeps.map(|tensor| Matrix::new(gpu, label, rows, tensor.matrix.columns)).transpose()?);
+            outputs.push(tensor);
+        }
+        let logits = Matrix::new(gpu, LOGITS, rows, plan.outputs)?;
+        Ok(Self { images, outputs, kept, logits, rows })
+    }
+}
+
 impl Network {
     /// Puts a model on the device, with tensors for batches of `batch_size` in training, if there is one.
     pub fn new(gpu: &Gpu, parameters: &Parameters, batch_size: Option<usize>) -> Result<Self> {
         let plan = Plan::new(&parameters.architecture);
-        let layouts: Vec<Layout> = (0..plan.nodes.len()).map(|node| layout_before(&plan, node)).collect();
+        let layouts = layouts(&plan);
         let largest = layouts.iter().map(|layout| 16 * layout.example).max().unwrap_or(1);
         let rows = (TENSOR_BYTES / largest / 4 * 4).clamp(4, EVALUATION_ROWS).max(batch_size.unwrap_or(0));
         let rows = rows.checked_next_multiple_of(4).ok_or_else(|| {
@@ -221,21 +280,14 @@ impl Network {
             })
             .collect::<Result<Vec<_>>>()?;
 
-        let images = (plan.nodes[0].operation != Operation::Linear)
-            .then(|| Tensor::new(gpu, BufferLabel { name: "the images of a batch", ..ACTIVATIONS }, rows, layouts[0]))
-            .transpose()?;
-        let (mut outputs, mut kept) = (Vec::new(), Vec::new());
-        for (node, &layout) in plan.nodes.iter().zip(&layouts[1..]) {
-            let is_skipped = batch_size.is_none() && matches!(node.operation, Operation::Dropout(_));
-            let tensor = (!is_skipped).then(|| Tensor::new(gpu, ACTIVATIONS, rows, layout)).transpose()?;
-            let keeps = tensor.as_ref().filter(|_| activation(node).is_some_and(Activation::keeps_input));
-            let label = BufferLabel { name: "a layer's pre-activations", ..ACTIVATIONS };
-            kept.push(keeps.map(|tensor| Matrix::new(gpu, label, rows, tensor.matrix.columns)).transpose()?);
-            outputs.push(tensor);
-        }
-        let logits = Matrix::new(gpu, LOGITS, rows, plan.outputs)?;
+        let tensors = Tensors::new(gpu, &plan, rows, batch_size.is_some())?;
         let architecture = parameters.architecture.clone();
-        Ok(Self { plan, architecture, weights, weight_rows, statistics, images, outputs, kept, logits, rows })
+        Ok(Self { plan, architecture, weights, weight_rows, statistics, tensors })
+    }
+
+    /// The same model with other tensors, for a shard of so many rows.
+    fn with_other_tensors(&self, gpu: &Gpu, rows: usize) -> Result<Self> {
+        Ok(Self { tensors: Tensors::new(gpu, &self.plan, rows.next_multiple_of(4), true)?, ..self.clone() })
     }
 
     /// The node before, whose output a node reads; without dropouts in evaluation. `None` for the batch.
@@ -246,24 +298,24 @@ impl Network {
     /// Tensor that a node reads; `None` for the examples themselves.
     fn input(&self, node: usize, is_training: bool) -> Option<&Tensor> {
         match self.before(node, is_training) {
-            None => self.images.as_ref(),
-            Some(before) => self.outputs[before].as_ref(),
+            None => self.tensors.images.as_ref(),
+            Some(before) => self.tensors.outputs[before].as_ref(),
         }
     }
 
     /// Tensor that a node writes.
     fn output(&self, node: usize) -> View<'_> {
-        match self.outputs.get(node) {
+        match self.tensors.outputs.get(node) {
             Some(Some(tensor)) => tensor.into(),
-            _ => (&self.logits).into(),
+            _ => (&self.tensors.logits).into(),
         }
     }
 
     /// The activation of a node's results.
     fn hidden(&self, node: usize) -> Option<Hidden<'_>> {
         let activation = activation(&self.plan.nodes[node])?;
-        let output = self.outputs.get(node)?.as_ref()?;
-        Some(Hidden::new(activation, self.kept[node].as_ref().unwrap_or(&output.matrix)))
+        let output = self.tensors.outputs.get(node)?.as_ref()?;
+        Some(Hidden::new(activation, self.tensors.kept[node].as_ref().unwrap_or(&output.matrix)))
     }
 
     fn dropout(&self, node: usize) -> Option<Dropout> {
@@ -276,13 +328,13 @@ impl Network {
 
     /// The kernels of evaluation behind the one that [`first_kernel`](Self::first_kernel) makes.
     pub fn evaluation(&self, gpu: &Gpu, steps: &StepUniformBuffer) -> Vec<Kernel> {
-        let nodes = self.plan.evaluation().filter(|&node| node > 0 || self.images.is_some());
+        let nodes = self.plan.evaluation().filter(|&node| node > 0 || self.tensors.images.is_some());
         nodes.filter_map(|node| self.forward(gpu, steps, node, None, Pass::Evaluation)).collect()
     }
 
     /// The kernel that reads the data set.
     pub fn first_kernel(&self, gpu: &Gpu, steps: &StepUniformBuffer, data: &DataSet) -> Option<Kernel> {
-        match &self.images {
+        match &self.tensors.images {
             Some(images) => kernels::gather_images(gpu, steps, data.inputs(), None, images),
             None => self.forward(gpu, steps, 0, Some(data.inputs()), Pass::Evaluation),
         }
@@ -341,7 +393,10 @@ impl Network {
         steps: &StepUniformBuffer,
         parts: &TrainingParts<'_>,
     ) -> Result<TrainingStep> {
-        Lowering::new(self, gpu, steps, parts)?.into_step()
+        // Where no shard goes on before all have come as far, each needs tensors of its own.
+        let others = if self.statistics.is_empty() { 1 } else { parts.sharding.count() };
+        let others = (1..others).map(|_| self.with_other_tensors(gpu, parts.batch_size)).collect::<Result<Vec<_>>>()?;
+        Lowering::new(self, gpu, steps, parts)?.into_step(&others)
     }
 
     /// Layers and shapes of the model.
@@ -406,13 +461,30 @@ struct Lowering<'a> {
     augmented: Option<Tensor>,
     /// Mean and variance of the batch, of each node that normalises.
     statistics: Vec<Option<Matrix>>,
+    /// In shards, the sums that these come from.
+    moments: Vec<Option<Matrix>>,
     /// Gradient by the outputs of each node but the last, where it is needed.
     gradients: Vec<Option<Tensor>>,
     /// Gradient by the weights of each node that has some, where it is stored.
     d_weights: Vec<Option<Matrix>>,
-    kernels: Vec<Kernel>,
-    /// Kernels of a sharded step that follow the sums over the shards.
+    /// Room for the partial sums of each node with weights, which all shards use in turn.
+    partial_sums: Vec<Option<PartialSums>>,
+    /// What is lowered of the segment.
+    piece: Piece,
+    /// The segments before it.
+    pieces: Vec<Piece>,
+    /// Kernels of a sharded step that follow the sums of all gradients.
     updates: Vec<Kernel>,
+}
+
+/// A segment of a step, for one shard.
+#[derive(Default)]
+struct Piece {
+    kernels: Vec<Kernel>,
+    /// What is summed over the shards.
+    sums: Vec<Matrix>,
+    /// Kernels that follow the sums.
+    then: Vec<Kernel>,
 }
 
 impl<'a> Lowering<'a> {
@@ -423,14 +495,45 @@ impl<'a> Lowering<'a> {
         parts: &'a TrainingParts<'a>,
     ) -> Result<Self> {
         let plan = &network.plan;
+        let of_channels = |is_needed: bool| {
+            let label = BufferLabel { name: "statistics of a batch", ..WEIGHTS };
+            let matrix = |node: &Node| Matrix::new(gpu, label, 2, node.output.channels());
+            let nodes = plan.nodes.iter();
+            let matrices = nodes.map(|node| node.statistics.filter(|_| is_needed).map(|_| matrix(node)).transpose());
+            matrices.collect::<Result<Vec<_>>>()
+        };
+        let (statistics, moments) = (of_channels(true)?, of_channels(!parts.sharding.is_whole())?);
+        let clipping = match parts.clip_norm {
+            Some(max_norm) => Some(Clipping::new(gpu, max_norm)?),
+            None if !parts.sharding.is_whole() => Some(Clipping::none(gpu)?),
+            None => None,
+        };
+        let mut lowering = Self {
+            network,
+            gpu,
+            steps,
+            parts,
+            clipping,
+            augmented: None,
+            statistics,
+            moments,
+            gradients: Vec::new(),
+            d_weights: vec![None; network.weights.len()],
+            partial_sums: vec![None; network.weights.len()],
+            piece: Piece::default(),
+            pieces: Vec::new(),
+            updates: Vec::new(),
+        };
+        lowering.use_tensors_of(network)?;
+        Ok(lowering)
+    }
+
+    /// Takes the tensors of a network, for another shard.
+    fn use_tensors_of(&mut self, network: &'a Network) -> Result<()> {
+        let Self { gpu, parts, .. } = *self;
+        let plan = &network.plan;
         let rows = parts.batch_size.next_multiple_of(4);
         let first = plan.first_weights();
-        let statistics = plan.nodes.iter().map(|node| {
-            let label = BufferLabel { name: "statistics of a batch", ..WEIGHTS };
-            let matrix = || Matrix::new(gpu, label, 2, node.output.channels());
-            node.statistics.map(|_| matrix()).transpose()
-        });
-        let statistics = statistics.collect::<Result<_>>()?;
         let mut gradients = Vec::new();
         for (index, node) in plan.nodes[..plan.nodes.len() - 1].iter().enumerate() {
             let layout = match node.operation {
@@ -440,30 +543,47 @@ impl<'a> Lowering<'a> {
             let tensor = (index >= first).then(|| Tensor::new(gpu, GRADIENT, rows, layout)).transpose()?;
             gradients.push(tensor);
         }
-        let is_features = network.images.is_none() && parts.augmentation.is_some();
+        let is_features = network.tensors.images.is_none() && parts.augmentation.is_some();
         let augmented = is_features
             .then(|| {
                 let label = BufferLabel { name: "the images of a batch", ..ACTIVATIONS };
                 Tensor::new(gpu, label, rows, layout_before(plan, 0))
             })
             .transpose()?;
-        let d_weights = network.weights.iter().map(|_| None).collect();
-        let clipping = match parts.clip_norm {
-            Some(max_norm) => Some(Clipping::new(gpu, max_norm)?),
-            None if !parts.sharding.is_whole() => Some(Clipping::none(gpu)?),
-            None => None,
-        };
-        let (kernels, updates) = (Vec::new(), Vec::new());
-        Ok(Self { network, gpu, steps, parts, clipping, augmented, statistics, gradients, d_weights, kernels, updates })
+        (self.network, self.gradients, self.augmented) = (network, gradients, augmented);
+        Ok(())
     }
 
-    /// Lowers each operation of the plan, in order.
-    fn into_step(mut self) -> Result<TrainingStep> {
+    /// Lowers the step for a shard with the network's tensors, and for others with those of other networks.
+    fn into_step(mut self, others: &'a [Network]) -> Result<TrainingStep> {
+        let Self { gpu, steps, parts, .. } = self;
+        let mut segments = Vec::new();
+        for Piece { kernels, sums, then } in self.lower()? {
+            let is_whole = parts.sharding.is_whole();
+            let sums = (!is_whole).then(|| ShardSums::new(gpu, steps, parts.sharding, sums, then)).transpose()?;
+            segments.push(Segment { shards: vec![kernels], sums });
+        }
+        for network in others {
+            self.use_tensors_of(network)?;
+            let pieces = self.lower()?.into_iter();
+            segments.iter_mut().zip(pieces).for_each(|(segment, piece)| segment.shards.push(piece.kernels));
+        }
+        Ok(TrainingStep { segments })
+    }
+
+    /// Ends a segment: all that follows needs sums over the shards, and `then` follows these first, once for all shards.
+    fn cut(&mut self, then: Vec<Kernel>) {
+        self.piece.then = then;
+        self.pieces.push(std::mem::take(&mut self.piece));
+    }
+
+    /// Lowers each operation of the plan for a shard, in order.
+    fn lower(&mut self) -> Result<Vec<Piece>> {
         let clips = self.parts.clip_norm.is_some();
-        let images = self.augmented.as_ref().or(self.network.images.as_ref());
+        let images = self.augmented.as_ref().or(self.network.tensors.images.as_ref());
         if let Some(images) = images {
             let (inputs, augmentation) = (self.parts.data.inputs(), self.parts.augmentation);
-            self.kernels.extend(kernels::gather_images(self.gpu, self.steps, inputs, augmentation, images));
+            self.piece.kernels.extend(kernels::gather_images(self.gpu, self.steps, inputs, augmentation, images));
         }
         let ops = self.network.plan.training_step(self.clipping.is_some());
         let mut ops = ops.into_iter().peekable();
@@ -491,25 +611,19 @@ impl<'a> Lowering<'a> {
                 Op::Update(node) => self.push_clipped_update(node),
             }
         }
-        let Self { gpu, steps, parts, d_weights, kernels, updates, .. } = self;
-        let shards = match parts.sharding.is_whole() {
-            true => None,
-            false => {
-                let sums = d_weights.into_iter().flatten().collect();
-                Some(ShardSums::new(gpu, steps, parts.sharding, sums, updates)?)
-            }
-        };
-        Ok(TrainingStep { kernels, shards })
+        let updates = std::mem::take(&mut self.updates);
+        self.cut(updates);
+        Ok(std::mem::take(&mut self.pieces))
     }
 
     /// Where the kernels go that need the gradients of the whole batch.
     fn after_sums(&mut self) -> &mut Vec<Kernel> {
-        if self.parts.sharding.is_whole() { &mut self.kernels } else { &mut self.updates }
+        if self.parts.sharding.is_whole() { &mut self.piece.kernels } else { &mut self.updates }
     }
 
     /// Inputs of the first node, where it reads no tensor of the network.
     fn examples(&self, node: usize) -> Option<Inputs<'_>> {
-        (node == 0 && self.network.images.is_none()).then(|| match &self.augmented {
+        (node == 0 && self.network.tensors.images.is_none()).then(|| match &self.augmented {
             Some(tensor) => Inputs::Activations(&tensor.matrix),
             None => self.parts.data.inputs(),
         })
@@ -529,18 +643,58 @@ impl<'a> Lowering<'a> {
     /// Adds the kernels of a node's forward pass.
     fn push_forward(&mut self, node: usize) -> Result<()> {
         let Self { network, gpu, steps, .. } = *self;
-        let statistics = network.plan.nodes[node].statistics;
-        if let (Some(running), Some(batch), Some(input)) =
-            (statistics, &self.statistics[node], network.input(node, true))
-        {
-            let pixels = self.parts.batch_size * input.layout.shape.positions();
-            let sums = kernels::channel_sums(gpu, batch, pixels)?;
-            let running = &network.statistics[running];
-            self.kernels.extend(kernels::batch_statistics(gpu, steps, input, &sums, batch, running));
+        if network.plan.nodes[node].operation == Operation::BatchNorm {
+            self.push_statistics(node)?;
         }
         let kernel = network.forward(gpu, steps, node, self.examples(node), Pass::Training(&self.statistics));
-        self.kernels.extend(kernel);
+        self.piece.kernels.extend(kernel);
         Ok(())
+    }
+
+    /// Adds the kernels of the statistics of a batch, or, in shards, ends a segment for each sum that they need.
+    fn push_statistics(&mut self, index: usize) -> Result<()> {
+        let Self { network, gpu, steps, .. } = *self;
+        let node = &network.plan.nodes[index];
+        let (Some(running), Some(weights), Some(batch), Some(input)) =
+            (node.statistics, node.weights, self.statistics[index].clone(), network.input(index, true))
+        else {
+            return Ok(());
+        };
+        let running = &network.statistics[running];
+        let parts = self.channel_sums(weights, input)?;
+        let Some(sums) = self.moments[index].clone() else {
+            self.piece.kernels.extend(kernels::batch_statistics(gpu, steps, input, &parts, &batch, running));
+            return Ok(());
+        };
+        let moments = kernels::batch_moments(gpu, steps, input.layout, &sums, &batch, running);
+        for (centers, moment) in [running, &batch].into_iter().zip(moments) {
+            self.piece.kernels.extend([
+                kernels::batch_sums(gpu, steps, input, centers, &parts),
+                kernels::sum_parts(gpu, steps, &parts, network.weight_rows[weights], Epilogue::Store(&sums)),
+            ]);
+            self.piece.sums.push(sums.clone());
+            self.cut(vec![moment]);
+        }
+        Ok(())
+    }
+
+    /// Room for partial sums of two numbers for each channel of a node that normalises.
+    fn channel_sums(&mut self, weights: usize, input: &Tensor) -> Result<PartialSums> {
+        let pixels = self.parts.batch_size * input.layout.shape.positions();
+        self.partial_sums(weights, |gpu, weights| kernels::channel_sums(gpu, weights, pixels))
+    }
+
+    /// Room for the partial sums of a node with weights.
+    fn partial_sums(
+        &mut self,
+        at: usize,
+        new: impl FnOnce(&Gpu, &Matrix) -> Result<PartialSums>,
+    ) -> Result<PartialSums> {
+        let room = match self.partial_sums[at].take() {
+            Some(room) => room,
+            None => new(self.gpu, &self.network.weights[at])?,
+        };
+        Ok(self.partial_sums[at].insert(room).clone())
     }
 
     /// Adds the kernels of the last layer and of the loss; the gradient takes the place of the logits.
@@ -549,13 +703,13 @@ impl<'a> Lowering<'a> {
         let (targets, loss) = (self.parts.targets, self.parts.loss);
         let weights = network.plan.nodes[node].weights.map(|weights| &network.weights[weights]);
         let fused = self.inputs(node).zip(weights).and_then(|(inputs, weights)| {
-            kernels::forward_with_loss(gpu, steps, inputs, weights, &network.logits, targets, loss)
+            kernels::forward_with_loss(gpu, steps, inputs, weights, &network.tensors.logits, targets, loss)
         });
         match fused {
-            Some(fused) => self.kernels.push(fused),
+            Some(fused) => self.piece.kernels.push(fused),
             None => {
                 self.push_forward(node)?;
-                self.kernels.push(kernels::loss(gpu, steps, &network.logits, targets, loss));
+                self.piece.kernels.push(kernels::loss(gpu, steps, &network.tensors.logits, targets, loss));
             }
         }
         Ok(())
@@ -565,7 +719,7 @@ impl<'a> Lowering<'a> {
     fn d_output(&self, node: usize) -> View<'_> {
         match self.gradients.get(node) {
             Some(Some(tensor)) => tensor.into(),
-            _ => (&self.network.logits).into(),
+            _ => (&self.network.tensors.logits).into(),
         }
     }
 
@@ -575,6 +729,10 @@ impl<'a> Lowering<'a> {
         let node = &network.plan.nodes[index];
         if node.operation == Operation::BatchNorm {
             self.push_batch_norm_gradient(index)?;
+            if !self.parts.sharding.is_whole() {
+                // The gradient by the inputs needs that by scales and shifts.
+                self.cut(Vec::new());
+            }
         }
         let Some(before) = network.before(index, true) else { return Ok(()) };
         let (d_output, d_input) = (self.d_output(index), self.d_output(before));
@@ -603,7 +761,7 @@ impl<'a> Lowering<'a> {
                 kernels::element_wise_backward(gpu, steps, d_output, dropout, input, hidden, d_input)
             }
         };
-        self.kernels.push(kernel);
+        self.piece.kernels.push(kernel);
         Ok(())
     }
 
@@ -612,11 +770,15 @@ impl<'a> Lowering<'a> {
         self.d_weights[self.network.plan.nodes[node].weights?].as_ref()
     }
 
-    /// Makes room for the gradient of a node's weights.
+    /// Makes room for the gradient of a node's weights, which all shards use in turn.
     fn store(&mut self, weights: usize) -> Result<()> {
-        let matrix = &self.network.weights[weights];
-        let label = BufferLabel { name: "the gradient of a layer's weights", ..WEIGHTS };
-        self.d_weights[weights] = Some(Matrix::new(self.gpu, label, matrix.rows, matrix.columns)?);
+        if self.d_weights[weights].is_none() {
+            let Matrix { rows, columns, .. } = self.network.weights[weights];
+            let label = BufferLabel { name: "the gradient of a layer's weights", ..WEIGHTS };
+            let matrix = Matrix::new(self.gpu, label, rows, columns)?;
+            self.piece.sums.push(matrix.clone());
+            self.d_weights[weights] = Some(matrix);
+        }
         Ok(())
     }
 
@@ -625,18 +787,16 @@ impl<'a> Lowering<'a> {
         let Self { network, gpu, steps, .. } = *self;
         let Some(weights) = network.plan.nodes[index].weights else { return Ok(()) };
         self.store(weights)?;
-        if let (Some(input), Some(statistics), Some(d_weights)) =
-            (network.input(index, true), &self.statistics[index], &self.d_weights[weights])
-        {
-            let pixels = self.parts.batch_size * input.layout.shape.positions();
-            let sums = kernels::channel_sums(gpu, d_weights, pixels)?;
+        let Some(input) = network.input(index, true) else { return Ok(()) };
+        let sums = self.channel_sums(weights, input)?;
+        if let (Some(statistics), Some(d_weights)) = (&self.statistics[index], &self.d_weights[weights]) {
             let rows = network.weight_rows[weights];
             let d_output = self.d_output(index);
             let kernels = [
                 kernels::batch_norm_weight_gradient(gpu, steps, input, statistics, d_output, &sums),
                 kernels::sum_parts(gpu, steps, &sums, rows, Epilogue::Store(d_weights)),
             ];
-            self.kernels.extend(kernels);
+            self.piece.kernels.extend(kernels);
         }
         Ok(())
     }
@@ -650,30 +810,37 @@ impl<'a> Lowering<'a> {
         let (moments, optimizer) = ([&parts.moments[0][at], &parts.moments[1][at]], parts.optimizer);
         let update = Epilogue::Update { weights, moments, optimizer };
         if node.operation == Operation::BatchNorm {
-            if self.stored(index).is_none() {
+            // Behind the first node with weights it was stored for the gradient by the inputs.
+            if index == network.plan.first_weights() {
                 self.push_batch_norm_gradient(index)?;
             }
             if let (true, Some(d_weights)) = (with_update, self.stored(index)) {
                 let sums = PartialSums::of_matrix(d_weights);
-                self.kernels.push(kernels::sum_parts(gpu, steps, &sums, rows, update));
+                self.piece.kernels.push(kernels::sum_parts(gpu, steps, &sums, rows, update));
             }
             return Ok(());
         }
         if !with_update {
             self.store(at)?;
         }
+        let sums = match node.operation {
+            Operation::Conv2d(_) => {
+                let places = parts.batch_size * node.output.positions();
+                Some(self.partial_sums(at, |gpu, weights| PartialSums::of_conv2d(gpu, weights, places))?)
+            }
+            _ => None,
+        };
         let Some(inputs) = self.inputs(index) else { return Ok(()) };
         let d_output = self.d_output(index);
         let epilogue = self.d_weights[at].as_ref().map_or(update, Epilogue::Store);
-        let kernels = if matches!(node.operation, Operation::Conv2d(_)) {
-            let places = parts.batch_size * node.output.positions();
-            let sums = PartialSums::of_conv2d(gpu, weights, places)?;
-            let product = kernels::weight_gradient(gpu, steps, inputs, d_output, Epilogue::Parts(&sums));
-            vec![product, kernels::sum_parts(gpu, steps, &sums, rows, epilogue)]
-        } else {
-            vec![kernels::weight_gradient(gpu, steps, inputs, d_output, epilogue)]
+        let kernels = match &sums {
+            Some(sums) => {
+                let product = kernels::weight_gradient(gpu, steps, inputs, d_output, Epilogue::Parts(sums));
+                vec![product, kernels::sum_parts(gpu, steps, sums, rows, epilogue)]
+            }
+            None => vec![kernels::weight_gradient(gpu, steps, inputs, d_output, epilogue)],
         };
-        self.kernels.extend(kernels);
+        self.piece.kernels.extend(kernels);
         Ok(())
     }
 

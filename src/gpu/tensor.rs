@@ -141,7 +141,8 @@ impl Layout {
     }
 }
 
-/// A tensor on the device, an example a row.
+/// A tensor on the device, an example a row. A clone is the same tensor.
+#[derive(Clone)]
 pub struct Tensor {
     /// Values, borders and padding.
     pub matrix: Matrix,

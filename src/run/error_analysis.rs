@@ -353,9 +353,10 @@ impl ErrorAnalysis {
                     Mistake { example: example as usize, wrong, input: input(data, example), attribution: None }
                 };
                 self.mistakes = Some(worst.iter().take(ROWS).map(mistake).collect());
-                if pairs.len() <= ERRORS {
-                    let squared = |[actual, predicted]: &[f64; 2]| (actual - predicted).powi(2) as f32;
-                    let results = PairedResults::SquaredErrors(pairs.iter().map(squared).collect());
+                let squared = |[actual, predicted]: &[f64; 2]| (actual - predicted).powi(2) as f32;
+                let errors: Vec<f32> = pairs.iter().map(squared).collect();
+                if errors.len() <= ERRORS && errors.iter().all(|error| error.is_finite()) {
+                    let results = PairedResults::SquaredErrors(errors);
                     self.paired = Some(Paired { part: part_id(data), results });
                 }
                 let every = pairs.len().div_ceil(SAMPLE);

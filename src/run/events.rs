@@ -126,7 +126,7 @@ impl Events {
                     validation_quality: validation.and_then(quality),
                     test_loss: Some(test.loss),
                     test_quality: quality(test),
-                    real_values: test.r_squared.is_some(),
+                    real_values: test.accuracy().is_none(),
                 });
             }
             // A killed run resumes from here, so everything before must be in the file.

@@ -91,7 +91,7 @@ pub fn write_named(flag: &str, path: &Path, mark: &str, bytes: &[u8]) -> Result<
             read.map_err(Error::io("read", path))?;
             if !start.is_empty() && !String::from_utf8_lossy(&start).contains(mark) {
                 bail!(
-                    "{flag} {}: that file is there, and softstep did not write it so: choose another name",
+                    "{flag} {}: the file exists and was not written by this command: choose another name",
                     path.display()
                 );
             }

@@ -57,6 +57,8 @@ pub async fn importances<B: Inference>(
         let variance = losses.iter().map(|each| (each - loss).powi(2)).sum::<f64>() / SHUFFLES as f64;
         all.push(Importance { column: column.name.clone(), loss, deviation: variance.sqrt() });
     }
+    // R² is undefined where the targets do not vary.
+    all.retain(|importance| importance.loss.is_finite() && importance.deviation.is_finite());
     // The sort is stable: equally important columns stay in the order of the table.
     all.sort_by(|a, b| b.loss.total_cmp(&a.loss));
     Ok(all)

@@ -272,7 +272,7 @@ impl History {
                     validation_quality: line.validation_accuracy.or(line.validation_r_squared),
                     test_loss: line.test_loss,
                     test_quality: line.test_accuracy.or(line.test_r_squared),
-                    real_values: line.test_r_squared.is_some(),
+                    real_values: line.test_accuracy.is_none(),
                 }),
             }
         }

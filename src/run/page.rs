@@ -192,6 +192,9 @@ fn ended(record: &Record) -> String {
                 error.unwrap_or_default()
             )
         }
+        (None, None, Some(rmse)) => {
+            format!("{trained} the model has a root mean squared error of {} on {on}.", number(rmse, 4))
+        }
         _ => format!("{trained} this run has ended."),
     }
 }

@@ -536,7 +536,8 @@ export function startWorkbench(adapter) {
     place.pairs.series = [{ colour: 5, style: 'thin', points: [[low, low], [high, high]] }, { kind: 'dots', colour: 0, points: pairs }];
     place.pairs.paint();
     showLegend(place.querySelector('.legend'), [[say('prediction', '预测'), 0, true], [say('perfect', '完美预测'), 5]]);
-    place.firstChild.textContent = say(`R² ${percent(r_squared)}; root mean squared error ${digits(rmse)}.`, `R² ${percent(r_squared)}；均方根误差 ${digits(rmse)}。`);
+    const share = r_squared === null ? '–' : percent(r_squared);
+    place.firstChild.textContent = say(`R² ${share}; root mean squared error ${digits(rmse)}.`, `R² ${share}；均方根误差 ${digits(rmse)}。`);
   }
 
   async function showMistakes(isCurrent) {

@@ -167,7 +167,7 @@ fn table(rows: std::ops::Range<usize>, is_test: bool) -> String {
             gap(13, (at % 3 == 0).to_string(), ""),
             if is_test { gap(8, (2000 + at % 9).to_string(), "") } else { (2000 + at % 9).to_string() },
             // Beside a plus, a minus is a value: here an unknown one, since training never saw it.
-            if row % 12 == 7 { "" } else { ["+", if is_test { "-" } else { "0" }, "0"][at % 3] },
+            if row % 12 == 7 { "" } else { ["+", if is_test { "-" } else { "=" }, "="][at % 3] },
             ["low", "\"mid \"\"x\"\" */ ??/\"", "high"][(at / 34).min(2)],
             if at > 50 { "yes" } else { "no" },
             1000.0 + 25.5 * at as f64 + (at % 4) as f64
@@ -337,7 +337,7 @@ fn modules_of_pytorch_are_python_and_replace_no_other_model() {
     assert!(refused.code == 1 && refused.stderr.contains("that file is there and is another"), "{refused:?}");
     assert_eq!(fs::read(&checkpoint).unwrap(), kept);
     let refused = softstep(here, &["export", "run", "--onnx=run/model.safetensors"]);
-    assert!(refused.code == 1 && refused.stderr.contains("softstep did not write it so"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("was not written by this command"), "{refused:?}");
     assert_eq!(fs::read(here.join("run/model.safetensors")).unwrap(), weights);
     let usage = softstep(here, &["export", "run"]);
     assert!(usage.code == 2 && usage.stderr.contains("--onnx"), "{usage:?}");
@@ -598,7 +598,7 @@ fn imported_weights_evaluate_predict_and_train_as_the_model_they_came_from() {
     let theirs: Vec<_> = lines.iter().map(|line| predicted(line, &names)).collect();
     assert_eq!(theirs, trained.predicted);
     let train = ["train", "--backend=cpu", "--data=digits", "--hidden=24", "--init=imported.safetensors", "--epochs=1"];
-    good(softstep(here, &train));
+    good(softstep(here, &[&train[..], &["--out=run"]].concat()));
 
     let wrong = ["import", "fc.safetensors", "--data=digits", "--hidden=32", "--out=wrong.safetensors"];
     let run = softstep(here, &wrong);
@@ -608,6 +608,13 @@ fn imported_weights_evaluate_predict_and_train_as_the_model_they_came_from() {
     assert!(!here.join("wrong.safetensors").exists());
     let onto = softstep(here, &["import", "fc.safetensors", "--data=digits", "--hidden=24", "--out=fc.safetensors"]);
     assert!(onto.code == 1 && onto.stderr.contains("is the file of the weights"), "{onto:?}");
+    // An imported model may be imported anew, and a trained one stays.
+    let import = ["import", "fc.safetensors", "--data=digits", "--hidden=24", "--out"];
+    good(softstep(here, &[&import[..], &["imported.safetensors"]].concat()));
+    let trained = fs::read(here.join("run/model.safetensors")).unwrap();
+    let over = softstep(here, &[&import[..], &["run/model.safetensors"]].concat());
+    assert!(over.code == 1 && over.stderr.contains("was not written by this command"), "{over:?}");
+    assert_eq!(fs::read(here.join("run/model.safetensors")).unwrap(), trained);
 }
 
 #[test]

@@ -187,6 +187,22 @@ fn rows_of_a_table_are_predicted_with_or_without_their_target_and_named_by_line(
     assert_eq!(named(&lines[0]), ("new.csv:2".into(), "lily".into()));
     assert_eq!(named(&lines[1]), ("new.csv:4".into(), "daisy".into()));
     assert_eq!(named(&lines[2]), ("plants.csv:2".into(), "daisy".into()));
+    // A row without values is one, too: predictions belong to rows.
+    fs::write(folder.path().join("gap.csv"), "leaf,height\nlong,24\n,\nround,12.5\n").unwrap();
+    let gap = predict(folder.path(), &["--model", "plants", "gap.csv"]);
+    assert_eq!(gap.iter().map(|line| named(line).0).collect::<Vec<_>>(), ["gap.csv:2", "gap.csv:3", "gap.csv:4"]);
+    // A row that is too long is no row with a name before its values, unless all are.
+    for (content, read) in [
+        ("height,leaf\n24,long\n7,12.5,round\n", vec!["2"]),
+        ("height,leaf\na,24,long\nb,12.5,round\n", vec!["2", "3"]),
+    ] {
+        fs::write(folder.path().join("rows.csv"), content).unwrap();
+        let run = softstep(folder.path(), &["predict", "--backend", "cpu", "--json", "--model", "plants", "rows.csv"]);
+        let named: Vec<_> = run.json_lines().iter().map(|line| line["input"].as_str().unwrap().to_string()).collect();
+        assert_eq!(named, read.iter().map(|line| format!("rows.csv:{line}")).collect::<Vec<_>>(), "{run:?}");
+        let is_told = run.code == 1 && run.stderr.contains("line 3: 3 values, where the header names 2");
+        assert_eq!(is_told, read.len() == 1, "{run:?}");
+    }
     // Real values come in their own units.
     fs::write(folder.path().join("one.csv"), "area\n100\n").unwrap();
     let value = predict(folder.path(), &["--model", "prices", "one.csv"])[0]["values"][0].as_f64().unwrap();
@@ -198,6 +214,7 @@ fn rows_of_a_table_are_predicted_with_or_without_their_target_and_named_by_line(
         ("height\n12\n", ["new.csv", "leaf"]),
         ("height,leaf\ntall,long\n", ["line 2", "tall"]),
         ("height,leaf\n12\n", ["line 2", "1 value"]),
+        ("height,leaf\n7,12,long\n", ["line 2", "3 values"]),
     ] {
         fs::write(folder.path().join("new.csv"), content).unwrap();
         refused(folder.path(), &["--model", "plants", "new.csv"], &parts);
@@ -319,6 +336,10 @@ fn folders_are_predicted_a_bad_row_does_not_hide_the_others_and_out_is_a_table()
         [("new/a.csv:2", "daisy"), ("new/a.csv:4", "lily"), ("new/a.csv:7", "daisy"), ("new/more/b.csv:2", "lily")];
     assert_eq!(read, expected);
     assert!(run.stderr.contains("line 3") && run.stderr.contains("tall") && run.stderr.contains("line 6"), "{run:?}");
+
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    let run = softstep(folder.path(), &["predict", "--backend", "cpu", "--model", "run", "empty"]);
+    assert!(run.code == 1 && run.stderr.contains("empty: the folder holds no files"), "{run:?}");
 
     let out = ["predict", "--backend", "cpu", "--model", "run", "new/more/b.csv", "--out", "predictions.csv"];
     let run = softstep(folder.path(), &out);

@@ -297,3 +297,26 @@ fn mistakes_of_pictures_show_what_the_model_looked_at() {
     let refused = softstep(folder.path(), &["predict", "--model=table", "--backend=cpu", "plants.csv", "--why=x.png"]);
     assert!(refused.code == 1 && refused.stderr.contains("--why is for models of pictures"), "{refused:?}");
 }
+
+#[test]
+fn real_values_that_do_not_vary_or_are_huge_leave_a_run_that_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = |target: &dyn Fn(usize) -> String| {
+        let rows = (0..60).map(|row| format!("{}.5,{}\n", row * 7 % 13, target(row)));
+        "x,y\n".to_string() + &rows.collect::<String>()
+    };
+    // The test part is 12 rows, here without one of the three that are not 0.
+    let few = table(&|row| if [7, 8, 21].contains(&row) { format!("812.{row}") } else { "0.0".into() });
+    let few_tested = "x,y\n1.5,0.0\n2.5,0.0\n3.5,0.0\n";
+    let huge = table(&|row| format!("{}e39", row * 7 % 13));
+    for (name, train, test) in [("few", &*few, few_tested), ("huge", &*huge, "x,y\n1.5,1e39\n2.5,2e39\n")] {
+        fs::write(folder.path().join("train.csv"), train).unwrap();
+        fs::write(folder.path().join("test.csv"), test).unwrap();
+        let data = ["train", "--data=train.csv", "--test=test.csv", "--target=y", "--task=regression", "--backend=cpu"];
+        let run = good(softstep(folder.path(), &with(&data, &["--epochs=3", "--out", name])));
+        assert!(!run.stderr.contains("damaged") && !run.stdout.contains("inf"), "{run:?}");
+        assert!(folder.path().join(name).join("report.html").exists(), "{run:?}");
+        assert_eq!(run.stdout.contains("R² –"), name == "few", "{run:?}");
+        good(softstep(folder.path(), &["report", name]));
+    }
+}

@@ -448,3 +448,22 @@ fn a_bug_in_any_kernel_of_a_layer_is_caught_by_the_known_answers_and_by_verifica
         assert!(failed.iter().any(|failed| failed.starts_with(kernel)), "{other}: {failed:?} are blamed");
     }
 }
+
+#[test]
+fn a_bug_in_what_shards_share_of_a_batch_is_caught_by_verification() {
+    let shape = Shape::Image { height: 6, width: 6, channels: 1 };
+    let architecture = Architecture::new(shape, parse_layers("conv:6x3,batchnorm,relu,linear:10").unwrap()).unwrap();
+    let parameters = oracle::random_model(&architecture, 3);
+    let examples: Examples = oracle::random_examples(60, 36, 10, 1);
+    let training = Training { shards: 4, ..training(&examples, 30, MOMENTUM) };
+    for (text, other) in [
+        ("squares += distance * distance;", "squares += 1.1 * distance * distance;"),
+        ("sums[CHANNEL_BLOCKS + block] - off", "2.0 * sums[CHANNEL_BLOCKS + block] - off"),
+        ("let pixels = f32(batch_size() * PIXELS);", "let pixels = f32(step.batch * PIXELS);"),
+    ] {
+        let gpu = gpu().with_patched_shaders(text, other);
+        let backend = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)).unwrap();
+        let error = train(&mut Verified::new(backend, training, 1, 0), &training, 2, 0.1).map(drop);
+        assert!(matches!(error, Err(Error::WrongStep { step: 1, .. })), "{other}: {error:?}");
+    }
+}

@@ -6,6 +6,7 @@ use crate::oracle;
 use pollster::block_on;
 use softstep::augmentation::{Augment, Augmentation};
 use softstep::backend::{Backend, Inference, Step, Training};
+use softstep::cpu::CpuBackend;
 use softstep::data::Examples;
 use softstep::gpu::{AdapterChoice, Gpu, GpuBackend, GpuModel, Readback};
 use softstep::loss::{Loss, Objective};
@@ -203,40 +204,83 @@ fn steps_of_every_layer_verify_in_shards_and_on_any_number_of_ranks_with_the_sam
         // 40 rows in 8 shards of 8, of which 5 have any; and a ragged batch of 11.
         let clip_norm = (index % 3 == 1).then_some(0.5);
         let training = Training { shards: 8, clip_norm, augmentation, objective, ..training(&examples, 40, optimizer) };
-        if layers.contains("batchnorm") {
-            let refused = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)).err().unwrap();
-            assert!(refused.to_string().contains("only the CPU shares among shards"), "{refused}");
-            continue;
-        }
         verify(&gpu, &parameters, &training, layers);
-        let alone = on_ranks(&gpu, &parameters, &training, Arc::new(Alone));
-        let streamed = on_ranks(&gpu.clone().with_resident_bytes(0), &parameters, &training, Arc::new(Alone));
+        let alone = on_rank(&gpu, &parameters, &training, Arc::new(Alone), None);
+        let streamed = on_rank(&gpu.clone().with_resident_bytes(0), &parameters, &training, Arc::new(Alone), None);
         assert!(streamed == alone, "{layers} streamed");
         for size in [2, 4, 8] {
-            std::thread::scope(|scope| {
-                let ranks = local_ranks(size).into_iter();
-                let ranks: Vec<_> =
-                    ranks.map(|rank| scope.spawn(|| on_ranks(&gpu, &parameters, &training, Arc::new(rank)))).collect();
-                for rank in ranks {
-                    assert!(rank.join().unwrap() == alone, "{layers} on {size} ranks");
-                }
-            });
+            for of_rank in on_ranks(size, &gpu, &parameters, &training, None) {
+                assert!(of_rank == alone, "{layers} on {size} ranks");
+            }
         }
     }
 }
 
-/// Trains some epochs as one of these ranks; returns losses and state.
+#[test]
+fn batch_normalisation_in_shards_goes_on_with_other_numbers_of_ranks_and_is_that_of_the_cpu() {
+    let gpu = gpu();
+    let parameters = parameters(image([6, 6, 1]), "conv:6x3,batchnorm,relu,pool:2,linear:9,batchnorm,tanh,linear:10");
+    let examples = oracle::random_floats(51, 36, 10, 3);
+    let training = Training { shards: 8, ..training(&examples, 40, MOMENTUM) };
+    let (_, first) = on_rank(&gpu, &parameters, &training, Arc::new(Alone), None);
+    let alone = on_rank(&gpu, &parameters, &training, Arc::new(Alone), Some(&first));
+    assert!(on_ranks(4, &gpu, &parameters, &training, None).iter().all(|(_, state)| *state == first), "the first half");
+    assert!(
+        on_ranks(2, &gpu, &parameters, &training, Some(&first)).iter().all(|half| *half == alone),
+        "the second half"
+    );
+
+    let mut cpu = CpuBackend::new(&parameters, &training).unwrap();
+    epochs(&mut cpu, &training);
+    oracle::assert_close("losses", &alone.0, &oracle::widen(&epochs(&mut cpu, &training)), 1e-3, 1e-3);
+    let state = block_on(cpu.state()).unwrap().parameters;
+    for (layer, (found, expected)) in alone.1.parameters.layers.iter().zip(&state.layers).enumerate() {
+        oracle::assert_close(&format!("layer {layer}"), &found.values, &oracle::widen(&expected.values), 2e-3, 2e-3);
+    }
+    for (found, expected) in alone.1.parameters.statistics.iter().zip(&state.statistics) {
+        oracle::assert_close("running means", &found.mean, &oracle::widen(&expected.mean), 1e-4, 1e-4);
+        oracle::assert_close("running variances", &found.variance, &oracle::widen(&expected.variance), 1e-4, 1e-4);
+    }
+}
+
+/// Trains on so many ranks; returns what [`on_rank`] does of each.
 fn on_ranks(
+    size: usize,
+    gpu: &Gpu,
+    parameters: &Parameters,
+    training: &Training<'_>,
+    from: Option<&TrainingState>,
+) -> Vec<(Vec<f32>, TrainingState)> {
+    std::thread::scope(|scope| {
+        let ranks = local_ranks(size).into_iter();
+        let ranks: Vec<_> =
+            ranks.map(|rank| scope.spawn(|| on_rank(gpu, parameters, training, Arc::new(rank), from))).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+/// Trains some epochs as one of these ranks, from a state if there is one; returns losses and state.
+fn on_rank(
     gpu: &Gpu,
     parameters: &Parameters,
     training: &Training<'_>,
     ranks: Arc<dyn Ranks>,
+    from: Option<&TrainingState>,
 ) -> (Vec<f32>, TrainingState) {
+    let backend = block_on(GpuBackend::new(gpu, parameters, training, Readback::Pipelined)).unwrap();
+    let mut backend = backend.with_ranks(ranks).unwrap();
+    if let Some(state) = from {
+        backend.restore(state).unwrap();
+    }
+    let losses = epochs(&mut backend, training);
+    (losses, block_on(backend.state()).unwrap())
+}
+
+/// Trains two epochs; returns the losses.
+fn epochs(backend: &mut impl Backend, training: &Training<'_>) -> Vec<f32> {
     let order: Vec<u32> = (0..training.examples.len() as u32).rev().collect();
     let mut losses = Vec::new();
     block_on(async {
-        let backend = GpuBackend::new(gpu, parameters, training, Readback::Pipelined).await.unwrap();
-        let mut backend = backend.with_ranks(ranks).unwrap();
         for _ in 0..2 {
             backend.begin_epoch(&order).unwrap();
             for first in (0..order.len()).step_by(training.batch_size) {
@@ -245,6 +289,6 @@ fn on_ranks(
             }
             backend.flush(&mut losses).await.unwrap();
         }
-        (losses, backend.state().await.unwrap())
-    })
+    });
+    losses
 }

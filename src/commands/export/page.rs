@@ -36,7 +36,8 @@ pub fn to_page(export: &Export<'_>, model: &[u8]) -> Result<String> {
     if page.matches(MODEL).count() != 1 || page.matches(HEAD).count() != 1 {
         bail!("{VARIABLE}: it is no predict.html of a site of softstep's: src/web/build makes one");
     }
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    // Weights hardly get smaller with more effort.
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(model)?;
     let packed = base64::engine::general_purpose::STANDARD.encode(encoder.finish()?);
     let model = MODEL.replace("></script>", &format!(" data-name=\"model.safetensors\">{packed}</script>"));

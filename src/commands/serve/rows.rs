@@ -221,9 +221,6 @@ impl Rows<'_> {
                 }
             }
         }
-        if texts.iter().all(|text| text.trim().is_empty()) {
-            return Err(format!("row {number} has no value"));
-        }
         // Without a line of names, columns are called by their places.
         if let Some(positions) = self.format.positions {
             let mut placed = vec![String::new(); positions];
@@ -424,7 +421,6 @@ mod tests {
             (r#"{"1": 1, "2": 2}"#, "row 1 lacks \"4\": say null where a value is missing"),
             (r#"[{"1": 1, "2": 2, "4": 3}, {"1": 1, "1": 2}]"#, "row 2 has \"1\" twice"),
             (r#"{"1": [1], "2": 2, "4": 3}"#, "row 1, \"1\": a value is a number"),
-            (r#"{"1": null, "2": " ", "4": ""}"#, "row 1 has no value"),
             (r#"[[1, 2, 3]]"#, "expected an object with a value for each column"),
             ("3", "expected an object with a value for each column, or an array"),
             (r#"{"1": 1"#, "EOF"),

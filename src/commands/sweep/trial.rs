@@ -199,7 +199,7 @@ impl Run<'_> {
             of_epochs: config.epochs,
             loss: best.or(Some(evaluation.loss)).filter(|loss| loss.is_finite()),
             quality: evaluation.accuracy().or(evaluation.r_squared).filter(|quality| quality.is_finite()),
-            real_values: evaluation.r_squared.is_some(),
+            real_values: evaluation.accuracy().is_none(),
             ..nothing(trial, self.share, self.started)
         };
         if let Some(summary) = summary {

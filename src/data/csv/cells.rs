@@ -27,6 +27,23 @@ pub(super) enum Header<'a> {
     None,
     /// The columns are those of a model's format.
     Known(&'a TableFormat),
+    /// So they are, and these rows are some of a table's rows.
+    Part {
+        /// The model's format.
+        format: &'a TableFormat,
+        /// Whether every row of the whole table begins with a name.
+        has_row_names: bool,
+    },
+}
+
+impl<'a> Header<'a> {
+    /// The model's format, if there is one.
+    fn format(self) -> Option<&'a TableFormat> {
+        match self {
+            Self::Known(format) | Self::Part { format, .. } => Some(format),
+            Self::Guess { .. } | Self::None => None,
+        }
+    }
 }
 
 /// All rows of a table, with trimmed values.
@@ -38,6 +55,8 @@ pub(super) struct Table {
     pub positions: Option<usize>,
     pub notices: Vec<String>,
     rows: Vec<Row>,
+    /// Whether every row begins with a name, for which the header has none.
+    pub has_row_names: bool,
     /// All values, concatenated.
     cells: String,
     /// End of each value in `cells`.
@@ -70,6 +89,7 @@ impl Table {
             positions: None,
             notices: Vec::new(),
             rows: Vec::new(),
+            has_row_names: false,
             cells: String::new(),
             ends: Vec::new(),
         };
@@ -93,8 +113,11 @@ impl Table {
                 cells.extend_from_slice(cell.trim_ascii());
                 table.ends.push(cells.len() as u32);
             }
-            if cells.len() == before {
-                table.ends.truncate(row.first); // an empty line
+            // A line without anything is no row, nor is one without values; but whoever asks for predictions counts on one
+            // for the latter, too.
+            let is_before_names = |format: &TableFormat| table.rows.is_empty() && format.positions.is_none();
+            if cells.len() == before && (row.length == 1 || header.format().is_none_or(is_before_names)) {
+                table.ends.truncate(row.first);
             } else {
                 table.rows.push(row);
             }
@@ -104,7 +127,7 @@ impl Table {
         let commented =
             last.map(|last| text::records(last, separator)).and_then(|mut reader| reader.byte_records().next()?.ok());
         table.take_names(header, commented.as_ref())?;
-        let skipped = comments - usize::from(table.is_named_by(commented.as_ref())) + table.fit_rows()?;
+        let skipped = comments - usize::from(table.is_named_by(commented.as_ref())) + table.fit_rows(header)?;
         if skipped > 0 {
             let lines = if skipped == 1 { "1 line that starts".into() } else { format!("{skipped} lines that start") };
             notices.push(format!(
@@ -175,7 +198,7 @@ impl Table {
         let of_comment = commented
             .filter(|comment| comment.len() == length && length > 1 && numbers > 0 && !comment.iter().any(is_number));
         let positions = match header {
-            Header::Known(format) => format.positions.is_some(),
+            Header::Known(format) | Header::Part { format, .. } => format.positions.is_some(),
             Header::None => true,
             Header::Guess { .. } if of_comment.is_some() => false,
             Header::Guess { target } => {
@@ -183,7 +206,7 @@ impl Table {
                 all_numbers && !counts_up(&first) && (is_place || !first.contains(&target))
             }
         };
-        if let (Some(names), Header::Guess { .. } | Header::Known(_), false) = (of_comment, header, positions) {
+        if let (Some(names), false, false) = (of_comment, matches!(header, Header::None), positions) {
             self.names = names.iter().map(|name| String::from_utf8_lossy(name.trim_ascii()).into_owned()).collect();
         } else if !positions {
             // Years are common column names.
@@ -210,7 +233,7 @@ impl Table {
             }
             self.positions = Some(length);
         }
-        if let Header::Known(TableFormat { positions: Some(width), target, .. }) = header
+        if let Some(TableFormat { positions: Some(width), target, .. }) = header.format()
             && length + 1 == *width
             && let Ok(place) = target.parse::<usize>()
             && (1..=*width).contains(&place)
@@ -232,7 +255,7 @@ impl Table {
     /// Fits rows and header to one length: drops comments among the rows, adds an empty name for a column of row names,
     /// as R writes it, and drops last columns without name and values; any other difference is an error. Returns the
     /// number of comments.
-    fn fit_rows(&mut self) -> Result<usize> {
+    fn fit_rows(&mut self, header: Header<'_>) -> Result<usize> {
         let all = self.rows.len();
         let width = self.names.len();
         if width > 1 {
@@ -245,7 +268,13 @@ impl Table {
         }
         let comments = all - self.rows.len();
         let is_all = |length: usize| !self.rows.is_empty() && self.rows.iter().all(|row| row.length == length);
-        if is_all(width + 1) && !(0..self.len()).all(|row| self.is_empty_beyond(row, width)) {
+        self.has_row_names = match header {
+            Header::Part { has_row_names, .. } => has_row_names,
+            // A single row may as well be too long.
+            Header::Known(_) if self.len() == 1 => false,
+            _ => is_all(width + 1) && !(0..self.len()).all(|row| self.is_empty_beyond(row, width)),
+        };
+        if self.has_row_names {
             self.names.insert(0, String::new()); // names of rows, as R writes them
         } else if width > 1 && self.names[width - 1].is_empty() && is_all(width - 1) {
             self.names.pop();
@@ -316,7 +345,7 @@ fn is_header(record: &ByteRecord, header: Header<'_>) -> bool {
     match header {
         Header::Guess { target } => has(target),
         Header::None => false,
-        Header::Known(format) => {
+        Header::Known(format) | Header::Part { format, .. } => {
             format.positions.is_none() && !format.columns.is_empty() && {
                 let mut names = BTreeSet::new();
                 names.extend(record.iter().map(<[u8]>::trim_ascii));

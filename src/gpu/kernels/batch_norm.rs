@@ -20,6 +20,8 @@ const PART_PIXELS: usize = 32;
 
 pub(super) fn programs() -> Vec<Program> {
     let mut programs: Vec<Program> = STATISTICS.map(statistics_program).into();
+    programs.push(sums_program());
+    programs.extend(MOMENTS.map(moments_program));
     programs.push(weight_gradient_program());
     for activation in activation::all() {
         programs.extend(PASSES.map(|pass| program(pass, activation)));
@@ -35,6 +37,17 @@ const STATISTICS: [&str; 2] = ["batch_statistics_parts", "batch_statistics"];
 fn statistics_program(name: &'static str) -> Program {
     let parts = [INPUTS.as_slice(), &[part!("batch_norm/parts"), part!("batch_statistics")]].concat();
     Program::new(name, &[], name, parts)
+}
+
+fn sums_program() -> Program {
+    let name = "batch_sums";
+    Program::new(name, &[], name, [INPUTS.as_slice(), &[part!("batch_norm/parts"), part!("batch_sums")]].concat())
+}
+
+const MOMENTS: [&str; 2] = ["batch_mean", "batch_variance"];
+
+fn moments_program(name: &'static str) -> Program {
+    Program::new(name, &[], name, vec![part!("step"), part!("element/pixels"), part!("batch_moments")])
 }
 
 fn weight_gradient_program() -> Program {
@@ -88,6 +101,45 @@ pub fn batch_statistics<'a>(
         (5, Access::ReadWrite, &running.buffer),
     ];
     [parts, Kernel::new(gpu, &joined, &constants, steps, &bindings, grid_of_parts(layout, 1))]
+}
+
+/// Partial sums of each channel's distances from the means in `centers`, `[2, channels]`, and of their squares, for
+/// [`sum_parts`](super::sum_parts()). The rows may be a shard.
+pub fn batch_sums<'a>(
+    gpu: &Gpu,
+    steps: &StepUniformBuffer,
+    inputs: impl Into<View<'a>>,
+    centers: &Matrix,
+    sums: &PartialSums,
+) -> Kernel {
+    let inputs = inputs.into();
+    let mut constants = channel_constants(inputs.layout);
+    constants.push(("PARTS", sums.parts as f64));
+    let bindings =
+        [(1, Access::Read, inputs.buffer), (2, Access::Read, &centers.buffer), (3, Access::ReadWrite, &sums.buffer)];
+    Kernel::new(gpu, &sums_program(), &constants, steps, &bindings, grid_of_parts(inputs.layout, sums.parts))
+}
+
+/// What [`batch_statistics`] computes, from sums over a batch, `[2, channels]`: the means from the [`batch_sums`] around the
+/// running means, and then the rest from those around the means.
+pub fn batch_moments(
+    gpu: &Gpu,
+    steps: &StepUniformBuffer,
+    inputs: Layout,
+    sums: &Matrix,
+    statistics: &Matrix,
+    running: &Matrix,
+) -> [Kernel; 2] {
+    let mut constants = pixel_constants(inputs);
+    constants.push(("MOMENTUM", BATCH_NORM_MOMENTUM));
+    let bindings = [
+        (3, Access::Read, &sums.buffer),
+        (4, Access::ReadWrite, &statistics.buffer),
+        (5, Access::ReadWrite, &running.buffer),
+    ];
+    MOMENTS
+        .map(moments_program)
+        .map(|program| Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_parts(inputs, 1)))
 }
 
 /// `outputs = activation(scale · (inputs − mean) / √(variance + ε) + shift)`, with these means and variances,
@@ -175,12 +227,16 @@ pub fn batch_norm_input_gradient<'a>(
     Kernel::new(gpu, &program, &constants, steps, &bindings, grid_of_batch(blocks))
 }
 
-fn channel_constants(layout: Layout) -> Vec<(&'static str, f64)> {
-    let mut constants = vec![
+fn pixel_constants(layout: Layout) -> Vec<(&'static str, f64)> {
+    vec![
         ("CHANNEL_BLOCKS", layout.channel_blocks() as f64),
         ("PIXELS", layout.shape.positions() as f64),
         ("WIDTH", layout.shape.width() as f64),
-    ];
+    ]
+}
+
+fn channel_constants(layout: Layout) -> Vec<(&'static str, f64)> {
+    let mut constants = pixel_constants(layout);
     constants.extend(layout_constants!("INPUT", layout));
     constants
 }

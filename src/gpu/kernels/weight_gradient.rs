@@ -25,7 +25,8 @@ pub(super) fn program(source: Source, matmul: Matmul, optimizer: Option<&Optimiz
     Program::new("weight_gradient", &[update::suffix(optimizer), source.suffix()], "main", parts)
 }
 
-/// Partial sums of the gradient of weights, `[parts, inputs + 1, outputs]`.
+/// Partial sums of the gradient of weights, `[parts, inputs + 1, outputs]`. A clone has the same room.
+#[derive(Clone)]
 pub struct PartialSums {
     /// The sums, row-major, each part padded as a [`Matrix`] is.
     pub buffer: wgpu::Buffer,

@@ -152,6 +152,8 @@ impl Bench {
                     self.expect("batch_statistics_parts", "mean", channels, &actual, &expected, TOLERANCE);
                 }
             }
+            self.shard_statistics(test, &test.pass.statistics[at].each_ref().map(|s| s.values.clone()).concat())
+                .await?;
         }
         let output = self.tensor(BATCH, Layout::plain(node.output), &[])?;
         let kept = self.tensor(BATCH, Layout::plain(node.output), &[])?;
@@ -167,6 +169,25 @@ impl Bench {
         let expected = test.pass.inputs.get(test.index + 1).unwrap_or(&test.pass.outputs);
         let actual = output.read(&gpu, BATCH).await?;
         self.expect(kernel.name, "output", channels, &actual, &expected.values, TOLERANCE);
+        Ok(())
+    }
+
+    /// Tests the statistics of a batch as its only shard.
+    async fn shard_statistics(&mut self, test: &NodeTest<'_>, expected: &[f64]) -> Result<()> {
+        let (gpu, channels) = (self.gpu.clone(), test.node.output.channels());
+        let running = self.matrix(2, channels, &[vec![0.0; channels], vec![1.0; channels]].concat())?;
+        let (statistics, sums) = (self.unwritten(2, channels)?, self.unwritten(2, channels)?);
+        let parts = kernels::channel_sums(&gpu, &sums, test.pixels())?;
+        let moments = kernels::batch_moments(&gpu, &self.steps, test.input.layout, &sums, &statistics, &running);
+        for (centers, moment) in [&running, &statistics].into_iter().zip(moments) {
+            let partial = kernels::batch_sums(&gpu, &self.steps, &test.input, centers, &parts);
+            let total = kernels::sum_parts(&gpu, &self.steps, &parts, test.rows, Epilogue::Store(&sums));
+            [partial, total, moment].iter().try_for_each(|kernel| self.run(kernel, test.uniforms))?;
+        }
+        let actual = running.read(&gpu, 2).await?;
+        for kernel in ["batch_sums", "batch_mean", "batch_variance"] {
+            self.expect(kernel, "running statistic", channels, &actual, expected, TOLERANCE);
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 use softstep::gpu::kernels::{
-    Epilogue, Hidden, batch_norm, batch_norm_input_gradient, batch_norm_weight_gradient, batch_statistics,
-    channel_sums, sum_parts,
+    Epilogue, Hidden, add_sum, batch_moments, batch_norm, batch_norm_input_gradient, batch_norm_weight_gradient,
+    batch_statistics, batch_sums, channel_sums, keep_sum, sum_parts,
 };
 use softstep::gpu::tensor::{Layout, WeightRows};
 use softstep::model::{Activation, Shape, Window};
@@ -73,6 +73,49 @@ fn batch_statistics_are_mean_and_variance_of_the_batch_and_a_share_of_the_runnin
             oracle::assert_close(&name, &bench.read(&found), &expected, 2e-6, 1e-6);
             oracle::assert_close(&format!("{name}, running"), &bench.read(&kept), &running, 2e-6, 1e-6);
         }
+    }
+}
+
+#[test]
+fn sums_over_shards_give_the_same_statistics() {
+    let mut bench = Bench::new();
+    for (rows, shape) in SHAPES {
+        let (channels, layout) = (shape.channels(), Layout::plain(shape));
+        let pixels = rows * shape.positions();
+        let x = inputs(&mut bench, rows, shape);
+        let before = bench.values(2 * channels, 1.0);
+        let whole = [bench.unwritten(2, channels), bench.matrix(2, channels, &before)];
+        let parts = channel_sums(&bench.gpu, &whole[0], pixels).unwrap();
+        let images = tensor(&bench, rows, layout, &x);
+        for kernel in batch_statistics(&bench.gpu, &bench.steps, &images, &parts, &whole[0], &whole[1]) {
+            bench.run(&kernel, batch(rows));
+        }
+
+        let first = (rows / 2).next_multiple_of(4).min(rows);
+        let [found, running] = [bench.unwritten(2, channels), bench.matrix(2, channels, &before)];
+        let [sums, kept] = [bench.unwritten(2, channels), bench.matrix(2, channels, &vec![0.0; 2 * channels])];
+        let moments = batch_moments(&bench.gpu, &bench.steps, layout, &sums, &found, &running);
+        for (centers, moment) in [&running, &found].into_iter().zip(moments) {
+            for shard in [0..first, first..rows].into_iter().filter(|shard| !shard.is_empty()) {
+                let images =
+                    tensor(&bench, shard.len(), layout, &x[shard.start * shape.len()..shard.end * shape.len()]);
+                let record = StepUniforms { others: (rows - shard.len()) as u32, ..batch(shard.len()) };
+                bench.run(&batch_sums(&bench.gpu, &bench.steps, &images, centers, &parts), record);
+                let store = Epilogue::Store(&sums);
+                bench.run(&sum_parts(&bench.gpu, &bench.steps, &parts, WeightRows::plain(1), store), record);
+                match shard.end < rows {
+                    true => bench.run(&keep_sum(&bench.gpu, &bench.steps, &sums, &kept), record),
+                    false if shard.start > 0 => bench.run(&add_sum(&bench.gpu, &bench.steps, &sums, &kept), record),
+                    false => {}
+                }
+            }
+            // The record of a rank whose first shard has no rows.
+            bench.run(&moment, StepUniforms { others: rows as u32, ..batch(0) });
+        }
+        let name = bench.name(format!("batch_moments {rows} of {shape}"));
+        oracle::assert_close(&name, &bench.read(&found), &oracle::widen(&bench.read(&whole[0])), 4e-6, 2e-6);
+        let expected = oracle::widen(&bench.read(&whole[1]));
+        oracle::assert_close(&format!("{name}, running"), &bench.read(&running), &expected, 4e-6, 2e-6);
     }
 }
 
