@@ -137,6 +137,7 @@ fn the_test_part_is_a_folder_beside_or_elsewhere_or_a_share_by_the_seed() {
     for (data, examples, part) in [
         (&["all"][..], 8, "test part"),
         (&["all/test"], 8, "all examples"),
+        (&["all/train"], 8, "test part"),
         (&["all/train", "--all"], 20, "all examples"),
         (&["all", "--all"], 28, "all examples"),
     ] {
@@ -144,8 +145,13 @@ fn the_test_part_is_a_folder_beside_or_elsewhere_or_a_share_by_the_seed() {
         assert_eq!((&evaluated["examples"], &evaluated["part"]), (&examples.into(), &part.into()), "{data:?}");
         assert_eq!(evaluated["loss"] == done["test_loss"], examples == 8, "{data:?}");
     }
+    fs::rename(path("all/test"), path("all/moved")).unwrap();
     let run = softstep(folder.path(), &[&eval[..], &["all/train"]].concat());
-    assert!(run.code == 1 && run.stderr.contains("these very examples"), "{run:?}");
+    assert!(
+        run.code == 1 && run.stderr.contains("these very examples, and the test part of its run, all/test,"),
+        "{run:?}"
+    );
+    fs::rename(path("all/moved"), path("all/test")).unwrap();
     fs::remove_file(path("run/model.safetensors")).unwrap();
     fs::remove_file(path("run").join(format!("checkpoint-{}.safetensors", done["steps"]))).unwrap();
     let again = softstep(folder.path(), &["train", "--resume", "run", "--json"]).last_json();
