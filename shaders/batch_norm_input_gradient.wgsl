@@ -1,5 +1,5 @@
-// Gradient of a batch normalisation's inputs, passed back through the activation that they come from: with n pixels in the
-// whole batch,
+// Gradient of a batch normalisation's inputs, passed back through the activation that they come from: with n pixels in
+// the whole batch,
 // d_inputs = scale / sqrt(variance + EPSILON) (d_outputs - d_shift / n - normalized d_scale / n).
 //
 // Provides: batch_norm_input_gradient.

@@ -285,7 +285,7 @@ impl Network {
         Ok(Self { plan, architecture, weights, weight_rows, statistics, tensors })
     }
 
-    /// The same model with other tensors, for a shard of so many rows.
+    /// Returns the same model with tensors of its own, for a shard of `rows` rows.
     fn with_other_tensors(&self, gpu: &Gpu, rows: usize) -> Result<Self> {
         Ok(Self { tensors: Tensors::new(gpu, &self.plan, rows.next_multiple_of(4), true)?, ..self.clone() })
     }
@@ -469,7 +469,7 @@ struct Lowering<'a> {
     d_weights: Vec<Option<Matrix>>,
     /// Room for the partial sums of each node with weights, which all shards use in turn.
     partial_sums: Vec<Option<PartialSums>>,
-    /// What is lowered of the segment.
+    /// Kernels and sums of the segment that is being lowered.
     piece: Piece,
     /// The segments before it.
     pieces: Vec<Piece>,
@@ -481,7 +481,7 @@ struct Lowering<'a> {
 #[derive(Default)]
 struct Piece {
     kernels: Vec<Kernel>,
-    /// What is summed over the shards.
+    /// Matrices that are summed over the shards.
     sums: Vec<Matrix>,
     /// Kernels that follow the sums.
     then: Vec<Kernel>,

@@ -32,7 +32,7 @@ const LONGEST_PROBLEM: usize = 1000;
 /// How long a rank that was told to end waits for another: when one is killed, `mpirun` tells the others, and kills them
 /// after a second.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a rank looks for a message without a pause; most have come by then.
+/// Time for which a rank looks for a message without pausing; most messages arrive within it.
 const EAGER: Duration = Duration::from_micros(100);
 /// How long a rank that has failed waits for the goodbyes of the others.
 const FAREWELL: Duration = Duration::from_secs(20);

@@ -31,7 +31,7 @@ pub(super) enum Header<'a> {
     Part {
         /// The model's format.
         format: &'a TableFormat,
-        /// Whether every row of the whole table begins with a name.
+        /// True if every row of the whole table begins with a name.
         has_row_names: bool,
     },
 }
@@ -55,7 +55,7 @@ pub(super) struct Table {
     pub positions: Option<usize>,
     pub notices: Vec<String>,
     rows: Vec<Row>,
-    /// Whether every row begins with a name, for which the header has none.
+    /// True if every row begins with a name, for which the header has none.
     pub has_row_names: bool,
     /// All values, concatenated.
     cells: String,

@@ -120,8 +120,9 @@ pub fn batch_sums<'a>(
     Kernel::new(gpu, &sums_program(), &constants, steps, &bindings, grid_of_parts(inputs.layout, sums.parts))
 }
 
-/// What [`batch_statistics`] computes, from sums over a batch, `[2, channels]`: the means from the [`batch_sums`] around the
-/// running means, and then the rest from those around the means.
+/// Kernels of the statistics of a batch in shards, as [`batch_statistics`] computes them of a whole one, from sums over all
+/// shards, `[2, channels]`: the means from the [`batch_sums`] around the running means, and then means, variances and running
+/// statistics from those around the means.
 pub fn batch_moments(
     gpu: &Gpu,
     steps: &StepUniformBuffer,
