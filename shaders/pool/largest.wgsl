@@ -2,7 +2,7 @@
 // number.
 //
 // Provides: PLACES_X, PLACES_Y, SIZE, STRIDE, largest_of_window, output_at, window_at.
-// Needs: Layout, pixel_at.
+// Needs: Layout, is_nan, pixel_at.
 override SIZE: u32;
 override STRIDE: u32;
 override PLACES_Y: u32;
@@ -29,11 +29,6 @@ fn window_at(place: u32) -> u32 {
 fn output_at(place: u32) -> u32 {
     let outputs = Layout(PLACES_Y * PLACES_X, PLACES_X, OUTPUT_EXAMPLE, OUTPUT_FIRST, OUTPUT_ROW, OUTPUT_COLUMN);
     return pixel_at(outputs, place);
-}
-
-// Tested by its bits, because the comparisons of some drivers ignore NaN.
-fn is_nan(values: vec4<f32>) -> vec4<bool> {
-    return (bitcast<vec4<u32>>(values) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
 }
 
 fn is_larger(values: vec4<f32>, largest: vec4<f32>) -> vec4<bool> {

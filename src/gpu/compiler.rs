@@ -20,8 +20,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program of these parts. Its name is `base` with the suffixes behind it.
-    pub(super) fn new(base: &str, suffixes: &[&str], entry: &'static str, parts: Vec<Part>) -> Self {
+    /// A program of these parts, each taken once. Its name is `base` with the suffixes behind it.
+    pub(super) fn new(base: &str, suffixes: &[&str], entry: &'static str, mut parts: Vec<Part>) -> Self {
+        let mut paths = BTreeSet::new();
+        parts.retain(|part| paths.insert(part.path));
         let mut name = base.to_owned();
         for suffix in suffixes.iter().filter(|suffix| !suffix.is_empty()) {
             name.push('_');

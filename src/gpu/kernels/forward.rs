@@ -108,7 +108,10 @@ fn kernel(
             constants.extend(sliding.constants(weights.column_blocks()));
             sliding.grid(weights.column_blocks())
         }
-        None => matmul.grid_of_batch(pixels, weights.column_blocks()),
+        None => {
+            constants.extend(matmul.constants(weights.column_blocks(), Some(inputs.blocks())));
+            matmul.grid_of_batch(pixels, weights.column_blocks())
+        }
     };
     Kernel::new(gpu, program, &constants, steps, &bindings, grid)
 }

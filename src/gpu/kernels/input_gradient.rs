@@ -105,7 +105,11 @@ fn kernel(
             constants.extend(sliding.constants(columns / 4));
             sliding.grid(columns / 4)
         }
-        None => matmul.grid_of_batch(pixels, columns / 4),
+        None => {
+            let taps = window.map_or(1, |window| window.size * window.size);
+            constants.extend(matmul.constants(columns / 4, Some(taps * weights.column_blocks())));
+            matmul.grid_of_batch(pixels, columns / 4)
+        }
     };
     Kernel::new(gpu, &program(matmul, hidden.map(Hidden::activation)), &constants, steps, &bindings, grid)
 }

@@ -4,6 +4,17 @@ use super::super::kernel::Grid;
 use super::super::matmul::Matmul;
 use crate::shader::{Part, part};
 
+/// The least depth, in blocks, that the groups of `matmul/workgroup.wgsl` share.
+const GROUPS_DEPTH: usize = 32;
+
+/// Workgroups along a side that every adapter allows.
+const GRID_ROWS: u32 = 65_535;
+
+/// Block columns of a tile of `matmul/workgroup.wgsl`.
+fn tile_columns(columns: u32) -> u32 {
+    if columns <= 4 { 4 } else { 8 }
+}
+
 impl Matmul {
     /// The way for a product with this many columns of which each row may be one invocation's.
     pub(super) fn for_columns(self, columns: usize) -> Self {
@@ -41,13 +52,26 @@ impl Matmul {
     fn workgroups(self, rows: u32, columns: u32) -> [u32; 2] {
         let (tile_rows, tile_columns) = match self {
             Self::Plain => (16, 8),
-            Self::Workgroup => (16, 16),
+            Self::Workgroup => (8, tile_columns(columns)),
             Self::Subgroup => (8, 8),
             Self::Narrow => (8, columns),
             Self::Sliding => (8, Sliding::columns(columns as usize) as u32), // rows are runs of pixels
             Self::SlidingSums => (1, 8),                                     // its grid is made by Sliding::sums
         };
-        [columns.div_ceil(tile_columns), rows.div_ceil(tile_rows)]
+        let [x, y] = [columns.div_ceil(tile_columns), rows.div_ceil(tile_rows)];
+        // As the shader numbers its tiles, rows of the grid may be several rows of tiles each.
+        let fold = if self == Self::Workgroup { y.div_ceil(GRID_ROWS) } else { 1 };
+        [x.saturating_mul(fold), y.div_ceil(fold)]
+    }
+
+    /// The override constants of the way, for a result of so many block columns and a depth of so many blocks, if that is
+    /// always the same.
+    pub(super) fn constants(self, column_blocks: usize, depth: Option<usize>) -> Vec<(&'static str, f64)> {
+        if self != Self::Workgroup {
+            return Vec::new();
+        }
+        let groups = if depth.is_none_or(|depth| depth >= GROUPS_DEPTH) { 4 } else { 1 };
+        vec![("TILE_COLUMNS", f64::from(tile_columns(column_blocks as u32))), ("GROUPS", f64::from(groups))]
     }
 
     /// Grid of a product with so many rows for each example of the batch.

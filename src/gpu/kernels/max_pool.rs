@@ -9,7 +9,8 @@ use crate::model::{Activation, Window};
 use crate::shader::{Part, part};
 
 /// Parts of both programs.
-const PARTS: [Part; 4] = [part!("step"), part!("layout"), part!("element/pixels"), part!("pool/largest")];
+const PARTS: [Part; 5] =
+    [part!("step"), part!("layout"), part!("element/pixels"), part!("not_a_number"), part!("pool/largest")];
 
 pub(super) fn program() -> Program {
     let parts = [PARTS.as_slice(), &[part!("max_pool")]].concat();

@@ -97,7 +97,10 @@ pub fn weight_gradient<'a>(
             constants.extend(more);
             grid
         }
-        None => matmul.grid(inputs.blocks(), column_blocks, epilogue.parts()),
+        None => {
+            constants.extend(matmul.constants(column_blocks, None));
+            matmul.grid(inputs.blocks(), column_blocks, epilogue.parts())
+        }
     };
     let program = program(inputs.source(), matmul, epilogue.optimizer());
     Kernel::new(gpu, &program, &constants, steps, &bindings, grid)

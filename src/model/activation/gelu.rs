@@ -28,7 +28,7 @@ impl Entry for Gelu {
     // Two inputs can have the same output.
     const KEEPS_INPUT: bool = true;
     const RECTIFIES: bool = true;
-    const SHADERS: &'static [Part] = &[part!("activation/logistic"), part!("activation/gelu")];
+    const SHADERS: &'static [Part] = &[part!("not_a_number"), part!("activation/logistic"), part!("activation/gelu")];
 
     fn value(z: f64) -> f64 {
         0.5 * z * (1.0 + argument(z).tanh())

@@ -16,7 +16,7 @@ impl Entry for LeakyRelu {
     const LABEL: &'static str = "leaky ReLU";
     const KEEPS_INPUT: bool = false;
     const RECTIFIES: bool = true;
-    const SHADERS: &'static [Part] = &[part!("activation/leaky_relu")];
+    const SHADERS: &'static [Part] = &[part!("not_a_number"), part!("activation/leaky_relu")];
 
     fn value(z: f64) -> f64 {
         if z < 0.0 { f64::from(SLOPE) * z } else { z }

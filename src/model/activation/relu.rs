@@ -12,7 +12,7 @@ impl Entry for Relu {
     const LABEL: &'static str = "ReLU";
     const KEEPS_INPUT: bool = false;
     const RECTIFIES: bool = true;
-    const SHADERS: &'static [Part] = &[part!("activation/relu")];
+    const SHADERS: &'static [Part] = &[part!("not_a_number"), part!("activation/relu")];
 
     fn value(z: f64) -> f64 {
         // Not `max`, which would hide a NaN.

@@ -13,7 +13,8 @@ impl Entry for Sigmoid {
     const LABEL: &'static str = "sigmoid";
     const KEEPS_INPUT: bool = false;
     const RECTIFIES: bool = false;
-    const SHADERS: &'static [Part] = &[part!("activation/logistic"), part!("activation/sigmoid")];
+    const SHADERS: &'static [Part] =
+        &[part!("not_a_number"), part!("activation/logistic"), part!("activation/sigmoid")];
 
     fn value(z: f64) -> f64 {
         logistic(z)

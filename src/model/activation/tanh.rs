@@ -13,7 +13,7 @@ impl Entry for Tanh {
     const LABEL: &'static str = "tanh";
     const KEEPS_INPUT: bool = false;
     const RECTIFIES: bool = false;
-    const SHADERS: &'static [Part] = &[part!("activation/logistic"), part!("activation/tanh")];
+    const SHADERS: &'static [Part] = &[part!("not_a_number"), part!("activation/logistic"), part!("activation/tanh")];
 
     fn value(z: f64) -> f64 {
         z.tanh()

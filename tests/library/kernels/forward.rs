@@ -52,6 +52,31 @@ fn forward_matches_oracle_with_and_without_relu() {
     });
 }
 
+/// Of convolutions of large batches; a grid has 65,535 rows.
+#[test]
+fn forward_takes_more_rows_of_tiles_than_a_grid_has() {
+    let mut bench = Bench::new();
+    bench.gpu = bench.gpu.clone().with_matmul(Matmul::Workgroup).unwrap();
+    let rows = 32 * 65_535 + 5;
+    let x = bench.values(rows, 1.0);
+    let activations = bench.matrix(rows, 2, &x.iter().flat_map(|&value| [value, 1.0]).collect::<Vec<_>>());
+    let most = bench.gpu.limits().max_storage_buffer_binding_size;
+    // Software adapters have no room for two tiles side by side.
+    for outputs in [1, 17].into_iter().filter(|outputs: &usize| 16 * (rows * outputs.div_ceil(4)) as u64 <= most) {
+        let w = bench.values(2 * outputs, 1.0);
+        let weights = bench.matrix(2, outputs, &w);
+        let result = bench.unwritten(rows, outputs);
+        let inputs = Inputs::Activations(&activations);
+        bench.run(&forward(&bench.gpu, &bench.steps, inputs, &weights, &result, None), batch(rows));
+
+        let actual = pollster::block_on(result.read(&bench.gpu, rows)).unwrap();
+        let product = |x: &f32, at: usize| f64::from(*x) * f64::from(w[at]) + f64::from(w[outputs + at]);
+        let expected: Vec<f64> = x.iter().flat_map(|x| (0..outputs).map(move |at| product(x, at))).collect();
+        let name = bench.name(format!("forward {rows}x1x{outputs}"));
+        oracle::assert_close(&name, &actual, &expected, 1e-5, 2e-5);
+    }
+}
+
 #[test]
 fn forward_fused_with_the_loss_gives_what_both_kernels_give() {
     Bench::new().for_each_matmul(|bench| {
