@@ -1,6 +1,6 @@
 """softstep beside its peers on this machine, in one run: a table of steps per second and of ratios.
 
-    python compare.py [--layers] [--rounds 3] [--seconds 4] [--peers NAME ...] [--json]
+    python compare.py [--layers] [--rounds 3] [--seconds 4] [--peers NAME ...] [--device cuda] [--json]
 
 The programs take turns, each alone on the machine: it starts, makes its data, warms up for a second, trains for
 --seconds, and ends. So what disturbs the machine disturbs them alike, and they do not disturb each other. Figures are
@@ -39,13 +39,16 @@ def steps_per_second(command, model, batch_size, seconds):
     return json.loads(done.stdout.splitlines()[-1])["steps_per_second"]
 
 
-def installed(peers, names, model):
-    """The peers that run."""
+def installed(peers, names, model, device):
+    """The peers that run on the device, with their commands."""
     found = {}
     for name in names or peers:
+        command = peers[name]
+        if device != "cpu" and command[0] == sys.executable:
+            command = [*command, "--device", device]
         try:
-            steps_per_second(peers[name], model, 64, 0.01)
-            found[name] = peers[name]
+            steps_per_second(command, model, 64, 0.01)
+            found[name] = command
         except (OSError, ValueError, IndexError) as error:
             print(f"note: without {name}, which does not run ({error}); see README.md", file=sys.stderr)
     return found
@@ -115,6 +118,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="time of each program in each round")
     parser.add_argument("--peers", nargs="*", choices=[*PEERS, *CONVOLUTIONAL_PEERS], metavar="NAME")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where PyTorch and JAX compute")
     parser.add_argument("--json", action="store_true", help="print a JSON line for each configuration")
     arguments = parser.parse_args()
     if not Path(arguments.softstep).is_file():
@@ -123,7 +127,7 @@ def main():
     peers = CONVOLUTIONAL_PEERS if arguments.layers else PEERS
     names = [name for name in arguments.peers or peers if name in peers]
     lines = []
-    for line in measure(arguments, models, installed(peers, names, models[0])):
+    for line in measure(arguments, models, installed(peers, names, models[0], arguments.device)):
         lines.append(line)
         if arguments.json:
             print(json.dumps(line), flush=True)

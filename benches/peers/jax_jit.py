@@ -1,8 +1,4 @@
-"""The training step in JAX, compiled as a whole; on the CPU."""
-
-import os
-
-os.environ["JAX_PLATFORMS"] = "cpu"
+"""The training step in JAX, compiled as a whole."""
 
 import jax
 import jax.numpy as jnp
@@ -38,5 +34,13 @@ def make_step(sizes, batch_size, inputs, labels):
     return step
 
 
+def to_integers(array):
+    return jnp.asarray(array, jnp.int32)
+
+
+def choose_device(name):
+    jax.config.update("jax_platforms", name)
+
+
 if __name__ == "__main__":
-    work.main(make_step, jnp.asarray, lambda labels: jnp.asarray(labels, jnp.int32), lambda indices: jnp.asarray(indices, jnp.int32))
+    work.main(make_step, jnp.asarray, to_integers, to_integers, choose_device=choose_device)

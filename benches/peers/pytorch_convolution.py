@@ -1,4 +1,4 @@
-"""A convolutional network as people write it in PyTorch: nn.Conv2d, cross_entropy, backward, SGD; on the CPU."""
+"""A convolutional network as people write it in PyTorch: nn.Conv2d, cross_entropy, backward, SGD."""
 
 import torch
 import torch.nn.functional as functional
@@ -52,5 +52,9 @@ def make_step(layers, batch_size, inputs, labels):
     return step
 
 
+def to_tensor(array):
+    return torch.from_numpy(array).to(torch.get_default_device())
+
+
 if __name__ == "__main__":
-    work.main(make_step, torch.from_numpy, torch.from_numpy, torch.from_numpy, work.CONVOLUTIONAL)
+    work.main(make_step, to_tensor, to_tensor, to_tensor, work.CONVOLUTIONAL, torch.set_default_device)

@@ -6,6 +6,7 @@ layers as `softstep --layers` takes it. `main` turns it into a program:
 
     python PEER.py [--seconds 1]   a JSON line for each configuration
     python PEER.py --serve         an answer for each request on standard input, which is how compare.py asks
+    python PEER.py --device cuda   on an NVIDIA GPU
 """
 
 import argparse
@@ -58,12 +59,16 @@ class Trainer:
         return count / (time.perf_counter() - started)
 
 
-def main(make_step, to_inputs, to_labels, to_indices, models=MODELS):
-    """Runs a peer; the `to_…` functions turn NumPy arrays into its own."""
+def main(make_step, to_inputs, to_labels, to_indices, models=MODELS, choose_device=None):
+    """Runs a peer; the `to_…` functions turn NumPy arrays into its own, after `choose_device(name)`."""
     parser = argparse.ArgumentParser()
+    if choose_device:
+        parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where to compute")
     parser.add_argument("--seconds", type=float, default=1.0, help="time to measure each configuration for")
     parser.add_argument("--serve", action="store_true", help="answer requests on standard input")
     arguments = parser.parse_args()
+    if choose_device:
+        choose_device(arguments.device)
 
     random = numpy.random.default_rng(0)
     inputs = random.integers(0, 256, (EXAMPLES, FEATURES), dtype=numpy.uint8).astype(numpy.float32) / 255
