@@ -25,9 +25,9 @@ use data_set::{DataSet, EXAMPLES};
 use kernel::{Kernel, StepUniformBuffer, StepUniforms};
 use kernels::{LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
-use network::{Network, TrainingParts, TrainingStep};
+use network::{Dispatch, Network, TrainingParts, TrainingStep};
 use profile::Profiler;
-use readback::{Ring, poll, read_buffer, read_buffers};
+use readback::{Reading, Ring, poll, read_buffer};
 
 pub use crate::backend::Readback;
 
@@ -289,17 +289,11 @@ impl GpuBackend {
             return Ok(());
         }
         self.data.upload_batches(&self.model.gpu, &self.batches)?;
-        let mut stages = 0..self.training_step.stages();
-        if self.sharding.ranks().size() > 1 {
-            for segment in 0..self.training_step.segments.len() {
-                let sums = 2 * segment + 1;
-                let encoder = self.record(stages.start..sums)?;
-                self.model.gpu.submit([encoder.finish()])?;
-                self.add_other_ranks(segment).await?;
-                stages.start = sums;
-            }
-        }
-        let encoder = self.record(stages)?;
+        let encoder = if self.sharding.ranks().size() > 1 {
+            self.step_with_ranks().await?
+        } else {
+            self.record(TrainingStep::dispatches)?
+        };
         let gpu = &self.model.gpu;
         self.pending.clear();
         let batches: Vec<usize> = self.batches.drain(..).map(|batch| batch.len()).collect();
@@ -313,16 +307,19 @@ impl GpuBackend {
 }
 
 impl GpuBackend {
-    /// Records these stages of the pending steps, or submits them in parts.
-    fn record(&mut self, stages: Range<usize>) -> Result<wgpu::CommandEncoder> {
+    /// Records dispatches of each pending step, or submits them in parts; `of_step` gets the rows of the step's shards.
+    fn record(
+        &mut self,
+        of_step: impl for<'a> Fn(&'a TrainingStep, &[usize]) -> Vec<Dispatch<'a>>,
+    ) -> Result<wgpu::CommandEncoder> {
         let Self { model, training_step, sharding, steps, pending, batches, profiler, .. } = self;
         let gpu = &model.gpu;
         let mut dispatches = Vec::new();
         for (step, batch) in batches.iter().enumerate() {
             let first = step * sharding.own_count();
             let rows: Vec<usize> = sharding.cut(batch.len()).own().map(|rows| rows.len()).collect();
-            let of_step = training_step.dispatches(stages.clone(), &rows);
-            dispatches.extend(of_step.into_iter().map(|(shard, kernel)| (first + shard, kernel)));
+            let of_step = of_step(training_step, &rows).into_iter();
+            dispatches.extend(of_step.map(|(shard, kernel)| (first + shard, kernel)));
         }
         if self.parts == 1 || profiler.is_some() {
             return Ok(steps.record_each(gpu, pending, dispatches.into_iter(), profiler.as_ref()));
@@ -338,24 +335,45 @@ impl GpuBackend {
         Ok(gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
     }
 
-    /// Adds the other ranks' sums of a segment to those of this rank. All additions are the device's own, so that they have
-    /// the same bits as those of a rank that has all shards.
-    async fn add_other_ranks(&mut self, segment: usize) -> Result<()> {
-        let Self { model, training_step, sharding, steps, pending, .. } = self;
-        let (gpu, ranks) = (&model.gpu, sharding.ranks());
-        let Some(shards) = &training_step.segments[segment].sums else { return Ok(()) };
-        let buffers: Vec<&wgpu::Buffer> = shards.sums.iter().map(|sum| &sum.buffer).collect();
-        for partner in partners(ranks.rank(), ranks.size()) {
-            let sums = read_buffers(gpu, &buffers).await?;
-            let mut others = vec![0f32; sums.len()];
-            ranks.exchange(partner, bytemuck::cast_slice(&sums), bytemuck::cast_slice_mut(&mut others))?;
-            let mut others = &others[..];
-            for matrix in &shards.others {
-                let values = others.split_off(..matrix.buffer.size() as usize / 4).unwrap_or_default();
-                gpu.queue.write_buffer(&matrix.buffer, 0, bytemuck::cast_slice(values));
+    /// Computes the pending step with the other ranks, up to the last kernels, which it records.
+    async fn step_with_ranks(&mut self) -> Result<wgpu::CommandEncoder> {
+        let segments = self.training_step.segments.len();
+        for segment in 0..segments {
+            if segment > 0 {
+                let encoder = self.record(|step, _| step.segments[segment - 1].after_sums().collect())?;
+                self.model.gpu.submit([encoder.finish()])?;
             }
-            let encoder = steps.record(gpu, &pending[..1], shards.add_others.iter(), None);
-            gpu.submit([encoder.finish()])?;
+            self.sum_over_ranks(segment).await?;
+        }
+        self.record(|step, _| step.segments[segments - 1].after_sums().collect())
+    }
+
+    /// Computes the sums of a segment over all ranks. A sum travels while the device computes the next ones. All additions are
+    /// the device's own, so that they have the same bits as those of a rank that has all shards.
+    async fn sum_over_ranks(&mut self, segment: usize) -> Result<()> {
+        let gpu = self.model.gpu.clone();
+        let read = |encoder, sum: &Matrix| Reading::start(&gpu, encoder, &sum.buffer, sum.buffer.size());
+        let mut readings = Vec::new();
+        for index in 0..self.training_step.segments[segment].sums().len() {
+            let encoder = self.record(|step, rows| step.segments[segment].up_to_sums(rows).swap_remove(index))?;
+            readings.push(read(encoder, &self.training_step.segments[segment].sums()[index])?);
+        }
+        let Self { training_step, sharding, steps, pending, .. } = self;
+        let (ranks, Some(sums)) = (sharding.ranks(), &training_step.segments[segment].sums) else { return Ok(()) };
+        let mut partners = partners(ranks.rank(), ranks.size()).peekable();
+        while let Some(partner) = partners.next() {
+            for (index, reading) in std::mem::take(&mut readings).into_iter().enumerate() {
+                let own: Vec<f32> = reading.values(&gpu).await?;
+                let mut others = vec![0f32; own.len()];
+                ranks.exchange(partner, bytemuck::cast_slice(&own), bytemuck::cast_slice_mut(&mut others))?;
+                gpu.queue.write_buffer(&sums.others[index].buffer, 0, bytemuck::cast_slice(&others));
+                let encoder = steps.record(&gpu, &pending[..1], sums.add_others[index..=index].iter(), None);
+                if partners.peek().is_some() {
+                    readings.push(read(encoder, &sums.sums[index])?);
+                } else {
+                    gpu.submit([encoder.finish()])?;
+                }
+            }
         }
         Ok(())
     }

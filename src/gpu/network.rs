@@ -1,8 +1,6 @@
 //! The lowering of a plan: each operation becomes one or a few kernels on tensors of the device. Nothing is computed
 //! here: functions with the names of passes, such as `forward`, make kernels, which [`kernel`](super::kernel) dispatches.
 
-use std::ops::Range;
-
 use super::data_set::DataSet;
 use super::device::{BufferLabel, Gpu};
 use super::kernel::{Kernel, StepUniformBuffer};
@@ -85,6 +83,8 @@ pub(super) struct Segment {
     pub shards: Vec<Vec<Kernel>>,
     /// Sums over the shards, with what follows them; none without shards.
     pub sums: Option<ShardSums>,
+    /// For each of these sums, the number of a shard's kernels after which that of the shard is there.
+    ends: Vec<usize>,
 }
 
 /// Sums over the shards of a batch, and what follows them.
@@ -117,24 +117,58 @@ impl TrainingStep {
         })
     }
 
-    /// Number of stages: two of each segment, up to the sums over the shards of this rank, and what follows the sums.
-    pub fn stages(&self) -> usize {
-        2 * self.segments.len()
+    /// All dispatches of a step on shards of so many rows each.
+    pub fn dispatches(&self, rows: &[usize]) -> Vec<Dispatch<'_>> {
+        let segments = self.segments.iter();
+        segments
+            .flat_map(|segment| segment.up_to_sums(rows).into_iter().flatten().chain(segment.after_sums()))
+            .collect()
     }
+}
 
-    /// Dispatches of these stages on shards of so many rows each: kernels, with the number of the shard.
-    pub fn dispatches(&self, stages: Range<usize>, rows: &[usize]) -> Vec<(usize, &Kernel)> {
-        let mut dispatches = Vec::new();
-        for stage in stages {
-            let Segment { shards, sums } = &self.segments[stage / 2];
-            match sums {
-                Some(sums) if stage % 2 == 0 => dispatches.extend(sums.dispatches(shards, rows)),
-                Some(sums) => dispatches.extend(sums.then.iter().map(|kernel| (0, kernel))),
-                None if stage % 2 == 0 => dispatches.extend(shards[0].iter().map(|kernel| (0, kernel))),
-                None => {}
+/// A kernel, with the number of the shard that it works on.
+pub(super) type Dispatch<'a> = (usize, &'a Kernel);
+
+impl Segment {
+    /// Dispatches up to the sums over the shards of this rank, of so many rows each, in pieces: after each one another sum is
+    /// complete.
+    pub fn up_to_sums(&self, rows: &[usize]) -> Vec<Vec<Dispatch<'_>>> {
+        let Self { shards, sums: Some(sums), ends } = self else {
+            return vec![self.shards[0].iter().map(|kernel| (0, kernel)).collect()];
+        };
+        let mut pieces = vec![Vec::new()];
+        for (shard, &count) in rows.iter().enumerate() {
+            let kernels = &shards[shard % shards.len()];
+            // As many sums of shards are complete with this one as its number has ones at the end.
+            let complete = shard.trailing_ones() as usize;
+            let (is_last, mut start) = (shard + 1 == rows.len(), 0);
+            for (sum, &end) in ends.iter().enumerate() {
+                let mut then = |kernel| pieces.last_mut().expect("there is one").push((shard, kernel));
+                if count == 0 {
+                    then(&sums.clear[sum]);
+                } else {
+                    kernels[start..end].iter().for_each(&mut then);
+                    start = end;
+                }
+                sums.add[..complete].iter().for_each(|level| then(&level[sum]));
+                if !is_last {
+                    then(&sums.keep[complete][sum]);
+                } else if sum + 1 < ends.len() {
+                    pieces.push(Vec::new());
+                }
             }
         }
-        dispatches
+        pieces
+    }
+
+    /// The sums over shards, in the order in which they are complete; none without shards.
+    pub fn sums(&self) -> &[Matrix] {
+        self.sums.as_ref().map_or(&[], |sums| &sums.sums)
+    }
+
+    /// Dispatches that follow the sums over the shards of the batch.
+    pub fn after_sums(&self) -> impl Iterator<Item = Dispatch<'_>> {
+        self.sums.iter().flat_map(|sums| sums.then.iter().map(|kernel| (0, kernel)))
     }
 }
 
@@ -162,22 +196,6 @@ impl ShardSums {
         let clear = sums.iter().map(|sum| kernels::clear_sum(gpu, steps, sum)).collect();
         let add_others = each(&others, kernels::add_sum);
         Ok(Self { sums, others, clear, keep, add, add_others, then })
-    }
-
-    /// Dispatches of a segment with these kernels up to its sums over the shards, of so many rows each.
-    fn dispatches<'a>(&'a self, shards: &'a [Vec<Kernel>], rows: &[usize]) -> Vec<(usize, &'a Kernel)> {
-        let mut dispatches = Vec::new();
-        for (number, &count) in rows.iter().enumerate() {
-            let mut then = |kernels: &'a [Kernel]| dispatches.extend(kernels.iter().map(|kernel| (number, kernel)));
-            then(if count == 0 { &self.clear } else { &shards[number % shards.len()] });
-            // As many sums are complete with this shard as its number has ones at the end.
-            let complete = number.trailing_ones() as usize;
-            self.add[..complete].iter().for_each(|level| then(level));
-            if number + 1 < rows.len() {
-                then(&self.keep[complete]);
-            }
-        }
-        dispatches
     }
 }
 
@@ -481,8 +499,10 @@ struct Lowering<'a> {
 #[derive(Default)]
 struct Piece {
     kernels: Vec<Kernel>,
-    /// Matrices that are summed over the shards.
+    /// Matrices that are summed over the shards, in the order in which they are computed.
     sums: Vec<Matrix>,
+    /// For each of them, the number of kernels after which it is there.
+    ends: Vec<usize>,
     /// Kernels that follow the sums.
     then: Vec<Kernel>,
 }
@@ -558,10 +578,10 @@ impl<'a> Lowering<'a> {
     fn into_step(mut self, others: &'a [Network]) -> Result<TrainingStep> {
         let Self { gpu, steps, parts, .. } = self;
         let mut segments = Vec::new();
-        for Piece { kernels, sums, then } in self.lower()? {
+        for Piece { kernels, sums, ends, then } in self.lower()? {
             let is_whole = parts.sharding.is_whole();
             let sums = (!is_whole).then(|| ShardSums::new(gpu, steps, parts.sharding, sums, then)).transpose()?;
-            segments.push(Segment { shards: vec![kernels], sums });
+            segments.push(Segment { shards: vec![kernels], sums, ends });
         }
         for network in others {
             self.use_tensors_of(network)?;
@@ -574,7 +594,15 @@ impl<'a> Lowering<'a> {
     /// Ends a segment: all that follows needs sums over the shards, and `then` follows these first, once for all shards.
     fn cut(&mut self, then: Vec<Kernel>) {
         self.piece.then = then;
+        // The last sum takes along what follows it.
+        self.piece.ends.pop();
+        self.end_sum();
         self.pieces.push(std::mem::take(&mut self.piece));
+    }
+
+    /// Notes that the kernels so far compute another of the segment's sums.
+    fn end_sum(&mut self) {
+        self.piece.ends.push(self.piece.kernels.len());
     }
 
     /// Lowers each operation of the plan for a shard, in order.
@@ -673,6 +701,7 @@ impl<'a> Lowering<'a> {
                 kernels::sum_parts(gpu, steps, &parts, network.weight_rows[weights], Epilogue::Store(&sums)),
             ]);
             self.piece.sums.push(sums.clone());
+            self.end_sum();
             self.cut(vec![moment]);
         }
         Ok(())
@@ -797,6 +826,7 @@ impl<'a> Lowering<'a> {
                 kernels::sum_parts(gpu, steps, &sums, rows, Epilogue::Store(d_weights)),
             ];
             self.piece.kernels.extend(kernels);
+            self.end_sum();
         }
         Ok(())
     }
@@ -841,6 +871,9 @@ impl<'a> Lowering<'a> {
             None => vec![kernels::weight_gradient(gpu, steps, inputs, d_output, epilogue)],
         };
         self.piece.kernels.extend(kernels);
+        if !with_update {
+            self.end_sum();
+        }
         Ok(())
     }
 

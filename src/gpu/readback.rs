@@ -63,32 +63,39 @@ fn mapped_values<T: bytemuck::Pod>(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64
 /// # Errors
 /// Errors of the device.
 pub async fn read_buffer<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<T>> {
-    let staging = gpu.buffer("a staging buffer", bytes, STAGING)?;
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
-    let submission = gpu.submit([encoder.finish()])?;
-    let mapped = map(&staging, bytes);
-    wait(gpu, submission, mapped).await?;
-    mapped_values(gpu, &staging, bytes)
+    let encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    Reading::start(gpu, encoder, buffer, bytes)?.values(gpu).await
 }
 
-/// Reads whole buffers, one after the other, after everything submitted before.
-///
-/// # Errors
-/// Errors of the device.
-pub async fn read_buffers(gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> Result<Vec<f32>> {
-    let bytes = buffers.iter().map(|buffer| buffer.size()).sum();
-    let staging = gpu.buffer("a staging buffer", bytes, STAGING)?;
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    let mut at = 0;
-    for buffer in buffers {
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, buffer.size());
-        at += buffer.size();
+/// A buffer that is being read, while the device goes on.
+pub(super) struct Reading {
+    staging: wgpu::Buffer,
+    bytes: u64,
+    submission: wgpu::SubmissionIndex,
+    mapped: Mapped,
+}
+
+impl Reading {
+    /// Submits what is recorded, followed by the copy of the first `bytes` bytes of a buffer.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn start(gpu: &Gpu, mut encoder: wgpu::CommandEncoder, buffer: &wgpu::Buffer, bytes: u64) -> Result<Self> {
+        let staging = gpu.buffer("a staging buffer", bytes, STAGING)?;
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
+        let submission = gpu.submit([encoder.finish()])?;
+        let mapped = map(&staging, bytes);
+        Ok(Self { staging, bytes, submission, mapped })
     }
-    let submission = gpu.submit([encoder.finish()])?;
-    let mapped = map(&staging, bytes);
-    wait(gpu, submission, mapped).await?;
-    mapped_values(gpu, &staging, bytes)
+
+    /// Waits for the values.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub async fn values<T: bytemuck::Pod>(self, gpu: &Gpu) -> Result<Vec<T>> {
+        wait(gpu, self.submission, self.mapped).await?;
+        mapped_values(gpu, &self.staging, self.bytes)
+    }
 }
 
 /// Ring of staging buffers: returns the losses of each submission while later ones run.

@@ -1,6 +1,7 @@
 //! Whole training steps of networks with every kind of layer on the GPU, against the f64 reference.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::oracle;
 use pollster::block_on;
@@ -241,6 +242,71 @@ fn batch_normalisation_in_shards_goes_on_with_other_numbers_of_ranks_and_is_that
         oracle::assert_close("running means", &found.mean, &oracle::widen(&expected.mean), 1e-4, 1e-4);
         oracle::assert_close("running variances", &found.variance, &oracle::widen(&expected.variance), 1e-4, 1e-4);
     }
+}
+
+/// One of two ranks, of which the other has the same sums; notes when they meet, with how many bytes.
+#[derive(Default)]
+struct Mirror {
+    exchanges: Mutex<Vec<(Instant, usize)>>,
+}
+
+impl Ranks for Mirror {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        2
+    }
+
+    fn exchange(&self, _: usize, sent: &[u8], received: &mut [u8]) -> softstep::Result<()> {
+        self.exchanges.lock().unwrap().push((Instant::now(), sent.len()));
+        received.copy_from_slice(sent);
+        Ok(())
+    }
+
+    fn broadcast(&self, bytes: Vec<u8>) -> softstep::Result<Vec<u8>> {
+        Ok(bytes)
+    }
+
+    fn fail(&self, _: &str) {}
+
+    fn post(&self, _: usize, _: &[u8]) -> softstep::Result<()> {
+        Ok(())
+    }
+
+    fn poll(&self, _: usize) -> softstep::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn gradients_of_later_layers_travel_while_those_of_earlier_ones_are_computed() {
+    let gpu = gpu();
+    let parameters = parameters(Shape::Flat(784), "linear:1024,relu,linear:16,relu,linear:10");
+    let examples = oracle::random_floats(512, 784, 10, 3);
+    let training = Training { shards: 4, ..training(&examples, 512, MOMENTUM) };
+    let ranks = Arc::new(Mirror::default());
+    let backend = block_on(GpuBackend::new(&gpu, &parameters, &training, Readback::Pipelined)).unwrap();
+    let mut backend = backend.with_ranks(ranks.clone()).unwrap();
+    let order: Vec<u32> = (0..512).collect();
+    let mut shares = Vec::new();
+    for _ in 0..8 {
+        ranks.exchanges.lock().unwrap().clear();
+        let start = Instant::now();
+        backend.begin_epoch(&order).unwrap();
+        block_on(backend.step(Step { first: 0, batch: 512, learning_rate: 0.02 }, &mut Vec::new())).unwrap();
+        block_on(backend.flush(&mut Vec::new())).unwrap();
+        let exchanges = std::mem::take(&mut *ranks.exchanges.lock().unwrap());
+        let [(later, _), .., (first, _)] = exchanges[..3] else { panic!("{exchanges:?}") };
+        // The matrices of the last layer, of the one before and of the first, padded to blocks; then the loss.
+        let bytes: Vec<usize> = exchanges.iter().map(|&(_, bytes)| bytes).collect();
+        assert_eq!(bytes[..3], [4 * 20 * 12, 4 * 1028 * 16, 4 * 788 * 1024], "{bytes:?}");
+        shares.push((first - later).as_secs_f64() / (first - start).as_secs_f64());
+    }
+    // The last shard's gradient of the first layer is a quarter of all products. A hardware GPU is too fast to tell.
+    let most = shares.iter().copied().fold(0.0, f64::max);
+    assert!(gpu.info().device_type != "software" || most > 0.1, "{shares:?}");
 }
 
 /// Trains on so many ranks; returns what [`on_rank`] does of each.
