@@ -244,8 +244,10 @@ impl Backend for CpuBackend {
         let Self { model, examples, order, updater, sharding, seed, augmentation, .. } = self;
         let network = &mut model.network;
         updater.updates += 1;
-        let order = &order[first..first + batch];
         let cut = sharding.cut(batch);
+        let rows = cut.rows();
+        examples.ask_ahead(order, &(first + rows.start..first + rows.end), batch);
+        let order = &order[first..first + batch];
         let own = &order[cut.rows()];
         let rows = own.len();
         let objective =

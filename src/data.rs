@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,6 +63,10 @@ fn is_damage(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
+
+/// Rows of the batches between the one that is read and the one that the system is asked for, about: as many as a disk answers at
+/// once.
+const ASKED_AHEAD: usize = 1024;
 
 /// Upper limit of the number of classes in user data.
 const MAX_CLASSES: usize = 1000;
@@ -320,6 +325,16 @@ impl Examples {
         })?;
         let validation = self.take(&chosen);
         Ok((self, validation))
+    }
+
+    /// Asks the system for the rows of a batch to come, if features stay in a file and reads of it wait for the disk. `rows` are
+    /// those of the present batch in the order of the epoch, or this process's share of them, and `batch` how many a batch has.
+    pub(crate) fn ask_ahead(&self, order: &[u32], rows: &Range<usize>, batch: usize) {
+        if let Features::Stored(stored) = &*self.inputs {
+            let distance = ASKED_AHEAD.div_ceil(batch) * batch;
+            let [first, end] = [rows.start, rows.end].map(|row| (row + distance).min(order.len()));
+            stored.ask_for(order[first..end].iter().map(|&row| row as usize));
+        }
     }
 
     /// Checks that features which stay in a file could be read, up to now, as they were when it was opened.

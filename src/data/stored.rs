@@ -3,12 +3,15 @@
 //! A row is read by position from the open file. The file is not mapped into memory: a map of a file that is cut off
 //! ends the process with a signal, and a read with an error. The first row that cannot be read, or a change of the file,
 //! is remembered; whatever was computed from the row is discarded by the caller of [`Stored::check`].
+//!
+//! While reads wait for the disk, the system is asked ahead for the rows of the next batches: a disk answers many requests at
+//! once sooner than the same, one after the other. Where memory holds the file, that would only cost time.
 
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 
@@ -17,6 +20,20 @@ const WINDOW: usize = 1 << 20;
 
 /// Rows between two looks at the time when the file was last changed.
 const WATCH: usize = 64;
+
+/// Reads between two that are timed.
+const TIMED: usize = 16;
+
+/// Time in which a row that memory holds is read, by far.
+const SOON: Duration = Duration::from_micros(30);
+
+/// Timed reads in a row that must have waited: a single one may have been interrupted.
+#[cfg(target_os = "linux")]
+const WAITS: usize = 2;
+
+/// Rows that are asked for ahead after that, before reads have to wait again.
+#[cfg(target_os = "linux")]
+const ROWS_AHEAD: usize = 16_384;
 
 /// Size in bytes above which features stay in their file: 256 MiB, or what `SOFTSTEP_IN_MEMORY_BYTES` says.
 #[cfg(not(target_arch = "wasm32"))]
@@ -73,6 +90,11 @@ struct Source {
     rows: usize,
     modified: Option<SystemTime>,
     reads: AtomicUsize,
+    /// Timed reads that waited for the disk, one after the other.
+    waits: AtomicUsize,
+    /// Rows that are still asked for ahead.
+    #[cfg(target_os = "linux")]
+    ahead: AtomicUsize,
     problem: OnceLock<String>,
 }
 
@@ -123,6 +145,9 @@ impl Stored {
             width,
             rows,
             reads: AtomicUsize::new(0),
+            waits: AtomicUsize::new(0),
+            #[cfg(target_os = "linux")]
+            ahead: AtomicUsize::new(0),
             problem: OnceLock::new(),
         };
         Ok(Self { source: Arc::new(source), rows: None })
@@ -156,6 +181,31 @@ impl Stored {
         source.read(self.place(row), &mut bytes);
         source.decoded(bytes)
     }
+
+    /// Asks the system for rows that are read soon, if reads wait for the disk; does not wait for them.
+    #[cfg(target_os = "linux")]
+    pub(super) fn ask_for(&self, rows: impl ExactSizeIterator<Item = usize>) {
+        use rustix::fs::{Advice, fadvise};
+        let source = &*self.source;
+        if source.waits.load(Ordering::Relaxed) >= WAITS {
+            source.ahead.store(ROWS_AHEAD, Ordering::Relaxed);
+        }
+        let left = source.ahead.load(Ordering::Relaxed);
+        if left == 0 {
+            return;
+        }
+        source.ahead.store(left.saturating_sub(rows.len()), Ordering::Relaxed);
+        let size = (source.width * source.element.bytes()) as u64;
+        for row in rows {
+            let position = source.start + self.place(row) as u64 * size;
+            // A refusal only costs the time that reading the row takes.
+            let _ = fadvise(&source.file, position, std::num::NonZeroU64::new(size), Advice::WillNeed);
+        }
+    }
+
+    /// Does nothing: other systems are not asked.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn ask_for(&self, _: impl ExactSizeIterator<Item = usize>) {}
 
     /// Reads rows in order, in large pieces, and passes each to `visit`.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(usize, Row)) {
@@ -200,11 +250,18 @@ impl Stored {
 
 impl Source {
     fn read(&self, row: usize, bytes: &mut [u8]) {
-        if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(WATCH) {
+        let reads = self.reads.fetch_add(1, Ordering::Relaxed);
+        if reads.is_multiple_of(WATCH) {
             self.watch();
         }
         let size = (self.width * self.element.bytes()) as u64;
-        if let Err(error) = self.read_at(self.start + row as u64 * size, bytes) {
+        let start = reads.is_multiple_of(TIMED).then(Instant::now);
+        let read = self.read_at(self.start + row as u64 * size, bytes);
+        if let Some(start) = start {
+            let has_waited = start.elapsed() > SOON;
+            self.waits.store(if has_waited { self.waits.load(Ordering::Relaxed) + 1 } else { 0 }, Ordering::Relaxed);
+        }
+        if let Err(error) = read {
             bytes.fill(0);
             self.problem.get_or_init(|| match error.kind() {
                 io::ErrorKind::UnexpectedEof => format!("it was cut off while it was read: row {row} is gone"),
@@ -244,5 +301,64 @@ impl Source {
             Element::Byte => Row::Bytes(bytes),
             Element::Number { kind, big_endian } => Row::Floats(super::npy::decoded(kind, big_endian, &bytes)),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::{IoSliceMut, Write};
+
+    use rustix::fs::{Advice, fadvise};
+    use rustix::io::{ReadWriteFlags, preadv2};
+
+    use super::*;
+
+    const WIDTH: usize = 4096;
+
+    impl Stored {
+        /// Returns true if memory holds a row; `None` where the file system does not say. It may read the row after that.
+        fn holds(&self, row: usize) -> Option<bool> {
+            let (mut bytes, source) = ([0; WIDTH], &self.source);
+            let position = source.start + (row * WIDTH) as u64;
+            match preadv2(&source.file, &mut [IoSliceMut::new(&mut bytes)], position, ReadWriteFlags::NOWAIT) {
+                Ok(_) => Some(true),
+                Err(rustix::io::Errno::AGAIN) => Some(false),
+                Err(_) => None,
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_asked_for_only_while_reads_wait_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&vec![7; 1000 * WIDTH]).unwrap();
+        file.sync_all().unwrap();
+        let file = File::open(&path).unwrap();
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        let stored = Stored::new("rows", file, 0, [1000, WIDTH], Element::Byte).unwrap();
+        // Rows that are asked for, or looked at, are far from each other: the system may read some around them.
+        if stored.holds(0) != Some(false) {
+            println!("skipped: the system does not say which rows it holds");
+            return;
+        }
+
+        stored.ask_for([100].into_iter());
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(stored.holds(100), Some(false), "no read has waited");
+
+        stored.source.waits.store(WAITS, Ordering::Relaxed);
+        let comes_soon = |row: &usize| {
+            stored.ask_for([*row].into_iter());
+            std::thread::sleep(Duration::from_millis(*row as u64));
+            stored.holds(*row) == Some(true)
+        };
+        assert!([200, 300, 400, 500, 600, 700].iter().any(comes_soon), "rows that are asked for do not come");
+        assert_eq!(stored.holds(900), Some(false), "nobody asked for it");
+
+        // Rows that memory holds end the asking.
+        (0..2 * TIMED).for_each(|_| drop(stored.row(100)));
+        assert_eq!(stored.source.waits.load(Ordering::Relaxed), 0);
     }
 }

@@ -149,6 +149,7 @@ impl DataSet {
     /// [`Format`](crate::Error::Format) if the rows are in a file that was changed or cut off.
     pub fn upload_batches(&self, gpu: &Gpu, batches: &[Range<usize>]) -> Result<()> {
         if let Some(Streamed { examples, order }) = &self.streamed {
+            batches.iter().for_each(|batch| examples.ask_ahead(order, batch, self.batch_size));
             let rows = batches.iter().flat_map(|batch| whole_blocks(&order[batch.clone()]));
             self.write(gpu, 0, examples, rows.map(|example| example as usize));
             examples.check_read()?;
