@@ -340,8 +340,7 @@ mod tests {
         let stored = Stored::new("rows", file, 0, [1000, WIDTH], Element::Byte).unwrap();
         // Rows that are asked for, or looked at, are far from each other: the system may read some around them.
         if stored.holds(0) != Some(false) {
-            println!("skipped: the system does not say which rows it holds");
-            return;
+            return; // a file system that is in memory, or does not say
         }
 
         stored.ask_for([100].into_iter());
