@@ -2,12 +2,8 @@
 // running means; then the variances, from the distances to the means, so that nothing cancels.
 //
 // Provides: batch_mean, batch_variance.
-// Needs: CHANNEL_BLOCKS, PIXELS, batch_size.
-override MOMENTUM: f32; // share of the newest batch in the running statistics
-
+// Needs: CHANNEL_BLOCKS, PIXELS, batch_size, is_nan, keep_statistics, running, statistics.
 @group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>; // [2, channels]: of distances, and of their squares
-@group(0) @binding(4) var<storage, read_write> statistics: array<vec4<f32>>; // [2, channels]: means, variances
-@group(0) @binding(5) var<storage, read_write> running: array<vec4<f32>>; // [2, channels]: running means, variances
 
 // One invocation per four channels.
 @compute @workgroup_size(64)
@@ -27,14 +23,7 @@ fn batch_variance(@builtin(global_invocation_id) invocation: vec3<u32>) {
         let off = sums[block] / count;
         let mean = statistics[block] + off;
         let rest = sums[CHANNEL_BLOCKS + block] - off * sums[block];
-        // Not by max(), which may hide what is not a number.
-        let squares = select(rest, vec4<f32>(0.0), rest < vec4<f32>(0.0));
-        statistics[block] = mean;
-        statistics[CHANNEL_BLOCKS + block] = squares / count;
-        // The running variance is the unbiased estimate, divided by n - 1.
-        let unbiased = squares / max(count - 1.0, 1.0);
-        running[block] = (1.0 - MOMENTUM) * running[block] + MOMENTUM * mean;
-        let variance = running[CHANNEL_BLOCKS + block];
-        running[CHANNEL_BLOCKS + block] = (1.0 - MOMENTUM) * variance + MOMENTUM * unbiased;
+        let squares = select(rest, vec4<f32>(0.0), (rest < vec4<f32>(0.0)) & !is_nan(rest));
+        keep_statistics(block, mean, squares, count);
     }
 }

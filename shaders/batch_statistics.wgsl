@@ -3,12 +3,8 @@
 // LeVeque 1983, "Algorithms for computing the sample variance").
 //
 // Provides: batch_statistics, batch_statistics_parts.
-// Needs: CHANNEL_BLOCKS, PARTS, PIXELS, input_at, inputs, pixels_of_part, step.
-override MOMENTUM: f32; // share of the newest batch in the running statistics
-
+// Needs: CHANNEL_BLOCKS, PARTS, PIXELS, input_at, inputs, keep_statistics, pixels_of_part, step.
 @group(0) @binding(3) var<storage, read_write> parts: array<vec4<f32>>; // [PARTS, 2, channels]: means, squares
-@group(0) @binding(4) var<storage, read_write> statistics: array<vec4<f32>>; // [2, channels]: means, variances
-@group(0) @binding(5) var<storage, read_write> running: array<vec4<f32>>; // [2, channels]: running means, variances
 
 @compute @workgroup_size(64)
 fn batch_statistics_parts(@builtin(global_invocation_id) invocation: vec3<u32>) {
@@ -49,12 +45,6 @@ fn batch_statistics(@builtin(global_invocation_id) invocation: vec3<u32>) {
             let off = parts[2u * part * CHANNEL_BLOCKS + block] - mean;
             squares += parts[(2u * part + 1u) * CHANNEL_BLOCKS + block] + f32(pixels.y - pixels.x) * (off * off);
         }
-        statistics[block] = mean;
-        statistics[CHANNEL_BLOCKS + block] = squares / count;
-        // The running variance is the unbiased estimate, divided by n - 1.
-        let unbiased = squares / max(count - 1.0, 1.0);
-        running[block] = (1.0 - MOMENTUM) * running[block] + MOMENTUM * mean;
-        let variance = running[CHANNEL_BLOCKS + block];
-        running[CHANNEL_BLOCKS + block] = (1.0 - MOMENTUM) * variance + MOMENTUM * unbiased;
+        keep_statistics(block, mean, squares, count);
     }
 }

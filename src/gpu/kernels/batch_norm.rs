@@ -35,7 +35,9 @@ const INPUTS: [Part; 4] = [part!("step"), part!("layout"), part!("element/pixels
 const STATISTICS: [&str; 2] = ["batch_statistics_parts", "batch_statistics"];
 
 fn statistics_program(name: &'static str) -> Program {
-    let parts = [INPUTS.as_slice(), &[part!("batch_norm/parts"), part!("batch_statistics")]].concat();
+    let parts =
+        [INPUTS.as_slice(), &[part!("batch_norm/parts"), part!("batch_norm/running"), part!("batch_statistics")]]
+            .concat();
     Program::new(name, &[], name, parts)
 }
 
@@ -47,7 +49,18 @@ fn sums_program() -> Program {
 const MOMENTS: [&str; 2] = ["batch_mean", "batch_variance"];
 
 fn moments_program(name: &'static str) -> Program {
-    Program::new(name, &[], name, vec![part!("step"), part!("element/pixels"), part!("batch_moments")])
+    Program::new(
+        name,
+        &[],
+        name,
+        vec![
+            part!("step"),
+            part!("element/pixels"),
+            part!("not_a_number"),
+            part!("batch_norm/running"),
+            part!("batch_moments"),
+        ],
+    )
 }
 
 fn weight_gradient_program() -> Program {
