@@ -624,19 +624,23 @@ impl Data {
         }
         train.check_learnable(None).map_err(Error::Invalid)?;
         let preprocessing = Some(Preprocessing::Arrays(ArrayFormat::of(&train)));
-        let (name, notices) = (name.into(), Vec::new());
-        let test_origins = Vec::new();
-        Ok(Self {
-            name,
+        Ok(Self { preprocessing, ..Self::of_parts(name, train, test) })
+    }
+
+    /// A training and a test part, unchecked, of which nothing more is known.
+    #[doc(hidden)]
+    pub fn of_parts(name: impl Into<String>, train: Examples, test: Examples) -> Self {
+        Self {
+            name: name.into(),
             train,
             test,
-            preprocessing,
+            preprocessing: None,
             image: None,
-            notices,
+            notices: Vec::new(),
             target_rule: None,
             table: None,
-            test_origins,
-        })
+            test_origins: Vec::new(),
+        }
     }
 
     /// Shape of an example: that of the image, if it is one.
@@ -824,17 +828,7 @@ mod tests {
 
     #[test]
     fn the_hash_of_a_data_set_tells_every_part_of_it() {
-        let data = |train: &Examples| Data {
-            name: "test".into(),
-            train: train.clone(),
-            test: numbered(3),
-            preprocessing: None,
-            image: None,
-            notices: Vec::new(),
-            target_rule: None,
-            table: None,
-            test_origins: Vec::new(),
-        };
+        let data = |train: &Examples| Data::of_parts("test", train.clone(), numbered(3));
         // This hash must not change: runs and models identify their data by it.
         let known = "452ffbf22104e4bbf6f385470c6445eaf3415876ca13ea4479facba3a807f7c6";
         assert_eq!(data(&numbered(10)).sha256(), known);

@@ -32,17 +32,7 @@ pub fn digits() -> Result<Data> {
             10,
         )
     };
-    Ok(Data {
-        name: "digits".into(),
-        train: part(false)?,
-        test: part(true)?,
-        preprocessing: None,
-        image,
-        notices: Vec::new(),
-        target_rule: None,
-        table: None,
-        test_origins: Vec::new(),
-    })
+    Ok(Data { image, ..Data::of_parts("digits", part(false)?, part(true)?) })
 }
 
 #[cfg(test)]

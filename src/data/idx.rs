@@ -237,17 +237,7 @@ pub(super) fn assemble(name: &str, [train, test]: [Part; 2], features: usize, cl
     };
     let (train, test) = (examples(train)?, examples(test)?);
     train.check_learnable(None).map_err(|problem| Error::format(name, problem))?;
-    Ok(Data {
-        name: name.into(),
-        train,
-        test,
-        preprocessing: None,
-        image: None,
-        notices: Vec::new(),
-        target_rule: None,
-        table: None,
-        test_origins: Vec::new(),
-    })
+    Ok(Data::of_parts(name, train, test))
 }
 
 /// Formats a shape, such as `60000x28x28`.

@@ -234,8 +234,7 @@ pub fn load_pictures(spec: &str, reading: &Reading<'_>, outputs: usize) -> Resul
 /// Data whose examples are both training and test part.
 fn test_alone(spec: &str, examples: Listed, preprocessing: Option<Preprocessing>, image: Option<[usize; 2]>) -> Data {
     let Listed { examples: test, origins: test_origins, notices } = examples;
-    let (name, train) = (spec.into(), test.clone());
-    Data { name, train, test, preprocessing, image, notices, target_rule: None, table: None, test_origins }
+    Data { preprocessing, image, notices, test_origins, ..Data::of_parts(spec, test.clone(), test) }
 }
 
 /// Loads every example outside a separate test part.

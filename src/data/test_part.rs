@@ -37,6 +37,6 @@ pub(super) fn split(
     let train = train.examples;
     train.check_learnable(preprocessing.class_names()).map_err(|problem| Error::format(spec, problem))?;
     let image = preprocessing.image();
-    let (name, preprocessing) = (spec.into(), Some(preprocessing));
-    Ok(Data { name, train, test, preprocessing, image, notices, target_rule: None, table: None, test_origins })
+    let preprocessing = Some(preprocessing);
+    Ok(Data { preprocessing, image, notices, test_origins, ..Data::of_parts(spec, train, test) })
 }

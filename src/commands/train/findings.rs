@@ -214,17 +214,7 @@ mod tests {
         let (args, config) = (TrainArgs::parse([]).unwrap(), TrainingConfig::default());
         let labels = test.labels().unwrap();
         let correct = labels.iter().zip(&predictions).filter(|(label, predicted)| label == predicted).count();
-        let data = Data {
-            name: "data".into(),
-            train,
-            test,
-            preprocessing: None,
-            image: None,
-            notices: Vec::new(),
-            target_rule: None,
-            table: None,
-            test_origins: Vec::new(),
-        };
+        let data = Data::of_parts("data", train, test);
         let test = Evaluation { loss: 1.0, correct, predictions, r_squared: None, squared_error: None };
         let summary = Summary { epochs: 1, steps: 1, train_loss: 1.0, best: None, validation: None, test };
         look(&Ended { args: &args, config: &config, data: &data, summary: &summary, first_loss: None })
