@@ -27,7 +27,7 @@ use kernels::{LossKernel, LossKind, Results, Targets};
 use matrix::Matrix;
 use network::{Dispatch, Network, TrainingParts, TrainingStep};
 use profile::Profiler;
-use readback::{Reading, Ring, poll, read_buffer};
+use readback::{Reading, Ring, poll};
 
 pub use crate::backend::Readback;
 
@@ -426,15 +426,18 @@ impl Inference for GpuModel {
         self.gpu.queue.write_buffer(&set.correct, 0, &[0; 4]);
         self.chunks(set, Last::Evaluate).await?;
         let bytes = 4 * set.data.count as u64;
-        let losses: Vec<f32> = read_buffer(&self.gpu, &set.losses, bytes).await?;
+        let gpu = &self.gpu;
+        let [losses, predictions] = [&set.losses, &set.predictions].map(|buffer| Reading::of(gpu, buffer, bytes));
+        let correct = Reading::of(gpu, &set.correct, 4);
+        let losses: Vec<f32> = losses?.values(gpu).await?;
         let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
         if let Some(variance) = set.data.variance {
-            let squares: Vec<f32> = read_buffer(&self.gpu, &set.predictions, bytes).await?;
+            let squares: Vec<f32> = predictions?.values(gpu).await?;
             let squared_error = squares.iter().map(|&square| f64::from(square)).sum::<f64>() / squares.len() as f64;
             return Ok(Evaluation::of_values(loss, squared_error, variance));
         }
-        let predictions: Vec<u32> = read_buffer(&self.gpu, &set.predictions, bytes).await?;
-        let correct: Vec<u32> = read_buffer(&self.gpu, &set.correct, 4).await?;
+        let predictions: Vec<u32> = predictions?.values(gpu).await?;
+        let correct: Vec<u32> = correct?.values(gpu).await?;
         Ok(Evaluation { loss, correct: correct[0] as usize, predictions, ..Evaluation::default() })
     }
 

@@ -1,7 +1,7 @@
 //! Matrices on the device.
 
 use super::device::{BufferLabel, Gpu};
-use super::readback::read_buffer;
+use super::readback::{Reading, read_buffer};
 use crate::error::Result;
 
 /// An f32 matrix `[rows, columns]` on the device, row-major. Both sizes are padded with zeros to multiples of 4, so
@@ -71,7 +71,18 @@ impl Matrix {
     /// # Errors
     /// Errors of the device.
     pub async fn read(&self, gpu: &Gpu, rows: usize) -> Result<Vec<f32>> {
-        let padded: Vec<f32> = read_buffer(gpu, &self.buffer, 4 * (rows * self.stride()) as u64).await?;
+        let reading = self.start_reading(gpu, rows)?;
+        self.finish_reading(gpu, reading).await
+    }
+
+    /// Starts to read the first `rows` rows.
+    pub(super) fn start_reading(&self, gpu: &Gpu, rows: usize) -> Result<Reading> {
+        Reading::of(gpu, &self.buffer, 4 * (rows * self.stride()) as u64)
+    }
+
+    /// Waits for rows that are being read, `[rows, columns]`.
+    pub(super) async fn finish_reading(&self, gpu: &Gpu, reading: Reading) -> Result<Vec<f32>> {
+        let padded: Vec<f32> = reading.values(gpu).await?;
         Ok(padded.chunks_exact(self.stride()).flat_map(|row| &row[..self.columns]).copied().collect())
     }
 

@@ -424,9 +424,10 @@ impl Network {
 
     /// Reads the weights, and the running statistics.
     pub async fn parameters(&self, gpu: &Gpu) -> Result<Parameters> {
+        let readings: Vec<_> = self.statistics.iter().map(|matrix| matrix.start_reading(gpu, 2)).collect();
         let mut parameters = self.read_layers(gpu, &self.weights).await?;
-        for matrix in &self.statistics {
-            let mean = matrix.read(gpu, 2).await?;
+        for (matrix, reading) in self.statistics.iter().zip(readings) {
+            let mean = matrix.finish_reading(gpu, reading?).await?;
             let (mean, variance) = mean.split_at(matrix.columns);
             parameters.statistics.push(Statistics { mean: mean.to_vec(), variance: variance.to_vec() });
         }
@@ -435,9 +436,10 @@ impl Network {
 
     /// Reads a matrix for each one of weights.
     pub async fn read_layers(&self, gpu: &Gpu, matrices: &[Matrix]) -> Result<Parameters> {
+        let readings: Vec<_> = matrices.iter().map(|matrix| matrix.start_reading(gpu, matrix.rows)).collect();
         let mut layers = Vec::with_capacity(matrices.len());
-        for (matrix, rows) in matrices.iter().zip(&self.weight_rows) {
-            let values = rows.gather(&matrix.read(gpu, matrix.rows).await?, matrix.columns);
+        for ((matrix, rows), reading) in matrices.iter().zip(&self.weight_rows).zip(readings) {
+            let values = rows.gather(&matrix.finish_reading(gpu, reading?).await?, matrix.columns);
             layers.push(Weights { inputs: rows.groups * rows.group, outputs: matrix.columns, values });
         }
         Ok(Parameters { architecture: self.architecture.clone(), layers, statistics: Vec::new() })

@@ -63,8 +63,7 @@ fn mapped_values<T: bytemuck::Pod>(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64
 /// # Errors
 /// Errors of the device.
 pub async fn read_buffer<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<T>> {
-    let encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    Reading::start(gpu, encoder, buffer, bytes)?.values(gpu).await
+    Reading::of(gpu, buffer, bytes)?.values(gpu).await
 }
 
 /// A buffer that is being read, while the device goes on.
@@ -76,6 +75,16 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// Starts to read the first `bytes` bytes of a buffer, after everything submitted before. To read several buffers, start
+    /// all before the first wait: each wait takes as long as the way to the device and back, which is long from a browser.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn of(gpu: &Gpu, buffer: &wgpu::Buffer, bytes: u64) -> Result<Self> {
+        let encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        Self::start(gpu, encoder, buffer, bytes)
+    }
+
     /// Submits what is recorded, followed by the copy of the first `bytes` bytes of a buffer.
     ///
     /// # Errors
