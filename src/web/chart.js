@@ -141,8 +141,11 @@ export class Chart {
       const y = this.placeY(value).toFixed(1);
       return `<line class="grid" x1="${MARGIN.left}" x2="${right}" y1="${y}" y2="${y}"/><text x="${MARGIN.left - 6}" y="${y}" dy="4" text-anchor="end">${text(value, up.decimals)}</text>`;
     });
-    const columns = across.all.map(value =>
-      `<text x="${this.placeX(value).toFixed(1)}" y="${bottom + 15}" text-anchor="middle">${short(value, across.decimals)}</text>`);
+    const columns = across.all.map(value => {
+      const label = short(value, across.decimals);
+      const x = Math.min(this.placeX(value), this.width - 4 * label.length); // no label is cut off
+      return `<text x="${x.toFixed(1)}" y="${bottom + 15}" text-anchor="middle">${label}</text>`;
+    });
     return `${clip}${rows.join('')}${columns.join('')}<text x="${right}" y="${this.height - 4}" text-anchor="end">${escaped(this.xLabel())}</text>`;
   }
 

@@ -387,7 +387,7 @@ export function startWorkbench(adapter) {
     else if (main.opened && !step && !running) text = say(`${main.opened} is open: ${thousands(run.parameters)} parameters.`, `已打开 ${main.opened}：${thousands(run.parameters)} 个参数。`);
     else if (main.isTrained) text = say('This model predicts; train to make a new one.', '这个模型用来预测；点“训练”会新建一个。');
     else {
-      const where = `${say('step', '第')} ${thousands(step)}${say(` of ${thousands(run.steps)}, epoch ${Math.min(epoch, run.settings.epochs)} of ${run.settings.epochs}`, ` 步，共 ${thousands(run.steps)} 步；第 ${Math.min(epoch, run.settings.epochs)} 轮，共 ${run.settings.epochs} 轮`)}`;
+      const where = `${say('step', '第')} ${thousands(step)}${say(` of ${thousands(run.steps)}, epoch ${thousands(Math.min(epoch, run.settings.epochs))} of ${thousands(run.settings.epochs)}`, ` 步，共 ${thousands(run.steps)} 步；第 ${thousands(Math.min(epoch, run.settings.epochs))} 轮，共 ${thousands(run.settings.epochs)} 轮`)}`;
       const device = rival ? say('GPU against CPU', 'GPU 对 CPU') : main.backend === 'gpu' ? `GPU${run.device ? ` (${run.device})` : ''}` : 'CPU';
       if (main.isDone && !running) {
         const winner = rival && lanes().reduce((a, b) => a.seconds <= b.seconds ? a : b);
@@ -411,7 +411,7 @@ export function startWorkbench(adapter) {
     const last = tests[tests.length - 1];
     const entries = [
       [say('loss of the last step', '最后一步的损失'), losses.count ? digits(losses.last) : '–'],
-      [isValue ? say('R² on the test part', '测试部分的 R²') : say('test accuracy', '测试正确率'), last ? percent(scoreOf(last.test)) : '–'],
+      [isValue ? say('test R², last epoch', '上一轮的测试 R²') : say('test accuracy, last epoch', '上一轮的测试正确率'), last ? percent(scoreOf(last.test)) : '–'],
       ...lanes().map(lane => [rival ? say(`steps per second, ${NAMES[lane.backend]}`, `每秒步数，${NAMES[lane.backend]}`) : say('steps per second', '每秒步数'), Number.isFinite(lane.speed) ? thousands(lane.speed) : '–']),
       ...(rival ? [] : [[say('parameters', '参数个数'), run ? thousands(run.parameters) : '–']]),
     ];

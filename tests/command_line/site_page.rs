@@ -465,7 +465,7 @@ fn the_workbench_trains_pauses_draws_saves_and_goes_on() {
     tab.click("#train");
     tab.wait(&format!("{progress}.startsWith('Finished after 460 steps')"));
     tab.wait("document.querySelector('#mistakes').innerText.includes('right')");
-    let accuracy = number_after(&tab.text("#tiles"), "test accuracy");
+    let accuracy = number_after(&tab.text("#tiles"), "test accuracy, last epoch");
     assert!(accuracy > 94.0, "{accuracy}");
     assert_eq!(tab.evaluate("document.querySelectorAll('#weights canvas').length"), 10);
     assert_eq!(tab.evaluate("[...document.querySelectorAll('.confusion td')].reduce((sum, cell) => sum + (Number(cell.innerText) || 0), 0)"), 359);
