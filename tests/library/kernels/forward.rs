@@ -60,9 +60,9 @@ fn forward_takes_more_rows_of_tiles_than_a_grid_has() {
     let rows = 32 * 65_535 + 5;
     let x = bench.values(rows, 1.0);
     let activations = bench.matrix(rows, 2, &x.iter().flat_map(|&value| [value, 1.0]).collect::<Vec<_>>());
-    let most = bench.gpu.limits().max_storage_buffer_binding_size;
-    // Software adapters have no room for two tiles side by side.
-    for outputs in [1, 17].into_iter().filter(|outputs: &usize| 16 * (rows * outputs.div_ceil(4)) as u64 <= most) {
+    // Two tiles side by side have no room on some software adapters, and take long on others.
+    let outputs: &[usize] = if bench.gpu.info().device_type == "software" { &[1] } else { &[1, 17] };
+    for &outputs in outputs {
         let w = bench.values(2 * outputs, 1.0);
         let weights = bench.matrix(2, outputs, &w);
         let result = bench.unwritten(rows, outputs);

@@ -23,32 +23,45 @@ fn weight_gradient_matches_oracle_with_the_bias_in_its_last_row() {
 }
 
 #[test]
-fn weight_gradient_of_gathered_examples_matches_oracle() {
+fn weight_gradient_of_gathered_bytes_matches_oracle() {
     Bench::new().for_each_matmul(|bench| {
-        for [rows, features, outputs] in matmul::shapes(bench) {
-            let examples = rows + 5;
-            let bytes = bench.bytes(examples * features);
-            let floats = bench.values(examples * features, 1.0);
-            let order = bench.below(rows, examples);
-            let d_out = bench.values(rows * outputs, 1.0);
-            let expected = |seen: &[f64]| {
-                let x = order.iter().flat_map(|&example| &seen[example as usize * features..][..features]);
-                let x = oracle::with_ones(&x.copied().collect::<Vec<_>>(), features);
-                let x_transposed = oracle::transpose(&x, rows, features + 1);
-                oracle::matmul(&x_transposed, &oracle::widen(&d_out), [features + 1, rows, outputs])
-            };
-
-            let order_buffer = bench.buffer(&padded(&order));
+        for shape @ [rows, features, _] in matmul::shapes(bench) {
+            let bytes = bench.bytes((rows + 5) * features);
+            let seen: Vec<f64> = bytes.iter().map(|&byte| f64::from(byte) / 255.0).collect();
+            let (order, d_out, expected) = gathered(bench, &seen, shape);
             let examples = bench.buffer(&inputs::packed(&bytes, features, 255));
-            let inputs = Inputs::Examples { examples: &examples, order: &order_buffer, features };
-            let scaled: Vec<f64> = bytes.iter().map(|&byte| f64::from(byte) / 255.0).collect();
-            check(bench, inputs, &d_out, rows, &expected(&scaled));
-
-            let examples = bench.buffer(&inputs::packed(&floats, features, 1.0));
-            let inputs = Inputs::FloatExamples { examples: &examples, order: &order_buffer, features };
-            check(bench, inputs, &d_out, rows, &expected(&oracle::widen(&floats)));
+            let inputs = Inputs::Examples { examples: &examples, order: &order, features };
+            check(bench, inputs, &d_out, rows, &expected);
         }
     });
+}
+
+#[test]
+fn weight_gradient_of_gathered_floats_matches_oracle() {
+    Bench::new().for_each_matmul(|bench| {
+        for shape @ [rows, features, _] in matmul::shapes(bench) {
+            let floats = bench.values((rows + 5) * features, 1.0);
+            let (order, d_out, expected) = gathered(bench, &oracle::widen(&floats), shape);
+            let examples = bench.buffer(&inputs::packed(&floats, features, 1.0));
+            let inputs = Inputs::FloatExamples { examples: &examples, order: &order, features };
+            check(bench, inputs, &d_out, rows, &expected);
+        }
+    });
+}
+
+/// An order of rows of `seen`, `[rows + 5, features]`, gradients by the outputs, and what they make the gradient by the weights.
+fn gathered(
+    bench: &mut Bench,
+    seen: &[f64],
+    [rows, features, outputs]: [usize; 3],
+) -> (wgpu::Buffer, Vec<f32>, Vec<f64>) {
+    let order = bench.below(rows, rows + 5);
+    let d_out = bench.values(rows * outputs, 1.0);
+    let x = order.iter().flat_map(|&example| &seen[example as usize * features..][..features]);
+    let x = oracle::with_ones(&x.copied().collect::<Vec<_>>(), features);
+    let x_transposed = oracle::transpose(&x, rows, features + 1);
+    let expected = oracle::matmul(&x_transposed, &oracle::widen(&d_out), [features + 1, rows, outputs]);
+    (bench.buffer(&padded(&order)), d_out, expected)
 }
 
 fn check(bench: &mut Bench, inputs: Inputs<'_>, d_out: &[f32], rows: usize, expected: &[f64]) {
