@@ -2,7 +2,7 @@
 // running means; then the variances, from the distances to the means, so that nothing cancels.
 //
 // Provides: batch_mean, batch_variance.
-// Needs: CHANNEL_BLOCKS, PIXELS, batch_size, is_nan, keep_statistics, running, statistics.
+// Needs: CHANNEL_BLOCKS, PIXELS, batch_size, is_negative, keep_statistics, running, statistics.
 @group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>; // [2, channels]: of distances, and of their squares
 
 // One invocation per four channels.
@@ -23,7 +23,7 @@ fn batch_variance(@builtin(global_invocation_id) invocation: vec3<u32>) {
         let off = sums[block] / count;
         let mean = statistics[block] + off;
         let rest = sums[CHANNEL_BLOCKS + block] - off * sums[block];
-        let squares = select(rest, vec4<f32>(0.0), (rest < vec4<f32>(0.0)) & !is_nan(rest));
+        let squares = select(rest, vec4<f32>(0.0), is_negative(rest));
         keep_statistics(block, mean, squares, count);
     }
 }

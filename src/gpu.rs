@@ -355,7 +355,7 @@ impl GpuBackend {
         let read = |encoder, sum: &Matrix| Reading::start(&gpu, encoder, &sum.buffer, sum.buffer.size());
         let mut readings = Vec::new();
         for index in 0..self.training_step.segments[segment].sums().len() {
-            let encoder = self.record(|step, rows| step.segments[segment].up_to_sums(rows).swap_remove(index))?;
+            let encoder = self.record(|step, rows| step.segments[segment].up_to_sum(index, rows))?;
             readings.push(read(encoder, &self.training_step.segments[segment].sums()[index])?);
         }
         let Self { training_step, sharding, steps, pending, .. } = self;

@@ -7,8 +7,6 @@ import torch.nn.functional as functional
 
 import work
 
-torch.set_num_threads(work.THREADS)
-torch.manual_seed(0)
 torch.set_grad_enabled(False)
 
 
@@ -42,9 +40,5 @@ def make_step(sizes, batch_size, inputs, labels):
     return step
 
 
-def to_tensor(array):
-    return torch.from_numpy(array).to(torch.get_default_device())
-
-
 if __name__ == "__main__":
-    work.main(make_step, to_tensor, to_tensor, to_tensor, choose_device=torch.set_default_device)
+    work.pytorch_main(make_step)

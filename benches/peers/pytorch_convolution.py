@@ -8,8 +8,6 @@ import work
 
 SIDE = 28
 
-torch.set_num_threads(work.THREADS)
-torch.manual_seed(0)
 
 
 def make_layers(text):
@@ -52,9 +50,5 @@ def make_step(layers, batch_size, inputs, labels):
     return step
 
 
-def to_tensor(array):
-    return torch.from_numpy(array).to(torch.get_default_device())
-
-
 if __name__ == "__main__":
-    work.main(make_step, to_tensor, to_tensor, to_tensor, work.CONVOLUTIONAL, torch.set_default_device)
+    work.pytorch_main(make_step, work.CONVOLUTIONAL)

@@ -6,8 +6,6 @@ from torch import nn
 
 import work
 
-torch.set_num_threads(work.THREADS)
-torch.manual_seed(0)
 
 
 def make_step(sizes, batch_size, inputs, labels):
@@ -29,9 +27,5 @@ def make_step(sizes, batch_size, inputs, labels):
     return step
 
 
-def to_tensor(array):
-    return torch.from_numpy(array).to(torch.get_default_device())
-
-
 if __name__ == "__main__":
-    work.main(make_step, to_tensor, to_tensor, to_tensor, choose_device=torch.set_default_device)
+    work.pytorch_main(make_step)

@@ -59,6 +59,19 @@ class Trainer:
         return count / (time.perf_counter() - started)
 
 
+def pytorch_main(make_step, models=MODELS):
+    """Runs a peer in PyTorch, whose `make_step` gets tensors on the chosen device."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+
+    def to_tensor(array):
+        return torch.from_numpy(array).to(torch.get_default_device())
+
+    main(make_step, to_tensor, to_tensor, to_tensor, models, torch.set_default_device)
+
+
 def main(make_step, to_inputs, to_labels, to_indices, models=MODELS, choose_device=None):
     """Runs a peer; the `to_…` functions turn NumPy arrays into its own, after `choose_device(name)`."""
     parser = argparse.ArgumentParser()

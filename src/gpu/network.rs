@@ -119,10 +119,15 @@ impl TrainingStep {
 
     /// All dispatches of a step on shards of so many rows each.
     pub fn dispatches(&self, rows: &[usize]) -> Vec<Dispatch<'_>> {
-        let segments = self.segments.iter();
-        segments
-            .flat_map(|segment| segment.up_to_sums(rows).into_iter().flatten().chain(segment.after_sums()))
-            .collect()
+        let mut dispatches = Vec::new();
+        for segment in &self.segments {
+            if segment.sums.is_none() {
+                dispatches.extend(segment.shards[0].iter().map(|kernel| (0, kernel)));
+            }
+            (0..segment.sums().len()).for_each(|sum| dispatches.extend(segment.up_to_sum(sum, rows)));
+            dispatches.extend(segment.after_sums());
+        }
+        dispatches
     }
 }
 
@@ -130,35 +135,37 @@ impl TrainingStep {
 pub(super) type Dispatch<'a> = (usize, &'a Kernel);
 
 impl Segment {
-    /// Dispatches up to the sums over the shards of this rank, of so many rows each, in pieces: after each one another sum is
-    /// complete.
-    pub fn up_to_sums(&self, rows: &[usize]) -> Vec<Vec<Dispatch<'_>>> {
-        let Self { shards, sums: Some(sums), ends } = self else {
-            return vec![self.shards[0].iter().map(|kernel| (0, kernel)).collect()];
-        };
-        let mut pieces = vec![Vec::new()];
-        for (shard, &count) in rows.iter().enumerate() {
-            let kernels = &shards[shard % shards.len()];
-            // As many sums of shards are complete with this one as its number has ones at the end.
-            let complete = shard.trailing_ones() as usize;
-            let (is_last, mut start) = (shard + 1 == rows.len(), 0);
-            for (sum, &end) in ends.iter().enumerate() {
-                let mut then = |kernel| pieces.last_mut().expect("there is one").push((shard, kernel));
-                if count == 0 {
-                    then(&sums.clear[sum]);
-                } else {
-                    kernels[start..end].iter().for_each(&mut then);
-                    start = end;
-                }
-                sums.add[..complete].iter().for_each(|level| then(&level[sum]));
-                if !is_last {
-                    then(&sums.keep[complete][sum]);
-                } else if sum + 1 < ends.len() {
-                    pieces.push(Vec::new());
-                }
+    /// Dispatches that complete a sum over the shards of this rank, of so many rows each, behind those of the sums before it.
+    /// The first ones take along all shards but the last.
+    pub fn up_to_sum(&self, sum: usize, rows: &[usize]) -> Vec<Dispatch<'_>> {
+        let mut dispatches = Vec::new();
+        let last = rows.len() - 1;
+        if sum == 0 {
+            for shard in rows.iter().copied().enumerate().take(last) {
+                (0..self.ends.len()).for_each(|sum| self.push_sum(&mut dispatches, sum, shard, false));
             }
         }
-        pieces
+        self.push_sum(&mut dispatches, sum, (last, rows[last]), true);
+        dispatches
+    }
+
+    /// Adds the dispatches of a sum of a shard of so many rows, and of those over shards that it completes.
+    fn push_sum<'a>(
+        &'a self,
+        dispatches: &mut Vec<Dispatch<'a>>,
+        sum: usize,
+        (shard, rows): (usize, usize),
+        is_last: bool,
+    ) {
+        let Some(sums) = &self.sums else { return };
+        let start = if sum == 0 { 0 } else { self.ends[sum - 1] };
+        let kernels = &self.shards[shard % self.shards.len()][start..self.ends[sum]];
+        // As many sums of shards are complete with this one as its number has ones at the end.
+        let complete = shard.trailing_ones() as usize;
+        let own = if rows == 0 { std::slice::from_ref(&sums.clear[sum]) } else { kernels };
+        let added = sums.add[..complete].iter().map(|level| &level[sum]);
+        let kept = (!is_last).then(|| &sums.keep[complete][sum]);
+        dispatches.extend(own.iter().chain(added).chain(kept).map(|kernel| (shard, kernel)));
     }
 
     /// The sums over shards, in the order in which they are complete; none without shards.
