@@ -48,6 +48,22 @@ export function latest(work) {
   };
 }
 
+/** A function that runs jobs one after the other, in the order of its calls; a job that would wait right behind itself runs once. */
+export function queue() {
+  let last = Promise.resolve();
+  let newest = null;
+  return job => {
+    if (job === newest) return last;
+    newest = job;
+    const turn = last.then(() => {
+      if (job === newest) newest = null;
+      return job();
+    });
+    last = turn.catch(() => {});
+    return turn;
+  };
+}
+
 /** A function that calls the given one in the next frame, once for many calls. */
 export function coalesced(work) {
   let waiting = false;

@@ -1,7 +1,7 @@
 // The lesson's figures. Each asks softstep for its numbers, and draws what comes back.
 
 import { Chart, roundedUp, showLegend } from './chart.js';
-import { drawPicture, find, isStill, latest, make, nextFrame, normal, pause, random, range } from './dom.js';
+import { drawPicture, find, isStill, latest, make, nextFrame, normal, pause, queue, random, range } from './dom.js';
 import { Engine, formulas, rows } from './engine.js';
 import { digits, equals, factor, fixed, inEveryLanguage, asPrinted, logarithm, percent, say, small, thousands } from './text.js';
 
@@ -38,32 +38,34 @@ function slider(input, words, change) {
 /** Shows an error in the place of a figure's result, in one sentence. */
 const failed = (place, error) => { place.textContent = error.message; };
 
-/** A switch that runs `tick` until it gives false or is switched off. */
+/** A switch that runs `tick` until it gives false or is switched off; `tick` is given a function that says whether it still is on. */
 class Loop {
   constructor(button, tick, fail, words = () => [say('Train', '训练'), say('Pause', '暂停')]) {
-    Object.assign(this, { button, tick, fail, words, isRunning: false });
-    button.addEventListener('click', () => this.isRunning ? this.stop() : this.start());
+    Object.assign(this, { button, tick, fail, words, turn: null });
+    button.addEventListener('click', () => this.turn ? this.stop() : this.start());
     inEveryLanguage(() => this.show());
   }
 
   show() {
-    this.button.textContent = this.words()[Number(this.isRunning)];
-    this.button.setAttribute('aria-pressed', this.isRunning);
+    this.button.textContent = this.words()[Number(this.turn !== null)];
+    this.button.setAttribute('aria-pressed', this.turn !== null);
   }
 
   async start() {
-    this.isRunning = true;
+    // A start soon after a stop must not take up the ticks of the start before it.
+    const turn = this.turn = {};
+    const isOn = () => this.turn === turn;
     this.show();
     try {
-      while (this.isRunning && await this.tick() !== false) await nextFrame();
+      while (isOn() && await this.tick(isOn) !== false) await nextFrame();
     } catch (error) {
       this.fail(error);
     }
-    this.stop();
+    if (isOn()) this.stop();
   }
 
   stop() {
-    this.isRunning = false;
+    this.turn = null;
     this.show();
   }
 }
@@ -121,7 +123,8 @@ function houses(figure) {
   const scale = [100, 35];
   // Prices are learned in hundreds, around 300, so that one learning rate suits weight and bias.
   const [middle, unit] = [300, 100];
-  let [points, line, seed, asked] = [[], [], 1, 0];
+  let [points, line, seed] = [[], [], 1];
+  const inTurn = queue();
   const chart = new Chart(find('.chart', figure), {
     x: [30, 170], y: [0, 600],
     xLabel: () => say('area in m²', '面积（m²）'),
@@ -137,10 +140,8 @@ function houses(figure) {
   }
 
   async function show() {
-    const asks = asked += 1;
     const at = [...chart.x, ...points.map(([area]) => area)];
     const outputs = (await fit.outputs(at)).map(output => middle + unit * output);
-    if (asks !== asked) return;
     line = chart.x.map((area, index) => [area, outputs[index]]);
     chart.series = [
       { kind: 'squares', colour: 1, points: points.map(([area, price], index) => [area, price, outputs[index + 2]]) },
@@ -166,29 +167,26 @@ function houses(figure) {
     fit.settings.learning_rate = 10 ** Number(set.input('rate').value);
     await fit.start(points.map(([area]) => area), points.map(([, price]) => (price - middle) / unit), scale);
   };
-  const reset = latest(() => begin().then(show).catch(fail));
+  const restart = () => begin().then(show);
   // Once it has learned, the line follows the houses.
-  const follow = latest(async () => {
-    try {
-      const steps = fit.steps;
-      await begin();
-      if (steps) await fit.step(Math.max(steps, 1));
-      await show();
-    } catch (error) {
-      fail(error);
-    }
-  });
+  const relearn = async () => {
+    const steps = fit.steps;
+    await begin();
+    if (steps) await fit.step(steps);
+    await show();
+  };
+  const [reset, follow] = [restart, relearn].map(job => () => inTurn(job).catch(fail));
   const set = controls(figure, {
-    step: () => fit.step(1).then(show).catch(fail),
+    step: () => inTurn(() => fit.step(1).then(show)).catch(fail),
     reset: () => { loop.stop(); reset(); },
     other: () => { seed += 1; sample(); chart.paint(); follow(); },
   });
-  const loop = new Loop(set.button('train'), async () => {
+  const loop = new Loop(set.button('train'), () => inTurn(async () => {
     if (fit.steps >= 400) await begin();
     await fit.step(pace(fit.steps));
     await show();
     return fit.steps < 400;
-  }, fail);
+  }), fail);
   const showRate = slider(set.input('rate'), power => digits(10 ** power, 2), () => { loop.stop(); reset(); });
   const clamp = (value, [low, high]) => Math.max(low, Math.min(high, value));
   const move = (index, area, price) => {
@@ -210,7 +208,7 @@ function houses(figure) {
     showLegend(find('.legend', figure), [
       [say('houses', '房屋'), 5, true], [say('the line', '直线'), 0], [say('squared errors', '误差的平方'), 1], [say('law', '规律'), 2],
     ]);
-    if (line.length) show().catch(fail);
+    if (line.length) inTurn(show).catch(fail);
     else chart.paint();
   });
 }
@@ -502,7 +500,8 @@ function fits(figure) {
     new Fit('classes', { loss: 'bce', learning_rate: 1, ...SGD, momentum: 0.9 }),
   ];
   const steps = 600;
-  let [points, seed, asked, summary] = [[], 5, 0, ''];
+  let [points, seed, summary] = [[], 5, ''];
+  const inTurn = queue();
 
   async function sample() {
     const uniform = random(seed);
@@ -516,11 +515,9 @@ function fits(figure) {
     await Promise.all(both.map(fit => fit.start(inputs, labels, scale, steps)));
   }
   async function show() {
-    const asks = asked += 1;
     const grid = range(0, largest, 61);
     const curves = await Promise.all(both.map(fit => fit.outputs(grid)));
     const truth = await lawCurve(largest);
-    if (asks !== asked) return;
     const [line, sigmoid] = curves.map(outputs => grid.map((size, at) => [size, outputs[at]]));
     const [atLine, atSigmoid] = [line, sigmoid].map(curve => crossing(curve, 0.5));
     const boundary = (at, colour) => ({ colour, style: 'thin dashed', points: [[at, -0.25], [at, 0.5]] });
@@ -538,29 +535,23 @@ function fits(figure) {
     );
     summary = found.textContent;
   }
-  const reset = latest(() => begin().then(show).catch(fail));
-  const follow = latest(async () => {
-    try {
-      await begin();
-      await Promise.all(both.map(fit => fit.step(steps)));
-      await show();
-    } catch (error) {
-      fail(error);
-    }
-  });
+  const step = count => Promise.all(both.map(fit => fit.step(count)));
+  const restart = () => begin().then(show);
+  const relearn = () => begin().then(() => step(steps)).then(show);
+  const [reset, follow] = [restart, relearn].map(job => () => inTurn(job).catch(fail));
   const changed = () => { loop.stop(); chart.paint(); follow(); };
   const set = controls(figure, {
-    step: () => Promise.all(both.map(fit => fit.step(1))).then(show).catch(fail),
+    step: () => inTurn(() => step(1).then(show)).catch(fail),
     reset: () => { loop.stop(); reset(); },
     large: () => { points.push([9, 1], [10, 1], [11, 1], [11.5, 1]); changed(); },
-    other: () => { seed += 1; sample().then(changed).catch(fail); },
+    other: () => { seed += 1; inTurn(sample).catch(fail); changed(); },
   });
-  const loop = new Loop(set.button('train'), async () => {
+  const loop = new Loop(set.button('train'), () => inTurn(async () => {
     if (both[0].done) await begin();
-    await Promise.all(both.map(fit => fit.step(pace(fit.steps))));
+    await step(pace(both[0].steps));
     await show();
     return !both[0].done;
-  }, fail);
+  }), fail);
   const move = (index, size, label) => {
     const before = points[index].join();
     points[index] = [Math.round(10 * Math.max(0.1, Math.min(largest, size))) / 10, Number(label > 0.5)];
@@ -575,13 +566,14 @@ function fits(figure) {
     name: index => say(`tumour ${index + 1} of ${points.length}`, `第 ${index + 1} 个肿瘤，共 ${points.length} 个`),
     value: index => say(`${fixed(points[index][0], 1)} cm, ${points[index][1] ? 'malignant' : 'benign'}`, `${fixed(points[index][0], 1)} cm，${points[index][1] ? '恶性' : '良性'}`),
   });
-  sample().then(reset).catch(fail);
+  inTurn(sample).catch(fail);
+  reset();
   inEveryLanguage(() => {
     showLegend(find('.legend', figure), [
       [say('malignant (1)', '恶性（1）'), 3, true], [say('benign (0)', '良性（0）'), 5, true], [say('line, mean squared error', '直线，均方误差'), 1],
       [say('sigmoid, cross-entropy', 'sigmoid，交叉熵'), 0], [say('the true law', '真实规律'), 2],
     ]);
-    if (both[1].worker) show().catch(fail);
+    if (both[1].worker) inTurn(show).catch(fail);
   });
 }
 
@@ -598,6 +590,7 @@ function losses(figure, data) {
     summary: () => say('One curve for each loss; the class number stays far below the other two', '每种损失一条曲线；类别编号远低于另外两条'),
   });
   let [runs, examples, looked] = [[], null, 3];
+  const inTurn = queue();
 
   async function read() {
     examples ??= await data();
@@ -671,7 +664,7 @@ function losses(figure, data) {
   }
 
   const fail = error => failed(found, error);
-  const reset = latest(() => begin().catch(fail));
+  const reset = () => inTurn(begin).catch(fail);
   const set = controls(figure, {
     reset: () => { loop.stop(); reset(); },
     other: async () => {
@@ -686,7 +679,7 @@ function losses(figure, data) {
       }
     },
   });
-  const loop = new Loop(set.button('train'), async () => {
+  const loop = new Loop(set.button('train'), () => inTurn(async () => {
     if (!runs.length || runs.every(run => run.done)) await begin();
     const count = runs[0].curve.length < 8 ? 4 : perEpoch();
     await Promise.all(runs.map(async run => {
@@ -696,7 +689,7 @@ function losses(figure, data) {
     }));
     await test();
     return !runs.every(run => run.done);
-  }, fail, () => [say('Train all three', '训练这三个模型'), say('Pause', '暂停')]);
+  }), fail, () => [say('Train all three', '训练这三个模型'), say('Pause', '暂停')]);
   set.input('hidden').addEventListener('change', () => { loop.stop(); reset(); });
   reset();
   inEveryLanguage(() => {
@@ -883,9 +876,9 @@ function oneStep(figure) {
     }
   });
   const compute = to => { at = to ?? at; ask(); };
-  const loop = new Loop(set.button('play'), async () => {
+  const loop = new Loop(set.button('play'), async isOn => {
     await pause(isStill.matches ? 2500 : 900);
-    if (!loop.isRunning) return false;
+    if (!isOn()) return false;
     go(at + 1);
     return at < walk.length - 1;
   }, error => failed(found, error), () => [say('Play', '播放'), say('Pause', '暂停')]);
