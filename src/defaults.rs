@@ -25,6 +25,15 @@ const CONVOLUTION_RATE: f64 = 0.1;
 const CONVOLUTION_SQUARE: f64 = 0.15;
 /// Number of training steps for small data.
 const STEPS: usize = 1500;
+/// Largest factor by which SGD takes more steps at a lower rate than [`SGD_RATE`].
+const MORE_STEPS: f64 = 4.0;
+/// Settings of AdamW for numbers, from strong to weak regularisation: learning rate, weight decay and steps.
+const REGULARISATIONS: [(f64, f32, usize); 3] = [(0.003, 1.0, STEPS), (0.01, 0.1, 2 * STEPS), (0.03, 0.01, 2 * STEPS)];
+/// Numbers of examples between which cross-validation compares settings: of fewer it could tell little, and with more the
+/// regularisation matters little.
+const COMPARED: std::ops::RangeInclusive<usize> = 100..=20_000;
+/// Largest number of parameters with which cross-validation compares settings, so that comparing takes seconds.
+const COMPARED_PARAMETERS: f64 = 20_000.0;
 /// Number of examples that norms and means are computed from; a regular sample of larger data.
 const SAMPLE: usize = 4096;
 
@@ -70,9 +79,10 @@ impl Defaults {
     /// Defaults for these training examples.
     ///
     /// Bytes, which are pixels, are trained by SGD at a learning rate that falls with the squared norms of an example
-    /// and of the mean example; so are real targets much larger than 1, which AdamW would take long to reach.
-    /// Convolutional networks get a one-cycle schedule. Other numbers are trained by AdamW, with a strong weight decay
-    /// if there are few examples per parameter. Early stopping on a held-out part did no better on tables of any size.
+    /// and of the mean example, for up to four times the steps at lower rates; so are real targets much larger than 1,
+    /// which AdamW would take long to reach. Convolutional networks get a one-cycle schedule. Other numbers are trained
+    /// by AdamW, with a strong weight decay if there are few examples per parameter; cross-validation may prefer one of
+    /// the [`alternatives`](Self::alternatives). Early stopping on a held-out part did no better on tables of any size.
     pub fn new(examples: &Examples, outline: &Outline<'_>) -> Self {
         let pictures = examples.inputs.is_bytes();
         let likely = if pictures || !targets_are_standardised(examples) { sgd() } else { AdamW::default().into() };
@@ -103,31 +113,70 @@ impl Defaults {
                     shown(moments.squared_norm),
                     shown(moments.norm_of_mean)
                 );
-                Self { optimizer: sgd(), learning_rate: two_digits(rate), schedule, epochs: epochs(STEPS), reason }
+                let steps = STEPS as f64 * (SGD_RATE / rate).min(MORE_STEPS);
+                Self {
+                    optimizer: sgd(),
+                    learning_rate: two_digits(rate),
+                    schedule,
+                    epochs: epochs(steps as usize),
+                    reason,
+                }
             }
             Optimizer::AdamW(_) if pictures => {
                 let reason = "the features are pixels".into();
                 Self { epochs: epochs(STEPS), reason, ..Self::without_data(outline.optimizer.or(Some(kind))) }
             }
             Optimizer::AdamW(_) => {
-                let parameters = parameters(outline.architecture);
-                let few = (examples.len() as f64) < FEW * parameters;
-                let (rate, weight_decay, steps) = if few { (0.003, 1.0, STEPS) } else { (0.01, 0.1, 2 * STEPS) };
-                // One step of AdamW moves every weight by the learning rate, and so the pre-activations of a layer by
-                // the rate times the features that are always present.
-                let rate = f64::min(rate, 1.0 / moments.means);
-                let reason = format!(
-                    "the features are numbers, with {} training examples for the model's {parameters} parameters",
-                    examples.len()
-                );
-                let optimizer = AdamW { weight_decay, ..AdamW::default() }.into();
-                Self { optimizer, learning_rate: two_digits(rate), schedule, epochs: epochs(steps), reason }
+                let few = (examples.len() as f64) < FEW * parameters(outline.architecture);
+                Self::of_numbers(examples, outline, &moments, REGULARISATIONS[usize::from(!few)])
             }
             optimizer => {
                 let reason = format!("that is the usual rate of {}", optimizer.name());
                 Self { epochs: epochs(STEPS), reason, ..Self::without_data(Some(optimizer)) }
             }
         }
+    }
+
+    /// Defaults for tables of numbers: AdamW with this learning rate, weight decay and number of steps.
+    fn of_numbers(
+        examples: &Examples,
+        outline: &Outline<'_>,
+        moments: &Moments,
+        (rate, weight_decay, steps): (f64, f32, usize),
+    ) -> Self {
+        // One step of AdamW moves every weight by the learning rate, and so the pre-activations of a layer by the rate
+        // times the features that are always present.
+        let rate = f64::min(rate, 1.0 / moments.means);
+        let reason = format!(
+            "the features are numbers, with {} training examples for the model's {} parameters",
+            examples.len(),
+            parameters(outline.architecture)
+        );
+        Self {
+            optimizer: AdamW { weight_decay, ..AdamW::default() }.into(),
+            learning_rate: two_digits(rate),
+            schedule: Schedule::Cosine,
+            epochs: epochs_of(steps, examples.len(), outline.batch_size),
+            reason,
+        }
+    }
+
+    /// Returns defaults that may do better than these, which [`new`](Self::new) has chosen for the examples: other strengths
+    /// of regularisation, for [`cross_validation`](crate::cross_validation) to compare. How much a table's noise has to be
+    /// smoothed is not seen from its size alone: where rows repeat each other, memorising them wins.
+    ///
+    /// Returns none for pictures and other optimizers, and where comparing would tell little or take long.
+    pub fn alternatives(&self, examples: &Examples, outline: &Outline<'_>) -> Vec<Self> {
+        let compares = matches!(self.optimizer, Optimizer::AdamW(_))
+            && !examples.inputs.is_bytes()
+            && COMPARED.contains(&examples.len())
+            && parameters(outline.architecture) <= COMPARED_PARAMETERS;
+        if !compares {
+            return Vec::new();
+        }
+        let moments = Moments::of(examples);
+        let all = REGULARISATIONS.map(|settings| Self::of_numbers(examples, outline, &moments, settings));
+        all.into_iter().filter(|other| other.optimizer != self.optimizer).collect()
     }
 }
 
@@ -245,7 +294,7 @@ mod tests {
         // For white pictures with 32 x 32 x 3 bytes the squared norm is 3072.
         let white = Examples::new(vec![255u8; 3072 * 10], vec![0u32, 1, 0, 1, 0, 1, 0, 1, 0, 1], 3072, 2).unwrap();
         let slow = chosen(&white, &[64], CLASSES, None);
-        assert_eq!((slow.optimizer, slow.learning_rate), (sgd(), 0.002));
+        assert_eq!((slow.optimizer, slow.learning_rate, slow.epochs), (sgd(), 0.002, 6000));
         assert!(slow.reason.contains("3100"), "{}", slow.reason);
         // Squared errors want a smaller one, and so do numbers if SGD is asked for.
         let squared = |examples: &Examples| chosen(examples, &[64], SQUARES, Some(sgd())).learning_rate;

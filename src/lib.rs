@@ -132,6 +132,8 @@ pub mod backend;
 pub mod checkpoint;
 #[doc(hidden)]
 pub mod cpu;
+#[doc(hidden)]
+pub mod cross_validation;
 pub mod data;
 #[doc(hidden)]
 pub mod defaults;

@@ -11,6 +11,7 @@ mod prepare;
 mod progress;
 mod repeats;
 mod resume;
+mod selection;
 pub mod signals;
 
 use std::process::ExitCode;

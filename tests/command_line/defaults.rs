@@ -59,6 +59,30 @@ fn a_regression_with_a_hidden_layer_is_learned_at_the_defaults_and_its_settings_
 }
 
 #[test]
+fn cross_validation_weakens_the_regularisation_where_rows_repeat_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    // Fifty places with a value each, which their two coordinates do not explain but tell.
+    let mut next = noise(3);
+    let places: Vec<[f64; 3]> = (0..50).map(|_| [next(), next(), next()]).collect();
+    let rows = (0..600).map(|row| {
+        let [x, y, value] = places[row * 7 % 50];
+        format!("{x:.4},{y:.4},{:.4}\n", value + 0.1 * next())
+    });
+    let text = "x,y,target\n".to_string() + &rows.collect::<String>();
+    fs::write(folder.path().join("table.csv"), text).unwrap();
+    let repeated = train(folder.path(), &["--hidden", "256", "--out", "repeated"]);
+    assert_eq!(repeated.code, 0, "{repeated:?}");
+    let chosen = config(folder.path(), "repeated");
+    assert!(chosen["weight_decay"].as_f64().unwrap() < 0.05, "{chosen}");
+    assert!(chosen["chosen"].as_str().unwrap().contains("; 8-fold cross-validation prefers that: R² 0."), "{chosen}");
+    let rule = ["--lr", "0.003", "--weight-decay", "1"];
+    let rule = train(folder.path(), &[&["--hidden", "256", "--out", "rule"][..], &rule].concat());
+    assert!(!config(folder.path(), "rule")["chosen"].to_string().contains("cross-validation"));
+    let [repeated, rule] = [repeated, rule].map(|run| run.last_json()["test_r_squared"].as_f64().unwrap());
+    assert!(repeated > 0.6 && repeated > rule + 0.2, "{repeated} {rule}");
+}
+
+#[test]
 fn what_the_command_line_says_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     table(&folder.path().join("table.csv"), 100, 3, |row, _| format!("{:.3}", row[0]));

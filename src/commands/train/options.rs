@@ -92,6 +92,31 @@ but not with the same bits.
 Losses are means; cross-entropies are in nats. A loss that is not finite is null. Label smoothing and class weights \
 affect train_loss alone; the validation and test losses are without them.";
 
+/// Settings by the names of their fields; where the command line has one of them, no cross-validation chooses the others.
+const SEARCHED: [&str; 13] = [
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "epochs",
+    "weight_decay",
+    "momentum",
+    "nesterov",
+    "beta1",
+    "beta2",
+    "epsilon",
+    "patience",
+    "class_weights",
+    "init",
+];
+
+/// Settings of a run.
+pub struct Choice {
+    /// The settings.
+    pub config: TrainingConfig,
+    /// In a sentence, the settings that are chosen by the data, and the reason.
+    pub chosen: Option<String>,
+}
+
 /// Options of `softstep train`.
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
@@ -423,12 +448,12 @@ impl TrainArgs {
         self.optimizer.or_else(|| (self.momentum.is_some() || self.nesterov).then(|| Sgd::default().into()))
     }
 
-    /// Returns the settings of the run on this data; and, in a sentence, the settings that are chosen by the data, with the
-    /// reason.
+    /// Returns the settings of the run on this data, and alternatives that may be better, if there are any: those that
+    /// differ in nothing that is on the command line.
     ///
     /// # Errors
     /// Layers that do not fit the data, or a loss that is not for it.
-    pub fn config(&self, data: &Data) -> softstep::Result<(TrainingConfig, Option<String>)> {
+    pub fn choices(&self, data: &Data) -> softstep::Result<Vec<Choice>> {
         let layers = self.network.layers.as_ref().map(|layers| layers.layers(data.shape())).transpose()?;
         let loss = self.loss.unwrap_or_else(|| Loss::default_for(&data.train));
         let config = self.fixed_settings(layers, loss);
@@ -436,7 +461,14 @@ impl TrainArgs {
         let optimizer = self.chosen_optimizer();
         let outline = Outline { loss, architecture: &architecture, batch_size: self.batch_size, optimizer };
         let defaults = Defaults::new(&data.train, &outline);
-        Ok((self.with_defaults(config, &defaults), self.chosen(&defaults)))
+        let alternatives = if SEARCHED.iter().any(|field| self.gives(field)) {
+            Vec::new()
+        } else {
+            defaults.alternatives(&data.train, &outline)
+        };
+        let choice =
+            |defaults| Choice { config: self.with_defaults(config.clone(), &defaults), chosen: self.chosen(&defaults) };
+        Ok(std::iter::once(defaults).chain(alternatives).map(choice).collect())
     }
 
     /// Returns the settings without data: with the layers of a text, and the defaults for unknown data.

@@ -9,8 +9,8 @@ use softstep::data::{self, Data, Examples, Kind, Preprocessing};
 use softstep::model::{Architecture, Layer, Parameters};
 use softstep::trainer::{Position, TrainingConfig};
 
-use super::options::TrainArgs;
-use super::resume;
+use super::options::{Choice, TrainArgs};
+use super::{resume, selection};
 use crate::loading::{MAX_PATH, load_by_kind, load_set_or_idx, refuse_unfit};
 use crate::options::DataArgs;
 use crate::run::config::{Init, whole_path};
@@ -50,19 +50,22 @@ impl Prepared {
             Some(stopped) => load_for_run(args, Some(stopped)).with_context(|| resume::where_data_are(stopped))?,
             None => load_for_run(args, None)?,
         };
-        let (config, chosen) = match stopped {
-            Some(stopped) => (stopped.metadata.config.clone(), stopped.metadata.chosen.clone()),
-            None => args.config(&whole)?,
+        let choices = match stopped {
+            Some(Stopped { metadata, .. }) => {
+                vec![Choice { config: metadata.config.clone(), chosen: metadata.chosen.clone() }]
+            }
+            None => args.choices(&whole)?,
         };
-        config.check()?;
-        let parts = Parts::new(whole, &config)?;
+        choices[0].config.check()?;
+        let parts = Parts::new(whole, &choices[0].config)?;
         if let Some(stopped) = stopped {
             resume::check_data(stopped, &parts.data, &parts.data_sha256)?;
         }
         if notices {
             parts.notices(stopped.is_none());
         }
-        let prepared = Self::of(args, stopped, parts, config, chosen)?;
+        let choice = selection::select(choices, &parts.data.train)?;
+        let prepared = Self::of(args, stopped, parts, choice)?;
         let batch = prepared.config.batch_size.min(prepared.data.train.len());
         if let Some(text) = batchnorm_of_one(&prepared.architecture, batch).filter(|_| notices && stopped.is_none()) {
             terminal::notice(&text);
@@ -75,8 +78,7 @@ impl Prepared {
         args: &TrainArgs,
         stopped: Option<&Stopped>,
         parts: Parts,
-        config: TrainingConfig,
-        chosen: Option<String>,
+        Choice { config, chosen }: Choice,
     ) -> Result<Self> {
         let initial: Option<Model> = args.init.as_deref().map(model::read_model).transpose()?;
         let init = initial.as_ref().and_then(|model| {
@@ -196,9 +198,10 @@ impl SharedData {
             }
         };
         let (whole, parts) = &*loaded;
-        let (config, chosen) = args.config(whole)?;
-        config.check()?;
-        Prepared::of(args, None, parts.clone(), config, chosen)
+        let choices = args.choices(whole)?;
+        choices[0].config.check()?;
+        let choice = selection::select(choices, &parts.data.train)?;
+        Prepared::of(args, None, parts.clone(), choice)
     }
 }
 
