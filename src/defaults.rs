@@ -33,7 +33,7 @@ const REGULARISATIONS: [(f64, f32, usize); 3] = [(0.003, 1.0, STEPS), (0.01, 0.1
 /// regularisation matters little.
 const COMPARED: std::ops::RangeInclusive<usize> = 100..=20_000;
 /// Largest number of parameters with which cross-validation compares settings, so that comparing takes seconds.
-const COMPARED_PARAMETERS: f64 = 20_000.0;
+const COMPARED_PARAMETERS: f64 = 10_000.0;
 /// Number of examples that norms and means are computed from; a regular sample of larger data.
 const SAMPLE: usize = 4096;
 
