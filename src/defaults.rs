@@ -31,9 +31,9 @@ const MORE_STEPS: f64 = 4.0;
 const REGULARISATIONS: [(f64, f32, usize); 3] = [(0.003, 1.0, STEPS), (0.01, 0.1, 2 * STEPS), (0.03, 0.01, 2 * STEPS)];
 /// Numbers of examples between which cross-validation compares settings: of fewer it could tell little, and with more the
 /// regularisation matters little.
-const COMPARED: std::ops::RangeInclusive<usize> = 100..=20_000;
-/// Largest number of parameters with which cross-validation compares settings, so that comparing takes seconds.
-const COMPARED_PARAMETERS: f64 = 10_000.0;
+pub const COMPARED: std::ops::RangeInclusive<usize> = 100..=20_000;
+/// Largest work of a run that cross-validation repeats: parameters times examples of all epochs. A core does it in a second.
+const COMPARED_WORK: f64 = 2e9;
 /// Number of examples that norms and means are computed from; a regular sample of larger data.
 const SAMPLE: usize = 4096;
 
@@ -167,15 +167,16 @@ impl Defaults {
     ///
     /// Returns none for pictures and other optimizers, and where comparing would tell little or take long.
     pub fn alternatives(&self, examples: &Examples, outline: &Outline<'_>) -> Vec<Self> {
-        let compares = matches!(self.optimizer, Optimizer::AdamW(_))
-            && !examples.inputs.is_bytes()
-            && COMPARED.contains(&examples.len())
-            && parameters(outline.architecture) <= COMPARED_PARAMETERS;
-        if !compares {
+        let is_small = COMPARED.contains(&examples.len());
+        if !matches!(self.optimizer, Optimizer::AdamW(_)) || examples.inputs.is_bytes() || !is_small {
             return Vec::new();
         }
         let moments = Moments::of(examples);
         let all = REGULARISATIONS.map(|settings| Self::of_numbers(examples, outline, &moments, settings));
+        let work = |of: &Self| parameters(outline.architecture) * (examples.len() * of.epochs) as f64;
+        if all.iter().any(|of| work(of) > COMPARED_WORK) {
+            return Vec::new();
+        }
         all.into_iter().filter(|other| other.optimizer != self.optimizer).collect()
     }
 }
@@ -315,6 +316,27 @@ mod tests {
         assert!(many.reason.contains("1231 training examples for the model's 769 parameters"), "{}", many.reason);
         let line = chosen(&numbers(300, 10, 0.0), &[]);
         assert_eq!(line.optimizer, adamw(0.1));
+    }
+
+    #[test]
+    fn other_regularisations_are_compared_where_that_is_soon_done() {
+        let count = |examples: &Examples, hidden: &[usize], batch_size: usize| {
+            let architecture =
+                Architecture::dense(&[&[examples.features], hidden, &[1]].concat(), Activation::Relu).unwrap();
+            let outline = Outline { loss: SQUARES, architecture: &architecture, batch_size, optimizer: None };
+            let defaults = Defaults::new(examples, &outline);
+            let others = defaults.alternatives(examples, &outline);
+            assert!(others.iter().all(|other| other.optimizer != defaults.optimizer));
+            others.len()
+        };
+        assert_eq!(count(&numbers(100, 10, 0.0), &[64], 64), 2);
+        assert_eq!(count(&numbers(99, 10, 0.0), &[64], 64), 0);
+        assert_eq!(count(&numbers(20_000, 1, 0.0), &[], 64), 2);
+        assert_eq!(count(&numbers(20_001, 1, 0.0), &[], 64), 0);
+        // 3,000 steps of 64 examples with 769 parameters, and of 1,024 with 3,073 parameters.
+        assert_eq!(count(&numbers(2400, 10, 0.0), &[64], 64), 2);
+        assert_eq!(count(&numbers(2400, 10, 0.0), &[256], 1024), 0);
+        assert_eq!(count(&digits().unwrap().train, &[], 64), 0);
     }
 
     #[test]

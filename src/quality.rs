@@ -1,7 +1,7 @@
 //! Quality of a model on a test part as text: its measure, its error in the units of the target, and the same of guessing.
 
 use softstep::backend::Evaluation;
-use softstep::data::{Data, Preprocessing, Targets};
+use softstep::data::{Data, Part, Preprocessing, Targets};
 
 use crate::format::{UNDEFINED, figure, percent, significant};
 use crate::terminal::printable;
@@ -47,13 +47,17 @@ pub fn rmse_of_mean(data: &Data) -> Option<f64> {
 }
 
 /// Formats the quality of a guess: the share of the most frequent class, or the error of the mean. `part` is what the
-/// test examples are, such as `test part`.
-pub fn guess_text(data: &Data, part: &str) -> Option<String> {
+/// test examples are.
+pub fn guess_text(data: &Data, part: Part) -> Option<String> {
+    let part = match part {
+        Part::Test => "the test part",
+        Part::All => "all examples",
+    };
     match (most_frequent(data), rmse_of_mean(data)) {
         (Some((class, share)), _) => {
             let names = data.preprocessing.as_ref().and_then(Preprocessing::class_names);
             let name = names.map_or_else(|| class.to_string(), |names| printable(&names[class]));
-            Some(format!("always {name}, the most frequent class of the {part}, would be right in {}", percent(share)))
+            Some(format!("always {name}, the most frequent class of {part}, would be right in {}", percent(share)))
         }
         (None, Some(error)) => {
             Some(format!("always the mean would have an error of {} (root mean square)", significant(error, 4)))

@@ -397,7 +397,7 @@ fn print_evaluation(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
         count(evaluation.correct),
         count(examples),
         interval_text(evaluation.correct, examples),
-        field("baseline", &guess_text(data, part.name()).unwrap_or_default()),
+        field("baseline", &guess_text(data, *part).unwrap_or_default()),
     );
     Ok(print(&format!("{summary}\n\n{classes}\n\n{matrix}{importance}"))?)
 }
@@ -443,7 +443,7 @@ fn print_evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<(
         field("loss", &format!("{}, {}", significant(evaluation.loss, 7), loss.name())),
         field("R²", &r_squared_text(evaluation.r_squared)),
         field("error", &error_text(data, evaluation)),
-        field("baseline", &guess_text(data, part.name()).unwrap_or_default()),
+        field("baseline", &guess_text(data, *part).unwrap_or_default()),
     ];
     Ok(print(&(lines.join("\n") + &importance_text(evaluated)))?)
 }

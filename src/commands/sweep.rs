@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use softstep::any_backend::Device;
 use softstep::backend::Inference;
 use softstep::checkpoint;
+use softstep::data::Part;
 use softstep::ranks::Ranks;
 
 use self::crew::Crew;
@@ -339,7 +340,12 @@ fn say_start(
         known => format!(", going on after {} that are done", count(known)),
     };
     let mut lines = vec![terminal::device_line(&places[0].device.info())];
-    lines.push(terminal::field("sweep", &format!("{how} of {}{runs}{halving}{known}", flags.join(", "))));
+    let varied = if flags.is_empty() {
+        "the settings as given, none varied".into()
+    } else {
+        format!("{how} of {}", flags.join(", "))
+    };
+    lines.push(terminal::field("sweep", &format!("{varied}{runs}{halving}{known}")));
     lines.push(terminal::field("at once", &counted(places.len(), "run")));
     Ok(terminal::print(&lines.join("\n"))?)
 }
@@ -589,7 +595,7 @@ impl Sweep<'_> {
             best.command.clone(),
             format!("on the test part, measured once: {quality}"),
         ];
-        lines.extend(crate::quality::guess_text(data, "test part"));
+        lines.extend(crate::quality::guess_text(data, Part::Test));
         lines.extend([format!("model in {model}"), format!("table in {csv}"), format!("report in {report}")]);
         Ok(terminal::print(&lines.join("\n"))?)
     }

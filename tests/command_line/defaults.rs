@@ -61,22 +61,22 @@ fn a_regression_with_a_hidden_layer_is_learned_at_the_defaults_and_its_settings_
 #[test]
 fn cross_validation_weakens_the_regularisation_where_rows_repeat_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    // Fifty places with a value each, which their two coordinates do not explain but tell.
+    // Thirty places with a value each, which their two coordinates do not explain but tell.
     let mut next = noise(3);
-    let places: Vec<[f64; 3]> = (0..50).map(|_| [next(), next(), next()]).collect();
-    let rows = (0..600).map(|row| {
-        let [x, y, value] = places[row * 7 % 50];
+    let places: Vec<[f64; 3]> = (0..30).map(|_| [next(), next(), next()]).collect();
+    let rows = (0..300).map(|row| {
+        let [x, y, value] = places[row * 7 % 30];
         format!("{x:.4},{y:.4},{:.4}\n", value + 0.1 * next())
     });
     let text = "x,y,target\n".to_string() + &rows.collect::<String>();
     fs::write(folder.path().join("table.csv"), text).unwrap();
-    let repeated = train(folder.path(), &["--hidden", "256", "--out", "repeated"]);
+    let repeated = train(folder.path(), &["--hidden", "128", "--out", "repeated"]);
     assert_eq!(repeated.code, 0, "{repeated:?}");
     let chosen = config(folder.path(), "repeated");
     assert!(chosen["weight_decay"].as_f64().unwrap() < 0.05, "{chosen}");
     assert!(chosen["chosen"].as_str().unwrap().contains("; 8-fold cross-validation prefers that: R² 0."), "{chosen}");
     let rule = ["--lr", "0.003", "--weight-decay", "1"];
-    let rule = train(folder.path(), &[&["--hidden", "256", "--out", "rule"][..], &rule].concat());
+    let rule = train(folder.path(), &[&["--hidden", "128", "--out", "rule"][..], &rule].concat());
     assert!(!config(folder.path(), "rule")["chosen"].to_string().contains("cross-validation"));
     let [repeated, rule] = [repeated, rule].map(|run| run.last_json()["test_r_squared"].as_f64().unwrap());
     assert!(repeated > 0.6 && repeated > rule + 0.2, "{repeated} {rule}");
@@ -113,18 +113,18 @@ fn a_wide_table_and_bright_pictures_neither_diverge_nor_die() {
     let run = train(folder.path(), &["--hidden", "128", "--out", "wide"]);
     assert!(run.code == 0 && run.last_json()["test_loss"].as_f64().unwrap() < 1.0, "{run:?}");
 
-    // White pictures of 24 x 24 x 3 with a dark stroke, upright or level.
+    // White pictures of 16 x 16 x 3 with a dark stroke, upright or level.
     let pictures = folder.path().join("pictures");
     for class in ["level", "upright"] {
         fs::create_dir_all(pictures.join(class)).unwrap();
         for index in 0..60 {
-            let at = 4 + index % 16;
+            let at = 3 + index % 10;
             let is_ink = |x: u32, y: u32| if class == "level" { y.abs_diff(at) < 2 } else { x.abs_diff(at) < 2 };
-            let picture = image::RgbImage::from_fn(24, 24, |x, y| image::Rgb([if is_ink(x, y) { 40 } else { 255 }; 3]));
+            let picture = image::RgbImage::from_fn(16, 16, |x, y| image::Rgb([if is_ink(x, y) { 40 } else { 255 }; 3]));
             picture.save(pictures.join(class).join(format!("{index}.png"))).unwrap();
         }
     }
-    let train = ["train", "--data", "pictures", "--hidden", "64", "--image-size", "24", "--backend", "cpu", "--json"];
+    let train = ["train", "--data", "pictures", "--hidden", "64", "--image-size", "16", "--backend", "cpu", "--json"];
     let run = softstep(folder.path(), &[&train[..], &["--out", "bright"]].concat());
     assert!(run.last_json()["test_accuracy"].as_f64().unwrap() >= 0.9 && run.stderr.is_empty(), "{run:?}");
     assert_eq!(config(folder.path(), "bright")["optimizer"], "sgd");

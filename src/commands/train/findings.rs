@@ -54,7 +54,7 @@ impl Ended<'_> {
         let way_out = match rate {
             Some(rate) => rate_text(rate),
             None if self.args.gives("learning_rate") && !self.args.finds_rate() => "remove --lr".into(),
-            None if self.config.hidden.is_empty() => {
+            None if self.config.hidden.is_empty() && self.config.layers.is_none() => {
                 "try --hidden 64: a hidden layer learns more than straight lines".into()
             }
             None => "try a larger --weight-decay, or more examples".into(),

@@ -152,7 +152,7 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Expert")]
     nesterov: bool,
     /// Decay of weights and biases towards 0: an L2 penalty, decoupled with adamw [default: 0; with adamw for tables 1
-    /// if there are few examples for each parameter, else 0.1]
+    /// if there are few examples for each parameter, else 0.1, or what cross-validation prefers]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     weight_decay: Option<f32>,
     /// Share of the mean gradient that adamw keeps, 0 to below 1; with lion, in the step's direction [default: 0.9]

@@ -29,7 +29,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use softstep::backend::DeviceInfo;
-use softstep::data::{Column, Data, Encoding, Preprocessing, TableFormat, Targets};
+use softstep::data::{Column, Data, Encoding, Part, Preprocessing, TableFormat, Targets};
 use softstep::model::Architecture;
 use softstep::range_test::RangeTest;
 use softstep::trainer::{Best, Event, Keep, Summary, TrainingConfig};
@@ -420,7 +420,7 @@ impl<'a> Progress<'a> {
             }
             None => format!("test {}, error {}", quality(test), error_text(data, test)),
         });
-        lines.extend(guess_text(data, "test part"));
+        lines.extend(guess_text(data, Part::Test));
         if self.steps > 0 {
             lines.push(format!(
                 "trained {} in {seconds:.1} s: {} steps/s, {} {}/s",

@@ -4,15 +4,18 @@ use anyhow::Result;
 use rayon::prelude::*;
 use softstep::cross_validation::{FOLDS, best, errors, mean};
 use softstep::data::{Examples, Targets};
+use softstep::defaults::COMPARED;
 use softstep::optimizer::Settings;
 
 use super::options::Choice;
+use crate::format::significant;
 
 /// Returns the settings to train with: of several, those that cross-validation on the training examples prefers. The first
 /// ones are the rule's, and only clearly better ones replace them.
 pub fn select(mut choices: Vec<Choice>, examples: &Examples) -> Result<Choice> {
-    if choices.len() == 1 {
-        return Ok(choices.remove(0));
+    // A large validation part leaves few examples.
+    if choices.len() == 1 || !COMPARED.contains(&examples.len()) {
+        return Ok(choices.swap_remove(0));
     }
     let runs: Vec<_> = choices.iter().flat_map(|choice| (0..FOLDS).map(move |fold| (choice, fold))).collect();
     let errors_of = |&(choice, fold): &(&Choice, usize)| pollster::block_on(errors(&choice.config, examples, fold));
@@ -25,7 +28,7 @@ pub fn select(mut choices: Vec<Choice>, examples: &Examples) -> Result<Choice> {
     let is_class = matches!(*examples.targets, Targets::Classes(_));
     let score = |of: usize| match &all[of] {
         None => "divergence".into(),
-        Some(errors) => format!("{:.3}", if is_class { mean(errors) } else { 1.0 - mean(errors) }),
+        Some(errors) => significant(if is_class { mean(errors) } else { 1.0 - mean(errors) }, 3).replace('-', "−"),
     };
     let others: Vec<String> = (0..choices.len())
         .filter(|&other| other != at)
