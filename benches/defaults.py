@@ -14,6 +14,7 @@ flattered. README.md says which tables the defaults were chosen with, and what w
 import argparse
 import concurrent.futures
 import contextlib
+import functools
 import gzip
 import importlib
 import io
@@ -112,14 +113,18 @@ TABLES = [
 # Pictures and arrays: (name, "pictures", source and form, target, regression, columns left out). `folder` stands for a
 # folder of pictures for each class: white on black, black on white, or dark colours on light ones.
 PICTURES = [
-    ("digits", "pictures", "digits bytes", "label", False, ""),
-    ("mnist", "pictures", "mnist bytes", "label", False, ""),
-    ("mnist table", "pictures", "mnist csv", "label", False, ""),
-    ("mnist floats", "pictures", "mnist floats", "label", False, ""),
-    ("dark folder", "pictures", "mnist folder", "label", False, ""),
-    ("bright folder", "pictures", "bright folder", "label", False, ""),
-    ("colour folder", "pictures", "colour folder", "label", False, ""),
+    (name, "pictures", key, "label", False, "")
+    for name, key in {
+        "digits": "digits bytes",
+        "mnist": "mnist bytes",
+        "mnist table": "mnist csv",
+        "mnist floats": "mnist floats",
+        "dark folder": "mnist folder",
+        "bright folder": "bright folder",
+        "colour folder": "colour folder",
+    }.items()
 ]
+
 # The defaults were chosen with every other table of each kind; the others were set aside.
 CHOSEN_WITH = {entry[0] for kind in (True, False) for entry in [t for t in TABLES if t[4] == kind][::2]}
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -132,6 +137,7 @@ GRID = {
 }
 
 
+@functools.cache
 def pixels(source):
     """Pictures as bytes, `[pictures, height, width, channels]`, and their labels."""
     if source == "digits":

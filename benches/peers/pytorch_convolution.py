@@ -9,7 +9,6 @@ import work
 SIDE = 28
 
 
-
 def make_layers(text):
     """The layers of a text as `conv:16x5,relu,pool:2,linear:128,relu`, and a last linear layer to the classes."""
     channels, side, layers = 1, SIDE, []

@@ -7,7 +7,6 @@ from torch import nn
 import work
 
 
-
 def make_step(sizes, batch_size, inputs, labels):
     layers = []
     for index, (width, outputs) in enumerate(zip(sizes, sizes[1:])):
