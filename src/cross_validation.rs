@@ -1,4 +1,4 @@
-//! Comparison of settings by cross-validation on the training examples.
+//! Cross-validation of settings on the training examples.
 
 use crate::any_backend::Device;
 use crate::data::{Data, Examples, Targets};
@@ -9,8 +9,6 @@ use crate::training::train;
 
 /// Number of folds.
 pub const FOLDS: usize = 8;
-/// Number of standard errors by which other settings have to be better than the first.
-const MARGIN: f64 = 1.5;
 
 /// Trains with these settings on the examples outside a fold, 0 to [`FOLDS`] − 1, on the CPU, and returns an error for each
 /// example of the fold, `None` for a run that diverges. For classes the error is the Brier score: the squared distance of the
@@ -52,56 +50,14 @@ pub async fn errors(config: &TrainingConfig, examples: &Examples, fold: usize) -
     Ok(Some(errors))
 }
 
-/// Returns the index of the settings to train with, given the [`errors`] of each on every example, `None` for settings that
-/// diverge: the first ones, unless the errors of others are smaller, on average, by more than one and a half standard errors of
-/// the difference. Of several such settings those with the smallest mean.
-pub fn best(errors: &[Option<Vec<f64>>]) -> usize {
-    let is_better = |other: &[f64]| match &errors[0] {
-        Some(first) => {
-            let gains: Vec<f64> = first.iter().zip(other).map(|(first, other)| first - other).collect();
-            let [mean, deviation] = mean_and_deviation(&gains);
-            mean > MARGIN * deviation / (gains.len() as f64).sqrt()
-        }
-        None => true,
-    };
-    let others = (1..errors.len()).filter_map(|at| Some((at, errors[at].as_deref()?)));
-    let better = others.filter(|(_, other)| is_better(other));
-    better.min_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b))).map_or(0, |(at, _)| at)
-}
-
-/// Mean of errors.
-pub fn mean(errors: &[f64]) -> f64 {
-    errors.iter().sum::<f64>() / errors.len() as f64
-}
-
-/// Mean and sample standard deviation.
-fn mean_and_deviation(values: &[f64]) -> [f64; 2] {
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    [mean, (squares / (values.len() as f64 - 1.0)).sqrt()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::loss::Loss;
     use crate::optimizer::AdamW;
 
-    #[test]
-    fn only_settings_that_are_clearly_better_than_the_first_are_preferred() {
-        let first = || Some(vec![0.5, 0.4, 0.3, 0.4]);
-        let worse = || Some(vec![0.6, 0.5, 0.4, 0.4]);
-        // Smaller by 0.025, with a standard error of 0.025.
-        let perhaps = || Some(vec![0.4, 0.4, 0.3, 0.4]);
-        // Smaller by 0.1, with a standard error of 0.04.
-        let clearly = || Some(vec![0.3, 0.3, 0.2, 0.4]);
-        let most = || Some(vec![0.2, 0.2, 0.2, 0.2]);
-        assert_eq!(best(&[first()]), 0);
-        assert_eq!(best(&[first(), first(), worse(), perhaps(), None]), 0);
-        assert_eq!(best(&[first(), worse(), clearly(), perhaps()]), 2);
-        assert_eq!(best(&[first(), clearly(), most(), perhaps()]), 2);
-        assert_eq!(best(&[None, worse(), first()]), 2);
-        assert_eq!(best(&[None, None]), 0);
+    fn mean(errors: &[f64]) -> f64 {
+        errors.iter().sum::<f64>() / errors.len() as f64
     }
 
     #[test]
