@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     adapters, bench, completions, doctor, eval, explain, export, import, inspect, man, predict, report, reproduce,
@@ -10,6 +10,7 @@ use crate::commands::{
 };
 use crate::flags::with_flags;
 use crate::options::{self, Problem};
+use crate::settings_file::{self, Given};
 
 /// Train small neural networks on any GPU
 #[derive(Debug, Parser)]
@@ -131,7 +132,36 @@ impl Command {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let matches = Cli::command().try_get_matches_from(&arguments)?;
-    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+    let path = match &cli.command {
+        Command::Train(args) => args.config.clone(),
+        Command::Sweep(args) => args.config.clone(),
+        _ => None,
+    };
+    let (Some((name, matches)), Some(path)) = (matches.subcommand(), path) else {
+        return checked(cli, &matches, &arguments);
+    };
+    let command = Cli::command();
+    let Some(command) = command.find_subcommand(name) else { return Ok(cli) };
+    let given = Given { command, matches, arguments: &arguments };
+    let expanded = |with_chosen: bool| {
+        settings_file::expanded(&given, &path, with_chosen).map_err(|(kind, problem)| usage(name, kind, problem))
+    };
+    // What is wrong with the options of a file is told in its name.
+    let mut cli = parse(expanded(true)?).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let problem = format!("{}: {}", path.display(), first.strip_prefix("error: ").unwrap_or(first));
+        usage(name, error.kind(), problem)
+    })?;
+    if let Command::Train(args) = &mut cli.command {
+        args.set_arguments(&expanded(false)?[1..]);
+    }
+    Ok(cli)
+}
+
+/// Notes which options were given, and checks options against each other.
+fn checked(mut cli: Cli, matches: &ArgMatches, arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
     match (&mut cli.command, Cli::command().find_subcommand(name)) {
         (Command::Train(args), Some(train)) => args.set_given(train, matches, &arguments[1..]),

@@ -23,6 +23,8 @@ const FEW: f64 = 1.6;
 const CONVOLUTION_RATE: f64 = 0.1;
 /// Mean square of a pixel, in 0..1, up to which that rate is used; the rate falls as the mean square grows beyond it.
 const CONVOLUTION_SQUARE: f64 = 0.15;
+/// Default weight decay of a convolutional network.
+const CONVOLUTION_DECAY: f32 = 0.0005;
 /// Number of training steps for small data.
 const STEPS: usize = 1500;
 /// Largest factor by which SGD takes more steps at a lower rate than [`SGD_RATE`].
@@ -80,7 +82,7 @@ impl Defaults {
     ///
     /// Bytes, which are pixels, are trained by SGD at a learning rate that falls with the squared norms of an example
     /// and of the mean example, for up to four times the steps at lower rates; so are real targets much larger than 1,
-    /// which AdamW would take long to reach. Convolutional networks get a one-cycle schedule. Other numbers are trained
+    /// which AdamW would take long to reach. Convolutional networks get a one-cycle schedule and some weight decay. Other numbers are trained
     /// by AdamW, with a strong weight decay if there are few examples per parameter; cross-validation may prefer one of
     /// the [`alternatives`](Self::alternatives). Early stopping on a held-out part did no better on tables of any size.
     pub fn new(examples: &Examples, outline: &Outline<'_>) -> Self {
@@ -94,7 +96,7 @@ impl Defaults {
             Optimizer::Sgd(_) if pictures && is_convolutional(outline.architecture) => {
                 let mean_square = moments.squared_norm / examples.features as f64;
                 let learning_rate = two_digits(CONVOLUTION_RATE * (CONVOLUTION_SQUARE / mean_square).min(1.0));
-                let optimizer = Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.0 }.into();
+                let optimizer = Sgd { momentum: 0.9, nesterov: true, weight_decay: CONVOLUTION_DECAY }.into();
                 let steps_per_epoch = examples.len().div_ceil(outline.batch_size.max(1)).max(1);
                 let epochs = STEPS.div_ceil(steps_per_epoch).max(5);
                 let reason =
@@ -377,7 +379,7 @@ mod tests {
         };
         let dark = of(80, 64_000);
         assert_eq!((dark.learning_rate, dark.schedule, dark.epochs), (0.1, Schedule::OneCycle, 5));
-        assert_eq!(dark.optimizer, Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.0 }.into());
+        assert_eq!(dark.optimizer, Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.0005 }.into());
         let bright = of(255, 64);
         assert_eq!((bright.learning_rate, bright.epochs), (0.015, 1500));
     }

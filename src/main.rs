@@ -12,6 +12,7 @@ mod mpi;
 mod options;
 mod quality;
 mod run;
+mod settings_file;
 mod shell;
 mod side_by_side;
 mod spread;

@@ -120,6 +120,10 @@ pub struct SweepArgs {
     /// Folder of the sweep [default: sweeps/<data>-<hash of the command>]
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     out: Option<PathBuf>,
+    /// Options from a file, below those of the command line: TOML with the names of flags, as in lr = "0.01..0.5", or the
+    /// config.json of a run
+    #[arg(long, value_name = "FILE|FOLDER", help_heading = "Sweep")]
+    pub config: Option<PathBuf>,
     /// No progress: results, notices and errors only
     #[arg(short, long, help_heading = "Output")]
     quiet: bool,

@@ -6,6 +6,7 @@
 mod chart;
 mod findings;
 mod job;
+mod next;
 pub mod options;
 mod prepare;
 mod progress;

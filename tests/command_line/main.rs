@@ -32,6 +32,7 @@ mod receipts;
 mod report;
 mod security;
 mod serve;
+mod settings_files;
 mod site;
 mod site_page;
 mod soundness;

@@ -20,12 +20,12 @@ use softstep::ranks::Ranks;
 use softstep::trainer::{self, Best, Event, Keep, Position, RunOptions, Summary, TrainingConfig};
 use softstep::{Error, checkpoint};
 
-use super::findings;
 use super::options::TrainArgs;
 use super::prepare::Prepared;
 use super::progress::{Header, Progress, Voice};
 use super::resume::{check_device, resume_command};
 use super::signals::{STOPPED, stop_on_signals};
+use super::{findings, next};
 use crate::flags::with_flags;
 use crate::run::config::{Config, Source};
 use crate::run::error_analysis::ErrorAnalysis;
@@ -253,6 +253,7 @@ impl Job<'_> {
         let page = self.write_page(&folder, &results);
         progress.done(summary, &folder.model(), page.as_deref(), parameters_sha256);
         results.findings.iter().for_each(|text| self.notice(text));
+        progress.next(&next::commands(args, config, data.shape(), folder.path()));
         Ok(if progress.all_printed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

@@ -18,6 +18,7 @@ use softstep::optimizer::{Optimizer, Schedule, Settings, Sgd, Warmup};
 use softstep::trainer::{Keep, TrainingConfig};
 
 use crate::flags::with_flags;
+use crate::format::counted;
 use crate::options::{
     DataArgs, DeviceArgs, LayersChoice, NetworkArgs, OwnDataArgs, Problem, at_least_1, given, in_one_form, loss,
     positive, unfit,
@@ -42,6 +43,8 @@ Examples:
   softstep train --data flowers.csv --target species --folds 5   cross-validation
   softstep train --validation 0.1 --patience 5   until the validation loss stops falling, keeping the best epoch
   softstep train --resume runs/mlp            resumes a run that was stopped, to the same bits
+  softstep train --config runs/mlp --seed 8   the data and settings of a run, but for the seed
+  softstep train --config flowers.toml        the options of a file, such as data = \"flowers.csv\", target = \"species\"
 
 --layers describes a network layer by layer, separated by commas; the last linear layer, to the classes, is implied:
   linear:128          128 outputs
@@ -92,8 +95,8 @@ but not with the same bits.
 Losses are means; cross-entropies are in nats. A loss that is not finite is null. Label smoothing and class weights \
 affect train_loss alone; the validation and test losses are without them.";
 
-/// Settings by the names of their fields; where the command line has one of them, no cross-validation chooses the others.
-const SEARCHED: [&str; 13] = [
+/// Settings whose defaults depend on data, network and loss, by the names of their fields.
+pub const CHOSEN: [&str; 10] = [
     "optimizer",
     "learning_rate",
     "schedule",
@@ -104,10 +107,10 @@ const SEARCHED: [&str; 13] = [
     "beta1",
     "beta2",
     "epsilon",
-    "patience",
-    "class_weights",
-    "init",
 ];
+
+/// Other settings with which no cross-validation chooses those of [`CHOSEN`].
+const UNSEARCHED: [&str; 3] = ["patience", "class_weights", "init"];
 
 /// Settings of a run.
 pub struct Choice {
@@ -151,8 +154,8 @@ pub struct TrainArgs {
     /// Use Nesterov momentum
     #[arg(long, help_heading = "Expert")]
     nesterov: bool,
-    /// Decay of weights and biases towards 0: an L2 penalty, decoupled with adamw [default: 0; with adamw for tables 1
-    /// if there are few examples for each parameter, else 0.1, or what cross-validation prefers]
+    /// Decay of weights and biases towards 0: an L2 penalty, decoupled with adamw [default: 0, with convolutions 0.0005; with
+    /// adamw for tables 1 if there are few examples for each parameter, else 0.1, or what cross-validation prefers]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Expert")]
     weight_decay: Option<f32>,
     /// Share of the mean gradient that adamw keeps, 0 to below 1; with lion, in the step's direction [default: 0.9]
@@ -240,6 +243,10 @@ pub struct TrainArgs {
     /// Start from the parameters of this model, checkpoint or run
     #[arg(long, value_name = "FILE|FOLDER", help_heading = "Model")]
     pub init: Option<PathBuf>,
+    /// Options from a file, below those of the command line: TOML with the names of flags, as in lr = 0.1, or the config.json
+    /// of a run
+    #[arg(long, value_name = "FILE|FOLDER", conflicts_with = "resume", help_heading = "Training")]
+    pub config: Option<PathBuf>,
     /// No progress: results, notices and errors only
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
@@ -276,6 +283,11 @@ impl TrainArgs {
     pub fn set_given(&mut self, train: &clap::Command, matches: &ArgMatches, arguments: &[OsString]) {
         self.given = given(train, matches);
         self.options = in_one_form(train, matches);
+        self.set_arguments(arguments);
+    }
+
+    /// Notes the arguments that a run records; they follow the program's name.
+    pub fn set_arguments(&mut self, arguments: &[OsString]) {
         self.arguments = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     }
 
@@ -355,6 +367,11 @@ impl TrainArgs {
     /// Returns the first flag on the command line that does not suit this kind of data, and the kinds that it is for.
     pub fn unfit(&self, kind: Option<Kind>) -> Option<(&str, &'static [Kind])> {
         unfit(&self.given, kind)
+    }
+
+    /// Returns true if cross-validation may choose settings: if none of them is on the command line.
+    pub fn is_searched(&self) -> bool {
+        !CHOSEN.iter().chain(&UNSEARCHED).any(|field| self.gives(field))
     }
 
     /// Returns true if the option of `field` is on the command line.
@@ -461,11 +478,7 @@ impl TrainArgs {
         let optimizer = self.chosen_optimizer();
         let outline = Outline { loss, architecture: &architecture, batch_size: self.batch_size, optimizer };
         let defaults = Defaults::new(&data.train, &outline);
-        let alternatives = if SEARCHED.iter().any(|field| self.gives(field)) {
-            Vec::new()
-        } else {
-            defaults.alternatives(&data.train, &outline)
-        };
+        let alternatives = if self.is_searched() { defaults.alternatives(&data.train, &outline) } else { Vec::new() };
         let choice =
             |defaults| Choice { config: self.with_defaults(config.clone(), &defaults), chosen: self.chosen(&defaults) };
         Ok(std::iter::once(defaults).chain(alternatives).map(choice).collect())
@@ -494,7 +507,7 @@ impl TrainArgs {
             (self.learning_rate.is_some(), format!("learning rate {learning_rate:?}")),
             (self.schedule.is_some(), schedule_name(*schedule).to_string()),
             (self.weight_decay.is_some() || weight_decay == 0.0, format!("weight decay {weight_decay}")),
-            (self.epochs.is_some(), format!("{epochs} epochs")),
+            (self.epochs.is_some(), counted(*epochs, "epoch")),
         ];
         let left: Vec<String> = parts.into_iter().filter(|(given, _)| !given).map(|(_, part)| part).collect();
         // The cosine alone does not follow from the data.

@@ -50,14 +50,17 @@ impl Prepared {
             Some(stopped) => load_for_run(args, Some(stopped)).with_context(|| resume::where_data_are(stopped))?,
             None => load_for_run(args, None)?,
         };
+        let parts = match stopped {
+            Some(Stopped { metadata, .. }) => Parts::new(whole, &metadata.config)?,
+            None => Parts::new(whole, &args.provisional())?,
+        };
         let choices = match stopped {
             Some(Stopped { metadata, .. }) => {
                 vec![Choice { config: metadata.config.clone(), chosen: metadata.chosen.clone() }]
             }
-            None => args.choices(&whole)?,
+            None => args.choices(&parts.data)?,
         };
         choices[0].config.check()?;
-        let parts = Parts::new(whole, &choices[0].config)?;
         if let Some(stopped) = stopped {
             resume::check_data(stopped, &parts.data, &parts.data_sha256)?;
         }
@@ -163,13 +166,10 @@ impl Parts {
     }
 }
 
-/// Loaded data as a whole, and in the parts of a run.
-type Loaded = (Data, Parts);
-
 /// The data of runs that are trained one after another or side by side: kept for the next run with the same data.
 #[derive(Default)]
 pub struct SharedData {
-    last: Mutex<Option<(String, Arc<Loaded>)>>,
+    last: Mutex<Option<(String, Arc<Parts>)>>,
 }
 
 impl SharedData {
@@ -178,30 +178,27 @@ impl SharedData {
         let provisional = args.provisional();
         let (seed, validation) = (provisional.seed, provisional.validation);
         let key = format!("{:?} {:?} {seed} {validation}", args.data, args.own);
-        let loaded = {
+        let parts = {
             // Runs beside this one wait for the same data instead of loading them, too.
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             match &*last {
-                Some((of, loaded)) if *of == key => Arc::clone(loaded),
+                Some((of, parts)) if *of == key => Arc::clone(parts),
                 before => {
                     let is_first = before.is_none();
                     *last = None;
-                    let whole = load_for_run(args, None)?;
-                    let parts = Parts::new(whole.clone(), &provisional)?;
+                    let parts = Arc::new(Parts::new(load_for_run(args, None)?, &provisional)?);
                     if is_first {
                         parts.notices(true);
                     }
-                    let loaded = Arc::new((whole, parts));
-                    *last = Some((key, Arc::clone(&loaded)));
-                    loaded
+                    *last = Some((key, Arc::clone(&parts)));
+                    parts
                 }
             }
         };
-        let (whole, parts) = &*loaded;
-        let choices = args.choices(whole)?;
+        let choices = args.choices(&parts.data)?;
         choices[0].config.check()?;
         let choice = selection::select(choices, &parts.data.train)?;
-        Prepared::of(args, None, parts.clone(), choice)
+        Prepared::of(args, None, Parts::clone(&parts), choice)
     }
 }
 

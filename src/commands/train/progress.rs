@@ -361,6 +361,16 @@ impl<'a> Progress<'a> {
         self.printed(printed);
     }
 
+    /// Prints commands to go on with.
+    pub fn next(&mut self, commands: &[String]) {
+        if self.voice != Voice::All {
+            return;
+        }
+        let names = std::iter::once("next").chain(std::iter::repeat(""));
+        let lines: Vec<String> = names.zip(commands).map(|(name, command)| field(name, command)).collect();
+        self.printed(print(&lines.join("\n")));
+    }
+
     fn print_done(
         &self,
         summary: &Summary,
