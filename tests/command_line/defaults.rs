@@ -145,7 +145,7 @@ fn a_class_that_is_never_predicted_and_an_end_no_better_than_the_mean_are_said()
     table(&folder.path().join("table.csv"), 300, 2, rare);
     let run = train(folder.path(), &["--out", "rare"]);
     assert!(
-        run.stderr.contains("no better than always saying common, the most frequent class of the training part"),
+        run.stderr.contains("no better than always saying common, the most frequent class of the test part"),
         "{run:?}"
     );
     assert!(run.stderr.contains("class rare is never predicted") && run.stderr.contains("--class-weights balanced"));

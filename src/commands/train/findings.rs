@@ -1,21 +1,21 @@
 //! Diagnosis of a finished run: one sentence for each problem, with the flag that fixes it.
 
 use softstep::backend::Backend;
-use softstep::data::{Data, Examples, Preprocessing, Targets};
+use softstep::data::{Data, Examples, Preprocessing, Targets, TestPart};
 use softstep::diagnosis::{DeadUnits, dead_units};
 use softstep::optimizer::TrainingState;
 use softstep::range_test::smaller_rate;
 use softstep::trainer::{Summary, TrainingConfig};
 
 use super::options::TrainArgs;
-use crate::format::{count, counted, percent, significant};
+use crate::format::{count, counted, figure, percent, significant};
 use crate::terminal;
 
 /// Final losses above this many times the first loss count as a problem.
 const FAR: f64 = 3.0;
 /// Features of this size are too large to train on as they are.
 const LARGE: f64 = 1e6;
-/// Fewest test examples for which a comparison with guessing means something.
+/// Test examples below which a comparison with guessing may be chance.
 const FEW_TESTS: usize = 20;
 /// Epochs below which a run may simply be too short.
 const FEW_EPOCHS: usize = 5;
@@ -57,9 +57,16 @@ impl Ended<'_> {
             None if self.config.hidden.is_empty() && self.config.layers.is_none() => {
                 "try --hidden 64: a hidden layer learns more than straight lines".into()
             }
+            // The defaults have compared the weight decays that suit such data.
+            None if self.args.is_searched() => "try other features, or more examples".into(),
             None => "try a larger --weight-decay, or more examples".into(),
         };
+        let tests_are_few = self.data.test.len() < FEW_TESTS;
         let guess_way_out = match () {
+            () if tests_are_few && self.has_a_share_of_its_own_data() => {
+                "--folds 5 tests with every example once".into()
+            }
+            () if tests_are_few => "more test examples tell".into(),
             () if is_constant(&self.data.train) => {
                 "every feature has one value in all training examples: add others".into()
             }
@@ -85,39 +92,47 @@ impl Ended<'_> {
         findings
     }
 
+    /// Returns true if the test part is a share of the examples, which another one may take the place of.
+    fn has_a_share_of_its_own_data(&self) -> bool {
+        let preprocessing = self.data.preprocessing.as_ref();
+        preprocessing.is_some_and(|preprocessing| matches!(preprocessing.test(), TestPart::Share(_)))
+    }
+
     fn far_above_start(&self) -> Option<String> {
         let first = self.first_loss?;
         let Summary { train_loss, ref test, .. } = *self.summary;
         let is_far = |loss: f64| loss.is_nan() || loss > FAR * first;
         let (what, loss) =
             [("training", train_loss), ("test", test.loss)].into_iter().find(|&(_, loss)| is_far(loss))?;
-        Some(format!("the {what} loss ends at {loss:.4}, far above the {first:.4} of the first step"))
+        Some(format!("the {what} loss ends at {}, far above the {} of the first step", figure(loss), figure(first)))
     }
 
     fn no_better_than_guessing(&self) -> Option<String> {
-        if self.data.test.len() < FEW_TESTS {
-            return None;
-        }
         let test = &self.summary.test;
-        match (&*self.data.train.targets, &*self.data.test.targets) {
-            (Targets::Classes(train), Targets::Classes(labels)) => {
-                let class = most_frequent(train, self.data.train.outputs);
+        let tests = self.data.test.len();
+        let few = match tests {
+            FEW_TESTS.. => String::new(),
+            _ => format!(", which may be chance with {}", counted(tests, "test example")),
+        };
+        match &*self.data.test.targets {
+            Targets::Classes(labels) => {
+                let class = most_frequent(labels, self.data.test.outputs);
                 let right = labels.iter().filter(|&&label| label as usize == class).count();
                 let share = right as f64 / labels.len() as f64;
                 let accuracy = test.accuracy()?;
                 (test.correct <= right && test.correct < labels.len()).then(|| {
                     format!(
-                        "a test accuracy of {} is no better than always saying {}, the most frequent class of the \
-                         training part, which is right for {}",
+                        "a test accuracy of {} is no better than always saying {}, the most frequent class of the test \
+                         part, which is right for {}{few}",
                         percent(accuracy),
                         self.name(class),
                         percent(share)
                     )
                 })
             }
-            _ => {
+            Targets::Values(_) => {
                 let r_squared = test.r_squared.filter(|&r_squared| r_squared.is_nan() || r_squared <= 0.0)?;
-                Some(format!("a test R² of {r_squared:.4} is no better than always saying the mean"))
+                Some(format!("a test R² of {} is no better than always saying the mean{few}", figure(r_squared)))
             }
         }
     }
@@ -229,10 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn guessing_is_compared_with_enough_examples_and_an_accuracy_below_all() {
+    fn a_run_no_better_than_guessing_is_told_and_that_few_examples_may_be_chance() {
         let guess = found(20, 0).unwrap();
-        assert!(guess.contains("always saying 1, the most frequent class of the training part, which is"), "{guess}");
-        assert_eq!([found(19, 0), found(20, 1)], [None, None]);
+        assert!(
+            guess.ends_with("always saying 1, the most frequent class of the test part, which is right for 100.00 %"),
+            "{guess}"
+        );
+        let few = found(19, 0).unwrap();
+        assert!(few.ends_with("100.00 %, which may be chance with 19 test examples"), "{few}");
+        assert_eq!(found(20, 1), None);
     }
 
     #[test]
