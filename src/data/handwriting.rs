@@ -9,6 +9,7 @@
 
 mod lines;
 mod marks;
+mod one;
 mod paper;
 
 use image::GrayImage;
@@ -256,7 +257,7 @@ fn normalise(picture: &GrayImage, frame: Frame) -> Option<Vec<u8>> {
 /// The strokes of the digit in a picture, on an otherwise empty map; `None` if there is no ink.
 fn strokes(picture: &GrayImage) -> Option<Map> {
     let map = ink(&shrunk(picture, WORKING_SIDE))?;
-    Some(broadened(strokes_alone(map)?))
+    Some(broadened(one::bare(strokes_alone(map)?)))
 }
 
 /// Counts the places within the strokes that ink surrounds.

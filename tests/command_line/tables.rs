@@ -684,3 +684,25 @@ fn formats_of_version_0_1_0_are_read_and_a_plain_table_still_makes_one() {
     let all = softstep::data::load_test(path.to_str().unwrap(), &format, 0, None, true).unwrap();
     assert_eq!(all.data.test.labels().unwrap(), [0, 1]);
 }
+
+#[test]
+fn columns_of_spaces_are_read_as_people_align_them() {
+    let row = |row: usize| {
+        format!("  {:>4}.{}   {:<6} {}\t\"{} seed\"\n", row * 37 % 60, row % 10, row * 7 % 60, row, row % 2)
+    };
+    let rows: String = (0..60).map(row).collect();
+    let data = read(&rows, &TableOptions { no_header: true, ..options("4") });
+    assert_eq!((names(&data), classes(&data)), (vec!["1", "2"], vec!["0 seed", "1 seed"]));
+    let data = read(format!("length width number kind\n{rows}"), &options("kind"));
+    assert_eq!((names(&data), data.train.len() + data.test.len()), (vec!["length", "width"], 60));
+    let inputs = again(&data, "width  length  number\n  5  1.5  7\n  6  2.5  8\n").unwrap();
+    assert_eq!(inputs.names, ["new.csv:2", "new.csv:3"]);
+    // Spaces within texts separate nothing.
+    let texts = rows_of_tabs(|index| format!("{}\t{} big", some(index), ["red", "blue"][index % 2]));
+    assert_eq!(categories(&read(texts, &options("y")), "b"), ["blue big", "red big"]);
+}
+
+/// 60 rows as of [`rows`], with tabs.
+fn rows_of_tabs(row: impl Fn(usize) -> String) -> String {
+    rows(row).replace(',', "\t")
+}

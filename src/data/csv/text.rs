@@ -1,4 +1,4 @@
-//! The text of a table: decompression, decoding, and detection of comments and separator.
+//! The text of a table: decompression, decoding, and detection of comments, columns of spaces and separator.
 
 use std::io::Read;
 
@@ -40,7 +40,36 @@ pub(super) fn read(file: &str, input: &mut dyn Read) -> Result<Text> {
     if !text.contains('\n') && text.contains('\r') {
         text = text.replace('\r', "\n"); // line ends of the old Mac OS
     }
+    if has_columns_of_spaces(&text) {
+        text = text.lines().map(|line| words(line).join("\t") + "\n").collect();
+    }
     Ok(Text { text, notices })
+}
+
+/// Returns true if spaces separate the values, one or more: if no other separator does, all lines have as many values, and
+/// numbers stand side by side in most.
+fn has_columns_of_spaces(text: &str) -> bool {
+    let lines = || text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).take(200);
+    let is_number = |word: &str| word.parse::<f64>().is_ok();
+    let has_neighbours = |line: &str| {
+        line.split('\t').any(|part| words(part).windows(2).any(|pair| pair.iter().all(|word| is_number(word))))
+    };
+    let Some(last) = lines().last().map(|line| words(line).len()) else { return false };
+    let (all, numeric) = (lines().count(), lines().filter(|line| has_neighbours(line)).count());
+    last >= 2
+        && 10 * numeric >= 9 * (all - 1)
+        && numeric > 0
+        && lines().all(|line| !line.contains([',', ';', '|']) && words(line).len() == last)
+}
+
+/// The words of a line, of which one in quotes may have spaces.
+fn words(line: &str) -> Vec<&str> {
+    let mut is_quoted = false;
+    let is_between = |letter: char| {
+        is_quoted ^= letter == '"';
+        !is_quoted && letter.is_ascii_whitespace()
+    };
+    line.split(is_between).filter(|word| !word.is_empty()).collect()
 }
 
 fn limited(file: &str, input: &mut dyn Read) -> Result<Vec<u8>> {
