@@ -15,8 +15,10 @@ const BASE_TOP: f32 = 0.8;
 const BASE_SIDE: f32 = 0.1;
 /// Last row that the flag may reach, as a share of the height.
 const FLAG_END: f32 = 0.75;
-/// Slopes of the flag: columns per row, to the left. The bar of a 7 lies flatter.
-const FLAG_SLOPES: [f32; 2] = [0.3, 2.5];
+/// Least slope of the flag: columns per row, to the left.
+const FLAG_SLOPE: f32 = 0.3;
+/// Least height of the flag, as a share of its width. The bar of a 7 lies flatter.
+const FLAG_HEIGHT: f32 = 0.55;
 /// Most distance of the row where flag and stem meet from the top, as a share of the height.
 const FLAG_TOP: f32 = 0.15;
 
@@ -91,6 +93,7 @@ fn extra(map: &Map) -> Option<Vec<usize>> {
     }
 
     let (mut flag, mut base, mut others, mut pixels) = (Vec::new(), [0usize; 2], 0, Vec::new());
+    let mut flag_left = usize::MAX;
     for row in top..top + height {
         let is_base = row >= rows(BASE_TOP, 1.0).start;
         let mut of_flag = Vec::new();
@@ -115,6 +118,7 @@ fn extra(map: &Map) -> Option<Vec<usize>> {
         if let (Some(&first), Some(&last)) = (of_flag.first(), of_flag.last()) {
             // The flag is one stroke.
             others += last - first + 1 - of_flag.len();
+            flag_left = flag_left.min(first);
             flag.push((row as f32, middle([first, last])));
         }
     }
@@ -127,10 +131,12 @@ fn extra(map: &Map) -> Option<Vec<usize>> {
         _ if flag.is_empty() => false,
         Some(line) => {
             let meet = (stem.at_0 - line.at_0) / (line.slope - stem.slope);
-            let is_sloped = (FLAG_SLOPES[0]..=FLAG_SLOPES[1]).contains(&-line.slope);
+            let is_sloped = -line.slope >= FLAG_SLOPE;
+            let [rows_of, columns_of] = [flag.len() as f32 - breadth, stem.at(flag[0].0) - flag_left as f32];
+            let is_steep = rows_of >= FLAG_HEIGHT * columns_of;
             let starts_at_top = meet - top as f32 <= FLAG_TOP * height as f32;
             let ends_free = flag[flag.len() - 1].0 < rows(FLAG_END, 1.0).start as f32;
-            if !is_sloped || !starts_at_top || !ends_free || line.error(&flag) > near.max(2.5) {
+            if !is_sloped || !is_steep || !starts_at_top || !ends_free || line.error(&flag) > near.max(2.5) {
                 return None;
             }
             true
@@ -181,9 +187,10 @@ mod tests {
     #[test]
     fn other_strokes_stay_as_they_are() {
         let bar = [[20.0, 12.0], [75.0, 12.0]];
-        let others: [&[[[f32; 2]; 2]]; 8] = [
+        let others: [&[[[f32; 2]; 2]]; 9] = [
             &[STEM],
-            // A 7, and one with a bar that falls a little.
+            // A 7, and some with a bar that falls a little.
+            &[[[15.0, 32.0], [70.0, 12.0]], [[70.0, 12.0], [62.0, 105.0]]],
             &[bar, [[75.0, 12.0], [45.0, 105.0]]],
             &[[[15.0, 25.0], [70.0, 12.0]], [[70.0, 12.0], [50.0, 105.0]]],
             // A 4, open and closed.
