@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use softstep::backend::{Evaluation, Inference};
-use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TableFormat, Targets};
+use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TableFormat, Targets, in_own_units};
 use softstep::loss::{Link, Loss};
 use softstep::metrics::Confusion;
 use softstep::reference::attribution;
@@ -57,7 +57,7 @@ pub struct ErrorAnalysis {
     /// Coefficient of determination R², for real values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r_squared: Option<f64>,
-    /// Root mean squared error of real values, in the units of the target.
+    /// Root mean squared error of real values, in the units of the target; of several targets in their deviations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rmse: Option<f64>,
     /// Number of classes; 0 for real values.
@@ -442,7 +442,7 @@ fn largest(outputs: &[f32], label: usize) -> Vec<(usize, f32)> {
 
 /// Converts a target to the units of its column.
 pub fn own_unit(preprocessing: Option<&Preprocessing>, value: f32) -> f64 {
-    preprocessing.and_then(Preprocessing::target_scale).map_or(f64::from(value), |scale| scale.undo(value))
+    in_own_units(preprocessing, &[value])[0]
 }
 
 /// Sums the attribution of the channels of each pixel.
@@ -470,6 +470,10 @@ pub fn look_of(data: &Data, test: &Examples, example: u32) -> Input {
         }
         (Features::Floats(values), _, Some(Preprocessing::Table(preprocessing))) => {
             Input::Row(columns(values, preprocessing))
+        }
+        (Features::Floats(values), _, Some(Preprocessing::Arrays(arrays))) if !arrays.scales.is_empty() => {
+            let scales = arrays.scales.iter().cycle();
+            numbered(values.iter().zip(scales).map(|(&value, scale)| scale.undo(value)))
         }
         (Features::Bytes(bytes), ..) => numbered(bytes.iter().map(|&byte| f64::from(byte))),
         (Features::Floats(values), ..) => numbered(values.iter().map(|&value| f64::from(value))),
