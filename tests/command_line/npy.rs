@@ -488,8 +488,18 @@ fn real_values_of_two_outputs_are_learned_and_told_in_their_own_units() {
     let eval = ["eval", "--model", "run", "--data", "law", "--backend", "cpu"];
     let evaluated = softstep(folder.path(), &[&eval[..], &["--json"]].concat()).last_json();
     assert_eq!((&evaluated["rmse"], &evaluated["loss"]), (&done["test_rmse"], &done["test_loss"]));
+    let of_target = |index: usize| {
+        let target = &evaluated["targets"][index];
+        assert!(target["r_squared"].as_f64().unwrap() >= 0.999, "{evaluated}");
+        target["rmse"].as_f64().unwrap()
+    };
+    // Their deviations are 2e-4 and 1e6, about.
+    assert!((1e-9..1e-5).contains(&of_target(0)) && (1.0..5e4).contains(&of_target(1)), "{evaluated}");
     let told = softstep(folder.path(), &eval).stdout;
     assert!(told.contains("in deviations of the targets") && !told.contains("in the units of"), "{told}");
+    assert!(told.contains("value 1") && told.contains("value 2"), "{told}");
+    let page = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    assert!(page.contains("root mean squared error of value 2"), "{page}");
     let predict = ["predict", "--model", "run", "--backend", "cpu", "--json", "law/x.npy"];
     let predicted = softstep(folder.path(), &predict).json_lines();
     for (line, actual) in predicted.iter().zip(y.chunks(2)) {
