@@ -32,6 +32,7 @@ pub mod npy;
 #[doc(hidden)]
 pub mod predict_inputs;
 mod preprocessing;
+mod scaling;
 mod source;
 mod stored;
 mod test_part;
@@ -46,7 +47,7 @@ pub use digits::digits;
 #[doc(hidden)]
 pub use preprocessing::{
     ArrayFormat, ArrayTargets, Column, Elements, Encoding, Form, ImageFormat, Preprocessing, Scale, TableFormat,
-    TargetEncoding,
+    TargetEncoding, in_own_units,
 };
 pub use preprocessing::{Color, Missing, TestPart};
 #[doc(hidden)]
@@ -76,7 +77,7 @@ const MAX_CLASSES: usize = 1000;
 pub enum Features {
     /// One byte per feature, as in pixels; a model sees `byte / 255`, in 0..1.
     Bytes(Vec<u8>),
-    /// Numbers, which a model sees unchanged.
+    /// Numbers, which a model sees unchanged: those of tables and of array files are standardised as they are read.
     Floats(Vec<f32>),
     /// Bytes or numbers that stay in a file which memory need not hold. Training reads them row by row.
     Stored(Stored),
@@ -453,6 +454,16 @@ const SPLIT_STREAM: u64 = u64::MAX;
 /// Stream for test parts that are split off the data.
 const TEST_STREAM: u64 = u64::MAX - 1;
 
+/// The examples that training really uses, of which `chosen` are those to test with: those that remain after
+/// [`Examples::split`] has held out the share `validation` of the others.
+fn training_rows(chosen: &[bool], validation: f64, seed: u64) -> Vec<bool> {
+    let of_training = chosen.iter().filter(|chosen| !**chosen).count();
+    // An impossible share is refused where the split is made.
+    let held_out = choose(of_training, validation, seed, SPLIT_STREAM).unwrap_or(vec![false; of_training]);
+    let mut held_out = held_out.into_iter();
+    chosen.iter().map(|chosen| !chosen && held_out.next() == Some(false)).collect()
+}
+
 /// Chooses `round(share * len)` examples: true for each chosen one; `None` if none or all of them would be chosen.
 fn choose(len: usize, share: f64, seed: u64, stream: u64) -> Option<Vec<bool>> {
     let wanted = (share * len as f64).round();
@@ -552,12 +563,22 @@ pub struct Data {
     pub notices: Vec<String>,
     /// Reason why the target of a table is learned as classes or as a number, with the setting that changes it.
     pub target_rule: Option<String>,
-    /// The table for [`Data::refit`].
+    /// What was loaded, for [`Data::refit`].
     #[doc(hidden)]
-    pub table: Option<Arc<csv::Loaded>>,
+    pub loaded: Option<Loaded>,
     /// Origin of each test example; empty if only the order tells them apart.
     #[doc(hidden)]
     pub test_origins: Vec<Origin>,
+}
+
+/// User data as they were read, of which the training part may change.
+#[derive(Clone, Debug)]
+#[doc(hidden)]
+pub enum Loaded {
+    /// A table.
+    Table(Arc<csv::Loaded>),
+    /// Arrays of numbers.
+    Arrays(Arc<npy::Loaded>),
 }
 
 /// The place that an example was read from.
@@ -652,7 +673,7 @@ impl Data {
             image: None,
             notices: Vec::new(),
             target_rule: None,
-            table: None,
+            loaded: None,
             test_origins: Vec::new(),
         }
     }
@@ -668,17 +689,41 @@ impl Data {
         }
     }
 
-    /// Recomputes the means, deviations and categories of a table from the rows that training really uses: those that
-    /// remain after [`Examples::split`] has held out the share `validation`. Data that is no table, or was loaded for
-    /// an existing model, is unchanged. Releases the memory that the table was kept in for this purpose.
+    /// Recomputes the means, deviations and categories of a table, or the means and deviations of arrays, from the examples
+    /// that training really uses: those that remain after [`Examples::split`] has held out the share `validation`. Other
+    /// data, and data that were loaded for an existing model, are unchanged. Releases the memory that what was loaded was
+    /// kept in for this purpose.
     ///
     /// # Errors
-    /// [`Error::Format`] if a value is too far from the training rows.
+    /// [`Error::Format`] if a value is too far from the training examples.
     pub fn refit(&mut self, validation: f64, seed: u64) -> Result<()> {
-        if let Some(table) = self.table.take().filter(|_| validation > 0.0) {
-            let (train, test, format, notices) = table.refit(validation, seed)?;
-            (self.train, self.test, self.notices) = (train, test, notices);
-            self.preprocessing = Some(Preprocessing::Table(format));
+        match self.loaded.take().filter(|_| validation > 0.0) {
+            Some(Loaded::Table(table)) => {
+                let (train, test, format, notices) = table.refit(validation, seed)?;
+                (self.train, self.test, self.notices) = (train, test, notices);
+                self.preprocessing = Some(Preprocessing::Table(format));
+            }
+            Some(Loaded::Arrays(arrays)) => {
+                let (train, test, format) = arrays.refit(validation, seed)?;
+                (self.train, self.test) = (train, test);
+                self.preprocessing = Some(Preprocessing::Arrays(format));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes numbers of arrays as they are instead of standardising them: for weights that were trained on them elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if a file of theirs was changed.
+    #[doc(hidden)]
+    pub fn use_arrays_as_they_are(&mut self) -> Result<()> {
+        if let Some(Loaded::Arrays(arrays)) = &self.loaded {
+            let (train, test, format) = arrays.as_they_are()?;
+            (self.train, self.test) = (train, test);
+            self.preprocessing = Some(Preprocessing::Arrays(format));
+            self.loaded = None;
         }
         Ok(())
     }

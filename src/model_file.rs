@@ -40,6 +40,7 @@ const ENTRY: &str = "softstep";
 /// Possible values of [`Metadata::normalization`].
 const BYTES: &str = "byte/255";
 const COLUMNS: &str = "columns";
+const SCALES: &str = "scales";
 const NONE: &str = "none";
 
 /// Largest file that is read: 4 GiB.
@@ -58,7 +59,7 @@ pub struct Metadata {
     pub imported_from: Option<String>,
     /// The model's layers and shapes.
     pub architecture: Architecture,
-    /// Normalisation of the features: `byte/255`, `columns` for that of `preprocessing`, or `none`.
+    /// Normalisation of the features: `byte/255`, `columns` or `scales` for those of `preprocessing`, or `none`.
     pub normalization: String,
     /// Preprocessing of tables, images or arrays, and of their targets; `None` for IDX files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,6 +159,7 @@ impl Metadata {
 fn normalization_of(preprocessing: Option<&Preprocessing>) -> &'static str {
     match preprocessing {
         Some(Preprocessing::Table(_)) => COLUMNS,
+        Some(Preprocessing::Arrays(ArrayFormat { scales, .. })) if !scales.is_empty() => SCALES,
         Some(Preprocessing::Arrays(ArrayFormat { elements: Elements::Numbers, .. })) => NONE,
         Some(Preprocessing::Images(_) | Preprocessing::Arrays(_)) | None => BYTES,
     }

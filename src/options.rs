@@ -23,7 +23,8 @@ pub type Problem = (ErrorKind, String);
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// auto, mnist, fashion-mnist, kmnist, digits (bundled); a table (.csv, .tsv, .txt or .data, also gzipped); or a folder
-    /// of images by class, of the arrays x.npy and y.npy (or file.npz), or of four IDX files
+    /// of images by class, of the arrays x.npy and y.npy (or file.npz), or of four IDX files. Numbers of tables and arrays
+    /// are standardised by the training part
     #[arg(long, value_name = "SET|FOLDER|FILE", default_value = "auto")]
     pub data: String,
     /// Folder to look for data sets in first, and to download them to

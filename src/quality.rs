@@ -6,18 +6,25 @@ use softstep::data::{Data, Part, Preprocessing, Targets};
 use crate::format::{UNDEFINED, figure, percent, significant};
 use crate::terminal::printable;
 
-/// Root mean squared error in the units of the target, also if the model learned it standardised; `None` for classes.
+/// Root mean squared error in the units of the target, also if the model learned it standardised; of several standardised
+/// targets in their deviations; `None` for classes.
 pub fn rmse(data: &Data, evaluation: &Evaluation) -> Option<f64> {
-    let squared_error = evaluation.squared_error?;
-    let unit = data.preprocessing.as_ref().and_then(Preprocessing::target_scale).map_or(1.0, |scale| scale.deviation);
-    Some(squared_error.sqrt() * unit)
+    Some(evaluation.squared_error?.sqrt() * unit(data))
 }
 
-/// Formats [`rmse`] as in `12.34 (root mean square), in the units of price`.
+/// Unit of the errors of a data set.
+fn unit(data: &Data) -> f64 {
+    data.preprocessing.as_ref().map_or(1.0, Preprocessing::error_unit)
+}
+
+/// Formats [`rmse`] as in `12.34 (root mean square), in the units of price`, or `0.6 (root mean square), in deviations`.
 pub fn error_text(data: &Data, evaluation: &Evaluation) -> String {
     let rmse = rmse(data, evaluation).unwrap_or(f64::NAN);
     let target = data.preprocessing.as_ref().and_then(Preprocessing::target);
-    let units = target.map(|target| format!(", in the units of {}", printable(target)));
+    let mut units = target.map(|target| format!(", in the units of {}", printable(target)));
+    if data.preprocessing.as_ref().is_some_and(|preprocessing| preprocessing.target_scales().len() > 1) {
+        units = Some(", in deviations of the targets".into());
+    }
     format!("{} (root mean square){}", significant(rmse, 4), units.unwrap_or_default())
 }
 
@@ -42,8 +49,7 @@ pub fn most_frequent(data: &Data) -> Option<(usize, f64)> {
 
 /// Root mean squared error of always predicting the mean of the test targets, in their units; `None` for classes.
 pub fn rmse_of_mean(data: &Data) -> Option<f64> {
-    let unit = data.preprocessing.as_ref().and_then(Preprocessing::target_scale).map_or(1.0, |scale| scale.deviation);
-    Some(data.test.variance()?.sqrt() * unit)
+    Some(data.test.variance()?.sqrt() * unit(data))
 }
 
 /// Formats the quality of a guess: the share of the most frequent class, or the error of the mean. `part` is what the

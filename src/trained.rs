@@ -4,7 +4,7 @@ use crate::any_backend::Device;
 use crate::backend::Inference;
 use crate::checkpoint;
 use crate::cpu::CpuModel;
-use crate::data::{Examples, Features, Preprocessing, Targets};
+use crate::data::{Examples, Features, Preprocessing, Targets, in_own_units};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::error::Error;
 use crate::error::Result;
@@ -142,8 +142,20 @@ impl Model {
         self.metadata.preprocessing.as_ref().is_none_or(Preprocessing::has_classes)
     }
 
+    /// Makes features of numbers as a NumPy array holds them, of one or several examples, one after the other: standardised
+    /// as those that the model was trained on. For models of other data they stay as they are.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::Error::Invalid) if a number is too far from those of training.
+    pub fn standardise(&self, numbers: Vec<f32>) -> Result<Features> {
+        match &self.metadata.preprocessing {
+            Some(Preprocessing::Arrays(format)) => Ok(format.standardise(numbers)?.into()),
+            _ => Ok(numbers.into()),
+        }
+    }
+
     /// Predicts on the CPU. `features` are those of one or several examples, one after the other, made as those that the
-    /// model was trained on.
+    /// model was trained on: as in [`Data`](crate::data::Data), or by [`standardise`](Self::standardise).
     ///
     /// # Errors
     /// [`Invalid`](crate::Error::Invalid) if the features are not those of whole examples.
@@ -178,15 +190,14 @@ impl Model {
     }
 
     fn predictions(&self, outputs: &[f32], examples: usize) -> Vec<Prediction> {
-        let scale = self.metadata.preprocessing.as_ref().and_then(Preprocessing::target_scale);
-        let value = |&output: &f32| scale.map_or(f64::from(output), |scale| scale.undo(output));
+        let preprocessing = self.metadata.preprocessing.as_ref();
         let largest = |row: &[f32]| {
             // The first of several equal ones, as in evaluation.
             (0..row.len()).reduce(|best, class| if row[class] > row[best] { class } else { best })
         };
         let prediction = |row: &[f32]| Prediction {
             class: if self.has_classes() { largest(row) } else { None },
-            outputs: row.iter().map(value).collect(),
+            outputs: in_own_units(preprocessing, row),
         };
         outputs.chunks_exact((outputs.len() / examples).max(1)).map(prediction).collect()
     }

@@ -19,7 +19,7 @@ use crate::format::{UNDEFINED, count, counted, figure, interval_text, no_formula
 use crate::loading::{self, MAX_PATH};
 use crate::options::{DataArgs, DeviceArgs};
 use crate::quality::{error_text, guess_text, most_frequent, r_squared_text, rmse, rmse_of_mean};
-use crate::run::error_analysis::{chunks, outputs, own_unit};
+use crate::run::error_analysis::{OfTarget, chunks, outputs, own_unit};
 use crate::run::files::write_named;
 use crate::run::importance::{self, Importance, importances};
 use crate::run::model::{self, Model};
@@ -45,7 +45,8 @@ aside; or on all examples of other data. --all measures it on all examples in an
 predictions; balanced_accuracy (the mean recall of the classes) and macro_f1 (their mean F1), calibration_error (null for \
 mse and huber); for two classes, the second of which is the positive one, roc_auc, average_precision and threshold \
 (probability, chosen_on, balanced_accuracy). If the targets are real values, it holds part, loss, r_squared, examples and \
-rmse, the root mean squared error in the target's own units. --importance adds importance: column, loss (how much accuracy \
+rmse, the root mean squared error in the target's own units; of several targets in deviations, and targets has r_squared and \
+rmse of each in its own. --importance adds importance: column, loss (how much accuracy \
 or r_squared falls on average when the column is shuffled) and deviation.
 
 --mistakes writes a line for each wrongly predicted example, the one that the model was most sure of first: input (the image \
@@ -122,6 +123,7 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
         let chosen = threshold_of_run(&args.model);
         two_classes = TwoClasses::new(&probabilities, labels, part.name(), chosen);
     }
+    let targets = OfTarget::of_several(&mut backend, &data).await?;
     let importance = match columns.filter(|_| args.importance) {
         Some(format) => Some(importances(&mut backend, format, &data.test, seed).await?),
         None => None,
@@ -136,6 +138,7 @@ pub async fn run(args: &EvalArgs) -> Result<()> {
         confusion,
         calibration,
         two_classes,
+        targets,
         importance,
     };
     print_evaluation(&evaluated, args.json)?;
@@ -286,6 +289,8 @@ pub struct Evaluated<'a> {
     pub calibration: Option<Calibration>,
     /// Curves and threshold, for two classes.
     pub two_classes: Option<TwoClasses>,
+    /// Results for each of several real values.
+    pub targets: Vec<OfTarget>,
     /// Importance of a table's columns, if it was asked for.
     pub importance: Option<Vec<Importance>>,
 }
@@ -431,13 +436,19 @@ fn importance_text(evaluated: &Evaluated<'_>) -> String {
 }
 
 fn print_evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<()> {
-    let Evaluated { data, part, info, evaluation, loss, .. } = evaluated;
+    let Evaluated { data, part, info, evaluation, loss, targets, .. } = evaluated;
     if json {
-        let rmse = rmse(data, evaluation);
-        return Ok(evaluated
-            .print(json!({ "r_squared": evaluation.r_squared, "rmse": rmse, "mean_rmse": rmse_of_mean(data) }))?);
+        let mut measures = json!({
+            "r_squared": evaluation.r_squared,
+            "rmse": rmse(data, evaluation),
+            "mean_rmse": rmse_of_mean(data),
+        });
+        if !targets.is_empty() {
+            measures["targets"] = json!(targets);
+        }
+        return Ok(evaluated.print(measures)?);
     }
-    let lines = [
+    let mut lines = vec![
         device_line(info),
         field("data", &format!("{}, {}: {}", line(&data.name), part.name(), counted(data.test.len(), "example"))),
         field("loss", &format!("{}, {}", significant(evaluation.loss, 7), loss.name())),
@@ -445,5 +456,9 @@ fn print_evaluation_of_values(evaluated: &Evaluated<'_>, json: bool) -> Result<(
         field("error", &error_text(data, evaluation)),
         field("baseline", &guess_text(data, *part).unwrap_or_default()),
     ];
+    lines.extend((1..).zip(targets).map(|(number, target)| {
+        let error = significant(target.rmse, 4);
+        field(&format!("value {number}"), &format!("R² {}, error {error}", r_squared_text(target.r_squared)))
+    }));
     Ok(print(&(lines.join("\n") + &importance_text(evaluated)))?)
 }

@@ -75,8 +75,8 @@ Examples:
   softstep import net.safetensors --data plants.csv --target kind --hidden 16 --map body=0,head=2
 
 Tensors are assigned to layers by their names and shapes: 0.weight, 2.weight as in nn.Sequential, fc1 and fc2, conv1, \
-dense/kernel and dense_1/kernel. The model gets inputs as softstep prepares them: byte / 255, and standardised columns of a \
-table. It is measured on the test part, and works with eval, predict, export and train --init.";
+dense/kernel and dense_1/kernel. The model gets inputs as softstep prepares them: byte / 255, standardised columns of a \
+table, and numbers of arrays as they are. It is measured on the test part, and works with eval, predict, export and train --init.";
 
 /// Mark of an imported model, in the JSON text within the JSON header of its file: it may replace another one, and never a
 /// trained model.
@@ -109,6 +109,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     refuse_unfit(&args.data.data, unfit(&args.given, Some(kind)))?;
     let bytes = read(&args.weights)?;
     let mut data = load_by_kind(&args.data, &args.own, args.seed, !args.json)?;
+    data.use_arrays_as_they_are()?;
     data.refit(0.0, args.seed)?;
     terminal::notices(&data.notices);
     let loss = args.loss.unwrap_or_else(|| Loss::default_for(&data.train));

@@ -8,7 +8,7 @@ use clap::Args;
 use maud::{Markup, html};
 use serde::Serialize;
 use softstep::backend::{Backend, Step, Training};
-use softstep::data::{Examples, Targets};
+use softstep::data::{Examples, Targets, in_own_units};
 use softstep::gpu::Readback;
 use softstep::loss::{Link, Loss, Objective};
 use softstep::model::{Architecture, Layer, Parameters};
@@ -531,9 +531,8 @@ fn target(run: &Rerun, example: u32) -> String {
 
 /// Real values in the units of their column.
 fn values(run: &Rerun, values: &[f32]) -> String {
-    let scale = run.data.preprocessing.as_ref().and_then(|preprocessing| preprocessing.target_scale());
-    let own = |&value: &f32| number(scale.map_or(f64::from(value), |scale| scale.undo(value)), 5);
-    values.iter().map(own).collect::<Vec<_>>().join(", ")
+    let own = in_own_units(run.data.preprocessing.as_ref(), values);
+    own.into_iter().map(|value| number(value, 5)).collect::<Vec<_>>().join(", ")
 }
 
 fn title(run: &Rerun) -> String {

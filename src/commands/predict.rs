@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use softstep::Error;
 use softstep::backend::Inference;
 use softstep::data::predict_inputs::{self, Fit, Inputs, Place, Reading};
-use softstep::data::{Examples, Features, Preprocessing, Targets};
+use softstep::data::{Examples, Features, Preprocessing, Targets, in_own_units};
 use softstep::loss::{Link, Loss};
 use softstep::reference::attribution;
 
@@ -417,9 +417,7 @@ fn is_no_digit(outputs: &[f32], loss: Loss) -> bool {
 fn predicted(outputs: &[f32], model: &Model, top: usize) -> Predicted {
     let preprocessing = model.preprocessing.as_ref();
     if !preprocessing.is_none_or(Preprocessing::has_classes) {
-        let scale = preprocessing.and_then(Preprocessing::target_scale);
-        let value = |&output: &f32| scale.map_or(f64::from(output), |scale| scale.undo(output));
-        return Predicted::Values(outputs.iter().map(value).collect());
+        return Predicted::Values(in_own_units(preprocessing, outputs));
     }
     let mut classes: Vec<usize> = (0..outputs.len()).collect();
     // Equal ones in the order of the classes, as the first is predicted.

@@ -20,7 +20,7 @@ use super::files::{self, File};
 use super::preprocessing::{
     Column, Encoding, Form, Missing, Preprocessing, Scale, TableFormat, TargetEncoding, TestPart,
 };
-use super::{Data, Examples, Listed, MAX_CLASSES, Origin, SPLIT_STREAM, Targets, choose, choose_test};
+use super::{Data, Examples, Listed, MAX_CLASSES, Origin, Targets, choose_test};
 use crate::error::{Error, Result};
 use crate::parallel::*;
 
@@ -178,7 +178,7 @@ fn read_with(
         notices,
         target_rule: Some(rule),
         test_origins: loaded.test_origins(),
-        table: Some(Arc::new(loaded)),
+        loaded: Some(super::Loaded::Table(Arc::new(loaded))),
     })
 }
 
@@ -239,11 +239,7 @@ impl Loaded {
     /// Recomputes means, deviations and categories from the rows that remain in the training part after
     /// [`Examples::split`] has held out the share `validation`; returns training part, test part, format and notices.
     pub(super) fn refit(&self, validation: f64, seed: u64) -> Result<(Examples, Examples, TableFormat, Vec<String>)> {
-        let of_training = self.chosen.iter().filter(|chosen| !**chosen).count();
-        // An impossible share is refused where the split is made.
-        let held_out = choose(of_training, validation, seed, SPLIT_STREAM).unwrap_or(vec![false; of_training]);
-        let mut held_out = held_out.into_iter();
-        let rows: Vec<bool> = self.chosen.iter().map(|chosen| !chosen && held_out.next() == Some(false)).collect();
+        let rows = super::training_rows(&self.chosen, validation, seed);
         let format = self.fit(&rows)?;
         let (train, test, notices) = self.examples(&format)?;
         Ok((train, test, format, notices))
@@ -344,12 +340,8 @@ impl Rows {
             .map_err(|error| Error::format(&self.file, error.to_string()))
     }
 
-    fn too_far(&self, row: usize, column: &str, number: f64, Scale { mean, deviation }: Scale) -> Error {
-        let problem = format!(
-            "line {}, column {column:?}: {number:e} is too far from the training rows, of mean {mean:.3e} and deviation \
-             {deviation:.3e}: correct it or remove the row",
-            self.lines[row]
-        );
+    fn too_far(&self, row: usize, column: &str, number: f64, scale: Scale) -> Error {
+        let problem = format!("line {}, column {column:?}: {}", self.lines[row], scale.too_far(number));
         Error::format(&self.file, problem)
     }
 

@@ -8,15 +8,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 
 use super::csv::Task;
 use super::idx::shape_text;
 use super::preprocessing::{ArrayFormat, ArrayTargets, Elements};
+use super::scaling::{self, TooFar};
 #[cfg(not(target_arch = "wasm32"))]
 use super::stored::{Element, Row};
 use super::{Examples, Features, MAX_CLASSES, Stored, Targets};
 use crate::error::{Error, Result};
 
+#[doc(hidden)]
+pub use folder::Loaded;
 pub use folder::load;
 pub(super) use folder::{is_set, own_examples, own_test};
 
@@ -204,11 +208,12 @@ pub fn store(file: &str, input: std::fs::File) -> Result<Option<Array>> {
         return Ok(None);
     };
     let element = if kind == "u1" { Element::Byte } else { Element::Number { kind, big_endian } };
-    let stored = Stored::new(file, input, start, [rows, width], element)?;
+    let mut stored = Stored::new(file, input, start, [rows, width], element)?;
     if kind.starts_with('f') {
-        let mut problem = None;
+        let (mut problem, mut largest) = (None, 0f32);
         stored.for_each(|row, values| {
             let Row::Floats(values) = values else { return };
+            largest = values.iter().fold(largest, |largest, value| largest.max(value.abs()));
             if let (Some(at), None) = (values.iter().position(|value| !value.is_finite()), &problem) {
                 let place = index_text(row * width + at, &shape, false);
                 problem = Some(format!("{place} is {:?}, or beyond the range of 32-bit floats", values[at]));
@@ -218,6 +223,7 @@ pub fn store(file: &str, input: std::fs::File) -> Result<Option<Array>> {
         if let Some(problem) = problem {
             return Err(Error::format(file, problem));
         }
+        stored = stored.with_largest(largest.into());
     }
     Ok(Some(Array { file: file.into(), shape, values: Values::Stored(stored) }))
 }
@@ -462,7 +468,7 @@ pub struct Labelled {
 }
 
 /// Features and targets of some examples: `x`, `[examples, …]`, whose bytes become `byte / 255` and whose other numbers
-/// are features as they are, row-major; and `y`. Integers are classes, and so are texts, one-hot rows and floats that are
+/// are features, row-major, standardised where `format` has scales; and `y`. Integers are classes, and so are texts, one-hot rows and floats that are
 /// at most [`MAX_FLOAT_CLASSES`] whole numbers; other floats are real values, `[examples]` or `[examples, outputs]`. A
 /// model's `format` gives the kind of targets and the number of classes, which is otherwise the highest plus 1; and what
 /// the arrays must hold. A `task` says the kind of targets where there is no `format`.
@@ -480,10 +486,51 @@ pub fn examples(x: Array, y: Array, format: Option<&ArrayFormat>, task: Option<T
         x.check_features(format.elements, format.features)?;
     }
     let (features, made) = (x.width(), targets(&y, format, task)?);
+    let frames = [&x, &y].map(Frame::of);
     let Made { targets, outputs, classes, notice } = made;
-    let examples = Examples::new(x.into_features()?, targets, features, outputs)
+    let mut examples = Examples::new(x.into_features()?, targets, features, outputs)
         .map_err(|error| Error::format(&y.file, error.to_string()))?;
+    if let Some(format) = format {
+        examples = standardised(examples, &frames, format)?;
+    }
     Ok(Labelled { examples, classes, notice: notice.map(|notice| format!("{}: {notice}", y.file)) })
+}
+
+/// File and shape of an array.
+#[derive(Clone, Debug)]
+struct Frame {
+    file: String,
+    shape: Vec<usize>,
+}
+
+impl Frame {
+    fn of(Array { file, shape, .. }: &Array) -> Self {
+        Self { file: file.clone(), shape: shape.clone() }
+    }
+
+    /// Returns true if an example is a list of features, and not a picture or a series.
+    fn holds_lists(&self) -> bool {
+        self.shape.iter().skip(1).filter(|size| **size > 1).count() <= 1
+    }
+
+    fn too_far(&self, TooFar { at, number, scale }: TooFar) -> Error {
+        let place = index_text(at, &self.shape, false);
+        Error::format(&self.file, format!("{place}: {}", scale.too_far(number)))
+    }
+}
+
+/// Standardises features and targets of the arrays `x` and `y` by the scales of a format.
+fn standardised(examples: Examples, [x, y]: &[Frame; 2], format: &ArrayFormat) -> Result<Examples> {
+    let Examples { mut inputs, mut targets, features, outputs } = examples;
+    if !format.scales.is_empty() {
+        let scaled = scaling::scaled(Arc::unwrap_or_clone(inputs), &format.scales);
+        inputs = scaled.map_err(|too_far| x.too_far(too_far))?.into();
+    }
+    if let (Targets::Values(values), [_, ..]) = (&*targets, &format.target_scales[..]) {
+        let scaled = scaling::standardise(values.clone(), &format.target_scales);
+        targets = Targets::Values(scaled.map_err(|too_far| y.too_far(too_far))?).into();
+    }
+    Ok(Examples { inputs, targets, features, outputs })
 }
 
 /// The most whole numbers that floats are classes with; the same as in tables.
@@ -723,6 +770,15 @@ impl Array {
         })
     }
 
+    /// Returns the elements as features of a model with this format.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where they are texts, or a number is too far from those of training.
+    pub(super) fn into_features_of(self, format: &ArrayFormat) -> Result<Features> {
+        let frame = Frame::of(&self);
+        scaling::scaled(self.into_features()?, &format.scales).map_err(|too_far| frame.too_far(too_far))
+    }
+
     fn elements(&self) -> Elements {
         match &self.values {
             Values::Bytes(_) => Elements::Bytes,
@@ -750,16 +806,19 @@ mod folder {
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
-    use super::{Array, Labelled, examples};
+    use super::{Array, Frame, Labelled, examples, standardised};
     use crate::data::csv::Task;
     use crate::data::files::{self as fs, File};
     use crate::data::preprocessing::{ArrayFormat, Preprocessing, TestPart};
-    use crate::data::{Data, Examples, Features, Listed, Origin, test_part, zip};
+    use crate::data::{
+        self, Data, Examples, Features, Listed, Origin, Targets, choose_test, scaling, training_rows, zip,
+    };
     use crate::error::{Error, Result};
 
     /// Loads the arrays of a folder, or of an `.npz` archive: `x` and `y`, and for testing `x_test` and `y_test` or else a
     /// share of the examples, a fifth if none is given; the seed decides which. Other names are as good: `x_train`,
     /// `X_train`, `train_images` and `y_train`, `train_labels`, `images` and `labels`; see [`examples`] for what they hold.
+    /// Numbers are standardised by mean and deviation of the training part.
     ///
     /// # Errors
     /// As of [`examples`] and [`Array::read`]; [`Error::Invalid`] for a test part that does not go with the arrays.
@@ -782,21 +841,117 @@ mod folder {
             (None, Some(own)) => TestPart::Path(set.place(&own[0])),
             (asked, None) => asked.cloned().unwrap_or_default(),
         };
-        let Labelled { examples: train, classes, notice } = set.read(&set.train, None, task)?;
-        let notices = set.notices.iter().cloned().chain(notice).collect();
-        let format = ArrayFormat { classes, test, ..ArrayFormat::of(&train) };
-        let preprocessing = Preprocessing::Arrays(format.clone());
         let name = path.display().to_string();
-        preprocessing.check().map_err(|error| Error::format(&name, error.to_string()))?;
-        let own = || own_test(path, &format);
-        let train = set.listed(&set.train, train, notices);
-        test_part::split(&name, train, preprocessing, seed, own, |path| own_examples(path, &format))
+        let (Labelled { examples, classes, notice }, frames) = set.read(&set.train, None, task)?;
+        let format = ArrayFormat { classes, test, ..ArrayFormat::of(&examples) };
+        let chosen = choose_test(&name, &format.test, examples.labels().ok(), examples.len(), seed)?;
+        let notices = set.notices.iter().cloned().chain(notice).collect();
+        let whole = AsRead { listed: set.listed(&set.train, examples, notices), frames };
+        let test = match (&chosen, &set.test) {
+            (None, Some(own)) => {
+                let (Labelled { examples, notice, .. }, frames) = set.read(own, Some(&format), None)?;
+                Some(AsRead { listed: set.listed(own, examples, notice.into_iter().collect()), frames })
+            }
+            _ => None,
+        };
+        let chosen = chosen.unwrap_or_else(|| vec![false; whole.listed.examples.len()]);
+        Loaded { name, whole, chosen, test, format }.data()
+    }
+
+    /// Arrays as they were read, with what standardises them.
+    #[derive(Clone, Debug)]
+    pub struct Loaded {
+        /// The folder or archive.
+        name: String,
+        whole: AsRead,
+        /// True for each example of the whole that is to test with.
+        chosen: Vec<bool>,
+        /// A test part of its own.
+        test: Option<AsRead>,
+        /// The format without scales.
+        format: ArrayFormat,
+    }
+
+    /// Examples with features and targets as they are in their arrays.
+    #[derive(Clone, Debug)]
+    struct AsRead {
+        listed: Listed,
+        /// Files and shapes of features and targets.
+        frames: [Frame; 2],
+    }
+
+    impl AsRead {
+        fn standardised(&self, format: &ArrayFormat) -> Result<Listed> {
+            let listed = self.listed.clone();
+            Ok(Listed { examples: standardised(listed.examples, &self.frames, format)?, ..listed })
+        }
+    }
+
+    impl Loaded {
+        /// Builds the data set.
+        fn data(self) -> Result<Data> {
+            let format = self.fit(&training_rows(&self.chosen, 0.0, 0))?;
+            let (train, test) = self.parts(&format)?;
+            let is_standardised = format.scales.len() + format.target_scales.len() > 0;
+            let preprocessing = Preprocessing::Arrays(format);
+            let problem = |problem: String| Error::format(&self.name, problem);
+            train.check_learnable(preprocessing.class_names()).map_err(problem)?;
+            Ok(Data {
+                preprocessing: Some(preprocessing),
+                notices: self.whole.listed.notices.iter().cloned().chain(test.notices).collect(),
+                test_origins: test.origins,
+                ..Data::of_parts(&self.name, train, test.examples)
+            })
+            .map(|data| Data { loaded: is_standardised.then(|| data::Loaded::Arrays(Arc::new(self))), ..data })
+        }
+
+        /// Standardises by the examples that remain in the training part after [`Examples::split`] has held out the share
+        /// `validation`; returns training part, test part and format.
+        pub(in crate::data) fn refit(&self, validation: f64, seed: u64) -> Result<(Examples, Examples, ArrayFormat)> {
+            let format = self.fit(&training_rows(&self.chosen, validation, seed))?;
+            let (train, test) = self.parts(&format)?;
+            Ok((train, test.examples, format))
+        }
+
+        /// Training part, test part and format without standardisation.
+        pub(in crate::data) fn as_they_are(&self) -> Result<(Examples, Examples, ArrayFormat)> {
+            let (train, test) = self.parts(&self.format)?;
+            Ok((train, test.examples, self.format.clone()))
+        }
+
+        /// The format with the scales of the chosen examples.
+        fn fit(&self, chosen: &[bool]) -> Result<ArrayFormat> {
+            let AsRead { listed: Listed { examples, .. }, frames: [x, _] } = &self.whole;
+            let scales = scaling::of_features(&examples.inputs, examples.features, chosen, x.holds_lists());
+            examples.check_read()?;
+            let target_scales = match &*examples.targets {
+                Targets::Classes(_) => Vec::new(),
+                Targets::Values(values) => scaling::of_targets(values, examples.outputs, chosen),
+            };
+            let format = ArrayFormat { scales, target_scales, ..self.format.clone() };
+            let checked = Preprocessing::Arrays(format.clone()).check();
+            checked.map_err(|error| Error::format(&self.name, error.to_string()))?;
+            Ok(format)
+        }
+
+        /// Builds the training part and the test part.
+        fn parts(&self, format: &ArrayFormat) -> Result<(Examples, Listed)> {
+            let mut train = self.whole.standardised(format)?;
+            let test = match &self.test {
+                Some(test) => test.standardised(format)?,
+                None => {
+                    let (examples, origins) = train.take(&self.chosen);
+                    Listed { examples, origins, notices: Vec::new() }
+                }
+            };
+            Ok((train.examples, test))
+        }
     }
 
     /// Every example of a set, but for its own test part, as a model with this format reads them.
     pub(in crate::data) fn own_examples(path: &Path, format: &ArrayFormat) -> Result<Listed> {
         let set = Set::open(path)?;
-        let Labelled { examples, notice, .. } = set.read(&set.train, Some(format), None)?;
+        let (Labelled { examples, notice, .. }, _) = set.read(&set.train, Some(format), None)?;
         let notices = set.notices.iter().cloned().chain(notice).collect();
         Ok(set.listed(&set.train, examples, notices))
     }
@@ -805,7 +960,7 @@ mod folder {
     pub(in crate::data) fn own_test(path: &Path, format: &ArrayFormat) -> Result<Option<Listed>> {
         let set = Set::open(path)?;
         let Some(test) = &set.test else { return Ok(None) };
-        let Labelled { examples, notice, .. } = set.read(test, Some(format), None)?;
+        let (Labelled { examples, notice, .. }, _) = set.read(test, Some(format), None)?;
         Ok(Some(set.listed(test, examples, notice.into_iter().collect())))
     }
 
@@ -983,8 +1138,16 @@ mod folder {
             self.array(name)
         }
 
-        fn read(&self, [x, y]: &[String; 2], format: Option<&ArrayFormat>, task: Option<Task>) -> Result<Labelled> {
-            examples(self.features(x)?, self.array(y)?, format, task)
+        /// Examples of the arrays of these names, with files and shapes of the arrays.
+        fn read(
+            &self,
+            [x, y]: &[String; 2],
+            format: Option<&ArrayFormat>,
+            task: Option<Task>,
+        ) -> Result<(Labelled, [Frame; 2])> {
+            let (x, y) = (self.features(x)?, self.array(y)?);
+            let frames = [&x, &y].map(Frame::of);
+            Ok((examples(x, y, format, task)?, frames))
         }
     }
 

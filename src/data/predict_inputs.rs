@@ -178,7 +178,11 @@ impl Reading<'_> {
                 let array = Array::read(file, bytes)?;
                 array.check_features(elements, self.features)?;
                 let names = numbered(file, array.examples()?);
-                Ok(Inputs::of(names, array.into_features()?))
+                let features = match self.preprocessing {
+                    Some(Preprocessing::Arrays(format)) => array.into_features_of(format)?,
+                    _ => array.into_features()?,
+                };
+                Ok(Inputs::of(names, features))
             }
             (kind, preprocessing, _) => {
                 // A picture by its name that is none by its first bytes is damaged, where the model reads pictures.

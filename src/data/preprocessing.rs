@@ -6,8 +6,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::scaling::{self, TooFar};
 use super::{Examples, MAX_CLASSES, Targets};
 use crate::error::{Error, Result};
+
+/// Problem of a scale that nothing can be standardised by.
+const UNSOUND: &str = "a mean or deviation is not finite, or a deviation is not above 0";
 
 /// Upper limit of the JSON of a [`Preprocessing`], which has to fit into a model file's header. Ten thousand columns
 /// fit.
@@ -145,12 +149,18 @@ pub struct ArrayFormat {
     /// Names of the classes, where the targets are texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// Scales of features that are numbers: one for each feature, or one for all; none where they are used as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scales: Vec<Scale>,
+    /// Scale of each target that is a real value; none where they are learned as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_scales: Vec<Scale>,
     /// The test part: examples that the model was not trained on.
     pub test: TestPart,
 }
 
 impl ArrayFormat {
-    /// The format of arrays with these features and targets.
+    /// The format of arrays with these features and targets, used as they are.
     pub(super) fn of(examples: &Examples) -> Self {
         Self {
             elements: if examples.inputs.is_bytes() { Elements::Bytes } else { Elements::Numbers },
@@ -160,8 +170,24 @@ impl ArrayFormat {
                 Targets::Values(_) => ArrayTargets::Values(examples.outputs),
             },
             classes: Vec::new(),
+            scales: Vec::new(),
+            target_scales: Vec::new(),
             test: TestPart::default(),
         }
+    }
+
+    /// Standardises numbers that an array holds, one example after the other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the first number that is too far from those of training.
+    pub fn standardise(&self, numbers: Vec<f32>) -> Result<Vec<f32>> {
+        if self.scales.is_empty() {
+            return Ok(numbers);
+        }
+        scaling::standardise(numbers, &self.scales).map_err(|TooFar { at, number, scale }| {
+            let (example, feature) = (at / self.features, at % self.features);
+            Error::Invalid(format!("feature {feature} of example {example}: {}", scale.too_far(number)))
+        })
     }
 }
 
@@ -171,7 +197,7 @@ impl ArrayFormat {
 pub enum Elements {
     /// Bytes; a model sees `byte / 255`.
     Bytes,
-    /// Numbers, used as features unchanged.
+    /// Numbers; a model sees them standardised by [`ArrayFormat::scales`].
     Numbers,
 }
 
@@ -181,7 +207,7 @@ pub enum Elements {
 pub enum ArrayTargets {
     /// Class labels, with the number of classes.
     Classes(usize),
-    /// Real values, used unchanged, with the number of values per example.
+    /// Real values, standardised by [`ArrayFormat::target_scales`], with the number of values per example.
     Values(usize),
 }
 
@@ -310,6 +336,15 @@ impl Scale {
         f64::from(value) * self.deviation + self.mean
     }
 
+    /// Says that a number is too far from the training rows to be standardised.
+    pub(super) fn too_far(self, number: impl fmt::LowerExp) -> String {
+        let Self { mean, deviation } = self;
+        format!(
+            "{number:e} is too far from the training rows, of mean {mean:.3e} and deviation {deviation:.3e}: correct it or \
+             remove the row"
+        )
+    }
+
     fn is_sound(self) -> bool {
         self.mean.is_finite() && self.deviation.is_finite() && self.deviation > 0.0
     }
@@ -339,7 +374,7 @@ impl TableFormat {
             TargetEncoding::Classes(_) => None,
         };
         if !scales.chain(of_target).all(Scale::is_sound) {
-            return Some("a mean or deviation is not finite, or a deviation is not above 0".into());
+            return Some(UNSOUND.into());
         }
         let marks_texts = |column: &Column| column.marks_gaps && matches!(column.encoding, Encoding::OneHot(_));
         self.columns.iter().any(marks_texts).then(|| "a column of texts marks missing numbers".into())
@@ -380,6 +415,21 @@ fn has_twins(names: &[String]) -> bool {
 
 impl ArrayFormat {
     fn problem(&self) -> Option<String> {
+        if !self.scales.iter().chain(&self.target_scales).all(|scale| scale.is_sound()) {
+            return Some(UNSOUND.into());
+        }
+        let (scales, of_targets) = (self.scales.len(), self.target_scales.len());
+        let features_fit = match self.elements {
+            Elements::Bytes => scales == 0,
+            Elements::Numbers => [0, 1, self.features].contains(&scales),
+        };
+        let targets_fit = match self.targets {
+            ArrayTargets::Classes(_) => of_targets == 0,
+            ArrayTargets::Values(count) => [0, count].contains(&of_targets),
+        };
+        if !features_fit || !targets_fit {
+            return Some(format!("{scales} scales of features and {of_targets} of targets do not fit its arrays"));
+        }
         let names = self.classes.len();
         match self.targets {
             _ if has_twins(&self.classes) => Some("two classes have the same name".into()),
@@ -446,11 +496,23 @@ impl Preprocessing {
         }
     }
 
-    /// Scale of a standardised target.
-    pub fn target_scale(&self) -> Option<Scale> {
+    /// Scale of each standardised target; none where targets are classes or learned as they are.
+    pub fn target_scales(&self) -> &[Scale] {
         match self {
-            Self::Table(TableFormat { encoding: TargetEncoding::Standardised(scale), .. }) => Some(*scale),
-            Self::Table(_) | Self::Images(_) | Self::Arrays(_) => None,
+            Self::Table(TableFormat { encoding: TargetEncoding::Standardised(scale), .. }) => {
+                std::slice::from_ref(scale)
+            }
+            Self::Arrays(arrays) => &arrays.target_scales,
+            Self::Table(_) | Self::Images(_) => &[],
+        }
+    }
+
+    /// Unit of an error over all targets: that of the only target; of several, whose units may differ, 1, the deviation by
+    /// which each is standardised.
+    pub fn error_unit(&self) -> f64 {
+        match self.target_scales() {
+            [one] => one.deviation,
+            _ => 1.0,
         }
     }
 
@@ -501,6 +563,13 @@ impl Preprocessing {
         };
         Err(Error::Invalid(problem))
     }
+}
+
+/// Converts the targets of an example, or the outputs of a model for it, to their own units.
+pub fn in_own_units(preprocessing: Option<&Preprocessing>, targets: &[f32]) -> Vec<f64> {
+    let scales = preprocessing.map_or(&[][..], Preprocessing::target_scales);
+    let value = |(at, &target): (usize, &f32)| scales.get(at).map_or(f64::from(target), |scale| scale.undo(target));
+    targets.iter().enumerate().map(value).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Scale;
+use super::scaling::TooFar;
 use crate::error::{Error, Result};
 
 /// Bytes that are read at a time where rows are read in order.
@@ -58,6 +60,11 @@ pub(super) enum Element {
 }
 
 impl Element {
+    #[cfg(not(target_arch = "wasm32"))]
+    fn is_float(self) -> bool {
+        matches!(self, Self::Number { kind, .. } if kind.starts_with('f'))
+    }
+
     fn bytes(self) -> usize {
         match self {
             Self::Byte => 1,
@@ -72,6 +79,10 @@ pub struct Stored {
     source: Arc<Source>,
     /// Rows of the file that these are, ascending; `None` for all.
     rows: Option<Arc<Vec<u32>>>,
+    /// Scales of numbers, which are standardised as they are read: one for each feature, one for all, or none.
+    scales: Arc<[Scale]>,
+    /// Upper limit of the absolute values in the file.
+    largest: f64,
 }
 
 /// An open file of rows.
@@ -108,7 +119,7 @@ pub(crate) enum Row {
 
 impl PartialEq for Stored {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.source, &other.source) && self.rows == other.rows
+        Arc::ptr_eq(&self.source, &other.source) && self.rows == other.rows && self.scales == other.scales
     }
 }
 
@@ -150,7 +161,57 @@ impl Stored {
             ahead: AtomicUsize::new(0),
             problem: OnceLock::new(),
         };
-        Ok(Self { source: Arc::new(source), rows: None })
+        // Integers have at most 64 bits.
+        let largest = if element.is_float() { f64::INFINITY } else { 2f64.powi(64) };
+        Ok(Self { source: Arc::new(source), rows: None, scales: Arc::default(), largest })
+    }
+
+    /// Says that no absolute value in the file is larger.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn with_largest(self, largest: f64) -> Self {
+        Self { largest, ..self }
+    }
+
+    /// Standardises numbers of the file by these scales as they are read.
+    pub(super) fn with_scales(self, scales: Arc<[Scale]>) -> Self {
+        Self { scales, ..self }
+    }
+
+    /// Looks for the first number that is too far from its scale to be an f32; reads the rows only where there may be one.
+    pub(super) fn too_far(&self) -> Option<TooFar> {
+        let is_near = |scale: &Scale| (self.largest + scale.mean.abs()) / scale.deviation < f64::from(f32::MAX);
+        if self.scales.iter().all(is_near) {
+            return None;
+        }
+        let (width, mut found) = (self.source.width, None);
+        self.for_each(|row, values| {
+            let Row::Floats(values) = values else { return };
+            if let (Some(at), None) = (values.iter().position(|value| !value.is_finite()), found) {
+                found = Some((row, at));
+            }
+        });
+        let (row, at) = found?;
+        let as_it_is = Self { scales: Arc::default(), ..self.clone() };
+        let number = match as_it_is.row(row) {
+            Row::Floats(values) => values[at],
+            Row::Bytes(_) => return None,
+        };
+        Some(TooFar { at: row * width + at, number, scale: self.scales[at % self.scales.len()] })
+    }
+
+    /// The features of a row in these bytes.
+    fn decoded(&self, bytes: Vec<u8>) -> Row {
+        match (self.source.decoded(bytes), &*self.scales) {
+            (Row::Floats(mut values), [one]) => {
+                values.iter_mut().for_each(|value| *value = one.apply(f64::from(*value)));
+                Row::Floats(values)
+            }
+            (Row::Floats(mut values), each) => {
+                values.iter_mut().zip(each).for_each(|(value, scale)| *value = scale.apply(f64::from(*value)));
+                Row::Floats(values)
+            }
+            (bytes, _) => bytes,
+        }
     }
 
     /// Number of rows.
@@ -179,7 +240,7 @@ impl Stored {
         let size = source.width * source.element.bytes();
         let mut bytes = vec![0; size];
         source.read(self.place(row), &mut bytes);
-        source.decoded(bytes)
+        self.decoded(bytes)
     }
 
     /// Asks the system for rows that are read soon, if reads wait for the disk; does not wait for them.
@@ -222,7 +283,7 @@ impl Stored {
             source.read(places.start, &mut window);
             for row in rows.clone() {
                 let at = (self.place(row) - places.start) * size;
-                visit(row, source.decoded(window[at..at + size].to_vec()));
+                visit(row, self.decoded(window[at..at + size].to_vec()));
             }
             next = rows.end;
         }
@@ -236,7 +297,7 @@ impl Stored {
         };
         let (taken, kept) = (part(true), part(false));
         self.rows = kept;
-        Self { source: Arc::clone(&self.source), rows: taken }
+        Self { rows: taken, ..self.clone() }
     }
 
     /// Checks that every row so far could be read, and that the file was not changed.

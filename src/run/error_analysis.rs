@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use softstep::backend::{Evaluation, Inference};
-use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TableFormat, Targets};
+use softstep::data::{Data, Encoding, Examples, Features, Preprocessing, TableFormat, Targets, in_own_units};
 use softstep::loss::{Link, Loss};
 use softstep::metrics::Confusion;
 use softstep::reference::attribution;
@@ -57,9 +57,12 @@ pub struct ErrorAnalysis {
     /// Coefficient of determination R², for real values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r_squared: Option<f64>,
-    /// Root mean squared error of real values, in the units of the target.
+    /// Root mean squared error of real values, in the units of the target; of several targets in their deviations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rmse: Option<f64>,
+    /// Results for each of several real values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<OfTarget>,
     /// Number of classes; 0 for real values.
     #[serde(default)]
     pub classes: usize,
@@ -84,6 +87,51 @@ pub struct ErrorAnalysis {
     /// Results of every example, for paired tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paired: Option<Paired>,
+}
+
+/// Results for one of several real values.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct OfTarget {
+    /// Coefficient of determination R²; `None` where the target does not vary.
+    pub r_squared: Option<f64>,
+    /// Root mean squared error in the unit of the target.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub rmse: f64,
+}
+
+impl OfTarget {
+    /// Measures each target of the test part, if it has several.
+    pub async fn of_several<B: Inference>(backend: &mut B, data: &Data) -> softstep::Result<Vec<Self>> {
+        let test = &data.test;
+        let Targets::Values(values) = &*test.targets else { return Ok(Vec::new()) };
+        if test.outputs < 2 {
+            return Ok(Vec::new());
+        }
+        let own = |values: &[f32]| in_own_units(data.preprocessing.as_ref(), values);
+        let rows = || values.chunks_exact(test.outputs);
+        let count = test.len() as f64;
+        let mut means = vec![0.0; test.outputs];
+        for row in rows() {
+            means.iter_mut().zip(own(row)).for_each(|(mean, actual)| *mean += actual / count);
+        }
+        let (mut errors, mut variances) = (vec![0.0; test.outputs], vec![0.0; test.outputs]);
+        let all: Vec<u32> = (0..test.len() as u32).collect();
+        for chunk in chunks(test, &all) {
+            let (outputs, width) = outputs(backend, test, chunk).await?;
+            let actual = rows().skip(chunk[0] as usize);
+            for (predicted, actual) in outputs.chunks_exact(width).zip(actual) {
+                for (at, (predicted, actual)) in own(predicted).into_iter().zip(own(actual)).enumerate() {
+                    errors[at] += (predicted - actual).powi(2) / count;
+                    variances[at] += (actual - means[at]).powi(2) / count;
+                }
+            }
+        }
+        let of_target = |(error, variance): (f64, f64)| Self {
+            r_squared: (variance > 0.0).then(|| 1.0 - error / variance),
+            rmse: error.sqrt(),
+        };
+        Ok(errors.into_iter().zip(variances).map(of_target).collect())
+    }
 }
 
 /// Results of every test example, in order, which a paired test of two runs compares.
@@ -231,6 +279,7 @@ impl ErrorAnalysis {
             macro_f1,
             r_squared: evaluation.r_squared,
             rmse: quality::rmse(data, evaluation),
+            targets: Vec::new(),
             classes,
             confusion,
             values: None,
@@ -369,7 +418,7 @@ impl ErrorAnalysis {
                         .collect(),
                 });
             }
-            Targets::Values(_) => {}
+            Targets::Values(_) => self.targets = OfTarget::of_several(backend, data).await?,
         }
         Ok(())
     }
@@ -442,7 +491,7 @@ fn largest(outputs: &[f32], label: usize) -> Vec<(usize, f32)> {
 
 /// Converts a target to the units of its column.
 pub fn own_unit(preprocessing: Option<&Preprocessing>, value: f32) -> f64 {
-    preprocessing.and_then(Preprocessing::target_scale).map_or(f64::from(value), |scale| scale.undo(value))
+    in_own_units(preprocessing, &[value])[0]
 }
 
 /// Sums the attribution of the channels of each pixel.
@@ -470,6 +519,10 @@ pub fn look_of(data: &Data, test: &Examples, example: u32) -> Input {
         }
         (Features::Floats(values), _, Some(Preprocessing::Table(preprocessing))) => {
             Input::Row(columns(values, preprocessing))
+        }
+        (Features::Floats(values), _, Some(Preprocessing::Arrays(arrays))) if !arrays.scales.is_empty() => {
+            let scales = arrays.scales.iter().cycle();
+            numbered(values.iter().zip(scales).map(|(&value, scale)| scale.undo(value)))
         }
         (Features::Bytes(bytes), ..) => numbered(bytes.iter().map(|&byte| f64::from(byte))),
         (Features::Floats(values), ..) => numbered(values.iter().map(|&value| f64::from(value))),

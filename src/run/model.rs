@@ -45,7 +45,7 @@ pub enum Input<'a> {
     /// Bytes in a row.
     Bytes(usize),
     /// Numbers in a row.
-    Numbers(usize),
+    Numbers(&'a ArrayFormat),
     /// Columns of a table.
     Table(&'a TableFormat),
 }
@@ -57,7 +57,7 @@ impl Model {
         let image = self.image.filter(|[height, width]| height * width > 0 && features.is_multiple_of(height * width));
         match &self.preprocessing {
             Some(Preprocessing::Table(table)) => Input::Table(table),
-            Some(Preprocessing::Arrays(ArrayFormat { elements: Elements::Numbers, .. })) => Input::Numbers(features),
+            Some(Preprocessing::Arrays(arrays)) if arrays.elements == Elements::Numbers => Input::Numbers(arrays),
             Some(Preprocessing::Images(_) | Preprocessing::Arrays(_)) | None => match image {
                 Some([height, width]) => Input::Image([height, width, features / (height * width)]),
                 None => Input::Bytes(features),

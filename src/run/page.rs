@@ -182,6 +182,7 @@ fn ended(record: &Record) -> String {
             format!("{trained} the model is right in {} of {on}{}.", percent(accuracy), guess.unwrap_or_default())
         }
         (None, Some(r_squared), rmse) => {
+            let rmse = rmse.filter(|_| test.targets.is_empty());
             let of_mean = rmse.map(|rmse| (rmse, rmse / (1.0 - r_squared).sqrt())).filter(|(_, mean)| mean.is_finite());
             let error = of_mean.map(|(rmse, mean)| {
                 format!(": its error is {}, where that of always the mean is {}", number(rmse, 4), number(mean, 4))
@@ -238,7 +239,11 @@ fn key_figures(record: &Record) -> Vec<(String, String)> {
             let most = of_class.into_iter().max().unwrap_or(0);
             add("always the most frequent class", percent(most as f64 / test.examples.max(1) as f64));
         }
-        if let Some(rmse) = test.rmse {
+        for (number_of, target) in (1..).zip(&test.targets) {
+            add(&format!("root mean squared error of value {number_of}"), number(target.rmse, 5));
+        }
+        // An error over several targets, which may differ in units, tells little.
+        if let Some(rmse) = test.rmse.filter(|_| test.targets.is_empty()) {
             let unit = record.config.target.as_ref().map(|target| format!(" of {}", html::name(target)));
             add(&format!("root mean squared error{}", unit.unwrap_or_default()), number(rmse, 5));
             // R² is one minus the ratio of the squares of this error and of that of the mean.

@@ -12,7 +12,9 @@ use super::{Answer, answer, floats, object, parsed, set, throw};
 use crate::data::csv::{self, TableOptions, Task};
 use crate::data::files::Given;
 use crate::data::images::{self, ImageOptions, of_page};
-use crate::data::{self, Color, Data, Examples, ImageFormat, Kind, Missing, Preprocessing, Targets, TestPart, npy};
+use crate::data::{
+    self, Color, Data, Examples, ImageFormat, Kind, Missing, Preprocessing, Targets, TestPart, in_own_units, npy,
+};
 use crate::error::{Error, Result};
 use crate::model::Shape;
 use crate::trained::Model;
@@ -135,10 +137,8 @@ impl WebData {
         match &*examples.targets {
             Targets::Classes(labels) => set(&result, "label", &labels[index].into())?,
             Targets::Values(values) => {
-                let scale = self.data.preprocessing.as_ref().and_then(Preprocessing::target_scale);
-                let unit = |&value: &f32| scale.map_or(f64::from(value), |scale| scale.undo(value));
                 let values = &values[index * examples.outputs..][..examples.outputs];
-                set(&result, "values", &floats(values.iter().map(unit)))?;
+                set(&result, "values", &floats(in_own_units(self.data.preprocessing.as_ref(), values)))?;
             }
         }
         Ok(result)

@@ -18,7 +18,7 @@ use crate::any_backend::Device;
 use crate::backend::{AnyModel, AnySet, Backend, DeviceInfo, Evaluation, Inference, Readback, Step};
 use crate::cpu::CpuModel;
 use crate::data::predict_inputs::{Fit, NO_DIGIT, Reading, is_no_digit};
-use crate::data::{Data, Examples, Features, Preprocessing, Targets};
+use crate::data::{Data, Examples, Features, Preprocessing, Targets, in_own_units};
 use crate::error::{Error, Result};
 use crate::loss::{Link, example_weights};
 use crate::metrics::{Confusion, interval};
@@ -502,7 +502,7 @@ impl WebRun {
         let mut shown = json!({ "examples": examples.len(), "loss": evaluation.loss });
         let parameters = self.current().await?;
         let mut model = CpuModel::new(&parameters, self.metadata.loss)?;
-        let scale = data.preprocessing.as_ref().and_then(Preprocessing::target_scale);
+        let preprocessing = data.preprocessing.as_ref();
         match &*examples.targets {
             Targets::Classes(labels) => {
                 let classes = examples.outputs;
@@ -536,10 +536,10 @@ impl WebRun {
             }
             Targets::Values(values) => {
                 shown["r_squared"] = json!(evaluation.r_squared);
-                let deviation = scale.map_or(1.0, |scale| scale.deviation);
-                shown["rmse"] = json!(evaluation.squared_error.map(|square| square.sqrt() * deviation));
+                let unit = preprocessing.map_or(1.0, Preprocessing::error_unit);
+                shown["rmse"] = json!(evaluation.squared_error.map(|square| square.sqrt() * unit));
                 if examples.outputs == 1 {
-                    let unit = |value: f32| scale.map_or(f64::from(value), |scale| scale.undo(value));
+                    let unit = |value: f32| in_own_units(preprocessing, &[value])[0];
                     let every = examples.len().div_ceil(PAIRS);
                     let sample: Vec<u32> = (0..examples.len() as u32).step_by(every).collect();
                     let outputs = model.outputs(&examples.select(&sample))?;
@@ -583,9 +583,7 @@ impl WebRun {
             set(&result, "probabilities", &Float32Array::from(outputs))?;
             set(&result, "predicted", &largest.into())?;
         } else {
-            let scale = self.metadata.preprocessing.as_ref().and_then(Preprocessing::target_scale);
-            let unit = |&value: &f32| scale.map_or(f64::from(value), |scale| scale.undo(value));
-            let values: Vec<f64> = outputs.iter().map(unit).collect();
+            let values = in_own_units(self.metadata.preprocessing.as_ref(), outputs);
             set(&result, "value", &values.first().copied().into())?;
             set(&result, "values", &floats(values))?;
         }

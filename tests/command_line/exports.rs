@@ -214,6 +214,10 @@ fn all() -> &'static [Trained] {
         let floats = |count: usize| -> Vec<u8> {
             (0..count).flat_map(|at| (((at * 7919) % 103) as f32 / 37.0 - 1.0).to_le_bytes()).collect()
         };
+        let in_own_unit = |at: usize, width: usize| {
+            let unit = [3.0, 1e5, 1e-6, 20.0, 1.0, 1e-3][at % width];
+            unit * (((at * 7919) % 103) as f32 / 37.0 + (at % width) as f32)
+        };
         // Type of the features, their number, and whether there are classes.
         let arrays: [(&str, &str, usize, bool, &[&str]); 3] = [
             ("arrays of classes", "<f4", 6, true, &["--hidden=8"]),
@@ -225,14 +229,20 @@ fn all() -> &'static [Trained] {
             fs::create_dir(here.join("data")).unwrap();
             for (suffix, count) in [("", 120), ("_test", 40)] {
                 let size = count * width;
-                let x =
-                    if dtype == "|u1" { (0..size).map(|at| (at * 7919 % 251) as u8).collect() } else { floats(size) };
+                let x = match dtype {
+                    "|u1" => (0..size).map(|at| (at * 7919 % 251) as u8).collect(),
+                    // Like pictures, which have one scale.
+                    _ if has_classes => floats(size),
+                    // In units of their own.
+                    _ => (0..size).flat_map(|at| in_own_unit(at, width).to_le_bytes()).collect(),
+                };
                 let x = npy(dtype, &[count, width], &x);
                 fs::write(here.join(format!("data/x{suffix}.npy")), x).unwrap();
                 let y = if has_classes {
                     npy("<i8", &[count], &(0..count).flat_map(|at| (at as i64 % 3).to_le_bytes()).collect::<Vec<_>>())
                 } else {
-                    npy("<f4", &[count, 2], &floats(2 * count))
+                    let y = (0..2 * count).flat_map(|at| in_own_unit(at, 2).to_le_bytes()).collect::<Vec<_>>();
+                    npy("<f4", &[count, 2], &y)
                 };
                 fs::write(here.join(format!("data/y{suffix}.npy")), y).unwrap();
             }
@@ -445,7 +455,8 @@ fn by_c(trained: &Trained) -> Option<Vec<Predicted>> {
     if has_classes {
         defines.push("-DCLASSES");
     }
-    defines.push(if trained.name == "table of prices" { "-DOUTPUT=double" } else { "-DOUTPUT=float" });
+    let is_standardised = ["table of prices", "arrays of values"].contains(&trained.name);
+    defines.push(if is_standardised { "-DOUTPUT=double" } else { "-DOUTPUT=float" });
     fs::write(trained.folder.join("main.c"), MAIN).unwrap();
     let strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "main.c", "-o", "program", "-lm"];
     let compiled = Command::new("gcc").args(&defines).args(strict).current_dir(&trained.folder).output();

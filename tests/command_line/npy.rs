@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::binary::softstep;
 use crate::npz::npz;
+use softstep::Model;
 use softstep::data::csv::Task;
 use softstep::data::npy::{Array, Labelled, Values, examples, load};
 use softstep::data::{
-    ArrayFormat, ArrayTargets, Elements, Examples, Features, ImageFormat, Preprocessing, Targets, TestPart,
+    ArrayFormat, ArrayTargets, Data, Elements, Examples, Features, ImageFormat, Preprocessing, Scale, Targets, TestPart,
 };
 use softstep::loss::Loss;
 use softstep::model::Parameters;
@@ -476,21 +477,223 @@ fn arrays_of_bytes_train_with_a_test_part_of_their_own() {
 }
 
 #[test]
-fn real_values_of_two_outputs_are_learned_in_their_own_units() {
+fn real_values_of_two_outputs_are_learned_and_told_in_their_own_units() {
     let folder = tempfile::tempdir().unwrap();
     let x: Vec<f32> = (0..600).map(|at| ((at * 37 % 101) as f32 - 50.0) / 30.0).collect();
-    let y = x.chunks(3).flat_map(|x| [2.0 * x[0] - x[1] + 5.0, 10.0 * x[2] - 3.0]);
-    write_pair(&folder.path().join("law"), TRAIN, &floats(&[200, 3], x.clone()), &floats(&[200, 2], y));
+    let y: Vec<f32> = x.chunks(3).flat_map(|x| [2e-4 * x[0] - 1e-4 * x[1] + 5.0, 1e6 * x[2] - 3e6]).collect();
+    write_pair(&folder.path().join("law"), TRAIN, &floats(&[200, 3], x.clone()), &floats(&[200, 2], y.clone()));
     let train = ["train", "--data", "law", "--epochs", "60", "--batch-size", "16", "--lr", "0.02", "--backend", "cpu"];
     let done = softstep(folder.path(), &[&train[..], &["--json", "--out", "run"]].concat()).last_json();
-    assert!(
-        done["test_r_squared"].as_f64().unwrap() >= 0.9999 && done["test_rmse"].as_f64().unwrap() <= 0.05,
-        "{done}"
-    );
+    assert!(done["test_r_squared"].as_f64().unwrap() >= 0.999 && done["test_rmse"].as_f64().unwrap() <= 0.05, "{done}");
     let eval = ["eval", "--model", "run", "--data", "law", "--backend", "cpu"];
     let evaluated = softstep(folder.path(), &[&eval[..], &["--json"]].concat()).last_json();
     assert_eq!((&evaluated["rmse"], &evaluated["loss"]), (&done["test_rmse"], &done["test_loss"]));
-    assert!(!softstep(folder.path(), &eval).stdout.contains("in the units of"), "they have no name");
+    let of_target = |index: usize| {
+        let target = &evaluated["targets"][index];
+        assert!(target["r_squared"].as_f64().unwrap() >= 0.999, "{evaluated}");
+        target["rmse"].as_f64().unwrap()
+    };
+    // Their deviations are 2e-4 and 1e6, about.
+    assert!((1e-9..1e-5).contains(&of_target(0)) && (1.0..5e4).contains(&of_target(1)), "{evaluated}");
+    let told = softstep(folder.path(), &eval).stdout;
+    assert!(told.contains("in deviations of the targets") && !told.contains("in the units of"), "{told}");
+    assert!(told.contains("value 1") && told.contains("value 2"), "{told}");
+    let page = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    assert!(page.contains("root mean squared error of value 2"), "{page}");
+    let predict = ["predict", "--model", "run", "--backend", "cpu", "--json", "law/x.npy"];
+    let predicted = softstep(folder.path(), &predict).json_lines();
+    for (line, actual) in predicted.iter().zip(y.chunks(2)) {
+        let value = |index: usize| line["values"][index].as_f64().unwrap();
+        assert!((value(0) - f64::from(actual[0])).abs() <= 3e-5, "{line} {actual:?}");
+        assert!((value(1) - f64::from(actual[1])).abs() <= 2e5, "{line} {actual:?}");
+    }
+}
+
+/// Rows in units of their own, all of them exact in 32 bits: far from 0, tiny, huge and constant.
+fn wild(rows: usize) -> Vec<f32> {
+    let row = |row: usize| {
+        let number = |factor: usize| (row * factor % 101) as f32;
+        [5000.0 + number(37), number(53) / 1048576.0, 65536.0 * number(71), 7.0]
+    };
+    (0..rows).flat_map(row).collect()
+}
+
+/// What the rows of `wild` are to predict: a value in a unit of its own, and a class.
+fn law(x: &[f32]) -> (f32, i64) {
+    let number = x[0] - 5000.0 + 1048576.0 * x[1] - x[2] / 65536.0;
+    (1e4 + number * 0.5, i64::from(number > 30.0) + i64::from(number > 80.0))
+}
+
+#[test]
+fn numbers_in_any_units_give_what_they_give_as_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let x = wild(124);
+    let (values, classes): (Vec<f32>, Vec<i64>) = x.chunks(4).map(law).unzip();
+    write_pair(&folder.path().join("values"), TRAIN, &floats(&[124, 4], x.clone()), &floats(&[124], values.clone()));
+    write_pair(&folder.path().join("classes"), TRAIN, &floats(&[124, 4], x.clone()), &integers(classes.clone()));
+    let wide: Vec<u8> = x.iter().step_by(4).flat_map(|value| (*value as i16).to_le_bytes()).collect();
+    write_pair(&folder.path().join("whole"), TRAIN, &npy("<i2", false, &[124, 1], &wide), &integers(classes.clone()));
+    let table = |columns: usize, targets: Vec<String>| {
+        let rows = x.chunks(4).zip(targets);
+        let row = |(row, target): (&[f32], String)| {
+            row[..columns].iter().map(|value| format!("{value},")).collect::<String>() + &target + "\n"
+        };
+        ["a,", "b,", "c,", "d,"][..columns].concat() + "y\n" + &rows.map(row).collect::<String>()
+    };
+    let of_classes: Vec<String> = classes.iter().map(i64::to_string).collect();
+    fs::write(folder.path().join("values.csv"), table(4, values.iter().map(f32::to_string).collect())).unwrap();
+    fs::write(folder.path().join("classes.csv"), table(4, of_classes.clone())).unwrap();
+    fs::write(folder.path().join("whole.csv"), table(1, of_classes)).unwrap();
+    for data in ["values", "classes", "whole"] {
+        for more in [&[][..], &["--validation", "0.2", "--patience", "3"]] {
+            let train = |arguments: &[&str]| {
+                let common = ["train", "--hidden", "16", "--epochs", "6", "--backend", "cpu", "--json", "--out"];
+                softstep(folder.path(), &[&common[..], arguments, more].concat()).last_json()
+            };
+            let out = format!("{data}-{}", more.len());
+            let of_arrays = train(&[&out, "--data", data]);
+            let of_table = train(&[&(out + "-table"), "--data", &format!("{data}.csv"), "--target", "y"]);
+            for field in [
+                "learning_rate",
+                "train_loss",
+                "validation_loss",
+                "test_loss",
+                "test_accuracy",
+                "test_r_squared",
+                "test_rmse",
+            ] {
+                let [a, b] = [&of_arrays, &of_table].map(|done| done[field].as_f64());
+                let near = a.zip(b).is_none_or(|(a, b)| (a - b).abs() <= 1e-4 * b.abs());
+                assert!(near && a.is_some() == b.is_some(), "{data} {field}: {of_arrays} {of_table}");
+            }
+        }
+    }
+    let header =
+        softstep(folder.path(), &["train", "--data", "values", "--backend", "cpu", "--epochs", "1", "--out", "h"]);
+    assert!(header.stdout.contains("4 features (standardised)"), "{header:?}");
+}
+
+/// Mean and deviation of each feature.
+fn moments(examples: &Examples) -> Vec<[f64; 2]> {
+    let column = |feature: usize| (0..examples.len()).map(move |example| examples.input(example).nth(feature).unwrap());
+    let moments = |feature: usize| {
+        let mean = column(feature).sum::<f64>() / examples.len() as f64;
+        let variance = column(feature).map(|value| (value - mean).powi(2)).sum::<f64>() / examples.len() as f64;
+        [mean, variance.sqrt()]
+    };
+    (0..examples.features).map(moments).collect()
+}
+
+fn scales(data: &Data) -> (Vec<Scale>, Vec<Scale>) {
+    let Some(Preprocessing::Arrays(format)) = &data.preprocessing else { panic!("{:?}", data.preprocessing) };
+    (format.scales.clone(), format.target_scales.clone())
+}
+
+#[test]
+fn means_and_deviations_are_those_of_the_examples_that_are_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let wild_pair = |name: &str, rows: usize| {
+        let x = wild(rows);
+        let y: Vec<f32> = x.chunks(4).map(|x| law(x).0 * law(x).0).collect();
+        write_pair(&folder.path().join(name), TRAIN, &floats(&[rows, 4], x), &floats(&[rows], y));
+        folder.path().join(name)
+    };
+    let path = wild_pair("data", 90);
+    let standardised = |examples: &Examples| {
+        let of_features = moments(examples);
+        let Targets::Values(values) = &*examples.targets else { panic!("classes") };
+        let of_targets = moments(&Examples::new(values.clone(), values.clone(), 1, 1).unwrap());
+        assert_eq!(of_features[3], [0.0, 0.0], "a constant");
+        let all = of_features[..3].iter().chain(&of_targets);
+        all.fold(0f64, |most, [mean, deviation]| most.max(mean.abs()).max((deviation - 1.0).abs()))
+    };
+    for test in [None, Some(TestPart::Fold { fold: 2, folds: 3 })] {
+        let mut data = load(&path, test.as_ref(), None, 5).unwrap();
+        assert!(standardised(&data.train) <= 1e-5 && standardised(&data.test) >= 1e-3, "{:?}", moments(&data.test));
+        let before = scales(&data);
+        data.refit(0.25, 7).unwrap();
+        let (train, validation) = data.train.clone().split(0.25, 7).unwrap();
+        assert!(standardised(&train) <= 1e-5 && standardised(&validation) >= 1e-3);
+        assert!(scales(&data) != before);
+        let after = scales(&data);
+        data.refit(0.5, 1).unwrap();
+        assert_eq!(scales(&data), after, "what was loaded is released");
+        // As a model with these scales reads them.
+        let again =
+            softstep::data::load_again(path.to_str().unwrap(), data.preprocessing.as_ref().unwrap(), 5).unwrap();
+        assert_eq!(again.sha256(), data.sha256());
+    }
+    // A test part of its own changes no scale, and is refused where it is too far.
+    let alone = load(&path, Some(&TestPart::Share(0.01)), None, 5).unwrap();
+    let own = |x: &[u8], y: &[u8]| {
+        write_pair(&path, TEST, x, y);
+        load(&path, None, None, 5)
+    };
+    let far = own(&floats(&[2, 4], [9e9; 8]), &floats(&[2], [9e9; 2])).unwrap();
+    assert!(scales(&far).0.iter().zip(scales(&alone).0).all(|(a, b)| (a.mean - b.mean).abs() <= 0.5 * b.deviation));
+    assert_eq!((far.train.len(), far.test.len()), (90, 2));
+    let x = floats(&[2, 4], [1.0, 1.0, 1.0, 7.0, 1.0, 3e38, 1.0, 7.0]);
+    let problem = own(&x, &floats(&[2], [1.0; 2])).unwrap_err().to_string();
+    assert!(problem.contains("data/x_test.npy: [1, 1]: 3e38 is too far from the training rows, of mean "), "{problem}");
+    // Targets have a deviation of a thousandth here.
+    let y = (0..90).map(|at| (at % 7) as f32 / 3000.0 + 0.1);
+    write_pair(&path, TRAIN, &floats(&[90, 4], wild(90)), &floats(&[90], y));
+    let problem = own(&floats(&[2, 4], [1.0; 8]), &floats(&[2, 1], [0.5, -3e38])).unwrap_err().to_string();
+    assert!(problem.contains("data/y_test.npy: [1, 0]: -3e38 is too far from the training rows"), "{problem}");
+}
+
+#[test]
+fn whoever_gives_a_model_numbers_gives_them_in_their_own_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let x = wild(90);
+    let y: Vec<f32> = x.chunks(4).map(|x| law(x).0).collect();
+    write_pair(&folder.path().join("data"), TRAIN, &floats(&[90, 4], x.clone()), &floats(&[90], y));
+    let train = ["train", "--data", "data", "--hidden", "8", "--epochs", "150", "--backend", "cpu", "--json", "--out"];
+    let done = softstep(folder.path(), &[&train[..], &["run"]].concat()).last_json();
+    assert!(done["test_r_squared"].as_f64().unwrap() >= 0.75, "{done}");
+    let predict = |model: &str, file: &str| -> Vec<f64> {
+        let run = softstep(folder.path(), &["predict", "--model", model, "--backend", "cpu", "--json", file]);
+        assert_eq!(run.code, 0, "{run:?}");
+        run.json_lines().iter().map(|line| line["values"][0].as_f64().unwrap()).collect()
+    };
+    let by_command = predict("run", "data/x.npy");
+    assert!(by_command.iter().all(|value| (9800.0..10200.0).contains(value)), "{by_command:?}");
+
+    // By the library.
+    let path = folder.path().join("run/model.safetensors");
+    let model = Model::load(&path).unwrap();
+    let by_library = model.predict(model.standardise(x.clone()).unwrap()).unwrap();
+    assert_eq!(by_library.iter().map(|prediction| prediction.outputs[0]).collect::<Vec<_>>(), by_command);
+    let problem = model.standardise(vec![5000.0, 3e38, 0.0, 7.0]).unwrap_err().to_string();
+    assert!(problem.contains("feature 1 of example 0: 3e38 is too far from the training rows"), "{problem}");
+    let far = folder.path().join("far.npy");
+    fs::write(&far, floats(&[1, 4], [5000.0, 3e38, 0.0, 7.0])).unwrap();
+    let run = softstep(folder.path(), &["predict", "--model", "run", "--backend", "cpu", "far.npy"]);
+    assert!(run.code == 1 && run.stderr.contains("far.npy: [0, 1]: 3e38 is too far"), "{run:?}");
+
+    // A model without scales, of an older softstep or a program, gets numbers as they are.
+    let (parameters, metadata) = from_safetensors("m", &fs::read(&path).unwrap()).unwrap();
+    let Some(Preprocessing::Arrays(format)) = metadata.preprocessing.clone() else { panic!("{metadata:?}") };
+    let scale = format.target_scales[0];
+    let older = ArrayFormat { scales: Vec::new(), target_scales: Vec::new(), ..format };
+    let metadata = metadata.with_preprocessing(Some(Preprocessing::Arrays(older)));
+    fs::write(folder.path().join("older.safetensors"), to_safetensors(&parameters, &metadata).unwrap()).unwrap();
+    let Features::Floats(standardised) = model.standardise(x.clone()).unwrap() else { panic!("no numbers") };
+    fs::write(folder.path().join("standardised.npy"), floats(&[90, 4], standardised)).unwrap();
+    let raw = predict("older.safetensors", "standardised.npy");
+    assert_eq!(raw.iter().map(|&value| scale.undo(value as f32)).collect::<Vec<_>>(), by_command);
+
+    // Weights from elsewhere were trained on numbers as they are.
+    let import = ["import", "run/model.safetensors", "--data", "data", "--hidden", "8", "--out", "in.safetensors"];
+    let run = softstep(folder.path(), &import);
+    assert_eq!(run.code, 0, "{run:?}");
+    let (_, imported) = from_safetensors("m", &fs::read(folder.path().join("in.safetensors")).unwrap()).unwrap();
+    assert_eq!((&*imported.normalization, imported.preprocessing), ("none", metadata.preprocessing.clone()));
+
+    // Data of programs are theirs.
+    let part = Examples::new(x.clone(), x.iter().step_by(4).copied().collect::<Vec<f32>>(), 4, 1).unwrap();
+    let data = Data::new("made", part.clone(), part).unwrap();
+    assert_eq!((scales(&data), &*data.train.inputs), ((Vec::new(), Vec::new()), &Features::Floats(x)));
 }
 
 #[test]
@@ -508,12 +711,29 @@ fn a_model_file_says_what_arrays_hold_and_older_ones_are_read() {
             features,
             targets,
             classes: Vec::new(),
+            scales: Vec::new(),
+            target_scales: Vec::new(),
             test: TestPart::default(),
         })
     };
+    let scaled = |format: Preprocessing, features: usize, targets: usize| {
+        let Preprocessing::Arrays(format) = format else { unreachable!() };
+        let scales = |count| vec![Scale { mean: -1.5, deviation: 1e-20 }; count];
+        Preprocessing::Arrays(ArrayFormat { scales: scales(features), target_scales: scales(targets), ..format })
+    };
+    let numbers = || format(Elements::Numbers, 4, ArrayTargets::Classes(3));
     assert_eq!(model(format(Elements::Bytes, 4, ArrayTargets::Classes(3))).unwrap(), "byte/255");
-    assert_eq!(model(format(Elements::Numbers, 4, ArrayTargets::Classes(3))).unwrap(), "none");
+    assert_eq!(model(numbers()).unwrap(), "none");
+    assert_eq!([1, 4].map(|count| model(scaled(numbers(), count, 0)).unwrap()), ["scales"; 2]);
+    // As softstep wrote it when numbers were used as they are.
+    let older = r#"{"elements":"numbers","features":4,"targets":{"classes":3},"test":0.2}"#;
+    assert_eq!(serde_json::from_str::<Preprocessing>(older).unwrap(), numbers());
+    assert_eq!(serde_json::to_string(&numbers()).unwrap(), older);
     for (other, expected) in [
+        (scaled(numbers(), 3, 0), "3 scales of features and 0 of targets do not fit"),
+        (scaled(numbers(), 4, 3), "4 scales of features and 3 of targets do not fit"),
+        (scaled(format(Elements::Bytes, 4, ArrayTargets::Classes(3)), 4, 0), "do not fit its arrays"),
+        (scaled(format(Elements::Numbers, 4, ArrayTargets::Values(3)), 4, 2), "do not fit its arrays"),
         (format(Elements::Numbers, 5, ArrayTargets::Classes(3)), "[5, 3] features and outputs"),
         (format(Elements::Numbers, usize::MAX, ArrayTargets::Classes(usize::MAX)), "features and outputs"),
         (format(Elements::Numbers, 4, ArrayTargets::Values(3)), "its loss is not for its preprocessing"),

@@ -161,7 +161,9 @@ fn predictions_are_those_of_predict_for_every_kind_of_model_and_body() {
 
     let folder = root().join("arrays");
     fs::create_dir_all(folder.join("data")).unwrap();
-    let numbers: Vec<f32> = (0..60 * 4).map(|at| (at * 7919 % 103) as f32 / 37.0 - 1.0).collect();
+    // In units of their own.
+    let number = |at: usize| [1e-6, 1.0, 50.0, 1e7][at % 4] * ((at * 7919 % 103) as f32 / 37.0 + 3.0);
+    let numbers: Vec<f32> = (0..60 * 4).map(number).collect();
     let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     fs::write(folder.join("data/x.npy"), npy("<f4", &[60, 4], &bytes)).unwrap();
     let classes: Vec<u8> = (0..60).flat_map(|at: i64| (at % 3).to_le_bytes()).collect();
@@ -172,6 +174,9 @@ fn predictions_are_those_of_predict_for_every_kind_of_model_and_body() {
     assert_alike(&here, &predictions(&serving, &fs::read(folder.join("data/x.npy")).unwrap()));
     let rows: Vec<&[f32]> = numbers.chunks(4).collect();
     assert_alike(&here, &predictions(&serving, json!(rows).to_string().as_bytes()));
+    let far = serving.ask("POST", "/predict", "", b"[3e38, 1, 1, 1]");
+    let problem = far.reason();
+    assert!(far.status == 400 && problem.contains("feature 0 of example 0: 3e38 is too far"), "{problem}");
 }
 
 #[test]

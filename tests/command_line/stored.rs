@@ -18,11 +18,17 @@ fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
     [&b"\x93NUMPY\x01\x00"[..], &(text.len() as u16).to_le_bytes(), text.as_bytes()].concat()
 }
 
-/// Writes `x.npy` with `rows` rows of 64 numbers, `y.npy` with three classes.
+/// Writes `x.npy` with `rows` rows of 8 x 8 numbers, `y.npy` with three classes.
 fn arrays(folder: &Path, rows: usize, descr: &str, number: impl Fn(usize) -> Vec<u8>) {
+    arrays_of(folder, &[rows, 8, 8], descr, |at| number(value(at)));
+}
+
+/// Writes `x.npy` with rows of 64 numbers by their places, `y.npy` with three classes.
+fn arrays_of(folder: &Path, shape: &[usize], descr: &str, number: impl Fn(usize) -> Vec<u8>) {
     fs::create_dir_all(folder).unwrap();
-    let mut x = header(descr, &[rows, 8, 8]);
-    (0..rows * 64).for_each(|at| x.extend(number(value(at))));
+    let rows = shape[0];
+    let mut x = header(descr, shape);
+    (0..rows * 64).for_each(|at| x.extend(number(at)));
     fs::write(folder.join("x.npy"), x).unwrap();
     let y: Vec<u8> = (0..rows).map(class).collect();
     fs::write(folder.join("y.npy"), [header("|u1", &[rows]), y].concat()).unwrap();
@@ -53,6 +59,8 @@ fn features_that_stay_in_their_file_give_the_bits_of_those_in_memory() {
     arrays(&path.join("floats"), 500, ">f4", |value| (value as f32 / 7.0).to_be_bytes().into());
     arrays(&path.join("doubles"), 400, "<f8", |value| (value as f64 / 3.0).to_le_bytes().into());
     arrays(&path.join("integers"), 400, "<i2", |value| (value as i16 - 90).to_le_bytes().into());
+    let in_own_unit = |at: usize| 10f64.powi((at % 64 % 9) as i32 - 4) * value(at) as f64 + (at % 64) as f64;
+    arrays_of(&path.join("lists"), &[400, 64], "<f8", |at| in_own_unit(at).to_le_bytes().into());
     let images = |rows: usize| {
         let sizes = [rows, 8, 8].map(|size| (size as u32).to_be_bytes()).concat();
         [&[0, 0, 8, 3][..], &sizes, &(0..rows * 64).map(|at| value(at) as u8).collect::<Vec<u8>>()].concat()
@@ -69,7 +77,7 @@ fn features_that_stay_in_their_file_give_the_bits_of_those_in_memory() {
     ] {
         fs::write(path.join("idx").join(name), bytes).unwrap();
     }
-    for data in ["bytes", "floats", "doubles", "integers", "idx"] {
+    for data in ["bytes", "floats", "doubles", "integers", "lists", "idx"] {
         for (backend, more) in [("cpu", &["--validation=0.2", "--patience=2"][..]), ("gpu", &["--verify=3"])] {
             let [in_memory, stored] = [false, true].map(|stored| {
                 let out = format!("--out={data}-{backend}-{stored}");
@@ -113,6 +121,17 @@ fn a_file_that_is_no_sound_array_is_refused_as_in_memory() {
             assert!(run.code == 1 && run.stderr.contains(words) && run.stderr.contains("x.npy"), "{data}: {run:?}");
         }
     }
+    // A test part too far from the training part.
+    for (data, number) in [("sound", 1e-3), ("far", 3e38f32)] {
+        arrays(&path.join(data), 50, "<f4", |value| (number * (value % 2) as f32).to_le_bytes().into());
+    }
+    for array in ["x", "y"] {
+        fs::copy(path.join(format!("far/{array}.npy")), path.join(format!("sound/{array}_test.npy"))).unwrap();
+    }
+    let [in_memory, stored] = ["1000000000", "0"].map(|limit| run("sound", limit));
+    assert!(in_memory.code == 1 && in_memory.stderr.contains("sound/x_test.npy: [0, "), "{in_memory:?}");
+    assert!(in_memory.stderr.contains("]: 3e38 is too far from the training rows, of mean"), "{in_memory:?}");
+    assert_eq!(stored.stderr, in_memory.stderr);
     // What cannot stay in its file is read as before.
     let fortran = fs::read(path.join("nan/x.npy")).unwrap();
     let fortran = String::from_utf8_lossy(&fortran[..80]).replace("False", "True ");

@@ -6,13 +6,13 @@
 use std::fmt::{self, Display, Write as _};
 
 use anyhow::{Result, bail};
-use softstep::data::{Encoding, Form, TableFormat};
+use softstep::data::{Encoding, Form, Scale, TableFormat};
 use softstep::error::printable;
 use softstep::model::{Activation, Parameters, Weights};
 use softstep::plan::{Node, Operation, Plan};
 use softstep::reference::BATCH_NORM_EPSILON;
 
-use super::exported::{Export, Output};
+use super::exported::{Export, Output, own_units};
 use crate::format::counted;
 use crate::run::model::Input;
 
@@ -120,11 +120,11 @@ impl Header<'_> {
         let (inputs, of_input) = match input {
             Input::Image([height, width, channels]) => (height * width * channels, "unsigned char"),
             Input::Bytes(features) => (*features, "unsigned char"),
-            Input::Numbers(features) => (*features, "float"),
+            Input::Numbers(arrays) => (arrays.features, "float"),
             Input::Table(table) => (table.columns.len(), "double"),
         };
         let (outputs, of_output) = match output {
-            Output::Values { count, scale, .. } => (*count, if scale.is_some() { "double" } else { "float" }),
+            Output::Values { count, scales, .. } => (*count, if scales.is_empty() { "float" } else { "double" }),
             Output::Probabilities(classes) | Output::Binary(classes) | Output::Scores(classes) => {
                 (classes.len(), "float")
             }
@@ -133,8 +133,13 @@ impl Header<'_> {
         if let Some(classes) = self.export.classes() {
             self.array("const char *const", "classes", classes.iter().map(|class| literal(class)));
         }
-        if let Input::Table(table) = input {
-            self.columns(table);
+        match input {
+            Input::Table(table) => self.columns(table),
+            Input::Numbers(arrays) => self.scales("", &arrays.scales),
+            Input::Image(_) | Input::Bytes(_) => {}
+        }
+        if let Output::Values { scales, .. } = output {
+            self.scales("output_", scales);
         }
         for node in &plan.nodes {
             self.weights(node);
@@ -178,7 +183,7 @@ impl Header<'_> {
                     format!("{height} rows of {width} pixels of {}, from the top left", counted(*channels, "byte"))
                 }
                 Input::Bytes(features) => format!("{features} bytes"),
-                Input::Numbers(features) => format!("{features} numbers"),
+                Input::Numbers(arrays) => format!("{} numbers", arrays.features),
                 Input::Table(_) => "a number for each column:".into(),
             }
         ));
@@ -205,7 +210,8 @@ impl Header<'_> {
                     "score of each class, trained with mean squared error; the index of the largest is returned".into()
                 }
                 Output::Values { count: 1, target: Some(target), .. } => format!("{target}, in its own unit"),
-                Output::Values { count, .. } => format!("{count} values"),
+                Output::Values { count, scales, .. } if scales.is_empty() => format!("{count} values"),
+                Output::Values { count, .. } => format!("{}, in {}", counted(*count, "value"), own_units(*count)),
             }
         ));
         lines.push(String::new());
@@ -239,6 +245,26 @@ impl Header<'_> {
 
     fn floats(&mut self, name: &str, values: &[f32]) {
         self.array("float", name, values.iter().map(|&value| Float(value)));
+    }
+
+    /// Means and deviations where there are several.
+    fn scales(&mut self, of: &str, scales: &[Scale]) {
+        if scales.len() > 1 {
+            self.array("double", &format!("{of}mean"), scales.iter().map(|scale| format!("{:?}", scale.mean)));
+            self.array(
+                "double",
+                &format!("{of}deviation"),
+                scales.iter().map(|scale| format!("{:?}", scale.deviation)),
+            );
+        }
+    }
+
+    /// Mean and deviation of the number at `at`, as constants or elements of the arrays that [`scales`](Self::scales) writes.
+    fn scale(of: &str, scales: &[Scale]) -> [String; 2] {
+        match scales {
+            [Scale { mean, deviation }] => [format!("({mean:?})"), format!("{deviation:?}")],
+            _ => ["mean", "deviation"].map(|name| format!("@_{of}{name}[at]")),
+        }
     }
 
     /// The encoding of a table's columns, and the texts that are categories.
@@ -422,8 +448,17 @@ impl Header<'_> {
             Input::Image(_) | Input::Bytes(_) => self.lines(
                 "    for (int32_t at = 0; at < $_INPUTS; at++) {\n        a[at] = input[at] * (1.0f / 255.0f);\n    }\n",
             ),
-            Input::Numbers(_) => {
-                self.lines("    for (int32_t at = 0; at < $_INPUTS; at++) {\n        a[at] = input[at];\n    }\n");
+            Input::Numbers(arrays) => {
+                let value = match &arrays.scales[..] {
+                    [] => "input[at]".into(),
+                    scales => {
+                        let [mean, deviation] = Self::scale("", scales);
+                        format!("(float)((input[at] - {mean}) / {deviation})")
+                    }
+                };
+                self.lines(&format!(
+                    "    for (int32_t at = 0; at < $_INPUTS; at++) {{\n        a[at] = {value};\n    }}\n"
+                ));
             }
             Input::Table(_) => self.lines(
                 "    float *feature = a;\n    \
@@ -508,10 +543,12 @@ impl Header<'_> {
                 let scores = each(&format!("output[at] = {from}[at];"));
                 self.lines(&format!("{most}{scores}    return (int)most;\n"));
             }
-            Output::Values { scale: None, .. } => self.lines(&each(&format!("output[at] = {from}[at];"))),
-            Output::Values { scale: Some(scale), .. } => {
-                let body = format!("output[at] = {from}[at] * {:?} + {:?};", scale.deviation, scale.mean);
-                self.lines(&each(&body));
+            Output::Values { scales, .. } if scales.is_empty() => {
+                self.lines(&each(&format!("output[at] = {from}[at];")));
+            }
+            Output::Values { scales, .. } => {
+                let [mean, deviation] = Self::scale("output_", scales);
+                self.lines(&each(&format!("output[at] = {from}[at] * {deviation} + {mean};")));
             }
         }
     }

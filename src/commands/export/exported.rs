@@ -25,8 +25,13 @@ pub enum Output {
     Binary(Vec<String>),
     /// Estimates of the one-hot label, trained by mean squared error.
     Scores(Vec<String>),
-    /// Real values, standardised if there is a scale.
-    Values { count: usize, scale: Option<Scale>, target: Option<String> },
+    /// Real values, each standardised if there are scales.
+    Values { count: usize, scales: Vec<Scale>, target: Option<String> },
+}
+
+/// Says in which units real values are.
+pub fn own_units(count: usize) -> &'static str {
+    if count == 1 { "its own unit" } else { "their own units" }
 }
 
 impl<'a> Export<'a> {
@@ -44,9 +49,9 @@ impl<'a> Export<'a> {
                 Link::Identity => Output::Scores(names),
             }
         } else {
-            let scale = preprocessing.and_then(Preprocessing::target_scale);
+            let scales = preprocessing.map_or(&[][..], Preprocessing::target_scales).to_vec();
             let target = preprocessing.and_then(Preprocessing::target).map(String::from);
-            Output::Values { count: outputs, scale, target }
+            Output::Values { count: outputs, scales, target }
         };
         Self { model, plan: Plan::new(&parameters.architecture), input: model.input(), output, accuracy }
     }

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use prost::Message;
-use softstep::data::{Column, Encoding, Form, TableFormat, csv};
+use softstep::data::{ArrayFormat, Column, Encoding, Form, Scale, TableFormat, csv};
 use softstep::model::{Activation, Shape, Window};
 use softstep::model_file::pytorch_weights;
 use softstep::plan::{Node, Operation};
 use softstep::reference::BATCH_NORM_EPSILON;
 
-use super::exported::{Export, Output};
+use super::exported::{Export, Output, own_units};
+use crate::format::counted;
 use crate::run::model::Input;
 
 /// Version of the file format: that of ONNX 1.10 to 1.12.
@@ -354,10 +355,11 @@ impl Builder {
                 let bytes = self.input("features", &[features], Element::Byte, doc);
                 (self.scaled(&bytes), Shape::Flat(features))
             }
-            Input::Numbers(features) => {
+            Input::Numbers(ArrayFormat { features, scales, .. }) => {
                 let doc = format!("{features} numbers of each example");
-                let name = self.input("features", &[features], Element::Float, doc);
-                (name, Shape::Flat(features))
+                let name = self.input("features", &[*features], Element::Float, doc);
+                let name = if scales.is_empty() { name } else { self.standardised(&name, scales) };
+                (name, Shape::Flat(*features))
             }
             Input::Table(table) => (self.table(table), Shape::Flat(table.features())),
         };
@@ -378,6 +380,17 @@ impl Builder {
         let floats = self.cast(bytes, Element::Float);
         let scale = self.scalar("input.scale", 1.0 / 255.0);
         self.op("Mul", &[&floats, &scale], Vec::new())
+    }
+
+    /// Standardises numbers, in 64 bits as softstep does.
+    fn standardised(&mut self, numbers: &str, scales: &[Scale]) -> String {
+        let wide = self.cast(numbers, Element::Double);
+        let means = self.doubles("input.mean", &scales.iter().map(|scale| scale.mean).collect::<Vec<_>>());
+        let deviations =
+            self.doubles("input.deviation", &scales.iter().map(|scale| scale.deviation).collect::<Vec<_>>());
+        let centred = self.op("Sub", &[&wide, &means], Vec::new());
+        let scaled = self.op("Div", &[&centred, &deviations], Vec::new());
+        self.cast(&scaled, Element::Float)
     }
 
     fn flatten(&mut self, input: &str) -> String {
@@ -569,20 +582,21 @@ impl Builder {
                 self.output(&name, &[classes.len()], Element::Float, doc);
                 (outputs, classes)
             }
-            Output::Values { count, scale: None, .. } => {
+            Output::Values { count, scales, .. } if scales.is_empty() => {
                 let name = self.last("Identity", &[&outputs], Vec::new(), "value");
                 self.output(&name, &[*count], Element::Float, "predicted values");
                 return;
             }
-            Output::Values { count, scale: Some(scale), target } => {
+            Output::Values { count, scales, target } => {
                 let wide = self.cast(&outputs, Element::Double);
-                let (deviation, mean) =
-                    (self.doubles("output.deviation", &[scale.deviation]), self.doubles("output.mean", &[scale.mean]));
-                let scaled = self.op("Mul", &[&wide, &deviation], Vec::new());
-                let name = self.last("Add", &[&scaled, &mean], Vec::new(), "value");
+                let deviations = scales.iter().map(|scale| scale.deviation).collect::<Vec<_>>();
+                let deviations = self.doubles("output.deviation", &deviations);
+                let means = self.doubles("output.mean", &scales.iter().map(|scale| scale.mean).collect::<Vec<_>>());
+                let scaled = self.op("Mul", &[&wide, &deviations], Vec::new());
+                let name = self.last("Add", &[&scaled, &means], Vec::new(), "value");
                 let doc = match target {
                     Some(target) => format!("predicted {target}, in its own unit"),
-                    None => "predicted value".into(),
+                    None => format!("{}, in {}", counted(*count, "predicted value"), own_units(*count)),
                 };
                 self.output(&name, &[*count], Element::Double, &doc);
                 return;

@@ -1,7 +1,7 @@
 //! PyTorch modules: Python source that builds the same network, prepares inputs as softstep does, and loads the weights
 //! from the safetensors file beside it. It needs nothing but PyTorch.
 
-use softstep::data::{Column, Encoding, Form, TableFormat, csv};
+use softstep::data::{ArrayFormat, Column, Encoding, Form, Scale, TableFormat, csv};
 use softstep::error::printable;
 use softstep::model::{Activation, Layer, Shape};
 
@@ -32,18 +32,24 @@ pub fn to_torch(export: &Export<'_>) -> String {
             "bytes, [batch, features]".into(),
             "    return torch.as_tensor(inputs).reshape(-1, FEATURES).to(torch.float32) / 255\n".into(),
         ),
-        Input::Numbers(features) => {
+        Input::Numbers(ArrayFormat { features, scales, .. }) => {
             let reshaped = match plan.input {
                 Shape::Image { height, width, channels } => {
                     format!(".reshape(-1, {height}, {width}, {channels}).permute(0, 3, 1, 2)")
                 }
                 Shape::Flat(_) => String::new(),
             };
-            (
-                format!("FEATURES = {features}\n"),
-                "numbers, [batch, features]".into(),
-                format!("    return torch.as_tensor(inputs).reshape(-1, FEATURES).to(torch.float32){reshaped}\n"),
-            )
+            let numbers = "torch.as_tensor(inputs).reshape(-1, FEATURES).to(torch.float32)";
+            let (constants, features_of) = if scales.is_empty() {
+                (String::new(), format!("    return {numbers}{reshaped}\n"))
+            } else {
+                let standardised = "((numbers - FEATURE_MEAN) / FEATURE_DEVIATION).to(torch.float32)";
+                (
+                    scales_as_constants("FEATURE_", scales),
+                    format!("    numbers = {numbers}.to(torch.float64)\n    return {standardised}{reshaped}\n"),
+                )
+            };
+            (format!("FEATURES = {features}\n{constants}"), "numbers, [batch, features]".into(), features_of)
         }
         Input::Table(table) => (columns(table), "the columns of a table by their names".into(), TABLE.into()),
     };
@@ -53,15 +59,15 @@ pub fn to_torch(export: &Export<'_>) -> String {
         }
         Output::Binary(classes) => (Some(classes), "names of classes, and probabilities [batch, classes]", SIGMOID),
         Output::Scores(classes) => (Some(classes), "names of classes, and scores [batch, classes]", SCORES),
-        Output::Values { scale: None, .. } => (None, "values [batch, values]", VALUES),
-        Output::Values { .. } => (None, "values [batch, 1] in the unit of the target", SCALED),
+        Output::Values { scales, .. } if scales.is_empty() => (None, "values [batch, values]", VALUES),
+        Output::Values { .. } => (None, "values [batch, values] in the units of the targets", SCALED),
     };
     let mut constants = constants;
     if let Some(classes) = classes {
         constants += &format!("CLASSES = {}\n", list(classes));
     }
-    if let Output::Values { scale: Some(scale), .. } = output {
-        constants += &format!("MEAN, DEVIATION = {:?}, {:?}\n", scale.mean, scale.deviation);
+    if let Output::Values { scales, .. } = output {
+        constants += &scales_as_constants("", scales);
     }
     let facts: String = export
         .facts()
@@ -82,6 +88,22 @@ pub fn to_torch(export: &Export<'_>) -> String {
          @torch.no_grad()\n    def predict(self, inputs):\n        \"\"\"Returns {result}.\"\"\"\n        \
          outputs = self(features(inputs))\n{predict}\n\n{LOAD}"
     )
+}
+
+/// Means and deviations as constants whose names begin with `of`: a number each, or tensors.
+fn scales_as_constants(of: &str, scales: &[Scale]) -> String {
+    let numbers = |part: fn(&Scale) -> f64| {
+        let numbers: Vec<String> = scales.iter().map(|scale| format!("{:?}", part(scale))).collect();
+        match &numbers[..] {
+            [one] => one.clone(),
+            all => format!("torch.tensor([{}], dtype=torch.float64)", all.join(", ")),
+        }
+    };
+    if scales.is_empty() {
+        return String::new();
+    }
+    let (means, deviations) = (numbers(|scale| scale.mean), numbers(|scale| scale.deviation));
+    format!("{of}MEAN = {means}\n{of}DEVIATION = {deviations}\n")
 }
 
 /// Constructor of a layer in PyTorch.

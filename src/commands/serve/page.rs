@@ -84,7 +84,7 @@ fn fields(model: &Model, fit: Fit) -> (Markup, String) {
             };
             (note, curl("@picture.png"))
         }
-        Input::Numbers(features) => (of_numbers(features, "numbers"), curl("@array.npy")),
+        Input::Numbers(arrays) => (of_numbers(arrays.features, "numbers"), curl("@array.npy")),
         Input::Bytes(features) => (of_numbers(features, "whole numbers from 0 to 255"), curl("@array.npy")),
     }
 }

@@ -38,12 +38,13 @@ pub fn read(model: &Model, json: &[u8], most: usize) -> Result<Inputs, String> {
             }
             Ok(Inputs { names: names(rows), ..read })
         }
-        Input::Numbers(_) => {
+        Input::Numbers(arrays) => {
             let number = |number: f64| match number as f32 {
                 value if value.is_finite() => Ok(value),
                 _ => Err(format!("{number} is too large")),
             };
             let (values, count) = numbers(json, width, most, number)?;
+            let values = arrays.standardise(values).map_err(|error| error.to_string())?;
             Ok(of_features(values.into(), count))
         }
         Input::Bytes(_) | Input::Image(_) => {

@@ -17,7 +17,7 @@
 //!   `validation_*`, `test_loss`, `test_accuracy` or `test_r_squared` and `test_rmse`, `best_epoch` and `best_validation_loss` (with
 //!   `--patience` or `--keep best`), `parameters_sha256`, `out`. `epochs` are those that were trained.
 //!
-//! Losses are means, cross-entropies in nats; an `rmse` (root mean squared error) is in the target's own units; accuracies shares in 0..1; a number that is not finite is `null`.
+//! Losses are means, cross-entropies in nats; an `rmse` (root mean squared error) is in the target's own units, of several targets in their deviations; accuracies shares in 0..1; a number that is not finite is `null`.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -187,7 +187,7 @@ impl<'a> Progress<'a> {
                     line(&data.name),
                     count(data.train.len()),
                     count(data.test.len()),
-                    counted(data.train.features, "feature"),
+                    features_text(data),
                     match *data.train.targets {
                         Targets::Classes(_) => format!("{} classes", data.train.outputs),
                         Targets::Values(_) => counted(data.train.outputs, "target value"),
@@ -537,6 +537,18 @@ impl<'a> ColumnLine<'a> {
             Encoding::OneHot(texts) => Some(texts.len()),
         };
         Self { name, categories }
+    }
+}
+
+/// Counts the features, as in `10 features (standardised)`.
+fn features_text(data: &Data) -> String {
+    let features = counted(data.train.features, "feature");
+    match &data.preprocessing {
+        Some(Preprocessing::Arrays(arrays)) if !arrays.scales.is_empty() => {
+            let together = if arrays.scales.len() < arrays.features { " together" } else { "" };
+            format!("{features} (standardised{together})")
+        }
+        _ => features,
     }
 }
 
