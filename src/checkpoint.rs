@@ -11,7 +11,7 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::Preprocessing;
+use crate::data::{Preprocessing, Shapes};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 use crate::model_file::{Tensor, deserialize, parameter_tensors, serialize, weight_tensors};
@@ -59,6 +59,9 @@ pub struct Metadata {
     /// The [`train_sha256`](crate::model_file::Metadata::train_sha256) of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_sha256: Option<String>,
+    /// Shapes of the training pictures of each class, if pictures are read as digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shapes: Option<Shapes>,
     /// Preprocessing of the data, if it is a table, images or arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,

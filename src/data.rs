@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
+use self::predict_inputs::Fit;
 use crate::error::{Error, Result};
 use crate::model::Shape;
 
@@ -33,6 +34,7 @@ pub mod npy;
 pub mod predict_inputs;
 mod preprocessing;
 mod scaling;
+mod shapes;
 mod source;
 mod stored;
 mod test_part;
@@ -50,6 +52,8 @@ pub use preprocessing::{
     TargetEncoding, in_own_units,
 };
 pub use preprocessing::{Color, Missing, TestPart};
+#[doc(hidden)]
+pub use shapes::Shapes;
 #[doc(hidden)]
 pub use source::{Kind, Measured, Part, load_again, load_idx, load_pictures, load_test};
 pub(crate) use stored::Row;
@@ -748,6 +752,15 @@ impl Data {
     #[doc(hidden)]
     pub fn train_sha256(&self) -> Option<String> {
         self.preprocessing.is_some().then(|| self.train.sha256())
+    }
+
+    /// Shapes of the classes in the training part, if models of such data read pictures as digits of MNIST's size. Digits
+    /// that somebody draws look like MNIST's, but not like the bundled ones of 8×8, of which 85 % of them would be
+    /// unfamiliar.
+    #[doc(hidden)]
+    pub fn shapes(&self) -> Option<Shapes> {
+        let fit = Fit::default_for(self.preprocessing.as_ref(), self.image, &self.name);
+        (fit == Fit::Digits && self.image == Some([28, 28])).then(|| Shapes::of(&self.train)).flatten()
     }
 
     /// SHA-256 of both parts, without the name, in lower-case hexadecimal.

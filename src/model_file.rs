@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::data::{ArrayFormat, Elements, Preprocessing};
+use crate::data::{ArrayFormat, Elements, Preprocessing, Shapes};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::model::{Activation, Architecture, Parameters, Statistics, Weights};
@@ -73,6 +73,9 @@ pub struct Metadata {
     /// or arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_sha256: Option<String>,
+    /// Shapes of the training pictures of each class, if pictures are read as digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shapes: Option<Shapes>,
     /// Seed of the run.
     pub seed: u64,
     /// Loss that the model was trained with, which defines the meaning of its outputs.
@@ -94,6 +97,7 @@ impl Metadata {
             image: None,
             data: data.into(),
             train_sha256: None,
+            shapes: None,
             seed,
             loss,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -125,6 +129,12 @@ impl Metadata {
         self
     }
 
+    /// Sets the shapes of the training pictures, if they are known.
+    pub fn with_shapes(mut self, shapes: Option<Shapes>) -> Self {
+        self.shapes = shapes;
+        self
+    }
+
     fn check(&self) -> std::result::Result<(), String> {
         let Self { format, architecture, normalization, .. } = self;
         let (features, outputs) = (architecture.input().len(), architecture.output().len());
@@ -143,6 +153,9 @@ impl Metadata {
             if !pixels.is_some_and(|pixels| pixels == features || pixels.checked_mul(3) == Some(features)) {
                 return Err(format!("its images have {rows} rows and {columns} columns, its model is {architecture}"));
             }
+        }
+        if let Some(shapes) = &self.shapes {
+            shapes.check()?;
         }
         let Some(preprocessing) = &self.preprocessing else { return Ok(()) };
         preprocessing.check().map_err(|error| format!("its preprocessing is not sound: {error}"))?;

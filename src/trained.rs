@@ -78,7 +78,8 @@ impl Model {
             let metadata = Metadata::new(&parameters, &of_run.data, of_run.config.seed, of_run.config.loss)
                 .with_preprocessing(of_run.preprocessing)
                 .with_image(of_run.image)
-                .with_train_sha256(of_run.train_sha256);
+                .with_train_sha256(of_run.train_sha256)
+                .with_shapes(of_run.shapes);
             return Ok(Self { parameters, metadata });
         }
         let (parameters, metadata) = model_file::from_safetensors(name, bytes)?;

@@ -56,6 +56,7 @@ pub async fn train(
     data.refit(config.validation, config.seed)?;
     let train_sha256 = data.train_sha256();
     let (data, validation) = data.hold_out(config.validation, config.seed)?;
+    let shapes = data.shapes();
     let class_weights = config.class_weights_of(&data.train)?;
     let training = config.training(&data.train, &class_weights, data.shape())?;
     let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
@@ -76,6 +77,7 @@ pub async fn train(
     let metadata = Metadata::new(&parameters, &data.name, config.seed, config.loss)
         .with_preprocessing(data.preprocessing)
         .with_image(data.image)
-        .with_train_sha256(train_sha256);
+        .with_train_sha256(train_sha256)
+        .with_shapes(shapes);
     Ok(Run { model: Model::from_parts(parameters, metadata), summary })
 }

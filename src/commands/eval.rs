@@ -248,6 +248,7 @@ pub fn load(
                 image: model.image,
                 preprocessing: None,
                 fit,
+                shapes: None,
                 strict: false,
             };
             Ok(data::load_pictures(spec, &reading, model.parameters.outputs().max(2))?)

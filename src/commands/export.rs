@@ -145,7 +145,8 @@ fn file_of(model: &Model) -> softstep::Result<Vec<u8>> {
     let metadata = Metadata::new(&model.parameters, &model.data, model.seed, model.loss)
         .with_preprocessing(model.preprocessing.clone())
         .with_image(model.image)
-        .with_train_sha256(model.train_sha256.clone());
+        .with_train_sha256(model.train_sha256.clone())
+        .with_shapes(model.shapes.clone());
     model_file::to_safetensors(&model.parameters, &metadata)
 }
 
@@ -268,6 +269,7 @@ pub(crate) mod tests {
             data: "digits".into(),
             image: Some([height, width]),
             train_sha256: None,
+            shapes: None,
         }
     }
 
@@ -299,6 +301,7 @@ pub(crate) mod tests {
             data: "plants.csv".into(),
             image: None,
             train_sha256: None,
+            shapes: None,
         }
     }
 

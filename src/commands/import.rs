@@ -137,7 +137,8 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         .with_imported_from(&file)
         .with_preprocessing(data.preprocessing.clone())
         .with_image(data.image)
-        .with_train_sha256(train_sha256);
+        .with_train_sha256(train_sha256)
+        .with_shapes(data.shapes());
     let model = model_file::to_safetensors(&parameters, &metadata)?;
     if is_same(&args.out, &args.weights) {
         bail!("--out {} is the file of the weights: choose another name", args.out.display());

@@ -10,7 +10,7 @@ use comfy_table::Cell;
 use serde_json::{Value, json};
 use softstep::Error;
 use softstep::backend::Inference;
-use softstep::data::predict_inputs::{self, Fit, Inputs, Place, Reading};
+use softstep::data::predict_inputs::{Fit, Inputs, Place, Reading, is_no_digit};
 use softstep::data::{Examples, Features, Preprocessing, Targets, in_own_units};
 use softstep::loss::{Link, Loss};
 use softstep::reference::attribution;
@@ -104,7 +104,7 @@ pub struct Prediction {
     pub input: String,
     /// Place of the digit in a picture of several digits.
     pub place: Option<Place>,
-    /// True if no class is likely enough for a digit.
+    /// True if it is probably no digit.
     pub is_no_digit: bool,
     pub predicted: Predicted,
 }
@@ -176,6 +176,7 @@ pub fn reading(model: &Model, fit: Fit, strict: bool) -> Reading<'_> {
         image: model.image,
         preprocessing: model.preprocessing.as_ref(),
         fit,
+        shapes: model.shapes.as_ref(),
         strict,
     }
 }
@@ -192,7 +193,7 @@ pub fn predictions(
     let prediction = |((input, place), outputs): ((String, &Option<Place>), &[f32])| Prediction {
         input,
         place: place.filter(|place| place.of > 1),
-        is_no_digit: place.is_some() && is_no_digit(outputs, model.loss),
+        is_no_digit: place.is_some_and(|place| is_no_digit(&place, outputs, model.loss)),
         predicted: predicted(outputs, model, top),
     };
     names.into_iter().zip(places).zip(outputs.chunks_exact(width.max(1))).map(prediction).collect()
@@ -406,11 +407,6 @@ fn check_length(name: &str, bytes: u64) -> Result<()> {
         bail!("{name} is empty");
     }
     Ok(())
-}
-
-/// Returns true if the outputs for a digit that was found in a picture say that it is none.
-fn is_no_digit(outputs: &[f32], loss: Loss) -> bool {
-    loss.link() == Link::Softmax && predict_inputs::is_no_digit(outputs)
 }
 
 /// Interprets the outputs for an input.

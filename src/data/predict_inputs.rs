@@ -5,8 +5,9 @@ use ::image::{GrayImage, RgbaImage};
 use super::handwriting::{self, Digit, Frame};
 use super::idx::Idx;
 use super::npy::Array;
-use super::{Color, Elements, Features, GZIP, ImageFormat, Preprocessing, TableFormat, TestPart, csv, images};
+use super::{Color, Elements, Features, GZIP, ImageFormat, Preprocessing, Shapes, TableFormat, TestPart, csv, images};
 use crate::error::{Error, Result};
+use crate::loss::{Link, Loss};
 
 /// Examples whose targets nobody knows.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub struct Place {
     pub row: usize,
     /// Left, top, width and height in pixels.
     pub bounds: [u32; 4],
+    /// Whether it looks like a training picture; `None` if the model does not know what they look like.
+    pub is_familiar: Option<bool>,
 }
 
 /// Conversion of a picture to the images that a model was trained on.
@@ -59,7 +62,8 @@ pub enum Fit {
 pub const NO_DIGIT: &str =
     "there is no digit to be seen: it is all of one shade, or what is there has more holes than an 8";
 
-/// Least probability of a digit. Of MNIST's test images a model of them gives 2 % a smaller one.
+/// Least probability of a digit where the model does not know what its training pictures look like. Of MNIST's test images
+/// a model of them gives 2 % a smaller one.
 const LEAST_DIGIT: f32 = 0.8;
 
 /// Sizes of the images of MNIST and of the bundled digits: pictures for such models are digits.
@@ -79,9 +83,13 @@ impl Fit {
     }
 }
 
-/// Returns true if the probabilities for a digit that was found in a picture say that it is none.
-pub fn is_no_digit(probabilities: &[f32]) -> bool {
-    probabilities.iter().all(|&probability| probability < LEAST_DIGIT)
+/// Returns true if what was found at a place in a picture is probably no digit: if it looks like no training picture, or,
+/// where the model does not know what they look like, if no class is probable.
+pub fn is_no_digit(place: &Place, outputs: &[f32], loss: Loss) -> bool {
+    match place.is_familiar {
+        Some(is_familiar) => !is_familiar,
+        None => loss.link() == Link::Softmax && outputs.iter().all(|&probability| probability < LEAST_DIGIT),
+    }
 }
 
 /// Form of the inputs of a model.
@@ -95,6 +103,8 @@ pub struct Reading<'a> {
     pub preprocessing: Option<&'a Preprocessing>,
     /// Conversion of pictures.
     pub fit: Fit,
+    /// What the training pictures look like, if the model knows it.
+    pub shapes: Option<&'a Shapes>,
     /// Refuses a table with a bad row, instead of reading the others.
     pub strict: bool,
 }
@@ -296,6 +306,7 @@ impl Reading<'_> {
             of: count,
             row: digit.row + 1,
             bounds: digit.bounds,
+            is_familiar: self.shapes.map(|shapes| shapes.is_familiar(&digit.pixels)),
         };
         inputs.places = digits.iter().enumerate().map(|digit| Some(place(digit))).collect();
         inputs.features = digits.into_iter().flat_map(|digit| digit.pixels).collect::<Vec<u8>>().into();

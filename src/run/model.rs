@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use softstep::data::{ArrayFormat, Elements, Preprocessing, TableFormat};
+use softstep::data::{ArrayFormat, Elements, Preprocessing, Shapes, TableFormat};
 use softstep::loss::Loss;
 use softstep::model::Parameters;
 use softstep::optimizer::TrainingState;
@@ -36,6 +36,8 @@ pub struct Model {
     pub image: Option<[usize; 2]>,
     /// SHA-256 of the examples that it was trained on, if known.
     pub train_sha256: Option<String>,
+    /// Shapes of the pictures that it was trained on, if known.
+    pub shapes: Option<Shapes>,
 }
 
 /// Input of a model for one example.
@@ -66,9 +68,9 @@ impl Model {
     }
 
     fn of_checkpoint(path: PathBuf, (metadata, state): Checkpoint) -> Self {
-        let checkpoint::Metadata { config, preprocessing, data, image, train_sha256, .. } = metadata;
+        let checkpoint::Metadata { config, preprocessing, data, image, train_sha256, shapes, .. } = metadata;
         let (seed, loss) = (config.seed, config.loss);
-        Self { path, parameters: state.parameters, seed, loss, preprocessing, data, image, train_sha256 }
+        Self { path, parameters: state.parameters, seed, loss, preprocessing, data, image, train_sha256, shapes }
     }
 }
 
@@ -79,7 +81,8 @@ pub fn model_of(metadata: &checkpoint::Metadata, state: &TrainingState) -> softs
     let described = model_file::Metadata::new(parameters, &metadata.data, config.seed, config.loss)
         .with_preprocessing(metadata.preprocessing.clone())
         .with_image(metadata.image)
-        .with_train_sha256(metadata.train_sha256.clone());
+        .with_train_sha256(metadata.train_sha256.clone())
+        .with_shapes(metadata.shapes.clone());
     model_file::to_safetensors(parameters, &described)
 }
 
@@ -117,6 +120,6 @@ fn model_in(path: PathBuf, file: File) -> Result<Model> {
         return Ok(Model::of_checkpoint(path, checkpoint::from_safetensors(&name, &bytes)?));
     }
     let (parameters, metadata) = model_file::from_safetensors(&name, &bytes)?;
-    let model_file::Metadata { seed, loss, preprocessing, data, image, train_sha256, .. } = metadata;
-    Ok(Model { path, parameters, seed, loss, preprocessing, data, image, train_sha256 })
+    let model_file::Metadata { seed, loss, preprocessing, data, image, train_sha256, shapes, .. } = metadata;
+    Ok(Model { path, parameters, seed, loss, preprocessing, data, image, train_sha256, shapes })
 }

@@ -23,7 +23,7 @@ export function showProbabilities(list, probabilities, names) {
 export function answerOf({ probabilities, digit }, names) {
   if (!probabilities) return say('There is no digit here that softstep could find.', '这里没有 softstep 能找到的数字。');
   const top = probabilities.indexOf(Math.max(...probabilities));
-  if (digit === false) return say(`Not sure: most like <b>${names?.[top] ?? top}</b>, with ${percent(probabilities[top])}.`, `不确定：最像 <b>${names?.[top] ?? top}</b>，概率 ${percent(probabilities[top])}。`);
+  if (digit === false) return say(`Not sure that it is a digit: most like <b>${names?.[top] ?? top}</b>, with ${percent(probabilities[top])}.`, `不确定是不是数字：最像 <b>${names?.[top] ?? top}</b>，概率 ${percent(probabilities[top])}。`);
   return say(`It is <b>${names?.[top] ?? top}</b>, with ${percent(probabilities[top])}.`, `是 <b>${names?.[top] ?? top}</b>，概率 ${percent(probabilities[top])}。`);
 }
 

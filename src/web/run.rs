@@ -222,7 +222,7 @@ impl WebRun {
     /// # Errors
     /// Throws if the model reads no pictures; errors of the device.
     pub async fn predict_picture(&self, pixels: Vec<u8>, width: u32, height: u32) -> Answer<JsValue> {
-        let Metadata { architecture, preprocessing, image, data, .. } = &self.metadata;
+        let Metadata { architecture, preprocessing, image, data, loss, shapes, .. } = &self.metadata;
         let fit = match Fit::default_for(preprocessing.as_ref(), *image, data) {
             Fit::Digits => Fit::Digit,
             fit => fit,
@@ -232,18 +232,19 @@ impl WebRun {
             image: *image,
             preprocessing: preprocessing.as_ref(),
             fit,
+            shapes: shapes.as_ref(),
             strict: false,
         };
         let inputs = match reading.read_pixels(pixels, width, height) {
             Err(Error::Format { problem, .. }) if problem == NO_DIGIT => return object(&json!({ "digit": false })),
             inputs => answer(inputs)?,
         };
-        let is_found = inputs.places.first().is_some_and(Option::is_some);
+        let place = inputs.places.first().copied().flatten();
         let one = answer(Examples::new(inputs.features.clone(), vec![0u32], inputs.features.len(), 2))?;
         let seen: Vec<f32> = one.input(0).map(|value| value as f32).collect();
         let outputs = answer(self.computed(inputs.features).await)?;
         let result = self.prediction(&outputs)?;
-        let is_none = is_found && self.metadata.loss.link() == Link::Softmax && is_no_digit(&outputs);
+        let is_none = place.is_some_and(|place| is_no_digit(&place, &outputs, *loss));
         set(&result, "digit", &(!is_none).into())?;
         set(&result, "attribution", &floats(answer(self.attribution(&seen).await)?))?;
         set(&result, "seen", &Float32Array::from(&seen[..]))?;
@@ -266,6 +267,7 @@ impl WebRun {
             image: None,
             preprocessing: self.metadata.preprocessing.as_ref(),
             fit: Fit::Whole,
+            shapes: None,
             strict: false,
         };
         let inputs = answer(reading.read("these fields", &bytes))?;
@@ -372,7 +374,8 @@ impl WebRun {
         let metadata = Metadata::new(&parameters, &whole.name, config.seed, config.loss)
             .with_preprocessing(data.preprocessing.clone())
             .with_image(data.image)
-            .with_train_sha256(train_sha256);
+            .with_train_sha256(train_sha256)
+            .with_shapes(data.shapes());
         let examples = data.train.len();
         let weights = example_weights(&data.train, &class_weights)?;
         let (of_loop, seen) = (shared.clone(), epochs.clone());

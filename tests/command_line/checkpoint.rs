@@ -201,6 +201,7 @@ fn metadata(config: &TrainingConfig, state: &TrainingState) -> Metadata {
         data: "digits".into(),
         data_sha256: "00".into(),
         train_sha256: None,
+        shapes: None,
         backend: "cpu".into(),
         adapter: "a processor".into(),
         driver: "gemm".into(),

@@ -156,6 +156,7 @@ fn run(config: &TrainingConfig, from: Option<&[u8]>, stop_after: usize) -> (Opti
                         data: "digits".into(),
                         data_sha256: String::new(),
                         train_sha256: None,
+                        shapes: None,
                         preprocessing: None,
                         image: None,
                         backend: "cpu".into(),

@@ -93,6 +93,7 @@ fn checkpoint(parameters: Parameters, momentum: f32) -> Vec<u8> {
         data: "digits".into(),
         data_sha256: "00".into(),
         train_sha256: None,
+        shapes: None,
         preprocessing: None,
         image: None,
         backend: "cpu".into(),

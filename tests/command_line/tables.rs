@@ -82,6 +82,7 @@ fn again(data: &Data, bytes: impl AsRef<[u8]>) -> softstep::Result<Inputs> {
         image: None,
         preprocessing: data.preprocessing.as_ref(),
         fit: Fit::Whole,
+        shapes: None,
         strict: false,
     };
     reading.read("new.csv", bytes.as_ref())
@@ -675,7 +676,14 @@ fn formats_of_version_0_1_0_are_read_and_a_plain_table_still_makes_one() {
     let Preprocessing::Table(table) = &format else { panic!("{format:?}") };
     assert_eq!((table.form, table.missing, table.positions), (Form::Number, Missing::Fill, None));
     // Texts that are gaps now were texts then.
-    let reading = Reading { features: 3, image: None, preprocessing: Some(&format), fit: Fit::Whole, strict: false };
+    let reading = Reading {
+        features: 3,
+        image: None,
+        preprocessing: Some(&format),
+        fit: Fit::Whole,
+        shapes: None,
+        strict: false,
+    };
     let inputs = reading.read("new.csv", b"a,b,y\n2.5,NA,?\n0.5,-,x\n").unwrap();
     assert_eq!(floats(&inputs.features), [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
     let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,9 @@ use crate::skip::skipped_outside_ci;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
+use softstep::data::predict_inputs::{Place, is_no_digit};
 use softstep::data::{Data, DownloadLimits, Examples, Features, Progress, Set, Store};
+use softstep::loss::Loss;
 use softstep::{Error, Result};
 use tempfile::TempDir;
 
@@ -411,4 +413,20 @@ fn mnist_with_one_changed_label_is_refused_and_a_recompressed_one_is_not() {
     let message = store([folder.path()]).load("mnist", &mut quiet).unwrap_err().to_string();
     assert!(message.starts_with(&path.display().to_string()), "{message}");
     assert!(message.contains("not the published one"), "{message}");
+}
+
+#[test]
+fn what_is_no_digit_is_told_by_its_shape_or_else_by_the_probabilities() {
+    let place = |is_familiar| Place { number: 1, of: 1, row: 1, bounds: [0; 4], is_familiar };
+    for (is_familiar, highest, loss, expected) in [
+        (Some(true), 0.5, Loss::CrossEntropy, false),
+        (Some(false), 1.0, Loss::CrossEntropy, true),
+        (Some(false), 1.0, Loss::MeanSquaredError, true),
+        (None, 0.79, Loss::CrossEntropy, true),
+        (None, 0.81, Loss::CrossEntropy, false),
+        (None, 0.5, Loss::MeanSquaredError, false),
+    ] {
+        let outputs = [1.0 - highest, highest];
+        assert_eq!(is_no_digit(&place(is_familiar), &outputs, loss), expected, "{is_familiar:?} {highest} {loss:?}");
+    }
 }

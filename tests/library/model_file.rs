@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use softstep::data::{Examples, Shapes};
 use softstep::loss::Loss;
 use softstep::model::{Activation, Architecture, Parameters};
 use softstep::model_file::{Metadata, from_safetensors, to_safetensors};
@@ -197,4 +198,19 @@ proptest! {
         let framed = [&header_length.to_le_bytes()[..], &body].concat();
         prop_assert!(from_safetensors("m", &framed).is_err());
     }
+}
+
+#[test]
+fn shapes_of_training_pictures_come_back_and_unsound_ones_are_refused() {
+    let (parameters, metadata) = model(&[64, 3, 2]);
+    let pixels: Vec<u8> = (0..120 * 64).map(|at| (at * at % 251) as u8).collect();
+    let labels: Vec<u32> = (0..120).map(|at| at % 2).collect();
+    let shapes = Shapes::of(&Examples::new(pixels, labels, 64, 2).unwrap()).unwrap();
+    let file_with =
+        |shapes: &Shapes| to_safetensors(&parameters, &metadata.clone().with_shapes(Some(shapes.clone()))).unwrap();
+    assert_eq!(from_safetensors("m", &file_with(&shapes)).unwrap().1.shapes.as_ref(), Some(&shapes));
+    let mut changed = serde_json::to_value(&shapes).unwrap();
+    changed["classes"] = serde_json::json!([]);
+    let problem = problem(&file_with(&serde_json::from_value(changed).unwrap()));
+    assert!(problem.contains("shapes"), "{problem}");
 }

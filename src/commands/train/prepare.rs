@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail};
 use softstep::backend::{DeviceInfo, Training};
 use softstep::checkpoint;
-use softstep::data::{self, Data, Examples, Kind, Preprocessing};
+use softstep::data::{self, Data, Examples, Kind, Preprocessing, Shapes};
 use softstep::model::{Architecture, Layer, Parameters};
 use softstep::trainer::{Position, TrainingConfig};
 
@@ -28,6 +28,8 @@ pub struct Prepared {
     pub data_sha256: String,
     /// SHA-256 of the training examples of a table, images or arrays, the validation part among them.
     pub train_sha256: Option<String>,
+    /// Shapes of the training pictures of each class, if pictures are read as digits.
+    pub shapes: Option<Shapes>,
     /// Settings of the run.
     pub config: TrainingConfig,
     /// Settings that were chosen by the data, and the reason.
@@ -87,7 +89,7 @@ impl Prepared {
         let init = initial.as_ref().and_then(|model| {
             Some(Init { path: whole_path(args.init.as_deref()?)?, parameters_sha256: model.parameters.sha256() })
         });
-        let Parts { data, validation, data_sha256, train_sha256 } = parts;
+        let Parts { data, validation, data_sha256, train_sha256, shapes } = parts;
         let class_weights = config.class_weights_of(&data.train)?;
         config.training(&data.train, &class_weights, data.shape())?;
         let architecture = config.architecture(data.shape(), config.loss.outputs(&data.train)?)?;
@@ -97,6 +99,7 @@ impl Prepared {
             validation,
             data_sha256,
             train_sha256,
+            shapes,
             config,
             chosen,
             class_weights,
@@ -121,6 +124,7 @@ impl Prepared {
             data: self.data.name.clone(),
             data_sha256: self.data_sha256.clone(),
             train_sha256: self.train_sha256.clone(),
+            shapes: self.shapes.clone(),
             preprocessing: self.data.preprocessing.clone(),
             image: self.data.image,
             backend: info.backend.into(),
@@ -143,6 +147,7 @@ struct Parts {
     validation: Option<Examples>,
     data_sha256: String,
     train_sha256: Option<String>,
+    shapes: Option<Shapes>,
 }
 
 impl Parts {
@@ -154,7 +159,8 @@ impl Parts {
         data.train.check_read()?;
         data.test.check_read()?;
         let (data, validation) = data.hold_out(config.validation, config.seed)?;
-        Ok(Self { data, validation, data_sha256, train_sha256 })
+        let shapes = data.shapes();
+        Ok(Self { data, validation, data_sha256, train_sha256, shapes })
     }
 
     /// Prints what is odd about the data; of a `new` run also what is missing from its training part.

@@ -74,7 +74,7 @@ fn check_table(data: &softstep::data::Data) {
 
 fn read_again(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Inputs> {
     let features = preprocessing.features();
-    Reading { features, image: None, preprocessing: Some(preprocessing), fit: Fit::Whole, strict: false }
+    Reading { features, image: None, preprocessing: Some(preprocessing), fit: Fit::Whole, shapes: None, strict: false }
         .read(FILE, bytes)
 }
 
@@ -235,7 +235,8 @@ pub fn npz(bytes: &[u8]) {
 /// The bytes of a picture, of which a model of whole pictures and one of digits make features.
 pub fn picture(bytes: &[u8]) {
     for fit in [Fit::Whole, Fit::Digit, Fit::Digits] {
-        let reading = Reading { features: 64, image: Some([8, 8]), preprocessing: None, fit, strict: false };
+        let reading =
+            Reading { features: 64, image: Some([8, 8]), preprocessing: None, fit, shapes: None, strict: false };
         // Other kinds of files are not taken for a picture, and have parsers of their own.
         let Some(Inputs { names, features, .. }) = sound(reading.read(FILE, bytes)) else { continue };
         let softstep::data::Features::Bytes(features) = features else { panic!("pixels are bytes") };
