@@ -202,6 +202,25 @@ fn nine_of_ten_digits_are_right_on_ruled_and_squared_paper_on_tables_in_lines_an
     println!("letters taken for none: {} of {}", none(&letters), files.len() - 1);
     assert!(none(&letters) >= 30 && letters.len() <= 42, "{letters:?}");
 
+    // A 1 with a long flag or a wide base, of which MNIST has few.
+    let ones: [&[&[[u8; 2]]]; 3] = [
+        &[&[[0, 6], [5, 0], [5, 10]]],
+        &[&[[2, 3], [5, 0], [5, 10]], &[[0, 10], [10, 10]]],
+        &[&[[5, 0], [5, 10]], &[[1, 10], [9, 10]]],
+    ];
+    let mut files = vec!["--one".to_string()];
+    for (at, lines) in ones.into_iter().enumerate() {
+        for (pen, radius) in PENS.into_iter().zip([1.7, 1.5, 4.0]) {
+            let file = format!("one {at} {pen:?}.png");
+            letter(lines, radius, &mut random).photo(pen, Paper::Plain, &mut random).save(folder.join(&file)).unwrap();
+            files.push(file);
+        }
+    }
+    let ones = predict(&files.iter().map(String::as_str).collect::<Vec<_>>()).json_lines();
+    let right = ones.iter().filter(|line| class(line) == "1" && line["no_digit"] != true).count();
+    println!("ones with flag or base: {right} of {}", ones.len());
+    assert!(right >= 8, "{ones:?}");
+
     // Images in MNIST's form are taken as they are, also dark on white.
     let mut idx = vec![0, 0, 8, 3, 0, 0, 0, 100, 0, 0, 0, 28, 0, 0, 0, 28];
     let mut files = Vec::new();
