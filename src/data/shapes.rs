@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Examples, Features};
+use crate::parallel::*;
 
 /// Cells along each side of a picture.
 const CELLS: usize = 4;
@@ -90,9 +91,14 @@ impl Class {
         for description in descriptions {
             let deviation: Vec<f64> =
                 description.iter().zip(&mean).map(|(&value, mean)| f64::from(value) - mean).collect();
-            for (row, &of_row) in covariance.chunks_exact_mut(LENGTH).zip(&deviation) {
-                row.iter_mut().zip(&deviation).for_each(|(sum, of_column)| *sum += of_row / count * of_column);
+            for (at, row) in covariance.chunks_exact_mut(LENGTH).enumerate() {
+                let of_row = deviation[at] / count;
+                row[at..].iter_mut().zip(&deviation[at..]).for_each(|(sum, of_column)| *sum += of_row * of_column);
             }
+        }
+        // Its other half is the same.
+        for (row, column) in (0..LENGTH).flat_map(|row| (0..row).map(move |column| (row, column))) {
+            covariance[row * LENGTH + column] = covariance[column * LENGTH + row];
         }
         let trace = |covariance: &[f64]| covariance.iter().step_by(LENGTH + 1).sum::<f64>();
         let mut large = Vec::new();
@@ -138,10 +144,11 @@ fn largest_direction(covariance: &[f64]) -> (Vec<f64>, f64) {
     direction[start] = 1.0;
     let mut variance = 0.0;
     for _ in 0..STEPS {
-        let product: Vec<f64> = covariance
-            .chunks_exact(LENGTH)
-            .map(|row| row.iter().zip(&direction).map(|(value, of)| value * of).sum())
-            .collect();
+        // A sum of rows is that of columns, and sooner done.
+        let mut product = vec![0.0; LENGTH];
+        for (row, of_row) in covariance.chunks_exact(LENGTH).zip(&direction) {
+            product.iter_mut().zip(row).for_each(|(sum, value)| *sum += of_row * value);
+        }
         variance = product.iter().map(|value: &f64| value * value).sum::<f64>().sqrt();
         if variance < LEAST_VARIANCE {
             break;
@@ -159,25 +166,27 @@ impl Shapes {
         if side * side != examples.features || side < CELLS || examples.outputs > MOST_CLASSES {
             return None;
         }
-        let (mut classes, mut set_aside) = (Vec::new(), Vec::new());
-        for class in 0..examples.outputs {
-            let of_class: Vec<usize> = (0..labels.len()).filter(|&at| labels[at] as usize == class).collect();
-            if of_class.len() < *EXAMPLES.start() {
+        let of_class = |class: usize| {
+            let all: Vec<usize> = (0..labels.len()).filter(|&at| labels[at] as usize == class).collect();
+            if all.len() < *EXAMPLES.start() {
                 return None;
             }
             // Evenly spaced, as they may be in some order.
-            let count = of_class.len().min(*EXAMPLES.end());
-            let mut kept = Vec::new();
+            let count = all.len().min(*EXAMPLES.end());
+            let (mut kept, mut set_aside) = (Vec::new(), Vec::new());
             for number in 0..count {
-                let at = of_class[number * of_class.len() / count] * examples.features;
+                let at = all[number * all.len() / count] * examples.features;
                 let description = description(&bytes[at..at + examples.features], side);
                 let part = if number % SET_ASIDE == 0 { &mut set_aside } else { &mut kept };
                 part.push(description);
             }
-            classes.push(Class::of(&kept));
-        }
+            Some((Class::of(&kept), set_aside))
+        };
+        let of_classes = (0..examples.outputs).into_par_iter().map(of_class).collect::<Option<Vec<_>>>()?;
+        let (classes, set_aside): (Vec<Class>, Vec<Vec<Vec<f32>>>) = of_classes.into_iter().unzip();
         let mut shapes = Self { farthest: 0.0, classes };
-        let mut distances: Vec<f64> = set_aside.iter().map(|description| shapes.distance(description)).collect();
+        let distance = |description: &Vec<f32>| shapes.distance(description);
+        let mut distances: Vec<f64> = set_aside.concat().par_iter().map(distance).collect();
         distances.sort_by(f64::total_cmp);
         let unfamiliar = (UNFAMILIAR * distances.len() as f64).round() as usize;
         shapes.farthest = *distances.get(distances.len().checked_sub(unfamiliar + 1)?)?;
@@ -205,13 +214,14 @@ impl Shapes {
 /// Describes a square picture by its edges.
 fn description(pixels: &[u8], side: usize) -> Vec<f32> {
     // The two cells nearest to a pixel along a side, with their shares of it; outside there are none.
-    let cells = |at: usize| {
+    let cells = |at: usize| -> Vec<(usize, f32)> {
         let place = (at as f32 + 0.5) * CELLS as f32 / side as f32 - 0.5;
         let share = place - place.floor();
-        [(place.floor() as isize, 1.0 - share), (place.floor() as isize + 1, share)].into_iter().filter_map(
-            |(cell, share)| usize::try_from(cell).ok().filter(|&cell| cell < CELLS).map(|cell| (cell, share)),
-        )
+        let both = [(place.floor() as isize, 1.0 - share), (place.floor() as isize + 1, share)].into_iter();
+        let inside = |(cell, share)| usize::try_from(cell).ok().filter(|&cell| cell < CELLS).map(|cell| (cell, share));
+        both.filter_map(inside).collect()
     };
+    let cells: Vec<Vec<(usize, f32)>> = (0..side).map(cells).collect();
     // Beyond the border there is no ink.
     let value = |x: Option<usize>, y: Option<usize>| match (x, y) {
         (Some(x), Some(y)) if x < side && y < side => f32::from(pixels[y * side + x]),
@@ -229,9 +239,12 @@ fn description(pixels: &[u8], side: usize) -> Vec<f32> {
         for (direction, [of_x, of_y]) in EDGES.into_iter().enumerate() {
             // The length of the gradient times the fourth power of the cosine.
             let along = (of_x * gradient[0] + of_y * gradient[1]).max(0.0);
+            if along == 0.0 {
+                continue;
+            }
             let strength = along.powi(4) / (squares * squares.sqrt());
-            for (row, of_row) in cells(y) {
-                for (column, of_column) in cells(x) {
+            for (row, of_row) in &cells[y] {
+                for (column, of_column) in &cells[x] {
                     edges[(row * CELLS + column) * EDGES.len() + direction] += of_row * of_column * strength;
                 }
             }
