@@ -144,18 +144,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let command = Cli::command();
     let Some(command) = command.find_subcommand(name) else { return Ok(cli) };
     let given = Given { command, matches, arguments: &arguments };
-    let expanded = |with_chosen: bool| {
-        settings_file::expanded(&given, &path, with_chosen).map_err(|(kind, problem)| usage(name, kind, problem))
-    };
+    let expanded = settings_file::expanded(&given, &path).map_err(|(kind, problem)| usage(name, kind, problem))?;
     // What is wrong with the options of a file is told in its name.
-    let mut cli = parse(expanded(true)?).map_err(|error| {
+    let mut cli = parse(expanded.whole).map_err(|error| {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
         let problem = format!("{}: {}", path.display(), first.strip_prefix("error: ").unwrap_or(first));
         usage(name, error.kind(), problem)
     })?;
     if let Command::Train(args) = &mut cli.command {
-        args.set_arguments(&expanded(false)?[1..]);
+        args.set_arguments(&expanded.recorded[1..]);
     }
     Ok(cli)
 }

@@ -567,7 +567,7 @@ pub struct Data {
     pub notices: Vec<String>,
     /// Reason why the target of a table is learned as classes or as a number, with the setting that changes it.
     pub target_rule: Option<String>,
-    /// What was loaded, for [`Data::refit`].
+    /// Data as they were read, for [`Data::refit`].
     #[doc(hidden)]
     pub loaded: Option<Loaded>,
     /// Origin of each test example; empty if only the order tells them apart.

@@ -38,29 +38,32 @@ const OF_ONE_RUN: [&str; 13] = [
 /// Options with which the settings of [`CHOSEN`] are chosen anew.
 const CHOOSING: [&str; 7] = ["data", "hidden", "activation", "layers", "loss", "optimizer", "batch_size"];
 
-/// The arguments of a program, and what clap made of them for a command.
+/// The arguments of a program, as they are and parsed for a command.
 pub struct Given<'a> {
     /// The command.
     pub command: &'a Command,
-    /// What clap made of the arguments.
+    /// The parsed arguments.
     pub matches: &'a ArgMatches,
     /// The arguments, the program's name first.
     pub arguments: &'a [OsString],
 }
 
-/// Returns the arguments with the options of the file in the place of `--config`. Settings that a run chose by its data are
-/// among them if `with_chosen`, unless the command line has other data, or another network.
+/// Arguments with the options of a file in the place of `--config`.
+pub struct Expanded {
+    /// The arguments of the command.
+    pub whole: Vec<OsString>,
+    /// The arguments without the settings that the run of the file chose by its data.
+    pub recorded: Vec<OsString>,
+}
+
+/// Puts the options of the file in the place of `--config`. Settings that a run chose by its data are among them unless the
+/// command line has other data, or another network.
 ///
 /// # Errors
 /// A file that cannot be read, or has something that is no option of the command.
-pub fn expanded(
-    Given { command, matches, arguments }: &Given<'_>,
-    path: &Path,
-    with_chosen: bool,
-) -> Result<Vec<OsString>, Problem> {
+pub fn expanded(Given { command, matches, arguments }: &Given<'_>, path: &Path) -> Result<Expanded, Problem> {
     let said: BTreeSet<String> = given(command, matches).into_keys().collect();
-    let with_chosen = with_chosen && !CHOOSING.iter().any(|field| said.contains(*field));
-    let options = read(command, path, with_chosen).map_err(|problem| (ErrorKind::ValueValidation, problem))?;
+    let (options, chosen) = read(command, path).map_err(|problem| (ErrorKind::ValueValidation, problem))?;
     let kind = matches.get_one::<String>("data").map(|data| Kind::of(data));
     let is_left_out = |argument: &Arg| {
         let id = argument.get_id().as_str();
@@ -77,20 +80,26 @@ pub fn expanded(
             // With patience the best epoch is kept, unless the command line says otherwise.
             || said.contains("patience") && id == "keep"
     };
-    let mut expanded: Vec<OsString> = arguments[..2].to_vec();
-    for (argument, value) in options.iter().filter(|(argument, _)| !is_left_out(argument)) {
-        let flag = format!("--{}", argument.get_long().unwrap_or_default());
-        expanded.push(value.as_ref().map_or(flag.clone(), |value| format!("{flag}={value}")).into());
-    }
+    let mut own = Vec::new();
     let mut rest = arguments[2..].iter();
     while let Some(argument) = rest.next() {
         match argument.to_str() {
             Some("--config") => drop(rest.next()),
             Some(text) if text.starts_with("--config=") => {}
-            _ => expanded.push(argument.clone()),
+            _ => own.push(argument.clone()),
         }
     }
-    Ok(expanded)
+    let with = |has_chosen: bool| -> Vec<OsString> {
+        let is_taken = |argument: &Arg| has_chosen || !chosen.contains(argument.get_id().as_str());
+        let of_file = options.iter().filter(|(argument, _)| is_taken(argument) && !is_left_out(argument));
+        let of_file = of_file.map(|(argument, value)| {
+            let flag = format!("--{}", argument.get_long().unwrap_or_default());
+            value.as_ref().map_or(flag.clone(), |value| format!("{flag}={value}")).into()
+        });
+        arguments[..2].iter().cloned().chain(of_file).chain(own.iter().cloned()).collect()
+    };
+    let chooses_anew = CHOOSING.iter().any(|field| said.contains(*field));
+    Ok(Expanded { whole: with(!chooses_anew), recorded: with(false) })
 }
 
 fn is_optimizer_setting(id: &str) -> bool {
@@ -100,22 +109,30 @@ fn is_optimizer_setting(id: &str) -> bool {
 /// An option of a command, with its value; `None` for an option without one.
 type Choice<'a> = (&'a Arg, Option<String>);
 
+/// Options of a file, and the names of the settings among them that a run chose by its data.
+type Choices<'a> = (Vec<Choice<'a>>, BTreeSet<String>);
+
 /// Reads the options of a file, or of a run folder's `config.json`.
-fn read<'a>(command: &'a Command, path: &Path, with_chosen: bool) -> Result<Vec<Choice<'a>>, String> {
+fn read<'a>(command: &'a Command, path: &Path) -> Result<Choices<'a>, String> {
     let path = if path.is_dir() { &path.join(CONFIG) } else { path };
     let file = path.display();
     if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("json")) {
         let all: Map<String, Value> = read_json(path).map_err(|error| format!("{error:#}"))?;
-        if !all.contains_key("version") {
-            return options(command, all).map_err(|problem| format!("{file}: {problem}"));
+        if all.contains_key("version") {
+            let run = serde_json::from_value(Value::Object(all)).map_err(|error| format!("{file}: {error}"))?;
+            return of_run(command, run).map_err(|problem| format!("{file}: {problem}"));
         }
-        let run = Config::read(path).map_err(|error| format!("{error:#}"))?;
-        return of_run(command, run, with_chosen).map_err(|problem| format!("{file}: {problem}"));
+        return told(command, all).map_err(|problem| format!("{file}: {problem}"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| format!("--config {file}: {error}"))?;
     let all: Map<String, Value> =
         toml::from_str(&text).map_err(|error| format!("{file}: {}", error.to_string().trim_end()))?;
-    options(command, all).map_err(|problem| format!("{file}: {problem}"))
+    told(command, all).map_err(|problem| format!("{file}: {problem}"))
+}
+
+/// The options of an object, none of which a run chose.
+fn told(command: &Command, all: Map<String, Value>) -> Result<Choices<'_>, String> {
+    Ok((options(command, all)?, BTreeSet::new()))
 }
 
 /// The options of an object: names of flags without their dashes, or of settings as in `config.json`.
@@ -136,10 +153,9 @@ fn options(command: &Command, all: Map<String, Value>) -> Result<Vec<Choice<'_>>
     Ok(options)
 }
 
-/// The settings and the data of a run, as far as the command has such options; those settings that the run chose by its data
-/// only `with_chosen`.
-fn of_run(command: &Command, run: Config<Map<String, Value>>, with_chosen: bool) -> Result<Vec<Choice<'_>>, String> {
-    let mut all = run.settings;
+/// The settings and the data of a run, as far as the command has such options.
+fn of_run(command: &Command, run: Config<Map<String, Value>>) -> Result<Choices<'_>, String> {
+    let (mut all, mut chosen) = (run.settings, BTreeSet::new());
     // No validation part is what both commands say by leaving it out.
     if all.get("validation").and_then(Value::as_f64) == Some(0.0) {
         all.remove("validation");
@@ -153,7 +169,7 @@ fn of_run(command: &Command, run: Config<Map<String, Value>>, with_chosen: bool)
         let Source { arguments, path, test_path, data_dir, init, .. } = source;
         // Behind the name of the command; a resumed run has none.
         let args = TrainArgs::parse(arguments.into_iter().skip(1)).map_err(|error| error.to_string())?;
-        all.retain(|id, _| with_chosen || !CHOSEN.contains(&id.as_str()) || args.gives(id));
+        chosen.extend(CHOSEN.into_iter().filter(|id| !args.gives(id)).map(String::from));
         let settings: BTreeSet<String> = all.keys().cloned().collect();
         for (id, argument) in args.options {
             if settings.contains(&id) || OF_ONE_RUN.contains(&id.as_str()) {
@@ -176,7 +192,7 @@ fn of_run(command: &Command, run: Config<Map<String, Value>>, with_chosen: bool)
         }
     }
     all.retain(|id, _| command.get_arguments().any(|argument| argument.get_id().as_str() == id));
-    options(command, all)
+    Ok((options(command, all)?, chosen))
 }
 
 /// Formats a value for the command line: `Some(None)` for an option without a value, `None` for an option that is left out.

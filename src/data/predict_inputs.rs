@@ -42,7 +42,7 @@ pub struct Place {
     pub row: usize,
     /// Left, top, width and height in pixels.
     pub bounds: [u32; 4],
-    /// Whether it looks like a training picture; `None` if the model does not know what they look like.
+    /// True if it looks like a training picture; `None` if the model has no shapes of its training pictures.
     pub is_familiar: Option<bool>,
 }
 
@@ -103,7 +103,7 @@ pub struct Reading<'a> {
     pub preprocessing: Option<&'a Preprocessing>,
     /// Conversion of pictures.
     pub fit: Fit,
-    /// What the training pictures look like, if the model knows it.
+    /// Shapes of the training pictures of each class, if the model has them.
     pub shapes: Option<&'a Shapes>,
     /// Refuses a table with a bad row, instead of reading the others.
     pub strict: bool,

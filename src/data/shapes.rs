@@ -35,7 +35,7 @@ const MOST_CLASSES: usize = 64;
 /// Least variance, lest equal pictures divide by 0.
 const LEAST_VARIANCE: f64 = 1e-6;
 
-/// What the training pictures of each class look like.
+/// Distribution of the shapes of each class in the training pictures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shapes {
     /// Distance from the nearest class beyond which a picture is unfamiliar.

@@ -518,7 +518,7 @@ fn wild(rows: usize) -> Vec<f32> {
     (0..rows).flat_map(row).collect()
 }
 
-/// What the rows of `wild` are to predict: a value in a unit of its own, and a class.
+/// Targets of the rows of `wild`: a value in a unit of its own, and a class.
 fn law(x: &[f32]) -> (f32, i64) {
     let number = x[0] - 5000.0 + 1048576.0 * x[1] - x[2] / 65536.0;
     (1e4 + number * 0.5, i64::from(number > 30.0) + i64::from(number > 80.0))

@@ -9,6 +9,7 @@ use softstep::trainer::{Summary, TrainingConfig};
 
 use super::options::TrainArgs;
 use crate::format::{count, counted, figure, percent, significant};
+use crate::quality::most_frequent;
 use crate::terminal;
 
 /// Final losses above this many times the first loss count as a problem.
@@ -116,9 +117,8 @@ impl Ended<'_> {
         };
         match &*self.data.test.targets {
             Targets::Classes(labels) => {
-                let class = most_frequent(labels, self.data.test.outputs);
+                let (class, share) = most_frequent(self.data)?;
                 let right = labels.iter().filter(|&&label| label as usize == class).count();
-                let share = right as f64 / labels.len() as f64;
                 let accuracy = test.accuracy()?;
                 (test.correct <= right && test.correct < labels.len()).then(|| {
                     format!(
@@ -190,13 +190,6 @@ fn is_constant(examples: &Examples) -> bool {
     }
     let first: Vec<f64> = examples.input(0).collect();
     (1..examples.len()).all(|example| examples.input(example).eq(first.iter().copied()))
-}
-
-fn most_frequent(labels: &[u32], classes: usize) -> usize {
-    let mut counts = vec![0; classes];
-    labels.iter().for_each(|&label| counts[label as usize] += 1);
-    // The first of several equally frequent classes.
-    (0..classes).rev().max_by_key(|&class| counts[class]).unwrap_or_default()
 }
 
 /// Finds a smaller learning rate that reduces the loss from `start`, the state before the first step; `None` if there is none,
