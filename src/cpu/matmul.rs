@@ -17,6 +17,9 @@ const DEPTH: usize = 512;
 /// Sums of a product of one column that go on side by side.
 const LANES: usize = 16;
 
+/// Rows and columns that [`transpose`] moves at a time.
+const TILE: usize = 8;
+
 /// A matrix in memory that someone else owns.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -180,6 +183,39 @@ pub fn matmul(out: &mut [f32], out_stride: usize, keep: f32, scale: f32, a: Matr
     }
 }
 
+/// Writes a column-major matrix row by row.
+pub fn transpose(arch: Arch, matrix: Matrix, out: &mut [f32]) {
+    let Matrix { values, rows, columns, row_stride, column_stride } = matrix;
+    assert!(row_stride == 1 && out.len() == rows * columns);
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            for first_row in (0..rows).step_by(TILE) {
+                for first in (0..columns).step_by(TILE) {
+                    let from = values[first * column_stride + first_row..].chunks(column_stride);
+                    let to = out[first_row * columns + first..].chunks_mut(columns);
+                    let (height, width) = (TILE.min(rows - first_row), TILE.min(columns - first));
+                    let mut tile = [[0.0; TILE]; TILE];
+                    if (height, width) == (TILE, TILE) {
+                        tile.iter_mut().zip(from).for_each(|(tile, from)| tile.copy_from_slice(&from[..TILE]));
+                        for (row, to) in to.take(TILE).enumerate() {
+                            to[..TILE].iter_mut().zip(&tile).for_each(|(to, tile)| *to = tile[row]);
+                        }
+                    } else {
+                        let from = from.take(width);
+                        tile.iter_mut()
+                            .zip(from)
+                            .for_each(|(tile, from)| tile[..height].copy_from_slice(&from[..height]));
+                        for (row, to) in to.take(height).enumerate() {
+                            to[..width].iter_mut().zip(&tile).for_each(|(to, tile)| *to = tile[row]);
+                        }
+                    }
+                }
+            }
+        },
+    );
+}
+
 /// [`matmul`] for one column, of which the library's kernels would fill one lane of many. It sums in [`LANES`] lanes
 /// whatever the width of the vectors.
 fn matvec(arch: Arch, out: &mut [f32], out_stride: usize, keep: f32, scale: f32, a: Matrix, b: &[f32]) {
@@ -225,4 +261,24 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     sums.iter_mut().zip(last_a.iter().zip(last_b)).for_each(|(sum, (a, b))| *sum += a * b);
     sums.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrices_of_any_size_are_transposed() {
+        for (rows, columns) in [(1, 1), (1, 9), (7, 8), (8, 7), (8, 8), (9, 17), (24, 16), (33, 5)] {
+            let number = |row: usize, column: usize| (row * columns + column) as f32;
+            // A column more at its side, which is not its own.
+            let stride = rows + 1;
+            let values: Vec<f32> = (0..columns * stride).map(|at| number(at % stride, at / stride)).collect();
+            let matrix = Matrix::new(&values, columns, stride).transposed().rows(0..rows);
+            let mut out = vec![f32::NAN; rows * columns];
+            transpose(arch(), matrix, &mut out);
+            let expected: Vec<f32> = (0..rows * columns).map(|at| number(at / columns, at % columns)).collect();
+            assert_eq!(out, expected, "{rows} x {columns}");
+        }
+    }
 }
