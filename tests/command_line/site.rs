@@ -79,10 +79,17 @@ impl Tab {
         answer.as_str().unwrap_or_else(|| panic!("{call} did not fail")).to_owned()
     }
 
-    /// Trains to the end; gives the loss of each step, the evaluations of the epochs and the hash of the parameters.
+    /// Trains on the digits to the end; gives the loss of each step, the evaluations of the epochs and the hash of the
+    /// parameters.
     #[track_caller]
     fn trained(&mut self, settings: &Value, backend: &str) -> (Vec<f32>, Vec<Value>, String) {
         self.call("Data.digits", "");
+        self.trained_on_its_data(settings, backend)
+    }
+
+    /// The same, on the data that the Worker holds.
+    #[track_caller]
+    fn trained_on_its_data(&mut self, settings: &Value, backend: &str) -> (Vec<f32>, Vec<Value>, String) {
         self.call("Run.create", &format!("{settings}, {backend:?}"));
         let taken = self.run(&format!(
             "const losses = [], epochs = [];
@@ -420,6 +427,29 @@ fn files_are_read_as_the_command_reads_them_and_bad_ones_are_refused_in_a_senten
 }
 
 /// A browser decodes pictures, and what a model sees of them is what it sees natively.
+#[test]
+#[ignore = "takes minutes: cargo test --test command_line site:: -- --ignored"]
+fn mnist_is_learned_in_a_tab() {
+    let data = std::env::var_os("SOFTSTEP_DATA_DIR").map(|data| Path::new(&data).join("mnist"));
+    let Some(data) = data.filter(|data| data.is_dir()) else {
+        return skipped_outside_ci("MNIST not found, set SOFTSTEP_DATA_DIR");
+    };
+    let Some(mut tab) = Tab::open(WEBGPU) else { return };
+    let names = ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"];
+    let names = names.map(|name| format!("{name}-ubyte.gz"));
+    let bytes = names.each_ref().map(|name| bytes_of(&fs::read(data.join(name)).unwrap()));
+    tab.call("Data.from_files", &format!("{}, [{}], {{}}", json!(names), bytes.join(", ")));
+    for backend in ["cpu", "gpu"] {
+        for (settings, least) in [(json!({}), 0.923), (json!({ "hidden": [128] }), 0.978)] {
+            let started = std::time::Instant::now();
+            let (losses, ..) = tab.trained_on_its_data(&settings, backend);
+            let accuracy = tab.call("run.evaluate", "'test'")["accuracy"].as_f64().unwrap();
+            println!("{backend} {settings}: {accuracy} after {} steps, {:?}", losses.len(), started.elapsed());
+            assert!(accuracy >= least, "{backend} {settings}: {accuracy}");
+        }
+    }
+}
+
 #[test]
 fn pictures_have_the_features_that_they_have_natively() {
     use softstep::data::images::{ImageOptions, load};
