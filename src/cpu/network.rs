@@ -33,8 +33,8 @@ const ELEMENT_COST: usize = 4;
 /// Cost of transposing a number, in floating-point operations of a product.
 const TRANSPOSE_COST: usize = 50;
 
-/// Least rows of a batch, as a share of a linear layer's inputs, for which its weights are transposed before the product with
-/// them: the product is a fifth faster then.
+/// The most inputs of a linear layer for each row of a batch with which its weights are transposed before the product with
+/// them. That product is a fifth faster then; with fewer rows transposing costs more than it saves.
 const TRANSPOSE_SHARE: usize = 4;
 
 /// Consecutive nodes that a batch passes through together.

@@ -24,6 +24,7 @@ use softstep::model_file;
 use softstep::optimizer::TrainingState;
 use softstep::trainer::{self, Event, Position, RunOptions, TrainingConfig};
 
+/// Arguments of a run on the CPU with checkpoints, up to its folder.
 const fn cpu(epochs: &'static str) -> [&'static str; 9] {
     let train = ["train", "-q", "--data=digits", "--backend=cpu", "--hidden=16", "--json", "--checkpoint-every=9"];
     let [train, quiet, data, backend, hidden, json, every] = train;

@@ -87,7 +87,7 @@ impl Tab {
         self.trained_on_its_data(settings, backend)
     }
 
-    /// The same, on the data that the Worker holds.
+    /// Trains on the data that the Worker holds, as [`trained`](Self::trained) does on the digits.
     #[track_caller]
     fn trained_on_its_data(&mut self, settings: &Value, backend: &str) -> (Vec<f32>, Vec<Value>, String) {
         self.call("Run.create", &format!("{settings}, {backend:?}"));
@@ -426,7 +426,6 @@ fn files_are_read_as_the_command_reads_them_and_bad_ones_are_refused_in_a_senten
     }
 }
 
-/// A browser decodes pictures, and what a model sees of them is what it sees natively.
 #[test]
 #[ignore = "takes minutes: cargo test --test command_line site:: -- --ignored"]
 fn mnist_is_learned_in_a_tab() {
@@ -450,6 +449,7 @@ fn mnist_is_learned_in_a_tab() {
     }
 }
 
+/// A browser decodes pictures, and what a model sees of them is what it sees natively.
 #[test]
 fn pictures_have_the_features_that_they_have_natively() {
     use softstep::data::images::{ImageOptions, load};
