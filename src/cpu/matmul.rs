@@ -195,25 +195,31 @@ pub fn transpose(arch: Arch, matrix: Matrix, out: &mut [f32]) {
                     let from = values[first * column_stride + first_row..].chunks(column_stride);
                     let to = out[first_row * columns + first..].chunks_mut(columns);
                     let (height, width) = (TILE.min(rows - first_row), TILE.min(columns - first));
-                    let mut tile = [[0.0; TILE]; TILE];
+                    // With constants whole tiles stay in registers.
                     if (height, width) == (TILE, TILE) {
-                        tile.iter_mut().zip(from).for_each(|(tile, from)| tile.copy_from_slice(&from[..TILE]));
-                        for (row, to) in to.take(TILE).enumerate() {
-                            to[..TILE].iter_mut().zip(&tile).for_each(|(to, tile)| *to = tile[row]);
-                        }
+                        transpose_tile(from, to, TILE, TILE);
                     } else {
-                        let from = from.take(width);
-                        tile.iter_mut()
-                            .zip(from)
-                            .for_each(|(tile, from)| tile[..height].copy_from_slice(&from[..height]));
-                        for (row, to) in to.take(height).enumerate() {
-                            to[..width].iter_mut().zip(&tile).for_each(|(to, tile)| *to = tile[row]);
-                        }
+                        transpose_tile(from, to, height, width);
                     }
                 }
             }
         },
     );
+}
+
+/// Transposes a tile of `width` slices with `height` numbers each, neither above [`TILE`].
+#[inline(always)]
+fn transpose_tile<'a>(
+    from: impl Iterator<Item = &'a [f32]>,
+    to: impl Iterator<Item = &'a mut [f32]>,
+    height: usize,
+    width: usize,
+) {
+    let mut tile = [[0.0; TILE]; TILE];
+    tile.iter_mut().zip(from.take(width)).for_each(|(tile, from)| tile[..height].copy_from_slice(&from[..height]));
+    for (row, to) in to.take(height).enumerate() {
+        to[..width].iter_mut().zip(&tile).for_each(|(to, tile)| *to = tile[row]);
+    }
 }
 
 /// [`matmul`] for one column, of which the library's kernels would fill one lane of many. It sums in [`LANES`] lanes
