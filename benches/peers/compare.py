@@ -26,7 +26,11 @@ PEERS = {
     "burn_flex": [HERE / "burn/target/release/softstep-peer-burn", "flex"],
     "burn_wgpu": [HERE / "burn/target/release/softstep-peer-burn", "wgpu"],
 }
-CONVOLUTIONAL_PEERS = {"pytorch_convolution": [sys.executable, HERE / "pytorch_convolution.py"]}
+CONVOLUTIONAL_PEERS = {
+    "pytorch_convolution": [sys.executable, HERE / "pytorch_convolution.py"],
+    "burn_flex": PEERS["burn_flex"],
+    "burn_wgpu": PEERS["burn_wgpu"],
+}
 
 
 def steps_per_second(command, model, batch_size, seconds):

@@ -7,14 +7,19 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
-use burn::nn::{Linear, LinearConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor, activation::relu};
 use serde_json::{Value, json};
 
 const EXAMPLES: usize = 60_000;
 const FEATURES: usize = 784;
+const SIDE: usize = 28;
+const CLASSES: usize = 10;
 const LEARNING_RATE: f64 = 0.01;
 const WARM_UP_SECONDS: f64 = 1.0;
 /// Of a new trainer: enough for wgpu to have compiled, fused and tuned all kernels.
@@ -27,9 +32,76 @@ struct Data {
     labels: Tensor<1, Int>,
 }
 
+/// A convolution, ReLU and max-pooling.
+#[derive(Module, Debug)]
+struct Block {
+    convolution: Conv2d,
+    pool: MaxPool2d,
+}
+
+#[derive(Module, Debug)]
+struct Network {
+    /// Of images of 28×28; none in a network of linear layers.
+    blocks: Vec<Block>,
+    /// With ReLU between them.
+    linear: Vec<Linear>,
+}
+
+impl Network {
+    fn forward(&self, inputs: Tensor<2>) -> Tensor<2> {
+        let mut values = inputs;
+        if !self.blocks.is_empty() {
+            let [batch, _] = values.dims();
+            let mut images = values.reshape([batch, 1, SIDE, SIDE]);
+            for Block { convolution, pool } in &self.blocks {
+                images = pool.forward(relu(convolution.forward(images)));
+            }
+            values = images.flatten(1, 3);
+        }
+        for (index, layer) in self.linear.iter().enumerate() {
+            values = layer.forward(if index == 0 { values } else { relu(values) });
+        }
+        values
+    }
+}
+
+/// The network of a request: sizes of linear layers, or a text as `conv:16x5,relu,pool:2,linear:128,relu`, to which a last
+/// linear layer to the classes is added.
+fn network(sizes: &Value, device: &Device) -> Result<Network, Box<dyn Error>> {
+    let mut blocks = Vec::new();
+    let sizes: Vec<usize> = match sizes.as_str() {
+        None => serde_json::from_value(sizes.clone())?,
+        Some(text) => {
+            let (mut channels, mut side, mut linear) = (1, SIDE, Vec::new());
+            for layer in text.split(',') {
+                match layer.split_once(':') {
+                    Some(("conv", size)) => {
+                        let (outputs, kernel) = size.split_once('x').ok_or("a convolution is conv:CHANNELSxKERNEL")?;
+                        let (outputs, kernel): (usize, usize) = (outputs.parse()?, kernel.parse()?);
+                        let padding = (kernel - 1) / 2;
+                        let convolution = Conv2dConfig::new([channels, outputs], [kernel, kernel])
+                            .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
+                            .init(device);
+                        channels = outputs;
+                        let pool = MaxPool2dConfig::new([2, 2]).init();
+                        blocks.push(Block { convolution, pool });
+                    }
+                    Some(("pool", "2")) => side /= 2,
+                    Some(("linear", size)) => linear.push(size.parse()?),
+                    None if layer == "relu" => {}
+                    _ => return Err(format!("no layer of this peer: {layer}").into()),
+                }
+            }
+            [vec![channels * side * side], linear, vec![CLASSES]].concat()
+        }
+    };
+    let linear = sizes.windows(2).map(|pair| LinearConfig::new(pair[0], pair[1]).init(device)).collect();
+    Ok(Network { blocks, linear })
+}
+
 struct Trainer<'a> {
     data: &'a Data,
-    layers: Vec<Linear>,
+    network: Network,
     loss: CrossEntropyLoss,
     optimizer: ModuleOptimizer,
     /// One tensor of example numbers a batch.
@@ -38,16 +110,15 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn new(data: &'a Data, sizes: &[usize], batch_size: usize) -> Self {
+    fn new(data: &'a Data, network: Network, batch_size: usize) -> Self {
         let device = data.inputs.device();
-        let layers = sizes.windows(2).map(|pair| LinearConfig::new(pair[0], pair[1]).init(&device)).collect();
         let loss = CrossEntropyLossConfig::new().init(&device);
         let optimizer = SgdConfig::new().init();
         let batches = shuffled(data.inputs.dims()[0])
             .chunks_exact(batch_size)
             .map(|batch| Tensor::from_data(batch, &device))
             .collect();
-        let mut trainer = Self { data, layers, loss, optimizer, batches, next: 0 };
+        let mut trainer = Self { data, network, loss, optimizer, batches, next: 0 };
         for _ in 0..FIRST_STEPS {
             trainer.step();
         }
@@ -57,14 +128,11 @@ impl<'a> Trainer<'a> {
     fn step(&mut self) -> f32 {
         let batch = self.batches[self.next].clone();
         self.next = (self.next + 1) % self.batches.len();
-        let mut values = self.data.inputs.clone().select(0, batch.clone());
+        let inputs = self.data.inputs.clone().select(0, batch.clone());
         let labels = self.data.labels.clone().select(0, batch);
-        for (index, layer) in self.layers.iter().enumerate() {
-            values = layer.forward(if index == 0 { values } else { relu(values) });
-        }
-        let loss = self.loss.forward(values, labels);
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.layers);
-        self.layers = self.optimizer.step(LEARNING_RATE, std::mem::take(&mut self.layers), gradients);
+        let loss = self.loss.forward(self.network.forward(inputs), labels);
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
+        self.network = self.optimizer.step(LEARNING_RATE, self.network.clone(), gradients);
         loss.into_scalar()
     }
 
@@ -123,12 +191,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut trainers = HashMap::new();
     let mut answer = |request: &Value| -> Result<(), Box<dyn Error>> {
-        let sizes: Vec<usize> = serde_json::from_value(request["sizes"].clone())?;
+        let sizes = &request["sizes"];
         let batch_size: usize = serde_json::from_value(request["batch_size"].clone())?;
         let seconds: f64 = serde_json::from_value(request["seconds"].clone())?;
-        let trainer = match trainers.entry((sizes.clone(), batch_size)) {
+        let trainer = match trainers.entry((sizes.to_string(), batch_size)) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Trainer::new(&data, &sizes, batch_size)),
+            Entry::Vacant(entry) => entry.insert(Trainer::new(&data, network(sizes, &device)?, batch_size)),
         };
         let steps_per_second = trainer.steps_per_second(seconds);
         let line = json!({ "sizes": sizes, "batch_size": batch_size, "steps_per_second": steps_per_second });
