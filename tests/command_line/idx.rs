@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::binary::softstep;
 
-fn idx(shape: &[usize], elements: &[u8]) -> Vec<u8> {
+/// The bytes of an IDX file.
+pub fn idx(shape: &[usize], elements: &[u8]) -> Vec<u8> {
     let sizes = shape.iter().flat_map(|&size| (size as u32).to_be_bytes());
     [0, 0, 8, shape.len() as u8].into_iter().chain(sizes).chain(elements.iter().copied()).collect()
 }

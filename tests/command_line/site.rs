@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::binary::{command, finished, good, metrics, results, succeeds};
 use crate::browser::{Browser, chromium, site};
+use crate::idx::idx;
 use crate::server::serve;
 use crate::skip::skipped_outside_ci;
 use serde_json::{Value, json};
@@ -446,6 +447,60 @@ fn mnist_is_learned_in_a_tab() {
             println!("{backend} {settings}: {accuracy} after {} steps, {:?}", losses.len(), started.elapsed());
             assert!(accuracy >= least, "{backend} {settings}: {accuracy}");
         }
+    }
+}
+
+/// Steps a second in the tab and natively on the same SwiftShader, in turns, with few evaluations between them.
+#[test]
+#[ignore = "takes minutes: cargo test --release --test command_line site::steps -- --ignored --nocapture"]
+fn steps_in_a_tab_are_nearly_as_fast_as_native_ones() {
+    let Some(driver) = chromium().and_then(|chromium| swiftshader(&chromium)) else {
+        return skipped_outside_ci("this needs the SwiftShader of a Chromium");
+    };
+    let Some(mut tab) = Tab::open(WEBGPU) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let noise = |at: usize| ((at as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
+    let images = |count: usize| idx(&[count, 8, 8], &(0..64 * count).map(noise).collect::<Vec<_>>());
+    let labels = |count: usize| idx(&[count], &(0..count).map(|at| noise(at) % 10).collect::<Vec<_>>());
+    let names = ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"];
+    let names = names.map(|name| format!("{name}-ubyte"));
+    let files = [images(60_000), labels(60_000), images(64), labels(64)];
+    fs::create_dir(folder.path().join("noise")).unwrap();
+    names
+        .iter()
+        .zip(&files)
+        .for_each(|(name, bytes)| fs::write(folder.path().join("noise").join(name), bytes).unwrap());
+    let bytes = files.each_ref().map(|bytes| bytes_of(bytes));
+    tab.call("Data.from_files", &format!("{}, [{}], {{}}", json!(names), bytes.join(", ")));
+    for (network, epochs) in [("", "8"), ("linear:128,relu", "3"), ("conv:16x3,relu,pool:2,linear:64,relu", "1")] {
+        let mut ratios = Vec::new();
+        for round in 0..5 {
+            let out = format!("{epochs}-{round}");
+            let fixed = "--backend gpu --batch-size 64 --optimizer sgd --lr 0.001 --json --data noise --layers";
+            let mut arguments = ["train", "--epochs", epochs, "--out", &out].to_vec();
+            arguments.extend(fixed.split(' '));
+            arguments.push(network);
+            let mut native = command(folder.path(), &arguments);
+            native.env("VK_DRIVER_FILES", &driver).env("VK_ICD_FILENAMES", &driver);
+            good(finished(native.output().unwrap()));
+            let native = results(&folder.path().join(out))["timings"]["steps_per_second"].as_f64().unwrap();
+            let settings = json!({
+                "layers": network, "epochs": 1000, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.001,
+            });
+            tab.call("Run.create", &format!("{settings}, 'gpu'"));
+            let in_tab = tab.run(
+                "const before = (await worker.call('run.step', 50)).step, started = performance.now();
+                await worker.call('run.start');
+                await new Promise(done => setTimeout(done, 4000));
+                return 1000 * ((await worker.call('run.pause')).step - before) / (performance.now() - started);",
+            );
+            let in_tab = in_tab.as_f64().unwrap();
+            println!("64,{network},10: {in_tab:.0} steps/s in the tab, {native:.0} natively: {:.2}", in_tab / native);
+            ratios.push(in_tab / native);
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("64,{network},10: median {:.2}", ratios[2]);
+        assert!(ratios[2] >= 0.7, "64,{network},10: {ratios:?}");
     }
 }
 
