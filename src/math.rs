@@ -18,7 +18,7 @@ pub fn exp(x: f32) -> f32 {
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
     let n = rounded - ROUND;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    // No loop over the coefficients: where code is to be small, as for a page, it would stay one.
+    // No loop over the coefficients: where little is inlined, as for a page, it would stay one, with calls.
     let p = ((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2;
     let p = (p * r + 1.666_666_5e-1) * r + 0.5;
     let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
