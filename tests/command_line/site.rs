@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::binary::{command, finished, good, metrics, results, succeeds};
 use crate::browser::{Browser, chromium, site};
@@ -133,11 +134,22 @@ fn is_of_the_page(error: &str) {
     assert!(error.len() > 20 && error.len() < 400, "{error}");
 }
 
-/// The file by which Vulkan programs find the SwiftShader of a Chromium.
-fn swiftshader(chromium: &Path) -> Option<PathBuf> {
-    let program = fs::canonicalize(chromium).ok()?;
+/// The files of MNIST and of every data set in its format.
+const IDX_FILES: [&str; 4] =
+    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+
+/// The file by which Vulkan programs find the SwiftShader of Chromium.
+fn swiftshader() -> Option<PathBuf> {
+    let program = fs::canonicalize(chromium()?).ok()?;
     let beside = program.parent()?.join("vk_swiftshader_icd.json");
     [beside, "/usr/lib/chromium/vk_swiftshader_icd.json".into()].into_iter().find(|file| file.is_file())
+}
+
+/// softstep in a folder, with this Vulkan driver and no other.
+fn command_with_driver(driver: &Path, folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = command(folder, arguments);
+    command.env("VK_DRIVER_FILES", driver).env("VK_ICD_FILENAMES", driver);
+    command
 }
 
 #[test]
@@ -161,7 +173,7 @@ fn every_known_answer_test_passes_in_a_tab() {
 #[test]
 fn a_tab_trains_to_the_bits_of_the_same_adapter_natively() {
     let Some(mut tab) = Tab::open(WEBGPU) else { return };
-    let Some(driver) = chromium().and_then(|chromium| swiftshader(&chromium)) else {
+    let Some(driver) = swiftshader() else {
         return skipped_outside_ci("this needs the SwiftShader of Chromium as a Vulkan driver");
     };
     let folder = tempfile::tempdir().unwrap();
@@ -181,8 +193,7 @@ fn a_tab_trains_to_the_bits_of_the_same_adapter_natively() {
         let (losses, epochs, sha256) = tab.trained(&settings, "gpu");
         let common = ["train", "--data", "digits", "--backend", "gpu", "--epochs", "2", "--lr", "0.05", "--seed", "7"];
         let arguments: Vec<&str> = common.into_iter().chain(flags).chain(["--out", name, "--json"]).collect();
-        let mut native = command(folder.path(), &arguments);
-        native.env("VK_DRIVER_FILES", &driver).env("VK_ICD_FILENAMES", &driver);
+        let mut native = command_with_driver(&driver, folder.path(), &arguments);
         let done = good(finished(native.output().unwrap())).last_json();
         let lines = metrics(&folder.path().join(name));
         let native: Vec<f32> = lines
@@ -362,9 +373,7 @@ fn files_are_read_as_the_command_reads_them_and_bad_ones_are_refused_in_a_senten
         bytes.extend((0..count * each).map(|at| if rows.is_some() { (at * 37 % 256) as u8 } else { (at % 3) as u8 }));
         bytes
     };
-    let names =
-        ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
-    for (name, bytes) in names.iter().zip([idx(12, Some(4)), idx(12, None), idx(6, Some(4)), idx(6, None)]) {
+    for (name, bytes) in IDX_FILES.iter().zip([idx(12, Some(4)), idx(12, None), idx(6, Some(4)), idx(6, None)]) {
         write(name, &bytes);
     }
     for class in ["cat", "dog"] {
@@ -399,7 +408,7 @@ fn files_are_read_as_the_command_reads_them_and_bad_ones_are_refused_in_a_senten
     let said = tab.call("run.predict_fields", "['height', 'width'], ['3', '6']");
     assert_eq!(said["predicted"], 1, "{said}");
 
-    let described = tab.call("Data.from_files", &files(&folder, &names, &json!({})));
+    let described = tab.call("Data.from_files", &files(&folder, &IDX_FILES, &json!({})));
     assert_eq!((&described["shape"], &described["classes"]), (&json!([4, 4, 1]), &json!(3)), "{described}");
     let pets: Vec<String> = ["cat", "dog"]
         .iter()
@@ -417,7 +426,7 @@ fn files_are_read_as_the_command_reads_them_and_bad_ones_are_refused_in_a_senten
         (&["plants.csv"][..], json!({})),
         (&["plants.csv"], json!({ "target": "colour" })),
         (&["damaged.csv"], json!({ "target": "b" })),
-        (&names[..3], json!({})),
+        (&IDX_FILES[..3], json!({})),
         (&["x.npy"], json!({})),
         (&["pets/cat/notes.txt"], json!({})),
         (&pets[..3], json!({})),
@@ -435,8 +444,7 @@ fn mnist_is_learned_in_a_tab() {
         return skipped_outside_ci("MNIST not found, set SOFTSTEP_DATA_DIR");
     };
     let Some(mut tab) = Tab::open(WEBGPU) else { return };
-    let names = ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"];
-    let names = names.map(|name| format!("{name}-ubyte.gz"));
+    let names = IDX_FILES.map(|name| format!("{name}.gz"));
     let bytes = names.each_ref().map(|name| bytes_of(&fs::read(data.join(name)).unwrap()));
     tab.call("Data.from_files", &format!("{}, [{}], {{}}", json!(names), bytes.join(", ")));
     for backend in ["cpu", "gpu"] {
@@ -454,7 +462,7 @@ fn mnist_is_learned_in_a_tab() {
 #[test]
 #[ignore = "takes minutes: cargo test --release --test command_line site::steps -- --ignored --nocapture"]
 fn steps_in_a_tab_are_nearly_as_fast_as_native_ones() {
-    let Some(driver) = chromium().and_then(|chromium| swiftshader(&chromium)) else {
+    let Some(driver) = swiftshader() else {
         return skipped_outside_ci("this needs the SwiftShader of a Chromium");
     };
     let Some(mut tab) = Tab::open(WEBGPU) else { return };
@@ -462,16 +470,13 @@ fn steps_in_a_tab_are_nearly_as_fast_as_native_ones() {
     let noise = |at: usize| ((at as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
     let images = |count: usize| idx(&[count, 8, 8], &(0..64 * count).map(noise).collect::<Vec<_>>());
     let labels = |count: usize| idx(&[count], &(0..count).map(|at| noise(at) % 10).collect::<Vec<_>>());
-    let names = ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"];
-    let names = names.map(|name| format!("{name}-ubyte"));
     let files = [images(60_000), labels(60_000), images(64), labels(64)];
     fs::create_dir(folder.path().join("noise")).unwrap();
-    names
-        .iter()
-        .zip(&files)
-        .for_each(|(name, bytes)| fs::write(folder.path().join("noise").join(name), bytes).unwrap());
+    for (name, bytes) in IDX_FILES.iter().zip(&files) {
+        fs::write(folder.path().join("noise").join(name), bytes).unwrap();
+    }
     let bytes = files.each_ref().map(|bytes| bytes_of(bytes));
-    tab.call("Data.from_files", &format!("{}, [{}], {{}}", json!(names), bytes.join(", ")));
+    tab.call("Data.from_files", &format!("{}, [{}], {{}}", json!(IDX_FILES), bytes.join(", ")));
     for (network, epochs) in [("", "8"), ("linear:128,relu", "3"), ("conv:16x3,relu,pool:2,linear:64,relu", "1")] {
         let mut ratios = Vec::new();
         for round in 0..5 {
@@ -482,8 +487,7 @@ fn steps_in_a_tab_are_nearly_as_fast_as_native_ones() {
             if !network.is_empty() {
                 arguments.extend(["--layers", network]);
             }
-            let mut native = command(folder.path(), &arguments);
-            native.env("VK_DRIVER_FILES", &driver).env("VK_ICD_FILENAMES", &driver);
+            let mut native = command_with_driver(&driver, folder.path(), &arguments);
             good(finished(native.output().unwrap()));
             let native = results(&folder.path().join(out))["timings"]["steps_per_second"].as_f64().unwrap();
             let settings = json!({
