@@ -358,8 +358,13 @@ impl Builder {
             Input::Numbers(ArrayFormat { features, scales, .. }) => {
                 let doc = format!("{features} numbers of each example");
                 let name = self.input("features", &[*features], Element::Float, doc);
-                let name = if scales.is_empty() { name } else { self.standardised(&name, scales) };
-                (name, Shape::Flat(*features))
+                let features = Shape::Flat(*features);
+                if scales.is_empty() {
+                    (name, features)
+                } else {
+                    let doubles = self.cast(&name, Element::Double);
+                    (self.standardised(&doubles, scales.iter().copied()), features)
+                }
             }
             Input::Table(table) => (self.table(table), Shape::Flat(table.features())),
         };
@@ -383,14 +388,18 @@ impl Builder {
     }
 
     /// Standardises numbers, in 64 bits as softstep does.
-    fn standardised(&mut self, numbers: &str, scales: &[Scale]) -> String {
-        let wide = self.cast(numbers, Element::Double);
-        let means = self.doubles("input.mean", &scales.iter().map(|scale| scale.mean).collect::<Vec<_>>());
-        let deviations =
-            self.doubles("input.deviation", &scales.iter().map(|scale| scale.deviation).collect::<Vec<_>>());
-        let centred = self.op("Sub", &[&wide, &means], Vec::new());
+    fn standardised(&mut self, doubles: &str, scales: impl Iterator<Item = Scale> + Clone) -> String {
+        let [means, deviations] = self.scales("input", scales);
+        let centred = self.op("Sub", &[doubles, &means], Vec::new());
         let scaled = self.op("Div", &[&centred, &deviations], Vec::new());
         self.cast(&scaled, Element::Float)
+    }
+
+    /// The means and the deviations of scales.
+    fn scales(&mut self, of: &str, scales: impl Iterator<Item = Scale> + Clone) -> [String; 2] {
+        let means: Vec<f64> = scales.clone().map(|scale| scale.mean).collect();
+        let deviations: Vec<f64> = scales.map(|scale| scale.deviation).collect();
+        [self.doubles(&format!("{of}.mean"), &means), self.doubles(&format!("{of}.deviation"), &deviations)]
     }
 
     fn flatten(&mut self, input: &str) -> String {
@@ -432,13 +441,7 @@ impl Builder {
             let all = self.op("Concat", &names, vec![Attribute::int("axis", 1)]);
             // Only NaN differs from itself. Unlike IsNaN, every reader knows this for 64 bits.
             let present = self.op("Equal", &[&all, &all], Vec::new());
-            let means: Vec<f64> = numbers.iter().map(|(scale, ..)| scale.mean).collect();
-            let deviations: Vec<f64> = numbers.iter().map(|(scale, ..)| scale.deviation).collect();
-            let means = self.doubles("input.mean", &means);
-            let deviations = self.doubles("input.deviation", &deviations);
-            let centred = self.op("Sub", &[&all, &means], Vec::new());
-            let scaled = self.op("Div", &[&centred, &deviations], Vec::new());
-            let standardised = self.cast(&scaled, Element::Float);
+            let standardised = self.standardised(&all, numbers.iter().map(|(scale, ..)| *scale));
             let zero = self.scalar("input.missing", 0.0);
             blocks.push(self.op("Where", &[&present, &standardised, &zero], Vec::new()));
             places.extend(numbers.iter().map(|(.., first)| first));
@@ -589,9 +592,7 @@ impl Builder {
             }
             Output::Values { count, scales, target } => {
                 let wide = self.cast(&outputs, Element::Double);
-                let deviations = scales.iter().map(|scale| scale.deviation).collect::<Vec<_>>();
-                let deviations = self.doubles("output.deviation", &deviations);
-                let means = self.doubles("output.mean", &scales.iter().map(|scale| scale.mean).collect::<Vec<_>>());
+                let [means, deviations] = self.scales("output", scales.iter().copied());
                 let scaled = self.op("Mul", &[&wide, &deviations], Vec::new());
                 let name = self.last("Add", &[&scaled, &means], Vec::new(), "value");
                 let doc = match target {
