@@ -358,13 +358,13 @@ impl Builder {
             Input::Numbers(ArrayFormat { features, scales, .. }) => {
                 let doc = format!("{features} numbers of each example");
                 let name = self.input("features", &[*features], Element::Float, doc);
-                let features = Shape::Flat(*features);
-                if scales.is_empty() {
-                    (name, features)
+                let name = if scales.is_empty() {
+                    name
                 } else {
                     let doubles = self.cast(&name, Element::Double);
-                    (self.standardised(&doubles, scales.iter().copied()), features)
-                }
+                    self.standardised(&doubles, scales.iter().copied())
+                };
+                (name, Shape::Flat(*features))
             }
             Input::Table(table) => (self.table(table), Shape::Flat(table.features())),
         };
